@@ -1,0 +1,1 @@
+"""The engine: no terminal, no drawing, no processes, no environment, no print."""

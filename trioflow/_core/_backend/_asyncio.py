@@ -1,0 +1,258 @@
+"""The engine on asyncio: native tasks, each in an anyio cancel scope of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import anyio
+import anyio.lowlevel
+from anyio._backends import _asyncio as anyio_asyncio
+
+from . import _shared
+
+if TYPE_CHECKING:
+    from .._worker import Worker
+    from ._interface import Event, Scope, Work
+
+T = TypeVar("T")
+
+TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # which cancel scope is the innermost of a task
+
+
+class AsyncioGroup:
+    """The workers' tasks, cancelled one by one; the deadline is a timer of the loop."""
+
+    __slots__ = ("_cancellation", "_context", "_expired", "_loop", "_on_deadline", "_timer", "_work")
+
+    def __init__(
+        self, work: Work, deadline: float, on_deadline: Callable[[], None], context: contextvars.Context
+    ) -> None:
+        """Start the clock."""
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._on_deadline = on_deadline
+        self._expired = False
+        self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
+        # What cancelled the task that hosts the run. It is raised in this very task, when all has ended.
+        self._cancellation: asyncio.CancelledError | None = None
+
+    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body`, then raise the cancellation that came meanwhile."""
+        try:
+            await body()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._cancellation is not None:
+            try:
+                raise self._cancellation
+            finally:
+                self._cancellation = None
+        await anyio.lowlevel.checkpoint_if_cancelled()  # a scope's, which the shield of the ending kept out
+
+    def spawn(self, worker: Worker) -> None:
+        """Start a task for `worker`, in a copy of the run's context."""
+        context = worker.mark = self._context.copy()
+        worker.task = self._loop.create_task(self._work(worker), context=context)
+        worker.task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
+
+    async def turn(self) -> bool:
+        """Let others run; False if a cancellation came."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as cancellation:
+            self._cancellation = cancellation
+            return False
+        return True
+
+    async def wait(self, event: Event) -> bool:
+        """Wait for `event`; False as soon as a cancellation comes first."""
+        try:
+            await event.wait()
+        except asyncio.CancelledError as cancellation:
+            self._cancellation = cancellation
+            return False
+        return True
+
+    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `function()` in a task of its own: no shield keeps a native `Task.cancel()` out of this one.
+
+        anyio tells a task in a cancelled scope so again and again; the shield spares it the noise. If the new task
+        is itself cancelled, `function` is called again, and goes on where it was.
+        """
+        while True:
+            task = self._loop.create_task(function(), context=self._context.copy())
+            while not task.done():
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError as cancellation:
+                        self._cancellation = self._cancellation or cancellation
+            if not task.cancelled():  # by somebody who cancels all the tasks that there are
+                return task.result()
+
+    def deadline_passed(self) -> bool:
+        """Tell whether the deadline was what cancelled the group."""
+        return self._expired
+
+    def cancel(self, workers: Iterable[Worker]) -> None:
+        """Cancel all the tasks of the group but the shielded ones."""
+        for worker in tuple(workers):
+            if worker.scope is not None and not worker.shielded:
+                worker.scope.cancel()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._on_deadline()
+
+
+class AsyncioBackend:
+    """asyncio, as far as the engine is concerned; see `Backend`."""
+
+    name = "asyncio"
+    names_tasks = False
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+        """Run `main()` by `anyio.run`."""
+        return anyio.run(main, backend="asyncio", backend_options=dict(options))
+
+    def clock(self) -> Callable[[], float]:
+        """Return the function that tells this loop's time in seconds."""
+        return asyncio.get_running_loop().time
+
+    def group(
+        self, work: Work, deadline: float, on_deadline: Callable[[], None], context: contextvars.Context
+    ) -> AsyncioGroup:
+        """Make the group for one run; `on_deadline` is called when its time is over."""
+        return AsyncioGroup(work, deadline, on_deadline, context)
+
+    def scope(self, deadline: float = math.inf) -> Scope:
+        """Make a cancel scope with a deadline on this loop's clock."""
+        return cast("Scope", anyio_asyncio.CancelScope(deadline=deadline))
+
+    def enter(self, worker: Worker) -> Callable[[], bool]:
+        """Take up the present task for `worker`; return whether-the-task-is-as-it-was.
+
+        anyio has no public way to ask which scope is the innermost.
+        """
+        task: Any = worker.task
+        scope: Any = worker.scope
+        state = TASK_STATES[task]
+        same_context = _shared.unchanged(worker.mark)
+        cancelling = task.cancelling
+
+        def intact() -> bool:
+            return state.cancel_scope is scope and not scope._cancel_called and not cancelling() and same_context()
+
+        return intact
+
+    async def mend(self, worker: Worker) -> str | None:
+        """Close the scopes that a job left open in the task; say what that was."""
+        left = None
+        state = TASK_STATES[worker.task]
+        while (scope := state.cancel_scope) is not worker.scope:
+            left = "cancel scope"
+            scope.cancel()
+            scope.__exit__(None, None, None)
+        return left
+
+    def event(self) -> Event:
+        """Make an event."""
+        return asyncio.Event()
+
+    async def checkpoint(self) -> None:
+        """Let others run; raise a cancellation that is due."""
+        await asyncio.sleep(0)
+
+    async def turn(self) -> None:
+        """Let others run, and raise nothing."""
+        with contextlib.suppress(asyncio.CancelledError):  # the worker looks at its scope next
+            await asyncio.sleep(0)
+
+    async def sleep_until(self, deadline: float) -> bool:
+        """Wait until the clock shows `deadline`; False as soon as a cancellation comes first."""
+        try:
+            await anyio.sleep_until(deadline)
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+        """Tell whether there is a cancellation in `exception`, and return what else is."""
+        if isinstance(exception, asyncio.CancelledError):
+            return True, None
+        if isinstance(exception, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", exception)
+            cancelled, rest = group.split(asyncio.CancelledError)
+            return cancelled is not None, rest
+        return False, exception
+
+    def asked_to_end(self, worker: Worker) -> bool:
+        """Tell whether the scope of `worker` was cancelled."""
+        return worker.scope is not None and worker.scope.cancel_called
+
+    def cancelled_natively(self, worker: Worker) -> bool:
+        """Tell whether the task of `worker` was cancelled by other means than a scope."""
+        return bool(worker.task.cancelling()) and not self.asked_to_end(worker)
+
+    def hint(self, exception: BaseException) -> str | None:
+        """Say what to do about an exception that comes from trio, or None."""
+        foreign = isinstance(exception, RuntimeError) and (
+            "must be called from async context" in str(exception) or "Task got bad yield" in str(exception)
+        )
+        return 'this job awaits something of trio: run it with backend="trio"' if foreign else None
+
+    async def together(self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float) -> bool:
+        """Await all of these at once, cancelled at `deadline`; tell whether all ended before."""
+        with anyio.CancelScope(deadline=deadline) as scope:
+            async with anyio.create_task_group() as tasks:
+                for function in functions:
+                    tasks.start_soon(function)
+        return not scope.cancelled_caught
+
+    def caller(self) -> Callable[[Callable[[], None]], None]:
+        """Return a function that has another one called in this loop, from a signal handler or another thread."""
+        loop = asyncio.get_running_loop()
+
+        def call(function: Callable[[], None]) -> None:
+            loop.call_soon_threadsafe(function)
+
+        return call
+
+    def check_limiter(self, limiter: object) -> str | None:
+        """Say what is wrong with `limiter` as a window here, or None."""
+        if not isinstance(limiter, anyio.CapacityLimiter):
+            return "give a positive whole number, None, or a CapacityLimiter of anyio, which is what asyncio takes"
+        if _shared.home_of_limiter(limiter).endswith("_trio"):
+            return "this CapacityLimiter was made or used in a trio program; make a new one"
+        return None
+
+    def try_acquire(self, limiter: Any, borrower: object) -> bool:
+        """Take a token for `borrower` if one is free and nobody waits."""
+        try:
+            limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            return False
+        return True
+
+    async def acquire(self, limiter: Any, borrower: object) -> bool:
+        """Wait for a token for `borrower`; False, and none taken, as soon as a cancellation comes first."""
+        try:
+            await limiter.acquire_on_behalf_of(borrower)
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    def frames(self, worker: Worker) -> Iterator[tuple[FrameType, int]]:
+        """Yield the frames of the task of `worker`, outermost first, with their line numbers."""
+        return _shared.await_chain(worker.task.get_coro())
+
+
+BACKEND: Final = AsyncioBackend()

@@ -1,0 +1,51 @@
+"""What the two backends have in common."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+
+def unchanged(context: contextvars.Context) -> Callable[[], bool]:
+    """Return a function that tells whether `context` is as it is now: the same variables with the very same values.
+
+    By identity: equal values may still be different objects, and comparing them would call code of the user's.
+    """
+    size = len(context)
+    items = tuple(context.items())
+    get = context.get
+
+    def check() -> bool:
+        if len(context) != size:
+            return False
+        for variable, value in items:  # noqa: SIM110 - a generator costs more than this loop
+            if get(variable) is not value:
+                return False
+        return True
+
+    return check
+
+
+def home_of_limiter(limiter: object) -> str:
+    """Return the module of one of anyio's limiters; of one that was made outside any loop, that of its first use."""
+    inner = getattr(limiter, "_internal_limiter", None)
+    return type(limiter if inner is None else inner).__module__
+
+
+def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of what a suspended coroutine awaits, outermost first, with their line numbers."""
+    while coroutine is not None:
+        if inspect.iscoroutine(coroutine):
+            frame, inner = coroutine.cr_frame, coroutine.cr_await
+        elif inspect.isgenerator(coroutine):
+            frame, inner = coroutine.gi_frame, coroutine.gi_yieldfrom
+        elif inspect.isasyncgen(coroutine):
+            frame, inner = coroutine.ag_frame, coroutine.ag_await
+        else:
+            return
+        if frame is not None:
+            yield frame, frame.f_lineno
+        coroutine = inner

@@ -1,0 +1,115 @@
+"""How a run ends: jobs first, forever jobs next, then everything is shut down; in a task that nothing interrupts.
+
+1. No job starts any more; those that run are cancelled and unwind.
+2. The forever jobs are cancelled and unwind.
+3. Each job's `co_shutdown`, all at once, within `shutdown_timeout` seconds.
+4. `after_run`.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ._jobs import AbstractJob
+from ._outcomes import interruption_in
+from ._states import StopReason
+
+if TYPE_CHECKING:
+    from ._run import Run
+    from ._scheduler import BaseScheduler
+    from ._worker import Worker
+
+PATIENCE: Final = 1.0
+"""Seconds after which a job that does not end is named in the log."""
+
+
+async def end(run: Run) -> None:
+    """Bring a run to its end, in the order above."""
+    run.stop(StopReason.COMPLETED)
+    left = {job: None for job in run.scheduler if needs_shutdown(job)}
+    if run.workers or left:
+        try:
+            await run.group.uninterrupted(partial(_wind_up, run, left))
+        except (KeyboardInterrupt, SystemExit) as interruption:  # told to the task that waited
+            run.interrupt(interruption)
+        except BaseException as fault:
+            run.crash(fault)
+    run.scheduler._note_end(run)
+    run.tell("after_run")
+
+
+async def _wind_up(run: Run, left: dict[AbstractJob[Any], None]) -> None:
+    """End all tasks, and shut down the jobs in `left`; called again it goes on where it was."""
+    await _until_gone(run, forever=False)
+    for worker in tuple(run.workers):
+        worker.cancel_alone()
+    await _until_gone(run, forever=True)
+    await _shut_down(run, left, run.scheduler.shutdown_timeout)
+
+
+async def _until_gone(run: Run, forever: bool) -> None:
+    """Wait until all workers are gone, or all but those of forever jobs; name those that take their time."""
+    deadline = run.clock() + PATIENCE
+    while len(run.workers) > (0 if forever else run.forever_workers):
+        run.changed = run.backend.event()
+        with run.backend.scope(deadline=deadline) as scope:
+            await run.changed.wait()
+        if scope.cancel_called:
+            deadline = math.inf
+            for worker in run.workers:
+                if worker.shielded == forever and worker.job is not None and not worker.job._limits_itself:
+                    run.report(worker.job, _stuck(worker))  # a nested scheduler names its own
+
+
+def _stuck(worker: Worker) -> str:
+    assert worker.job is not None
+    frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
+    return (
+        f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "
+        f"it must let cancellation pass, and not wait in a shielded scope or swallow it:\n{''.join(frames.format())}"
+    )
+
+
+def needs_shutdown(job: AbstractJob[Any]) -> bool:
+    """Tell whether a job has anything to shut down."""
+    base = cast(Any, AbstractJob)
+    return cast(Any, type(job)).co_shutdown is not base.co_shutdown and job._has_shutdown()
+
+
+async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:
+    """Await `co_shutdown` of all jobs in `left` at once, taking each out as it begins; report those that were cut."""
+    cut: dict[AbstractJob[Any], None] = {}
+    deadline = math.inf if seconds is None else run.clock() + seconds
+    try:
+        if left:
+            await run.backend.together([partial(_shut_down_one, run, job, left, cut) for job in left], deadline)
+    finally:
+        for job in cut:
+            why = f"did not end within shutdown_timeout={seconds} s" if run.clock() >= deadline else "was cancelled"
+            run.report(job, f"co_shutdown of {job.label!r} {why}")
+
+
+async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
+    """Shut down the jobs of a scheduler that `run` has not come to start, within the nested one's own limit."""
+    await _shut_down(run, {job: None for job in nested if needs_shutdown(job)}, nested.shutdown_timeout)
+
+
+async def _shut_down_one(
+    run: Run, job: AbstractJob[Any], left: dict[AbstractJob[Any], None], cut: dict[AbstractJob[Any], None]
+) -> None:
+    del left[job]
+    cut[job] = None
+    try:
+        await job.co_shutdown()
+    except BaseException as error:
+        rest = run.backend.split(error)[1]
+        if rest is None:
+            raise
+        del cut[job]
+        run.report(job, f"co_shutdown of {job.label!r} raised {rest!r}", rest)
+        run.interruption = run.interruption or interruption_in(rest)
+    else:
+        del cut[job]

@@ -1,0 +1,84 @@
+"""Every exception of trioflow; each builds its own message: what was found, which job, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _labels
+
+if TYPE_CHECKING:
+    from ._jobs import AbstractJob
+
+
+class TrioflowError(Exception):
+    """The base of all that trioflow itself raises."""
+
+
+class CycleError(TrioflowError, ValueError):
+    """Jobs require each other in a circle.
+
+    Attributes:
+        cycle: the jobs on the circle; each requires the one before it, the first requires the last.
+
+    """
+
+    def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
+        """Build the message out of the jobs of one circle."""
+        self.cycle = tuple(cycle)
+        names = [_labels.printable(job.label) for job in self.cycle]
+        super().__init__(
+            f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
+            f"take one of these requirements away, with requires(..., remove=True)"
+        )
+
+
+class MissingRequirement(TrioflowError, ValueError):
+    """A job requires another that stands in a different scheduler, or in none.
+
+    Attributes:
+        job: the job that requires.
+        requirement: what it requires.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
+        """Build the message out of the pair."""
+        self.job, self.requirement = job, requirement
+        home = requirement.scheduler
+        where = "in no scheduler" if home is None else f"in {home.label!r}"
+        expected = job.scheduler.label if job.scheduler is not None else None
+        super().__init__(
+            f"{job.label!r} requires {requirement.label!r}, which is {where}, not in "
+            f"{expected!r}: add it there, or call sanitize() to drop the requirement"
+        )
+
+
+class JobTimeout(TrioflowError, TimeoutError):
+    """A job, or a whole scheduler, did not end within its time limit.
+
+    Attributes:
+        job: whose limit it was.
+        seconds: the limit.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], seconds: float) -> None:
+        """Build the message out of the job and its limit in seconds."""
+        self.job, self.seconds = job, seconds
+        super().__init__(
+            f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout=, "
+            f"or choose on_timeout='move_on' or 'restart'"
+        )
+
+
+class JobCancelled(TrioflowError):
+    """A job or a run was cancelled, so there is no result."""
+
+
+class JobSkipped(TrioflowError):
+    """A job was skipped by its rule, so there is no result."""
+
+
+class JobNotDone(TrioflowError, RuntimeError):
+    """A job has no result, because it has not settled."""

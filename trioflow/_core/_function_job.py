@@ -1,0 +1,123 @@
+"""`Job`: an async function with its arguments, or a coroutine object, as a job."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, Unpack, cast
+
+from . import _labels
+from ._jobs import AbstractJob, T
+from ._options import NO_LIMITS, JobOptions
+from ._outcomes import not_awaitable
+
+ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+
+
+class Job(AbstractJob[T]):
+    """An async callable with its arguments, or a coroutine object, as a job.
+
+    A callable is called at each start, so such a job can run again. A coroutine object runs once; if it never runs,
+    it is closed with its scheduler, by `close()`, or together with the job.
+
+    Args:
+        function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
+            object, for which there are no further arguments.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+        options: those of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError: a plain function (`ThreadJob` runs those), something not callable, or arguments for a coroutine.
+        ValueError: an option out of its range.
+
+    Example:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> job = Job(double, 21, label="twice")
+        >>> Scheduler(job).run()
+        True
+        >>> job.result()
+        42
+
+    """
+
+    __slots__ = ("_args", "_function")
+    _called_in_frame = True
+
+    # Called at each start; or the coroutine object, and None once that has been started.
+    _function: Any
+    _args: tuple[Any, ...]
+
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[T]] | Coroutine[Any, Any, T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        if type(function) is not types.FunctionType or not function.__code__.co_flags & ASYNC:
+            _check_function(function, args or kwargs)
+        self._function = functools.partial(cast(Any, function), **kwargs) if kwargs else function
+        self._args = args
+        super().__init__(**options)
+        if isinstance(function, Coroutine):
+            self._label = self.label  # made while the function's name is still known
+            self._limits = self._limits or NO_LIMITS
+            weakref.finalize(self, function.close)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have a subclass's own `co_run` called."""
+        super().__init_subclass__(**kwargs)
+        cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run
+
+    async def co_run(self) -> T:
+        """Call the function, or take up the coroutine, and await it."""
+        function: object = self._function
+        if isinstance(function, Coroutine):
+            coroutine = cast("Coroutine[Any, Any, T]", function)
+            self._function = None
+            return await coroutine
+        awaitable = self._function(*self._args)
+        if not inspect.isawaitable(awaitable):
+            raise TypeError(not_awaitable(self.label, awaitable))
+        return cast(T, await awaitable)
+
+    def close(self) -> None:
+        """Close the coroutine object, if the job has one that never ran."""
+        if self._is_one_shot() and not self._is_spent() and not self.is_running():
+            self._function.close()
+            self._function = None
+
+    def _is_one_shot(self) -> bool:
+        return self._function is None or isinstance(self._function, Coroutine)
+
+    def _is_spent(self) -> bool:
+        return self._function is None
+
+    def _default_label(self) -> str:
+        return _labels.of_function(type(self).__name__, self._function)
+
+
+def _check_function(function: Any, has_arguments: Any) -> None:
+    if isinstance(function, Coroutine):
+        if has_arguments:
+            raise TypeError(f"Job({function!r}, ...): a coroutine object takes no further arguments")
+        return
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(f"Job({name}): this is an async generator function; give an async function without yield")
+    if not callable(function):
+        raise TypeError(f"Job({function!r}): give an async function and its arguments, or a coroutine object")
+    plain = inspect.unwrap(function) if inspect.isroutine(function) else function
+    if isinstance(function, type) or (
+        inspect.isroutine(plain) and not inspect.iscoroutinefunction(plain) and plain.__name__ != "<lambda>"
+    ):
+        raise TypeError(
+            f"Job({name}): this is not an async function; define it with async def, "
+            f"or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
+        )

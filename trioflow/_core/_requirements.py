@@ -1,0 +1,93 @@
+"""What one job requires: how it is kept, seen, and found in what users give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._jobs import AbstractJob
+
+MANY_REQUIREMENTS: Final = 16
+"""From here on requirements are kept in a dict: a tuple is a quarter of its size, but searched from end to end."""
+
+
+if TYPE_CHECKING:
+    Required = tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
+
+
+class Requirements(AbstractSet[Any]):
+    """A read-only view of what one job requires, in the order in which it was added."""
+
+    __slots__ = ("_job",)
+
+    def __init__(self, job: AbstractJob[Any]) -> None:
+        """Look at what `job` requires, now and later."""
+        self._job = job
+
+    def __contains__(self, job: object) -> bool:
+        """Tell whether it is required."""
+        return job in self._job._required
+
+    def __iter__(self) -> Iterator[AbstractJob[Any]]:
+        """Go through them in the order in which they were added."""
+        return iter(tuple(self._job._required))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._job._required)
+
+    def __repr__(self) -> str:
+        """Show them as a set."""
+        return "{" + ", ".join(map(repr, self)) + "}"
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[Any]) -> set[Any]:
+        return set(it)  # what &, | and - make
+
+
+def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
+    """Yield the jobs in `things`: jobs, Sequences, None, and collections of these to any depth, in their order.
+
+    Args:
+        things: what the user gave.
+        purpose: for whom, in the words of an error.
+        method: "_members" if a Sequence stands for all of its jobs, "_last" if for its last.
+
+    """
+    stack: list[Iterator[Any]] = [iter(things)]
+    while stack:
+        thing: Any
+        for thing in stack[-1]:
+            if thing is None:
+                continue
+            expand = getattr(thing.__class__, method, None)
+            if expand is not None:
+                _check_initialised(thing, purpose)
+                yield from expand(thing)
+            elif _is_collection(thing):
+                stack.append(iter(thing))
+                break
+            else:
+                raise TypeError(f"{purpose}: {thing!r} is no job: give jobs, Sequences, None, or collections of these")
+        else:
+            stack.pop()
+
+
+def _check_initialised(thing: object, purpose: str) -> None:
+    if not (hasattr(thing, "_state") or hasattr(thing, "jobs")):
+        raise TypeError(f"{purpose}: {type(thing).__name__}.__init__ must call super().__init__()")
+
+
+def _is_collection(thing: object) -> bool:
+    return isinstance(thing, Iterable) and not isinstance(thing, (str, bytes))
+
+
+def extended(required: Required, new: list[AbstractJob[Any]]) -> Required:
+    """Return `required` with `new` behind; a dict is extended in place."""
+    if isinstance(required, dict):
+        required.update(dict.fromkeys(new))
+        return required
+    together = (*required, *new)
+    return together if len(together) < MANY_REQUIREMENTS else dict.fromkeys(together)

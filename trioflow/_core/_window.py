@@ -1,0 +1,174 @@
+"""Windows that are a `CapacityLimiter`, shared through any nesting; and the interval between two starts.
+
+A window that is a number needs nothing of this: it is a count in the run. With a limiter, each worker borrows a token
+of it while it runs a job:
+
+- After each job it keeps its token, unless others wait for the limiter: then it gives it back and asks again, at the
+  end of the queue. Nobody starves.
+- A run asks for one token at a time; when it gets it, the next worker asks.
+- A scheduler that runs as a job under a token *lends* it to the runs inside, which use it for one job at a time
+  (`Lease`). They need no second token to go on, so nothing deadlocks. Lent tokens are given back and asked for again
+  like others; a run that has no more use for one leaves it with the scheduler, unless others wait for it.
+- A worker that waits for a token when nothing is left to run is called off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._backend import Backend, Scope
+    from ._run import Run
+    from ._worker import Worker
+
+
+class Token:
+    """One borrower of a limiter; `held` while it has its token."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        """Begin without a token."""
+        self.held = False
+
+
+class Lease:
+    """A token that belongs to an outer worker, for one job at a time of the runs inside its job."""
+
+    __slots__ = ("in_use", "token")
+
+    def __init__(self, token: Token) -> None:
+        """Lend `token`."""
+        self.token: Final = token
+        self.in_use = False
+
+
+class Interval:
+    """Keeps some seconds between two starts."""
+
+    __slots__ = ("_next", "_run", "_seconds")
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        """Let the first start at once."""
+        self._run, self._seconds = run, seconds
+        self._next = run.clock()
+
+    def is_over(self) -> bool:
+        """Tell whether a job may start."""
+        return self._run.clock() >= self._next
+
+    def begin(self, now: float) -> None:
+        """Take note that a job starts."""
+        self._next = now + self._seconds
+
+    async def wait(self) -> bool:
+        """Wait until a job may start, unless another one starts before; False if a cancellation came."""
+        return await self._run.backend.sleep_until(self._next)
+
+
+class LimiterWindow:
+    """The window of one run, where that is a limiter."""
+
+    __slots__ = ("_backend", "_limiter", "_outer", "_run", "_waiting")
+
+    def __init__(self, run: Run, limiter: Any) -> None:
+        """Find out whether an enclosing scheduler runs under a token of the same limiter."""
+        self._run = run
+        self._limiter = limiter
+        self._backend: Backend = run.backend
+        self._outer: Lease | None = _lent_by_enclosing(run, limiter)
+        self._waiting: Scope | None = None  # of the one worker that waits for a token
+
+    @property
+    def limiter(self) -> Any:
+        """The limiter that the user gave."""
+        return self._limiter
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a worker of this run stands in the queue."""
+        return self._waiting is not None
+
+    async def pass_through(self, worker: Worker) -> bool:
+        """Get the worker a token; False if there is nothing left to run, or a cancellation came."""
+        run = self._run
+        worker.lent = None
+        if worker.token is not None and worker.token.held:
+            if run.ready and not self._others_wait():
+                return True
+            self._return(worker.token)
+        if not run.ready or self._waiting is not None:
+            return False  # another worker of this run stands in the queue already
+        if worker.token is None:
+            self._assign(worker)
+        return await self._obtain(worker)
+
+    def leave(self, worker: Worker) -> None:
+        """Take back what a worker has that ends."""
+        token, lease = worker.token, worker.lease
+        worker.token = worker.lease = worker.lent = None
+        if token is None:
+            return
+        if lease is None:
+            self._return(token)
+            return
+        lease.in_use = False
+        if self._others_wait():
+            self._return(token)
+
+    def give_back(self, worker: Worker) -> None:
+        """Give back the token of a worker that has to wait for something else."""
+        if worker.token is not None:
+            self._return(worker.token)
+
+    def call_off(self) -> None:
+        """End the waiting of the worker that waits for a token, as there is nothing left to run."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _assign(self, worker: Worker) -> None:
+        if self._outer is not None and not self._outer.in_use:
+            self._outer.in_use = True
+            worker.lease, worker.token = self._outer, self._outer.token
+        else:
+            worker.token = Token()
+
+    async def _obtain(self, worker: Worker) -> bool:
+        token = worker.token
+        assert token is not None
+        if token.held or self._backend.try_acquire(self._limiter, token):
+            token.held = True
+            return True
+        run = self._run
+        run.searchers -= 1  # who waits here keeps no forever job from being looked for
+        run.ensure_workers()
+        try:
+            with self._backend.scope() as self._waiting:
+                token.held = await self._backend.acquire(self._limiter, token)
+        finally:
+            self._waiting = None
+            run.searchers += 1
+        if token.held and not run.ready:
+            self._return(token)
+        return token.held
+
+    def _return(self, token: Token) -> None:
+        if token.held:
+            token.held = False
+            self._limiter.release_on_behalf_of(token)
+
+    def _others_wait(self) -> bool:
+        waiting: int = self._limiter.statistics().tasks_waiting
+        return waiting > (self._waiting is not None)
+
+
+def _lent_by_enclosing(run: Run, limiter: Any) -> Lease | None:
+    """Return the lease of the nearest enclosing worker that holds a token of `limiter`."""
+    worker = run.outer_worker
+    while worker is not None:
+        window = worker.run.limiter_window
+        if window is not None and window.limiter is limiter and worker.token is not None:
+            worker.lent = worker.lent or Lease(worker.token)
+            return worker.lent
+        worker = worker.run.outer_worker
+    return None

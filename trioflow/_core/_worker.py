@@ -1,0 +1,327 @@
+"""A worker: a task that runs one ready job after another. Here lies the engine's shortest path.
+
+Spawning a task costs ten times what a job costs, so a worker whose job has ended goes on with the next ready job
+itself; another worker is needed only while a job waits for something. What must hold nevertheless is that each job
+seems to have a task of its own:
+
+- a worker that finds its task changed by a job (a context variable, a scope left open, a cancellation) retires, and
+  a new one takes its place; a job that left something open has failed;
+- a worker whose own scope was cancelled, for the sake of one job, retires too;
+- jobs share the time between two turns of the event loop, all workers together: `Turn`.
+
+```
+spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
+              ▲     │ none                │ task changed                                │
+              │     └──► leave            └──► leave, and be replaced                   │
+              └──────────────────── let others run, if the turn is used up ◄───────────┘
+```
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _errors, _options
+from ._outcomes import UNCALLED
+from ._states import JobState
+
+if TYPE_CHECKING:
+    from ._backend import Scope
+    from ._jobs import AbstractJob
+    from ._run import Run
+    from ._window import Lease, Token
+
+MAX_SEARCHERS: Final = 4
+"""How many workers at most look for a job at once. 1 to 8 were best; 64 lost much of the gain."""
+
+TURN_SECONDS: Final = 0.001
+TURN_JOBS: Final = 64
+"""A worker lets others run after so many jobs, whatever the time: a virtual clock stands still."""
+
+RUNNING: Final = JobState.RUNNING
+SCHEDULED: Final = JobState.SCHEDULED
+IDLE: Final = JobState.IDLE
+SUCCEEDED: Final = JobState.SUCCEEDED
+
+current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
+
+
+class Worker:
+    """One task of a run, and the job that it runs now."""
+
+    __slots__ = (
+        "cancelled_alone",
+        "has_slot",
+        "job",
+        "lease",
+        "lent",
+        "mark",
+        "run",
+        "scope",
+        "shielded",
+        "task",
+        "token",
+    )
+
+    def __init__(self, run: Run, has_slot: bool) -> None:
+        """Prepare a worker of `run`, with or without a slot of its window."""
+        self.run = run
+        self.has_slot = has_slot
+        self.job: AbstractJob[Any] | None = None
+        self.scope: Scope | None = None  # there from the first step of the task on
+        self.shielded = False  # it runs a forever job, which ends after all others
+        self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs are to end
+        self.task: Any = None
+        self.mark: Any = None  # the backend's own
+        # For a window that is a CapacityLimiter: what the worker borrows for, and what of it is for nested runs.
+        self.token: Token | None = None
+        self.lease: Lease | None = None
+        self.lent: Lease | None = None
+
+    def shield(self) -> None:
+        """Let its task outlive the ordinary ones: it is about to run a forever job."""
+        assert self.scope is not None
+        self.shielded = self.scope.shield = True
+
+    def ended(self, task: object) -> None:
+        """Take note that its task has ended, if it was cancelled before the first step."""
+        if self in self.run.workers:
+            self.run.searchers -= 1
+            self.run.leave(self)
+
+    def cancel_alone(self) -> None:
+        """Cancel the job that it runs, and no other."""
+        assert self.scope is not None
+        self.cancelled_alone = True
+        self.scope.cancel()
+
+
+class Turn:
+    """The time that the workers of one run share until the event loop gets its turn.
+
+    A worker that finds it used up waits for a turn of the loop, and then begins a new one: unless another worker,
+    that waited for the same turn, has done so. Without that, each worker would take a whole turn for itself.
+    """
+
+    __slots__ = ("ends", "number")
+
+    def __init__(self, now: float) -> None:
+        """Begin the first turn."""
+        self.number = 0
+        self.ends = now + TURN_SECONDS
+
+    def begin(self, number: int, now: float) -> bool:
+        """Begin the turn after `number`, if nobody has; tell whether there is time left in it."""
+        if self.number == number:
+            self.number += 1
+            self.ends = now + TURN_SECONDS
+        return now <= self.ends
+
+
+def current_job() -> AbstractJob[Any]:
+    """Return the job that calls, from its body or from anything that inherits its context.
+
+    Raises:
+        RuntimeError: no job calls.
+
+    Example:
+        >>> async def who():
+        ...     return current_job().label
+        >>> job = Job(who, label="me")
+        >>> Scheduler(job).run(), job.result()
+        (True, 'me')
+
+    """
+    worker = current.get(None)
+    if worker is None or worker.job is None:
+        raise RuntimeError("current_job() is for the body of a job: no job calls here")
+    return worker.job
+
+
+async def work(worker: Worker) -> None:
+    """Run ready jobs until there are none, or until the task is not as it was.
+
+    The hot loop, and therefore one long function: each call out of it costs a tenth of what a job may cost.
+    """
+    run = worker.run
+    backend, clock, observers, names_tasks = run.backend, run.clock, run.observers, run.backend.names_tasks
+    ready, forever_ready, turn = run.ready, run.forever_ready, run.turn
+    gated, slotless = run.gated, not worker.has_slot
+    awaitable: Any
+    value: Any
+    error: BaseException | None
+    job: Any  # an AbstractJob; the shortest path knows Job's own fields too
+    named: Any = None  # the function...
+    kind: Any = None  # ...and the kind of job whose default label is `name`
+    name = ""
+    settled = 0  # how many of the jobs that this worker has settled `run.unsettled` still counts
+    jobs_left = TURN_JOBS
+    searching, used = True, False
+    current.set(worker)
+    try:
+        with backend.scope() as worker.scope:
+            intact = backend.enter(worker)
+            now = clock()
+            tainted = run.stopping or not intact()
+            while not tainted:
+                # ---- let others run, if the turn is used up
+                if now > turn.ends or not jobs_left:
+                    if not searching:
+                        if run.searchers >= run.max_searchers:
+                            break  # enough others look for jobs
+                        run.searchers += 1
+                        searching = True
+                    number = turn.number
+                    await backend.turn()
+                    now = clock()
+                    jobs_left = TURN_JOBS
+                    tainted = run.stopping or not intact()
+                    if tainted or not turn.begin(number, now):
+                        continue
+                # ---- take the next ready job
+                if gated:
+                    run.count_settled(settled)
+                    settled = 0
+                    if not searching:
+                        run.searchers += 1
+                        searching = True
+                    if not await run.pass_gates(worker) or run.stopping:
+                        break
+                    now = clock()
+                if forever_ready or slotless:
+                    job = run.take(worker)
+                    if job is None:
+                        break
+                else:
+                    try:
+                        job = ready.popleft()
+                    except IndexError:
+                        break
+                    if job._state is not SCHEDULED:
+                        continue  # cancelled meanwhile, or a forever job that went ahead
+                limits = job._limits
+                if limits is not None and limits.own_task and used:
+                    run.put_back(job)
+                    break
+                if searching:
+                    run.searchers -= 1
+                    searching = False
+                if gated:
+                    run.note_start(now)
+                if (ready or forever_ready) and run.searchers < run.max_searchers:
+                    run.ensure_workers()
+                # ---- run it
+                used = True
+                jobs_left -= 1
+                worker.job = job
+                job._worker = worker
+                job._started_at = now
+                job._state = RUNNING
+                if names_tasks:
+                    label = job._label
+                    if label is None:
+                        function = getattr(job, "_function", job)
+                        if function is not named or type(job) is not kind:
+                            named, kind, name = function, type(job), job.label
+                        label = name
+                    worker.task.name = label
+                if observers is not None:
+                    observers.tell("job_started", run.scheduler, job)
+                    observers.tell("job_attempt", run.scheduler, job)
+                value = error = None
+                awaitable = UNCALLED
+                try:
+                    if limits is None and job._called_in_frame and not job._forever:
+                        awaitable = job._function(*job._args)
+                    else:
+                        run.count_settled(settled)  # a forever job may outlast all others
+                        settled = 0
+                        awaitable = run.begin_apart(worker, job)
+                    value = await awaitable
+                    if not intact():
+                        tainted = True
+                        await look_behind(worker)
+                except BaseException as raised:
+                    error = raised
+                # ---- settle it
+                now = clock()
+                if tainted or error is not None or observers is not None or job._facts is not None or job._forever:
+                    run.count_settled(settled)
+                    settled = 0
+                    if error is not None:
+                        await backend.mend(worker)
+                        tainted = not intact()
+                    if tainted:
+                        run.heed_cancellation(worker)
+                    if error is None:
+                        run.settle(job, SUCCEEDED, value, now)
+                    else:
+                        run.settle_error(worker, job, error, awaitable, now)
+                    tainted = tainted or job._forever
+                else:
+                    job._outcome = value
+                    job._finished_at = now
+                    job._worker = None
+                    job._state = SUCCEEDED
+                    settled += 1
+                    successors = job._successors
+                    if successors is not None:
+                        job._successors = None
+                        for successor in successors:
+                            pending = successor._pending - 1
+                            successor._pending = pending
+                            if not pending:
+                                if successor._forever or successor._state is not IDLE:
+                                    run.make_ready(successor)
+                                else:
+                                    successor._state = SCHEDULED
+                                    ready.append(successor)
+                worker.job = awaitable = value = error = None  # nothing keeps a result but its job
+                if limits is not None and limits.own_task:
+                    break
+            run.heed_cancellation(worker)
+    except BaseException as fault:  # the engine's own: those of jobs are settled above
+        run.crash(fault)
+    finally:
+        if searching:
+            run.searchers -= 1
+        run.count_settled(settled)
+        run.leave(worker)
+
+
+async def look_behind(worker: Worker) -> None:
+    """Raise if the job that has just returned left its task in another state than it found it."""
+    run = worker.run
+    left = await run.backend.mend(worker)
+    if left is not None:
+        raise RuntimeError(f"the job returned with a {left} still open: leave it before, by its with statement")
+    if run.backend.cancelled_natively(worker):
+        raise _errors.JobCancelled("the job cancelled its own task: to end a job call its cancel()")
+
+
+async def attempt(worker: Worker, job: AbstractJob[Any]) -> Any:
+    """Run a job that has limits: its timeout around each call, restarts within the one attempt."""
+    limits = job._limits or _options.NO_LIMITS
+    restarts_left = limits.restarts
+    while True:
+        try:
+            return await _call(worker, job, limits.timeout)
+        except _errors.JobTimeout as timeout:
+            if timeout.job is not job:
+                raise
+            worker.run.facts(job).timed_out = True
+            if limits.on_timeout == "move_on":
+                return None
+            if limits.on_timeout == "fail" or restarts_left == 0:
+                raise
+            if restarts_left is not None:
+                restarts_left -= 1
+
+
+async def _call(worker: Worker, job: AbstractJob[Any], timeout: float | None) -> Any:
+    if timeout is None or job._limits_itself:
+        return await job.co_run()
+    with worker.run.backend.scope(deadline=worker.run.clock() + timeout):
+        return await job.co_run()
+    raise _errors.JobTimeout(job, timeout)
