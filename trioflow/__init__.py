@@ -1,0 +1,28 @@
+"""trioflow: run a graph of jobs, with structured concurrency, on trio and on asyncio."""
+
+from . import abc as abc
+from ._core._errors import CycleError as CycleError
+from ._core._errors import JobCancelled as JobCancelled
+from ._core._errors import JobNotDone as JobNotDone
+from ._core._errors import JobSkipped as JobSkipped
+from ._core._errors import JobTimeout as JobTimeout
+from ._core._errors import MissingRequirement as MissingRequirement
+from ._core._errors import TrioflowError as TrioflowError
+from ._core._function_job import Job as Job
+from ._core._jobs import AbstractJob as AbstractJob
+from ._core._sequence import Sequence as Sequence
+from ._core._states import JobState as JobState
+from ._core._states import StopReason as StopReason
+from ._core._worker import current_job as current_job
+from ._scheduler import Scheduler as Scheduler
+from .jobs._thread import ThreadJob as ThreadJob
+
+SchedulerJob = Scheduler
+"""The name that older users know."""
+
+# Tracebacks, help() and pickles show where users import a name from, not where it happens to be defined.
+for _name, _public in list(globals().items()):
+    if not _name.startswith("_") and hasattr(_public, "__qualname__"):
+        _public.__module__ = __name__
+abc.Instrument.__module__ = abc.__name__
+del _name, _public

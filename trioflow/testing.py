@@ -1,0 +1,192 @@
+"""What users need to test their own jobs and scenarios: virtual time, on both backends.
+
+Under virtual time nobody waits. As soon as no task can go on, the clock jumps to the next deadline: a scenario of
+days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
+`anyio.current_time`, which works on both backends.
+
+>>> import anyio
+>>> from trioflow.testing import run_virtual
+>>> async def nap() -> float:
+...     await anyio.sleep(3600)
+...     return anyio.current_time()
+>>> run_virtual(nap, backend="trio"), run_virtual(nap, backend="asyncio")
+(3600.0, 3600.0)
+
+A scenario that is started with ``run`` takes the clock with its options::
+
+    scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"))
+
+and so do the tests that anyio's pytest plugin runs::
+
+    @pytest.fixture(params=["trio", "asyncio"])
+    def anyio_backend(request):
+        return request.param, virtual_options(request.param)
+
+What to know before relying on it:
+
+- **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them:
+  while a thread works for a real second, every sleep beside it is over at once and every timeout beside it expires.
+  Only when no deadline is left does the loop really wait.
+- What waits for something that never comes, with no deadline, waits for ever, as in real time.
+- A task that is never idle (it polls, or swallows a cancellation that is delivered again and again) holds the clock
+  still. Time passes between the turns of the loop in which there is something to do, never during them.
+- Times are as exact as their sums: whole numbers and binary fractions (0.5, 0.25) are exact on both backends. With
+  others, asyncio's clock stands exactly on each deadline, and trio's may stand one rounding step past it: with
+  deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second.
+- A timeout over a thread that may be abandoned (``abandon_on_cancel``) is over before the thread has begun; on asyncio
+  it then never begins.
+- Tasks that wake at the same time wake in no promised order, on either backend, as in real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple, final
+
+import anyio
+
+__all__ = ["VirtualTimeEventLoop", "run_virtual", "virtual_options"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: str = "trio") -> T:
+    """Run an async function under virtual time and return its value.
+
+    Each call has a clock of its own, which starts at 0.0.
+
+    Args:
+        async_fn: what to run; called with ``args``, in an event loop of its own.
+        *args: its positional arguments.
+        backend: ``"trio"`` or ``"asyncio"``.
+
+    Returns:
+        What ``async_fn`` returned.
+
+    Raises:
+        ValueError: the backend is neither of the two.
+        RuntimeError: an event loop is running in this thread already.
+        BaseException: whatever ``async_fn`` raised, unwrapped.
+
+    >>> import anyio
+    >>> from trioflow.testing import run_virtual
+    >>> async def patience(limit: float) -> bool:
+    ...     with anyio.move_on_after(limit) as scope:
+    ...         await anyio.sleep(60)
+    ...     return scope.cancelled_caught
+    >>> run_virtual(patience, 59.5), run_virtual(patience, 60.5)
+    (True, False)
+    """
+    options = virtual_options(backend)
+    if backend == "trio":
+        import trio
+
+        return trio.run(async_fn, *args, **options)  # anyio.run drops trio's options before 4.14 (anyio#1162)
+    return anyio.run(async_fn, *args, backend=backend, backend_options=options)
+
+
+def virtual_options(backend: str) -> dict[str, Any]:
+    """Return the ``backend_options`` that put one run on virtual time.
+
+    For a scheduler's ``run``, and for `anyio.run` (with trio, from anyio 4.14 on: older ones drop them). Ask for new
+    ones for each run: trio's hold the clock itself, which would go on from where the last run left it.
+
+    Args:
+        backend: ``"trio"`` or ``"asyncio"``.
+
+    Returns:
+        For trio, a ``clock``: a `trio.testing.MockClock` that jumps as soon as nothing can run. For asyncio, a
+        ``loop_factory``: `VirtualTimeEventLoop`.
+
+    Raises:
+        ValueError: the backend is neither of the two.
+
+    >>> import anyio, trio
+    >>> from trioflow.testing import virtual_options
+    >>> trio.run(trio.sleep, 3600, **virtual_options("trio"))
+    >>> anyio.run(anyio.sleep, 3600, backend="asyncio", backend_options=virtual_options("asyncio"))
+    """
+    if backend == "trio":
+        from trio.testing import MockClock  # here, as users of asyncio need not pay for trio's import
+
+        return {"clock": MockClock(autojump_threshold=0)}
+    if backend == "asyncio":
+        return {"loop_factory": VirtualTimeEventLoop}
+    raise ValueError(f"no virtual time for the backend {backend!r}: use 'trio' or 'asyncio'")
+
+
+@final
+class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop whose clock jumps to the next timer instead of waiting for it.
+
+    ``loop.time()`` starts at 0.0, stands still while anything is ready to run, and is exactly a timer's ``when`` while
+    that timer's callback runs; no timer fires early. It does for asyncio what ``MockClock(autojump_threshold=0)`` does
+    for trio. On Windows it runs no subprocesses, as any selector loop there.
+
+    >>> import asyncio
+    >>> from trioflow.testing import VirtualTimeEventLoop
+    >>> with asyncio.Runner(loop_factory=VirtualTimeEventLoop) as runner:
+    ...     runner.run(asyncio.sleep(0.25))
+    ...     runner.get_loop().time()
+    0.25
+    """
+
+    # Two fields of asyncio's own, unchanged since 3.4. There is no public way to ask for the next deadline (what
+    # select() is told is rounded, and cut off at a day), nor to set the resolution.
+    _scheduled: list[asyncio.TimerHandle]  # a heap, the earliest first; when select() is called that one is live
+    _clock_resolution: float  # a timer fires when its time is below now + this
+
+    def __init__(self) -> None:
+        """Make a loop whose clock shows 0.0."""
+        super().__init__(_AutojumpSelector(self._autojump))
+        self._set_time(0.0)
+
+    def time(self) -> float:
+        """Return the virtual time, in seconds since the loop was made."""
+        return self._now
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the default executor's threads in real time, however long they take.
+
+        `asyncio.Runner` allows 300 seconds, which would be over at once here: a thread would be left to itself, with
+        a RuntimeWarning.
+
+        Args:
+            timeout: ignored.
+        """
+        await super().shutdown_default_executor()
+
+    def _autojump(self) -> bool:
+        """Move the clock to the earliest timer; return False if that one is never due (``sleep_forever``)."""
+        when = self._scheduled[0].when()
+        if when == math.inf:
+            return False
+        self._set_time(when)
+        return True
+
+    def _set_time(self, now: float) -> None:
+        # The resolution is one rounding step of the time itself. More would fire a timer early. Less vanishes in
+        # now + resolution: the timer due now would never fire, and the loop would spin (python/cpython#116342).
+        self._now = now
+        self._clock_resolution = math.ulp(now)
+
+
+class _AutojumpSelector(selectors.DefaultSelector):
+    """The platform's selector, but where it would wait for a timer it moves a clock instead."""
+
+    def __init__(self, autojump: Callable[[], bool]) -> None:
+        super().__init__()
+        self._autojump = autojump
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready; really wait only if nothing is, and no timer is there to jump to."""
+        if timeout is None:
+            return super().select(None)
+        ready = super().select(0)  # I/O that has happened goes before time that has not
+        if ready or timeout <= 0 or self._autojump():
+            return ready
+        return super().select(timeout)
