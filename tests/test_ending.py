@@ -1,0 +1,518 @@
+"""How a run ends: the order for each reason, co_shutdown, cancellation from everywhere, interruptions, cancel()."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import CycleError, Job, JobState, Scheduler, StopReason
+from trioflow.abc import AbstractJob, Instrument
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+
+async def nap(seconds: float = 1) -> None:
+    await anyio.sleep(seconds)
+
+
+async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
+    await anyio.sleep(seconds)
+    raise error if error is not None else OSError("broken")
+
+
+async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
+    start = anyio.current_time()
+    return await scheduler.co_run(**options), anyio.current_time() - start
+
+
+async def later(seconds: float, call: Callable[[], Any]) -> None:
+    await anyio.sleep(seconds)
+    call()
+
+
+class Actor(AbstractJob[None]):
+    """Naps, unwinds for a while when it is cancelled, and takes its time to shut down; tells of each in `told`."""
+
+    def __init__(
+        self,
+        told: list[tuple[str, float]],
+        seconds: float = 99,
+        unwind: float = 0.25,
+        shutdown: float = 0.25,
+        error: BaseException | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.told, self.seconds, self.unwind, self.shutdown, self.error = told, seconds, unwind, shutdown, error
+
+    def tell(self, what: str) -> None:
+        self.told.append((f"{self.label} {what}", anyio.current_time()))
+
+    async def co_run(self) -> None:
+        try:
+            await anyio.sleep(self.seconds)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.unwind)
+            self.tell("unwound")
+            raise
+
+    async def co_shutdown(self) -> None:
+        self.tell("begins")
+        await anyio.sleep(self.shutdown)
+        self.tell("shut down")
+        if self.error is not None:
+            raise self.error
+
+
+class Told(Instrument):
+    def __init__(self, told: list[tuple[str, float]]) -> None:
+        self.told = told
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        self.told.append((f"after {scheduler.label}", anyio.current_time()))
+
+
+def shut_down(told: list[tuple[str, float]]) -> list[str]:
+    """Who was shut down to the end."""
+    return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))
+
+
+# --- the order
+
+
+@pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
+def test_order_of_the_ending(virtual: Virtual, how: str) -> None:
+    """Jobs unwind, then forever jobs, then co_shutdown of all, then after_run: whatever the reason."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(
+        Actor(told, label="forever", forever=True),
+        Actor(told, label="job", seconds=1 if how == "completed" else 99),
+        label="all",
+    )
+    if how != "completed":
+        scheduler.add(Actor(told, label="idle", required=list(scheduler)[1]))
+
+    async def main() -> None:
+        run = functools.partial(scheduler.co_run, instruments=[Told(told)])
+        match how:
+            case "critical":
+                scheduler.add(Job(fail, 1, critical=True))
+                assert await run() is False
+            case "timeout":
+                assert await run(timeout=1) is False
+            case "interrupted":
+                scheduler.add(Job(fail, 1, SystemExit(3)))
+                with pytest.raises(SystemExit):
+                    await run()
+            case "outside":
+                with anyio.move_on_after(1) as scope:
+                    await run()
+                assert scope.cancelled_caught
+            case "cancelled":
+                scheduler.add(Job(later, 1, scheduler.cancel))
+                assert await run() is False
+            case _:
+                assert await run() is True
+
+    virtual(main)
+    assert scheduler.stop_reason is StopReason("cancelled" if how == "outside" else how)
+    end = 1.0 if how == "completed" else 1.25
+    unwound = [] if how == "completed" else [("job unwound", 1.25)]
+    unwound.append(("forever unwound", end + 0.25))
+    names = ["forever", "job"] if how == "completed" else ["forever", "idle", "job"]
+    assert told[: len(unwound)] == unwound
+    assert sorted(told[len(unwound) : -1]) == sorted(
+        [(f"{name} begins", end + 0.25) for name in names] + [(f"{name} shut down", end + 0.5) for name in names]
+    )
+    assert told[-1] == ("after all", end + 0.5)
+
+
+def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
+    """A nested run unwinds and shuts down as part of the unwinding of the outer one."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="in"), label="inner")
+    outer = Scheduler(inner, Actor(told, label="out"), label="outer", instruments=[Told(told)])
+    assert virtual(functools.partial(timed, outer, timeout=1)) == (False, 1.75)
+    order = [what for what, _ in told]
+    assert order.index("in shut down") < order.index("after inner") < order.index("out begins")
+    assert order[-1] == "after outer"
+
+
+def test_nothing_starts_while_it_ends(virtual: Virtual) -> None:
+    """What becomes free while jobs unwind is not used any more."""
+    told: list[tuple[str, float]] = []
+    waiting = [Job(nap, 0) for _ in range(5)]
+    scheduler = Scheduler(Actor(told), waiting, jobs_window=1, timeout=1)
+    virtual(scheduler.co_run)
+    assert {job.state for job in waiting} == {CANCELLED}
+    assert all(job.started_at is None for job in waiting)
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_job_that_does_not_obey_is_named_with_its_stack(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
+) -> None:
+    """A second after its cancellation a job that still runs is named in the log, once, with its stack."""
+
+    async def disobedient() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(10)
+
+    stubborn, meek = Job(disobedient, label="stubborn", forever=forever), Job(nap, 99, label="meek")
+    scheduler = Scheduler(stubborn, meek, timeout=1)
+    assert virtual(timed, scheduler) == (False, 10)
+    (record,) = caplog.records
+    assert record.levelno >= logging.WARNING
+    assert "'stubborn'" in record.getMessage()
+    assert "in disobedient" in record.getMessage()
+    assert "meek" not in record.getMessage()
+    assert [incident.job for incident in scheduler.incidents] == [stubborn]
+
+
+# --- co_shutdown
+
+
+def test_shutdown_once_a_run_started_or_not(virtual: Virtual) -> None:
+    """Each run calls it once on each job, concurrently, started or not; the next run again."""
+    told: list[tuple[str, float]] = []
+    bad = Job(fail, 1, critical=True)
+    ran, never = Actor(told, 0, label="ran"), Actor(told, label="never", required=bad)
+    scheduler = Scheduler(bad, ran, never)
+    for times in (1, 2):
+        told.clear()
+        assert virtual(timed, scheduler) == (False, 1.25), times
+        assert shut_down(told) == ["never", "ran"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("reached", [False, True])
+def test_shutdown_of_nested_jobs_once(virtual: Virtual, reached: bool, depth: int) -> None:
+    """Jobs in nested schedulers too, at any depth, whether these were run or never reached; each once a run."""
+    told: list[tuple[str, float]] = []
+    bad = Job(fail, 1, critical=not reached)
+    nested: Any = Actor(told, 0, label="0", shutdown=0.01)
+    for level in range(1, depth + 1):
+        nested = Scheduler(nested, Actor(told, 0, label=str(level), shutdown=0.01))
+    nested.requires(bad)
+    scheduler = Scheduler(bad, nested)
+    for _ in range(2):
+        told.clear()
+        assert virtual(scheduler.co_run) is reached
+        assert shut_down(told) == [str(level) for level in range(depth + 1)]
+
+
+def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virtual) -> None:
+    """Kept from starting by cancel(), a nested scheduler still has its jobs shut down."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="a"), required=(first := Job(nap, 5)))
+    scheduler = Scheduler(first, inner, Job(later, 1, inner.cancel))
+    assert virtual(scheduler.co_run) is True
+    assert (inner.state, shut_down(told)) == (CANCELLED, ["a"])
+
+
+def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises goes to the log and to `incidents`; neither the result nor the others are touched."""
+    told: list[tuple[str, float]] = []
+    bad = Actor(told, 0, label="bad", error=OSError("no route"))
+    scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
+    assert virtual(timed, scheduler) == (True, 0.5)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert shut_down(told) == ["bad", "good"]
+    assert bad.state is SUCCEEDED
+    ((job, message, error),) = scheduler.incidents
+    assert (job, error) == (bad, bad.error)
+    assert "'bad'" in message
+    assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
+
+
+@pytest.mark.parametrize("reason", ["completion", "timeout"])
+def test_shutdown_that_hangs_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    """All together within shutdown_timeout; who hangs is cut, and reported; the others are not."""
+    told: list[tuple[str, float]] = []
+    hangs = Actor(told, 0, label="hangs", shutdown=99)
+    scheduler = Scheduler(hangs, Actor(told, 0, label="quick"), shutdown_timeout=2)
+    if reason == "timeout":
+        scheduler.add(Job(nap, 9))
+    result = virtual(functools.partial(timed, scheduler, timeout=3))
+    assert result == ((True, 2) if reason == "completion" else (False, 5))
+    assert shut_down(told) == ["quick"]
+    assert [incident.job for incident in scheduler.incidents] == [hangs]
+    assert any("'hangs'" in record.getMessage() for record in caplog.records)
+    assert not any("'quick'" in record.getMessage() for record in caplog.records)
+
+
+def test_shutdown_that_raises_when_it_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """An error out of a nursery in a co_shutdown that is being cut is logged like any: it breaks nothing."""
+    told: list[tuple[str, float]] = []
+
+    class Clumsy(AbstractJob[None]):
+        async def co_run(self) -> None: ...
+
+        async def co_shutdown(self) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.child)
+                await anyio.sleep(99)
+
+        async def child(self) -> None:
+            try:
+                await anyio.sleep(99)
+            finally:
+                raise OSError("while it was cut")
+
+    scheduler = Scheduler(Clumsy(label="clumsy"), Actor(told, 0, label="good"))
+    assert virtual(timed, scheduler) == (True, 1)
+    assert shut_down(told) == ["good"]
+    assert {incident.job.label for incident in scheduler.incidents if incident.job} == {"clumsy"}
+
+
+def test_shutdown_without_limit(virtual: Virtual) -> None:
+    """shutdown_timeout=None lets it take its time."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
+    assert virtual(timed, scheduler) == (True, 500)
+
+
+def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:
+    """A scenario that cannot run was never there to be shut down."""
+    told: list[tuple[str, float]] = []
+    a, b = Actor(told, label="a"), Actor(told, label="b")
+    a.requires(b)
+    b.requires(a)
+    for scheduler in (Scheduler(a, b), Scheduler(Job(nap, 0), Scheduler(b.scheduler))):
+        with pytest.raises(CycleError):
+            virtual(scheduler.co_run)
+    assert told == []
+
+
+# --- cancelled from outside
+
+
+@pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
+@pytest.mark.parametrize("nested", [False, True])
+def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) -> None:
+    """Cancelled in any phase, the run ends in order, and the cancellation is raised when it has ended."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
+    outermost = Scheduler(scheduler) if nested else scheduler
+
+    async def main() -> tuple[bool, float]:
+        with anyio.CancelScope(deadline=at) as scope:
+            await outermost.co_run()
+        return scope.cancelled_caught, anyio.current_time()
+
+    assert virtual(main) == (True, min(at, 1) + 0.75)
+    assert shut_down(told) == ["forever", "job"]
+    assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
+
+
+def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
+    """Each scope that was cancelled meanwhile gets its own, also when the outer one came during the ending."""
+    told: list[tuple[str, float]] = []
+
+    async def main() -> list[bool]:
+        with anyio.CancelScope(deadline=1.125) as outer:
+            with anyio.CancelScope(deadline=1) as inner:
+                await Scheduler(Actor(told, label="a")).co_run()
+            await anyio.lowlevel.checkpoint()
+        return [inner.cancel_called, outer.cancelled_caught]
+
+    assert virtual(main) == [True, True]
+    assert shut_down(told) == ["a"]
+
+
+def test_run_beside_a_task_that_fails(virtual: Virtual) -> None:
+    """In a nursery whose other task fails, the run ends in order, and the nursery raises that task's error alone."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="a"))
+
+    async def beside() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await fail(1)
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await beside()
+        assert [type(error) for error in caught.value.exceptions] == [OSError]
+
+    virtual(main)
+    assert (scheduler.stop_reason, shut_down(told)) == (StopReason.CANCELLED, ["a"])
+    assert [job.state for job in scheduler] == [CANCELLED]
+
+
+PHASES = {"runs": 0.5, "unwinds": 1.125, "forever unwinds": 1.375, "shuts down": 1.625}
+
+
+def natively(main: Callable[[], Awaitable[Any]]) -> Any:
+    from trioflow.testing import run_virtual
+
+    return run_virtual(main, backend="asyncio")
+
+
+def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
+    told: list[tuple[str, float]] = []
+    jobs = [Actor(told, label="job"), Actor(told, label="forever", forever=True)]
+    return told, Scheduler(jobs, timeout=1)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_wait_for_at_each_phase(phase: str) -> None:
+    """asyncio.wait_for around it raises its TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(scheduler.co_run(), PHASES[phase])
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_asyncio_timeout_at_each_phase(phase: str) -> None:
+    """asyncio.timeout around it turns its own cancellation into TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(PHASES[phase]):
+                await scheduler.co_run()
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("second", [0, 0.25, 0.5])
+def test_task_cancel_at_each_phase_and_again(phase: str, second: float) -> None:
+    """Task.cancel(), once and again while it ends: the task is cancelled, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        task = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(PHASES[phase])
+        task.cancel()
+        await asyncio.sleep(second)
+        if not task.done():
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return anyio.current_time()
+
+    assert natively(main) == max(min(PHASES[phase], 1) + 0.75, PHASES[phase] + second)
+    assert shut_down(told) == ["forever", "job"]
+
+
+def test_task_cancel_while_an_outer_scope_is_cancelled() -> None:
+    """A native cancellation that comes when a scope's is on its way already is not lost: the task is cancelled."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def run() -> str:
+        with anyio.move_on_after(0.5):
+            await scheduler.co_run()
+        await asyncio.sleep(0)
+        return "went on"
+
+    async def main() -> None:
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.625)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    natively(main)
+    assert shut_down(told) == ["forever", "job"]
+
+
+# --- stop() while starting
+
+
+@pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
+def test_cancel_from_a_hook_while_the_run_starts(virtual: Virtual, hook: str) -> None:
+    """Cancelled before or while jobs become ready, the run starts no more, and leaves none of them SCHEDULED."""
+    jobs = [Job(nap, 1) for _ in range(3)]
+    scheduler = Scheduler(jobs)
+    calls: list[int] = []
+
+    def cancel(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            scheduler.cancel()
+
+    watch = Instrument()
+    setattr(watch, hook, cancel)
+    assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (False, 0)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {job.state for job in jobs} <= {IDLE, CANCELLED}
+
+
+# --- interruptions
+
+
+class Custom(BaseException):
+    """No cancellation, and no Exception."""
+
+
+INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "SystemExit": lambda: SystemExit(3),
+    "GeneratorExit": GeneratorExit,
+    "custom": Custom,
+}
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
+    """It ends the run in order, INTERRUPTED, and is raised itself, also out of a group; `critical` is not asked."""
+    told: list[tuple[str, float]] = []
+    error = INTERRUPTIONS[kind]()
+    raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
+    bad = Job(fail, 1, raised, critical=False)
+    inner = Scheduler(bad, Actor(told, label="a"))
+    scheduler = Scheduler(inner, Actor(told, label="b")) if nested else inner
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await scheduler.co_run()
+        assert caught.value is error
+        await anyio.lowlevel.checkpoint()
+
+    virtual(main)
+    assert (scheduler.stop_reason, bad.state) == (StopReason.INTERRUPTED, FAILED)
+    assert scheduler.culprit is (inner if nested else bad)
+    assert shut_down(told) == (["a", "b"] if nested else ["a"])
+    scheduler.raise_for_failures()
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_interruption_from_co_shutdown_leaves_the_run_bare(virtual: Virtual, kind: str, in_group: bool) -> None:
+    """Raised by a co_shutdown it lets the others finish, and leaves the run itself, also out of a group."""
+    told: list[tuple[str, float]] = []
+    error = INTERRUPTIONS[kind]()
+    raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
+    scheduler = Scheduler(Actor(told, 0, label="bad", error=raised), Actor(told, 0, label="good", shutdown=0.5))
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await scheduler.co_run()
+        assert caught.value is error
+
+    virtual(main)
+    assert shut_down(told) == ["bad", "good"]

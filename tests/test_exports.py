@@ -1,0 +1,70 @@
+"""Public names: exported once, documented, and at home where users import them from."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from typing import Any
+
+import pytest
+
+import trioflow
+import trioflow.abc
+import trioflow.testing
+
+
+def public(module: types.ModuleType) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+
+
+NAMES = [(module, name) for module in (trioflow, trioflow.abc) for name in public(module)]
+by_name = pytest.mark.parametrize(
+    ("module", "name"), NAMES, ids=[f"{module.__name__}.{name}" for module, name in NAMES]
+)
+
+
+def test_each_name_is_exported_once() -> None:
+    """One thing, one name, one place: but AbstractJob is in trioflow.abc too, and Scheduler has an older name."""
+    places: dict[int, list[str]] = {}
+    for module, name in NAMES:
+        places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
+    assert [found for found in places.values() if len(found) > 1] == [
+        ["trioflow.AbstractJob", "trioflow.abc.AbstractJob"],
+        ["trioflow.Scheduler", "trioflow.SchedulerJob"],
+    ]
+
+
+@by_name
+def test_each_name_has_a_docstring(module: types.ModuleType, name: str) -> None:
+    """Whatever is exported says what it is, and so do its public methods and properties."""
+    thing = getattr(module, name)
+    assert inspect.getdoc(thing)
+    if not isinstance(thing, type):
+        return
+    for base in thing.__mro__:
+        for attribute, value in vars(base).items() if base.__module__.startswith("trioflow") else ():
+            if not attribute.startswith("_") and isinstance(value, (types.FunctionType, property)):
+                assert inspect.getdoc(value), f"{base.__name__}.{attribute}"
+
+
+@by_name
+def test_each_name_is_at_home_where_users_import_it_from(module: types.ModuleType, name: str) -> None:
+    """`__module__`, which tracebacks, reprs and pickles show, is a place that users know."""
+    thing = getattr(module, name)
+    assert thing.__module__ == ("trioflow.abc" if name == "Instrument" else "trioflow")
+    assert getattr(__import__(thing.__module__, fromlist=["x"]), thing.__name__) is thing
+
+
+def test_all_own_errors_are_exported() -> None:
+    """Each exception class of the engine is a public name."""
+    from trioflow._core import _errors
+
+    own = {
+        value for value in vars(_errors).values() if isinstance(value, type) and value.__module__.startswith("trioflow")
+    }
+    assert own <= set(public(trioflow).values())
+    assert all(issubclass(error, trioflow.TrioflowError) for error in own)

@@ -1,0 +1,448 @@
+"""Each job seems to have a task of its own: what it leaves behind there touches no other job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+
+from trioflow import AbstractJob, Job, JobCancelled, JobState, Scheduler, Sequence, current_job
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
+
+
+async def nap(seconds: float = 1, value: Any = None) -> Any:
+    await anyio.sleep(seconds)
+    return value
+
+
+async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
+    """Run it and return the result, with the time that it took; what hangs is an error."""
+    start = anyio.current_time()
+    with anyio.fail_after(1000):
+        return await scheduler.co_run(**options), anyio.current_time() - start
+
+
+def task_now() -> Any:
+    """The task that calls."""
+    try:
+        return trio.lowlevel.current_task()
+    except RuntimeError:
+        return asyncio.current_task()
+
+
+# --- context variables
+
+
+class Touchy:
+    """A value that can't be compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise OSError("compared")
+
+
+VALUE = [1, 2, 3]
+plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain")
+
+
+def set_other() -> None:
+    plain.set("other")
+
+
+def set_equal() -> None:
+    plain.set(list(VALUE))
+
+
+def set_touchy() -> None:
+    plain.set(Touchy())
+
+
+def set_and_reset() -> None:
+    plain.reset(plain.set("other"))
+    plain.set("third")
+
+
+def set_new() -> None:
+    contextvars.ContextVar[int]("new").set(1)
+    plain.set(None)
+
+
+@pytest.mark.parametrize("change", [set_other, set_equal, set_touchy, set_and_reset, set_new])
+@pytest.mark.parametrize("raises", [False, True])
+def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Callable[[], None], raises: bool) -> None:
+    """A job starts in the context that the run was called with: identity, whatever a job before set, however it ended."""
+
+    async def dirty() -> None:
+        change()
+        if raises:
+            raise OSError
+
+    async def look() -> tuple[bool, int]:
+        return plain.get() is VALUE, len(contextvars.copy_context())
+
+    jobs = [Job(look), Job(dirty), Job(look), Job(dirty), Job(look)]
+
+    async def main() -> Any:
+        plain.set(VALUE)
+        result = await timed(Scheduler(Sequence(jobs)))
+        assert plain.get() is VALUE
+        return result
+
+    assert virtual(main)[0] is True
+    looks = [job.result() for job in jobs[::2]]
+    assert looks[0][0] is True
+    assert looks[0] == looks[1] == looks[2]
+
+
+def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
+    """A job added by one that changed its context, and one in a nested scheduler, start in the run's own."""
+
+    async def look() -> Any:
+        return plain.get()
+
+    added, inside = Job(look), Job(look)
+
+    async def grow() -> None:
+        plain.set("changed")
+        scheduler.add(added)
+        await anyio.sleep(1)
+
+    scheduler = Scheduler(Sequence(Job(grow), Scheduler(inside)))
+
+    async def main() -> Any:
+        plain.set("callers")
+        return await timed(scheduler)
+
+    virtual(main)
+    assert (added.result(), inside.result()) == ("callers", "callers")
+
+
+# --- scopes and nurseries left open
+
+
+async def by_enter(seconds: float) -> None:
+    anyio.move_on_after(seconds).__enter__()
+    await anyio.lowlevel.checkpoint()
+
+
+async def by_generator(seconds: float) -> None:
+    async def generator() -> AsyncIterator[int]:
+        with anyio.move_on_after(seconds):
+            yield 1
+            await anyio.sleep(1)
+
+    kept.append(generator())
+    await kept[-1].__anext__()
+
+
+kept: list[Any] = []
+
+
+@pytest.mark.parametrize("leave", [by_enter, by_generator])
+@pytest.mark.parametrize("raises", [False, True])
+def test_scope_left_open_touches_its_job_alone(virtual: Virtual, leave: Any, raises: bool) -> None:
+    """The job FAILED, with its own exception if it raised; its scope's deadline never hits a later job."""
+
+    async def sloppy() -> None:
+        await leave(2)
+        if raises:
+            raise OSError("mine")
+
+    job, after = Job(sloppy), Job(nap, 5, "whole")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 5)
+    assert job.state is FAILED
+    assert ("mine" if raises else "open") in str(job.raised_exception())
+    assert after.result() == "whole"
+    kept.clear()
+
+
+async def leave_group(child: Callable[[], Any]) -> None:
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(child)
+    await anyio.sleep(1)
+
+
+def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual) -> None:
+    """Its children are cancelled and have ended, their clean-up included, when the job has settled."""
+    ended: list[float] = []
+
+    async def child() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            ended.append(anyio.current_time())
+
+    job, after = Job(leave_group, child), Job(nap, 1, "whole")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
+    assert ended == [2]
+    assert job.state is FAILED
+    assert job.elapsed == 2
+    assert after.result() == "whole"
+
+
+def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
+    """A child that ends in a SystemExit ends the run with it, as any."""
+
+    async def child() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        virtual(timed, Scheduler(Job(leave_group, child)))
+
+
+# --- native cancellation
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) -> None:
+    """On asyncio a job that cancels its own task FAILED with a JobCancelled, whether it awaits then or returns."""
+
+    async def suicide() -> str:
+        task_now().cancel()
+        if awaits:
+            await asyncio.sleep(0)
+        return "unharmed"
+
+    jobs = [Job(suicide), Job(nap, 0.01, 1), Job(suicide), Job(nap, 0.01, 2)]
+    options: dict[str, Any] = {"start_interval": 0.001} if gated else {}
+    assert Scheduler(Sequence(jobs), **options).run(backend="asyncio") is True
+    assert [job.state for job in jobs] == [FAILED, SUCCEEDED] * 2
+    assert all(isinstance(job.raised_exception(), JobCancelled) for job in jobs[::2])
+
+
+def test_stored_task_of_a_job_with_its_own_hits_nobody_later() -> None:
+    """With own_task a stored task is the job's own: cancelled later, it harms nobody."""
+    stored: list[Any] = []
+
+    async def store() -> None:
+        stored.append(task_now())
+
+    async def use() -> str:
+        for task in stored:
+            task.cancel()
+        await asyncio.sleep(0)
+        return "unharmed"
+
+    users = [Job(use) for _ in range(3)]
+    scheduler = Scheduler(Sequence(Job(store, own_task=True), users[0], Job(store, own_task=True), users[1:]))
+    assert scheduler.run(backend="asyncio") is True
+    assert [job.result() for job in users] == ["unharmed"] * 3
+
+
+def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
+    """A job with own_task has a task that no other job has had before it or gets after it."""
+
+    async def who() -> Any:
+        return task_now()
+
+    jobs = [Job(who, own_task=number % 3 == 1) for number in range(30)]
+    virtual(timed, Scheduler(Sequence(jobs)))
+    for own in jobs[1::3]:
+        assert [job for job in jobs if job.result() is own.result()] == [own]
+
+
+def test_own_task_costs_no_second_interval(virtual: Virtual) -> None:
+    """Handing a job over to a new task is no start: start_interval counts between jobs."""
+
+    async def nothing() -> None:
+        pass
+
+    first, second = Job(nothing), Job(nothing, own_task=True)
+    virtual(timed, Scheduler(first, second, start_interval=1))
+    assert (first.started_at, second.started_at) == (0, 1)
+
+
+# --- task names and current_job
+
+
+class Renamed(Job[Any]):
+    """Another kind of job, with the same function."""
+
+
+def test_task_is_named_after_its_job() -> None:
+    """Under trio the task's name is the label of the job, given or made: the kind of job is part of the latter."""
+
+    async def name() -> str:
+        return trio.lowlevel.current_task().name
+
+    jobs = [
+        Job(name, label="given"),
+        Job(name),
+        Renamed(name),
+        Job(name, label="again"),
+        Job(name, timeout=1),
+        Job(name),
+    ]
+    inside = Job(name, label="inside")
+    assert Scheduler(Sequence(jobs, Scheduler(inside))).run(backend="trio") is True
+    assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
+
+
+def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
+    """In bodies, after awaits, in child tasks, in threads, in nested schedulers."""
+
+    async def look() -> list[AbstractJob[Any]]:
+        seen = [current_job()]
+
+        async def child() -> None:
+            await anyio.sleep(0.5)
+            seen.append(current_job())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+        seen.append(await anyio.to_thread.run_sync(current_job))
+        return [*seen, current_job()]
+
+    jobs = [Job(look), Job(look), Job(look, forever=True)]
+    inside = Job(look)
+    assert virtual(timed, Scheduler(jobs, Scheduler(inside)))[0] is True
+    assert all(job.result() == [job] * 4 for job in (*jobs, inside))
+
+
+def test_current_job_outside_is_refused(virtual: Virtual) -> None:
+    """Outside of jobs it is a RuntimeError: in plain code, in who calls co_run, before and after."""
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no job"):
+                current_job()
+            await Scheduler(Job(nap)).co_run()
+
+    virtual(main)
+    with pytest.raises(RuntimeError, match="no job"):
+        current_job()
+
+
+def test_current_job_of_what_a_job_left_behind_is_no_other_job() -> None:
+    """A native task that outlives its job never takes the next one for its own."""
+    seen: list[object] = []
+    left: list[Any] = []
+
+    async def late() -> None:
+        await asyncio.sleep(0.01)
+        try:
+            seen.append(current_job())
+        except RuntimeError:
+            seen.append(None)
+
+    async def leave() -> None:
+        left.append(asyncio.create_task(late()))
+
+    first, second = Job(leave), Job(nap, 0.1)
+    Scheduler(Sequence(first, second)).run(backend="asyncio")
+    assert seen in ([first], [None])
+
+
+# --- fairness
+
+
+def pass_time(backend: str, seconds: float) -> None:
+    """Do as if some work had taken this long: the virtual clock goes on."""
+    if backend == "trio":
+        trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
+    else:
+        loop: Any = asyncio.get_running_loop()
+        loop._set_time(loop.time() + seconds)
+
+
+SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
+    "wide": lambda work: Scheduler([Job(work) for _ in range(2000)]),
+    "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(2000)])),
+    "timeouts": lambda work: Scheduler([Job(work, timeout=9) for _ in range(1000)]),
+    "nested": lambda work: Scheduler([Scheduler([Job(work) for _ in range(50)]) for _ in range(40)]),
+    "small": lambda work: Scheduler([Scheduler(Job(work)) for _ in range(400)]),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("checkpoints", [0, 1])
+def test_jobs_leave_the_loop_its_turns(virtual: Virtual, shape: str, checkpoints: int) -> None:
+    """About a millisecond of jobs, 0.1 ms each, between two turns of a ticker: together, nested ones included.
+
+    Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.
+    """
+    gaps: list[float] = []
+
+    async def work() -> None:
+        for _ in range(checkpoints):
+            await anyio.lowlevel.checkpoint()
+        pass_time(virtual.backend, 0.0001)
+
+    async def tick() -> None:
+        last = anyio.current_time()
+        while True:
+            await anyio.lowlevel.checkpoint()
+            last, before = anyio.current_time(), last
+            gaps.append(last - before)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            assert await SHAPES[shape](work).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert max(gaps) < 0.003
+
+
+def test_storm_of_jobs_lets_a_ticker_have_its_turns(virtual: Virtual) -> None:
+    """Beside 20,000 jobs that never await another task gets many turns, though no time passes."""
+    turns: list[int] = []
+    done: list[int] = []
+
+    async def nothing() -> None:
+        done.append(1)
+
+    async def tick() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns.append(len(done))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            assert await Scheduler([Job(nothing) for _ in range(20_000)]).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert max(b - a for a, b in zip(turns, turns[1:], strict=False)) <= 1000
+
+
+def test_endless_growth_without_await_can_be_cancelled(virtual: Virtual) -> None:
+    """A job that adds one like itself and never awaits leaves others their turns, and ends with a cancellation."""
+
+    async def more() -> None:
+        scheduler.add(Job(more))
+
+    scheduler = Scheduler(Job(more))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(functools.partial(scheduler.co_run))
+            for _ in range(50):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert len(scheduler) > 50
+    assert str(scheduler.stop_reason) == "StopReason.CANCELLED"

@@ -1,0 +1,578 @@
+"""`list` and `listing`: each symbol, each line, and that nothing can break them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wcwidth import wcswidth
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow._core._outcomes import Failure
+from trioflow.abc import Instrument
+from trioflow.view._script import ASCII, UNICODE
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+# Every state, critical or not (!), forever or not (8): the line on a stream that can show all, the line in ASCII, and
+# what both say behind it if details are asked for.
+GOLDEN = """
+idle          | 1      ⚐    <Job `x`> | 1      -    <Job `x`> |
+idle 8        | 1      ⚐ ∞  <Job `x`> | 1      - 8  <Job `x`> |
+idle !        | 1  ⚠   ⚐    <Job `x`> | 1  !   -    <Job `x`> |
+idle ! 8      | 1  ⚠   ⚐ ∞  <Job `x`> | 1  !   - 8  <Job `x`> |
+scheduled     | 1      ⚑    <Job `x`> | 1      w    <Job `x`> |
+scheduled 8   | 1      ⚑ ∞  <Job `x`> | 1      w 8  <Job `x`> |
+scheduled !   | 1  ⚠   ⚑    <Job `x`> | 1  !   w    <Job `x`> |
+scheduled ! 8 | 1  ⚠   ⚑ ∞  <Job `x`> | 1  !   w 8  <Job `x`> |
+running       | 1    ☉ ↺    <Job `x`> | 1    . >    <Job `x`> |
+running 8     | 1    ☉ ↺ ∞  <Job `x`> | 1    . > 8  <Job `x`> |
+running !     | 1  ⚠ ☉ ↺    <Job `x`> | 1  ! . >    <Job `x`> |
+running ! 8   | 1  ⚠ ☉ ↺ ∞  <Job `x`> | 1  ! . > 8  <Job `x`> |
+succeeded     | 1    ☉ ☓    <Job `x`> | 1    . x    <Job `x`> | [[ -> 42]]
+succeeded 8   | 1    ☉ ☓ ∞  <Job `x`> | 1    . x 8  <Job `x`> | [[ -> 42]]
+succeeded !   | 1  ⚠ ☉ ☓    <Job `x`> | 1  ! . x    <Job `x`> | [[ -> 42]]
+succeeded ! 8 | 1  ⚠ ☉ ☓ ∞  <Job `x`> | 1  ! . x 8  <Job `x`> | [[ -> 42]]
+failed        | 1    ★ ☓    <Job `x`> | 1    * x    <Job `x`> | !! exception => KeyError: 'k'!!
+failed 8      | 1    ★ ☓ ∞  <Job `x`> | 1    * x 8  <Job `x`> | !! exception => KeyError: 'k'!!
+failed !      | 1  ⚠ ★ ☓    <Job `x`> | 1  ! * x    <Job `x`> | !! CRIT. EXC. => KeyError: 'k'!!
+failed ! 8    | 1  ⚠ ★ ☓ ∞  <Job `x`> | 1  ! * x 8  <Job `x`> | !! CRIT. EXC. => KeyError: 'k'!!
+cancelled     | 1    ☉ ⊘    <Job `x`> | 1    . c    <Job `x`> |
+cancelled 8   | 1    ☉ ⊘ ∞  <Job `x`> | 1    . c 8  <Job `x`> |
+cancelled !   | 1  ⚠ ☉ ⊘    <Job `x`> | 1  ! . c    <Job `x`> |
+cancelled ! 8 | 1  ⚠ ☉ ⊘ ∞  <Job `x`> | 1  ! . c 8  <Job `x`> |
+blocked       | 1      ⊗    <Job `x`> | 1      b    <Job `x`> | !! exception => KeyError: 'k'!!
+blocked 8     | 1      ⊗ ∞  <Job `x`> | 1      b 8  <Job `x`> | !! exception => KeyError: 'k'!!
+blocked !     | 1  ⚠   ⊗    <Job `x`> | 1  !   b    <Job `x`> | !! CRIT. EXC. => KeyError: 'k'!!
+blocked ! 8   | 1  ⚠   ⊗ ∞  <Job `x`> | 1  !   b 8  <Job `x`> | !! CRIT. EXC. => KeyError: 'k'!!
+skipped       | 1      ⤼    <Job `x`> | 1      s    <Job `x`> |
+skipped 8     | 1      ⤼ ∞  <Job `x`> | 1      s 8  <Job `x`> |
+skipped !     | 1  ⚠   ⤼    <Job `x`> | 1  !   s    <Job `x`> |
+skipped ! 8   | 1  ⚠   ⤼ ∞  <Job `x`> | 1  !   s 8  <Job `x`> |
+"""
+LINES = [tuple(part.strip() for part in line.split("|")) for line in GOLDEN.strip().splitlines()]
+
+
+async def answer() -> int:
+    return 42
+
+
+async def fail() -> None:
+    raise KeyError("k")
+
+
+async def give(value: Any) -> Any:
+    return value
+
+
+def idle(label: str, **options: Any) -> AbstractJob[Any]:
+    return AbstractJob(label=label, **options)
+
+
+def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
+    """What `list` writes to a stream of this encoding."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="")
+    scheduler.list(stream, **options)
+    return raw.getvalue().decode(encoding or "utf-8")
+
+
+class Snapshots(Instrument):
+    """Keeps the two listings of the scheduler for each state that its job takes."""
+
+    def __init__(self) -> None:
+        self.seen: dict[JobState, tuple[str, str]] = {}
+
+    def take(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.seen[job.state] = scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+
+    job_scheduled = job_started = job_finished = take
+
+
+def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, str]:
+    """The two listings of a scheduler while its one job is in this state."""
+    work: dict[JobState, tuple[Any, ...]] = {
+        JobState.FAILED: (fail,),
+        JobState.CANCELLED: (anyio.sleep, math.inf),
+    }
+    snapshots = Snapshots()
+    scheduler = Scheduler(Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots])
+    snapshots.seen[JobState.IDLE] = scheduler.listing(), printed(scheduler, "ascii")
+    virtual(functools.partial(scheduler.co_run, timeout=1))
+    return snapshots.seen[state]
+
+
+def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
+    """The same for the states that take more than one job to reach."""
+    job = Job(answer, label="x", **options)
+    job._state = state
+    job._outcome = Failure(KeyError("k")) if state is JobState.BLOCKED else None
+    scheduler = Scheduler(job)
+    return scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+
+
+# --- symbols
+
+
+@pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
+def test_each_state_critical_and_forever(
+    case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
+) -> None:
+    """State, critical, forever, results and exceptions have their symbols and places, in Unicode and in ASCII."""
+    state, *marks = case.split()
+    options = {"critical": "!" in marks, "forever": "8" in marks}
+    if state in ("blocked", "skipped"):
+        shown = put_in_state(JobState(state), **options)
+    else:
+        shown = really_run(JobState(state), virtual, **options)
+    behind = "  " + details if details else ""
+    assert shown == (unicode + behind, in_ascii + behind + "\n")
+
+
+def test_golden_lines_are_complete() -> None:
+    """The lines above are those of all states, critical or not, forever or not, each once."""
+    marks = ["", " 8", " !", " ! 8"]
+    assert [case for case, *_ in LINES] == [state.value + mark for state in JobState for mark in marks]
+
+
+def test_symbols_are_one_column_wide() -> None:
+    """Each symbol takes one column of a terminal, so that the columns of the listing are straight."""
+    assert {wcswidth(symbol) for symbol in UNICODE.together() + ASCII.together()} == {1}
+
+
+def test_critical_is_the_effective_value() -> None:
+    """A job that leaves it to its schedulers is shown as critical if they are."""
+    scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
+    assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "⚠", " ", " "]
+
+
+# --- order, numbers and requirements
+
+
+def test_topological_order_and_requirements() -> None:
+    """Jobs stand behind what they require, and name it by number, in ascending order."""
+    a, b, c = idle("a"), idle("b"), idle("c")
+    a.requires(c, b)
+    b.requires(c)
+    assert Scheduler(a, b, c).listing() == (
+        "1      ⚐    <AbstractJob `c`>\n"
+        "2      ⚐    <AbstractJob `b`>  requires={1}\n"
+        "3      ⚐    <AbstractJob `a`>  requires={1, 2}"
+    )
+
+
+def test_numbers_have_leading_zeros() -> None:
+    """From ten jobs on all numbers have the same length, so that one can be searched for wherever it stands."""
+    jobs = [idle(str(n)) for n in range(10)]
+    jobs[9].requires(jobs[8])
+    lines = Scheduler(jobs).listing().splitlines()
+    assert lines[8] == "09      ⚐    <AbstractJob `8`>"
+    assert lines[9] == "10      ⚐    <AbstractJob `9`>  requires={09}"
+
+
+def test_requirements_are_aligned() -> None:
+    """What the lines say behind the label begins in one column."""
+    a = idle("short")
+    b = idle("rather longer", required=a)
+    c = idle("mid", required=[a, b])
+    assert Scheduler(a, b, c).listing() == (
+        "1      ⚐    <AbstractJob `short`>\n"
+        "2      ⚐    <AbstractJob `rather longer`>  requires={1}\n"
+        "3      ⚐    <AbstractJob `mid`>            requires={1, 2}"
+    )
+
+
+def test_wide_characters_are_aligned() -> None:
+    """Characters that are two columns wide, or none, count as such."""
+    a = idle("漢字")
+    rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
+    lines = Scheduler(a, rest).listing().splitlines()[1:]
+    assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
+
+
+def test_very_long_label_stands_alone() -> None:
+    """A line that is wider than a terminal is shown whole, and does not push the others' requirements away."""
+    a = idle("a" * 200)
+    assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
+        f"1      ⚐    <AbstractJob `{'a' * 200}`>\n"
+        "2      ⚐    <AbstractJob `b`>  requires={1}\n"
+        f"3      ⚐    <AbstractJob `{'c' * 200}`>  requires={{1}}"
+    )
+
+
+def test_default_label_and_kind() -> None:
+    """The kind is the class's name, and a job without a label has the one made of its function."""
+
+    class Errand(Job[int]):
+        pass
+
+    assert Scheduler(Errand(answer)).listing() == "1      ⚐    <Errand `Errand[answer (...)]`>"
+
+
+# --- nesting
+
+
+def test_nested_scheduler() -> None:
+    """A nested scheduler has a line with its entries, its jobs indented, and a line with its exits."""
+    first = idle("first")
+    parse = idle("parse")
+    inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
+    assert Scheduler(first, inner, idle("last", required=inner)).listing() == (
+        "1      ⚐    <AbstractJob `first`>\n"
+        "2      ⚐    > <Scheduler `inner`>    requires={1} -> entries={3, 4}\n"
+        "3      ⚐      <AbstractJob `parse`>\n"
+        "4      ⚐ ∞    <AbstractJob `watch`>\n"
+        "5      ⚐      <AbstractJob `count`>  requires={3}\n"
+        "2       end < <Scheduler `inner`>    exits={5}\n"
+        "6      ⚐    <AbstractJob `last`>     requires={2}"
+    )
+
+
+def test_nested_in_nested_and_empty() -> None:
+    """Each level stands further to the right, and an empty scheduler says so."""
+    scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
+    assert scheduler.listing() == (
+        "1  ⚠   ⚐    > <Scheduler `middle`>   -> entries={2}\n"
+        "2  ⚠   ⚐      > <Scheduler `empty`>  -> entries={}\n"
+        "2         end < <Scheduler `empty`>  exits={}\n"
+        "1       end < <Scheduler `middle`>   exits={2}"
+    )
+
+
+def test_nested_scheduler_by_itself() -> None:
+    """Of a nested scheduler one sees its own jobs; what it requires outside is not told, its numbers begin at 1."""
+    first = idle("first")
+    inner = Scheduler(idle("a"), required=first)
+    Scheduler(first, inner)
+    assert inner.listing() == "1      ⚐    <AbstractJob `a`>"
+
+
+def test_nested_details(virtual: Virtual) -> None:
+    """With details a nested scheduler shows its own result, or the exception that it has failed with."""
+    bad = Scheduler(Job(fail, label="bad"), label="stopped", critical_jobs=True, critical=False)
+    scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
+    virtual(scheduler.co_run)
+    assert scheduler.listing(details=True) == (
+        "1    ☉ ☓    > <Scheduler `fine`>     -> entries={2}  [[ -> True]]\n"
+        "2    ☉ ☓      <Job `good`>           [[ -> 42]]\n"
+        "1       end < <Scheduler `fine`>     exits={2}\n"
+        "3    ★ ☓    > <Scheduler `stopped`>  -> entries={4}  !! exception => KeyError: 'k'!!\n"
+        "4  ⚠ ★ ☓      <Job `bad`>            !! CRIT. EXC. => KeyError: 'k'!!\n"
+        "3       end < <Scheduler `stopped`>  exits={4}"
+    )
+
+
+@pytest.mark.parametrize("depth", [50, 2000])
+def test_deep_nesting(depth: int) -> None:
+    """Any depth of nesting is listed: each scheduler twice, the innermost job once, without recursion."""
+    scheduler = Scheduler(idle("deepest"))
+    for _ in range(depth):
+        scheduler = Scheduler(scheduler)
+    lines = scheduler.listing().splitlines()
+    assert len(lines) == 2 * depth + 1
+    assert lines[depth].endswith(depth * "  " + "<AbstractJob `deepest`>")
+
+
+# --- what is wrong with the graph
+
+
+def test_cycle() -> None:
+    """Jobs on a cycle, and those behind it, stand in the order added below a remark that names one cycle."""
+    a, b, c, d = (idle(label) for label in "abcd")
+    a.requires(b)
+    b.requires(a, d)
+    c.requires(b)
+    assert Scheduler(c, b, a, d).listing() == (
+        "1      ⚐    <AbstractJob `d`>\n"
+        "            -- from here on in the order added: cycle 4 -> 3 -> 4\n"
+        "2      ⚐    <AbstractJob `c`>  requires={3}\n"
+        "3      ⚐    <AbstractJob `b`>  requires={1, 4}\n"
+        "4      ⚐    <AbstractJob `a`>  requires={3}"
+    )
+
+
+def test_cycle_in_a_nested_scheduler() -> None:
+    """The remark stands where the order breaks off, and the rest is as ever."""
+    a, b = idle("a"), idle("b")
+    a.requires(b.requires(a))
+    inner = Scheduler(a, b, label="inner")
+    assert Scheduler(inner, idle("c", required=inner)).listing() == (
+        "1      ⚐    > <Scheduler `inner`>  -> entries={}\n"
+        "              -- from here on in the order added: cycle 3 -> 2 -> 3\n"
+        "2      ⚐      <AbstractJob `a`>    requires={3}\n"
+        "3      ⚐      <AbstractJob `b`>    requires={2}\n"
+        "1       end < <Scheduler `inner`>  exits={}\n"
+        "4      ⚐    <AbstractJob `c`>      requires={1}"
+    )
+
+
+def test_missing_requirements() -> None:
+    """What is not in the same scheduler has a question mark: before its number, or its label if it isn't listed."""
+    a, b = idle("a"), idle("b")
+    stray = idle("stray")
+    a.requires(stray, b)
+    assert Scheduler(Scheduler(b, label="inner"), a).listing() == (
+        "1      ⚐    > <Scheduler `inner`>  -> entries={2}\n"
+        "2      ⚐      <AbstractJob `b`>\n"
+        "1       end < <Scheduler `inner`>  exits={2}\n"
+        "3      ⚐    <AbstractJob `a`>      requires={?2, ?`stray`}"
+    )
+
+
+# --- silence_done_jobs
+
+
+def test_done_jobs_are_left_out(virtual: Virtual) -> None:
+    """What has succeeded or failed is left out; numbers are those of the whole listing."""
+    good, bad = Job(answer, label="good"), Job(fail, label="bad")
+    endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
+    scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
+    virtual(functools.partial(scheduler.co_run, timeout=1))
+    assert scheduler.listing(silence_done_jobs=True) == (
+        "3    ☉ ⊘    <Job `endless`>       requires={1, 2}\n"
+        "4      ⚐    <AbstractJob `last`>  requires={3}"
+    )  # fmt: skip
+
+
+def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
+    """With a nested scheduler that is done goes all that is in it, done or not."""
+    watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
+    inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
+    scheduler = Scheduler(inner)
+    virtual(scheduler.co_run)
+    scheduler.add(idle("last", required=inner))
+    assert scheduler.listing(silence_done_jobs=True) == "6      ⚐    <AbstractJob `last`>  requires={1}"
+
+
+def test_done_jobs_of_a_running_scheduler_are_left_out(virtual: Virtual) -> None:
+    """A nested scheduler that still runs is shown, with those of its jobs that are not done."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(scheduler.listing(silence_done_jobs=True))
+
+    first = Job(answer, label="first")
+    scheduler = Scheduler(Scheduler(first, Job(look, label="look", required=first), label="inner"))
+    virtual(scheduler.co_run)
+    assert seen == [
+        "1    ☉ ↺    > <Scheduler `inner`>  -> entries={2}\n"
+        "3    ☉ ↺      <Job `look`>         requires={2}\n"
+        "1       end < <Scheduler `inner`>  exits={3}"
+    ]
+
+
+# --- results and exceptions of any kind
+
+
+class Moody:
+    """Has neither a repr nor a str."""
+
+    def __repr__(self) -> str:
+        raise OSError("no")
+
+
+class MoodyError(Exception):
+    def __str__(self) -> str:
+        raise OSError("no")
+
+
+async def fail_with(error: BaseException) -> None:
+    raise error
+
+
+def outcome_of(*call: Any) -> str:
+    """What the listing says of a job that calls this."""
+    scheduler = Scheduler(Job(*call, label="x"))
+    scheduler.run()
+    return (
+        scheduler.listing(details=True).removeprefix("1    ☉ ☓    <Job `x`>  ").removeprefix("1    ★ ☓    <Job `x`>  ")
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "None"),
+        ("line\nbreak \x1b[31m", r"'line\nbreak \x1b[31m'"),
+        (Moody(), "<Moody: its repr() raised OSError>"),
+        ([Moody()], "[<Moody: its repr() raised OSError>]"),
+        ({"b": 1, "a": [2]}, "{'b': 1, 'a': [2]}"),
+        (list(range(10**6)), "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...]"),
+        (b"x" * 10**6, "b'" + "x" * 95 + "..."),
+        (dict.fromkeys(range(10**6)), "{" + ", ".join(f"{n}: None" for n in range(10)) + ", ...}"),
+        (set(range(10**6)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
+        (frozenset("a"), "frozenset({'a'})"),
+        ({1: {2: {3: {4: 5}}}}, "{1: {2: {3: {...}}}}"),
+        (10**9999, "<int: its repr() raised ValueError>"),
+        (type("list", (), {"__repr__": lambda self: "mine"})(), "mine"),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_result_is_short_and_safe(value: object, shown: str) -> None:
+    """A result is shown by its repr, on one line, shortened, whatever it is."""
+    assert outcome_of(give, value) == f"[[ -> {shown}]]"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (ValueError(), "ValueError"),
+        (ValueError("line\nbreak"), r"ValueError: line\nbreak"),
+        (ValueError("x" * 10**6), "ValueError: " + "x" * 85 + "..."),
+        (MoodyError(), "MoodyError: <its str() raised OSError>"),
+    ],
+)
+def test_exception_is_short_and_safe(error: Exception, shown: str) -> None:
+    """An exception is shown by its type and message, on one line, shortened, whatever it is."""
+    assert outcome_of(fail_with, error) == f"!! exception => {shown}!!"
+
+
+def test_long_repr_is_cut() -> None:
+    """A repr of any length takes at most a hundred characters."""
+    assert outcome_of(give, type("C", (), {"__repr__": lambda self: "y" * 1000})()) == f"[[ -> {'y' * 97}...]]"
+
+
+@pytest.mark.parametrize("collection", [list, tuple, set, frozenset, dict.fromkeys])
+def test_only_the_beginning_of_a_result_is_looked_at(collection: Callable[[list[Any]], Any]) -> None:
+    """Of a thousand items no more than a screenful is asked for its repr."""
+    asked: list[object] = []
+
+    class Item:
+        def __repr__(self) -> str:
+            asked.append(self)
+            return "item"
+
+    outcome_of(give, collection([Item() for _ in range(1000)]))
+    assert 0 < len(asked) <= 11
+
+
+# --- streams
+
+
+def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a file the listing goes to what is sys.stdout at the call."""
+    scheduler = Scheduler(idle("a"))
+    scheduler.list()
+    assert capsys.readouterr().out == scheduler.listing() + "\n"
+
+
+def test_nothing_is_printed_of_nothing() -> None:
+    """An empty listing prints nothing, not even an empty line."""
+    assert printed(Scheduler(), "utf-8") == ""
+
+
+def test_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no standard output, as under pythonw, nothing happens, as with print."""
+    monkeypatch.setattr("sys.stdout", None)
+    assert Scheduler(idle("a")).list() is None  # type: ignore[func-returns-value]
+
+
+def test_no_stream() -> None:
+    """What is no stream is refused, with a hint for those who mean an option."""
+    with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is no stream.*list\(details=True\)"):
+        Scheduler().list(True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
+def test_encodings_that_have_all(encoding: str) -> None:
+    """A stream that can encode every symbol gets them, and every label as it is."""
+    scheduler = Scheduler(idle("漢é", critical=True))
+    assert printed(scheduler, encoding) == "1  ⚠   ⚐    <AbstractJob `漢é`>\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "label", "blanks"),
+    [("ascii", r"\u6f22\xe9", 9), ("latin-1", r"\u6f22é", 6), ("shift_jis", r"漢\xe9", 5)],
+)
+def test_encodings_that_lack_something(encoding: str, label: str, blanks: int) -> None:
+    """Where one symbol is missing all are ASCII; of labels only what is missing is escaped, and counted as such."""
+    a = idle("a", critical=True)
+    assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
+        "1  !   -    <AbstractJob `a`>\n"
+        f"2      -    <AbstractJob `{label}`>  requires={{1}}\n"
+        f"3      -    <AbstractJob `b`>{' ' * blanks}  requires={{1}}\n"
+    )
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [(None, "⚐"), ("no such encoding", "-")])
+def test_odd_streams(encoding: str | None, shown: str) -> None:
+    """A stream without an encoding, such as StringIO, takes everything; an unknown encoding is taken for ASCII."""
+
+    class Stream(io.StringIO):
+        pass
+
+    Stream.encoding = encoding  # type: ignore[assignment]
+    stream = Stream()
+    Scheduler(idle("a")).list(stream)
+    assert stream.getvalue() == f"1      {shown}    <AbstractJob `a`>\n"
+
+
+@given(
+    labels=st.lists(st.text(), min_size=1, max_size=5),
+    encoding=st.sampled_from(["ascii", "utf-8", "latin-1", "cp437", "shift_jis", "iso2022_jp"]),
+)
+def test_any_label_takes_one_line(labels: list[str], encoding: str) -> None:
+    """Whatever characters a label has, its job is one printable line, on any stream."""
+    lines = printed(Scheduler([idle(label) for label in labels]), encoding).removesuffix("\n").split("\n")
+    assert len(lines) == len(labels)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_labels_are_escaped() -> None:
+    """Control characters, line ends and lone surrogates of labels are shown escaped, in all places."""
+    stray = idle("\ud800")
+    inner = Scheduler(idle("a\x1b[2J\n", required=stray), label="\t")
+    assert Scheduler(inner).listing().splitlines() == [
+        r"1      ⚐    > <Scheduler `\t`>            -> entries={2}",
+        r"2      ⚐      <AbstractJob `a\x1b[2J\n`>  requires={?`\ud800`}",
+        r"1       end < <Scheduler `\t`>            exits={2}",
+    ]
+
+
+# --- cost
+
+
+class Counting(AbstractJob[None]):
+    """Counts how often somebody goes through the requirements of any such job."""
+
+    reads = itertools.count()
+
+    @property
+    def required(self) -> Any:
+        next(self.reads)
+        return super().required
+
+
+def reads(size: int) -> int:
+    """How often requirements are read for the listing of a chain of so many jobs."""
+    jobs = [Counting() for _ in range(size)]
+    for job, before in itertools.pairwise(jobs):
+        job.requires(before)
+    scheduler = Scheduler(jobs)
+    start = next(Counting.reads)
+    scheduler.listing()
+    return next(Counting.reads) - start - 1
+
+
+def test_cost_is_linear() -> None:
+    """Requirements are read as often for the third thousand jobs as for the second."""
+    assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
+
+
+def test_twenty_thousand_jobs() -> None:
+    """Twenty thousand jobs in a chain, and one that requires all of them, are listed whole."""
+    jobs = [idle("x") for _ in range(20_000)]
+    for before, job in itertools.pairwise(jobs):
+        job.requires(before)
+    lines = Scheduler(jobs, idle("last", required=jobs)).listing().splitlines()
+    assert len(lines) == 20_001
+    assert lines[-1].endswith("19999, 20000}")

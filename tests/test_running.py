@@ -1,0 +1,670 @@
+"""What a run gives back: its result, the states and outcomes of jobs, why it stopped; critical jobs; running again."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    Scheduler,
+    Sequence,
+    StopReason,
+)
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+
+async def nap(seconds: float = 1, value: Any = None) -> Any:
+    await anyio.sleep(seconds)
+    return value
+
+
+async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
+    await anyio.sleep(seconds)
+    raise error if error is not None else OSError("broken")
+
+
+async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
+    """Run it and return the result, with the time that it took."""
+    start = anyio.current_time()
+    return await scheduler.co_run(**options), anyio.current_time() - start
+
+
+def states(scheduler: Scheduler) -> list[JobState]:
+    return [job.state for job in scheduler]
+
+
+# --- the result
+
+
+def test_true_when_all_settled(virtual: Virtual) -> None:
+    """A run of jobs that succeed is True, COMPLETED, without a culprit; it takes as long as the longest."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 3), Job(nap, 2))
+    assert virtual(timed, scheduler) == (True, 3)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.culprit is None
+    assert states(scheduler) == [SUCCEEDED] * 3
+
+
+def test_run_does_what_co_run_does(backend: Any) -> None:
+    """run() runs the scenario in a loop of its own, on either backend."""
+    job = Job(nap, 0, "value")
+    assert Scheduler(job).run(backend=backend) is True
+    assert job.result() == "value"
+
+
+def test_run_passes_backend_options(backend: Any) -> None:
+    """backend_options= go to the loop: here, a virtual clock."""
+    from trioflow.testing import virtual_options
+
+    job = Job(nap, 3600)
+    assert Scheduler(job).run(backend=backend, backend_options=virtual_options(backend)) is True
+    assert job.elapsed == 3600
+
+
+def test_empty_scheduler_is_true(virtual: Virtual) -> None:
+    """An empty scheduler returns True at once, nested ones too."""
+    assert virtual(timed, Scheduler()) == (True, 0)
+    assert virtual(timed, Scheduler(Scheduler(), Scheduler(Scheduler()))) == (True, 0)
+
+
+def test_non_critical_failure_leaves_it_true(virtual: Virtual) -> None:
+    """A failure that is not critical does not change the result; what requires the job runs."""
+    bad = Job(fail)
+    after = Job(nap, 1, required=bad)
+    scheduler = Scheduler(bad, after)
+    assert virtual(timed, scheduler) == (True, 2)
+    assert states(scheduler) == [FAILED, SUCCEEDED]
+    assert scheduler.culprit is None
+
+
+def test_failures_are_counted_in_one_warning(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """When some failed, one warning in the log says how many, nested ones included."""
+    scheduler = Scheduler(Job(fail), Job(nap), Scheduler(Job(fail), Job(fail)), label="home")
+    assert virtual(scheduler.co_run) is True
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].name == "trioflow"
+    assert "3" in warnings[0].getMessage()
+    assert "'home'" in warnings[0].getMessage()
+
+
+def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A run without failures says nothing."""
+    assert virtual(Scheduler(Job(nap)).co_run) is True
+    assert not caplog.records
+
+
+def test_critical_failure_is_false_and_cancels_at_once(virtual: Virtual) -> None:
+    """A critical failure cancels what runs at once; what was not reached stays IDLE; it is the culprit."""
+    bad = Job(fail, 1, critical=True)
+    running, waiting = Job(nap, 5), Job(nap)
+    after = Job(nap, required=bad)
+    later = Job(nap, required=running)
+    scheduler = Scheduler(bad, running, waiting, after, later, jobs_window=2)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert states(scheduler) == [FAILED, CANCELLED, CANCELLED, IDLE, IDLE]
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is bad
+
+
+def test_timeout_is_false(virtual: Virtual) -> None:
+    """A scheduler's timeout cancels everything: False, TIMEOUT, timed_out, no culprit."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 5), timeout=2)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert states(scheduler) == [SUCCEEDED, CANCELLED]
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert scheduler.timed_out is True
+    assert scheduler.culprit is None
+
+
+def test_stop_reason_is_none_before_the_first_run() -> None:
+    """Before the first run there is neither a reason nor a culprit."""
+    scheduler = Scheduler(Job(nap))
+    assert scheduler.stop_reason is None
+    assert scheduler.culprit is None
+    assert scheduler.timed_out is False
+
+
+def test_first_reason_wins(virtual: Virtual) -> None:
+    """A failure while the run unwinds from another reason does not change it."""
+
+    async def fail_when_cancelled() -> None:
+        try:
+            await anyio.sleep(10)
+        finally:
+            raise OSError("while unwinding")
+
+    late = Job(fail_when_cancelled, critical=True)
+    scheduler = Scheduler(late, timeout=1)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert scheduler.culprit is None
+    assert late.state is FAILED
+
+
+def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None:
+    """The one that fails first is the culprit."""
+    first, second = Job(fail, 1, critical=True), Job(fail, 2, critical=True)
+    scheduler = Scheduler(second, first)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert scheduler.culprit is first
+    assert second.state is CANCELLED
+
+
+@pytest.mark.parametrize("ends", ["timeout", "outside"])
+def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
+    """What requires a job that the stop cancels stays IDLE, in whatever order tasks learn of the cancellation."""
+    jobs = [Job(nap, 9) for _ in range(8)]
+    after = [Job(nap, required=job) for job in jobs]
+    scheduler = Scheduler(jobs, after)
+
+    async def main() -> None:
+        if ends == "timeout":
+            await scheduler.co_run(timeout=1)
+        else:
+            with anyio.move_on_after(1):
+                await scheduler.co_run()
+
+    virtual(main)
+    assert {job.state for job in jobs} == {CANCELLED}
+    assert {job.state for job in after} == {IDLE}
+
+
+# --- critical and its inheritance
+
+
+@pytest.mark.parametrize("own", [None, True, False])
+@pytest.mark.parametrize("jobs", [None, True, False])
+@pytest.mark.parametrize("inner", [None, True, False])
+@pytest.mark.parametrize("outer", [None, True, False])
+def test_critical_is_the_nearest_that_is_not_none(
+    own: bool | None, jobs: bool | None, inner: bool | None, outer: bool | None
+) -> None:
+    """Its own value, its scheduler's critical_jobs, its scheduler's critical, and so on outwards; default False."""
+    job = Job(nap, critical=own)
+    Scheduler(Scheduler(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
+    nearest = [value for value in (own, jobs, inner, outer) if value is not None]
+    assert job.is_critical() is (nearest[0] if nearest else False)
+
+
+def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
+    """critical_jobs=True makes all members critical that do not say otherwise."""
+    lenient = Job(fail, 1, critical=False)
+    strict = Job(fail, 2)
+    scheduler = Scheduler(lenient, strict, Job(nap, 5), critical_jobs=True)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert scheduler.culprit is strict
+
+
+def test_critical_reaches_through_nested_schedulers(virtual: Virtual) -> None:
+    """A job deep inside inherits, and its failure stops each scheduler that is critical itself, up to the top."""
+    bad = Job(fail, 1)
+    inner = Scheduler(bad, Job(nap, 5))
+    middle = Scheduler(inner, Job(nap, 5))
+    outer = Scheduler(middle, Job(nap, 5), critical_jobs=True)
+    assert virtual(timed, outer) == (False, 1)
+    assert (outer.culprit, middle.culprit, inner.culprit) == (middle, inner, bad)
+    assert {outer.stop_reason, middle.stop_reason, inner.stop_reason} == {StopReason.CRITICAL}
+    assert outer.culprit.raised_exception() is bad.raised_exception()
+
+
+def test_nested_critical_failure_need_not_be_critical_outside(virtual: Virtual) -> None:
+    """A nested scheduler that stopped on a critical failure FAILED, and counts by its own effective value."""
+    bad = Job(fail, 1, critical=True)
+    inner = Scheduler(bad, Job(nap, 5), critical=False)
+    after = Job(nap, 1, required=inner)
+    outer = Scheduler(inner, after, Job(nap, 3))
+    assert virtual(timed, outer) == (True, 3)
+    assert states(outer) == [FAILED, SUCCEEDED, SUCCEEDED]
+    assert inner.stop_reason is StopReason.CRITICAL
+    assert inner.raised_exception() is bad.raised_exception()
+    assert after.started_at == 1
+
+
+def test_nested_scheduler_with_failures_inside_succeeds(virtual: Virtual) -> None:
+    """A nested scheduler whose jobs failed uncritically is SUCCEEDED, with the result True."""
+    inner = Scheduler(Job(fail))
+    assert virtual(Scheduler(inner).co_run) is True
+    assert inner.state is SUCCEEDED
+    assert inner.result() is True
+
+
+# --- states and outcomes
+
+
+def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
+    """IDLE until what it requires has settled, SCHEDULED until there is a slot, RUNNING, then settled."""
+    first, second = Job(nap, 2), Job(nap, 2)
+    third = Job(nap, 2, required=first)
+    seen: list[list[JobState]] = []
+
+    async def look(scheduler: Scheduler) -> None:
+        for _ in range(4):
+            await anyio.sleep(1)
+            seen.append([job.state for job in (first, second, third)])
+            await anyio.sleep(1)
+
+    async def main() -> None:
+        scheduler = Scheduler(first, second, third, jobs_window=1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look, scheduler)
+            assert await scheduler.co_run()
+
+    virtual(main)
+    assert seen == [
+        [RUNNING, SCHEDULED, IDLE],
+        [SUCCEEDED, RUNNING, SCHEDULED],
+        [SUCCEEDED, SUCCEEDED, RUNNING],
+        [SUCCEEDED, SUCCEEDED, SUCCEEDED],
+    ]
+
+
+def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
+    """is_done is SUCCEEDED or FAILED, is_settled any final state."""
+    ok, bad, cut = Job(nap, 1), Job(fail, 1), Job(nap, 9)
+    never = Job(nap, required=cut)
+    scheduler = Scheduler(ok, bad, cut, never, timeout=2)
+    assert virtual(scheduler.co_run) is False
+    assert [job.is_done() for job in scheduler] == [True, True, False, False]
+    assert [job.is_settled() for job in scheduler] == [True, True, True, False]
+    assert [job.is_idle() for job in scheduler] == [False, False, False, True]
+    assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
+
+
+def test_result_is_the_value(virtual: Virtual) -> None:
+    """result() is what the job returned, the same object for every reader."""
+    value = object()
+    job = Job(nap, 1, value)
+    virtual(Scheduler(job).co_run)
+    assert job.result() is value
+    assert job.result() is value
+    assert job.raised_exception() is None
+
+
+def test_result_raises_what_the_job_raised_with_its_first_traceback(virtual: Virtual) -> None:
+    """result() raises it again and again, and the traceback does not grow."""
+    error = OSError("broken")
+    job = Job(fail, 1, error)
+    virtual(Scheduler(job).co_run)
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="broken") as caught:
+            job.result()
+        assert caught.value is error
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert lengths[0] == lengths[1] == lengths[2]
+    assert any(frame.name == "fail" for frame in traceback.extract_tb(error.__traceback__))
+    assert job.raised_exception() is error
+
+
+def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> None:
+    """One frame of the engine stands above the user's function."""
+    job = Job(fail)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert error is not None
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert names.index("fail") <= 1
+
+
+def test_result_before_the_end_is_job_not_done(virtual: Virtual) -> None:
+    """Before it has settled, result() is a JobNotDone that names job and state; never reached, too."""
+    job = Job(nap, label="slow")
+    with pytest.raises(JobNotDone, match=r"'slow' is idle"):
+        job.result()
+    never = Job(nap, label="never", required=job)
+    assert virtual(functools.partial(Scheduler(job, never).co_run, timeout=0.5)) is False
+    with pytest.raises(JobNotDone, match=r"'never' is idle"):
+        never.result()
+
+
+def test_result_of_a_cancelled_job_is_a_fresh_job_cancelled(virtual: Virtual) -> None:
+    """A cancellation is never stored: each result() raises a fresh JobCancelled that names the job."""
+    job = Job(nap, label="cut")
+    virtual(functools.partial(Scheduler(job).co_run, timeout=0.5))
+    errors = []
+    for _ in range(2):
+        with pytest.raises(JobCancelled, match="'cut'") as caught:
+            job.result()
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+    assert job.raised_exception() is None
+
+
+def test_times_are_on_the_backends_clock(virtual: Virtual) -> None:
+    """started_at, finished_at and elapsed are seconds on the backend's clock; None where there is nothing to tell."""
+    first, second = Job(nap, 2), Job(nap, 3)
+    second.requires(first)
+    never = Job(nap, required=second)
+    assert (second.started_at, second.finished_at, second.elapsed) == (None, None, None)
+
+    async def main() -> None:
+        await anyio.sleep(10)
+        await Scheduler(first, second, never).co_run(timeout=4)
+
+    virtual(main)
+    assert (first.started_at, first.finished_at, first.elapsed) == (10, 12, 2)
+    assert (second.started_at, second.finished_at, second.elapsed) == (12, 14, 2)
+    assert (never.started_at, never.finished_at, never.elapsed) == (None, None, None)
+
+
+def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
+    """While a job runs, elapsed is the time until now."""
+    job = Job(nap, 5)
+
+    async def look() -> float | None:
+        await anyio.sleep(2)
+        return job.elapsed
+
+    looker = Job(look)
+    virtual(Scheduler(job, looker).co_run)
+    assert looker.result() == 2
+
+
+def test_attempts_counts_starts(virtual: Virtual) -> None:
+    """attempts is 0 before, 1 for a job that started."""
+    job, never = Job(fail, critical=True), Job(nap)
+    never.requires(job)
+    assert job.attempts == 0
+    virtual(Scheduler(job, never).co_run)
+    assert (job.attempts, never.attempts) == (1, 0)
+
+
+# --- wait_settled
+
+
+def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
+    """wait_settled returns when the job has settled, however it did, to all who wait for it."""
+    ok, bad = Job(nap, 1), Job(fail, 2)
+    scheduler = Scheduler(ok, bad, Job(nap, 3))
+    woken: dict[str, float] = {}
+
+    async def wait(name: str, job: AbstractJob[Any]) -> None:
+        await job.wait_settled()
+        woken[name] = anyio.current_time()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, "ok", ok)
+            tasks.start_soon(wait, "bad", bad)
+            tasks.start_soon(wait, "bad too", bad)
+            await scheduler.co_run()
+
+    virtual(main)
+    assert woken == {"ok": 1, "bad": 2, "bad too": 2}
+
+
+def test_wait_settled_in_another_job(virtual: Virtual) -> None:
+    """A job may wait for another that it does not require."""
+    slow = Job(nap, 2)
+
+    async def wait() -> float:
+        await slow.wait_settled()
+        return anyio.current_time()
+
+    waiter = Job(wait)
+    virtual(Scheduler(waiter, slow).co_run)
+    assert waiter.result() == 2
+
+
+def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
+    """Afterwards it returns at once, in a later loop too."""
+    job = Job(nap)
+    virtual(Scheduler(job).co_run)
+    virtual(job.wait_settled)
+
+
+def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:
+    """If the run ends without reaching the job, wait_settled raises JobNotDone naming it: at once, and afterwards."""
+    bad = Job(fail, 1, critical=True)
+    never = Job(nap, label="never", required=bad)
+    inside = Job(nap, label="inside")
+    scheduler = Scheduler(bad, never, Scheduler(inside, required=bad))
+    told: list[str] = []
+
+    async def wait(job: Job[Any]) -> None:
+        with pytest.raises(JobNotDone) as caught:
+            await job.wait_settled()
+        told.append(str(caught.value))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, never)
+            tasks.start_soon(wait, inside)
+            await anyio.lowlevel.checkpoint()
+            await scheduler.co_run()
+        await wait(never)
+
+    virtual(main)
+    assert sum("'never'" in one for one in told) == 2
+    assert sum("'inside'" in one for one in told) == 1
+
+
+def test_wait_settled_of_a_job_in_no_scheduler(virtual: Virtual) -> None:
+    """A job in no scheduler can never settle: JobNotDone."""
+    with pytest.raises(JobNotDone, match="'lonely'"):
+        virtual(Job(nap, label="lonely").wait_settled)
+
+
+# --- check= and raise_for_failures
+
+
+def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
+    """The FAILED jobs' own exceptions, at any depth, in settling order, each with one note naming its job."""
+    errors = [OSError("one"), KeyError("two"), ValueError("three")]
+    scheduler = Scheduler(
+        Job(fail, 3, errors[2], label="third"),
+        Scheduler(Job(fail, 1, errors[0], label="first"), Job(fail, 2, errors[1], label="second"), label="in"),
+        Job(nap),
+    )
+    assert virtual(scheduler.co_run) is True
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup) as caught:
+            scheduler.raise_for_failures()
+        assert list(caught.value.exceptions) == errors
+    for error, label in zip(errors, ["first", "second", "third"], strict=True):
+        assert len(error.__notes__) == 1
+        assert label in error.__notes__[0]
+
+
+def test_raise_for_failures_returns_if_there_are_none(virtual: Virtual) -> None:
+    """Without failures it returns; before a run, too."""
+    scheduler = Scheduler(Job(nap))
+    scheduler.raise_for_failures()
+    virtual(scheduler.co_run)
+    scheduler.raise_for_failures()
+
+
+def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
+    """A nested scheduler that failed through a job's exception is not listed again; one that timed out is."""
+    error = OSError("deep")
+    through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True, critical=False)
+    slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
+    scheduler = Scheduler(through, slow)
+    assert virtual(scheduler.co_run) is True
+    with pytest.raises(ExceptionGroup) as caught:
+        scheduler.raise_for_failures()
+    first, second = caught.value.exceptions
+    assert first is error
+    assert isinstance(second, JobTimeout)
+    assert "'slow'" in str(second)
+
+
+def test_check_raises_after_failures(virtual: Virtual) -> None:
+    """check=True raises the group of all failures after COMPLETED."""
+    error = OSError()
+    scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert caught.value.exceptions == (error,)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
+    """After CRITICAL, check=True raises the group of the critical failures alone."""
+    lenient, strict = OSError("lenient"), OSError("strict")
+    scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert caught.value.exceptions == (strict,)
+
+
+def test_check_raises_job_timeout(virtual: Virtual) -> None:
+    """After TIMEOUT, check=True raises JobTimeout, which names the scheduler and the time."""
+    scheduler = Scheduler(Job(nap, 5), label="slow")
+    with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
+        virtual(functools.partial(scheduler.co_run, timeout=2, check=True))
+
+
+def test_check_raises_job_cancelled(virtual: Virtual) -> None:
+    """After cancel(), check=True raises JobCancelled, which names the scheduler."""
+
+    async def cancel() -> None:
+        scheduler.cancel()
+
+    scheduler = Scheduler(Job(cancel), Job(nap, 5), label="home")
+    with pytest.raises(JobCancelled, match="'home'"):
+        virtual(functools.partial(scheduler.co_run, check=True))
+
+
+def test_check_is_true_when_all_is_well(virtual: Virtual) -> None:
+    """Without failures check=True returns True."""
+    assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
+
+
+def test_check_works_with_run(backend: Any) -> None:
+    """run(check=True) raises the same."""
+    with pytest.raises(ExceptionGroup):
+        Scheduler(Job(fail, 0)).run(backend=backend, check=True)
+
+
+# --- running again
+
+
+def test_running_again_resets_every_job(virtual: Virtual) -> None:
+    """A second run gives the same again, whatever the first one came to."""
+    calls: list[int] = []
+
+    async def flaky() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError
+        return len(calls)
+
+    job = Job(flaky, critical=True)
+    after = Job(nap, 1, "after", required=job)
+    inside = Job(nap, 1, "inside")
+    scheduler = Scheduler(job, after, Scheduler(inside, required=job))
+    assert virtual(scheduler.co_run) is False
+    assert states(scheduler) == [FAILED, IDLE, IDLE]
+    assert virtual(scheduler.co_run) is True
+    assert (job.result(), after.result(), inside.result()) == (2, "after", "inside")
+    assert job.raised_exception() is None
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert scheduler.culprit is None
+    assert job.attempts == 1
+
+
+def test_running_again_resets_what_is_not_reached(virtual: Virtual) -> None:
+    """Jobs of the last run that this one does not reach are IDLE again, at any depth."""
+    switch = [False]
+
+    async def sometimes() -> None:
+        if switch[0]:
+            raise OSError
+
+    first = Job(sometimes, critical=True)
+    inside = Job(nap, 1, "old")
+    inner = Scheduler(Scheduler(inside), required=first)
+    scheduler = Scheduler(first, inner)
+    assert virtual(scheduler.co_run) is True
+    assert inside.result() == "old"
+    switch[0] = True
+    assert virtual(scheduler.co_run) is False
+    assert inside.state is IDLE
+    assert inner.state is IDLE
+    assert inner.stop_reason is None
+    with pytest.raises(JobNotDone):
+        inside.result()
+
+
+def test_run_options_count_for_one_run(virtual: Virtual) -> None:
+    """timeout= and jobs_window= of a run leave the scheduler's own as they are; None lifts them for one run."""
+    scheduler = Scheduler(Job(nap, 1), Job(nap, 1), timeout=5, jobs_window=1)
+    assert virtual(functools.partial(timed, scheduler, timeout=0.5)) == (False, 0.5)
+    assert virtual(functools.partial(timed, scheduler, jobs_window=2)) == (True, 1)
+    assert virtual(functools.partial(timed, scheduler, jobs_window=None)) == (True, 1)
+    assert virtual(timed, scheduler) == (True, 2)
+    assert (scheduler.timeout, scheduler.jobs_window) == (5, 1)
+
+
+def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
+    """After a run it is idle: jobs may be added and removed, and it runs again."""
+    a, b = Job(nap, 1), Job(nap, 1)
+    scheduler = Scheduler(Sequence(a, b))
+    assert virtual(timed, scheduler) == (True, 2)
+    scheduler.bypass_and_remove(a)
+    c = scheduler.add(Job(nap, 3, required=b))
+    assert virtual(timed, scheduler) == (True, 4)
+    assert c.started_at == 1
+    assert a.state is SUCCEEDED
+
+
+def test_run_on_the_other_backend_afterwards() -> None:
+    """The same scenario runs on trio, then on asyncio."""
+    job = Job(nap, 0, 1)
+    scheduler = Scheduler(job, Scheduler(Job(nap, 0)), jobs_window=1)
+    assert scheduler.run(backend="trio") is True
+    assert scheduler.run(backend="asyncio") is True
+    assert scheduler.run(backend="trio") is True
+
+
+@pytest.mark.parametrize("shape", ["wide", "chain", "fan"])
+def test_many_jobs(virtual: Virtual, shape: str) -> None:
+    """Some thousands of jobs in any shape, run twice, settle all."""
+    jobs = [Job(nap, 0, number) for number in range(3000)]
+    match shape:
+        case "chain":
+            Sequence(jobs)
+        case "fan":
+            jobs[-1].requires(jobs[:-1])
+            for job in jobs[1:-1]:
+                job.requires(jobs[0])
+    scheduler = Scheduler(jobs)
+    for _ in range(2):
+        assert virtual(scheduler.co_run) is True
+        assert [job.result() for job in jobs] == list(range(3000))
+
+
+@pytest.mark.parametrize("make", [lambda: Scheduler(label="home"), lambda: Job(nap, label="home")])
+def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
+    """A repr shows kind, label and state."""
+    assert "home" in repr(make())
+    assert "idle" in repr(make())
+
+
+def test_repr_shows_how_it_went(virtual: Virtual) -> None:
+    """After a run the reprs tell of it."""
+    job = Job(fail, critical=True)
+    scheduler = Scheduler(job)
+    virtual(scheduler.co_run)
+    assert "failed" in repr(job)
+    assert "critical" in repr(scheduler)

@@ -1,0 +1,49 @@
+"""Checked by mypy and pyright, never run: what users' type checkers must know of jobs and schedulers."""
+
+from typing import Any, assert_type
+
+import trioflow
+from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow.abc import Instrument
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+class Greeting(AbstractJob[str]):
+    async def co_run(self) -> str:
+        return "hello"
+
+
+class Starts(Instrument):
+    def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
+        print(job.label)
+
+
+job = Job(double, 21, label="twice", timeout=5)
+assert_type(job.result(), int)
+assert_type(Job(double(21)).result(), int)
+assert_type(Job(lambda: double(21)).result(), int)
+assert_type(ThreadJob(length, "text").result(), int)
+assert_type(Greeting().result(), str)
+assert_type(job.requires(Greeting(), None, [Sequence()]), Job[int])
+assert_type(job.state, JobState)
+
+scheduler = Scheduler(job, Sequence(Greeting(), None), jobs_window=4, timeout=None, critical_jobs=True)
+assert_type(scheduler.add(job), Job[int])
+assert_type(scheduler.run(backend="asyncio", instruments=[Starts()]), bool)
+assert_type(scheduler.stop_reason, StopReason | None)
+assert_type(scheduler.result(), bool)
+assert_type(scheduler.culprit, AbstractJob[Any] | None)
+assert_type(trioflow.current_job(), AbstractJob[Any])
+
+Job(double, on_timeout="explode")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Job(double, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+Job(length, "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
