@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
@@ -13,6 +14,7 @@ import trioflow.abc
 
 def public_names(namespace: dict[str, Any]) -> None:
     namespace.update({name: value for name, value in vars(trioflow).items() if not name.startswith("_")})
+    namespace["anyio"] = anyio
     namespace["Instrument"] = trioflow.abc.Instrument
 
 

@@ -1,4 +1,4 @@
-"""A running scheduler takes jobs and requirements, and refuses what it can't take; `test_regrowing` has the next run."""
+"""A running scheduler takes jobs and requirements, and refuses what it can't take."""
 
 from __future__ import annotations
 

@@ -1,16 +1,20 @@
 """trioflow: run a graph of jobs, with structured concurrency, on trio and on asyncio."""
 
 from . import abc as abc
+from ._core._arguments import ref as ref
+from ._core._decorator import job as job
 from ._core._errors import CycleError as CycleError
 from ._core._errors import JobCancelled as JobCancelled
 from ._core._errors import JobNotDone as JobNotDone
 from ._core._errors import JobSkipped as JobSkipped
 from ._core._errors import JobTimeout as JobTimeout
 from ._core._errors import MissingRequirement as MissingRequirement
+from ._core._errors import RequirementFailed as RequirementFailed
 from ._core._errors import TrioflowError as TrioflowError
 from ._core._function_job import Job as Job
 from ._core._jobs import AbstractJob as AbstractJob
 from ._core._sequence import Sequence as Sequence
+from ._core._service import Service as Service
 from ._core._states import JobState as JobState
 from ._core._states import StopReason as StopReason
 from ._core._worker import current_job as current_job

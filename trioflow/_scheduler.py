@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ._core._scheduler import BaseScheduler
+from ._core._live import LiveScheduler
 from .view import _script
 from .view._debrief import debrief
 from .view._listing import Listing
 
 
-class Scheduler(BaseScheduler):
+class Scheduler(LiveScheduler):
     """A set of jobs, each of which runs as soon as all that it requires has settled; it is itself a job.
 
     Build the graph, then `run()` it from plain code, or `await` its `co_run()` in a trio or asyncio program. Inside
@@ -55,7 +55,7 @@ class Scheduler(BaseScheduler):
 
     """
 
-    # `list` hides the builtin in the annotations below it: whatever is a list of jobs belongs into BaseScheduler.
+    # `list` hides the builtin in the annotations below it: whatever is a list of jobs belongs into LiveScheduler.
 
     def list(self, file: TextIO | None = None, details: bool = False, silence_done_jobs: bool = False) -> None:
         """Print one line a job: number, symbols, `<Kind `label`>`, and the numbers of what it requires.

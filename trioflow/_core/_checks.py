@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _errors, _graph
 
 if TYPE_CHECKING:
+    from ._job_set import JobSet
     from ._jobs import AbstractJob
     from ._members import Members
 
@@ -26,61 +27,142 @@ def check(scheduler: Members) -> Iterator[None]:
 
     Raises:
         CycleError: jobs that require each other.
-        MissingRequirement: a requirement that is not in the same scheduler.
-        ValueError: a requirement on a forever job; a one-shot job that has run, or that would be restarted.
+        MissingRequirement: a requirement that is not in the same scheduler, or an input in an unrelated one.
+        ValueError: a requirement on a forever job; a one-shot job that has run, or that would run again.
         RuntimeError: a nested scheduler that runs, or is closed.
 
     """
     todo: list[tuple[Members, bool]] = [(scheduler, False)]
+    out_of_order: dict[Members, None] = {}
+    walked: dict[Members, None] = {}
     while todo:
         parent, repeated = todo.pop()
-        yield from _check_edges(parent)
+        walked[parent] = None
+        parent._implied = {}
+        yield from _check_edges(parent, out_of_order)
         for job in parent._jobs:
             if job._limits is not None:  # those made of coroutine objects all have some
                 _check_one_shot(job, repeated)
         for nested in parent._nested:
             nested._check_may_run()
-            todo.append((nested, repeated or _restarts(nested)))
+            todo.append((nested, repeated or repeats(nested)))
+    if any(parent._takes_from_outside for parent in walked):
+        imply_all(scheduler)
+    for parent in walked:
+        if parent._takes_from_outside:
+            _refuse_unreachable_inputs(parent, walked)
         parent._unchecked = False
+        if parent in out_of_order or parent._implied:
+            refuse_cycle(parent)
 
 
-def _check_edges(scheduler: Members) -> Iterator[None]:
+def _check_edges(scheduler: Members, out_of_order: dict[Members, None]) -> Iterator[None]:
     """Check the requirements among one scheduler's jobs.
 
     If each job stands behind all that it requires, as it mostly does, there can be no cycle; only otherwise is the
     graph searched for one. `_pending` serves as the mark of those that have been passed.
     """
     mark = next(marks)
-    in_order = True
+    outside = False
     for number, job in enumerate(tuple(scheduler._jobs), 1):
         for requirement in job._required:
-            if requirement._pending != mark:
+            if requirement._pending != mark or requirement._forever:
                 check_requirement(job, requirement, scheduler)
-                in_order = False
-            elif requirement._forever:
-                check_requirement(job, requirement, scheduler)
+                if requirement._scheduler is scheduler:
+                    out_of_order[scheduler] = None
+                else:
+                    outside = True
         job._pending = mark
         if not number % BETWEEN_PAUSES:
             yield
-    if not in_order:
-        refuse_cycle(scheduler._jobs)
+    scheduler._takes_from_outside = outside
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: Members) -> None:
-    """Refuse a requirement that is elsewhere, or runs for ever.
+    """Refuse a requirement that is elsewhere and no input, or runs for ever and is no service.
 
     Raises:
-        MissingRequirement: it is not in `scheduler`.
+        MissingRequirement: it is not in `scheduler`, and the job does not get its result from a related one.
         ValueError: it runs for ever.
 
     """
     if requirement._scheduler is not scheduler:
-        raise _errors.MissingRequirement(job, requirement)
-    if requirement._forever:
+        is_input = job._rule is not None and requirement in job._rule.inputs
+        if not is_input or common(job, requirement) is None:
+            raise _errors.MissingRequirement(job, requirement, scheduler)
+    refuse_forever(job, requirement)
+
+
+def refuse_forever(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
+    """Refuse a requirement that runs for ever and is no service.
+
+    Raises:
+        ValueError: it does.
+
+    """
+    if requirement._forever and not requirement._is_service:
         raise ValueError(
             f"{job.label!r} requires {requirement.label!r}, which runs for ever: it would wait until the end; "
-            f"take the requirement away"
+            f"take the requirement away, or make it a Service, which says when it is ready"
         )
+
+
+def check_late_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: Members) -> None:
+    """Check a requirement of a job that is added to a running scheduler, or made then.
+
+    Raises:
+        MissingRequirement, ValueError: as `check_requirement`; or it is outside, and has not settled.
+
+    """
+    check_requirement(job, requirement, scheduler)
+    if requirement._scheduler is not scheduler and not (requirement._state.is_settled or requirement._is_ready()):
+        raise ValueError(
+            f"{job.label!r} uses the result of {requirement.label!r}, which is in another scheduler and has not "
+            f"settled: {scheduler.label!r} is running already, and can't wait for it"
+        )
+
+
+def common(job: AbstractJob[Any], other: AbstractJob[Any]) -> tuple[Members, AbstractJob[Any], AbstractJob[Any]] | None:
+    """Return the innermost scheduler that holds both, and its members by which it does; None if there is none."""
+    way_out: dict[Members, AbstractJob[Any]] = {}
+    member: AbstractJob[Any] = job
+    while member._scheduler is not None:
+        way_out[member._scheduler] = member
+        member = member._scheduler
+    member = other
+    while member._scheduler is not None:
+        if member._scheduler in way_out:
+            return member._scheduler, way_out[member._scheduler], member
+        member = member._scheduler
+    return None
+
+
+def imply_all(scheduler: JobSet) -> None:
+    """Order the members of `scheduler`, and of all that is nested, by the inputs of jobs nested in them; no checks."""
+    walked: dict[JobSet, None] = {scheduler: None}
+    todo: list[JobSet] = [scheduler]
+    while todo:
+        parent = todo.pop()
+        parent._implied = {}
+        parent._used_outside = set()
+        walked.update(dict.fromkeys(parent._nested))
+        todo += parent._nested
+    for parent in walked:
+        for job in parent._jobs:
+            for one in job._rule.inputs if job._rule is not None else ():
+                found = common(job, one)
+                if found is not None and one._scheduler not in (None, parent) and found[0] in walked:
+                    found[0]._implied.setdefault(found[1], {})[found[2]] = None
+                    one._scheduler._used_outside.add(one)
+
+
+def _refuse_unreachable_inputs(scheduler: Members, walked: dict[Members, None]) -> None:
+    """Refuse inputs that are outside all that is walked and have not settled: nothing could wait for them."""
+    for job in scheduler._jobs:
+        for one in job._rule.inputs if job._rule is not None else ():
+            found = common(job, one)
+            if found is not None and found[0] not in walked:
+                check_late_requirement(job, one, scheduler)
 
 
 def check_one(job: AbstractJob[Any]) -> None:
@@ -98,21 +180,24 @@ def check_one(job: AbstractJob[Any]) -> None:
             pass
 
 
-def refuse_cycle(jobs: Iterable[AbstractJob[Any]]) -> None:
-    """Search the graph of `jobs` for a cycle.
+def refuse_cycle(scheduler: JobSet) -> None:
+    """Search the graph of a scheduler's jobs for a cycle.
 
     Raises:
         CycleError: there is one.
 
     """
-    cycle = _graph.find_cycle(jobs, lambda job: job._required)
+    cycle = _graph.find_cycle(scheduler._jobs, scheduler._waits_for)
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
 
-def _restarts(job: AbstractJob[Any]) -> bool:
+def repeats(job: AbstractJob[Any]) -> bool:
+    """Tell whether a job may be called more than once in one run."""
     limits = job._limits
-    return limits is not None and limits.on_timeout == "restart" and limits.timeout is not None
+    if limits is None:
+        return False
+    return limits.retry is not None or (limits.on_timeout == "restart" and limits.timeout is not None)
 
 
 def _check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
@@ -123,8 +208,8 @@ def _check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
             f"{job.label!r} was made of a coroutine object, which has run already: "
             f"to run it again, make it of the function: Job(function, *args)"
         )
-    if repeated or _restarts(job):
+    if repeated or repeats(job):
         raise ValueError(
-            f"{job.label!r} was made of a coroutine object, which cannot be restarted: "
+            f"{job.label!r} was made of a coroutine object, which cannot be restarted or retried: "
             f"make it of the function: Job(function, *args)"
         )

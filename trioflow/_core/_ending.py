@@ -1,9 +1,11 @@
-"""How a run ends: jobs first, forever jobs next, then everything is shut down; in a task that nothing interrupts.
+"""How a run ends: step after step, in a task that nothing interrupts.
 
 1. No job starts any more; those that run are cancelled and unwind.
-2. The forever jobs are cancelled and unwind.
-3. Each job's `co_shutdown`, all at once, within `shutdown_timeout` seconds.
-4. `after_run`.
+2. After a critical failure or a timeout, the clean-up jobs run (`_clean_up`).
+3. The forever jobs are cancelled and unwind.
+4. So do the services, users before what they use; all within `shutdown_timeout` seconds, then all at once.
+5. Each job's `co_shutdown`, all at once, within `shutdown_timeout` seconds.
+6. `after_run`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from . import _clean_up
 from ._jobs import AbstractJob
 from ._outcomes import interruption_in
 from ._states import StopReason
@@ -30,7 +33,7 @@ async def end(run: Run) -> None:
     """Bring a run to its end, in the order above."""
     run.stop(StopReason.COMPLETED)
     left = {job: None for job in run.scheduler if needs_shutdown(job)}
-    if run.workers or left:
+    if run.crew.workers or left or _clean_up.is_needed(run):
         try:
             await run.group.uninterrupted(partial(_wind_up, run, left))
         except (KeyboardInterrupt, SystemExit) as interruption:  # told to the task that waited
@@ -43,24 +46,60 @@ async def end(run: Run) -> None:
 
 async def _wind_up(run: Run, left: dict[AbstractJob[Any], None]) -> None:
     """End all tasks, and shut down the jobs in `left`; called again it goes on where it was."""
-    await _until_gone(run, forever=False)
-    for worker in tuple(run.workers):
-        worker.cancel_alone()
-    await _until_gone(run, forever=True)
+    await _until_gone(run, [worker for worker in run.crew.workers if not worker.shielded])
+    await _clean_up.clean_up(run)
+    await _end_workers(run, [worker for worker in run.crew.workers if not _serves(worker)])
+    await _end_services(run)
     await _shut_down(run, left, run.scheduler.shutdown_timeout)
 
 
-async def _until_gone(run: Run, forever: bool) -> None:
-    """Wait until all workers are gone, or all but those of forever jobs; name those that take their time."""
-    deadline = run.clock() + PATIENCE
-    while len(run.workers) > (0 if forever else run.forever_workers):
+def _serves(worker: Worker) -> bool:
+    return worker.job is not None and worker.job._is_service
+
+
+async def _end_workers(run: Run, workers: list[Worker], deadline: float = math.inf) -> None:
+    for worker in workers:
+        worker.end_with_run()
+    await _until_gone(run, workers, deadline)
+
+
+async def _end_services(run: Run) -> None:
+    """Cancel the services that are alive, wave after wave: none as long as another one that uses it is there."""
+    seconds = run.scheduler.shutdown_timeout
+    deadline = math.inf if seconds is None else run.clock() + seconds
+    waves = _waves(run, [worker for worker in run.crew.workers if _serves(worker)])
+    for wave in waves:
+        await _end_workers(run, wave, deadline)
+    await _end_workers(run, [worker for wave in waves for worker in wave if worker in run.crew.workers])
+
+
+def _waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
+    """Sort the workers of services: those first whose services nobody alive uses, directly or by way of others."""
+    if not workers:
+        return []
+    by_service = {worker.job: worker for worker in workers}
+    levels: dict[AbstractJob[Any], int] = {}  # how many services alive a job needs, one behind the other
+    for job in run.scheduler.topological_order():
+        below = max((levels[one] for one in run.scheduler._waits_for(job)), default=0)
+        levels[job] = below + (job in by_service)
+    waves: dict[int, list[Worker]] = {}
+    for service, worker in by_service.items():
+        assert service is not None
+        waves.setdefault(levels[service], []).append(worker)
+    return [waves[level] for level in sorted(waves, reverse=True)]
+
+
+async def _until_gone(run: Run, workers: list[Worker], deadline: float = math.inf) -> None:
+    """Wait until these workers have left, or until `deadline`; name those that take their time."""
+    patience = run.clock() + PATIENCE
+    while (left := [worker for worker in workers if worker in run.crew.workers]) and run.clock() < deadline:
         run.changed = run.backend.event()
-        with run.backend.scope(deadline=deadline) as scope:
+        with run.backend.scope(deadline=min(patience, deadline)):
             await run.changed.wait()
-        if scope.cancel_called:
-            deadline = math.inf
-            for worker in run.workers:
-                if worker.shielded == forever and worker.job is not None and not worker.job._limits_itself:
+        if run.clock() >= patience:
+            patience = math.inf
+            for worker in left:
+                if worker in run.crew.workers and worker.job is not None and not worker.job._limits_itself:
                     run.report(worker.job, _stuck(worker))  # a nested scheduler names its own
 
 

@@ -9,6 +9,7 @@ from . import _labels
 
 if TYPE_CHECKING:
     from ._jobs import AbstractJob
+    from ._scheduler import BaseScheduler
 
 
 class TrioflowError(Exception):
@@ -42,16 +43,37 @@ class MissingRequirement(TrioflowError, ValueError):
 
     """
 
-    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
-        """Build the message out of the pair."""
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
+        """Build the message out of the pair and the scheduler where both should be."""
         self.job, self.requirement = job, requirement
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
-        expected = job.scheduler.label if job.scheduler is not None else None
         super().__init__(
             f"{job.label!r} requires {requirement.label!r}, which is {where}, not in "
-            f"{expected!r}: add it there, or call sanitize() to drop the requirement"
+            f"{scheduler.label!r}: add it there, or call sanitize() to drop the requirement"
         )
+
+
+class RequirementFailed(TrioflowError):
+    """A job can't run, because something that it builds on failed; its `__cause__` is the failure that began it.
+
+    Attributes:
+        job: the job that can't run.
+        requirement: what it requires, and did not succeed.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
+        """Build the message out of the pair."""
+        self.job, self.requirement = job, requirement
+        super().__init__(
+            f"{job.label!r} can't run, because {requirement.label!r} "
+            f"{_FATE.get(requirement.state.name, 'did not run')}: "
+            f"see the cause; to run it all the same, pass ref(job) instead of the job, and run_if='settled'"
+        )
+
+
+_FATE = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED": "was cancelled"}
 
 
 class JobTimeout(TrioflowError, TimeoutError):

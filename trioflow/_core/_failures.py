@@ -28,7 +28,7 @@ def critical(scheduler: Members) -> list[AbstractJob[Any]]:
     todo: list[Members] = [scheduler]
     while todo:
         for job in todo.pop():
-            if job._state is JobState.FAILED and job.is_critical():
+            if job._state in (JobState.FAILED, JobState.BLOCKED) and job.is_critical():
                 if isinstance(job, Members) and _by_proxy(job):
                     todo.append(job)
                 elif isinstance(job.raised_exception(), Exception):
@@ -54,7 +54,7 @@ def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> N
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
 
-def check(scheduler: BaseScheduler, run: Run) -> None:
+def check(scheduler: BaseScheduler) -> None:
     """Raise for anything but a run that completed without failures.
 
     Raises:
@@ -63,12 +63,11 @@ def check(scheduler: BaseScheduler, run: Run) -> None:
         JobCancelled: it was cancelled, or ended by a signal.
 
     """
-    match run.reason:
+    match scheduler._stop_reason:
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))
         case StopReason.TIMEOUT:
-            assert run.timeout is not None
-            raise _errors.JobTimeout(scheduler, run.timeout)
+            raise _errors.JobTimeout(scheduler, scheduler._time_limit)
         case StopReason.CANCELLED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
         case StopReason.INTERRUPTED:
@@ -90,8 +89,7 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
     if run.reason is StopReason.TIMEOUT:
-        assert run.timeout is not None
-        raise _errors.JobTimeout(scheduler, run.timeout)
+        raise _errors.JobTimeout(scheduler, scheduler._time_limit)
     if run.reason is not StopReason.COMPLETED:
         raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 import weakref
@@ -10,9 +9,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Unpack, cast
 
 from . import _labels
+from ._arguments import Arguments, Search
+from ._checks import repeats
 from ._jobs import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
 from ._outcomes import not_awaitable
+from ._rules import release_inputs
 
 ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
@@ -26,8 +28,9 @@ class Job(AbstractJob[T]):
     Args:
         function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
             object, for which there are no further arguments.
-        args: positional arguments of the call.
-        kwargs: keyword arguments of the call.
+        args: positional arguments of the call. A job among them, or at any depth in plain lists, tuples and values of
+            dicts, is a dependency: its result is filled in at the start. `ref(job)` hands over the job itself.
+        kwargs: keyword arguments of the call, jobs among them as well.
         options: those of every job; see `AbstractJob`.
 
     Raises:
@@ -50,7 +53,7 @@ class Job(AbstractJob[T]):
 
     # Called at each start; or the coroutine object, and None once that has been started.
     _function: Any
-    _args: tuple[Any, ...]
+    _args: tuple[Any, ...] | Arguments
 
     def __init__(
         self,
@@ -62,9 +65,17 @@ class Job(AbstractJob[T]):
     ) -> None:
         if type(function) is not types.FunctionType or not function.__code__.co_flags & ASYNC:
             _check_function(function, args or kwargs)
-        self._function = functools.partial(cast(Any, function), **kwargs) if kwargs else function
+        self._function = function
         self._args = args
+        if args or kwargs:
+            search = Search(repr(options.get("label") or self._default_label()))
+            self._args = search.positional(args)
+            if kwargs:
+                self._function = search.keywords(cast(Any, function), kwargs)
+            options["_inputs"] = tuple(search.inputs)  # type: ignore[typeddict-unknown-key]
         super().__init__(**options)
+        if self._rule is not None and self._rule.frees:
+            self._limits = self._limits or NO_LIMITS  # `co_run` gives results up as soon as the call has them
         if isinstance(function, Coroutine):
             self._label = self.label  # made while the function's name is still known
             self._limits = self._limits or NO_LIMITS
@@ -83,6 +94,8 @@ class Job(AbstractJob[T]):
             self._function = None
             return await coroutine
         awaitable = self._function(*self._args)
+        if self._rule is not None and self._rule.frees and not repeats(self):
+            release_inputs(self, self._rule)
         if not inspect.isawaitable(awaitable):
             raise TypeError(not_awaitable(self.label, awaitable))
         return cast(T, await awaitable)

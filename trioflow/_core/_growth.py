@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _checks, _errors, _graph
+from ._outcomes import RunFacts
 from ._states import JobState
 
 if TYPE_CHECKING:
     from ._jobs import AbstractJob
     from ._members import Members
+    from ._run import Run
 
 
-def link_all(scheduler: Members) -> Iterator[None]:
+def make_entries_ready(run: Run) -> Iterator[None]:
+    """Link all jobs of a run and make those ready that wait for nothing; pauses by yielding."""
+    yield from link_all(run)
+    for job in run.cancelled_early:
+        run.cancel_unstarted(job)
+    run.linked = True
+    for number, job in enumerate(run.scheduler, 1):
+        if not job._pending:
+            run.make_ready(job)
+        if not number % _checks.BETWEEN_PAUSES:
+            yield
+
+
+def link_all(run: Run) -> Iterator[None]:
     """Count for each job what it has to wait for, and tell each whom it keeps waiting; pauses by yielding. O(V + E)."""
+    scheduler, implied = run.scheduler, run.scheduler._implied
     for number, job in enumerate(scheduler, 1):
-        required = job._required
+        required = job._required if job._rule is None and not implied else scheduler._waits_for(job)
         job._pending = len(required)
         for requirement in required:
             if requirement._successors is None:
                 requirement._successors = [job]
             else:
                 requirement._successors.append(job)
+        if job._rule is not None and job._rule.frees:
+            count_consumer(job)
+        run.count(job)
         if not number % _checks.BETWEEN_PAUSES:
             yield
 
@@ -31,11 +51,20 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
     """Let a job wait for those of `requirements` that have not settled."""
     job._pending = max(job._pending, 0)
     for requirement in requirements:
-        if not requirement._state.is_settled:
+        if not (requirement._state.is_settled or requirement._is_ready()):
             job._pending += 1
             if requirement._successors is None:
                 requirement._successors = []
             requirement._successors.append(job)
+
+
+def count_consumer(job: AbstractJob[Any]) -> None:
+    """Note with its inputs that a job is going to use their results."""
+    assert job._rule is not None
+    for one in job._rule.inputs:
+        if one._rule is not None and not one._rule.keep_result:
+            one._facts = one._facts or RunFacts()
+            one._facts.consumers += 1
 
 
 def link_late(scheduler: Members, job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
@@ -57,10 +86,13 @@ def check_new(scheduler: Members, new: list[AbstractJob[Any]]) -> None:
     batch = set(new)
     for job in new:
         for requirement in job._required:
-            if requirement not in batch or requirement._forever:
-                _checks.check_requirement(job, requirement, scheduler)
+            _checks.refuse_forever(job, requirement)
+            if requirement not in batch:
+                _checks.check_late_requirement(job, requirement, scheduler)
         _checks.check_one(job)
-    _checks.refuse_cycle(new)
+    cycle = _graph.find_cycle(new, lambda job: job._required)
+    if cycle is not None:
+        raise _errors.CycleError(cycle)
 
 
 def check_requirements(scheduler: Members, job: AbstractJob[Any], requirements: list[AbstractJob[Any]]) -> None:
@@ -77,11 +109,50 @@ def check_requirements(scheduler: Members, job: AbstractJob[Any], requirements: 
             f"requires() of {job.label!r}: it is {job._state.value}; only an idle job can still be made to wait"
         )
     for requirement in requirements:
-        _checks.check_requirement(job, requirement, scheduler)
-    waited_for = _graph.reachable(
-        requirements, lambda one: () if one._state.is_settled or one is job else tuple(one._required)
-    )
+        _checks.check_late_requirement(job, requirement, scheduler)
+    waited_for = _graph.reachable(requirements, lambda one: () if one.is_done() or one is job else tuple(one._required))
     if job in waited_for:
         edges = {one: tuple(one._required) for one in waited_for} | {job: (*job._required, *requirements)}
         cycle = _graph.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
         raise _errors.CycleError(cycle or [job])
+
+
+def check_thread(run: Run, what: str) -> None:
+    """Refuse use from another thread.
+
+    Raises:
+        RuntimeError: this is another thread than that of the run.
+
+    """
+    if threading.get_ident() != run.thread:
+        raise RuntimeError(
+            f"{what}: {run.scheduler.label!r} runs in another thread; call it there, for instance through "
+            f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
+        )
+
+
+def check_growing(run: Run, what: str) -> None:
+    """Refuse a change that comes from another thread, or too early or too late.
+
+    Raises:
+        RuntimeError: another thread, or the run has not started yet, or is stopping.
+
+    """
+    check_thread(run, what)
+    if run.stopping or not run.started:
+        state = "is stopping" if run.stopping else "has not started yet"
+        raise RuntimeError(f"{what}: {run.scheduler.label!r} {state}; jobs are added before a run or while it runs")
+
+
+def admit(run: Run, jobs: list[AbstractJob[Any]]) -> None:
+    """Take up jobs that were just added to the running scheduler, their requirements checked."""
+    for job in jobs:
+        run.count(job)
+        link(job, job._required)
+        if job._rule is not None and job._rule.frees:
+            count_consumer(job)
+        run.tell("job_added", job)
+    for job in jobs:
+        if not job._pending:
+            run.make_ready(job)
+    run.scheduler._note_added(jobs)

@@ -66,11 +66,15 @@ HOOKS: Final = tuple(name for name in vars(Instrument) if not name.startswith("_
 class Observers:
     """The instruments of one run, the outer runs' included, ready to be called hook by hook."""
 
-    __slots__ = ("_hooks", "instruments")
+    __slots__ = ("_hooks", "_taken_out", "instruments")
 
-    def __init__(self, instruments: Iterable[Instrument]) -> None:
-        """Look up once which instrument overrides which hook."""
-        self.instruments: Final = tuple(dict.fromkeys(instruments))
+    def __init__(self, instruments: Iterable[Instrument], outer: Observers | None = None) -> None:
+        """Look up once which instrument overrides which hook; those of the `outer` run come last."""
+        self._taken_out: Final[set[int]] = set() if outer is None else outer._taken_out
+        own = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
+        self.instruments: Final[tuple[Instrument, ...]] = tuple(
+            one for number, one in own.items() if number not in self._taken_out
+        )
         self._hooks: Final = {
             hook: [
                 getattr(instrument, hook)
@@ -82,17 +86,15 @@ class Observers:
 
     def tell(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; one that raises is logged and not called again in this run."""
-        for method in tuple(self._hooks[hook]):
+        for method in self._hooks[hook]:
+            if self._taken_out and id(getattr(method, "__self__", method)) in self._taken_out:
+                continue
             try:
                 method(*details)
             except Exception as error:  # the instrument's fault must not become the run's
                 instrument = getattr(method, "__self__", method)
                 _log.warn(f"instrument {instrument!r} raised in {hook} and is taken out of this run", error)
-                self._take_out(instrument)
-
-    def _take_out(self, instrument: object) -> None:
-        for methods in self._hooks.values():
-            methods[:] = [method for method in methods if getattr(method, "__self__", method) is not instrument]
+                self._taken_out.add(id(instrument))
 
 
 def _own(instrument: Instrument) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from . import _backend, _errors, _labels, _options, _requirements
-from ._outcomes import Failure, RunFacts
+from ._outcomes import FREED, Failure, RunFacts
 from ._settings import Settings
-from ._states import JobState, OnTimeout
+from ._states import JobState, OnTimeout, RunIf
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -42,6 +42,11 @@ class AbstractJob(Settings, Generic[T]):
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
         on_timeout: what happens then: "fail" with `JobTimeout`, "restart" it, or "move_on" with the result None.
         restarts: how often at most "restart" starts it again before it fails, 0 or more; None for no limit.
+        retry: how many further attempts it has when it raises an `Exception`, 0 or more; or any decorator of an async
+            function, such as those of stamina and tenacity, which then decides. A restart belongs to its attempt.
+        run_if: "settled" runs it whatever became of all it requires; "succeeded" only if all of them succeeded;
+            "failed" only if one of them failed.
+        keep_result: False gives the result up when the last job that has it as an argument has started.
         own_task: gives the job a task of its own, which no other job shares before or after it. Jobs share
             underlying tasks otherwise, one after the other: what is keyed by the current task needs this.
 
@@ -73,6 +78,10 @@ class AbstractJob(Settings, Generic[T]):
 
     # Whether a worker may call `_function(*_args)` itself instead of `co_run`: one coroutine less a job.
     _called_in_frame: ClassVar[bool] = False
+    # Whether a job runs for ever but may be required, because it says when it is ready.
+    _is_service: ClassVar[bool] = False
+    # Whether it is handed over as it is when it is an argument of a job, and is no dependency then.
+    _is_passed_as_it_is: ClassVar[bool] = False
     # Whether `co_run` keeps the job's timeout itself, and raises its `JobTimeout`.
     _limits_itself: ClassVar[bool] = False
 
@@ -102,6 +111,10 @@ class AbstractJob(Settings, Generic[T]):
         on_timeout: OnTimeout = "fail",
         restarts: int | None = None,
         own_task: bool = False,
+        retry: _options.Retry = None,
+        run_if: RunIf = "settled",
+        keep_result: bool = True,
+        _inputs: tuple[AbstractJob[Any], ...] = (),
     ) -> None:
         self._label = label if label is None else str(label)
         self._critical = critical
@@ -111,10 +124,16 @@ class AbstractJob(Settings, Generic[T]):
         self._successors = self._outcome = self._started_at = self._finished_at = self._facts = self._worker = None
         self._pending = -1
         self._state = JobState.IDLE
-        if timeout is None and on_timeout == "fail" and restarts is None and not own_task:
+        if timeout is None and on_timeout == "fail" and restarts is None and not own_task and retry is None:
             self._limits = None
         else:
-            self._limits = _options.limits(timeout, on_timeout, restarts, own_task, self._name_for_errors())
+            who = self._name_for_errors()
+            self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, who)
+        if run_if == "settled" and keep_result and not _inputs:
+            self._rule = None
+        else:
+            self._rule = _options.rule(run_if, keep_result, _inputs, self._name_for_errors())
+            self._required = _requirements.extended((), list(_inputs))
         if required is not None:
             self.requires(required)
         if scheduler is not None:
@@ -200,6 +219,11 @@ class AbstractJob(Settings, Generic[T]):
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         dropped = set(jobs)
         for job in dropped:
+            if self._rule is not None and job in self._rule.inputs:
+                raise ValueError(
+                    f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
+                    f"to hand over the job itself, write ref(job)"
+                )
             if job not in self._required:
                 raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
         if self._scheduler is not None:
@@ -275,7 +299,14 @@ class AbstractJob(Settings, Generic[T]):
 
         """
         match self._state:
+            case JobState.SUCCEEDED if self._outcome is FREED:
+                raise _errors.JobNotDone(
+                    f"the result of {self.label!r} was given up when the last job that uses it had started: "
+                    f"leave out keep_result=False to read it later"
+                )
             case JobState.SUCCEEDED:
+                return cast(T, self._outcome)
+            case JobState.RUNNING if self._is_ready():
                 return cast(T, self._outcome)
             case JobState.FAILED | JobState.BLOCKED:
                 raise self._outcome.exception.with_traceback(self._outcome.traceback)
@@ -328,6 +359,10 @@ class AbstractJob(Settings, Generic[T]):
             raise RuntimeError(f"{what} of {self.label!r}: its scheduler is not running")
         return self._scheduler._run
 
+    def _was_in_a_run(self) -> bool:
+        """Tell whether a run has left anything in its fields."""
+        return self._state is not JobState.IDLE or self._pending >= 0 or self._successors is not None
+
     def _reset(self) -> None:
         """Forget the last run."""
         self._state = JobState.IDLE
@@ -337,6 +372,10 @@ class AbstractJob(Settings, Generic[T]):
     def _has_shutdown(self) -> bool:
         """Tell whether `co_shutdown`, where a class defines one, has anything to do."""
         return True
+
+    def _is_ready(self) -> bool:
+        """Tell whether it is a service that has said so: it counts as succeeded for those that require it."""
+        return self._state is JobState.RUNNING and self._facts is not None and self._facts.ready
 
     def _is_one_shot(self) -> bool:
         """Tell whether it can start only once."""

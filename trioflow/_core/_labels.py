@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +11,8 @@ if TYPE_CHECKING:
 
 def of_function(kind: str, function: object) -> str:
     """Return the default label of a job that calls `function`."""
-    while isinstance(function, functools.partial):
-        function = function.func  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    while hasattr(function, "func"):  # partials, and calls with keyword arguments
+        function = getattr(function, "func")  # noqa: B009 - object has no such attribute
     name = getattr(function, "__name__", None) or type(function).__name__  # pyright: ignore[reportUnknownArgumentType]
     return f"{kind}[{name} (...)]"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from . import _checks, _graph, _growth
+from ._job_set import JobSet, name_of
 from ._jobs import AbstractJob
 from ._options import JobOptions
 from ._requirements import flatten
@@ -19,31 +20,33 @@ J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
 
 
-class Members(AbstractJob[bool]):
-    """An ordered set of jobs, and itself a job: all of a scheduler but its running."""
+class Members(JobSet):
+    """An ordered set of jobs that can be changed: all of a scheduler but its running."""
 
-    _jobs: dict[AbstractJob[Any], None]
-    _nested: dict[Members, None]  # those of the jobs that are schedulers
-    _added_during_run: list[AbstractJob[Any]]
+    _added_during_run: dict[AbstractJob[Any], Run]  # with the innermost run that was under way
+    _needs_reset: bool  # a run has written to some of the jobs
     _run: Run | None  # there while it runs
     _closed: bool
     _unchecked: bool  # changed since it was last checked
+    _takes_from_outside: bool  # a member has an input that is no member; found by the last check
+    # Inputs that came in with a job that uses them: until the next run they may still be added elsewhere.
+    _adopted: set[AbstractJob[Any]]
     _watched: bool  # somebody has waited for one of the jobs: they must be told when a run does not reach it
 
     def __init__(self, *jobs_or_sequences: Any, **options: Unpack[JobOptions]) -> None:
         """Begin with these jobs."""
-        self._jobs = {}
-        self._nested = {}
-        self._added_during_run = []
+        self._added_during_run = {}
+        self._needs_reset = False
         self._run = None
-        self._closed = self._watched = False
+        self._closed = self._watched = self._takes_from_outside = False
+        self._adopted = set()
         self._unchecked = True
         super().__init__(**options)
         try:
             self.update(jobs_or_sequences)
         except BaseException:
-            if self._scheduler is not None and self._scheduler._run is None:
-                self._scheduler.remove(self)
+            if self._scheduler is not None:
+                self._scheduler._forget(self)
             raise
 
     # ---- changing it
@@ -88,24 +91,54 @@ class Members(AbstractJob[bool]):
     def _admit(self, jobs: list[AbstractJob[Any]], what: str) -> None:
         if self._closed:
             raise RuntimeError(f"{what}: {self.label!r} is closed for good; make a new Scheduler")
-        new = [job for job in dict.fromkeys(jobs) if job not in self._jobs]
+        given = set(jobs)
+        new = [job for job in with_inputs(jobs) if job not in self._jobs]
         for job in new:
             self._refuse_stranger(job)
-        if self._run is not None:
-            self._run.check_growing(f"{what} of {self.label!r}")
-            _growth.check_new(self, new)
+        run = self._innermost_run()
+        if run is not None:
+            self._check_growing(run, what, new)
         self._unchecked = True
+        self._adopted -= given
+        self._adopted.update(job for job in new if job not in given)
         for job in new:
-            self._jobs[job] = None
-            job._scheduler = self  # type: ignore[assignment]
-            if isinstance(job, Members):
-                self._nested[job] = None
+            self._take_in(job)
+        if run is not None:
+            self._added_during_run.update(dict.fromkeys(new, run))
         if self._run is not None:
-            self._added_during_run += new
             self._run.admit(new)
 
-    def _refuse_stranger(self, job: AbstractJob[Any]) -> None:
+    def _take_in(self, job: AbstractJob[Any]) -> None:
         if job._scheduler is not None:
+            job._scheduler._forget(job)
+        self._jobs[job] = None
+        job._scheduler = self  # type: ignore[assignment]
+        if isinstance(job, Members):
+            self._nested[job] = None
+        if job._was_in_a_run():
+            if self._run is None:
+                self._needs_reset = True
+            else:
+                job._reset()
+
+    def _innermost_run(self) -> Run | None:
+        """Return the run under way of this scheduler, or else of the nearest one around it."""
+        scheduler: AbstractJob[Any] | None = self
+        while isinstance(scheduler, Members):
+            if scheduler._run is not None:
+                return scheduler._run
+            scheduler = scheduler._scheduler
+        return None
+
+    def _check_growing(self, run: Run, what: str, new: list[AbstractJob[Any]]) -> None:
+        run.check_growing(f"{what} of {self.label!r}")
+        if self._run is not None:
+            _growth.check_new(self, new)
+        elif self._state.is_settled:
+            raise RuntimeError(f"{what}: {self.label!r} has settled already in the run of {run.scheduler.label!r}")
+
+    def _refuse_stranger(self, job: AbstractJob[Any]) -> None:
+        if job._scheduler is not None and not (job in job._scheduler._adopted and job._scheduler._run is None):
             raise ValueError(
                 f"{job.label!r} is in the scheduler {job._scheduler.label!r}; it can't be in {self.label!r} too: "
                 f"remove it there first"
@@ -126,19 +159,21 @@ class Members(AbstractJob[bool]):
         """
         self._refuse_change("remove()")
         if job not in self._jobs:
-            raise KeyError(f"remove(): {_name(job)} is not in {self.label!r}")
+            raise KeyError(f"remove(): {name_of(job)} is not in {self.label!r}")
         self._forget(job)
         return self
 
     def _forget(self, job: AbstractJob[Any]) -> None:
         del self._jobs[job]
+        self._adopted.discard(job)
+        self._added_during_run.pop(job, None)
+        self._unchecked = True
         self._nested.pop(job, None)  # type: ignore[call-overload]
         job._scheduler = None
 
-    def _forget_added(self) -> None:
-        """Take out what was added while a run was under way, with the requirements on it."""
-        dropped = dict.fromkeys(job for job in self._added_during_run if job in self._jobs)
-        self._added_during_run = []
+    def _forget_added(self, still_under_way: Collection[Run]) -> None:
+        """Take out what was added while other runs were under way, with the requirements on it."""
+        dropped = {job: None for job, run in self._added_during_run.items() if run not in still_under_way}
         for job in dropped:
             self._forget(job)
         for job in self._jobs if dropped else ():
@@ -217,7 +252,8 @@ class Members(AbstractJob[bool]):
     def _drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         dropped: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
         for job in self._jobs:
-            strange = [one for one in job._required if one._scheduler is not self]
+            inputs = job._rule.inputs if job._rule is not None else ()
+            strange = [one for one in job._required if one._scheduler is not self and one not in inputs]
             if strange:
                 job._drop_requirements(strange)
                 dropped += [(job, one) for one in strange]
@@ -235,7 +271,7 @@ class Members(AbstractJob[bool]):
         for job in self._jobs:
             job.close()
 
-    # ---- asking it
+    # ---- for the house
 
     def rain_check(self) -> bool:
         """Tell whether a run could start: no cycle, no missing requirement, nothing that could not run. O(V + E)."""
@@ -247,94 +283,8 @@ class Members(AbstractJob[bool]):
             return False
         return True
 
-    def topological_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs so that each stands after all it requires; ties in the order added. Kahn 1962, O(V + E).
-
-        Raises:
-            CycleError: there is no such order.
-
-        """
-        order = _graph.topological_order(self._jobs, lambda job: job._required)
-        if len(order) < len(self._jobs):
-            _checks.refuse_cycle(self._jobs)
-        return order
-
-    def entry_jobs(self) -> list[AbstractJob[Any]]:
-        """Return the jobs that require no other member, in the order added."""
-        return [job for job in self._jobs if not self._own_requirements(job)]
-
-    def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
-        """Return the jobs that no member requires, in the order added; those that run for ever only on request."""
-        required = {requirement for job in self._jobs for requirement in job._required}
-        return [job for job in self._jobs if job not in required and not (discard_forever and job._forever)]
-
-    def predecessors(self, *jobs: Any) -> Jobs:
-        """Return what these jobs require directly, as an ordered set of members.
-
-        Raises:
-            TypeError: not a job.
-            KeyError: one is no member.
-
-        """
-        given = self._own(flatten(jobs, "predecessors()", "_members"), "predecessors()")
-        return dict.fromkeys(one for job in given for one in self._own_requirements(job)).keys()
-
-    def successors(self, *jobs: Any) -> Jobs:
-        """Return the members that require these jobs directly, as an ordered set. O(V + E).
-
-        Raises:
-            TypeError: not a job.
-            KeyError: one is no member.
-
-        """
-        given = set(self._own(flatten(jobs, "successors()", "_members"), "successors()"))
-        return dict.fromkeys(job for job in self._jobs if not given.isdisjoint(job._required)).keys()
-
-    def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
-        """Yield the jobs in the order added; with `nested`, behind each nested scheduler its jobs, to any depth."""
-        stack = [iter(tuple(self._jobs))]
-        while stack:
-            for job in stack[-1]:
-                yield job
-                if nested and isinstance(job, Members):
-                    stack.append(iter(tuple(job._jobs)))
-                    break
-            else:
-                stack.pop()
-
-    def __contains__(self, job: object) -> bool:
-        """Tell whether a job is a member; nested schedulers' own members are not."""
-        return job in self._jobs
-
-    def __len__(self) -> int:
-        """Return the number of members."""
-        return len(self._jobs)
-
-    def __bool__(self) -> bool:
-        """Be true, with members and without."""
-        return True
-
-    def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Go through the members in the order added."""
-        return iter(tuple(self._jobs))
-
-    # ---- for the house
-
-    def _followers(self) -> dict[AbstractJob[Any], list[AbstractJob[Any]]]:
-        return _graph.backlinks(self._jobs, lambda job: job._required)
-
-    def _own_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        return [one for one in job._required if one in self._jobs]
-
-    def _own(self, jobs: Iterable[AbstractJob[Any]], what: str) -> list[AbstractJob[Any]]:
-        found = list(jobs)
-        for job in found:
-            if job not in self._jobs:
-                raise KeyError(f"{what}: {_name(job)} is not in {self.label!r}")
-        return found
-
     def _refuse_change(self, what: str) -> None:
-        if self._run is not None:
+        if self._innermost_run() is not None:
             raise RuntimeError(f"{what} of {self.label!r}: not while it runs; only add, update and requires may then")
 
     def _check_may_run(self) -> None:
@@ -344,5 +294,16 @@ class Members(AbstractJob[bool]):
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
 
 
-def _name(job: object) -> str:
-    return repr(job.label) if isinstance(job, AbstractJob) else repr(job)
+def with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
+    """Return the jobs, each behind those of its inputs that belong to no scheduler; their own inputs first."""
+    found: dict[AbstractJob[Any], None] = {}
+    entered: set[AbstractJob[Any]] = set()
+    stack = list(jobs)[::-1]
+    while stack:
+        job = stack[-1]
+        if job in found or job in entered or job._rule is None:
+            found[stack.pop()] = None
+            continue
+        entered.add(job)
+        stack += [one for one in reversed(job._rule.inputs) if one._scheduler is None and one not in found]
+    return found

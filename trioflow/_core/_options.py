@@ -6,10 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypedDict, get_args
 
-from ._states import OnTimeout
+from ._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._jobs import AbstractJob
     from ._scheduler import BaseScheduler
+
+    Retry = int | Callable[[Any], Any] | None
 
 
 class JobOptions(TypedDict, total=False):
@@ -24,6 +29,9 @@ class JobOptions(TypedDict, total=False):
     on_timeout: OnTimeout
     restarts: int | None
     own_task: bool
+    retry: Retry
+    run_if: RunIf
+    keep_result: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +42,45 @@ class Limits:
     on_timeout: OnTimeout = "fail"
     restarts: int | None = None
     own_task: bool = False
+    retry: Retry = None
 
 
 NO_LIMITS: Final = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What decides whether a job runs, and who uses its result; a job that just waits for others has no such object."""
+
+    run_if: RunIf = "settled"
+    keep_result: bool = True
+    inputs: tuple[AbstractJob[Any], ...] = ()
+    # Whether one of the inputs gives its result up when all that use it have started.
+    frees: bool = False
+
+
 def limits(
-    timeout: float | None, on_timeout: OnTimeout, restarts: int | None, own_task: bool, who: str
+    timeout: float | None, on_timeout: OnTimeout, restarts: int | None, own_task: bool, retry: Retry, who: str
 ) -> Limits | None:
     """Check these settings of the job called `who`; None if all of them are the usual ones."""
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout={on_timeout!r} of {who}: choose one of {', '.join(get_args(OnTimeout))}")
-    found = Limits(seconds(timeout, "timeout", who), on_timeout, whole(restarts, "restarts", who), bool(own_task))
+    if not callable(retry):
+        retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
+    found = Limits(
+        seconds(timeout, "timeout", who), on_timeout, whole(restarts, "restarts", who), bool(own_task), retry or None
+    )
     return None if found == NO_LIMITS else found
+
+
+def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], who: str) -> Rule | None:
+    """Check these settings of the job called `who`; None if all of them are the usual ones."""
+    if run_if not in get_args(RunIf):
+        raise ValueError(f"run_if={run_if!r} of {who}: choose one of {', '.join(get_args(RunIf))}")
+    if run_if == "settled" and keep_result and not inputs:
+        return None
+    frees = any(job._rule is not None and not job._rule.keep_result for job in inputs)
+    return Rule(run_if, bool(keep_result), inputs, frees)
 
 
 def seconds(value: float | None, name: str, who: str) -> float | None:
@@ -67,15 +101,26 @@ def duration(value: float, name: str, who: str) -> float:
     return number
 
 
-def whole(value: int | None, name: str, who: str) -> int | None:
+def whole(value: Any, name: str, who: str, otherwise: str = "or None for no limit") -> int | None:
     """Check a whole number, 0 or more, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name}={value!r} of {who}: give a whole number, 0 or more, or None for no limit")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} of {who}: give a whole number, 0 or more, {otherwise}")
     if value < 0:
-        raise ValueError(f"{name}={value!r} of {who}: give a whole number, 0 or more, or None for no limit")
+        raise ValueError(f"{name}={value!r} of {who}: give a whole number, 0 or more, {otherwise}")
     return value
+
+
+def window(value: Any, who: str) -> Any:
+    """Check a window; None for no limit."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f"jobs_window={value} of {who}: give a positive whole number, or None for no limit")
+    if hasattr(value, "acquire_on_behalf_of"):
+        return value
+    raise TypeError(f"jobs_window={value!r} of {who}: give a positive whole number, None, or a CapacityLimiter")
 
 
 def _number(value: float, name: str, who: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
@@ -26,16 +26,43 @@ class Failure:
         self.traceback: Final[TracebackType | None] = exception.__traceback__
 
 
+class Cut:
+    """What stands in the place of the outcome of a job that was cancelled."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        """Note when this was, among the failures."""
+        self.number: Final = next(Failure.numbers)
+
+
+FREED: Final = object()
+"""Stands in the place of a result that was given up."""
+
+
 class RunFacts:
     """What few jobs have to tell of a run; made on first need."""
 
-    __slots__ = ("event", "further_attempts", "timed_out")
+    __slots__ = ("consumers", "event", "further_attempts", "listeners", "ready", "released", "scope", "timed_out")
 
     def __init__(self) -> None:
         """Begin with the facts of a job of which nothing special is known."""
         self.timed_out = False
+        self.ready = False  # a service: it has said so
+        self.scope: Any = None  # of a service that has a time limit, until it is ready
+        self.consumers = 0  # how many of those that use its result have not started, if it is to be given up then
+        self.released = False  # it has been counted as a consumer that needs its inputs no more
+        self.listeners: list[Callable[[AbstractJob[Any]], None]] = []  # called when it has settled
         self.further_attempts = 0
         self.event: Any = None  # an event of the backend, set when the job has settled or never will
+
+    def tell(self, job: AbstractJob[Any]) -> None:
+        """Tell all who wait for `job` that it has settled, or that its run has ended without it."""
+        if self.event is not None:
+            self.event.set()
+        for listener in self.listeners:
+            listener(job)
+        self.listeners.clear()
 
 
 UNCALLED: Final = object()

@@ -12,13 +12,15 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Awaitable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _checks, _ending, _errors, _growth, _log, _window, _worker
+from . import _attempts, _ending, _errors, _growth, _log, _rules, _worker
+from ._crew import Crew
 from ._instruments import Observers
 from ._jobs import AbstractJob
-from ._outcomes import Failure, RunFacts, explain, interruption_in
+from ._outcomes import Cut, Failure, RunFacts, explain, interruption_in
 from ._ready import ReadyQueue
 from ._states import JobState, StopReason
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from ._backend import Backend, Event, Group
     from ._scheduler import BaseScheduler
 
-UNLIMITED: Final = 1 << 60
 LAST_TURNS: Final = 16
 """How many turns of the loop forever jobs get, when all others have settled, to take in what is already there."""
 
@@ -56,26 +57,23 @@ class Run:
         self.queue: Final = ReadyQueue()
         self.ready: Final = self.queue.jobs
         self.forever_ready: Final = self.queue.forever
-        self.turn: Final = _worker.Turn(self.clock())
-        self.opened = False  # its group is there, under its deadline
-        self.started = False  # it takes jobs and requirements
-        # ---- the window: slots that are free, if it is a number; who waits for tokens, if it is a limiter
-        self.free: int = window if isinstance(window, int) else UNLIMITED
-        self.limiter_window: Final = (
-            None if window is None or isinstance(window, int) else _window.LimiterWindow(self, window)
+        self.turn: Final[_worker.Turn] = (
+            _worker.Turn(self.clock()) if self.outer_worker is None else self.outer_worker.run.turn
         )
-        self.interval: Final = _window.Interval(self, scheduler.start_interval) if scheduler.start_interval else None
-        self.gated: Final = self.interval is not None or self.limiter_window is not None
-        # ---- the workers. Those that look for a job: while any job is ready that could start, there is one.
-        self.searchers = 0
-        self.max_searchers: Final = 1 if self.gated else _worker.MAX_SEARCHERS
-        self.workers: Final[dict[_worker.Worker, None]] = {}
-        self.forever_workers = 0
+        self.opened = False  # its group is there, under its deadline
+        self.linked = False  # each job knows what it waits for
+        self.started = False  # it takes jobs and requirements
+        self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}  # to be settled as soon as all are linked
+        self.crew: Final = Crew(self, window)
+        # ---- those whose requirement has settled, and that have not been counted down yet
+        self.released: Final[deque[AbstractJob[Any]]] = deque()
+        self.releasing = False
         # ---- what is left to do. Workers bring `unsettled` up to date when they leave, or wait at a gate.
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary = False
         self.failures = 0  # nested ones included
+        self.opened_block: Callable[[], None] | None = None  # there as long as an `async with` adds jobs; called once
         # ---- the end
         self.stopping = False  # from here on no job starts
         self.reason: StopReason | None = None
@@ -124,131 +122,101 @@ class Run:
         self.tell("before_run")
         if self.stopping:
             return
-        for _ in self._make_entries_ready():
+        for _ in _growth.make_entries_ready(self):
             if not await self.group.turn():
                 self.cancelled_outside()
             if self.stopping:
                 return
         self.started = True
-        self.ensure_workers()
-
-    def _make_entries_ready(self) -> Iterator[None]:
-        """Link all jobs and make those ready that wait for nothing; pauses by yielding."""
-        yield from _growth.link_all(self.scheduler)
-        for number, job in enumerate(self.scheduler, 1):
-            self._count(job)
-            if not job._pending:
-                self.make_ready(job)
-            if not number % _checks.BETWEEN_PAUSES:
-                yield
+        if self.opened_block is not None:
+            self.opened_block()
+        self.crew.ensure_searcher()
 
     async def _until_over(self) -> None:
         while not self.stopping:
             self.changed = self.backend.event()
-            if self.unsettled or not (self.had_ordinary or not self.forever_unsettled):
+            if self._has_to_wait():
                 if not await self.group.wait(self.changed):
                     self.cancelled_outside()
                 continue
-            if not (self.forever_workers or self.forever_ready):
+            if not (self.crew.forever_workers or self.forever_ready):
                 return
-            for _ in range(LAST_TURNS):
-                if not await self.group.turn():
-                    self.cancelled_outside()
-            if not self.unsettled:
+            if await self._last_turns():
                 return
 
-    def _count(self, job: AbstractJob[Any]) -> None:
+    async def _last_turns(self) -> bool:
+        """Let forever jobs take in what is already there; False if that has brought new jobs."""
+        size, turns = len(self.scheduler), 0
+        while turns < LAST_TURNS and not (self.stopping or self.unsettled):
+            if not await self.group.turn():
+                self.cancelled_outside()
+            turns += 1
+            if len(self.scheduler) != size:
+                size, turns = len(self.scheduler), 0
+        return not self.unsettled
+
+    def _has_to_wait(self) -> bool:
+        """Tell whether there is more to come: ordinary jobs, a block that may add some, or forever jobs alone."""
+        if self.unsettled or self.opened_block is not None:
+            return True
+        return bool(self.forever_unsettled) and not self.had_ordinary
+
+    def close_block(self) -> None:
+        """Take note that the `async with` adds no more jobs."""
+        self.opened_block = None
+        if self.changed is not None:
+            self.changed.set()
+
+    def count(self, job: AbstractJob[Any]) -> None:
+        """Count a job among those that have to settle."""
         if job._forever:
             self.forever_unsettled += 1
         else:
             self.unsettled += 1
             self.had_ordinary = True
 
-    # ---- workers
+    def schedule(self, job: AbstractJob[Any]) -> None:
+        """Write that a clean-up job is about to run."""
+        job._state = JobState.SCHEDULED
+        self.tell("job_scheduled", job)
 
-    def ensure_workers(self) -> None:
-        """See to it that somebody looks for the next job, if one could start."""
-        if self.stopping or self.searchers >= self.max_searchers:
-            return
-        if self.ready and self.free > 0 and not (self.limiter_window and self.limiter_window.has_waiting):
-            self.free -= 1
-            self._spawn(has_slot=True)
-        elif self.forever_ready and not self.searchers:
-            self._spawn(has_slot=False)
+    def begin(self, worker: _worker.Worker, job: AbstractJob[Any]) -> None:
+        """Write that a clean-up job runs."""
+        worker.job, job._worker = job, worker
+        job._started_at = self.clock()
+        job._state = JobState.RUNNING
+        self.tell("job_started", job)
+        self.tell("job_attempt", job)
 
-    def _spawn(self, has_slot: bool) -> None:
-        worker = _worker.Worker(self, has_slot)
-        self.searchers += 1
-        self.workers[worker] = None
-        self.group.spawn(worker)
-
-    def leave(self, worker: _worker.Worker) -> None:
-        """Let a worker go, and another take its place if there is need."""
-        del self.workers[worker]
-        self.give_back_slot(worker)
-        self.forever_workers -= worker.shielded
-        self.ensure_workers()
-        if self.changed is not None and (self.stopping or not self.unsettled):
-            self.changed.set()
-
-    def give_back_slot(self, worker: _worker.Worker) -> None:
-        """Take back the slot or the token that a worker has."""
-        if worker.has_slot:
-            worker.has_slot = False
-            self.free += 1
-            if self.limiter_window is not None:
-                self.limiter_window.leave(worker)
-
-    def take(self, worker: _worker.Worker) -> AbstractJob[Any] | None:
-        """Take the next job that `worker` may run, while forever jobs are among the ready ones."""
-        return self.queue.take(worker.has_slot)
-
-    def put_back(self, job: AbstractJob[Any]) -> None:
-        """Leave a job that needs a task of its own to a new worker."""
-        self.queue.push_first(job)
-
-    async def pass_gates(self, worker: _worker.Worker) -> bool:
-        """Wait for the interval between two starts and for a token; False if there is nothing to start."""
-        window = self.limiter_window if worker.has_slot else None
-        while self.queue.has_any():
-            if self.interval is not None and not self.interval.is_over():
-                if window is not None:
-                    window.give_back(worker)
-                if not await self.interval.wait():
-                    return False
-            elif window is not None and not await window.pass_through(worker):
-                return False
-            elif self.interval is None or self.interval.is_over():
-                return True
-        return False
-
-    def note_start(self, now: float) -> None:
-        """Take note that a job starts: the interval begins, and if it was the last one nobody waits for a token."""
-        if self.interval is not None:
-            self.interval.begin(now)
-        if self.limiter_window is not None and not self.queue.has_any():
-            self.limiter_window.call_off()
+    def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
+        """Keep a job from starting."""
+        self.settle(job, JobState.CANCELLED, Cut(), self.clock())
 
     def begin_apart(self, worker: _worker.Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
         """Return what to await for a job that is not the worker's own call of a function."""
-        if job._forever:
-            self.give_back_slot(worker)
-            self.forever_workers += 1
-            worker.shield()
-            self.ensure_workers()
         if job._limits is None:
             return job.co_run()
-        return _worker.attempt(worker, job)
+        return _attempts.run_attempts(worker, job)
 
     # ---- settling
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Take note that all that an IDLE job requires has settled."""
-        if job._state is not JobState.IDLE or self.stopping:
+        if job._state is not JobState.IDLE or self.stopping or not self.linked:
             return
+        if job._rule is not None:
+            verdict, failure = _rules.judge(job, job._rule)
+            if verdict is not JobState.SCHEDULED:
+                self._settle_unrun(job, verdict, failure)
+                return
         job._state = JobState.SCHEDULED
         self.queue.push(job)
         self.tell("job_scheduled", job)
+
+    def note_left(self) -> None:
+        """Take note that a worker is gone."""
+        if self.changed is not None and (self.stopping or not self.unsettled):
+            self.changed.set()
 
     def count_settled(self, number: int) -> None:
         """Take note that so many ordinary jobs have settled."""
@@ -269,18 +237,54 @@ class Run:
         job._finished_at = now
         job._state = state
         self.tell("job_finished", job)
-        if job._facts is not None and job._facts.event is not None:
-            job._facts.event.set()
+        if job._facts is not None:
+            job._facts.tell(job)
         if job._forever:
             self.forever_unsettled -= 1
         else:
             self.unsettled -= 1
-        for successor in successors:
+        if job._rule is not None and job._rule.frees:
+            _rules.release_inputs(job, job._rule)
+        self._release(successors)
+        if self.changed is not None and not self.unsettled:
+            self.changed.set()
+
+    def _settle_unrun(self, job: AbstractJob[Any], state: JobState, failure: Failure | None) -> None:
+        """Settle a job that its rule keeps from running; one that is BLOCKED has failed, if that is critical."""
+        if failure is not None and job.is_critical():
+            self.stop(StopReason.CRITICAL, job)
+        self.settle(job, state, failure, self.clock())
+
+    def _release(self, successors: Iterable[AbstractJob[Any]]) -> None:
+        """Count down those that waited for a job; one after the other, for their rules may settle them at once."""
+        self.released.extend(successors)
+        if self.releasing:
+            return
+        self.releasing = True
+        while self.released and not self.stopping:
+            successor = self.released.popleft()
             successor._pending -= 1
             if not successor._pending:
                 self.make_ready(successor)
-        if self.changed is not None and not self.unsettled:
-            self.changed.set()
+        self.released.clear()
+        self.releasing = False
+
+    def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
+        """Take note that a service is ready, and release those that require it."""
+        facts = self.facts(job)
+        facts.ready = True
+        job._outcome = value
+        if facts.scope is not None:
+            facts.scope.deadline = math.inf
+        successors, job._successors = job._successors or (), None
+        self.tell("job_ready", job)
+        self._release(successors)
+        self.crew.ensure_searcher()
+
+    def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
+        """Take note that a job is tried again."""
+        self.facts(job).further_attempts += 1
+        self.tell("job_attempt", job)
 
     def settle_error(
         self, worker: _worker.Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
@@ -288,8 +292,11 @@ class Run:
         """Decide what it means that `error` left a job."""
         cancelled, error_proper = self.backend.split(error)
         if cancelled and error_proper is None:
+            if worker.ended_by_run and job._is_ready():
+                self.settle(job, JobState.SUCCEEDED, job._outcome, now)
+                return
             if self.backend.asked_to_end(worker):
-                self.settle(job, JobState.CANCELLED, None, now)
+                self.settle(job, JobState.CANCELLED, Cut(), now)
                 return
             error_proper = _errors.JobCancelled(
                 f"{job.label!r} raised a cancellation that nobody asked for: to end a job call its cancel()"
@@ -317,9 +324,9 @@ class Run:
         self.stopping = True
         now = self.clock()
         for job in self.queue.drain():
-            self.settle(job, JobState.CANCELLED, None, now)
+            self.settle(job, JobState.CANCELLED, Cut(), now)
         if self.opened:
-            self.group.cancel(self.workers)
+            self.group.cancel(self.crew.workers)
         if self.changed is not None:
             self.changed.set()
 
@@ -347,56 +354,29 @@ class Run:
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
         """End one job, or keep it from starting."""
-        self.check_thread(f"cancel() of {job.label!r}")
-        if job._worker is not None:
+        _growth.check_thread(self, f"cancel() of {job.label!r}")
+        if not self.linked:
+            self.cancelled_early[job] = None
+        elif job._worker is not None:
             job._worker.cancel_alone()
         elif not job._state.is_settled:
-            self.settle(job, JobState.CANCELLED, None, self.clock())
-            self.ensure_workers()
+            self.cancel_unstarted(job)
+            self.crew.ensure_searcher()
 
     # ---- growing
 
-    def check_thread(self, what: str) -> None:
-        """Refuse use from another thread.
-
-        Raises:
-            RuntimeError: this is another thread than that of the run.
-
-        """
-        if threading.get_ident() != self.thread:
-            raise RuntimeError(
-                f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
-                f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
-            )
-
     def check_growing(self, what: str) -> None:
-        """Refuse a change that comes from another thread, or too early or too late.
-
-        Raises:
-            RuntimeError: another thread, or the run has not started yet, or is stopping.
-
-        """
-        self.check_thread(what)
-        if self.stopping or not self.started:
-            state = "is stopping" if self.stopping else "has not started yet"
-            raise RuntimeError(
-                f"{what}: {self.scheduler.label!r} {state}; jobs are added before a run or while it runs"
-            )
+        """Refuse a change that comes from another thread, or too early or too late."""
+        _growth.check_growing(self, what)
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
         """Take up jobs that were just added, their requirements checked."""
-        for job in jobs:
-            self._count(job)
-            _growth.link(job, job._required)
-            self.tell("job_added", job)
-        for job in jobs:
-            if not job._pending:
-                self.make_ready(job)
-        self.ensure_workers()
+        _growth.admit(self, jobs)
+        self.crew.ensure_searcher()
 
     def admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
         """Let a job of the run wait for more; see `AbstractJob.requires`."""
-        self.check_growing(f"requires() of {job.label!r}")
+        _growth.check_growing(self, f"requires() of {job.label!r}")
         _growth.check_requirements(self.scheduler, job, new)
         _growth.link_late(self.scheduler, job, new)
 

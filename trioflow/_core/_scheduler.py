@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Unpack
 
@@ -11,6 +11,7 @@ from . import (
     _checks,
     _ending,
     _failures,
+    _growth,
     _instruments,
     _labels,
     _log,
@@ -51,14 +52,15 @@ class BaseScheduler(Members):
     # ---- of the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
+    _time_limit: float
     _incidents: list[Incident]
-    _has_run: bool  # a run has written to the jobs: the next one must reset them
 
     def __init__(
         self,
         *jobs_or_sequences: Any,
         jobs_window: Any = None,
         shutdown_timeout: float | None = 1.0,
+        cleanup_timeout: float | None = 5.0,
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
         instruments: Iterable[Instrument] = (),
@@ -67,13 +69,13 @@ class BaseScheduler(Members):
         """Check the settings; `trioflow.Scheduler` says what they mean."""
         who = repr(options.get("label") or type(self).__name__)
         self.critical_jobs = critical_jobs
-        self._jobs_window = _window_or_none(jobs_window, who)
+        self._jobs_window = _options.window(jobs_window, who)
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
+        self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
         self._instruments = _instruments.checked(instruments, who)
         self._stop_reason = self._culprit = None
         self._incidents = []
-        self._has_run = False
         super().__init__(*jobs_or_sequences, **options)
 
     # ---- settings
@@ -85,7 +87,7 @@ class BaseScheduler(Members):
 
     @jobs_window.setter
     def jobs_window(self, window: Any) -> None:
-        self._jobs_window = _window_or_none(window, repr(self.label))
+        self._jobs_window = _options.window(window, repr(self.label))
 
     @property
     def shutdown_timeout(self) -> float | None:
@@ -95,6 +97,15 @@ class BaseScheduler(Members):
     @shutdown_timeout.setter
     def shutdown_timeout(self, seconds: float | None) -> None:
         self._shutdown_timeout = _options.seconds(seconds, "shutdown_timeout", repr(self.label))
+
+    @property
+    def cleanup_timeout(self) -> float | None:
+        """Seconds for the clean-up jobs that run after a critical failure or a timeout, or None for no limit."""
+        return self._cleanup_timeout
+
+    @cleanup_timeout.setter
+    def cleanup_timeout(self, seconds: float | None) -> None:
+        self._cleanup_timeout = _options.seconds(seconds, "cleanup_timeout", repr(self.label))
 
     @property
     def start_interval(self) -> float:
@@ -157,7 +168,10 @@ class BaseScheduler(Members):
 
         async def main() -> bool:
             watch.loop_started(chosen.caller())
-            return await self.co_run(timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check)
+            try:
+                return await self.co_run(timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check)
+            finally:
+                watch.loop_ended()
 
         if _backend.loop_running() and not _notebook.in_cell():
             raise RuntimeError(
@@ -175,6 +189,7 @@ class BaseScheduler(Members):
         jobs_window: Any = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
+        _opened: Callable[[], None] | None = None,
     ) -> bool:
         """Run the scenario in the event loop that is there, trio's or asyncio's.
 
@@ -199,10 +214,15 @@ class BaseScheduler(Members):
         backend = _backend.current()
         run = self._new_run(backend, timeout, jobs_window, instruments)
         outer = run.outer_worker
+        run.opened_block = _opened
         self._run = run
         try:
             await self._prepare(run)
             await run.execute()
+        except Exception as error:  # of the checks
+            if run.interruption is not None:
+                raise run.interruption from error
+            raise
         finally:
             self._run = None
         if outer is not None:
@@ -212,7 +232,7 @@ class BaseScheduler(Members):
             number = len(_failures.failed(self))
             _log.warn(f"{number} job{'s' * (number != 1)} of {self.label!r} failed; the run went on to its end")
         if check:
-            _failures.check(self, run)
+            _failures.check(self)
         return run.reason is StopReason.COMPLETED
 
     def _new_run(self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument]) -> Run:
@@ -221,20 +241,20 @@ class BaseScheduler(Members):
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who} is a job of {self._scheduler.label!r}, which is running: that will run it")
         seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
-        window = self._jobs_window if jobs_window is OWN else _window_or_none(jobs_window, who)
+        window = self._jobs_window if jobs_window is OWN else _options.window(jobs_window, who)
         if window is not None and not isinstance(window, int):
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={window!r} of {who}: {problem}")
         watching = (*self._instruments, *_instruments.checked(instruments, who))
         outer = self._worker.run.observers if self._worker is not None else None
-        if outer is not None:
-            watching = (*watching, *outer.instruments)
-        return Run(self, backend, Observers(watching) if watching else None, seconds, window)
+        observers = Observers(watching, outer) if watching or outer is not None else None
+        return Run(self, backend, observers, seconds, window)
 
     async def _prepare(self, run: Run) -> None:
         """Check all and reset the jobs, pausing now and then."""
         self._drop_added()
+        self._adopted.clear()
         if run.outer_worker is None or self._unchecked:
             await run.pausing(_checks.check(self))
         await run.pausing(self._reset_jobs())
@@ -246,20 +266,25 @@ class BaseScheduler(Members):
             scheduler = todo.pop()
             scheduler._stop_reason = scheduler._culprit = None
             scheduler._incidents = []
-            if scheduler._has_run:
+            if scheduler._needs_reset:
                 for number, job in enumerate(scheduler, 1):
                     job._reset()
                     if not number % _checks.BETWEEN_PAUSES:
                         yield
-            scheduler._has_run = scheduler is self
+            scheduler._needs_reset = scheduler is self
             todo += [nested for nested in scheduler._nested if isinstance(nested, BaseScheduler)]
 
     def _drop_added(self) -> None:
         """Forget what was added during earlier runs, of nested ones too."""
+        outer = self._worker.run if self._worker is not None else None
+        under_way: list[Run] = []
+        while outer is not None:
+            under_way.append(outer)
+            outer = outer.outer_worker.run if outer.outer_worker is not None else None
         todo: list[Members] = [self]
         while todo:
             scheduler = todo.pop()
-            scheduler._forget_added()
+            scheduler._forget_added(under_way)
             todo += scheduler._nested
 
     def cancel(self) -> None:
@@ -272,7 +297,7 @@ class BaseScheduler(Members):
 
         """
         if self._run is not None and self._worker is None:
-            self._run.check_thread(f"cancel() of {self.label!r}")
+            _growth.check_thread(self._run, f"cancel() of {self.label!r}")
             self._run.stop(StopReason.CANCELLED)
         else:
             super().cancel()
@@ -331,11 +356,15 @@ class BaseScheduler(Members):
     def _note_end(self, run: Run) -> None:
         """Keep what the run leaves behind, and wake those who wait for a job that was not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
+        self._time_limit = run.timeout or 0.0
         self._run = None
         if self._watched:
             for job in self.iterate_jobs():
-                if job._facts is not None and job._facts.event is not None:
-                    job._facts.event.set()
+                if job._facts is not None:
+                    job._facts.tell(job)
+
+    def _note_added(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Take note of jobs that were added to the running scheduler."""
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
         """End the run because of a signal; False if there is none to end."""
@@ -361,14 +390,3 @@ class BaseScheduler(Members):
         """Show label, state and counts."""
         running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
         return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {len(self)} jobs>"
-
-
-def _window_or_none(window: Any, who: str) -> Any:
-    """Check a window; None for no limit."""
-    if window is None or (isinstance(window, int) and not isinstance(window, bool) and window >= 0):
-        return window or None
-    if isinstance(window, int) and not isinstance(window, bool):
-        raise ValueError(f"jobs_window={window} of {who}: give a positive whole number, or None for no limit")
-    if hasattr(window, "acquire_on_behalf_of"):
-        return window
-    raise TypeError(f"jobs_window={window!r} of {who}: give a positive whole number, None, or a CapacityLimiter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import _options
-from ._states import OnTimeout
+from ._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
     from ._scheduler import BaseScheduler
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 class Settings:
     """The options of one job; `AbstractJob` says what each of them means."""
 
-    __slots__ = ("_critical", "_forever", "_label", "_limits", "_scheduler")
+    __slots__ = ("_critical", "_forever", "_label", "_limits", "_rule", "_scheduler")
 
     _label: str | None
     _critical: bool | None
     _forever: bool
     _limits: _options.Limits | None
+    _rule: _options.Rule | None
     _scheduler: BaseScheduler | None
 
     @property
@@ -59,7 +60,9 @@ class Settings:
     def timeout(self, timeout: float | None) -> None:
         self._refuse_during_run("timeout")
         old = self._limits or _options.NO_LIMITS
-        self._limits = _options.limits(timeout, old.on_timeout, old.restarts, old.own_task, self._name_for_errors())
+        self._limits = _options.limits(
+            timeout, old.on_timeout, old.restarts, old.own_task, old.retry, self._name_for_errors()
+        )
 
     @property
     def on_timeout(self) -> OnTimeout:
@@ -75,6 +78,21 @@ class Settings:
     def own_task(self) -> bool:
         """Whether no other job shares its task."""
         return (self._limits or _options.NO_LIMITS).own_task
+
+    @property
+    def retry(self) -> _options.Retry:
+        """How many further attempts it has when it raises, or the decorator that decides; None for no further one."""
+        return (self._limits or _options.NO_LIMITS).retry
+
+    @property
+    def run_if(self) -> RunIf:
+        """Whether it runs when all it requires has "settled", "succeeded", or when one of them has "failed"."""
+        return "settled" if self._rule is None else self._rule.run_if
+
+    @property
+    def keep_result(self) -> bool:
+        """Whether its result stays when all the jobs that use it have started."""
+        return self._rule is None or self._rule.keep_result
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`: the nearest that is not None, from the job outwards; else False."""

@@ -33,7 +33,8 @@ class SignalWatch:
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         self._given = False  # a signal has come...
-        self._interruption: BaseException | None = None  # ...with this...
+        self._number = 0  # ...this one...
+        self._interruption: BaseException | None = None  # ...which is to leave the run with this...
         self._taken = True  # ...and the run has taken it in
         main = threading.current_thread() is threading.main_thread()
         if all_signals and not main:
@@ -50,6 +51,10 @@ class SignalWatch:
         if self._given:
             call_in_loop(self._take_in)
 
+    def loop_ended(self) -> None:
+        """Take note that the event loop is not to be reached any more."""
+        self._call_in_loop = None
+
     def __enter__(self) -> Self:
         """Install the handlers."""
         for number in self._signals:
@@ -59,10 +64,14 @@ class SignalWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the old handlers back; raise the Ctrl-C that came too late for the run."""
+        """Put the old handlers back, and let them have the signal that came too late for the run."""
         for number, handler in self._old.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        if error is None and self._interruption is not None and not self._taken:
+        if self._taken:
+            return
+        if self._interruption is None:
+            signal.raise_signal(self._number)
+        elif error is None or isinstance(error, Exception):
             raise self._interruption
 
     def interrupt(self, interruption: BaseException | None) -> None:
@@ -75,7 +84,7 @@ class SignalWatch:
         if self._given and not self._taken and interruption is not None:
             raise interruption
         self._given, self._taken = True, False
-        self._interruption = interruption
+        self._interruption = self._interruption or interruption
         if self._call_in_loop is not None:
             self._call_in_loop(self._take_in)
 
@@ -83,4 +92,5 @@ class SignalWatch:
         self._taken = self._interrupt(self._interruption)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)

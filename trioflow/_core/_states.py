@@ -8,6 +8,7 @@ import enum
 from typing import Final, Literal
 
 OnTimeout = Literal["fail", "restart", "move_on"]
+RunIf = Literal["settled", "succeeded", "failed"]
 
 
 class JobState(enum.Enum):

@@ -94,10 +94,10 @@ class LimiterWindow:
         run = self._run
         worker.lent = None
         if worker.token is not None and worker.token.held:
-            if run.ready and not self._others_wait():
+            if run.queue.jobs and not self._others_wait():
                 return True
             self._return(worker.token)
-        if not run.ready or self._waiting is not None:
+        if not run.queue.jobs or self._waiting is not None:
             return False  # another worker of this run stands in the queue already
         if worker.token is None:
             self._assign(worker)
@@ -113,7 +113,7 @@ class LimiterWindow:
             self._return(token)
             return
         lease.in_use = False
-        if self._others_wait():
+        if self._limiter.statistics().tasks_waiting:  # this run's own waiting worker too: it has a token of its own
             self._return(token)
 
     def give_back(self, worker: Worker) -> None:
@@ -140,15 +140,15 @@ class LimiterWindow:
             token.held = True
             return True
         run = self._run
-        run.searchers -= 1  # who waits here keeps no forever job from being looked for
-        run.ensure_workers()
+        run.crew.searchers -= 1  # who waits here keeps no forever job from being looked for
+        run.crew.ensure_searcher()
         try:
             with self._backend.scope() as self._waiting:
                 token.held = await self._backend.acquire(self._limiter, token)
         finally:
             self._waiting = None
-            run.searchers += 1
-        if token.held and not run.ready:
+            run.crew.searchers += 1
+        if token.held and not run.queue.jobs:
             self._return(token)
         return token.held
 
@@ -166,7 +166,7 @@ def _lent_by_enclosing(run: Run, limiter: Any) -> Lease | None:
     """Return the lease of the nearest enclosing worker that holds a token of `limiter`."""
     worker = run.outer_worker
     while worker is not None:
-        window = worker.run.limiter_window
+        window = worker.run.crew.window
         if window is not None and window.limiter is limiter and worker.token is not None:
             worker.lent = worker.lent or Lease(worker.token)
             return worker.lent

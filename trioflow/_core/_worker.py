@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _errors, _options
+from . import _errors
 from ._outcomes import UNCALLED
 from ._states import JobState
 
@@ -52,6 +52,7 @@ class Worker:
 
     __slots__ = (
         "cancelled_alone",
+        "ended_by_run",
         "has_slot",
         "job",
         "lease",
@@ -72,6 +73,7 @@ class Worker:
         self.scope: Scope | None = None  # there from the first step of the task on
         self.shielded = False  # it runs a forever job, which ends after all others
         self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs are to end
+        self.ended_by_run = False  # the latter
         self.task: Any = None
         self.mark: Any = None  # the backend's own
         # For a window that is a CapacityLimiter: what the worker borrows for, and what of it is for nested runs.
@@ -86,15 +88,21 @@ class Worker:
 
     def ended(self, task: object) -> None:
         """Take note that its task has ended, if it was cancelled before the first step."""
-        if self in self.run.workers:
-            self.run.searchers -= 1
-            self.run.leave(self)
+        crew = self.run.crew
+        if self in crew.workers:
+            crew.searchers -= 1
+            crew.leave(self)
+
+    def end_with_run(self) -> None:
+        """Cancel its job because the run has come to an end; a service that was ready has succeeded then."""
+        self.ended_by_run = True
+        self.cancel_alone()
 
     def cancel_alone(self) -> None:
         """Cancel the job that it runs, and no other."""
-        assert self.scope is not None
         self.cancelled_alone = True
-        self.scope.cancel()
+        if self.scope is not None:  # otherwise its task has not begun, and will find that the run is stopping
+            self.scope.cancel()
 
 
 class Turn:
@@ -122,6 +130,8 @@ class Turn:
 def current_job() -> AbstractJob[Any]:
     """Return the job that calls, from its body or from anything that inherits its context.
 
+    What outlives its job, such as a task of asyncio that nobody awaits, must not ask: the answer may be the next job.
+
     Raises:
         RuntimeError: no job calls.
 
@@ -144,10 +154,10 @@ async def work(worker: Worker) -> None:
 
     The hot loop, and therefore one long function: each call out of it costs a tenth of what a job may cost.
     """
-    run = worker.run
+    run, crew = worker.run, worker.run.crew
     backend, clock, observers, names_tasks = run.backend, run.clock, run.observers, run.backend.names_tasks
     ready, forever_ready, turn = run.ready, run.forever_ready, run.turn
-    gated, slotless = run.gated, not worker.has_slot
+    gated = crew.gated
     awaitable: Any
     value: Any
     error: BaseException | None
@@ -168,9 +178,9 @@ async def work(worker: Worker) -> None:
                 # ---- let others run, if the turn is used up
                 if now > turn.ends or not jobs_left:
                     if not searching:
-                        if run.searchers >= run.max_searchers:
+                        if crew.searchers >= crew.max_searchers:
                             break  # enough others look for jobs
-                        run.searchers += 1
+                        crew.searchers += 1
                         searching = True
                     number = turn.number
                     await backend.turn()
@@ -184,13 +194,13 @@ async def work(worker: Worker) -> None:
                     run.count_settled(settled)
                     settled = 0
                     if not searching:
-                        run.searchers += 1
+                        crew.searchers += 1
                         searching = True
-                    if not await run.pass_gates(worker) or run.stopping:
+                    if not await crew.pass_gates(worker) or run.stopping:
                         break
                     now = clock()
-                if forever_ready or slotless:
-                    job = run.take(worker)
+                if forever_ready or not worker.has_slot:
+                    job = crew.take(worker)
                     if job is None:
                         break
                 else:
@@ -202,15 +212,17 @@ async def work(worker: Worker) -> None:
                         continue  # cancelled meanwhile, or a forever job that went ahead
                 limits = job._limits
                 if limits is not None and limits.own_task and used:
-                    run.put_back(job)
+                    crew.put_back(job)
                     break
                 if searching:
-                    run.searchers -= 1
+                    crew.searchers -= 1
                     searching = False
                 if gated:
-                    run.note_start(now)
-                if (ready or forever_ready) and run.searchers < run.max_searchers:
-                    run.ensure_workers()
+                    crew.note_start(now)
+                if job._forever:
+                    crew.turn_forever(worker)
+                elif (ready or forever_ready) and crew.searchers < crew.max_searchers:
+                    crew.ensure_searcher()
                 # ---- run it
                 used = True
                 jobs_left -= 1
@@ -222,8 +234,8 @@ async def work(worker: Worker) -> None:
                     label = job._label
                     if label is None:
                         function = getattr(job, "_function", job)
-                        if function is not named or type(job) is not kind:
-                            named, kind, name = function, type(job), job.label
+                        if function is not named or job.__class__ is not kind:
+                            named, kind, name = function, job.__class__, job.label
                         label = name
                     worker.task.name = label
                 if observers is not None:
@@ -250,7 +262,7 @@ async def work(worker: Worker) -> None:
                     run.count_settled(settled)
                     settled = 0
                     if error is not None:
-                        await backend.mend(worker)
+                        error = await with_what_was_left(worker, error)
                         tainted = not intact()
                     if tainted:
                         run.heed_cancellation(worker)
@@ -272,7 +284,7 @@ async def work(worker: Worker) -> None:
                             pending = successor._pending - 1
                             successor._pending = pending
                             if not pending:
-                                if successor._forever or successor._state is not IDLE:
+                                if successor._rule is not None or successor._forever or successor._state is not IDLE:
                                     run.make_ready(successor)
                                 else:
                                     successor._state = SCHEDULED
@@ -285,43 +297,27 @@ async def work(worker: Worker) -> None:
         run.crash(fault)
     finally:
         if searching:
-            run.searchers -= 1
+            crew.searchers -= 1
         run.count_settled(settled)
-        run.leave(worker)
+        crew.leave(worker)
 
 
 async def look_behind(worker: Worker) -> None:
     """Raise if the job that has just returned left its task in another state than it found it."""
     run = worker.run
-    left = await run.backend.mend(worker)
+    left, errors = await run.backend.mend(worker)
     if left is not None:
-        raise RuntimeError(f"the job returned with a {left} still open: leave it before, by its with statement")
+        open_still = RuntimeError(f"the job returned with a {left} still open: leave it before, by its with statement")
+        if errors is None:
+            raise open_still
+        raise BaseExceptionGroup(f"what a job left behind in a {left}", [open_still, errors])
     if run.backend.cancelled_natively(worker):
         raise _errors.JobCancelled("the job cancelled its own task: to end a job call its cancel()")
 
 
-async def attempt(worker: Worker, job: AbstractJob[Any]) -> Any:
-    """Run a job that has limits: its timeout around each call, restarts within the one attempt."""
-    limits = job._limits or _options.NO_LIMITS
-    restarts_left = limits.restarts
-    while True:
-        try:
-            return await _call(worker, job, limits.timeout)
-        except _errors.JobTimeout as timeout:
-            if timeout.job is not job:
-                raise
-            worker.run.facts(job).timed_out = True
-            if limits.on_timeout == "move_on":
-                return None
-            if limits.on_timeout == "fail" or restarts_left == 0:
-                raise
-            if restarts_left is not None:
-                restarts_left -= 1
-
-
-async def _call(worker: Worker, job: AbstractJob[Any], timeout: float | None) -> Any:
-    if timeout is None or job._limits_itself:
-        return await job.co_run()
-    with worker.run.backend.scope(deadline=worker.run.clock() + timeout):
-        return await job.co_run()
-    raise _errors.JobTimeout(job, timeout)
+async def with_what_was_left(worker: Worker, error: BaseException) -> BaseException:
+    """Return what a job raised, together with what went wrong in the nurseries that it left open."""
+    left, errors = await worker.run.backend.mend(worker)
+    return (
+        error if errors is None else BaseExceptionGroup(f"a job, and what it left behind in a {left}", [error, errors])
+    )

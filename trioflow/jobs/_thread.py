@@ -116,7 +116,7 @@ class ThreadJob(AbstractJob[T]):
 
     def _call(self, call: Future[None], detached: _worker.Worker | None) -> T:
         """Call the function; this is in the thread."""
-        if not call.set_running_or_notify_cancel():  # pragma: no cover - a native cancellation as the thread begins
+        if not call.set_running_or_notify_cancel():
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
             if detached is not None:
@@ -174,7 +174,7 @@ async def _outlast(call: Future[None]) -> None:
 
 def _holds(worker: _worker.Worker, limiter: object) -> bool:
     """Tell whether the slot that `worker` has is a token of `limiter`."""
-    window = worker.run.limiter_window
+    window = worker.run.crew.window
     return window is not None and window.limiter is limiter and worker.token is not None
 
 

@@ -153,15 +153,26 @@ class AsyncioBackend:
 
         return intact
 
-    async def mend(self, worker: Worker) -> str | None:
-        """Close the scopes that a job left open in the task; say what that was."""
+    def adopt(self, worker: Worker) -> None:
+        """Let the present task be that of `worker`, if it was not spawned for one."""
+        worker.task, worker.mark = asyncio.current_task(), contextvars.copy_context()
+
+    async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
+        """Close the scopes that a job left open in the task, task groups' included; say what that was.
+
+        What goes wrong in a task group stays with that: it is not to be had from its scope.
+        """
         left = None
         state = TASK_STATES[worker.task]
         while (scope := state.cancel_scope) is not worker.scope:
-            left = "cancel scope"
+            left = left or "cancel scope"
             scope.cancel()
+            while tasks := _tasks_in(scope) - {worker.task}:
+                left = "task group"
+                with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(tasks)
             scope.__exit__(None, None, None)
-        return left
+        return left, None
 
     def event(self) -> Event:
         """Make an event."""
@@ -195,8 +206,10 @@ class AsyncioBackend:
         return False, exception
 
     def asked_to_end(self, worker: Worker) -> bool:
-        """Tell whether the scope of `worker` was cancelled."""
-        return worker.scope is not None and worker.scope.cancel_called
+        """Tell, in the task of `worker`, whether its scope or one around it was cancelled."""
+        if worker.scope is None:
+            return False
+        return worker.scope.cancel_called or anyio.current_effective_deadline() == -math.inf
 
     def cancelled_natively(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` was cancelled by other means than a scope."""
@@ -217,12 +230,17 @@ class AsyncioBackend:
                     tasks.start_soon(function)
         return not scope.cancelled_caught
 
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        return _shared.task_group()
+
     def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that has another one called in this loop, from a signal handler or another thread."""
+        """Return a function that has another one called in this loop, as long as that runs, from anywhere."""
         loop = asyncio.get_running_loop()
 
         def call(function: Callable[[], None]) -> None:
-            loop.call_soon_threadsafe(function)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(function)
 
         return call
 
@@ -253,6 +271,17 @@ class AsyncioBackend:
     def frames(self, worker: Worker) -> Iterator[tuple[FrameType, int]]:
         """Yield the frames of the task of `worker`, outermost first, with their line numbers."""
         return _shared.await_chain(worker.task.get_coro())
+
+
+def _tasks_in(scope: Any) -> set[Any]:
+    """Return the tasks that run in a cancel scope of anyio, or in one inside it."""
+    found: set[Any] = set()
+    todo = [scope]
+    while todo:
+        one = todo.pop()
+        found |= {task for task in one._tasks if not task.done()}
+        todo += one._child_scopes
+    return found
 
 
 BACKEND: Final = AsyncioBackend()

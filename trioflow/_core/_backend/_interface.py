@@ -36,6 +36,7 @@ class Scope(AbstractContextManager["Scope"], Protocol):
     """A cancel scope, of trio or of anyio: the two agree on this much."""
 
     shield: bool
+    deadline: float
 
     @property
     def cancel_called(self) -> bool:
@@ -108,8 +109,12 @@ class Backend(Protocol):
         """Take up the present task for `worker`, inside its scope; return whether-the-task-is-as-it-was."""
         ...
 
-    async def mend(self, worker: Worker) -> str | None:
-        """Close what a job left open in the task; say what that was."""
+    def adopt(self, worker: Worker) -> None:
+        """Let the present task be that of `worker`, if it was not spawned for one."""
+        ...
+
+    async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
+        """Close what a job left open in the task; say what that was, and what went wrong in it."""
         ...
 
     def event(self) -> Event:
@@ -148,8 +153,12 @@ class Backend(Protocol):
         """Await all of these at once, cancelled at `deadline`; tell whether all ended before."""
         ...
 
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        ...
+
     def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that has another one called in this loop, from a signal handler or another thread."""
+        """Return a function that has another one called in this loop, as long as that runs, from anywhere."""
         ...
 
     def check_limiter(self, limiter: object) -> str | None:

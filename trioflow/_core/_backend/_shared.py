@@ -29,6 +29,13 @@ def unchanged(context: contextvars.Context) -> Callable[[], bool]:
     return check
 
 
+def task_group() -> Any:
+    """Return a task group of anyio, which works on both backends."""
+    import anyio
+
+    return anyio.create_task_group()
+
+
 def home_of_limiter(limiter: object) -> str:
     """Return the module of one of anyio's limiters; of one that was made outside any loop, that of its first use."""
     inner = getattr(limiter, "_internal_limiter", None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -132,20 +132,26 @@ class TrioBackend:
 
         return intact
 
-    async def mend(self, worker: Worker) -> str | None:
-        """Close the scopes and nurseries that a job left open in the task; say what that was."""
+    def adopt(self, worker: Worker) -> None:
+        """Let the present task be that of `worker`: `enter` finds out which that is."""
+
+    async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
+        """Close the scopes and nurseries that a job left open in the task; say what that was, and what went wrong."""
         task: Any = worker.task
         left = None
+        errors: list[BaseException] = []
         while task._cancel_status is not worker.mark:
             scope = task._cancel_status._scope
             nurseries = task._child_nurseries
             if nurseries and nurseries[-1].cancel_scope is scope:
                 left = "nursery"
                 scope.cancel()
-                await nurseries[-1]._nested_child_finished(None)
+                error = await nurseries[-1]._nested_child_finished(None)
+                error = None if error is None else self.split(error)[1]
+                errors += [] if error is None else [error]
             left = left or "cancel scope"
             scope.__exit__(None, None, None)
-        return left
+        return left, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def event(self) -> Event:
         """Make an event."""
@@ -200,9 +206,19 @@ class TrioBackend:
                     nursery.start_soon(function)
         return not scope.cancelled_caught
 
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        return _shared.task_group()
+
     def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that has another one called in this loop, from a signal handler or another thread."""
-        return partial(trio.lowlevel.current_trio_token().run_sync_soon, idempotent=True)
+        """Return a function that has another one called in this loop, as long as that runs, from anywhere."""
+        token = trio.lowlevel.current_trio_token()
+
+        def call(function: Callable[[], None]) -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(function, idempotent=True)
+
+        return call
 
     def check_limiter(self, limiter: object) -> str | None:
         """Say what is wrong with `limiter` as a window here, or None."""

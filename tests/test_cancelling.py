@@ -1,0 +1,386 @@
+"""Cancellation from everywhere: scopes, native ones, cancel() of jobs and schedulers, at every moment of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, JobState, Scheduler, StopReason
+from trioflow.abc import AbstractJob, Instrument
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+
+async def nap(seconds: float = 1) -> None:
+    await anyio.sleep(seconds)
+
+
+async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
+    await anyio.sleep(seconds)
+    raise error if error is not None else OSError("broken")
+
+
+async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
+    start = anyio.current_time()
+    return await scheduler.co_run(**options), anyio.current_time() - start
+
+
+async def later(seconds: float, call: Callable[[], Any]) -> None:
+    await anyio.sleep(seconds)
+    call()
+
+
+class Actor(AbstractJob[None]):
+    """Naps, unwinds for a while when it is cancelled, and takes its time to shut down; tells of each in `told`."""
+
+    def __init__(
+        self,
+        told: list[tuple[str, float]],
+        seconds: float = 99,
+        unwind: float = 0.25,
+        shutdown: float = 0.25,
+        error: BaseException | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.told, self.seconds, self.unwind, self.shutdown, self.error = told, seconds, unwind, shutdown, error
+
+    def tell(self, what: str) -> None:
+        self.told.append((f"{self.label} {what}", anyio.current_time()))
+
+    async def co_run(self) -> None:
+        try:
+            await anyio.sleep(self.seconds)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.unwind)
+            self.tell("unwound")
+            raise
+
+    async def co_shutdown(self) -> None:
+        self.tell("begins")
+        await anyio.sleep(self.shutdown)
+        self.tell("shut down")
+        if self.error is not None:
+            raise self.error
+
+
+def shut_down(told: list[tuple[str, float]]) -> list[str]:
+    """Who was shut down to the end."""
+    return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))
+
+
+# --- cancelled from outside
+
+
+@pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
+@pytest.mark.parametrize("nested", [False, True])
+def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) -> None:
+    """Cancelled in any phase, the run ends in order, and the cancellation is raised when it has ended."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
+    outermost = Scheduler(scheduler) if nested else scheduler
+
+    async def main() -> tuple[bool, float]:
+        with anyio.CancelScope(deadline=at) as scope:
+            await outermost.co_run()
+        return scope.cancelled_caught, anyio.current_time()
+
+    assert virtual(main) == (True, min(at, 1) + 0.75)
+    assert shut_down(told) == ["forever", "job"]
+    assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
+
+
+def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
+    """Each scope that was cancelled meanwhile gets its own, also when the outer one came during the ending."""
+    told: list[tuple[str, float]] = []
+
+    async def main() -> list[bool]:
+        with anyio.CancelScope(deadline=1.125) as outer:
+            with anyio.CancelScope(deadline=1) as inner:
+                await Scheduler(Actor(told, label="a")).co_run()
+            await anyio.lowlevel.checkpoint()
+        return [inner.cancel_called, outer.cancelled_caught]
+
+    assert virtual(main) == [True, True]
+    assert shut_down(told) == ["a"]
+
+
+def test_run_beside_a_task_that_fails(virtual: Virtual) -> None:
+    """In a nursery whose other task fails, the run ends in order, and the nursery raises that task's error alone."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="a"))
+
+    async def beside() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await fail(1)
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await beside()
+        assert [type(error) for error in caught.value.exceptions] == [OSError]
+
+    virtual(main)
+    assert (scheduler.stop_reason, shut_down(told)) == (StopReason.CANCELLED, ["a"])
+    assert [job.state for job in scheduler] == [CANCELLED]
+
+
+PHASES = {"runs": 0.5, "unwinds": 1.125, "forever unwinds": 1.375, "shuts down": 1.625}
+
+
+def natively(main: Callable[[], Awaitable[Any]]) -> Any:
+    from trioflow.testing import run_virtual
+
+    return run_virtual(main, backend="asyncio")
+
+
+def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
+    told: list[tuple[str, float]] = []
+    jobs = [Actor(told, label="job"), Actor(told, label="forever", forever=True)]
+    return told, Scheduler(jobs, timeout=1)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_wait_for_at_each_phase(phase: str) -> None:
+    """asyncio.wait_for around it raises its TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(scheduler.co_run(), PHASES[phase])
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_asyncio_timeout_at_each_phase(phase: str) -> None:
+    """asyncio.timeout around it turns its own cancellation into TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(PHASES[phase]):
+                await scheduler.co_run()
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("second", [0, 0.25, 0.5])
+def test_task_cancel_at_each_phase_and_again(phase: str, second: float) -> None:
+    """Task.cancel(), once and again while it ends: the task is cancelled, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        task = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(PHASES[phase])
+        task.cancel()
+        await asyncio.sleep(second)
+        if not task.done():
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return anyio.current_time()
+
+    assert natively(main) == max(min(PHASES[phase], 1) + 0.75, PHASES[phase] + second)
+    assert shut_down(told) == ["forever", "job"]
+
+
+def test_task_cancel_while_an_outer_scope_is_cancelled() -> None:
+    """A native cancellation that comes when a scope's is on its way already is not lost: the task is cancelled."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def run() -> str:
+        with anyio.move_on_after(0.5):
+            await scheduler.co_run()
+        await asyncio.sleep(0)
+        return "went on"
+
+    async def main() -> None:
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.625)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    natively(main)
+    assert shut_down(told) == ["forever", "job"]
+
+
+# --- stop() while starting
+
+
+@pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
+def test_cancel_from_a_hook_while_the_run_starts(virtual: Virtual, hook: str) -> None:
+    """Cancelled before or while jobs become ready, the run starts no more, and leaves none of them SCHEDULED."""
+    jobs = [Job(nap, 1) for _ in range(3)]
+    scheduler = Scheduler(jobs)
+    calls: list[int] = []
+
+    def cancel(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            scheduler.cancel()
+
+    watch = Instrument()
+    setattr(watch, hook, cancel)
+    assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (False, 0)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {job.state for job in jobs} <= {IDLE, CANCELLED}
+
+
+# --- while the run is prepared: another task calls, no hook is needed
+
+
+async def beside(scheduler: Scheduler, call: Callable[[], Any], turns: int) -> tuple[bool, float]:
+    """Run `scheduler`, and call `call` after so many turns of the loop; give up after a while."""
+
+    async def soon() -> None:
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        call()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(soon)
+        return await timed(scheduler, timeout=99)
+
+
+def large(**options: Any) -> Scheduler:
+    return Scheduler([Job(nap, 1) for _ in range(5000)], **options)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+    """Cancelled while a nested scheduler is still being checked, the run starts nothing, and shuts all down."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
+    assert virtual(beside, scheduler, scheduler.cancel, turns) == (False, 0.25)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {actor.state, inner.state} <= {IDLE, CANCELLED}
+    assert {job.state for job in inner} == {IDLE}
+    assert (actor.started_at, shut_down(told)) == (None, ["a"])
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+    """A job that is cancelled before it is counted does not start, and what requires it does.
+
+    It settled before its successors had been told of it: they waited for it for ever.
+    """
+    job = Job(nap, 1)
+    after = Job(nap, 2, required=job)
+    scheduler = Scheduler(job, after, large())
+    assert virtual(beside, scheduler, job.cancel, turns) == (True, 2)
+    assert (job.state, job.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns: int) -> None:
+    """The same for a nested scheduler: it does not start, its jobs stay IDLE, what requires it does."""
+    inner = large()
+    after = Job(nap, 2, required=inner)
+    scheduler = Scheduler(inner, after)
+    assert virtual(beside, scheduler, inner.cancel, turns) == (True, 2)
+    assert (inner.state, inner.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
+    assert {job.state for job in inner} == {IDLE}
+
+
+@pytest.mark.parametrize("turns", range(1, 12, 2))
+def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: int) -> None:
+    """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
+    jobs = [Job(nap, 1) for _ in range(5000)]
+    scheduler = Scheduler(jobs)
+    virtual(scheduler.co_run)
+    virtual(beside, scheduler, jobs[-1].cancel, turns)
+    assert (jobs[-1].state, jobs[-1].started_at) == (CANCELLED, None)
+
+
+def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
+    """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
+
+    All jobs had succeeded, the cancelled one too, and the run waited for ever.
+    """
+    first = Job(nap, 1)
+    job = Job(nap, 5, required=first)
+    scheduler = Scheduler(first, job, large())
+    virtual(functools.partial(timed, scheduler, timeout=0.5))
+    assert virtual(beside, scheduler, job.cancel, 1) == (True, 1)
+    assert (job.state, job.started_at) == (CANCELLED, None)
+
+
+def test_job_cancelled_from_before_run(virtual: Virtual) -> None:
+    """The same from the hook before_run, after all checks: what requires the job runs."""
+    job = Job(nap, 1)
+    after = Job(nap, 2, required=job)
+    watch = Instrument()
+    watch.before_run = lambda scheduler: job.cancel()  # type: ignore[method-assign]
+    assert virtual(functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)) == (True, 2)
+    assert (job.state, after.state) == (CANCELLED, SUCCEEDED)
+
+
+# --- every task that there is
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_all_tasks_cancelled_at_each_phase(phase: str) -> None:
+    """A program that cancels all of asyncio's tasks gets its run ended: all settled, each co_shutdown begun once."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> None:
+        task = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(PHASES[phase])
+        for one in asyncio.all_tasks() - {asyncio.current_task()}:
+            one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    natively(main)
+    assert sorted(what for what, _ in told if what.endswith("begins")) == ["forever begins", "job begins"]
+    assert all(job.is_settled() for job in scheduler)
+
+
+# --- cancel() of a job in each state
+
+
+def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
+    """IDLE and SCHEDULED it never starts, RUNNING it ends, settled it is left as it is; what requires it runs."""
+    running, waiting = Job(nap, 9), Job(nap, 9)
+    done = Job(nap, 0.5)
+    idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
+    after = Job(nap, 1, required=[running, waiting, idle, done])
+
+    def cancel() -> None:
+        assert [job.state for job in (running, waiting, done, idle)] == [RUNNING, SCHEDULED, SUCCEEDED, IDLE]
+        for job in (waiting, idle, done, running):
+            job.cancel()
+
+    first = [done, running, late, Job(later, 1, cancel)]
+    scheduler = Scheduler(first, Job(nap, 2.5), waiting, idle, after, jobs_window=4)
+    scheduler.critical_jobs = True
+    assert virtual(timed, scheduler) == (True, 3)
+    assert [job.state for job in (running, waiting, done, idle)] == [CANCELLED, CANCELLED, SUCCEEDED, CANCELLED]
+
+
+def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
+    """It ends in order, CANCELLED; that is not critical, and the outer run goes on."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="a"), critical=True)
+    scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
+    assert virtual(timed, scheduler) == (True, 2.5)
+    assert (inner.state, inner.stop_reason, shut_down(told)) == (CANCELLED, StopReason.CANCELLED, ["a"])

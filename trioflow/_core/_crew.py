@@ -1,0 +1,116 @@
+"""The workers of one run: how many there are, which slots or tokens they have, and who looks for the next job.
+
+While a job is ready that could start, somebody looks for it: a searcher. There are few at a time, and each that
+finds a job sees to it that another one looks for the next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _window, _worker
+
+if TYPE_CHECKING:
+    from ._jobs import AbstractJob
+    from ._run import Run
+
+UNLIMITED: Final = 1 << 60
+
+
+class Crew:
+    """The workers of one run, under its window.
+
+    Args:
+        run: the run.
+        window: how many jobs at once: a number, a limiter, or None for no limit.
+
+    """
+
+    def __init__(self, run: Run, window: Any) -> None:
+        self._run: Final = run
+        self._queue: Final = run.queue
+        # Slots that are free, if the window is a number; who waits for tokens, if it is a limiter.
+        self.free: int = window if isinstance(window, int) else UNLIMITED
+        self.window: Final = None if window is None or isinstance(window, int) else _window.LimiterWindow(run, window)
+        seconds = run.scheduler.start_interval
+        self.interval: Final = _window.Interval(run, seconds) if seconds else None
+        self.gated: Final = self.interval is not None or self.window is not None
+        self.searchers = 0
+        self.max_searchers: Final = 1 if self.gated else _worker.MAX_SEARCHERS
+        self.workers: Final[dict[_worker.Worker, None]] = {}
+        self.forever_workers = 0
+
+    def ensure_searcher(self) -> None:
+        """See to it that somebody looks for the next job, if one could start."""
+        if self._run.stopping or self.searchers >= self.max_searchers:
+            return
+        if self._queue.jobs and self.free > 0 and not (self.window and self.window.has_waiting):
+            self.free -= 1
+            self._spawn(has_slot=True)
+        elif self._queue.forever and not self.searchers:
+            self._spawn(has_slot=False)
+
+    def _spawn(self, has_slot: bool) -> None:
+        worker = _worker.Worker(self._run, has_slot)
+        self.searchers += 1
+        self.workers[worker] = None
+        self._run.group.spawn(worker)
+
+    def leave(self, worker: _worker.Worker) -> None:
+        """Let a worker go, and another take its place if there is need."""
+        del self.workers[worker]
+        self.give_back_slot(worker)
+        self.forever_workers -= worker.shielded
+        self.ensure_searcher()
+        self._run.note_left()
+
+    def give_back_slot(self, worker: _worker.Worker) -> None:
+        """Take back the slot or the token that a worker has."""
+        if worker.has_slot:
+            worker.has_slot = False
+            self.free += 1
+            if self.window is not None:
+                self.window.leave(worker)
+
+    def turn_forever(self, worker: _worker.Worker) -> None:
+        """Let a worker run a forever job: without a slot, and to the end of the run."""
+        self.give_back_slot(worker)
+        self.forever_workers += 1
+        worker.shield()
+        self.ensure_searcher()
+
+    def take(self, worker: _worker.Worker) -> AbstractJob[Any] | None:
+        """Take the next job that `worker` may run, while forever jobs are among the ready ones.
+
+        A worker without a slot gets one if there is one now: it must not take a forever job out of turn.
+        """
+        if not worker.has_slot and self.free > 0 and self.window is None:
+            self.free -= 1
+            worker.has_slot = True
+        return self._queue.take(worker.has_slot)
+
+    def put_back(self, job: AbstractJob[Any]) -> None:
+        """Leave a job that needs a task of its own to a new worker."""
+        self._queue.push_first(job)
+
+    async def pass_gates(self, worker: _worker.Worker) -> bool:
+        """Wait for the interval between two starts and for a token; False if there is nothing to start."""
+        window = self.window if worker.has_slot else None
+        while self._queue.has_any():
+            if self.interval is not None and not self.interval.is_over():
+                if window is not None:
+                    window.give_back(worker)
+                if not await self.interval.wait():
+                    return False
+            elif window is not None and not await window.pass_through(worker):
+                return False
+            elif self.interval is None or self.interval.is_over():
+                return True
+        return False
+
+    def note_start(self, now: float) -> None:
+        """Take note that a job starts: the interval begins, and if it was the last one nobody waits for a token."""
+        if self.interval is not None:
+            self.interval.begin(now)
+        if self.window is not None and not self._queue.has_any():
+            self.window.call_off()

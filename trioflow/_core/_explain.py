@@ -1,0 +1,112 @@
+"""Why a job is where it is, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._jobs import AbstractJob
+from ._states import JobState
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
+
+FEW = 5
+"""How many jobs are named one by one."""
+
+
+def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    """Return a sentence or two; see `BaseScheduler.explain`."""
+    return f"{job.label!r} {_TELL[job._state](job._scheduler or scheduler, job)}"
+
+
+def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    run = scheduler._run
+    if run is None:
+        if scheduler._stop_reason is not None:
+            return f"was not reached: the run of {scheduler.label!r} stopped before ({scheduler._stop_reason.value})"
+        outer = scheduler._scheduler
+        if outer is not None and outer._run is not None:
+            return f"waits for its scheduler {scheduler.label!r}, which {_TELL[scheduler._state](outer, scheduler)}"
+        return f"is idle: {scheduler.label!r} is not running"
+    waiting = [one for one in scheduler._waits_for(job) if not (one._state.is_settled or one._is_ready())]
+    if run.stopping:
+        return f"will not be reached: {scheduler.label!r} is stopping ({run.reason.value if run.reason else 'ending'})"
+    return f"waits for {_names(waiting)}: {'; '.join(_fate(one, run.clock()) for one in waiting[:FEW])}"
+
+
+def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    run = scheduler._run
+    if run is None:
+        return "is scheduled"
+    running = [worker.job for worker in run.crew.workers if worker.job is not None and not worker.shielded]
+    if run.crew.window is not None and run.crew.window.has_waiting:
+        return f"waits for a token of the window, a limiter that is used up; running here: {_names(running)}"
+    if run.crew.free <= 0:
+        return f"waits for a slot: the window is full, with {_names(running)}"
+    if run.crew.interval is not None:
+        return f"waits for its start: there are {scheduler.start_interval:g} s between two"
+    return "is ready, and starts within this turn of the event loop or the next"
+
+
+def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    since = f"has been running for {job.elapsed or 0:.3g} s"
+    if job._is_ready():
+        return f"{since}, and is ready for those that require it"
+    if job._is_service:
+        return f"{since}, and has not said that it is ready"
+    return f"{since}, in attempt {job.attempts}" if job.attempts > 1 else since
+
+
+def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    cut = ": its timeout cut it, and on_timeout='move_on' let it pass" if job.timed_out else ""
+    return f"succeeded after {job.elapsed or 0:.3g} s{cut}"
+
+
+def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    critical = "; it was critical, and ended the run" if scheduler._culprit is job else ""
+    return f"failed after {job.elapsed or 0:.3g} s, with {_exception(job.raised_exception())}{critical}"
+
+
+def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    began = "before it started" if job._started_at is None else f"after {job.elapsed or 0:.3g} s"
+    run = scheduler._run
+    reason = run.reason if run is not None else scheduler._stop_reason
+    return f"was cancelled {began}" + (f"; the run stopped: {reason.value}" if reason is not None else "")
+
+
+def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    error: Any = job.raised_exception()
+    return f"is blocked: {error.requirement.label!r} did not succeed; it began with {_exception(error.__cause__)}"
+
+
+def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    if job.run_if == "failed":
+        return "was skipped: run_if='failed', and nothing that it requires failed"
+    return f"was skipped: {_names([one for one in job._required if one._state is JobState.SKIPPED])} was skipped"
+
+
+_TELL = {
+    JobState.IDLE: _idle,
+    JobState.SCHEDULED: _scheduled,
+    JobState.RUNNING: _running,
+    JobState.SUCCEEDED: _succeeded,
+    JobState.FAILED: _failed,
+    JobState.CANCELLED: _cancelled,
+    JobState.BLOCKED: _blocked,
+    JobState.SKIPPED: _skipped,
+}
+
+
+def _fate(job: AbstractJob[Any], now: float) -> str:
+    if job._started_at is None:
+        return f"{job.label!r} has not started"
+    return f"{job.label!r} has been running for {now - job._started_at:.3g} s"
+
+
+def _names(jobs: list[AbstractJob[Any]]) -> str:
+    named = ", ".join(repr(job.label) for job in jobs[:FEW])
+    return named + (f" and {len(jobs) - FEW} more" if len(jobs) > FEW else "")
+
+
+def _exception(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

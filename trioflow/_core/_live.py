@@ -1,0 +1,212 @@
+"""`LiveScheduler`: a scheduler that people talk to while it runs: an open block, `map`, `as_settled`, `explain`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from . import _backend, _explain, _failures
+from ._function_job import Job
+from ._jobs import AbstractJob
+from ._options import JobOptions
+from ._scheduler import BaseScheduler
+from ._settled import SettledJobs
+from ._states import StopReason
+
+T = TypeVar("T")
+
+
+class LiveScheduler(BaseScheduler):
+    """What a scheduler offers while it runs; `trioflow.Scheduler` adds the ways to look at it."""
+
+    _block: OpenBlock | None = None  # there inside `async with`
+
+    def __init__(self, *jobs_or_sequences: Any, **settings: Any) -> None:
+        """Begin with nobody watching."""
+        self._streams: weakref.WeakSet[SettledJobs] = weakref.WeakSet()
+        super().__init__(*jobs_or_sequences, **settings)
+
+    def map(
+        self, function: Callable[..., Awaitable[T]], /, *iterables: Iterable[Any], **options: Unpack[JobOptions]
+    ) -> list[Job[T]]:
+        """Add a job for each set of arguments, as the built-in `map` takes them from the iterables.
+
+        Args:
+            function: an async callable.
+            iterables: where its arguments come from; the shortest ends it. Jobs among them are dependencies.
+            options: those of each job; see `AbstractJob`.
+
+        Returns:
+            The jobs, in their order; all of them were added, or none.
+
+        Raises:
+            TypeError: not an async callable, or not iterable.
+            RuntimeError: it is closed or stopping, or another thread.
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> s = Scheduler()
+            >>> jobs = s.map(double, [1, 2, 3])
+            >>> s.run(), [job.result() for job in jobs]
+            (True, [2, 4, 6])
+
+        """
+        if not iterables:
+            raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments behind the function")
+        for iterable in iterables:
+            if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"map() of {self.label!r}: {iterable!r} is not iterable; give lists of arguments")
+        jobs: list[Job[T]] = [Job(function, *arguments, **options) for arguments in zip(*iterables, strict=False)]
+        self.update(jobs)
+        return jobs
+
+    def as_settled(self) -> SettledJobs:
+        """Iterate over the jobs as they settle: those that have already first, then as they come.
+
+        It ends when no job is left unsettled, but for those that run for ever and the one that iterates; or with
+        the run. Jobs that are added meanwhile are waited for too.
+
+        Returns:
+            An async iterator.
+
+        Example:
+            >>> async def report():
+            ...     async for job in current_job().scheduler.as_settled():
+            ...         print(job.label)
+            >>> async def nap():
+            ...     await anyio.sleep(0)
+            >>> Scheduler(Job(nap, label="a"), Job(report)).run()
+            a
+            True
+
+        """
+        return SettledJobs(self)
+
+    def explain(self, job: AbstractJob[Any]) -> str:
+        """Say in words why a job is where it is.
+
+        Args:
+            job: a member, or a job nested in one.
+
+        Returns:
+            What it waits for and for how long, that the window is full and by whom, what blocked it, what it raised.
+
+        Raises:
+            KeyError: it is not in this scheduler.
+
+        Example:
+            >>> job = Job(anyio.sleep, 1, label="nap")
+            >>> Scheduler(job).explain(job)
+            "'nap' is idle: 'Scheduler' is not running"
+
+        """
+        scheduler = job.scheduler
+        while scheduler is not None and scheduler is not self:
+            scheduler = scheduler.scheduler
+        if scheduler is None:
+            raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, nor in what is nested there")
+        return _explain.explain(self, job)
+
+    async def __aenter__(self) -> Self:
+        """Start the run, and keep it open for jobs that are added in the block.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
+            RuntimeError: it runs already, or is closed.
+
+        """
+        self._check_may_run()
+        block = OpenBlock(self)
+        await block.enter()
+        self._block = block
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Wait for all jobs, and close the scheduler for good; an error in the block cancels the run instead.
+
+        Raises:
+            ExceptionGroup: of the critical failures that stopped the run.
+            JobTimeout: the run did not end in time.
+            JobCancelled: it was cancelled.
+            BaseException: what the block raised, or what interrupted the run, bare.
+
+        """
+        block, self._block = self._block, None
+        assert block is not None
+        try:
+            return await block.leave(kind, error, trace)
+        finally:
+            self.close()
+
+    def _note_added(self, jobs: list[AbstractJob[Any]]) -> None:
+        for stream in tuple(self._streams):
+            for job in jobs:
+                stream.watch(job)
+
+
+class OpenBlock:
+    """The body of one `async with`: the run goes on in a task beside it, and cancels it when it stops before."""
+
+    def __init__(self, scheduler: LiveScheduler) -> None:
+        """Prepare; `enter` starts the run."""
+        self._scheduler = scheduler
+        self._tasks = _backend.current().task_group()
+        self._begun = _backend.current().event()
+        self._ended = False
+        self._error: BaseException | None = None  # what left the run, to be raised at the end of the block
+
+    async def enter(self) -> None:
+        """Start the run, and return when it takes jobs."""
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._run)
+        await self._begun.wait()
+        if self._ended:
+            await self._tasks.__aexit__(None, None, None)
+            self._raise()
+
+    async def _run(self) -> None:
+        scheduler = self._scheduler
+        try:
+            await scheduler.co_run(_opened=self._begun.set)
+        except Exception as error:
+            self._error = error
+        except (KeyboardInterrupt, SystemExit) as interruption:
+            self._error = interruption
+        finally:
+            self._ended = True
+            self._begun.set()
+            if scheduler._stop_reason is not StopReason.COMPLETED:
+                self._tasks.cancel_scope.cancel()
+
+    async def leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """End the run, in good order or because of `error`; True if that was but the run's own end."""
+        scheduler = self._scheduler
+        run = scheduler._run
+        if run is not None:
+            if error is not None:
+                run.stop(StopReason.CANCELLED)
+            run.close_block()
+        cancelled = error is not None and _backend.current().split(error) == (True, None)
+        try:
+            await self._tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
+        except BaseExceptionGroup:
+            if not cancelled:
+                raise
+            return False  # a scope further out was cancelled, and gets what it sent
+        if error is not None and not cancelled:
+            return False
+        self._raise()
+        return cancelled
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._scheduler._stop_reason is not StopReason.COMPLETED:
+            _failures.check(self._scheduler)
