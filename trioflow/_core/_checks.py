@@ -39,10 +39,7 @@ def check(scheduler: Members) -> Iterator[None]:
         parent, repeated = todo.pop()
         walked[parent] = None
         parent._implied = {}
-        yield from _check_edges(parent, out_of_order)
-        for job in parent._jobs:
-            if job._limits is not None:  # those made of coroutine objects all have some
-                _check_one_shot(job, repeated)
+        yield from _check_jobs(parent, repeated, out_of_order)
         for nested in parent._nested:
             nested._check_may_run()
             todo.append((nested, repeated or repeats(nested)))
@@ -56,8 +53,8 @@ def check(scheduler: Members) -> Iterator[None]:
             refuse_cycle(parent)
 
 
-def _check_edges(scheduler: Members, out_of_order: dict[Members, None]) -> Iterator[None]:
-    """Check the requirements among one scheduler's jobs.
+def _check_jobs(scheduler: Members, repeated: bool, out_of_order: dict[Members, None]) -> Iterator[None]:
+    """Check one scheduler's jobs, and the requirements among them.
 
     If each job stands behind all that it requires, as it mostly does, there can be no cycle; only otherwise is the
     graph searched for one. `_pending` serves as the mark of those that have been passed.
@@ -73,6 +70,8 @@ def _check_edges(scheduler: Members, out_of_order: dict[Members, None]) -> Itera
                 else:
                     outside = True
         job._pending = mark
+        if job._limits is not None:  # those made of coroutine objects all have some
+            _check_one_shot(job, repeated)
         if not number % BETWEEN_PAUSES:
             yield
     scheduler._takes_from_outside = outside

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _clean_up
 from ._jobs import AbstractJob
@@ -32,7 +32,7 @@ PATIENCE: Final = 1.0
 async def end(run: Run) -> None:
     """Bring a run to its end, in the order above."""
     run.stop(StopReason.COMPLETED)
-    left = {job: None for job in run.scheduler if needs_shutdown(job)}
+    left = {job: None for job in run.scheduler._jobs if job._shuts_down and job._has_shutdown()}
     if run.crew.workers or left or _clean_up.is_needed(run):
         try:
             await run.group.uninterrupted(partial(_wind_up, run, left))
@@ -114,8 +114,7 @@ def _stuck(worker: Worker) -> str:
 
 def needs_shutdown(job: AbstractJob[Any]) -> bool:
     """Tell whether a job has anything to shut down."""
-    base = cast(Any, AbstractJob)
-    return cast(Any, type(job)).co_shutdown is not base.co_shutdown and job._has_shutdown()
+    return job._shuts_down and job._has_shutdown()
 
 
 async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:

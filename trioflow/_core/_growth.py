@@ -22,9 +22,15 @@ def make_entries_ready(run: Run) -> Iterator[None]:
     for job in run.cancelled_early:
         run.cancel_unstarted(job)
     run.linked = True
+    plain = run.observers is None
+    ready = run.queue.jobs
     for number, job in enumerate(run.scheduler, 1):
         if not job._pending:
-            run.make_ready(job)
+            if plain and job._rule is None and not job._forever and job._state is JobState.IDLE:
+                job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
+                ready.append(job)
+            else:
+                run.make_ready(job)
         if not number % _checks.BETWEEN_PAUSES:
             yield
 
@@ -32,19 +38,23 @@ def make_entries_ready(run: Run) -> Iterator[None]:
 def link_all(run: Run) -> Iterator[None]:
     """Count for each job what it has to wait for, and tell each whom it keeps waiting; pauses by yielding. O(V + E)."""
     scheduler, implied = run.scheduler, run.scheduler._implied
+    forever = 0
     for number, job in enumerate(scheduler, 1):
-        required = job._required if job._rule is None and not implied else scheduler._waits_for(job)
+        rule = job._rule
+        required = job._required if rule is None and not implied else scheduler._waits_for(job)
         job._pending = len(required)
         for requirement in required:
             if requirement._successors is None:
                 requirement._successors = [job]
             else:
                 requirement._successors.append(job)
-        if job._rule is not None and job._rule.frees:
+        if rule is not None and rule.frees:
             count_consumer(job)
-        run.count(job)
+        if job._forever:
+            forever += 1
         if not number % _checks.BETWEEN_PAUSES:
             yield
+    run.count(len(scheduler) - forever, forever)
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
@@ -147,7 +157,7 @@ def check_growing(run: Run, what: str) -> None:
 def admit(run: Run, jobs: list[AbstractJob[Any]]) -> None:
     """Take up jobs that were just added to the running scheduler, their requirements checked."""
     for job in jobs:
-        run.count(job)
+        run.count(not job._forever, job._forever)
         link(job, job._required)
         if job._rule is not None and job._rule.frees:
             count_consumer(job)

@@ -78,6 +78,8 @@ class AbstractJob(Settings, Generic[T]):
 
     # Whether a worker may call `_function(*_args)` itself instead of `co_run`: one coroutine less a job.
     _called_in_frame: ClassVar[bool] = False
+    # Whether its class defines a `co_shutdown` of its own.
+    _shuts_down: ClassVar[bool] = False
     # Whether a job runs for ever but may be required, because it says when it is ready.
     _is_service: ClassVar[bool] = False
     # Whether it is handed over as it is when it is an argument of a job, and is no dependency then.
@@ -138,6 +140,11 @@ class AbstractJob(Settings, Generic[T]):
             self.requires(required)
         if scheduler is not None:
             scheduler.add(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Note what the class defines, so that a run need not look at each job."""
+        super().__init_subclass__(**kwargs)
+        cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
 
     async def co_run(self) -> T:
         """Do the job's work and return its result; a subclass defines it."""

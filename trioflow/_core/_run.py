@@ -167,13 +167,11 @@ class Run:
         if self.changed is not None:
             self.changed.set()
 
-    def count(self, job: AbstractJob[Any]) -> None:
-        """Count a job among those that have to settle."""
-        if job._forever:
-            self.forever_unsettled += 1
-        else:
-            self.unsettled += 1
-            self.had_ordinary = True
+    def count(self, ordinary: int, forever: int) -> None:
+        """Count so many jobs among those that have to settle."""
+        self.unsettled += ordinary
+        self.forever_unsettled += forever
+        self.had_ordinary = self.had_ordinary or bool(ordinary)
 
     def schedule(self, job: AbstractJob[Any]) -> None:
         """Write that a clean-up job is about to run."""
