@@ -1,10 +1,11 @@
-"""A nested scheduler that is retried, or restarted, as a whole: each of its attempts is a run."""
+"""How retry, restart and timeout compose; nested schedulers, each of whose attempts is a run."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tenacity
 
 from trioflow import Job, JobState, JobTimeout, Scheduler, StopReason
 
@@ -14,6 +15,51 @@ if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+
+# --- with timeouts and restarts
+
+
+def test_retry_sees_job_timeout(virtual: Virtual) -> None:
+    """The timeout is innermost: it covers each attempt, and JobTimeout is one more Exception to retry on."""
+    seen: list[BaseException] = []
+
+    def note(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None
+        seen.append(state.outcome.exception())  # type: ignore[arg-type]
+
+    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), after=note, reraise=True)
+    job = Flaky(0, seconds=9, timeout=2, retry=decorator)
+    assert virtual(timed, Scheduler(job)) == (True, 4)
+    assert [type(error) for error in [*seen, job.raised_exception()]] == [JobTimeout] * 3
+    assert (job.attempts, job.calls, job.timed_out) == (2, [0, 2], True)
+
+
+def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
+    """restart within, retry around: each attempt has all its restarts, and then its JobTimeout is retried."""
+    job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
+    assert virtual(timed, Scheduler(job)) == (True, 8)
+    assert (job.attempts, job.calls) == (2, [0, 2, 4, 6])
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+def test_move_on_is_no_failure_to_retry(virtual: Virtual) -> None:
+    """An attempt that moves on has succeeded, so no other follows."""
+    job = Flaky(1, seconds=1, timeout=1.5, on_timeout="move_on", retry=5)
+    slow = Flaky(0, seconds=9, timeout=1.5, on_timeout="move_on", retry=5)
+    assert virtual(timed, Scheduler(job, slow)) == (True, 2)
+    assert (job.result(), job.attempts) == (2, 2)
+    assert (slow.result(), slow.attempts, slow.timed_out) == (None, 1, True)
+
+
+def test_waiting_between_attempts_is_not_in_the_timeout(virtual: Virtual) -> None:
+    """What a decorator waits between two attempts is no time of either."""
+    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(9), reraise=True)
+    job = Flaky(1, timeout=2, retry=decorator)
+    assert virtual(timed, Scheduler(job)) == (True, 11)
+    assert (job.result(), job.timed_out) == (2, False)
+
+
+# --- nested schedulers
 
 
 def test_nested_scheduler_is_retried_as_a_whole(virtual: Virtual) -> None:

@@ -1,18 +1,24 @@
 """Jobs inside arguments: found once, when a job is made, and filled in when it starts.
 
 Plain lists, tuples and the values of plain dicts are searched at any depth. A container without jobs is passed on as
-the same object; one with jobs is built anew at each start, with the results in the places of the jobs.
+the same object; one with jobs is built anew at each start, with the results in the places of the jobs. What stands in
+two places is built once, and so stands in both again: neither depth nor sharing costs more than a walk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ._jobs import AbstractJob
+from ._outcomes import FREED
 
 ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
-Fill = Callable[[], Any]
+PLAIN: Final = frozenset({list, tuple, dict})
+SEARCHED: Final[Any] = (list, tuple, dict, set, frozenset)
+"""In those of them that are not plain nothing can be filled in: a job there is refused."""
+UNFINISHED: Final = -1
+"""Stands for the number of a container that is being walked through."""
 
 
 class Ref:
@@ -51,129 +57,190 @@ def ref(job: AbstractJob[Any]) -> Any:
     return Ref(job)
 
 
+class Step:
+    """How one container is made: a copy of it, into which results and other containers, made before, are put."""
+
+    __slots__ = ("_made", "_makes_tuple", "_results", "_template")
+
+    def __init__(self, walk: Walk) -> None:
+        """Keep what a search has found."""
+        self._makes_tuple = walk.kind is tuple
+        self._template: Any = (dict if walk.kind is dict else list)(walk.container)
+        for key, job in walk.refs:
+            self._template[key] = job
+        self._results = tuple(walk.results)
+        self._made = tuple(walk.made)
+
+    def build(self, made: list[Any]) -> Any:
+        """Return the container; `made` are those of the steps before."""
+        container = self._template.copy()
+        for key, job in self._results:
+            outcome = job._outcome
+            container[key] = outcome if outcome is not FREED else job.result()  # which says that it is gone
+        for key, number in self._made:
+            container[key] = made[number]
+        return tuple(container) if self._makes_tuple else container
+
+
+class Recipe:
+    """How the arguments of a call are made: steps, each of which may use those before; the last makes the whole."""
+
+    __slots__ = ("_last", "_parts")
+
+    def __init__(self, steps: list[Step]) -> None:
+        """Keep the steps."""
+        *self._parts, self._last = steps
+
+    def build(self) -> Any:
+        """Return the whole."""
+        made: list[Any] = []
+        for step in self._parts:
+            made.append(step.build(made))
+        return self._last.build(made)
+
+
 class Arguments:
     """Positional arguments with jobs among them; going through them gives the results in the jobs' places."""
 
-    __slots__ = ("_fills", "_values")
+    __slots__ = ("_recipe",)
 
-    def __init__(self, values: tuple[Any, ...], fills: dict[int, Fill]) -> None:
-        """Keep the values, and how those at some places are made."""
-        self._values = values
-        self._fills = tuple(fills.items())
+    def __init__(self, recipe: Recipe) -> None:
+        """Keep how they are made."""
+        self._recipe = recipe
 
     def __iter__(self) -> Iterator[Any]:
         """Give the arguments of a call."""
-        values = list(self._values)
-        for place, fill in self._fills:
-            values[place] = fill()
-        return iter(values)
+        return iter(self._recipe.build())
 
 
 class Call:
     """A function with keyword arguments, jobs among them; calling it fills them in."""
 
-    __slots__ = ("_fills", "_values", "func")
+    __slots__ = ("_recipe", "_values", "func")
+    _is_call = True
 
-    def __init__(self, function: Callable[..., Any], values: Mapping[str, Any], fills: Mapping[str, Fill]) -> None:
+    def __init__(self, function: Callable[..., Any], values: dict[str, Any], recipe: Recipe | None) -> None:
         """Keep the function as `func`, which is what partial calls it."""
         self.func: Final = function
-        self._values = dict(values)
-        self._fills = dict(fills)
+        self._values = values
+        self._recipe = recipe
 
-    def __call__(self, *args: Any, **more: Any) -> Any:
+    def filled(self) -> dict[str, Any]:
+        """Return the keyword arguments of a call."""
+        return self._values if self._recipe is None else self._recipe.build()
+
+    def __call__(self, /, *args: Any, **more: Any) -> Any:
         """Call the function."""
-        return self.func(*args, **(self._values | {name: fill() for name, fill in self._fills.items()} | more))
+        return self.func(*args, **self.filled(), **more)
+
+
+class Walk:
+    """The walk through one container, which stops at each container inside; and what it has found."""
+
+    __slots__ = ("container", "items", "key", "kind", "made", "refs", "results")
+
+    def __init__(self, container: Any) -> None:
+        """Begin."""
+        self.container: Final[Any] = container
+        self.kind: Final[Any] = type(container)
+        pairs: Any = container.items() if self.kind is dict else enumerate(container)
+        self.items: Final[Iterator[Any]] = iter(pairs)
+        self.key: Any = None  # of the container inside that it has stopped at
+        self.refs: Final[list[tuple[Any, AbstractJob[Any]]]] = []
+        self.results: Final[list[tuple[Any, AbstractJob[Any]]]] = []
+        self.made: Final[list[tuple[Any, int]]] = []  # containers inside, by the number of their step
+
+    def has_found(self) -> bool:
+        """Tell whether the container must be made anew."""
+        return bool(self.refs or self.results or self.made)
 
 
 class Search:
-    """The search for jobs in the arguments of one job."""
+    """The search for jobs in the arguments of one job. Each container is walked through once; no recursion."""
 
-    __slots__ = ("_fills", "_who", "inputs")
+    __slots__ = ("_who", "inputs")
 
     def __init__(self, who: str) -> None:
         """Begin for the job called `who`."""
         self._who = who
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}  # in argument order
-        self._fills: dict[int, Fill | None] = {}  # by identity of containers: None if they hold no job
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
         """Return the arguments, the very same if there is no job among them."""
-        fills = {place: fill for place, value in enumerate(values) if (fill := self._fill(value))}
-        return Arguments(values, fills) if fills else values
+        recipe = self._recipe(values)
+        return values if recipe is None else Arguments(recipe)
 
-    def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Callable[..., Any]:
+    def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
         """Return the function with its keyword arguments bound."""
-        return Call(function, values, {name: fill for name, value in values.items() if (fill := self._fill(value))})
+        plain = dict(values)
+        return Call(function, plain, self._recipe(plain))
 
-    def _fill(self, value: Any) -> Fill | None:
-        """Return how to make the argument that `value` stands for, or None if that is `value`."""
-        kind = value.__class__
-        if kind in ATOMS:
-            return None
-        if _is_job(value):
-            if value._is_passed_as_it_is:
-                return None
-            self.inputs[value] = None
-            return _result_of(value)
-        if kind is Ref:
-            return lambda: value.job
-        if kind is list or kind is tuple or kind is dict:
-            return self._container(value)
-        self._refuse_hidden(value)
+    def _recipe(self, whole: Any) -> Recipe | None:
+        """Return how to make the arguments; None if there is no job in them."""
+        steps: list[Step] = []
+        numbers: dict[int, int | None] = {}  # of the steps, by identity of containers; None if they hold no job
+        stack = [Walk(whole)]
+        while stack:
+            walk = stack[-1]
+            inside = self._go_on(walk)
+            if inside is None:
+                stack.pop()
+                number = None
+                if walk.has_found():
+                    number = len(steps)
+                    steps.append(Step(walk))
+                numbers[id(walk.container)] = number
+            elif id(inside) not in numbers:
+                numbers[id(inside)] = UNFINISHED
+                stack.append(Walk(inside))
+                continue
+            else:
+                number = numbers[id(inside)]
+                if number == UNFINISHED:
+                    self._refuse_circle(inside)
+            if stack and number is not None:
+                stack[-1].made.append((stack[-1].key, number))
+        return Recipe(steps) if steps else None
+
+    def _go_on(self, walk: Walk) -> Any:
+        """Walk on to the next container inside and return it; None at the end."""
+        for key, value in walk.items:
+            kind = cast(Any, type(value))
+            if walk.kind is dict and type(key) not in ATOMS:
+                self._refuse_hidden(key, "a key of a dict")
+            if kind in ATOMS:
+                continue
+            if kind in PLAIN:
+                walk.key = key
+                return value
+            if isinstance(value, AbstractJob):
+                if not value._is_passed_as_it_is:
+                    self.inputs[value] = None
+                    walk.results.append((key, value))  # pyright: ignore[reportUnknownArgumentType]
+            elif kind is Ref:
+                walk.refs.append((key, value.job))
+            elif isinstance(value, SEARCHED):
+                self._refuse_hidden(value, f"in a {kind.__name__}")
         return None
 
-    def _container(self, value: Any) -> Fill | None:
-        if id(value) in self._fills:
-            fill = self._fills[id(value)]
-            if fill is _unfinished:
-                raise ValueError(f"an argument of {self._who} contains itself: {type(value).__name__} {value!r:.60}")
-            return fill
-        self._fills[id(value)] = _unfinished
-        self._fills[id(value)] = fill = self._dict(value) if value.__class__ is dict else self._sequence(value)
-        return fill
+    def _refuse_circle(self, container: Any) -> None:
+        raise ValueError(
+            f"an argument of {self._who} contains itself, so it could never be searched to its end: "
+            f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"
+        )
 
-    def _sequence(self, values: Any) -> Fill | None:
-        fills = {place: fill for place, value in enumerate(values) if (fill := self._fill(value))}
-        if not fills:
-            return None
-        kind = values.__class__
-        arguments = Arguments(tuple(values), fills)
-        return lambda: kind(arguments)
-
-    def _dict(self, values: dict[Any, Any]) -> Fill | None:
-        for key in values:
-            if isinstance(key, (AbstractJob, Ref)):
+    def _refuse_hidden(self, value: Any, where: str) -> None:
+        """Refuse a job, at any depth, in something in which no result can be filled in."""
+        todo: list[Any] = [value]
+        met: set[int] = set()
+        while todo:
+            one = todo.pop()
+            if isinstance(one, (AbstractJob, Ref)):
+                label = one.job.label if isinstance(one, Ref) else one.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
-                    f"{_label(key)} is a key of a dict among the arguments of {self._who}: a result can't be filled in "
-                    f"there; pass it as a value"
+                    f"{label!r} is {where} among the arguments of {self._who}: a result can't be filled in there; "
+                    f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-        fills = {key: fill for key, value in values.items() if (fill := self._fill(value))}
-        if not fills:
-            return None
-        plain = dict(values)
-        return lambda: plain | {key: fill() for key, fill in fills.items()}
-
-    def _refuse_hidden(self, value: Any) -> None:
-        if isinstance(value, (set, frozenset, list, tuple)):
-            for one in value:  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(one, (AbstractJob, Ref)):
-                    raise TypeError(
-                        f"{_label(one)} is in a {type(value).__name__} among the arguments of {self._who}: "  # pyright: ignore[reportUnknownArgumentType]
-                        f"a result can't be filled in there; pass it in a plain list, tuple or dict"
-                    )
-
-
-def _is_job(value: object) -> bool:
-    return isinstance(value, AbstractJob)
-
-
-def _unfinished() -> Any:
-    """Mark a container whose search is not finished."""
-
-
-def _result_of(job: AbstractJob[Any]) -> Fill:
-    return lambda: job._outcome
-
-
-def _label(thing: AbstractJob[Any] | Ref) -> str:
-    return repr(thing.job.label if isinstance(thing, Ref) else thing.label)
+            if isinstance(one, SEARCHED) and id(one) not in met:
+                met.add(id(one))
+                todo += [*one, *one.values()] if isinstance(one, dict) else one

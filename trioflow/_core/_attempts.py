@@ -22,25 +22,38 @@ async def run_attempts(worker: Worker, job: AbstractJob[Any]) -> Any:
     if limits.retry is None:
         return await _attempt(worker, job, limits)
     attempts = 0
-    too_late: Exception | None = None  # what a service raised after it was ready: no attempt follows that
+    final: Exception | None = None  # what the job ends with, whatever the decorator makes of it
+    unwinding: Exception | None = None  # what it raised because it was cancelled
+    run = worker.run
 
     async def attempt() -> Any:
-        nonlocal attempts, too_late
+        nonlocal attempts, final, unwinding
+        if attempts:
+            await run.backend.checkpoint()
+            if run.backend.asked_to_end(worker):
+                await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
+            run.begin_further_attempt(job)
         attempts += 1
-        if attempts > 1:
-            worker.run.begin_further_attempt(job)
-            await worker.run.backend.checkpoint()
         try:
             return await _attempt(worker, job, limits)
         except Exception as error:
-            if not job._is_ready():
-                raise
-            too_late = error
+            if job._is_ready():  # a service's function: no attempt follows
+                final = error
+                return None
+            if run.backend.asked_to_end(worker):
+                unwinding = error
+            raise
 
     decorate: Any = limits.retry if callable(limits.retry) else _again(limits.retry)
-    value = await decorate(attempt)()
-    if too_late is not None:
-        raise too_late
+    value: Any = None
+    try:
+        value = await decorate(attempt)()
+    except BaseException as error:
+        if unwinding is None or run.backend.split(error) != (True, None):
+            raise
+        final = unwinding  # the decorator swallowed it, and found that it was cancelled when it tried again
+    if final is not None:
+        raise final
     return value
 
 
@@ -68,6 +81,8 @@ async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
             if timeout.job is not job:
                 raise
             worker.run.facts(job).timed_out = True
+            if job._is_ready():  # a service that said so while it was being cut
+                raise
             if limits.on_timeout == "move_on":
                 return None
             if limits.on_timeout == "fail" or restarts_left == 0:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Awaitable, Callable
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from ._function_job import Job
 from ._options import JobOptions
@@ -14,18 +14,128 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+Q = ParamSpec("Q")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+T_co = TypeVar("T_co", covariant=True)
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+# ---- for type checkers alone
+#
+# A call takes what the function takes, or in the place of any value a job whose result it will be. No type says "these
+# parameters, each of them widened". So the first three positional ones are taken apart, one overload for each number,
+# and the others keep their names and types. A job given by keyword switches the check of keywords off.
+
+
+class Given(Protocol[T_co]):
+    """A job, as an argument in the place of its result; a Protocol, because `AbstractJob` is invariant."""
+
+    def result(self) -> T_co:
+        """Return the result."""
+        ...
+
+    async def wait_settled(self) -> None:
+        """Wait for it."""
+
+
+Container: TypeAlias = "list[Any] | tuple[Any, ...] | dict[Any, Any]"
+"""Where there may be jobs inside."""
+
+
+class Takes1(Protocol[A_contra, Q, T_co]):
+    """A function whose first parameter is apart. As a Protocol, because mypy finds A by way of a callable only."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
+class Takes2(Protocol[A_contra, B_contra, Q, T_co]):
+    """A function whose first two parameters are apart."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
+class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
+    """A function whose first three parameters are apart."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
 class JobFunction(Generic[P, T]):
     """An async function that builds a `Job` when it is called; `options` changes what the job is built with."""
 
     def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions) -> None:
         """Wrap `function`."""
-        self.function = function
+        self._function = function
         self._options = options
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())  # its attributes must not hide ours
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Job[T]:
+    @property
+    def function(self) -> Callable[P, Awaitable[T]]:
+        """The function itself."""
+        return self._function
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes1[A, Q, T], a: A | Given[A] | Container, /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes2[A, B, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes3[A, B, C, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        c: C | Given[C] | Container,
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes3[A, B, C, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        c: C | Given[C] | Container,
+        /,
+        **kwargs: Given[Any] | Container,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes2[A, B, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        /,
+        **kwargs: Given[Any] | Container,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(self: Takes1[A, Q, T], a: A | Given[A] | Container, /, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    @overload
+    def __call__(self, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build the job that calls the function with these arguments; jobs among them are dependencies."""
-        return Job(self.function, *args, kwargs=kwargs, **self._options)
+        return Job(self._function, *args, kwargs=kwargs, **self._options)
 
     def options(self, **options: Unpack[JobOptions]) -> JobFunction[P, T]:
         """Return the same with these options of the job changed.
@@ -34,13 +144,17 @@ class JobFunction(Generic[P, T]):
             TypeError: an option that no job has; when the job is built.
 
         """
-        return JobFunction(self.function, {**self._options, **options})
+        return JobFunction(self._function, {**self._options, **options})
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> JobFunction[P, T]: ...
+    @overload
+    def __get__(self: Takes1[Any, Q, T], instance: object, owner: type | None = None) -> JobFunction[Q, T]: ...
+    def __get__(self: Any, instance: object, owner: type | None = None) -> Any:
         """Bind as a method does."""
         if instance is None:
             return self
-        return JobFunction(types.MethodType(self.function, instance), self._options)
+        return JobFunction(types.MethodType(self._function, instance), self._options)
 
 
 @overload
@@ -78,5 +192,7 @@ def job(function: Any = None, /, **options: Unpack[JobOptions]) -> Any:
 
 
 def _decorate(function: Any, options: JobOptions) -> JobFunction[Any, Any]:
+    if isinstance(function, Coroutine):
+        raise TypeError(f"job({function!r}): this is a coroutine object; decorate the async function that makes them")
     Job(function, **{key: value for key, value in options.items() if key not in ("required", "scheduler")}).close()  # type: ignore[arg-type]
     return JobFunction(function, options)

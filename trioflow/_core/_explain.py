@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _rules
 from ._jobs import AbstractJob
-from ._states import JobState
+from ._states import JobState, StopReason
 
 if TYPE_CHECKING:
     from ._scheduler import BaseScheduler
@@ -22,16 +23,29 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
-        if scheduler._stop_reason is not None:
-            return f"was not reached: the run of {scheduler.label!r} stopped before ({scheduler._stop_reason.value})"
-        outer = scheduler._scheduler
-        if outer is not None and outer._run is not None:
-            return f"waits for its scheduler {scheduler.label!r}, which {_TELL[scheduler._state](outer, scheduler)}"
-        return f"is idle: {scheduler.label!r} is not running"
+        return _outside_a_run(scheduler)
+    late = run.opened and run.group.deadline_passed()  # trio lets jobs unwind before the run hears of it
+    if run.stopping or late:
+        reason = run.reason or StopReason.TIMEOUT
+        return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
+    if not run.started:
+        return f"waits for the start of {scheduler.label!r}, which is being checked"
     waiting = [one for one in scheduler._waits_for(job) if not (one._state.is_settled or one._is_ready())]
-    if run.stopping:
-        return f"will not be reached: {scheduler.label!r} is stopping ({run.reason.value if run.reason else 'ending'})"
+    if not waiting:
+        return "waits for nothing any more, and is about to be scheduled"
     return f"waits for {_names(waiting)}: {'; '.join(_fate(one, run.clock()) for one in waiting[:FEW])}"
+
+
+def _outside_a_run(scheduler: BaseScheduler) -> str:
+    around: BaseScheduler | None = scheduler
+    while around is not None and around._run is None:
+        if around._stop_reason is not None:
+            return f"was not reached: the run of {around.label!r} stopped before ({around._stop_reason.value})"
+        around = around._scheduler
+    outer = scheduler._scheduler
+    if around is None or outer is None:
+        return f"is idle: {scheduler.label!r} is not running"
+    return f"waits for its scheduler {scheduler.label!r}, which {_TELL[scheduler._state](outer, scheduler)}"
 
 
 def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -71,6 +85,8 @@ def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     began = "before it started" if job._started_at is None else f"after {job.elapsed or 0:.3g} s"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
+    if reason in (None, StopReason.COMPLETED) and not job.forever:
+        return f"was cancelled {began}, by its own cancel()"
     return f"was cancelled {began}" + (f"; the run stopped: {reason.value}" if reason is not None else "")
 
 
@@ -80,7 +96,7 @@ def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    if job.run_if == "failed":
+    if job.run_if == "failed" and not any(map(_rules.has_failed, job._required)):
         return "was skipped: run_if='failed', and nothing that it requires failed"
     return f"was skipped: {_names([one for one in job._required if one._state is JobState.SKIPPED])} was skipped"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from ._jobs import AbstractJob
@@ -11,10 +12,17 @@ if TYPE_CHECKING:
 
 def of_function(kind: str, function: object) -> str:
     """Return the default label of a job that calls `function`."""
-    while hasattr(function, "func"):  # partials, and calls with keyword arguments
-        function = getattr(function, "func")  # noqa: B009 - object has no such attribute
-    name = getattr(function, "__name__", None) or type(function).__name__  # pyright: ignore[reportUnknownArgumentType]
+    called: Any = function
+    while _is_wrapped(called):
+        called = called.func
+    name = getattr(called, "__name__", None) or type(called).__name__
     return f"{kind}[{name} (...)]"
+
+
+def _is_wrapped(function: Any) -> bool:
+    """Tell a function with arguments bound to it; not by its having `func`, for a mock has whatever is asked for."""
+    kind = cast(Any, type(function))
+    return issubclass(kind, functools.partial) or hasattr(kind, "_is_call")
 
 
 def printable(label: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from . import _backend, _explain, _failures
 from ._function_job import Job
@@ -14,6 +14,9 @@ from ._options import JobOptions
 from ._scheduler import BaseScheduler
 from ._settled import SettledJobs
 from ._states import StopReason
+
+if TYPE_CHECKING:
+    from ._run import Run
 
 T = TypeVar("T")
 
@@ -67,7 +70,8 @@ class LiveScheduler(BaseScheduler):
         """Iterate over the jobs as they settle: those that have already first, then as they come.
 
         It ends when no job is left unsettled, but for those that run for ever and the one that iterates; or with
-        the run. Jobs that are added meanwhile are waited for too.
+        the run. Jobs that are added meanwhile are waited for too. Two jobs that both iterate over
+        the scheduler that they are in wait for each other.
 
         Returns:
             An async iterator.
@@ -139,9 +143,15 @@ class LiveScheduler(BaseScheduler):
         block, self._block = self._block, None
         assert block is not None
         try:
-            return await block.leave(kind, error, trace)
+            return await block.leave(error)
         finally:
             self.close()
+
+    def _note_end(self, run: Run) -> None:
+        super()._note_end(run)
+        for stream in tuple(self._streams):
+            stream.end()
+        self._streams.clear()
 
     def _note_added(self, jobs: list[AbstractJob[Any]]) -> None:
         for stream in tuple(self._streams):
@@ -164,28 +174,31 @@ class OpenBlock:
         """Start the run, and return when it takes jobs."""
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._run)
-        await self._begun.wait()
+        try:
+            await self._begun.wait()
+        except BaseException as error:
+            self._tasks.cancel_scope.cancel()
+            await self._exit(error)
+            raise
         if self._ended:
-            await self._tasks.__aexit__(None, None, None)
+            await self._exit(None)
             self._raise()
 
     async def _run(self) -> None:
         scheduler = self._scheduler
         try:
             await scheduler.co_run(_opened=self._begun.set)
-        except Exception as error:
+        except BaseException as error:
+            if _is_cancellation(error):
+                raise
             self._error = error
-        except (KeyboardInterrupt, SystemExit) as interruption:
-            self._error = interruption
         finally:
             self._ended = True
             self._begun.set()
             if scheduler._stop_reason is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
 
-    async def leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    async def leave(self, error: BaseException | None) -> bool:
         """End the run, in good order or because of `error`; True if that was but the run's own end."""
         scheduler = self._scheduler
         run = scheduler._run
@@ -193,20 +206,34 @@ class OpenBlock:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
             run.close_block()
-        cancelled = error is not None and _backend.current().split(error) == (True, None)
+        cancelled = _is_cancellation(error)
+        sent, rest = (False, None) if error is None else _backend.current().split(error)
+        if sent and rest is not None and self._tasks.cancel_scope.cancel_called:
+            await self._exit(None)  # the body failed while the run's own end unwound it
+            raise rest
         try:
-            await self._tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
-        except BaseExceptionGroup:
-            if not cancelled:
+            await self._exit(error)
+        except BaseException as late:
+            if error is None or not _is_cancellation(late):
                 raise
-            return False  # a scope further out was cancelled, and gets what it sent
+            return False  # a scope further out was cancelled: it gets what it sent, or what the block raised before
         if error is not None and not cancelled:
             return False
         self._raise()
         return cancelled
+
+    async def _exit(self, error: BaseException | None) -> None:
+        """Wait until the run's task has ended; a cancellation is shown to its group, which may have sent it."""
+        shown = error if _is_cancellation(error) else None
+        await self._tasks.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
 
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
         if self._scheduler._stop_reason is not StopReason.COMPLETED:
             _failures.check(self._scheduler)
+
+
+def _is_cancellation(error: BaseException | None) -> bool:
+    """Tell whether this is a cancellation and nothing else."""
+    return error is not None and _backend.current().split(error) == (True, None)

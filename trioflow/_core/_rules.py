@@ -24,10 +24,17 @@ from ._outcomes import FREED, Cut, Failure, RunFacts
 from ._states import JobState
 
 GOOD: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
+RUNS: Final = (JobState.SCHEDULED, None)
 
 
 def judge(job: AbstractJob[Any], rule: Rule) -> tuple[JobState, Failure | None]:
     """Return SCHEDULED, SKIPPED or BLOCKED for a job all of whose requirements have settled, and why if BLOCKED."""
+    if rule.run_if == "settled":  # the usual case first, by a short way
+        for one in rule.inputs:
+            if one._state is not JobState.SUCCEEDED:
+                break
+        else:
+            return RUNS
     if rule.run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
     essential = job._required if rule.run_if == "succeeded" else rule.inputs
@@ -36,7 +43,7 @@ def judge(job: AbstractJob[Any], rule: Rule) -> tuple[JobState, Failure | None]:
         return JobState.BLOCKED, Failure(_requirement_failed(job, min(failed, key=_when)))
     if any(one._state is JobState.SKIPPED for one in essential):
         return JobState.SKIPPED, None
-    return JobState.SCHEDULED, None
+    return RUNS
 
 
 def has_failed(job: AbstractJob[Any]) -> bool:
@@ -53,7 +60,7 @@ def _requirement_failed(job: AbstractJob[Any], requirement: AbstractJob[Any]) ->
     error = _errors.RequirementFailed(job, requirement)
     failure = requirement.raised_exception()
     if isinstance(failure, _errors.RequirementFailed):
-        error.__cause__ = failure.__cause__
+        error.__cause__ = failure.__cause__ or failure
     elif failure is not None:
         error.__cause__ = failure
     else:

@@ -228,8 +228,10 @@ class BaseScheduler(Members):
         if outer is not None:
             outer.run.failures += run.failures
             return _failures.raise_or_true(self, run)
+        number = 0
         if run.failures and run.reason is StopReason.COMPLETED:
-            number = len(_failures.failed(self))
+            number = len(_failures.failed(self))  # not those of attempts that later ones have replaced
+        if number:
             _log.warn(f"{number} job{'s' * (number != 1)} of {self.label!r} failed; the run went on to its end")
         if check:
             _failures.check(self)

@@ -20,10 +20,10 @@ class SettledJobs:
     def __init__(self, scheduler: LiveScheduler) -> None:
         """Take note of those that have settled, and watch the others."""
         self._scheduler = scheduler
-        worker = _worker.current.get(None)
-        self._caller = None if worker is None else worker.job
+        self._callers = _callers()
         self._left: set[AbstractJob[Any]] = set()  # what is watched and keeps the iteration going
         self._event: _backend.Event | None = None
+        self._over = scheduler._will_not_reach()  # nothing is to come but what has been found
         settled = [job for job in scheduler if job.is_settled()]
         self._found = deque(sorted(settled, key=lambda job: job.finished_at or 0.0))
         for job in scheduler:
@@ -33,10 +33,16 @@ class SettledJobs:
 
     def watch(self, job: AbstractJob[Any]) -> None:
         """Have a job told when it settles; one that does not run for ever is waited for."""
-        if not job.forever and job is not self._caller:
+        if not job.forever and job not in self._callers:
             self._left.add(job)
         job._facts = job._facts or RunFacts()
         job._facts.listeners.append(self._hear)
+
+    def end(self) -> None:
+        """Take note that the run has ended: a later one begins anew, and has nothing to tell here."""
+        self._over = True
+        if self._event is not None:
+            self._event.set()
 
     def _hear(self, job: AbstractJob[Any]) -> None:
         self._left.discard(job)
@@ -54,8 +60,18 @@ class SettledJobs:
         backend = _backend.current()
         await backend.checkpoint()
         while not self._found:
-            if not self._left or self._scheduler._will_not_reach():
+            if self._over or not self._left or self._scheduler._will_not_reach():
                 raise StopAsyncIteration
             self._event = backend.event()
             await self._event.wait()
         return self._found.popleft()
+
+
+def _callers() -> set[AbstractJob[Any] | None]:
+    """Return the job that calls, and those around it: jobs whose runs it is in, and that can't settle before it."""
+    found: set[AbstractJob[Any] | None] = set()
+    worker = _worker.current.get(None)
+    while worker is not None:
+        found.add(worker.job)
+        worker = worker.run.context.get(_worker.current)
+    return found

@@ -20,8 +20,11 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._core import _backend, _labels, _worker
+from .._core._arguments import Call, Search
+from .._core._checks import repeats
 from .._core._jobs import AbstractJob, T
 from .._core._options import JobOptions
+from .._core._rules import release_inputs
 
 if TYPE_CHECKING:
     import trio
@@ -39,8 +42,8 @@ class ThreadJob(AbstractJob[T]):
 
     Args:
         function: a plain function, or anything callable that is not async.
-        args: positional arguments of the call.
-        kwargs: keyword arguments of the call.
+        args: positional arguments of the call; jobs among them are filled in, see `Job`.
+        kwargs: keyword arguments of the call, jobs among them as well.
         abandon_on_cancel: lets go of the thread as soon as the job is cancelled or its time is over. On asyncio the
             interpreter still waits for that thread before it exits.
         limiter: a `CapacityLimiter`, trio's or anyio's as the backend takes; the job waits for one of its tokens
@@ -79,11 +82,12 @@ class ThreadJob(AbstractJob[T]):
         if limiter is not None and not hasattr(limiter, "acquire_on_behalf_of"):
             name = options.get("label") or _labels.of_function(type(self).__name__, function)
             raise TypeError(f"limiter={limiter!r} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
-        self._function: Callable[..., T] = functools.partial(function, **kwargs) if kwargs else function
-        self._args = args
+        search = Search(repr(options.get("label") or _labels.of_function(type(self).__name__, function)))
+        self._args = search.positional(args)
+        self._function: Callable[..., T] = search.keywords(function, kwargs) if kwargs else function
         self._abandon_on_cancel = bool(abandon_on_cancel)
         self._limiter = limiter
-        super().__init__(**options)
+        super().__init__(**options, _inputs=tuple(search.inputs))
 
     async def co_run(self) -> T:
         """Call the function in a worker thread, and wait until it has ended.
@@ -98,6 +102,7 @@ class ThreadJob(AbstractJob[T]):
         try:
             value = await anyio.to_thread.run_sync(
                 self._call,
+                self._filled(),
                 call,
                 self._detached(worker) if self._abandon_on_cancel else None,
                 abandon_on_cancel=self._abandon_on_cancel,
@@ -114,14 +119,24 @@ class ThreadJob(AbstractJob[T]):
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 
-    def _call(self, call: Future[None], detached: _worker.Worker | None) -> T:
+    def _filled(self) -> Callable[[], T]:
+        """Return the call with the results in the jobs' places, and take note that those are needed no more."""
+        bound: Any = self._function
+        keywords = bound.filled() if isinstance(bound, Call) else {}
+        function: Callable[..., T] = bound.func if isinstance(bound, Call) else bound
+        filled = functools.partial(function, *self._args, **keywords)
+        if self._rule is not None and self._rule.frees and not repeats(self):
+            release_inputs(self, self._rule)
+        return filled
+
+    def _call(self, function: Callable[[], T], call: Future[None], detached: _worker.Worker | None) -> T:
         """Call the function; this is in the thread."""
         if not call.set_running_or_notify_cancel():
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
             if detached is not None:
                 _worker.current.set(detached)
-            value = self._function(*self._args)
+            value = function()
             if inspect.iscoroutine(value):
                 value.close()
                 raise TypeError(

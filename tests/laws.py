@@ -1,0 +1,295 @@
+"""The laws that each run keeps, whatever the scenario."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+from .scenarios import Group, Leaf, Plan, inputs_in, walk
+from .stage import Performance
+
+Law = Callable[[Performance], None]
+
+
+def groups(seen: Performance) -> dict[str, Group]:
+    return {plan.name: plan for plan in walk(seen.scenario.root) if isinstance(plan, Group)}
+
+
+def members(group: Group) -> Iterator[Plan]:
+    """The plans of one scheduler's own jobs, those added while it runs included."""
+    todo: list[Plan] = list(group.jobs)
+    while todo:
+        plan = todo.pop()
+        yield plan
+        if isinstance(plan, Leaf):
+            todo += plan.adds
+
+
+def plans(seen: Performance) -> dict[str, Plan]:
+    return {plan.name: plan for plan in walk(seen.scenario.root)}
+
+
+class Queues:
+    """Which jobs of one scheduler wait and which run, as its events tell."""
+
+    def __init__(self) -> None:
+        self.waiting: list[str] = []
+        self.running: list[str] = []
+        self.last_start = -math.inf
+
+    def take(self, when: float, hook: str, job: str) -> None:
+        if hook == "before_run":
+            self.__init__()  # type: ignore[misc]
+        elif hook == "scheduled":
+            self.waiting.append(job)
+        elif hook == "started":
+            self.waiting.remove(job)
+            self.running.append(job)
+            self.last_start = when
+        elif hook == "finished":
+            for names in (self.waiting, self.running):
+                if job in names:
+                    names.remove(job)
+
+
+def calm_moments(seen: Performance) -> Iterator[tuple[float, dict[str, Queues]]]:
+    """The queues of all schedulers, whenever time is about to pass."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for now, events in groupby(seen.events, key=lambda event: event.when):
+        for when, hook, scheduler, job, _ in events:
+            queues[scheduler].take(when, hook, job)
+        yield now, queues
+
+
+def may_clean_up(plan: Plan) -> bool:
+    """Tell whether a job may run after its scheduler has stopped, whatever window and interval say."""
+    return plan.run_if == "failed" and not plan.forever
+
+
+def takes_slot(plan: Plan) -> bool:
+    return not plan.forever and not may_clean_up(plan)
+
+
+# ---- the laws
+
+
+def starts_after_what_it_requires(seen: Performance) -> None:
+    """A job starts only after all it requires has settled."""
+    bound = defaultdict(set)
+    for later, earlier in seen.bound:
+        bound[later].add(earlier)
+    settled: set[str] = set()
+    for _, hook, scheduler, job, _ in seen.events:
+        if hook == "before_run":
+            settled -= names_in(groups(seen)[scheduler])
+        elif hook in ("finished", "ready"):
+            settled.add(job)
+        elif hook == "started":
+            assert settled.issuperset({*plans(seen)[job].requires, *inputs(plans(seen)[job]), *bound[job]}), job
+
+
+def keeps_windows(seen: Performance) -> None:
+    """Never more jobs of a scheduler run than its window has slots; forever jobs take none."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for when, hook, scheduler, job, _ in seen.events:
+        queues[scheduler].take(when, hook, job)
+        window = groups(seen)[scheduler].window
+        if window is not None:
+            running = [name for name in queues[scheduler].running if takes_slot(plans(seen)[name])]
+            assert len(running) <= window, running
+
+
+def fills_windows(seen: Performance) -> None:
+    """No job waits for a slot while one is free."""
+    for now, queues in calm_moments(seen):
+        for name, queue in queues.items():
+            group = groups(seen)[name]
+            if group.limiter is not None or now < queue.last_start + group.start_interval:
+                continue
+            running = [job for job in queue.running if not plans(seen)[job].forever]
+            assert not queue.waiting or len(running) == group.window, queue.waiting
+            assert not any(plans(seen)[job].forever for job in queue.waiting), queue.waiting
+
+
+def starts_in_order(seen: Performance) -> None:
+    """Jobs start in the order in which they became ready; forever jobs, which need no slot, may go ahead."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for when, hook, scheduler, job, _ in seen.events:
+        if hook == "started":
+            waiting = queues[scheduler].waiting
+            ahead = waiting[: waiting.index(job)]
+            assert not [name for name in ahead if plans(seen)[name].forever >= plans(seen)[job].forever], (job, ahead)
+        queues[scheduler].take(when, hook, job)
+
+
+def becomes_ready_in_order_added(seen: Performance) -> None:
+    """Jobs that become ready together are queued in the order in which they were added."""
+    order = {name: [plan.name for plan in group.in_order_added] for name, group in groups(seen).items()}
+    together: defaultdict[str, list[str]] = defaultdict(list)
+    for _, hook, scheduler, job, _ in seen.events:
+        if hook == "scheduled":
+            if job in order[scheduler]:  # those added later come last, and wait for the same
+                together[scheduler].append(job)
+                assert together[scheduler] == sorted(together[scheduler], key=order[scheduler].index)
+        elif hook != "started":
+            together.clear()
+
+
+def settles_all_it_reaches(seen: Performance) -> None:
+    """After the run no job is SCHEDULED or RUNNING, and none is IDLE but for a reason."""
+    for name, fate in seen.fates.items():
+        if name == "root":
+            continue
+        assert fate.state not in ("SCHEDULED", "RUNNING"), name
+        assert (fate.finished is None) == (fate.state == "IDLE"), name
+    for name, group in groups(seen).items():
+        verdict = seen.verdicts.get(name)
+        if verdict is not None and verdict.reason == "COMPLETED":
+            ordinary = [plan.name for plan in group.jobs if not plan.forever]
+            assert not [name for name in ordinary if seen.fates[name].state == "IDLE"]
+        if verdict is not None and verdict.reason is not None:
+            waiting = {later for later, _ in seen.bound} | {plan.name for plan in group.jobs if plan.requires}
+            waiting |= {plan.name for plan in group.jobs if inputs_in([plan])}
+            assert {plan.name for plan in group.jobs if seen.fates[plan.name].state == "IDLE"} <= waiting
+
+
+def leaves_nothing_behind(seen: Performance) -> None:
+    """When the run has returned, each body that was entered has been left, and no token is borrowed."""
+    balance = Counter(name for _, what, name in seen.bodies if what == "enter")
+    balance.subtract(name for _, what, name in seen.bodies if what == "leave")
+    assert not +balance
+    assert not -balance
+    assert seen.left_borrowed == 0
+
+
+def shuts_down_once_a_run(seen: Performance) -> None:
+    """Each job is shut down once for each run of its scheduler, and once if that was never run."""
+    again = {name for group in groups(seen).values() if may_run_again(group) for name in names_in(group)}
+    for name, plan in plans(seen).items():
+        if isinstance(plan, Leaf) and name in seen.fates:
+            count = seen.fates[name].shutdowns
+            assert count == 1 or (name in again and count > 1), (name, count)
+
+
+def names_in(group: Group) -> set[str]:
+    return {plan.name for plan in walk(group)} - {group.name}
+
+
+def inputs(plan: Plan) -> tuple[str, ...]:
+    return plan.inputs if isinstance(plan, Leaf) else ()
+
+
+def may_run_again(group: Group) -> bool:
+    """Tell whether a scheduler may have several runs within one run of that around it."""
+    return group.on_timeout == "restart" or group.retry > 0
+
+
+def groups_run_once(seen: Performance) -> list[Group]:
+    """The schedulers that have one run at most, as those around them have."""
+    again = [group for group in groups(seen).values() if may_run_again(group)]
+    inside = {name for group in again for name in (group.name, *names_in(group))}
+    return [group for name, group in groups(seen).items() if name not in inside]
+
+
+def isolates_contexts(seen: Performance) -> None:
+    """No job sees a context variable that another has changed."""
+    assert seen.leaks == []
+
+
+def gives_own_tasks(seen: Performance) -> None:
+    """A job with a task of its own shares it with no other."""
+    users: defaultdict[Any, set[str]] = defaultdict(set)
+    for name, task in seen.tasks:
+        users[task].add(name)
+    for names in users.values():
+        assert len(names) == 1 or not any(plans(seen)[name].own_task for name in names), names
+
+
+def ends_forever_jobs_last(seen: Performance) -> None:
+    """A forever job is cancelled when the ordinary jobs of its scheduler have unwound, not before."""
+    meddled = {name for _, name in seen.scenario.cancels}
+    for group in groups_run_once(seen):
+        own = [plan for plan in members(group) if plan.name in seen.fates]
+        ordinary = [seen.fates[one.name].finished or 0.0 for one in own if not one.forever and one.name not in meddled]
+        told = [plan.name for plan in own if plan.forever and not plan.timeout and plan.name not in meddled]
+        for when, what, name in seen.bodies:
+            if what == "cancelled" and name in told:
+                assert when >= max(ordinary, default=0.0), name
+
+
+def keeps_tokens(seen: Performance) -> None:
+    """Never more jobs run under a shared limiter than it has tokens."""
+    for limiter, tokens in enumerate(seen.scenario.tokens):
+        holders = set(token_users(seen.scenario.root, limiter))
+        running: set[str] = set()
+        for _, hook, _, job, _ in seen.events:
+            if hook == "started" and job in holders:
+                running.add(job)
+            elif hook == "finished":
+                running.discard(job)
+            assert len(running) <= tokens, running
+
+
+def uses_tokens(seen: Performance) -> None:
+    """No job waits for a token while all that could hold one are neither running nor kept for a scheduler that ends."""
+    for limiter, tokens in enumerate(seen.scenario.tokens):
+        holders = set(token_users(seen.scenario.root, limiter))
+        sharing = {name: group for name, group in groups(seen).items() if group.limiter == limiter}
+        for now, queues in calm_moments(seen):
+            busy = [job for queue in queues.values() for job in queue.running if job in holders]
+            waiting = {
+                name: queues[name].waiting
+                for name, group in sharing.items()
+                if name in queues and now >= queues[name].last_start + group.start_interval
+            }
+            if any(waiting.values()):
+                assert len(busy) + len(kept_idle(seen, queues, limiter)) >= tokens, (busy, waiting)
+
+
+def token_users(root: Group, limiter: int) -> Iterator[str]:
+    """The jobs that hold a token each while they run: those in shared windows that don't pass it on to jobs inside."""
+    for plan in walk(root):
+        if isinstance(plan, Group) and plan.limiter == limiter:
+            yield from (job.name for job in members(plan) if takes_slot(job) and not passes_on(job, limiter))
+
+
+def passes_on(plan: Plan, limiter: int) -> bool:
+    return any(isinstance(inner, Group) and inner.limiter == limiter for inner in walk(plan))
+
+
+def kept_idle(seen: Performance, queues: dict[str, Queues], limiter: int) -> list[str]:
+    """Running schedulers that may hold a token for jobs inside that have no use for it now."""
+    found = []
+    for plan in walk(seen.scenario.root):
+        if isinstance(plan, Group) and plan.limiter == limiter:
+            for job in queues[plan.name].running if plan.name in queues else ():
+                inside = [
+                    inner.name
+                    for inner in walk(plans(seen)[job])
+                    if isinstance(inner, Group) and inner.limiter == limiter
+                ]
+                if inside and not any(
+                    queues[name].waiting or queues[name].running for name in inside if name in queues
+                ):
+                    found.append(job)
+    return found
+
+
+LAWS_OF_RUNS: tuple[Law, ...] = (
+    starts_after_what_it_requires,
+    keeps_windows,
+    fills_windows,
+    starts_in_order,
+    becomes_ready_in_order_added,
+    settles_all_it_reaches,
+    leaves_nothing_behind,
+    shuts_down_once_a_run,
+    isolates_contexts,
+    gives_own_tasks,
+    ends_forever_jobs_last,
+    keeps_tokens,
+    uses_tokens,
+)

@@ -1,0 +1,246 @@
+"""Bugs that the random scenarios of `test_invariants` have found, each made as small as it gets."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from trioflow import CycleError, Job, JobState, Scheduler, StopReason
+
+from .bodies import fail, nap, nothing
+
+if TYPE_CHECKING:
+    from .conftest import Virtual
+
+
+class SlowToShutDown(Job[None]):
+    """A job whose shutdown takes half a second."""
+
+    async def co_shutdown(self) -> None:
+        await anyio.sleep(0.5)
+
+
+def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
+    """A worker that went on from a job without a checkpoint to a forever job never told that the first had settled."""
+
+    async def main() -> bool | None:
+        with anyio.move_on_after(10):
+            return await Scheduler(Job(nothing), Job(anyio.sleep_forever, forever=True)).co_run()
+        return None
+
+    assert virtual(main) is True
+
+
+def test_late_requirement_keeps_the_order_added(virtual: Virtual) -> None:
+    """A job made to wait during the run was queued behind jobs added after it, when they became ready together."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    async def main() -> None:
+        early, late = Job(anyio.sleep, 1), Job(anyio.sleep, 2)
+        first, second = Job(start, "first", required=early), Job(start, "second", required=late)
+
+        async def tie() -> None:
+            first.requires(late)
+
+        await Scheduler(early, late, first, second, Job(tie)).co_run()
+
+    virtual(main)
+    assert order == ["first", "second"]
+
+
+def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -> None:
+    """On asyncio, an anyio scope that was cancelled while the run shut down was not told at all."""
+
+    async def main() -> None:
+        scheduler = Scheduler(SlowToShutDown(anyio.sleep, 1))
+        with anyio.move_on_after(1.25) as scope:
+            await scheduler.co_run()
+        assert (scope.cancelled_caught, scheduler.stop_reason) == (True, StopReason.COMPLETED)
+
+    virtual(main)
+
+
+def test_nested_scheduler_cancelled_during_its_shutdown(virtual: Virtual) -> None:
+    """On asyncio, a nested scheduler that was shutting down when the outer one stopped ended SUCCEEDED."""
+
+    async def main() -> None:
+        nested = Scheduler(SlowToShutDown(anyio.sleep, 1))
+        await Scheduler(nested, Job(anyio.sleep, 100), timeout=1.25).co_run()
+        assert nested.state is JobState.CANCELLED
+
+    virtual(main)
+
+
+def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
+    """On trio it was left to chance whether a nested run learnt of it before its jobs had reacted to it."""
+
+    async def stubborn(error: type[Exception] | None) -> None:
+        try:
+            await anyio.sleep(100)
+        except anyio.get_cancelled_exc_class():
+            if error is not None:
+                raise error from None
+
+    async def main() -> tuple[StopReason | None, JobState]:
+        swallower = Job(stubborn, None)
+        successor = Job(anyio.sleep, 1, required=swallower)
+        nested = Scheduler(swallower, successor, Job(stubborn, ValueError, critical=True))
+        await Scheduler(nested, timeout=1).co_run()
+        return nested.stop_reason, successor.state
+
+    assert {virtual(main) for _ in range(40)} == {(StopReason.CANCELLED, JobState.IDLE)}
+
+
+def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
+    """Jobs two levels inside a scheduler that was never run were not shut down."""
+    calls: list[str] = []
+
+    class Counting(Job[None]):
+        async def co_shutdown(self) -> None:
+            calls.append(self.label)
+
+    async def main() -> None:
+        inner = Scheduler(Counting(nothing, label="deep"), label="inner")
+        middle = Scheduler(inner, Counting(nothing, label="middle"), label="middle")
+        endless = Job(anyio.sleep_forever)
+        middle.requires(endless)
+        await Scheduler(endless, middle, timeout=1).co_run()
+
+    virtual(main)
+    assert sorted(calls) == ["deep", "middle"]
+
+
+def test_lent_token_is_used_by_the_worker_that_waits(virtual: Virtual) -> None:
+    """A worker that retired left its lent token idle, while another of the same run waited for one, for ever."""
+    changed: contextvars.ContextVar[bool] = contextvars.ContextVar("changed")
+
+    async def change() -> None:
+        changed.set(True)
+        await anyio.sleep(1)
+
+    async def main() -> tuple[bool | None, float]:
+        limiter = anyio.CapacityLimiter(1)
+        nested = Scheduler(Job(change), Job(anyio.sleep, 1), jobs_window=limiter)
+        result = None
+        with anyio.move_on_after(10):
+            result = await Scheduler(nested, jobs_window=limiter).co_run()
+        return result, anyio.current_time()
+
+    assert virtual(main) == (True, 2)
+
+
+def test_forever_job_does_not_overtake_where_there_is_a_slot(virtual: Virtual) -> None:
+    """A forever job taken up with a slot had the next forever job looked for before it gave that slot back."""
+    order: list[str] = []
+
+    async def endless(name: str) -> None:
+        order.append(name)
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        first, last = (Job(endless, name, forever=True) for name in ("first", "last"))
+        await Scheduler(first, Job(endless, "between"), last, jobs_window=1, timeout=1).co_run()
+
+    virtual(main)
+    assert order == ["first", "between", "last"]
+
+
+def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
+    """A job's end that blocked a critical job went on to make others ready, in a run that had stopped just then."""
+    bad, last = Job(fail, 1), Job(nap, 2)
+    blocked = Job(nap, required=bad, run_if="succeeded", critical=True).requires(last)
+    after = Job(nap, required=last)
+    scheduler = Scheduler(bad, last, blocked, after)
+    virtual(scheduler.co_run)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, blocked)
+    assert after.state is JobState.IDLE
+
+
+def test_entry_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+    """What waited for an entry job that was skipped at the start was queued before the entry jobs behind that."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    skipped = Job(nothing, run_if="failed")
+    virtual(Scheduler(skipped, Job(start, "first"), Job(start, "second", required=skipped)).co_run)
+    assert order == ["first", "second"]
+
+
+def test_forever_job_does_not_overtake_at_the_end_of_an_interval(virtual: Virtual) -> None:
+    """Two workers waited for the interval to end: the one without a slot took a forever job before it was its turn."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+        await anyio.sleep(5)
+
+    async def grow() -> None:
+        scheduler.add(Job(start, "late, and forever", forever=True))
+
+    scheduler = Scheduler(Job(grow), Job(start, "in time"), jobs_window=1, start_interval=1)
+
+    async def main() -> None:
+        for _ in range(20):
+            await scheduler.co_run()
+
+    virtual(main)
+    assert order == ["in time", "late, and forever"] * 20
+
+
+@pytest.mark.parametrize("ends", ["timeout", "outside"])
+def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) -> None:
+    """On trio the job may learn of the deadline, or of a cancellation from outside, before the run does."""
+    taken: list[str] = []
+
+    async def meddle() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with contextlib.suppress(RuntimeError):
+                scheduler.add(Job(nothing))
+                taken.append("a job")
+            with contextlib.suppress(RuntimeError):
+                idle.requires(other)
+                taken.append("a requirement")
+
+    meddler, other = Job(meddle), Job(nap, 100)
+    idle = Job(nap, required=meddler)
+    scheduler = Scheduler(meddler, other, idle)
+
+    async def main() -> None:
+        for _ in range(20):
+            with anyio.move_on_after(1 if ends == "outside" else 200):
+                await scheduler.co_run(timeout=1 if ends == "timeout" else None)
+
+    virtual(main)
+    assert taken == []
+
+
+def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtual: Virtual) -> None:
+    """A nested scheduler waits for the inputs of its jobs; what requires it late may be waited for in that way."""
+    refused: list[type[Exception]] = []
+    gate = Job(nap)
+    source = Job(nap, required=gate)
+    nested = Scheduler(Job(nap, 1, source), label="nested")
+
+    async def meddle() -> None:
+        try:
+            source.requires(nested)
+        except CycleError as error:
+            refused.append(type(error))
+
+    scheduler = Scheduler(gate, source, nested, Job(meddle))
+    with contextlib.suppress(CycleError):
+        virtual(functools.partial(scheduler.co_run, timeout=100))
+    assert refused == [CycleError]
+    assert scheduler.stop_reason is StopReason.COMPLETED

@@ -1,0 +1,155 @@
+"""Checked by mypy and pyright, never run: what type checkers know of data flow, `@job`, services, `map`, blocks."""
+
+import functools
+from typing import Any, assert_type
+
+import anyio
+import anyio.abc
+
+from trioflow import AbstractJob, Job, Scheduler, Service, job, ref
+
+# --- @job keeps the signature, and takes a job in the place of each value
+
+
+@job
+async def fetch(page: int) -> str:
+    return str(page)
+
+
+@job(timeout=5, retry=2)
+async def count(text: str, *, word: str = "a") -> int:
+    return text.count(word)
+
+
+@job
+async def join(first: str, second: int, third: float = 1.0, *, sep: str = "") -> bytes:
+    return f"{first}{sep}{second}{third}".encode()
+
+
+@job
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@job
+async def add(*numbers: int, **named: str) -> None: ...
+
+
+@job
+async def nothing() -> None: ...
+
+
+class Site:
+    @job
+    async def size(self, page: int, text: str) -> float:
+        return 1.0
+
+
+page = fetch(7)
+assert_type(page, Job[str])
+assert_type(page.result(), str)
+assert_type(fetch(page=7), Job[str])
+assert_type(count("text", word="b"), Job[int])
+assert_type(count(page), Job[int])
+assert_type(count(page, word="b"), Job[int])
+assert_type(count(text=page), Job[int])
+assert_type(count(page, word=page), Job[int])
+assert_type(join(page, 3), Job[bytes])
+assert_type(join("first", count(page), 2.0, sep=","), Job[bytes])
+assert_type(join(page, count(page), count(page), sep=","), Job[bytes])
+assert_type(join(page, second=count(page)), Job[bytes])
+assert_type(total([1, 2]), Job[int])
+assert_type(total([count(page), count(page)]), Job[int])
+assert_type(add(1, 2, 3, a="b"), Job[None])
+assert_type(add(count(page), 2, 3, a="b"), Job[None])
+assert_type(nothing(), Job[None])
+assert_type(Site().size(1, "text"), Job[float])
+assert_type(Site().size(count(page), page), Job[float])
+assert_type(fetch.options(label="other")(7), Job[str])
+assert_type(count.options(timeout=1)(page, word="b"), Job[int])
+
+fetch("seven")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+fetch(count)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+fetch(1, 2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+fetch(pages=7)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+count(count(page))  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+count(page, colour="b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+count("text", colour="b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+join(page, page)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Site().size("one", page)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+fetch.options(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+@job  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+def plain(page: int) -> str:
+    return str(page)
+
+
+# --- Job
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+class Eleven(AbstractJob[int]):
+    async def co_run(self) -> int:
+        return 11
+
+
+assert_type(Job(double, Job(double, 21)).result(), int)
+assert_type(Job(double, Eleven(), run_if="succeeded", keep_result=False).result(), int)
+assert_type(Job(functools.partial(double, 21)).result(), int)
+assert_type(Job(double, ref(Eleven())), Job[int])
+
+Job(double, 21, run_if="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Job(double, 21, retry="twice")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+# --- Service: its result is what `started` is called with
+
+
+async def server(port: int, *, task_status: anyio.abc.TaskStatus[str]) -> None:
+    task_status.started("address")
+
+
+async def silent(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    task_status.started()
+
+
+async def untold(port: int, *, host: str, task_status: Any) -> None: ...
+
+
+class Pool:
+    async def serve(self, size: int, host: str, *, task_status: anyio.abc.TaskStatus[bytes]) -> None: ...
+
+
+assert_type(Service(server, 80).result(), str)
+assert_type(Service(server, Job(double, 40), timeout=5, label="server").result(), str)
+assert_type(Service(silent).result(), None)
+assert_type(Service(Pool().serve, 5, "here").result(), bytes)
+assert_type(Service(untold, 80, kwargs={"host": "here"}).result(), Any)
+listening = Service(server, 80)
+assert_type(count(listening), Job[int])
+
+fetch(listening)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Service(server, 80, colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+Service(len)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+# --- while it runs
+
+
+async def live() -> None:
+    async with Scheduler(jobs_window=2) as scheduler:
+        assert_type(scheduler, Scheduler)
+        doubled = scheduler.map(double, [1, 2, 3], timeout=5)
+        assert_type(doubled, list[Job[int]])
+        assert_type(scheduler.map(double, doubled), list[Job[int]])
+        assert_type(scheduler.add(Service(server, 80)), Service[str])
+        async for settled in scheduler.as_settled():
+            assert_type(settled, AbstractJob[Any])
+            assert_type(scheduler.explain(settled), str)
+
+    scheduler.map(double)  # fine for types, a TypeError when called
+    scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.map(double, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    scheduler.map(double, [1], colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
