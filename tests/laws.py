@@ -126,16 +126,24 @@ def starts_in_order(seen: Performance) -> None:
 
 
 def becomes_ready_in_order_added(seen: Performance) -> None:
-    """Jobs that become ready together are queued in the order in which they were added."""
+    """Jobs that one event makes ready together are queued in the order in which they were added."""
     order = {name: [plan.name for plan in group.in_order_added] for name, group in groups(seen).items()}
-    together: defaultdict[str, list[str]] = defaultdict(list)
-    for _, hook, scheduler, job, _ in seen.events:
-        if hook == "scheduled":
-            if job in order[scheduler]:  # those added later come last, and wait for the same
-                together[scheduler].append(job)
-                assert together[scheduler] == sorted(together[scheduler], key=order[scheduler].index)
-        elif hook != "started":
-            together.clear()
+    settled: dict[str, int] = {}  # in which order
+    together: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for number, (_, hook, scheduler, job, _) in enumerate(seen.events):
+        if hook in ("finished", "ready"):
+            settled.setdefault(job, number)
+        elif hook == "before_run":
+            settled = {name: when for name, when in settled.items() if name not in order[scheduler]}
+            together = defaultdict(list, {key: jobs for key, jobs in together.items() if key[0] != scheduler})
+        elif hook == "scheduled" and job in order[scheduler]:  # those added later come last, and wait for the same
+            plan = plans(seen)[job]
+            waited_for = {*plan.requires, *(inputs(plan) if isinstance(plan, Leaf) else inputs_in([plan]))}
+            if waited_for <= set(order[scheduler]) and job not in {later for later, _ in seen.bound}:
+                cause = max((settled[name] for name in waited_for), default=-1)
+                together[scheduler, cause].append(job)
+                jobs = together[scheduler, cause]
+                assert jobs == sorted(jobs, key=order[scheduler].index)
 
 
 def settles_all_it_reaches(seen: Performance) -> None:
@@ -150,7 +158,8 @@ def settles_all_it_reaches(seen: Performance) -> None:
         if verdict is not None and verdict.reason == "COMPLETED":
             ordinary = [plan.name for plan in group.jobs if not plan.forever]
             assert not [name for name in ordinary if seen.fates[name].state == "IDLE"]
-        if verdict is not None and verdict.reason is not None:
+        blocked = verdict is not None and verdict.culprit and seen.fates[verdict.culprit].state == "BLOCKED"
+        if verdict is not None and verdict.reason is not None and not blocked:  # it may have stopped at its beginning
             waiting = {later for later, _ in seen.bound} | {plan.name for plan in group.jobs if plan.requires}
             waiting |= {plan.name for plan in group.jobs if inputs_in([plan])}
             assert {plan.name for plan in group.jobs if seen.fates[plan.name].state == "IDLE"} <= waiting
@@ -236,7 +245,8 @@ def keeps_tokens(seen: Performance) -> None:
 def uses_tokens(seen: Performance) -> None:
     """No job waits for a token while all that could hold one are neither running nor kept for a scheduler that ends."""
     for limiter, tokens in enumerate(seen.scenario.tokens):
-        holders = set(token_users(seen.scenario.root, limiter))
+        unsure = {name for name, plan in plans(seen).items() if may_clean_up(plan)}  # with a token only if in time
+        holders = {*token_users(seen.scenario.root, limiter), *unsure}
         sharing = {name: group for name, group in groups(seen).items() if group.limiter == limiter}
         for now, queues in calm_moments(seen):
             busy = [job for queue in queues.values() for job in queue.running if job in holders]

@@ -15,6 +15,7 @@ The readings of the contract that the simulation rests on:
 - A critical failure stops the scheduler before those that waited for the job become ready.
 - When one job's end settles others that are BLOCKED or SKIPPED, those that waited for it come before those that waited
   for them.
+- At the start the jobs that may run become ready before those that may not are settled.
 - Clean-up jobs that wait for clean-up jobs run when all of the latter have ended.
 - Who is cancelled from outside, and fails for that, has no further attempt.
 """

@@ -100,17 +100,28 @@ def test_late_job_uses_what_has_settled_elsewhere(virtual: Virtual) -> None:
     assert job.result() == ("inside",)
 
 
-def test_late_job_can_not_wait_for_an_input_elsewhere(virtual: Virtual) -> None:
-    """If it has not settled, that is a ValueError naming both; the job is not added."""
+def test_late_job_waits_for_what_is_nested_beside(virtual: Virtual) -> None:
+    """If it has not settled, the job waits for the nested scheduler that the input stands in."""
+    a = Job(give, "inside", 5)
+    job = Job(take, a)
+    inner = Scheduler(a)
+    scheduler = Scheduler(inner, Job(after, 2, lambda: scheduler.add(job)))
+    virtual(checked(scheduler))
+    assert job.result() == ("inside",)
+    assert job.started_at == inner.finished_at == 5
+
+
+def test_late_job_can_not_wait_for_an_input_further_out(virtual: Virtual) -> None:
+    """An input outside the running scheduler that has not settled is a ValueError naming both; the job is not added."""
     a = Job(give, None, 5, label="a")
     job = Job(take, a, label="user")
 
     def meddle() -> None:
         with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
-            scheduler.add(job)
+            inner.add(job)
 
-    scheduler = Scheduler(Scheduler(a), Job(after, 2, meddle))
-    virtual(checked(scheduler))
+    inner = Scheduler(Job(after, 2, meddle))
+    virtual(checked(Scheduler(a, inner)))
     assert job.scheduler is None
 
 

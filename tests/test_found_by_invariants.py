@@ -164,6 +164,16 @@ def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) 
     assert after.state is JobState.IDLE
 
 
+def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
+    """The same at the start: a critical entry job, blocked by an input outside, stopped the run it was an entry of."""
+    bad = Job(fail)
+    blocked, after = Job(nap, 1, bad, critical=True), Job(nap)
+    nested = Scheduler(blocked, after)
+    virtual(Scheduler(bad, nested).co_run)
+    assert (nested.stop_reason, nested.culprit) == (StopReason.CRITICAL, blocked)
+    assert after.state in (JobState.IDLE, JobState.CANCELLED)
+
+
 def test_entry_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
     """What waited for an entry job that was skipped at the start was queued before the entry jobs behind that."""
     order: list[str] = []
@@ -244,3 +254,38 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
         virtual(functools.partial(scheduler.co_run, timeout=100))
     assert refused == [CycleError]
     assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_job_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+    """Unless watched, what waited for a skipped job was queued before others that waited for what that waited for."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    first = Job(nap)
+    skipped = Job(nothing, run_if="failed", required=first)
+    scheduler = Scheduler(first, skipped, Job(start, "b", required=first), Job(start, "c", required=skipped))
+    virtual(scheduler.co_run)
+    assert order == ["b", "c"]
+
+
+def test_forever_job_does_not_overtake_who_has_a_slot_but_not_begun(virtual: Virtual) -> None:
+    """A worker without a slot, spawned while there was none, took a forever job before another that just got one."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+        await anyio.sleep(5)
+
+    async def grow() -> None:
+        scheduler.add(Job(start, "late, and forever", forever=True))
+
+    scheduler = Scheduler(Job(nap), Job(grow, own_task=True), Job(start, "in time"), jobs_window=1)
+
+    async def main() -> None:
+        for _ in range(20):
+            await scheduler.co_run()
+
+    virtual(main)
+    assert order == ["in time", "late, and forever"] * 20

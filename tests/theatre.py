@@ -60,7 +60,7 @@ class Theatre(Actor):
         self.began = self.world.now
         if self.plan.timeout is not None:
             self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
-        self.make_ready(self.jobs)
+        self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
         self.move()
 
     def make_ready(self, jobs: Iterable[Actor]) -> None:

@@ -136,6 +136,28 @@ def common(job: AbstractJob[Any], other: AbstractJob[Any]) -> tuple[Members, Abs
     return None
 
 
+def imply_late(scheduler: Members, job: AbstractJob[Any]) -> None:
+    """Order a job that was put into a running scheduler by the inputs that it takes elsewhere, nested jobs included.
+
+    Raises:
+        ValueError: an input outside `scheduler` that has not settled: nothing can wait for it any more.
+
+    """
+    around: list[AbstractJob[Any]] = [scheduler]
+    while around[-1]._scheduler is not None:
+        around.append(around[-1]._scheduler)
+    inside = cast("JobSet", job).iterate_jobs() if hasattr(job, "iterate_jobs") else iter(())
+    for one in itertools.chain([job], inside):
+        for given in one._rule.inputs if one._rule is not None else ():
+            found = common(one, given)
+            if found is None or found[0] not in around:
+                continue  # both are inside the new job
+            if found[0] is not scheduler:
+                check_late_requirement(one, given, scheduler)
+            elif given._scheduler is not scheduler or one is not job:
+                scheduler._implied.setdefault(job, {})[found[2]] = None
+
+
 def imply_all(scheduler: JobSet) -> None:
     """Order the members of `scheduler`, and of all that is nested, by the inputs of jobs nested in them; no checks."""
     walked: dict[JobSet, None] = {scheduler: None}
@@ -143,7 +165,6 @@ def imply_all(scheduler: JobSet) -> None:
     while todo:
         parent = todo.pop()
         parent._implied = {}
-        parent._used_outside = set()
         walked.update(dict.fromkeys(parent._nested))
         todo += parent._nested
     for parent in walked:
@@ -160,8 +181,14 @@ def _refuse_unreachable_inputs(scheduler: Members, walked: dict[Members, None]) 
     for job in scheduler._jobs:
         for one in job._rule.inputs if job._rule is not None else ():
             found = common(job, one)
-            if found is not None and found[0] not in walked:
+            if found is not None and found[0] not in walked and not _waits_already(found):
                 check_late_requirement(job, one, scheduler)
+
+
+def _waits_already(found: tuple[Members, AbstractJob[Any], AbstractJob[Any]]) -> bool:
+    """Tell whether the members are ordered by themselves: the one is about to be put into the running holder."""
+    holder, waiting, _ = found
+    return holder._run is not None and waiting._pending < 0
 
 
 def check_one(job: AbstractJob[Any]) -> None:

@@ -82,12 +82,20 @@ class Crew:
     def take(self, worker: _worker.Worker) -> AbstractJob[Any] | None:
         """Take the next job that `worker` may run, while forever jobs are among the ready ones.
 
-        A worker without a slot gets one if there is one now: it must not take a forever job out of turn.
+        A worker without a slot must not take a forever job out of turn: it gets a slot if there is one now, and leaves
+        if one who has a slot is about to look.
         """
-        if not worker.has_slot and self.free > 0 and self.window is None:
-            self.free -= 1
-            worker.has_slot = True
+        if not worker.has_slot and self.window is None:  # for a limiter's token people may wait long
+            if self.free > 0:
+                self.free -= 1
+                worker.has_slot = True
+            elif self._queue.begins_with_ordinary() and self._slot_looks():
+                return None
         return self._queue.take(worker.has_slot)
+
+    def _slot_looks(self) -> bool:
+        """Tell whether a worker that has a slot, and no job, is about to look for one."""
+        return any(worker.has_slot and worker.job is None for worker in self.workers)
 
     def put_back(self, job: AbstractJob[Any]) -> None:
         """Leave a job that needs a task of its own to a new worker."""

@@ -46,11 +46,13 @@ class MissingRequirement(TrioflowError, ValueError):
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
         """Build the message out of the pair and the scheduler where both should be."""
         self.job, self.requirement = job, requirement
+        is_input = job._rule is not None and requirement in job._rule.inputs
+        advice = ", or to one around it or beside" if is_input else ", or call sanitize() to drop the requirement"
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         super().__init__(
             f"{job.label!r} requires {requirement.label!r}, which is {where}, not in "
-            f"{scheduler.label!r}: add it there, or call sanitize() to drop the requirement"
+            f"{scheduler.label!r}: add it there{advice}"
         )
 
 

@@ -24,24 +24,31 @@ def make_entries_ready(run: Run) -> Iterator[None]:
     run.linked = True
     plain = run.observers is None
     ready = run.queue.jobs
+    judged: list[AbstractJob[Any]] = []  # those that a rule may settle at once come last: their successors follow them
     for number, job in enumerate(run.scheduler, 1):
-        if not job._pending:
-            if plain and job._rule is None and not job._forever and job._state is JobState.IDLE:
-                job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
-                ready.append(job)
-            else:
-                run.make_ready(job)
+        if job._pending:
+            continue
+        if plain and job._rule is None and not job._forever and job._state is JobState.IDLE:
+            job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
+            ready.append(job)
+        elif job._rule is not None and not run.may_run(job):
+            judged.append(job)
+        else:
+            run.make_ready(job)
         if not number % _checks.BETWEEN_PAUSES:
             yield
+    for job in judged:
+        run.make_ready(job)
 
 
 def link_all(run: Run) -> Iterator[None]:
     """Count for each job what it has to wait for, and tell each whom it keeps waiting; pauses by yielding. O(V + E)."""
     scheduler, implied = run.scheduler, run.scheduler._implied
+    plain = not implied and not scheduler._takes_from_outside  # all that is required is a member
     forever = 0
     for number, job in enumerate(scheduler, 1):
         rule = job._rule
-        required = job._required if rule is None and not implied else scheduler._waits_for(job)
+        required = job._required if plain else scheduler._waits_for(job)
         job._pending = len(required)
         for requirement in required:
             if requirement._successors is None:
@@ -87,20 +94,18 @@ def link_late(scheduler: Members, job: AbstractJob[Any], requirements: Iterable[
 
 
 def check_new(scheduler: Members, new: list[AbstractJob[Any]]) -> None:
-    """Check jobs that are about to be added to a running scheduler; they may require each other.
+    """Check jobs that have just been put into a running scheduler; they may require each other.
 
     Raises:
         CycleError, MissingRequirement, ValueError: as before a run.
 
     """
-    batch = set(new)
     for job in new:
         for requirement in job._required:
-            _checks.refuse_forever(job, requirement)
-            if requirement not in batch:
-                _checks.check_late_requirement(job, requirement, scheduler)
+            _checks.check_requirement(job, requirement, scheduler)
         _checks.check_one(job)
-    cycle = _graph.find_cycle(new, lambda job: job._required)
+        _checks.imply_late(scheduler, job)
+    cycle = _graph.find_cycle(new, scheduler._waits_for)
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
@@ -119,10 +124,13 @@ def check_requirements(scheduler: Members, job: AbstractJob[Any], requirements: 
             f"requires() of {job.label!r}: it is {job._state.value}; only an idle job can still be made to wait"
         )
     for requirement in requirements:
-        _checks.check_late_requirement(job, requirement, scheduler)
-    waited_for = _graph.reachable(requirements, lambda one: () if one.is_done() or one is job else tuple(one._required))
+        _checks.check_requirement(job, requirement, scheduler)
+    waited_for = _graph.reachable(
+        requirements, lambda one: () if one.is_done() or one is job else scheduler._waits_for(one)
+    )
     if job in waited_for:
-        edges = {one: tuple(one._required) for one in waited_for} | {job: (*job._required, *requirements)}
+        edges = {one: scheduler._waits_for(one) for one in waited_for}
+        edges[job] = [*scheduler._waits_for(job), *requirements]
         cycle = _graph.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
         raise _errors.CycleError(cycle or [job])
 
@@ -149,6 +157,8 @@ def check_growing(run: Run, what: str) -> None:
 
     """
     check_thread(run, what)
+    if run.started and not run.stopping and run.group.is_cancelled():
+        run.cancelled_outside()
     if run.stopping or not run.started:
         state = "is stopping" if run.stopping else "has not started yet"
         raise RuntimeError(f"{what}: {run.scheduler.label!r} {state}; jobs are added before a run or while it runs")
@@ -158,7 +168,7 @@ def admit(run: Run, jobs: list[AbstractJob[Any]]) -> None:
     """Take up jobs that were just added to the running scheduler, their requirements checked."""
     for job in jobs:
         run.count(not job._forever, job._forever)
-        link(job, job._required)
+        link(job, run.scheduler._waits_for(job))
         if job._rule is not None and job._rule.frees:
             count_consumer(job)
         run.tell("job_added", job)

@@ -226,16 +226,20 @@ class AbstractJob(Settings, Generic[T]):
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         dropped = set(jobs)
         for job in dropped:
+            if job not in self._required:
+                raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
+        self._refuse_dropping(dropped)
+        if self._scheduler is not None:
+            self._scheduler._unchecked = True
+        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
+
+    def _refuse_dropping(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
             if self._rule is not None and job in self._rule.inputs:
                 raise ValueError(
                     f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
                     f"to hand over the job itself, write ref(job)"
                 )
-            if job not in self._required:
-                raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
-        if self._scheduler is not None:
-            self._scheduler._unchecked = True
-        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
 
     # ---- what became of it
 

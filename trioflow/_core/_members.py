@@ -97,16 +97,43 @@ class Members(JobSet):
             self._refuse_stranger(job)
         run = self._innermost_run()
         if run is not None:
-            self._check_growing(run, what, new)
-        self._unchecked = True
+            self._refuse_late(run, what)
+        homes: dict[AbstractJob[Any], Members | None] = {job: job._scheduler for job in new}
+        was_adopted = self._adopted.copy() if self._adopted else set[AbstractJob[Any]]()
         self._adopted -= given
         self._adopted.update(job for job in new if job not in given)
         for job in new:
             self._take_in(job)
+        if self._run is None:
+            self._note_new(new, run)
+            return
+        try:
+            _growth.check_new(self, new)
+        except BaseException:
+            self._undo(homes)
+            self._adopted = was_adopted
+            raise
+        for job in new:
+            if job._was_in_a_run():
+                job._reset()
+        self._note_new(new, run)
+        self._run.admit(new)
+
+    def _note_new(self, new: list[AbstractJob[Any]], run: Run | None) -> None:
+        self._unchecked = True
         if run is not None:
             self._added_during_run.update(dict.fromkeys(new, run))
-        if self._run is not None:
-            self._run.admit(new)
+        if any(job._was_in_a_run() for job in new):
+            self._needs_reset = True
+
+    def _undo(self, homes: dict[AbstractJob[Any], Members | None]) -> None:
+        """Put jobs that were refused back where they came from."""
+        for job, home in homes.items():
+            self._forget(job)
+            self._implied.pop(job, None)
+            if home is not None:
+                home._take_in(job)
+                home._adopted.add(job)
 
     def _take_in(self, job: AbstractJob[Any]) -> None:
         if job._scheduler is not None:
@@ -115,11 +142,6 @@ class Members(JobSet):
         job._scheduler = self  # type: ignore[assignment]
         if isinstance(job, Members):
             self._nested[job] = None
-        if job._was_in_a_run():
-            if self._run is None:
-                self._needs_reset = True
-            else:
-                job._reset()
 
     def _innermost_run(self) -> Run | None:
         """Return the run under way of this scheduler, or else of the nearest one around it."""
@@ -130,17 +152,16 @@ class Members(JobSet):
             scheduler = scheduler._scheduler
         return None
 
-    def _check_growing(self, run: Run, what: str, new: list[AbstractJob[Any]]) -> None:
+    def _refuse_late(self, run: Run, what: str) -> None:
         run.check_growing(f"{what} of {self.label!r}")
-        if self._run is not None:
-            _growth.check_new(self, new)
-        elif self._state.is_settled:
+        if self._run is None and self._state.is_settled:
             raise RuntimeError(f"{what}: {self.label!r} has settled already in the run of {run.scheduler.label!r}")
 
     def _refuse_stranger(self, job: AbstractJob[Any]) -> None:
-        if job._scheduler is not None and not (job in job._scheduler._adopted and job._scheduler._run is None):
+        home = job._scheduler
+        if home is not None and not (job in home._adopted and home._innermost_run() is None):
             raise ValueError(
-                f"{job.label!r} is in the scheduler {job._scheduler.label!r}; it can't be in {self.label!r} too: "
+                f"{job.label!r} is in the scheduler {home.label!r}; it can't be in {self.label!r} too: "
                 f"remove it there first"
             )
         outer: AbstractJob[Any] | None = self
@@ -177,7 +198,8 @@ class Members(JobSet):
         for job in dropped:
             self._forget(job)
         for job in self._jobs if dropped else ():
-            strange = [one for one in job._required if one in dropped]
+            inputs = job._rule.inputs if job._rule is not None else ()
+            strange = [one for one in job._required if one in dropped and one not in inputs]
             if strange:
                 job._drop_requirements(strange)
 
@@ -226,7 +248,10 @@ class Members(JobSet):
         """
         self._refuse_change("bypass_and_remove()")
         self._own([job], "bypass_and_remove()")
-        for follower in self.successors(job):
+        followers = self.successors(job)
+        for follower in followers:
+            follower._refuse_dropping([job])
+        for follower in followers:
             follower.requires(job, remove=True)
             follower.requires(*job._required)
         self._forget(job)

@@ -48,7 +48,7 @@ class Limits:
 NO_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost twice as much to make, and each job with arguments has one
 class Rule:
     """What decides whether a job runs, and who uses its result; a job that just waits for others has no such object."""
 

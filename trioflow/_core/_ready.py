@@ -57,6 +57,10 @@ class ReadyQueue:
                 queue.popleft()
         return bool(self.jobs or self.forever)
 
+    def begins_with_ordinary(self) -> bool:
+        """Tell whether the job that is next in turn needs a slot."""
+        return self.has_any() and bool(self.jobs) and not self.jobs[0]._forever
+
     def drain(self) -> list[AbstractJob[Any]]:
         """Take all jobs that still wait, in their order."""
         left = [job for job in self.jobs if job._state is JobState.SCHEDULED]

@@ -198,6 +198,10 @@ class Run:
 
     # ---- settling
 
+    def may_run(self, job: AbstractJob[Any]) -> bool:
+        """Tell whether the rule of a job lets it run, now that all it requires has settled."""
+        return job._rule is None or _rules.judge(job, job._rule)[0] is JobState.SCHEDULED
+
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Take note that all that an IDLE job requires has settled."""
         if job._state is not JobState.IDLE or self.stopping or not self.linked:
@@ -256,8 +260,11 @@ class Run:
     def _release(self, successors: Iterable[AbstractJob[Any]]) -> None:
         """Count down those that waited for a job; one after the other, for their rules may settle them at once."""
         self.released.extend(successors)
-        if self.releasing:
-            return
+        if not self.releasing:
+            self.release_queued()
+
+    def release_queued(self) -> None:
+        """Count down those in the queue."""
         self.releasing = True
         while self.released and not self.stopping:
             successor = self.released.popleft()

@@ -156,7 +156,7 @@ async def work(worker: Worker) -> None:
     """
     run, crew = worker.run, worker.run.crew
     backend, clock, observers, names_tasks = run.backend, run.clock, run.observers, run.backend.names_tasks
-    ready, forever_ready, turn = run.ready, run.forever_ready, run.turn
+    ready, forever_ready, released, turn = run.ready, run.forever_ready, run.released, run.turn
     gated = crew.gated
     awaitable: Any
     value: Any
@@ -285,10 +285,16 @@ async def work(worker: Worker) -> None:
                             successor._pending = pending
                             if not pending:
                                 if successor._rule is not None or successor._forever or successor._state is not IDLE:
+                                    run.releasing = True  # what it releases, if its rule settles it, has to queue
                                     run.make_ready(successor)
+                                    run.releasing = False
+                                    if run.stopping:
+                                        break  # it is critical, and blocked
                                 else:
                                     successor._state = SCHEDULED
                                     ready.append(successor)
+                        if released:
+                            run.release_queued()
                 worker.job = awaitable = value = error = None  # nothing keeps a result but its job
                 if limits is not None and limits.own_task:
                     break

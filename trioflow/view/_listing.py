@@ -20,8 +20,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .._core import _graph
+from .._core import _checks, _graph
 from .._core._jobs import AbstractJob
+from .._core._outcomes import FREED
 from .._core._scheduler import BaseScheduler
 from .._core._states import JobState
 from . import _values
@@ -126,6 +127,8 @@ class Listing:
             kind = "CRIT. EXC." if job.is_critical() else "exception"
             return f"!! {kind} => {self._script.line(_values.exception(error))}!!"
         if job.state is JobState.SUCCEEDED:
+            if job._outcome is FREED:
+                return "[[ given up ]]"
             return f"[[ -> {self._script.line(_values.result(job.result()))}]]"
         return ""
 
@@ -158,7 +161,8 @@ def _rows(scheduler: BaseScheduler) -> Iterator[Row]:
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
     jobs = tuple(scheduler)
-    order = _graph.topological_order(jobs, _required)
+    _checks.imply_all(scheduler)
+    order = _graph.topological_order(jobs, scheduler._waits_for)
     yield from (_row(job, depth) for job in order)
     if len(order) < len(jobs):
         yield Cycle(scheduler, depth)
@@ -170,12 +174,8 @@ def _row(job: AbstractJob[Any], depth: int) -> Plain | Begin:
     return Begin(job, depth) if isinstance(job, BaseScheduler) else Plain(job, depth)
 
 
-def _required(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    return job.required
-
-
 def _one_cycle(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    cycle = _graph.find_cycle(tuple(scheduler), _required) or []
+    cycle = _graph.find_cycle(tuple(scheduler), scheduler._waits_for) or []
     return cycle + cycle[:1]
 
 

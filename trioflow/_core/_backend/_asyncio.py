@@ -98,6 +98,10 @@ class AsyncioGroup:
             if not task.cancelled():  # by somebody who cancels all the tasks that there are
                 return task.result()
 
+    def is_cancelled(self) -> bool:
+        """Tell whether the group is cancelled and the run may not know yet: here the run is always told first."""
+        return False
+
     def deadline_passed(self) -> bool:
         """Tell whether the deadline was what cancelled the group."""
         return self._expired

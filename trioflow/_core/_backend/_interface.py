@@ -71,6 +71,10 @@ class Group(Protocol):
         """Await `function()` to its end, whatever is cancelled meanwhile."""
         ...
 
+    def is_cancelled(self) -> bool:
+        """Tell whether the group is cancelled, by its deadline or from outside, and the run may not know yet."""
+        ...
+
     def deadline_passed(self) -> bool:
         """Tell whether the deadline was what cancelled the group."""
         ...

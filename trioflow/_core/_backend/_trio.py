@@ -79,6 +79,11 @@ class TrioGroup:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
+    def is_cancelled(self) -> bool:
+        """Tell whether the group is cancelled, by its deadline or from outside, and the run may not know yet."""
+        status: Any = self._scope._cancel_status
+        return status is not None and bool(status.effectively_cancelled)
+
     def deadline_passed(self) -> bool:
         """Tell whether the deadline was what cancelled the group."""
         return self._scope.cancel_called and not self._stopped
