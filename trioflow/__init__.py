@@ -24,9 +24,13 @@ from .jobs._thread import ThreadJob as ThreadJob
 SchedulerJob = Scheduler
 """The name that older users know."""
 
-# Tracebacks, help() and pickles show where users import a name from, not where it happens to be defined.
-for _name, _public in list(globals().items()):
-    if not _name.startswith("_") and hasattr(_public, "__qualname__"):
-        _public.__module__ = __name__
-abc.Instrument.__module__ = abc.__name__
-del _name, _public
+
+def _claim(names: dict[str, object]) -> None:
+    """Let tracebacks, help() and pickles show where users import a name from, not where it happens to be defined."""
+    for name, public in names.items():
+        if not name.startswith("_") and hasattr(public, "__qualname__"):
+            public.__module__ = __name__
+    abc.Instrument.__module__ = abc.__name__
+
+
+_claim(dict(globals()))

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from . import _backend, _errors, _labels, _options, _requirements
-from ._outcomes import FREED, Failure, RunFacts
+from ._outcomes import FREED, Failure, RunFacts, no_result
 from ._settings import Settings
 from ._states import JobState, OnTimeout, RunIf
 
@@ -309,27 +309,9 @@ class AbstractJob(Settings, Generic[T]):
             JobNotDone: it has not settled.
 
         """
-        match self._state:
-            case JobState.SUCCEEDED if self._outcome is FREED:
-                raise _errors.JobNotDone(
-                    f"the result of {self.label!r} was given up when the last job that uses it had started: "
-                    f"leave out keep_result=False to read it later"
-                )
-            case JobState.SUCCEEDED:
-                return cast(T, self._outcome)
-            case JobState.RUNNING if self._is_ready():
-                return cast(T, self._outcome)
-            case JobState.FAILED | JobState.BLOCKED:
-                raise self._outcome.exception.with_traceback(self._outcome.traceback)
-            case JobState.CANCELLED:
-                raise _errors.JobCancelled(f"{self.label!r} was cancelled: it has no result")
-            case JobState.SKIPPED:
-                raise _errors.JobSkipped(f"{self.label!r} was skipped: it has no result")
-            case _:
-                raise _errors.JobNotDone(
-                    f"{self.label!r} is {self._state.value}: ask for its result when it has settled, "
-                    f"or await its wait_settled() first"
-                )
+        if self._outcome is not FREED and (self._state is JobState.SUCCEEDED or self._is_ready()):
+            return cast(T, self._outcome)
+        raise no_result(self)
 
     def raised_exception(self) -> BaseException | None:
         """Return what it raised if it FAILED, why it cannot run if it is BLOCKED, else None."""

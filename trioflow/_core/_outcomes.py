@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from . import _errors
+from ._states import JobState
+
 if TYPE_CHECKING:
     from ._jobs import AbstractJob
 
@@ -67,6 +70,26 @@ class RunFacts:
 
 UNCALLED: Final = object()
 """Stands for what a job's function returned, while that has not been called."""
+
+
+def no_result(job: AbstractJob[Any]) -> BaseException:
+    """Return what asking for the result of a job raises that has none: what the job raised, or why there is none."""
+    failure = job._outcome
+    if isinstance(failure, Failure):
+        return failure.exception.with_traceback(failure.traceback)
+    if failure is FREED:
+        return _errors.JobNotDone(
+            f"the result of {job.label!r} was given up when the last job that uses it had started: "
+            f"leave out keep_result=False to read it later"
+        )
+    if job._state is JobState.CANCELLED:
+        return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
+    if job._state is JobState.SKIPPED:
+        return _errors.JobSkipped(f"{job.label!r} was skipped: it has no result")
+    return _errors.JobNotDone(
+        f"{job.label!r} is {job._state.value}: ask for its result when it has settled, "
+        f"or await its wait_settled() first"
+    )
 
 
 def not_awaitable(label: str, value: object) -> str:
