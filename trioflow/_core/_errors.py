@@ -26,7 +26,7 @@ class CycleError(TrioflowError, ValueError):
 
     def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
         """Build the message out of the jobs of one circle."""
-        self.cycle = tuple(cycle)
+        self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
         names = [_labels.printable(job.label) for job in self.cycle]
         super().__init__(
             f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
@@ -45,7 +45,8 @@ class MissingRequirement(TrioflowError, ValueError):
 
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
         """Build the message out of the pair and the scheduler where both should be."""
-        self.job, self.requirement = job, requirement
+        self.job: AbstractJob[Any] = job
+        self.requirement: AbstractJob[Any] = requirement
         is_input = job._rule is not None and requirement in job._rule.inputs
         advice = ", or to one around it or beside" if is_input else ", or call sanitize() to drop the requirement"
         home = requirement.scheduler
@@ -67,7 +68,8 @@ class RequirementFailed(TrioflowError):
 
     def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
         """Build the message out of the pair."""
-        self.job, self.requirement = job, requirement
+        self.job: AbstractJob[Any] = job
+        self.requirement: AbstractJob[Any] = requirement
         super().__init__(
             f"{job.label!r} can't run, because {requirement.label!r} "
             f"{_FATE.get(requirement.state.name, 'did not run')}: "
@@ -89,7 +91,8 @@ class JobTimeout(TrioflowError, TimeoutError):
 
     def __init__(self, job: AbstractJob[Any], seconds: float) -> None:
         """Build the message out of the job and its limit in seconds."""
-        self.job, self.seconds = job, seconds
+        self.job: AbstractJob[Any] = job
+        self.seconds: float = seconds
         super().__init__(
             f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout=, "
             f"or choose on_timeout='move_on' or 'restart'"
