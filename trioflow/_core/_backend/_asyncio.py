@@ -94,7 +94,7 @@ class AsyncioGroup:
                     try:
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
-                        self._cancellation = self._cancellation or cancellation
+                        self._cancellation = cancellation  # native: it goes before that of a scope
             if not task.cancelled():  # by somebody who cancels all the tasks that there are
                 return task.result()
 
