@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import functools
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from trioflow import CycleError, Job, JobState, Scheduler, StopReason
+from trioflow import AbstractJob, CycleError, Job, JobState, Scheduler, Service, StopReason, current_job
 
 from .bodies import fail, nap, nothing
 
@@ -289,3 +291,86 @@ def test_forever_job_does_not_overtake_who_has_a_slot_but_not_begun(virtual: Vir
 
     virtual(main)
     assert order == ["in time", "late, and forever"] * 20
+
+
+@pytest.mark.parametrize("kind", ["forever", "service"])
+def test_forever_job_cancelled_before_its_start_keeps_nobody_busy(virtual: Virtual, kind: str) -> None:
+    """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to look at it in vain."""
+
+    async def cancel() -> None:
+        watcher.cancel()
+        await anyio.sleep(2)
+
+    async def serve(*, task_status: Any) -> None:
+        await anyio.sleep_forever()
+
+    watcher: AbstractJob[Any] = Service(serve) if kind == "service" else Job(anyio.sleep_forever, forever=True)
+    scheduler = Scheduler(Job(cancel), watcher)
+    assert virtual(scheduler.co_run) is True
+    assert watcher.state is JobState.CANCELLED
+
+
+def test_lent_token_goes_before_one_of_the_own(virtual: Virtual) -> None:
+    """A worker that had given its own token back asked for that again, while the lent one lay idle: a deadlock."""
+
+    async def main() -> bool:
+        limiter = anyio.CapacityLimiter(1)
+        watcher = Job(anyio.sleep_forever, forever=True)
+        jobs = [Job(anyio.sleep, 1.5), Job(anyio.sleep, 0), Job(anyio.sleep, 1.5, own_task=True)]
+        inner = Scheduler(watcher, *jobs, jobs_window=limiter, start_interval=0.5)
+        return await Scheduler(inner, jobs_window=limiter).co_run(timeout=100)
+
+    assert virtual(main) is True
+
+
+def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
+    """Of two tasks that waited for the next settled job only the last was ever woken."""
+    seen: list[AbstractJob[Any]] = []
+
+    async def main() -> None:
+        jobs = [Job(anyio.sleep, seconds) for seconds in (1, 2, 3)]
+        scheduler = Scheduler(jobs)
+        stream = scheduler.as_settled()
+
+        async def consume() -> None:
+            async for job in stream:
+                seen.append(job)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consume)
+            tasks.start_soon(consume)
+            await scheduler.co_run()
+
+    virtual(main)
+    assert len(seen) == len(set(seen)) == 3
+
+
+def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
+    """It would have waited for ever, without a word."""
+
+    async def wait() -> None:
+        await current_job().wait_settled()
+
+    job = Job(wait, label="me")
+    virtual(Scheduler(job).co_run)
+    with pytest.raises(RuntimeError, match="'me' waits for itself"):
+        job.result()
+
+
+def test_keyword_meant_for_the_function_gets_advice() -> None:
+    """The commonest mistake of all: the error names the job, and says where the argument belongs."""
+    with pytest.raises(TypeError, match=r"Job\[nap .*no option 'speed'.*kwargs=\{'speed'"):
+        Job(nap, speed=3)  # type: ignore[call-arg]
+
+
+if sys.version_info >= (3, 12):
+
+    def test_eager_tasks_are_no_obstacle() -> None:
+        """A program whose tasks start eagerly ran a worker before that knew its task."""
+
+        async def main() -> bool:
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            inner = Scheduler(Job(nap, 0.01), Job(nothing), Job(anyio.sleep_forever, forever=True))
+            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=5)
+
+        assert asyncio.run(main()) is True

@@ -47,7 +47,7 @@ class Crew:
         if self._queue.jobs and self.free > 0 and not (self.window and self.window.has_waiting):
             self.free -= 1
             self._spawn(has_slot=True)
-        elif self._queue.forever and not self.searchers:
+        elif self._queue.has_any() and self._queue.forever and not self.searchers:  # not for what was cancelled
             self._spawn(has_slot=False)
 
     def _spawn(self, has_slot: bool) -> None:

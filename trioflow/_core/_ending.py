@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,14 +93,20 @@ def _waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
 async def _until_gone(run: Run, workers: list[Worker], deadline: float = math.inf) -> None:
     """Wait until these workers have left, or until `deadline`; name those that take their time."""
     patience = run.clock() + PATIENCE
-    while (left := [worker for worker in workers if worker in run.crew.workers]) and run.clock() < deadline:
+    here = run.crew.workers
+    left = deque(workers)
+    while run.clock() < deadline:
+        while left and left[0] not in here:  # from the front alone: not all of them again at each that leaves
+            left.popleft()
+        if not left:
+            return
         run.changed = run.backend.event()
         with run.backend.scope(deadline=min(patience, deadline)):
             await run.changed.wait()
         if run.clock() >= patience:
             patience = math.inf
             for worker in left:
-                if worker in run.crew.workers and worker.job is not None and not worker.job._limits_itself:
+                if worker in here and worker.job is not None and not worker.job._limits_itself:
                     run.report(worker.job, _stuck(worker))  # a nested scheduler names its own
 
 

@@ -93,9 +93,9 @@ class JobTimeout(TrioflowError, TimeoutError):
         """Build the message out of the job and its limit in seconds."""
         self.job: AbstractJob[Any] = job
         self.seconds: float = seconds
+        otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
         super().__init__(
-            f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout=, "
-            f"or choose on_timeout='move_on' or 'restart'"
+            f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout={otherwise}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -73,7 +74,10 @@ class Job(AbstractJob[T]):
             if kwargs:
                 self._function = search.keywords(cast(Any, function), kwargs)
             options["_inputs"] = tuple(search.inputs)  # type: ignore[typeddict-unknown-key]
-        super().__init__(**options)
+        try:
+            super().__init__(**options)
+        except TypeError as error:
+            raise _with_advice(error, self._default_label()) from None
         if self._rule is not None and self._rule.frees:
             self._limits = self._limits or NO_LIMITS  # `co_run` gives results up as soon as the call has them
         if isinstance(function, Coroutine):
@@ -114,6 +118,18 @@ class Job(AbstractJob[T]):
 
     def _default_label(self) -> str:
         return _labels.of_function(type(self).__name__, self._function)
+
+
+def _with_advice(error: TypeError, label: str) -> TypeError:
+    """Return the error that tells of an unknown option, in the words of somebody who meant it for the function."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        return error
+    name = unknown[1]
+    return TypeError(
+        f"{label!r}: a job has no option {name!r}; if the function is to get it, write kwargs={{{name!r}: ...}}; "
+        f"the options are {', '.join(JobOptions.__annotations__)}"
+    )
 
 
 def _check_function(function: Any, has_arguments: Any) -> None:

@@ -333,9 +333,12 @@ class AbstractJob(Settings, Generic[T]):
 
         Raises:
             JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
+            RuntimeError: the job itself calls.
 
         """
         backend = _backend.current()
+        if self._worker is not None and backend.is_current(self._worker.task):
+            raise RuntimeError(f"{self.label!r} waits for itself to settle: that would never end")
         await backend.checkpoint()
         while not self._state.is_settled:
             if self._scheduler is None or self._scheduler._will_not_reach():

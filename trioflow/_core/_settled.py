@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, final
 
 from . import _backend, _worker
@@ -21,6 +23,7 @@ class SettledJobs:
         """Take note of those that have settled, and watch the others."""
         self._scheduler = scheduler
         self._callers = _callers()
+        self._listener = _weak_listener(self)
         self._left: set[AbstractJob[Any]] = set()  # what is watched and keeps the iteration going
         self._event: _backend.Event | None = None
         self._over = scheduler._will_not_reach()  # nothing is to come but what has been found
@@ -36,7 +39,7 @@ class SettledJobs:
         if not job.forever and job not in self._callers:
             self._left.add(job)
         job._facts = job._facts or RunFacts()
-        job._facts.listeners.append(self._hear)
+        job._facts.listeners.append(self._listener)
 
     def end(self) -> None:
         """Take note that the run has ended: a later one begins anew, and has nothing to tell here."""
@@ -62,9 +65,22 @@ class SettledJobs:
         while not self._found:
             if self._over or not self._left or self._scheduler._will_not_reach():
                 raise StopAsyncIteration
-            self._event = backend.event()
+            if self._event is None or self._event.is_set():
+                self._event = backend.event()
             await self._event.wait()
         return self._found.popleft()
+
+
+def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
+    """Return what jobs call: it keeps no iterator alive that nobody iterates over any more."""
+    weak = weakref.ref(stream)
+
+    def hear(job: AbstractJob[Any]) -> None:
+        alive = weak()
+        if alive is not None:
+            alive._hear(job)
+
+    return hear
 
 
 def _callers() -> set[AbstractJob[Any] | None]:

@@ -99,7 +99,8 @@ class LimiterWindow:
             self._return(worker.token)
         if not run.queue.jobs or self._waiting is not None:
             return False  # another worker of this run stands in the queue already
-        if worker.token is None:
+        lent = self._outer is not None and not self._outer.in_use
+        if worker.token is None or (lent and worker.lease is None):  # a lent token before anyone queues for another
             self._assign(worker)
         return await self._obtain(worker)
 

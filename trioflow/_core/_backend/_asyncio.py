@@ -60,7 +60,8 @@ class AsyncioGroup:
     def spawn(self, worker: Worker) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
         context = worker.mark = self._context.copy()
-        worker.task = self._loop.create_task(self._work(worker), context=context)
+        # Not by the loop's task factory: an eager one would run it before the worker knows its task.
+        worker.task = asyncio.Task(self._work(worker), loop=self._loop, context=context)
         worker.task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
 
     async def turn(self) -> bool:
@@ -160,6 +161,10 @@ class AsyncioBackend:
     def adopt(self, worker: Worker) -> None:
         """Let the present task be that of `worker`, if it was not spawned for one."""
         worker.task, worker.mark = asyncio.current_task(), contextvars.copy_context()
+
+    def is_current(self, task: Any) -> bool:
+        """Tell whether this task calls."""
+        return asyncio.current_task() is task
 
     async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
         """Close the scopes that a job left open in the task, task groups' included; say what that was.

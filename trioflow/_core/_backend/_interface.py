@@ -117,6 +117,10 @@ class Backend(Protocol):
         """Let the present task be that of `worker`, if it was not spawned for one."""
         ...
 
+    def is_current(self, task: Any) -> bool:
+        """Tell whether this task calls."""
+        ...
+
     async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
         """Close what a job left open in the task; say what that was, and what went wrong in it."""
         ...

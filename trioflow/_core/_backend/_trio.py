@@ -140,6 +140,10 @@ class TrioBackend:
     def adopt(self, worker: Worker) -> None:
         """Let the present task be that of `worker`: `enter` finds out which that is."""
 
+    def is_current(self, task: Any) -> bool:
+        """Tell whether this task calls."""
+        return trio.lowlevel.current_task() is task
+
     async def mend(self, worker: Worker) -> tuple[str | None, BaseException | None]:
         """Close the scopes and nurseries that a job left open in the task; say what that was, and what went wrong."""
         task: Any = worker.task
