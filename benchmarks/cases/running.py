@@ -1,0 +1,129 @@
+"""What it costs to build a graph and to run it: shapes, bodies, sizes, windows; sleepers; growth; instruments."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from trioflow.abc import Instrument
+
+from .. import graphs, loops
+from ..bodies import BODIES, Body
+from ..measuring import Contest, Contestant, Sample, Setting, Stopwatch
+from ..plans import FIGURE_SHAPES, Plan
+from ..rivals import OURS, Build, Rival, find, ours
+from ..verification import verify
+
+SLEEPERS: Final = ("nursery alone", "TaskGroup alone")
+INSTRUMENTED: Final = f"{OURS}, an instrument with empty hooks"
+
+
+def running(plan: Plan) -> Iterator[Contest]:
+    """Every combination that the plan's grids ask for."""
+    for grid in plan.grids:
+        backends = [backend for backend in grid.backends if backend in plan.backends]
+        for backend, body, size, window, shape in itertools.product(
+            backends, grid.bodies, grid.sizes, grid.windows, grid.shapes
+        ):
+            if body in BODIES[backend]:
+                setting = Setting(backend, shape, body, size, window)
+                rivals = entering(plan, setting, grid.rivals)
+                yield Contest("running", [contestant(rival, setting) for rival in rivals], plan.rounds)
+
+
+def sleepers(plan: Plan) -> Iterator[Contest]:
+    """Many jobs that all sleep for a second at once."""
+    for backend in plan.loops:
+        setting = Setting(backend, "wide", plan.sleep, plan.sleepers)
+        rivals = [rival for rival in entering(plan, setting) if rival.name in (OURS, *SLEEPERS)]
+        yield Contest("sleepers", [contestant(rival, setting) for rival in rivals], plan.few_rounds)
+
+
+def growth(plan: Plan) -> Iterator[Contest]:
+    """From small to a million: how the cost of a job grows with their number."""
+    for backend, shape in itertools.product(plan.loops, plan.growth_shapes):
+        settings = [Setting(backend, shape, "no-op", size) for size in plan.growth_sizes]
+        contestants = [
+            contestant(rival, setting, repeat=max(1, plan.growth_batch // setting.size))
+            for setting in settings
+            for rival in entering(plan, setting)
+            if rival.name == OURS or plan.growth_rivals
+        ]
+        yield Contest("growth", contestants, plan.few_rounds)
+
+
+class EmptyHooks(Instrument):
+    """An instrument that overrides every hook, to do nothing."""
+
+    def before_run(self, scheduler: Any) -> None:
+        pass
+
+    def job_added(self, scheduler: Any, job: Any) -> None:
+        pass
+
+    def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+        pass
+
+    after_run = before_run
+    job_scheduled = job_started = job_attempt = job_ready = job_finished = job_added
+
+
+def instrument(plan: Plan) -> Iterator[Contest]:
+    """What an instrument adds."""
+
+    def build(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+        return partial(ours.scheduler(graph, body, window, instruments=[EmptyHooks()]).co_run, check=True)
+
+    for backend, shape in itertools.product(plan.loops, FIGURE_SHAPES):
+        setting = Setting(backend, shape, "no-op", plan.instrument_size)
+        plain = find(OURS, backend)
+        watched = replace(plain, name=INSTRUMENTED, build=build)
+        yield Contest("instrument", [contestant(rival, setting) for rival in (plain, watched)], plan.rounds)
+
+
+# ---- what a contestant does
+
+
+def entering(plan: Plan, setting: Setting, chosen: tuple[str, ...] = ()) -> list[Rival]:
+    """The rivals that can take part under these conditions."""
+    contenders = plan.contenders(setting.backend, chosen)
+    return [rival for rival in contenders if rival.enters(setting.shape, setting.size, setting.window)]
+
+
+def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
+    """Let a rival run such a graph, so many times an attempt."""
+
+    def attempt() -> Sample:
+        samples = [timed(rival.build, setting) for _ in range(repeat)]
+        return {metric: sum(sample[metric] for sample in samples) / repeat for metric in samples[0]}
+
+    return Contestant(rival.name, setting, attempt, partial(verify, rival, setting.shape, setting.window))
+
+
+def timed(build: Build, setting: Setting) -> Sample:
+    """Build once and run once, inside a loop that runs already."""
+    graph = graphs.make(setting.shape, setting.size)
+    body = BODIES[setting.backend][setting.body]
+    with Stopwatch() as building:
+        runner = build(graph, body, setting.window)
+    with Stopwatch() as running:
+        if setting.backend == "threads":
+            runner()
+    if setting.backend != "threads":
+
+        async def main() -> None:
+            with running:
+                await runner()
+
+        loops.run(setting.backend, main)
+    in_µs_per_job = 1e6 / graph.size
+    return {
+        "build": building.cpu * in_µs_per_job,
+        "build wall": building.wall * in_µs_per_job,
+        "run": running.cpu * in_µs_per_job,
+        "run wall": running.wall * in_µs_per_job,
+        "together": (building.cpu + running.cpu) * in_µs_per_job,
+    }

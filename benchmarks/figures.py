@@ -1,0 +1,209 @@
+"""The figures to reach: what each is made of, its limit, and whether the measurements reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .cases.importing import NEEDED, WITH_OURS
+from .cases.running import INSTRUMENTED
+from .cases.ticker import BY_HAND
+from .measuring import Measurement
+from .plans import FIGURE_SHAPES, LOOPS
+from .rivals import OURS, all_rivals
+
+RUN_LIMITS: Final[dict[str, dict[str, tuple[float, float]]]] = {
+    "no-op": {"wide": (0.2, 0.2), "chain": (0.2, 0.2), "layered": (0.35, 0.35), "tree": (0.2, 0.2)},
+    "checkpoint": {"wide": (0.45, 0.45), "chain": (0.5, 0.5), "layered": (0.8, 0.95), "tree": (0.45, 0.45)},
+    "nap": {"wide": (0.6, 0.6), "layered": (1.0, 1.0), "tree": (0.7, 0.7)},
+}
+"""CPU time to run, as a part of that of the best rival on the same backend: on trio, on asyncio."""
+
+TOGETHER_LIMIT: Final = 0.7
+WINDOW_LIMIT: Final = 0.3
+SLEEPERS_LIMIT: Final = 1.1
+WAITING_LIMIT: Final = 450.0  # bytes a job
+GATHER_LIMIT: Final = 0.5
+GROWTH_LIMIT: Final = 1.5
+ASYNCIOJOBS_LIMIT: Final = 1 / 20
+CANCEL_LIMIT: Final = 1.0
+IMPORT_LIMIT: Final = 40.0  # ms
+DELAY_LIMIT: Final = 5.0  # ms
+INSTRUMENT_LIMIT: Final = 0.5  # µs a job
+
+WITH_LIMITER: Final = ("counters on a nursery", "counters on a TaskGroup")
+GATHER: Final = "gather of tasks"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure to reach."""
+
+    group: str
+    row: str
+    column: str
+    limit: float
+    value: float | None  # None: not measured
+    unit: str = ""  # empty: a ratio
+    against: str = ""  # the rival it was compared with
+
+    @property
+    def is_reached(self) -> bool | None:
+        return None if self.value is None else self.value <= self.limit
+
+    @property
+    def shortfall(self) -> float:
+        """How far the value lies beyond the limit, as a part of the limit."""
+        return 0.0 if self.value is None else max(0.0, self.value / self.limit - 1)
+
+
+class Results:
+    """All measurements, to be asked for."""
+
+    def __init__(self, measurements: Iterable[Measurement]) -> None:
+        self._measurements = list(measurements)
+
+    def find(self, case: str, metric: str, name: str | None = None, **setting: Any) -> list[Measurement]:
+        """Return the measurements that fit."""
+        return [
+            one
+            for one in self._measurements
+            if (one.case, one.metric) == (case, metric)
+            and name in (None, one.contestant)
+            and all(getattr(one.setting, key) == value for key, value in setting.items())
+        ]
+
+    def best(self, case: str, metric: str, name: str, **setting: Any) -> float | None:
+        """Return the best of one contestant; of several sizes that of the largest."""
+        found = self.find(case, metric, name, **setting)
+        return max(found, key=lambda one: one.setting.size).best if found else None
+
+    def against_best(self, case: str, metric: str, rivals: Iterable[str], **setting: Any) -> tuple[float | None, str]:
+        """Return ours as a part of the best rival's, and who that was; of several sizes the largest they all ran."""
+        names = set(rivals)
+        found = [one for one in self.find(case, metric, **setting) if one.contestant in names]
+        size = max((one.setting.size for one in found), default=None)
+        own = self.best(case, metric, OURS, **{**setting, "size": size})
+        if own is None:
+            return None, ""
+        rival = min((one for one in found if one.setting.size == size), key=lambda one: one.best)
+        return own / rival.best, rival.contestant
+
+
+def by_hand(backend: str) -> list[str]:
+    """The rivals that count as somebody's best effort."""
+    return [rival.name for rival in all_rivals() if rival.backend == backend and rival.counts and rival.name != OURS]
+
+
+def figures(results: Results) -> list[Figure]:
+    """All figures to reach, in the order in which they are shown."""
+    return [
+        *running(results),
+        *together(results),
+        *window(results),
+        *asynciojobs(results),
+        *(figure for backend in reversed(LOOPS) for figure in others(results, backend)),
+        importing(results),
+    ]
+
+
+def running(results: Results) -> Iterator[Figure]:
+    for body, limits in RUN_LIMITS.items():
+        for number, backend in enumerate(LOOPS):
+            for shape, both in limits.items():
+                value, against = results.against_best(
+                    "running", "run", by_hand(backend), backend=backend, body=body, shape=shape, window=None
+                )
+                yield Figure("running", f"{body}, {backend}", shape, both[number], value, against=against)
+
+
+def together(results: Results) -> Iterator[Figure]:
+    for backend in LOOPS:
+        for shape in FIGURE_SHAPES:
+            value, against = results.against_best(
+                "running", "together", by_hand(backend), backend=backend, body="no-op", shape=shape, window=None
+            )
+            yield Figure("running", f"built and run, {backend}", shape, TOGETHER_LIMIT, value, against=against)
+
+
+def window(results: Results) -> Iterator[Figure]:
+    for body in ("no-op", "checkpoint"):
+        for backend in LOOPS:
+            for shape in ("wide", "layered"):
+                value, against = results.against_best(
+                    "running", "run", WITH_LIMITER, backend=backend, body=body, shape=shape, window=16
+                )
+                yield Figure("running", f"window 16, {body}, {backend}", shape, WINDOW_LIMIT, value, against=against)
+
+
+def asynciojobs(results: Results) -> Iterator[Figure]:
+    for shape in FIGURE_SHAPES:
+        value, against = results.against_best(
+            "running", "run", ["asynciojobs"], backend="asyncio", body="no-op", shape=shape, window=None
+        )
+        yield Figure("running", "no-op, asynciojobs", shape, ASYNCIOJOBS_LIMIT, value, against=against)
+
+
+def others(results: Results, backend: str) -> Iterator[Figure]:
+    """Those that are one number on each backend."""
+
+    def figure(row: str, limit: float, value: float | None, unit: str = "", against: str = "") -> Figure:
+        return Figure("others", row, backend, limit, value, unit, against)
+
+    value, against = results.against_best("sleepers", "run", by_hand(backend), backend=backend)
+    yield figure("all sleep 1 s at once, CPU", SLEEPERS_LIMIT, value, against=against)
+
+    waiting = [results.best("memory", "waiting", OURS, backend=backend, shape=shape) for shape in FIGURE_SHAPES]
+    yield figure("memory of a waiting job", WAITING_LIMIT, worst(waiting), "bytes")
+
+    if backend == "asyncio":
+        ratios = [
+            results.against_best("memory", "waiting", [GATHER], backend=backend, shape=shape)[0]
+            for shape in FIGURE_SHAPES
+        ]
+        yield figure("its ratio to gather of tasks", GATHER_LIMIT, worst(ratios), against=GATHER)
+
+    yield figure("a job of 1,000,000 against one of 10,000", GROWTH_LIMIT, growth(results, backend))
+
+    value, against = results.against_best(
+        "cancel", "cancel", ["nursery", "TaskGroup", "anyio task group"], backend=backend
+    )
+    yield figure("cancel() of running jobs, CPU", CANCEL_LIMIT, value, against=against)
+
+    for body in ("no-op", "20 µs burn"):
+        delay = results.best("ticker", "delay p99", OURS, backend=backend, body=body)
+        reference = worst([results.best("ticker", "delay p99", name, backend=backend, body=body) for name in BY_HAND])
+        against = "" if reference is None else f"by hand: {reference:.2f} ms"
+        yield figure(f"p99 of a ticker's delay, {body}", DELAY_LIMIT, delay, "ms", against)
+
+    added = [instrument(results, backend, shape) for shape in FIGURE_SHAPES]
+    yield figure("an instrument with empty hooks adds", INSTRUMENT_LIMIT, worst(added), "µs")
+
+
+def worst(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def growth(results: Results, backend: str) -> float | None:
+    """The worst of all shapes: what a job of a million costs to run, as a multiple of one of ten thousand."""
+    grown = []
+    for shape in {one.setting.shape for one in results.find("growth", "run", OURS, backend=backend)}:
+        small = results.best("growth", "run", OURS, backend=backend, shape=shape, size=10_000)
+        large = results.best("growth", "run", OURS, backend=backend, shape=shape, size=1_000_000)
+        if small and large:
+            grown.append(large / small)
+    return worst(grown)
+
+
+def instrument(results: Results, backend: str, shape: str) -> float | None:
+    plain = results.best("instrument", "run", OURS, backend=backend, shape=shape)
+    watched = results.best("instrument", "run", INSTRUMENTED, backend=backend, shape=shape)
+    return None if plain is None or watched is None else watched - plain
+
+
+def importing(results: Results) -> Figure:
+    needed = results.best("import", "import", NEEDED)
+    total = results.best("import", "import", WITH_OURS)
+    value = None if needed is None or total is None else total - needed
+    return Figure("others", "import, over trio and anyio", "either", IMPORT_LIMIT, value, "ms")

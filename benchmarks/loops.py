@@ -1,0 +1,65 @@
+"""The event loops: how to run something in a fresh one, and what a benchmark needs inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+BACKENDS: Final = ("trio", "asyncio", "threads")
+
+
+class Event(Protocol):
+    def set(self) -> Any: ...
+
+    async def wait(self) -> Any: ...
+
+
+def run(backend: str, main: Callable[[], Awaitable[T]]) -> T:
+    """Run `main()` in a new loop of trio or asyncio; with "threads" too, where trioflow's own run is on trio."""
+    if backend != "asyncio":
+        return trio.run(main)
+
+    async def as_coroutine() -> T:
+        return await main()
+
+    return asyncio.run(as_coroutine())
+
+
+def event(backend: str) -> Event:
+    return trio.Event() if backend == "trio" else asyncio.Event()
+
+
+async def checkpoint(backend: str) -> None:
+    """Let the others have a turn."""
+    if backend == "trio":
+        await trio.lowlevel.checkpoint()
+    else:
+        await asyncio.sleep(0)
+
+
+async def sleep(backend: str, seconds: float) -> None:
+    if backend == "trio":
+        await trio.sleep(seconds)
+    else:
+        await asyncio.sleep(seconds)
+
+
+async def beside(backend: str, work: Callable[[], Awaitable[Any]], main: Callable[[], Awaitable[Any]]) -> None:
+    """Await `work()` in a task of its own while `main()` goes on here."""
+    if backend == "trio":
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            await main()
+    else:
+
+        async def as_coroutine() -> None:
+            await work()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(as_coroutine())
+            await main()

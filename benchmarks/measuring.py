@@ -1,0 +1,145 @@
+"""Contests: the contestants take turns, round after round, and every sample is kept."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+METRICS: Final = {
+    "build": ("µs/job", "CPU time to build"),
+    "build wall": ("µs/job", "time to build"),
+    "run": ("µs/job", "CPU time to run"),
+    "run wall": ("µs/job", "time to run"),
+    "together": ("µs/job", "CPU time to build and run"),
+    "waiting": ("bytes/job", "memory while all wait for one job"),
+    "running": ("bytes/job", "memory while all run"),
+    "peak": ("bytes/job", "peak memory from building to the end"),
+    "cancel": ("ms", "CPU time from cancel() to the return"),
+    "cancel wall": ("ms", "time from cancel() to the return"),
+    "delay p50": ("ms", "median delay of a 1 ms ticker"),
+    "delay p99": ("ms", "99th percentile of the delay of a 1 ms ticker"),
+    "latency p50": ("µs", "median time from the last requirement's end to the start"),
+    "latency p99": ("µs", "99th percentile of the time from the last requirement's end to the start"),
+    "import": ("ms", "CPU time to import"),
+    "import wall": ("ms", "time to import"),
+}
+"""What is measured, each with its unit: always the less the better."""
+
+Sample = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The conditions of a measurement."""
+
+    backend: str
+    shape: str = ""
+    body: str = ""
+    size: int = 0
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Somebody who is measured; `attempt` returns one sample, `rehearse` raises if he does not do what he should."""
+
+    name: str
+    setting: Setting
+    attempt: Callable[[], Sample]
+    rehearse: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Contestants who are compared, and therefore take turns."""
+
+    case: str
+    contestants: Sequence[Contestant]
+    rounds: int
+
+    @property
+    def steps(self) -> int:
+        return self.rounds * len(self.contestants)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """All samples of one metric of one contestant."""
+
+    case: str
+    contestant: str
+    setting: Setting
+    metric: str
+    samples: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        """The least: whatever disturbs a measurement makes it longer."""
+        return min(self.samples)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.samples)
+
+    @property
+    def spread(self) -> float:
+        """How far the median lies above the best, as a part of the best."""
+        return (self.median - self.best) / self.best if self.best else 0.0
+
+
+class Stopwatch:
+    """CPU time of the whole process and wall time, in seconds, from `start` to `stop` or of a `with` block."""
+
+    cpu = wall = 0.0
+
+    def start(self) -> None:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def stop(self) -> None:
+        self.wall = time.perf_counter() - self._wall
+        self.cpu = time.process_time() - self._cpu
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+@dataclass
+class Log:
+    """The samples of one contest, by contestant and metric."""
+
+    contest: Contest
+    samples: dict[tuple[Contestant, str], list[float]] = field(default_factory=dict)
+
+    def note(self, contestant: Contestant, sample: Sample) -> None:
+        for metric, value in sample.items():
+            self.samples.setdefault((contestant, metric), []).append(value)
+
+    def measurements(self) -> Iterator[Measurement]:
+        for (contestant, metric), samples in self.samples.items():
+            yield Measurement(self.contest.case, contestant.name, contestant.setting, metric, tuple(samples))
+
+
+def hold(contest: Contest, tell: Callable[[Contestant], None]) -> Iterable[Measurement]:
+    """Rehearse, then go through the rounds; `tell` is called after each attempt.
+
+    Each round begins with another contestant, lest one always runs behind the same predecessor.
+    """
+    log = Log(contest)
+    for contestant in contest.contestants:
+        contestant.rehearse()
+    for number in range(contest.rounds):
+        first = number % len(contest.contestants)
+        for contestant in (*contest.contestants[first:], *contest.contestants[:first]):
+            gc.collect()
+            log.note(contestant, contestant.attempt())
+            tell(contestant)
+    return log.measurements()

@@ -1,0 +1,130 @@
+"""What is measured, and how large: everything, what fits into two minutes, or just enough to see that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from .rivals import OURS, Rival, all_rivals
+
+FIGURE_SHAPES: Final = ("wide", "chain", "layered", "tree")
+ALL_SHAPES: Final = (*FIGURE_SHAPES, "ladder", "random")
+LOOPS: Final = ("trio", "asyncio")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Every shape with every body in every size and window on every backend."""
+
+    shapes: tuple[str, ...]
+    bodies: tuple[str, ...]
+    sizes: tuple[int, ...]
+    windows: tuple[int | None, ...] = (None,)
+    backends: tuple[str, ...] = LOOPS
+    rivals: tuple[str, ...] = ()  # empty: the plan's
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one call of the suite measures."""
+
+    name: str
+    cases: tuple[str, ...]
+    rounds: int
+    few_rounds: int  # for cases whose attempts are long and therefore steady
+    grids: tuple[Grid, ...]
+    backends: tuple[str, ...] = (*LOOPS, "threads")
+    rivals: tuple[str, ...] = ()  # empty: all
+    slow_rivals: bool = True
+    sleepers: int = 10_000
+    sleep: str = "1 s sleep"
+    memory_size: int = 10_000
+    growth_sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
+    growth_shapes: tuple[str, ...] = ("wide", "layered")
+    growth_rivals: bool = True
+    growth_batch: int = 50_000  # small graphs are run so often: the best of short runs would be luck
+    cancelled: int = 10_000
+    storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
+    latency_size: int = 3_000
+    instrument_size: int = 10_000
+
+    @property
+    def loops(self) -> tuple[str, ...]:
+        """The backends that are event loops."""
+        return tuple(backend for backend in LOOPS if backend in self.backends)
+
+    def contenders(self, backend: str, chosen: tuple[str, ...] = ()) -> list[Rival]:
+        """The rivals on a backend that are chosen, or else those of the plan, and installed; trioflow always is."""
+        names = chosen or self.rivals
+        return [
+            rival
+            for rival in all_rivals()
+            if rival.backend == backend
+            and rival.is_installed
+            and (rival.name == OURS or (rival.name in names if names else self.slow_rivals or not rival.slow))
+        ]
+
+
+CASES: Final = ("running", "sleepers", "growth", "instrument", "latency", "memory", "cancel", "ticker", "import")
+
+FULL: Final = Plan(
+    name="full",
+    cases=CASES,
+    rounds=7,
+    few_rounds=3,
+    grids=(
+        Grid(ALL_SHAPES, ("no-op", "checkpoint"), (10_000,)),
+        Grid(("wide", "tree"), ("nap",), (10_000,)),
+        Grid(("layered", "random"), ("nap",), (2_000,)),
+        Grid(FIGURE_SHAPES, ("1 ms burn",), (100,)),
+        Grid(("wide", "layered"), ("no-op", "checkpoint"), (10_000,), (1, 16, 1_000)),
+        Grid(("wide", "layered"), ("nap",), (2_000,), (16,)),
+        Grid(FIGURE_SHAPES, ("no-op", "1 ms burn"), (1_000,), backends=("threads",)),
+        Grid(("wide", "layered"), ("no-op",), (1_000,), (16,), backends=("threads",)),
+    ),
+)
+
+QUICK: Final = Plan(
+    name="quick",
+    cases=tuple(case for case in CASES if case != "latency"),
+    rounds=3,
+    few_rounds=2,
+    grids=(
+        Grid(FIGURE_SHAPES, ("no-op", "checkpoint"), (10_000,)),
+        Grid(FIGURE_SHAPES, ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
+        Grid(("wide", "tree"), ("nap",), (5_000,)),
+        Grid(("layered",), ("nap",), (1_000,)),
+        Grid(("wide", "layered"), ("no-op", "checkpoint"), (5_000,), (16,)),
+    ),
+    backends=LOOPS,
+    slow_rivals=False,
+    growth_sizes=(10_000, 1_000_000),
+    growth_shapes=("layered",),
+    growth_rivals=False,
+    storms={"no-op": 200_000, "20 µs burn": 20_000},
+)
+
+TINY: Final = Plan(
+    name="tiny",
+    cases=CASES,
+    rounds=1,
+    few_rounds=1,
+    grids=(
+        Grid(ALL_SHAPES, ("no-op",), (100,)),
+        Grid(("layered",), ("checkpoint", "nap", "1 ms burn"), (20,), (None, 16)),
+        Grid(("layered",), ("no-op",), (200,), backends=("threads",)),
+    ),
+    sleepers=10,
+    sleep="nap",
+    memory_size=100,
+    growth_sizes=(100, 1_000),
+    growth_rivals=False,
+    growth_batch=1_000,
+    cancelled=100,
+    storms={"no-op": 2_000, "20 µs burn": 200},
+    latency_size=200,
+    instrument_size=100,
+)
+
+PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, TINY)}

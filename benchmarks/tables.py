@@ -1,0 +1,112 @@
+"""The tables of the report, and how they look on a terminal and in Markdown."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import rich.box
+import rich.table
+
+from .figures import Figure
+from .measuring import METRICS, Measurement
+from .plans import FIGURE_SHAPES, LOOPS
+
+REACHED: Final = "✓"
+SHORT: Final = "✗"
+COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS, "either")
+IN_JSON_ONLY: Final = ("build wall", "run wall", "cancel wall", "delay p50", "import wall")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells with a title; the first column names the row."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def for_terminal(self) -> rich.table.Table:
+        table = rich.table.Table(title=self.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0)
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(f"[red]{cell}[/]" if SHORT in cell else cell for cell in row))
+        return table
+
+    def as_markdown(self) -> str:
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
+        return f"### {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
+    """Show the figures to reach: value, limit, and a mark."""
+    titles = {
+        "running": "Ratio to the best rival on the same backend (CPU time): ours, its limit",
+        "others": "The other figures to reach: ours, its limit",
+    }
+    for group, members in itertools.groupby(figures, key=lambda figure: figure.group):
+        found = list(members)
+        cells = {(figure.row, figure.column): cell(figure) for figure in found}
+        rows = list(dict.fromkeys(figure.row for figure in found))
+        columns = sorted({figure.column for figure in found}, key=COLUMNS.index)
+        yield Table(
+            titles[group],
+            ["", *columns],
+            [[row, *(cells.get((row, column), "") for column in columns)] for row in rows],
+        )
+
+
+def cell(figure: Figure) -> str:
+    if figure.value is None:
+        return "–"
+    unit = f" {figure.unit}" if figure.unit else ""
+    return f"{number(figure.value)}/{number(figure.limit)}{unit} {REACHED if figure.is_reached else SHORT}"
+
+
+def shortfalls(figures: Iterable[Figure]) -> Table:
+    """Show what is not reached, what is farthest first."""
+    short = sorted(
+        (one for one in figures if one.value is not None and not one.is_reached), key=lambda one: -one.shortfall
+    )
+    rows = [
+        [f"{one.row}, {one.column}", number(one.value), number(one.limit), f"+{one.shortfall:.0%}", one.against]
+        for one in short
+        if one.value is not None
+    ]
+    return Table("What falls short", ["", "is", "limit", "by", "against"], rows)
+
+
+def number(value: float) -> str:
+    """Show two digits of what is small, the whole of what is large: the spread leaves no more of any number here."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
+
+
+def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
+    """Show all rivals: a table for each case, metric, backend, body, window and size, a column for each shape."""
+
+    def conditions(one: Measurement) -> tuple[str, str, str, str, int, int]:
+        setting = one.setting
+        return one.case, one.metric, setting.backend, setting.body, setting.size, setting.window or 0
+
+    tables: dict[tuple[str, str, str, str, int, int], list[Measurement]] = {}
+    for one in measurements:
+        if one.metric not in IN_JSON_ONLY:
+            tables.setdefault(conditions(one), []).append(one)
+    for (case, metric, backend, body, size, window), found in tables.items():
+        unit, meaning = METRICS[metric]
+        jobs = f"{size:,} jobs" if size else ""
+        slots = f"window of {window}" if window else ""
+        where = ", ".join(filter(None, (body, jobs, slots, backend)))
+        title = f"{case}: {meaning}, {unit} ({where}), best of {len(found[0].samples)}"
+        yield Table(title, *by_shape(found))
+
+
+def by_shape(found: Sequence[Measurement]) -> tuple[list[str], list[list[str]]]:
+    """The best of each contestant and shape, and how far above the median lies."""
+    shapes = list(dict.fromkeys(one.setting.shape for one in found))
+    cells = {(one.contestant, one.setting.shape): f"{number(one.best)} +{one.spread:.0%}" for one in found}
+    names = dict.fromkeys(one.contestant for one in found)
+    return ["", *shapes], [[name, *(cells.get((name, shape), "") for shape in shapes)] for name in names]

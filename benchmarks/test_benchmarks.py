@@ -1,0 +1,160 @@
+"""The benchmark suite works; what it measures is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import figures, graphs, measuring, plans, rivals, verification
+from benchmarks.bodies import Body
+from benchmarks.cases.running import EmptyHooks
+from trioflow.abc import Instrument
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLED = [rival for rival in rivals.all_rivals() if rival.is_installed]
+BY_HAND = [rival for rival in INSTALLED if rival.needs is None]
+
+
+def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
+    """One call measures every case on every backend, and leaves a table, a JSON file and plots."""
+    pytest.importorskip("rich", reason="the extra `bench` is not installed")
+    pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--tiny", "--output", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "MPLCONFIGDIR": str(tmp_path / "matplotlib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "window 16, checkpoint, asyncio" in done.stdout
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {one["case"] for one in report["measurements"]} == set(plans.CASES)
+    assert {one["setting"]["backend"] for one in report["measurements"]} == {"trio", "asyncio", "threads", ""}
+    entered = {(one["contestant"], one["setting"]["backend"]) for one in report["measurements"]}
+    assert entered >= {(rival.name, rival.backend) for rival in INSTALLED if not rival.only_shapes}
+    for one in report["measurements"]:
+        assert one["samples"]
+        assert one["best"] == min(one["samples"])
+        assert one["metric"] in report["metrics"]
+    assert {"processor", "Python", "trio", "anyio", "plan", "load before and after"} <= set(report["facts"])
+    # Nobody can say before a million jobs have run how their cost grows.
+    missing = {one["row"] for one in report["figures"] if one["value"] is None and one["group"] == "others"}
+    assert missing == {"a job of 1,000,000 against one of 10,000"}
+
+    page = (tmp_path / "report.md").read_text()
+    plots = {path.name for path in tmp_path.glob("*.svg")}
+    assert plots >= {"running-trio.svg", "running-asyncio.svg", "growth.svg", "memory-waiting.svg", "ticker.svg"}
+    assert all(f"({plot})" in page for plot in plots)
+
+
+@pytest.mark.parametrize("shape", graphs.SHAPES)
+def test_a_shape_is_a_graph_in_order(shape: str) -> None:
+    """Each job requires jobs with lower numbers, none of them twice; there are as many as were asked for."""
+    graph = graphs.make(shape, 1_000)
+    assert graph.size == 1_000
+    for job, required in enumerate(graph.requirements):
+        assert len(set(required)) == len(required)
+        assert all(0 <= requirement < job for requirement in required)
+    assert sum(map(len, graph.successors())) == sum(map(len, graph.requirements))
+    assert sorted(job for level in graph.levels() for job in level) == list(range(1_000))
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("shape", ["wide", "random"])
+@pytest.mark.parametrize("rival", BY_HAND, ids=lambda one: f"{one.name}-{one.backend}")
+def test_a_rival_does_what_it_should(rival: rivals.Rival, shape: str, window: int | None) -> None:
+    if rival.enters(shape, 100, window):
+        verification.verify(rival, shape, window)
+
+
+def leaves_jobs_out(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+    async def run() -> None:
+        for job in range(graph.size - 1):
+            await body(job)
+
+    return run
+
+
+def runs_jobs_twice(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+    async def run() -> None:
+        for job in (*range(graph.size), 0):
+            await body(job)
+
+    return run
+
+
+def ignores_requirements(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+    return rivals.find("nursery alone", "trio").build(graph, body, window)
+
+
+def ignores_the_window(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
+    return rivals.find("counters on a nursery", "trio").build(graph, body, None)
+
+
+@pytest.mark.parametrize(
+    ("build", "fault"),
+    [
+        (leaves_jobs_out, "1 jobs were not run"),
+        (runs_jobs_twice, "job 0 ran twice"),
+        (ignores_requirements, "before what it requires had ended"),
+        (ignores_the_window, "jobs ran in a window of 2"),
+    ],
+)
+def test_a_rival_that_cheats_is_not_timed(build: rivals.Build, fault: str) -> None:
+    cheat = replace(rivals.find("counters on a nursery", "trio"), name="cheat", build=build)
+    with pytest.raises(verification.WrongRival, match=fault):
+        verification.verify(cheat, "layered", 2)
+
+
+def test_the_empty_instrument_overrides_every_hook() -> None:
+    hooks = {name for name in vars(Instrument) if not name.startswith("_")}
+    assert all(getattr(EmptyHooks, hook) is not getattr(Instrument, hook) for hook in hooks)
+
+
+def measured(contestant: str, size: int, *samples: float) -> measuring.Measurement:
+    setting = measuring.Setting("trio", "wide", "no-op", size)
+    return measuring.Measurement("running", contestant, setting, "run", samples)
+
+
+def test_a_ratio_compares_the_best_of_the_same_size() -> None:
+    """The largest size that rivals ran too; there, our best against the best of the best rival."""
+    results = figures.Results(
+        [
+            measured("trioflow", 100, 9.0),
+            measured("slow", 100, 1.0),
+            measured("trioflow", 1_000, 3.0, 2.0),
+            measured("slow", 1_000, 9.0, 8.0),
+            measured("quick", 1_000, 4.0, 5.0),
+            measured("trioflow", 10_000, 7.0),
+        ]
+    )
+    assert results.against_best("running", "run", ["slow", "quick"], backend="trio") == (0.5, "quick")
+    assert results.against_best("running", "run", ["absent"], backend="trio") == (None, "")
+
+
+def test_contestants_take_turns() -> None:
+    """Each round begins with another one, and every sample is kept."""
+    order: list[str] = []
+
+    def contestant(name: str) -> measuring.Contestant:
+        def attempt() -> measuring.Sample:
+            order.append(name)
+            return {"run": float(len(order))}
+
+        return measuring.Contestant(name, measuring.Setting("trio"), attempt)
+
+    contest = measuring.Contest("running", [contestant("a"), contestant("b")], rounds=3)
+    found = list(measuring.hold(contest, lambda contestant: None))
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert [(one.contestant, one.samples) for one in found] == [("a", (1, 4, 5)), ("b", (2, 3, 6))]
