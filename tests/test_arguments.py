@@ -6,9 +6,12 @@ import collections
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
+from trioflow.testing import run_virtual
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -52,6 +55,20 @@ def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
     job = Job(take, kwargs={"x": a, "y": 2})
     assert list(job.required) == [a]
     assert taken(virtual, job) == ((), {"x": "value", "y": 2})
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True)
+@hypothesis.given(st.lists(st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6))
+def test_direct_arguments_are_what_searched_ones_are(kinds: list[str]) -> None:
+    """Jobs that stand among the arguments themselves take a shorter way than those in containers, to the same end."""
+    a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
+    values = {"job": a, "other job": b, "scheduler": scheduler, "atom": 7, "object": something}
+    arguments = [values[kind] for kind in kinds]
+    direct, searched = Job(take, *arguments), Job(take, *arguments, [])
+    assert list(direct.required) == list(searched.required)
+    run_virtual(lambda: Scheduler(direct, searched).co_run(check=True))
+    assert (*direct.result(), []) == searched.result()
+    assert all(one is other for one, other in zip(direct.result(), searched.result(), strict=False))
 
 
 def test_jobs_in_nested_plain_containers(virtual: Virtual) -> None:

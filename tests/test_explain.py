@@ -150,7 +150,7 @@ def test_window_is_full(virtual: Virtual) -> None:
 
 
 def test_limiter_is_used_up(virtual: Virtual) -> None:
-    """A limiter may be used by others: those of this scheduler are named."""
+    """A limiter may be used by others: jobs are named, and the rest is counted."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -163,7 +163,30 @@ def test_limiter_is_used_up(virtual: Virtual) -> None:
         return text
 
     job = Job(nap, label="job")
-    assert virtual(main) == ("'job' waits for a token of the window, a limiter that is used up; running here: 'here'")
+    assert virtual(main) == (
+        "'job' waits for a token of the window, a limiter that is used up: with 'here', and 1 elsewhere"
+    )
+
+
+def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
+    """Of a limiter that several schedulers share, those jobs are named that use its tokens, wherever they are."""
+
+    async def main() -> str:
+        limiter = anyio.CapacityLimiter(2)
+        inner = Scheduler(Job(nap, 9, label="inside"), job, jobs_window=limiter, label="inner")
+        scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    job = Job(nap, label="job")
+    assert re.fullmatch(
+        r"'job' waits for a token of the window, a limiter that is used up: with '(beside', 'inside|inside', 'beside)'",
+        virtual(main),
+    )
 
 
 def test_interval_between_starts(virtual: Virtual) -> None:

@@ -366,3 +366,18 @@ def test_wrong_arguments_are_the_functions_own_error(virtual: Virtual) -> None:
     virtual(Scheduler(one).co_run)
     assert one.state is JobState.FAILED
     assert isinstance(one.raised_exception(), TypeError)
+
+
+def test_job_of_a_decorated_function_is_refused() -> None:
+    """It builds a job when it is called: as the function of a job it would do nothing."""
+    with pytest.raises(TypeError, match=r"Job\(fetch\): it is decorated with @job already: call it, fetch\(\.\.\.\)"):
+        Job(fetch, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"), [({"labl": "x"}, TypeError), ({"timeout": -1}, ValueError), ({"run_if": "maybe"}, ValueError)]
+)
+def test_wrong_options_are_refused_where_they_are_written(options: Any, error: type[Exception]) -> None:
+    """`options` checks at once, not when the first job is built."""
+    with pytest.raises(error, match=next(iter(options))):
+        fetch.options(**options)

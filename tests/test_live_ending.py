@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
-from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason
+from trioflow import AbstractJob, Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason
 from trioflow.testing import run_virtual
 
 from .test_live import Flaw, fail, nap, now
@@ -316,3 +318,35 @@ def test_native_cancellation(how: str, where: str) -> None:
     run_virtual(main, backend="asyncio")
     assert {job.state for job in jobs} <= {CANCELLED, IDLE}
     assert [scheduler.stop_reason for scheduler in schedulers] == [StopReason.CANCELLED] * len(schedulers)
+
+
+@pytest.mark.parametrize("where", ["in the body", "at its end"])
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_ctrl_c(backend: str, where: str) -> None:
+    """Wherever Ctrl-C finds the program, the jobs unwind, all is shut down, and a bare KeyboardInterrupt leaves."""
+
+    class Clean(AbstractJob[None]):
+        async def co_run(self) -> None:
+            log.append("ran")
+
+        async def co_shutdown(self) -> None:
+            await anyio.sleep(0.001)
+            log.append("shut down")
+
+    async def interrupt() -> None:
+        try:
+            await anyio.sleep(0.001)
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+        finally:
+            log.append("unwound")
+
+    async def main() -> None:
+        async with Scheduler(Clean(), Job(interrupt)):
+            if where == "in the body":
+                await anyio.sleep_forever()
+
+    log: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        _ = trio.run(main) if backend == "trio" else asyncio.run(main())
+    assert log == ["ran", "unwound", "shut down"]

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason, current_job
+from trioflow import job as decorate
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -87,6 +88,25 @@ def test_map_of_nothing() -> None:
     scheduler = Scheduler()
     assert scheduler.map(nap, []) == []
     assert len(scheduler) == 0
+
+
+def test_map_of_a_plain_function_over_nothing() -> None:
+    """The mistake is told at once, not on the first day on which there is something to do."""
+    with pytest.raises(TypeError, match="ThreadJob"):
+        Scheduler().map(len, [])  # type: ignore[arg-type]
+
+
+def test_map_of_a_decorated_function(virtual: Virtual) -> None:
+    """What `@job` has made is mapped with its own options, changed by those of map."""
+
+    @decorate(label="decorated", timeout=2)
+    async def twice(number: int) -> int:
+        return 2 * number
+
+    scheduler = Scheduler()
+    jobs = scheduler.map(twice, [1, 2], timeout=3)
+    virtual(scheduler.co_run)
+    assert [(one.result(), one.label, one.timeout) for one in jobs] == [(2, "decorated", 3), (4, "decorated", 3)]
 
 
 def test_map_while_it_runs(virtual: Virtual) -> None:

@@ -113,6 +113,49 @@ class Arguments:
         return iter(self._recipe.build())
 
 
+class DirectArguments(Arguments):
+    """The same where jobs stand among the arguments themselves, and in no container: the usual case, and the shortest.
+
+    None of the jobs gives its result up: arguments with such a job are searched through.
+    """
+
+    __slots__ = ("_places", "_values")
+
+    def __init__(self, values: tuple[Any, ...], places: tuple[int, ...]) -> None:
+        """Keep the arguments, and the places of the jobs among them."""
+        self._values = values
+        self._places = places
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the arguments of a call."""
+        values = [*self._values]
+        for place in self._places:
+            values[place] = values[place]._outcome
+        return iter(values)
+
+    def inputs(self) -> tuple[AbstractJob[Any], ...]:
+        """Return the jobs, each once, in argument order."""
+        jobs = tuple([self._values[place] for place in self._places])
+        return jobs if len(jobs) == 1 else tuple(dict.fromkeys(jobs))
+
+
+def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """Return the places of the jobs among `values`; None if the arguments have to be searched through."""
+    places: list[int] = []
+    for place, value in enumerate(values):
+        kind = cast(Any, type(value))
+        if kind in ATOMS:
+            continue
+        if isinstance(value, AbstractJob):
+            if value._rule is not None and not value._rule.keep_result:
+                return None
+            if not value._is_passed_as_it_is:
+                places.append(place)
+        elif kind is Ref or isinstance(value, SEARCHED):
+            return None
+    return tuple(places)
+
+
 class Call:
     """A function with keyword arguments, jobs among them; calling it fills them in."""
 

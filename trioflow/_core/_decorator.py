@@ -76,6 +76,8 @@ class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
 class JobFunction(Generic[P, T]):
     """An async function that builds a `Job` when it is called; `options` changes what the job is built with."""
 
+    _builds_jobs = True
+
     def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions) -> None:
         """Wrap `function`."""
         self._function = function
@@ -141,10 +143,11 @@ class JobFunction(Generic[P, T]):
         """Return the same with these options of the job changed.
 
         Raises:
-            TypeError: an option that no job has; when the job is built.
+            TypeError: an option that no job has, or one of the wrong type.
+            ValueError: an option out of its range.
 
         """
-        return JobFunction(self._function, {**self._options, **options})
+        return _decorate(self._function, {**self._options, **options})
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> JobFunction[P, T]: ...

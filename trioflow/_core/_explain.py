@@ -9,6 +9,7 @@ from ._jobs import AbstractJob
 from ._states import JobState, StopReason
 
 if TYPE_CHECKING:
+    from ._run import Run
     from ._scheduler import BaseScheduler
 
 FEW = 5
@@ -52,14 +53,30 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    running = [worker.job for worker in run.crew.workers if worker.job is not None and not worker.shielded]
-    if run.crew.window is not None and run.crew.window.has_waiting:
-        return f"waits for a token of the window, a limiter that is used up; running here: {_names(running)}"
+    window = run.crew.window
+    if window is not None and window.has_waiting:
+        return f"waits for a token of the window, a limiter that is used up: {_holders(scheduler, window.limiter)}"
     if run.crew.free <= 0:
+        running = [worker.job for worker in run.crew.workers if worker.job is not None and not worker.shielded]
         return f"waits for a slot: the window is full, with {_names(running)}"
     if run.crew.interval is not None:
         return f"waits for its start: there are {scheduler.start_interval:g} s between two"
     return "is ready, and starts within this turn of the event loop or the next"
+
+
+def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
+    """Say who has the tokens of a limiter: jobs of the same scenario, however far out, and others."""
+    outermost = scheduler
+    while outermost._scheduler is not None:
+        outermost = outermost._scheduler
+    running: list[AbstractJob[Any]] = []
+    for one in [outermost, *outermost.iterate_jobs()]:
+        run: Run | None = getattr(one, "_run", None)
+        if run is not None and run.crew.window is not None and run.crew.window.limiter is limiter:
+            running += [worker.job for worker in run.crew.workers if worker.job is not None and worker.uses_token()]
+    others = limiter.borrowed_tokens - len(running)
+    holders = ([_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
+    return "with " + ", and ".join(holders)
 
 
 def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Unpack, cast
 
 from . import _labels
-from ._arguments import Arguments, Search
+from ._arguments import Arguments, DirectArguments, Search, direct_places
 from ._checks import repeats
 from ._jobs import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
@@ -65,15 +65,20 @@ class Job(AbstractJob[T]):
         **options: Unpack[JobOptions],
     ) -> None:
         if type(function) is not types.FunctionType or not function.__code__.co_flags & ASYNC:
-            _check_function(function, args or kwargs)
+            check_function(function, has_arguments=bool(args or kwargs))
         self._function = function
         self._args = args
         if args or kwargs:
-            search = Search(repr(options.get("label") or self._default_label()))
-            self._args = search.positional(args)
-            if kwargs:
-                self._function = search.keywords(cast(Any, function), kwargs)
-            options["_inputs"] = tuple(search.inputs)  # type: ignore[typeddict-unknown-key]
+            places = None if kwargs else direct_places(args)
+            if places is None:
+                search = Search(repr(options.get("label") or self._default_label()))
+                self._args = search.positional(args)
+                if kwargs:
+                    self._function = search.keywords(cast(Any, function), kwargs)
+                options["_inputs"] = tuple(search.inputs)  # type: ignore[typeddict-unknown-key]
+            elif places:
+                self._args = direct = DirectArguments(args, places)
+                options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
         try:
             super().__init__(**options)
         except TypeError as error:
@@ -132,7 +137,13 @@ def _with_advice(error: TypeError, label: str) -> TypeError:
     )
 
 
-def _check_function(function: Any, has_arguments: Any) -> None:
+def check_function(function: Any, has_arguments: bool = True) -> None:
+    """Refuse what no `Job` can be made of.
+
+    Raises:
+        TypeError: it is neither an async callable nor, without arguments, a coroutine object.
+
+    """
     if isinstance(function, Coroutine):
         if has_arguments:
             raise TypeError(f"Job({function!r}, ...): a coroutine object takes no further arguments")
@@ -140,6 +151,8 @@ def _check_function(function: Any, has_arguments: Any) -> None:
     name = getattr(function, "__qualname__", repr(function))
     if inspect.isasyncgenfunction(function):
         raise TypeError(f"Job({name}): this is an async generator function; give an async function without yield")
+    if hasattr(cast(Any, type(function)), "_builds_jobs"):
+        raise TypeError(f"Job({name}): it is decorated with @job already: call it, {name}(...), to build the job")
     if not callable(function):
         raise TypeError(f"Job({function!r}): give an async function and its arguments, or a coroutine object")
     plain = inspect.unwrap(function) if inspect.isroutine(function) else function

@@ -134,8 +134,8 @@ class AbstractJob(Settings, Generic[T]):
         if run_if == "settled" and keep_result and not _inputs:
             self._rule = None
         else:
-            self._rule = _options.rule(run_if, keep_result, _inputs, self._name_for_errors())
-            self._required = _requirements.extended((), list(_inputs))
+            self._rule = _options.rule(run_if, keep_result, _inputs, self)
+            self._required = _requirements.extended((), _inputs)
         if required is not None:
             self.requires(required)
         if scheduler is not None:

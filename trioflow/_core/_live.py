@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from . import _backend, _explain, _failures
-from ._function_job import Job
+from ._decorator import JobFunction
+from ._function_job import Job, check_function
 from ._jobs import AbstractJob
 from ._options import JobOptions
+from ._outcomes import interruption_in
 from ._scheduler import BaseScheduler
 from ._settled import SettledJobs
 from ._states import StopReason
@@ -32,12 +35,16 @@ class LiveScheduler(BaseScheduler):
         super().__init__(*jobs_or_sequences, **settings)
 
     def map(
-        self, function: Callable[..., Awaitable[T]], /, *iterables: Iterable[Any], **options: Unpack[JobOptions]
+        self,
+        function: Callable[..., Awaitable[T]] | JobFunction[..., T],
+        /,
+        *iterables: Iterable[Any],
+        **options: Unpack[JobOptions],
     ) -> list[Job[T]]:
         """Add a job for each set of arguments, as the built-in `map` takes them from the iterables.
 
         Args:
-            function: an async callable.
+            function: an async callable, or what `@job` has made of one.
             iterables: where its arguments come from; the shortest ends it. Jobs among them are dependencies.
             options: those of each job; see `AbstractJob`.
 
@@ -62,7 +69,13 @@ class LiveScheduler(BaseScheduler):
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"map() of {self.label!r}: {iterable!r} is not iterable; give lists of arguments")
-        jobs: list[Job[T]] = [Job(function, *arguments, **options) for arguments in zip(*iterables, strict=False)]
+        make: Callable[..., Job[T]]
+        if isinstance(function, JobFunction):
+            make = function.options(**options)
+        else:
+            check_function(function)
+            make = functools.partial(Job[T], function, **options)
+        jobs = [make(*arguments) for arguments in zip(*iterables, strict=False)]
         self.update(jobs)
         return jobs
 
@@ -225,7 +238,13 @@ class OpenBlock:
     async def _exit(self, error: BaseException | None) -> None:
         """Wait until the run's task has ended; a cancellation is shown to its group, which may have sent it."""
         shown = error if _is_cancellation(error) else None
-        await self._tasks.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
+        try:
+            await self._tasks.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
+        except BaseExceptionGroup as group:
+            interruption = interruption_in(group)  # trio's Ctrl-C finds the task that waits here, not the run's
+            if interruption is None:
+                raise
+            raise interruption from None
 
     def _raise(self) -> None:
         if self._error is not None:

@@ -322,8 +322,20 @@ class Members(JobSet):
 def with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
     """Return the jobs, each behind those of its inputs that belong to no scheduler; their own inputs first."""
     found: dict[AbstractJob[Any], None] = {}
+    for job in jobs:
+        rule = job._rule
+        if rule is not None:
+            for one in rule.inputs:
+                if one._scheduler is None and one not in found:
+                    _put_inputs_first(job, found)
+                    break
+        found[job] = None
+    return found
+
+
+def _put_inputs_first(job: AbstractJob[Any], found: dict[AbstractJob[Any], None]) -> None:
     entered: set[AbstractJob[Any]] = set()
-    stack = list(jobs)[::-1]
+    stack = [job]
     while stack:
         job = stack[-1]
         if job in found or job in entered or job._rule is None:
@@ -331,4 +343,3 @@ def with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None
             continue
         entered.add(job)
         stack += [one for one in reversed(job._rule.inputs) if one._scheduler is None and one not in found]
-    return found

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 
     from ._jobs import AbstractJob
     from ._scheduler import BaseScheduler
+    from ._settings import Settings
 
     Retry = int | Callable[[Any], Any] | None
+
+
+ON_TIMEOUT: Final[tuple[str, ...]] = get_args(OnTimeout)
+RUN_IF: Final[tuple[str, ...]] = get_args(RunIf)
 
 
 class JobOptions(TypedDict, total=False):
@@ -63,8 +68,8 @@ def limits(
     timeout: float | None, on_timeout: OnTimeout, restarts: int | None, own_task: bool, retry: Retry, who: str
 ) -> Limits | None:
     """Check these settings of the job called `who`; None if all of them are the usual ones."""
-    if on_timeout not in get_args(OnTimeout):
-        raise ValueError(f"on_timeout={on_timeout!r} of {who}: choose one of {', '.join(get_args(OnTimeout))}")
+    if on_timeout not in ON_TIMEOUT:
+        raise ValueError(f"on_timeout={on_timeout!r} of {who}: choose one of {', '.join(ON_TIMEOUT)}")
     if not callable(retry):
         retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
     found = Limits(
@@ -73,13 +78,16 @@ def limits(
     return None if found == NO_LIMITS else found
 
 
-def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], who: str) -> Rule | None:
-    """Check these settings of the job called `who`; None if all of them are the usual ones."""
-    if run_if not in get_args(RunIf):
-        raise ValueError(f"run_if={run_if!r} of {who}: choose one of {', '.join(get_args(RunIf))}")
+def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: Settings) -> Rule | None:
+    """Check these settings of a job; None if all of them are the usual ones."""
+    if run_if not in RUN_IF:
+        raise ValueError(f"run_if={run_if!r} of {job._name_for_errors()}: choose one of {', '.join(RUN_IF)}")
     if run_if == "settled" and keep_result and not inputs:
         return None
-    frees = any(job._rule is not None and not job._rule.keep_result for job in inputs)
+    frees = False
+    for one in inputs:
+        if one._rule is not None and not one._rule.keep_result:
+            frees = True
     return Rule(run_if, bool(keep_result), inputs, frees)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 
@@ -84,10 +84,10 @@ def _is_collection(thing: object) -> bool:
     return isinstance(thing, Iterable) and not isinstance(thing, (str, bytes))
 
 
-def extended(required: Required, new: list[AbstractJob[Any]]) -> Required:
+def extended(required: Required, new: Sequence[AbstractJob[Any]]) -> Required:
     """Return `required` with `new` behind; a dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))
         return required
-    together = (*required, *new)
+    together = (*required, *new) if required else tuple(new)  # which is the very same if it is a tuple
     return together if len(together) < MANY_REQUIREMENTS else dict.fromkeys(together)

@@ -24,17 +24,14 @@ from ._outcomes import FREED, Cut, Failure, RunFacts
 from ._states import JobState
 
 GOOD: Final = frozenset({JobState.SUCCEEDED, JobState.SKIPPED})
+SUCCEEDED: Final = JobState.SUCCEEDED
 RUNS: Final = (JobState.SCHEDULED, None)
 
 
 def judge(job: AbstractJob[Any], rule: Rule) -> tuple[JobState, Failure | None]:
     """Return SCHEDULED, SKIPPED or BLOCKED for a job all of whose requirements have settled, and why if BLOCKED."""
-    if rule.run_if == "settled":  # the usual case first, by a short way
-        for one in rule.inputs:
-            if one._state is not JobState.SUCCEEDED:
-                break
-        else:
-            return RUNS
+    if holds(rule):
+        return RUNS
     if rule.run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
     essential = job._required if rule.run_if == "succeeded" else rule.inputs
@@ -44,6 +41,16 @@ def judge(job: AbstractJob[Any], rule: Rule) -> tuple[JobState, Failure | None]:
     if any(one._state is JobState.SKIPPED for one in essential):
         return JobState.SKIPPED, None
     return RUNS
+
+
+def holds(rule: Rule) -> bool:
+    """Tell whether a job may run, by a short way; False means that `judge` has to be asked."""
+    if rule.run_if != "settled":
+        return False
+    for one in rule.inputs:  # noqa: SIM110  # the generator of an all() would cost as much as all the rest
+        if one._state is not SUCCEEDED:
+            return False
+    return True
 
 
 def has_failed(job: AbstractJob[Any]) -> bool:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import _errors
 from ._outcomes import UNCALLED
+from ._rules import holds
 from ._states import JobState
 
 if TYPE_CHECKING:
@@ -85,6 +86,10 @@ class Worker:
         """Let its task outlive the ordinary ones: it is about to run a forever job."""
         assert self.scope is not None
         self.shielded = self.scope.shield = True
+
+    def uses_token(self) -> bool:
+        """Tell whether it runs its job under a token of a limiter, and has not lent that to a run inside."""
+        return self.token is not None and self.token.held and not (self.lent is not None and self.lent.in_use)
 
     def ended(self, task: object) -> None:
         """Take note that its task has ended, if it was cancelled before the first step."""
@@ -284,7 +289,12 @@ async def work(worker: Worker) -> None:
                             pending = successor._pending - 1
                             successor._pending = pending
                             if not pending:
-                                if successor._rule is not None or successor._forever or successor._state is not IDLE:
+                                rule = successor._rule
+                                if (
+                                    (rule is not None and not holds(rule))
+                                    or successor._forever
+                                    or successor._state is not IDLE
+                                ):
                                     run.releasing = True  # what it releases, if its rule settles it, has to queue
                                     run.make_ready(successor)
                                     run.releasing = False
