@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from . import _errors, _graph
@@ -20,6 +20,13 @@ BETWEEN_PAUSES: Final = 1000
 """Jobs that are looked at between two pauses: about a millisecond's work."""
 
 marks: Final = itertools.count(-2, -1)
+
+
+def in_chunks(jobs: Iterable[AbstractJob[Any]]) -> Iterator[list[AbstractJob[Any]]]:
+    """Yield the jobs, so many at a time as may be looked at between two pauses."""
+    rest = iter(jobs)
+    while chunk := list(itertools.islice(rest, BETWEEN_PAUSES)):
+        yield chunk
 
 
 def check(scheduler: Members) -> Iterator[None]:
@@ -61,18 +68,19 @@ def _check_jobs(scheduler: Members, repeated: bool, out_of_order: dict[Members, 
     """
     mark = next(marks)
     outside = False
-    for number, job in enumerate(tuple(scheduler._jobs), 1):
-        for requirement in job._required:
-            if requirement._pending != mark or requirement._forever:
-                check_requirement(job, requirement, scheduler)
-                if requirement._scheduler is scheduler:
-                    out_of_order[scheduler] = None
-                else:
-                    outside = True
-        job._pending = mark
-        if job._limits is not None:  # those made of coroutine objects all have some
-            _check_one_shot(job, repeated)
-        if not number % BETWEEN_PAUSES:
+    for chunk in in_chunks(scheduler._jobs):
+        for job in chunk:
+            for requirement in job._required:
+                if requirement._pending != mark or requirement._forever:
+                    check_requirement(job, requirement, scheduler)
+                    if requirement._scheduler is scheduler:
+                        out_of_order[scheduler] = None
+                    else:
+                        outside = True
+            job._pending = mark
+            if job._limits is not None:  # those made of coroutine objects all have some
+                _check_one_shot(job, repeated)
+        if len(chunk) == BETWEEN_PAUSES:
             yield
     scheduler._takes_from_outside = outside
 

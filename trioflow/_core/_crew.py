@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ._run import Run
 
 UNLIMITED: Final = 1 << 60
+MIN_SEARCHERS: Final = 4
+MAX_SEARCHERS: Final = 32
+BLOCKED_A_SEARCHER: Final = 8
+"""For so many jobs that have blocked there is one more who looks for the next."""
 
 
 class Crew:
@@ -42,13 +46,33 @@ class Crew:
 
     def ensure_searcher(self) -> None:
         """See to it that somebody looks for the next job, if one could start."""
-        if self._run.stopping or self.searchers >= self.max_searchers:
+        if self._run.stopping or self.searchers:
             return
-        if self._queue.jobs and self.free > 0 and not (self.window and self.window.has_waiting):
+        if self._could_start():
             self.free -= 1
             self._spawn(has_slot=True)
-        elif self._queue.has_any() and self._queue.forever and not self.searchers:  # not for what was cancelled
+        elif self._queue.has_any() and self._queue.forever:  # not for what was cancelled
             self._spawn(has_slot=False)
+
+    def call_for_more(self, newcomer: _worker.Worker, now: float) -> None:
+        """Let more look for jobs, as a newcomer would, if the jobs of those before have blocked.
+
+        What blocks for long needs a task a job, and a turn of the loop has its price: so there are the more who come
+        in a turn the more of them have blocked. What blocks but for a turn or two needs few tasks; and where turns
+        have become long, because many go on in each of them, nobody is called.
+        """
+        if self.gated or self._run.stopping or now > newcomer.born + _worker.TURN_SECONDS:
+            return
+        blocked = len(self.workers) - self.searchers
+        most = min(MAX_SEARCHERS, MIN_SEARCHERS + blocked // BLOCKED_A_SEARCHER)
+        wanted = min(len(self._queue.jobs), most) if blocked else 0
+        while self.searchers < wanted and self._could_start():
+            self.free -= 1
+            self._spawn(has_slot=True)
+
+    def _could_start(self) -> bool:
+        """Tell whether there is a job and a slot for it."""
+        return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
 
     def _spawn(self, has_slot: bool) -> None:
         worker = _worker.Worker(self._run, has_slot)
@@ -59,6 +83,7 @@ class Crew:
     def leave(self, worker: _worker.Worker) -> None:
         """Let a worker go, and another take its place if there is need."""
         del self.workers[worker]
+        self._run.group.forget(worker)
         self.give_back_slot(worker)
         self.forever_workers -= worker.shielded
         self.ensure_searcher()

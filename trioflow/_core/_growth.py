@@ -17,51 +17,61 @@ if TYPE_CHECKING:
 
 
 def make_entries_ready(run: Run) -> Iterator[None]:
-    """Link all jobs of a run and make those ready that wait for nothing; pauses by yielding."""
-    yield from link_all(run)
+    """Link all jobs of a run and make those ready that wait for nothing; pauses by yielding. O(V + E)."""
+    unjudged: list[AbstractJob[Any]] = []  # a rule may settle them at once; then their successors follow all others
+    for chunk in _checks.in_chunks(run.scheduler):
+        link_all(run, chunk, unjudged)
+        if len(chunk) == _checks.BETWEEN_PAUSES:
+            yield
+    run.linked = True
     for job in run.cancelled_early:
         run.cancel_unstarted(job)
-    run.linked = True
-    plain = run.observers is None
-    ready = run.queue.jobs
-    judged: list[AbstractJob[Any]] = []  # those that a rule may settle at once come last: their successors follow them
-    for number, job in enumerate(run.scheduler, 1):
-        if job._pending:
-            continue
-        if plain and job._rule is None and not job._forever and job._state is JobState.IDLE:
-            job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
-            ready.append(job)
-        elif job._rule is not None and not run.may_run(job):
-            judged.append(job)
-        else:
-            run.make_ready(job)
-        if not number % _checks.BETWEEN_PAUSES:
-            yield
-    for job in judged:
+    for job in unjudged:
         run.make_ready(job)
 
 
-def link_all(run: Run) -> Iterator[None]:
-    """Count for each job what it has to wait for, and tell each whom it keeps waiting; pauses by yielding. O(V + E)."""
+def link_all(run: Run, jobs: Iterable[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
+    """Count for each job what it has to wait for, and tell each whom it keeps waiting; schedule those that can run."""
     scheduler, implied = run.scheduler, run.scheduler._implied
     plain = not implied and not scheduler._takes_from_outside  # all that is required is a member
-    forever = 0
-    for number, job in enumerate(scheduler, 1):
+    unobserved, ready = run.observers is None, run.queue.jobs
+    ordinary = forever = 0
+    for job in jobs:
         rule = job._rule
         required = job._required if plain else scheduler._waits_for(job)
         job._pending = len(required)
         for requirement in required:
-            if requirement._successors is None:
-                requirement._successors = [job]
+            successors = requirement._successors
+            if successors is None:
+                requirement._successors = job
             else:
-                requirement._successors.append(job)
+                add_successor(requirement, job)
         if rule is not None and rule.frees:
             count_consumer(job)
         if job._forever:
             forever += 1
-        if not number % _checks.BETWEEN_PAUSES:
-            yield
-    run.count(len(scheduler) - forever, forever)
+        else:
+            ordinary += 1
+        if not required:
+            if unobserved and rule is None and not job._forever:
+                job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
+                ready.append(job)
+            elif rule is None or run.may_run(job):
+                run.make_ready(job)
+            else:
+                unjudged.append(job)
+    run.count(ordinary, forever)
+
+
+def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+    """Note that `job` waits for `requirement`."""
+    successors = requirement._successors
+    if successors is None:
+        requirement._successors = job
+    elif isinstance(successors, list):
+        successors.append(job)
+    else:
+        requirement._successors = [successors, job]
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
@@ -70,9 +80,7 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
     for requirement in requirements:
         if not (requirement._state.is_settled or requirement._is_ready()):
             job._pending += 1
-            if requirement._successors is None:
-                requirement._successors = []
-            requirement._successors.append(job)
+            add_successor(requirement, job)
 
 
 def count_consumer(job: AbstractJob[Any]) -> None:
@@ -89,7 +97,7 @@ def link_late(scheduler: Members, job: AbstractJob[Any], requirements: Iterable[
     link(job, requirements)
     place = {one: number for number, one in enumerate(scheduler._jobs)}
     for requirement in requirements:
-        if requirement._successors is not None:
+        if isinstance(requirement._successors, list):
             requirement._successors.sort(key=place.__getitem__)
 
 

@@ -76,7 +76,8 @@ class AbstractJob(Settings, Generic[T]):
         "_worker",
     )
 
-    # Whether a worker may call `_function(*_args)` itself instead of `co_run`: one coroutine less a job.
+    # Whether a worker may call `_function(*_args)` itself instead of `co_run`: one coroutine less a job. It does so for
+    # those jobs that have no `_limits`.
     _called_in_frame: ClassVar[bool] = False
     # Whether its class defines a `co_shutdown` of its own.
     _shuts_down: ClassVar[bool] = False
@@ -97,8 +98,9 @@ class AbstractJob(Settings, Generic[T]):
     _facts: RunFacts | None
     # How many of the required have not settled yet. Below 0: no run has counted them. Meaningful while IDLE.
     _pending: int
-    # Those whose `_pending` counts this job; there while a run is under way and the job has not settled.
-    _successors: list[AbstractJob[Any]] | None
+    # Those whose `_pending` counts this job; there while a run is under way and the job has not settled. One alone
+    # stands for itself: lists for all would be what the collector spends most time on.
+    _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # who runs it; there while RUNNING
 
     def __init__(
@@ -127,7 +129,7 @@ class AbstractJob(Settings, Generic[T]):
         self._pending = -1
         self._state = JobState.IDLE
         if timeout is None and on_timeout == "fail" and restarts is None and not own_task and retry is None:
-            self._limits = None
+            self._limits = None if self._called_in_frame and not forever else _options.NO_LIMITS
         else:
             who = self._name_for_errors()
             self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, who)

@@ -41,7 +41,7 @@ class JobOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that take a job off the engine's shortest path; a job with none of them has no such object."""
+    """The settings that take a job off the engine's shortest path."""
 
     timeout: float | None = None
     on_timeout: OnTimeout = "fail"
@@ -51,6 +51,7 @@ class Limits:
 
 
 NO_LIMITS: Final = Limits()
+"""Of a job that has no such settings, and is off the shortest path for another reason; one that is on it has None."""
 
 
 @dataclass(slots=True)  # not frozen: that would cost twice as much to make, and each job with arguments has one
@@ -66,8 +67,8 @@ class Rule:
 
 def limits(
     timeout: float | None, on_timeout: OnTimeout, restarts: int | None, own_task: bool, retry: Retry, who: str
-) -> Limits | None:
-    """Check these settings of the job called `who`; None if all of them are the usual ones."""
+) -> Limits:
+    """Check these settings of the job called `who`."""
     if on_timeout not in ON_TIMEOUT:
         raise ValueError(f"on_timeout={on_timeout!r} of {who}: choose one of {', '.join(ON_TIMEOUT)}")
     if not callable(retry):
@@ -75,7 +76,7 @@ def limits(
     found = Limits(
         seconds(timeout, "timeout", who), on_timeout, whole(restarts, "restarts", who), bool(own_task), retry or None
     )
-    return None if found == NO_LIMITS else found
+    return NO_LIMITS if found == NO_LIMITS else found
 
 
 def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: Settings) -> Rule | None:

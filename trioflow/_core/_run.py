@@ -13,13 +13,14 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _attempts, _ending, _errors, _growth, _log, _rules, _worker
 from ._crew import Crew
-from ._instruments import Observers
+from ._instruments import Observers, tellers
 from ._jobs import AbstractJob
+from ._options import NO_LIMITS
 from ._outcomes import Cut, Failure, RunFacts, explain, interruption_in
 from ._ready import ReadyQueue
 from ._states import JobState, StopReason
@@ -50,8 +51,10 @@ class Run:
         self.backend: Final = backend
         self.clock: Final = backend.clock()
         self.observers: Final = observers
+        self.tellers: Final = tellers(observers)
         self.thread: Final = threading.get_ident()
         self.context: Final = contextvars.copy_context()
+        self.variables: Final = tuple(item for item in self.context.items() if item[0] is not _worker.current)
         self.outer_worker: Final = scheduler._worker
         self.timeout: Final = timeout
         self.queue: Final = ReadyQueue()
@@ -192,7 +195,7 @@ class Run:
 
     def begin_apart(self, worker: _worker.Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
         """Return what to await for a job that is not the worker's own call of a function."""
-        if job._limits is None:
+        if job._limits is None or job._limits is NO_LIMITS:
             return job.co_run()
         return _attempts.run_attempts(worker, job)
 
@@ -204,7 +207,7 @@ class Run:
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Take note that all that an IDLE job requires has settled."""
-        if job._state is not JobState.IDLE or self.stopping or not self.linked:
+        if job._state is not JobState.IDLE or self.stopping:
             return
         if job._rule is not None:
             verdict, failure = _rules.judge(job, job._rule)
@@ -233,7 +236,7 @@ class Run:
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
         """Write a job's final state and outcome, and make those ready that waited for it alone."""
-        successors = job._successors or ()
+        successors = job._successors
         job._successors = job._worker = None
         job._outcome = outcome
         job._finished_at = now
@@ -257,9 +260,11 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         self.settle(job, state, failure, self.clock())
 
-    def _release(self, successors: Iterable[AbstractJob[Any]]) -> None:
+    def _release(self, successors: AbstractJob[Any] | list[AbstractJob[Any]] | None) -> None:
         """Count down those that waited for a job; one after the other, for their rules may settle them at once."""
-        self.released.extend(successors)
+        if successors is None:
+            return
+        self.released.extend(successors if isinstance(successors, list) else (successors,))
         if not self.releasing:
             self.release_queued()
 
@@ -281,7 +286,7 @@ class Run:
         job._outcome = value
         if facts.scope is not None:
             facts.scope.deadline = math.inf
-        successors, job._successors = job._successors or (), None
+        successors, job._successors = job._successors, None
         self.tell("job_ready", job)
         self._release(successors)
         self.crew.ensure_searcher()
@@ -331,7 +336,7 @@ class Run:
         for job in self.queue.drain():
             self.settle(job, JobState.CANCELLED, Cut(), now)
         if self.opened:
-            self.group.cancel(self.crew.workers)
+            self.group.cancel()
         if self.changed is not None:
             self.changed.set()
 

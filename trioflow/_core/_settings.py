@@ -50,6 +50,7 @@ class Settings:
     def forever(self, forever: bool) -> None:
         self._refuse_during_run("forever")
         self._forever = forever
+        self._limits = self._limits or _options.NO_LIMITS  # only ordinary jobs are on the shortest path
 
     @property
     def timeout(self) -> float | None:

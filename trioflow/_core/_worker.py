@@ -37,7 +37,7 @@ MAX_SEARCHERS: Final = 4
 """How many workers at most look for a job at once. 1 to 8 were best; 64 lost much of the gain."""
 
 TURN_SECONDS: Final = 0.001
-TURN_JOBS: Final = 64
+TURN_JOBS: Final = 200
 """A worker lets others run after so many jobs, whatever the time: a virtual clock stands still."""
 
 RUNNING: Final = JobState.RUNNING
@@ -52,7 +52,10 @@ class Worker:
     """One task of a run, and the job that it runs now."""
 
     __slots__ = (
+        "born",
+        "born_in_turn",
         "cancelled_alone",
+        "context",
         "ended_by_run",
         "has_slot",
         "job",
@@ -70,13 +73,15 @@ class Worker:
         """Prepare a worker of `run`, with or without a slot of its window."""
         self.run = run
         self.has_slot = has_slot
+        self.born, self.born_in_turn = run.clock(), run.turn.number
         self.job: AbstractJob[Any] | None = None
-        self.scope: Scope | None = None  # there from the first step of the task on
+        self.scope: Scope | None = None  # of this task alone, if it has one
         self.shielded = False  # it runs a forever job, which ends after all others
         self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs are to end
         self.ended_by_run = False  # the latter
         self.task: Any = None
-        self.mark: Any = None  # the backend's own
+        self.context: Any = None  # of the task; for the backend, as is...
+        self.mark: Any = None  # ...what the task was like at first
         # For a window that is a CapacityLimiter: what the worker borrows for, and what of it is for nested runs.
         self.token: Token | None = None
         self.lease: Lease | None = None
@@ -84,8 +89,8 @@ class Worker:
 
     def shield(self) -> None:
         """Let its task outlive the ordinary ones: it is about to run a forever job."""
-        assert self.scope is not None
-        self.shielded = self.scope.shield = True
+        self.shielded = True
+        self.run.group.shield(self)
 
     def uses_token(self) -> bool:
         """Tell whether it runs its job under a token of a limiter, and has not lent that to a run inside."""
@@ -106,23 +111,25 @@ class Worker:
     def cancel_alone(self) -> None:
         """Cancel the job that it runs, and no other."""
         self.cancelled_alone = True
-        if self.scope is not None:  # otherwise its task has not begun, and will find that the run is stopping
-            self.scope.cancel()
+        self.run.group.cancel_one(self)
 
 
 class Turn:
     """The time that the workers of one run share until the event loop gets its turn.
 
-    A worker that finds it used up waits for a turn of the loop, and then begins a new one: unless another worker,
-    that waited for the same turn, has done so. Without that, each worker would take a whole turn for itself.
+    A worker that finds it used up waits for a turn of the loop, and then begins a new one: unless another worker, that
+    waited for the same turn, has done so; without that, each worker would take a whole turn for itself. It need not
+    wait if the loop has turned while its own job was suspended: which is so if another worker was the `last` to start
+    a job.
     """
 
-    __slots__ = ("ends", "number")
+    __slots__ = ("ends", "last", "number")
 
     def __init__(self, now: float) -> None:
         """Begin the first turn."""
         self.number = 0
         self.ends = now + TURN_SECONDS
+        self.last: Worker | None = None
 
     def begin(self, number: int, now: float) -> bool:
         """Begin the turn after `number`, if nobody has; tell whether there is time left in it."""
@@ -160,9 +167,10 @@ async def work(worker: Worker) -> None:
     The hot loop, and therefore one long function: each call out of it costs a tenth of what a job may cost.
     """
     run, crew = worker.run, worker.run.crew
-    backend, clock, observers, names_tasks = run.backend, run.clock, run.observers, run.backend.names_tasks
+    backend, clock, names_tasks = run.backend, run.clock, run.backend.names_tasks
     ready, forever_ready, released, turn = run.ready, run.forever_ready, run.released, run.turn
-    gated = crew.gated
+    gated, scheduler = crew.gated, run.scheduler
+    tell_start, tell_end, tell_scheduled = run.tellers
     awaitable: Any
     value: Any
     error: BaseException | None
@@ -172,32 +180,36 @@ async def work(worker: Worker) -> None:
     name = ""
     settled = 0  # how many of the jobs that this worker has settled `run.unsettled` still counts
     jobs_left = TURN_JOBS
-    searching, used = True, False
+    searching, used, number = True, False, worker.born_in_turn
     current.set(worker)
     try:
-        with backend.scope() as worker.scope:
-            intact = backend.enter(worker)
+        with backend.task_scope() as worker.scope:
+            mark = backend.enter(worker)
             now = clock()
-            tainted = run.stopping or not intact()
+            tainted = run.stopping or not mark.intact()
+            crew.call_for_more(worker, now)
             while not tainted:
                 # ---- let others run, if the turn is used up
                 if now > turn.ends or not jobs_left:
-                    if not searching:
-                        if crew.searchers >= crew.max_searchers:
-                            break  # enough others look for jobs
-                        crew.searchers += 1
-                        searching = True
-                    number = turn.number
-                    await backend.turn()
-                    now = clock()
+                    if turn.last is worker or not turn.begin(number, now):
+                        if not searching:
+                            if crew.searchers >= crew.max_searchers:
+                                break  # enough others look for jobs
+                            crew.searchers += 1
+                            searching = True
+                        worker.job = awaitable = value = None
+                        number, turn.last = turn.number, None
+                        await backend.turn()
+                        now = clock()
+                        tainted = run.stopping or not mark.intact()
+                        if tainted or not turn.begin(number, now):
+                            continue
                     jobs_left = TURN_JOBS
-                    tainted = run.stopping or not intact()
-                    if tainted or not turn.begin(number, now):
-                        continue
                 # ---- take the next ready job
                 if gated:
                     run.count_settled(settled)
                     settled = 0
+                    worker.job = awaitable = value = None
                     if not searching:
                         crew.searchers += 1
                         searching = True
@@ -205,16 +217,16 @@ async def work(worker: Worker) -> None:
                         break
                     now = clock()
                 if forever_ready or not worker.has_slot:
+                    worker.job = None
                     job = crew.take(worker)
                     if job is None:
                         break
-                else:
-                    try:
-                        job = ready.popleft()
-                    except IndexError:
-                        break
+                elif ready:
+                    job = ready.popleft()
                     if job._state is not SCHEDULED:
                         continue  # cancelled meanwhile, or a forever job that went ahead
+                else:
+                    break
                 limits = job._limits
                 if limits is not None and limits.own_task and used:
                     crew.put_back(job)
@@ -224,13 +236,14 @@ async def work(worker: Worker) -> None:
                     searching = False
                 if gated:
                     crew.note_start(now)
-                if job._forever:
+                if limits is not None and job._forever:
                     crew.turn_forever(worker)
-                elif (ready or forever_ready) and crew.searchers < crew.max_searchers:
+                elif ready and not crew.searchers:
                     crew.ensure_searcher()
                 # ---- run it
                 used = True
                 jobs_left -= 1
+                number, turn.last = turn.number, worker
                 worker.job = job
                 job._worker = worker
                 job._started_at = now
@@ -243,49 +256,51 @@ async def work(worker: Worker) -> None:
                             named, kind, name = function, job.__class__, job.label
                         label = name
                     worker.task.name = label
-                if observers is not None:
-                    observers.tell("job_started", run.scheduler, job)
-                    observers.tell("job_attempt", run.scheduler, job)
-                value = error = None
+                if tell_start is not None:
+                    tell_start(scheduler, job)
+                value = error = None  # nothing keeps a result but its job
                 awaitable = UNCALLED
                 try:
-                    if limits is None and job._called_in_frame and not job._forever:
+                    if limits is None:
                         awaitable = job._function(*job._args)
                     else:
                         run.count_settled(settled)  # a forever job may outlast all others
                         settled = 0
                         awaitable = run.begin_apart(worker, job)
                     value = await awaitable
-                    if not intact():
+                    if not mark.intact():
                         tainted = True
                         await look_behind(worker)
                 except BaseException as raised:
                     error = raised
                 # ---- settle it
                 now = clock()
-                if tainted or error is not None or observers is not None or job._facts is not None or job._forever:
+                if tainted or error is not None or limits is not None or job._facts is not None:
                     run.count_settled(settled)
                     settled = 0
                     if error is not None:
                         error = await with_what_was_left(worker, error)
-                        tainted = not intact()
+                        tainted = not mark.intact()
                     if tainted:
                         run.heed_cancellation(worker)
                     if error is None:
                         run.settle(job, SUCCEEDED, value, now)
                     else:
                         run.settle_error(worker, job, error, awaitable, now)
-                    tainted = tainted or job._forever
+                    if limits is not None and (job._forever or limits.own_task):
+                        break
                 else:
                     job._outcome = value
                     job._finished_at = now
                     job._worker = None
                     job._state = SUCCEEDED
                     settled += 1
+                    if tell_end is not None:
+                        tell_end(scheduler, job)
                     successors = job._successors
                     if successors is not None:
                         job._successors = None
-                        for successor in successors:
+                        for successor in successors if successors.__class__ is list else (successors,):
                             pending = successor._pending - 1
                             successor._pending = pending
                             if not pending:
@@ -303,11 +318,11 @@ async def work(worker: Worker) -> None:
                                 else:
                                     successor._state = SCHEDULED
                                     ready.append(successor)
+                                    if tell_scheduled is not None:
+                                        tell_scheduled(scheduler, successor)
                         if released:
                             run.release_queued()
-                worker.job = awaitable = value = error = None  # nothing keeps a result but its job
-                if limits is not None and limits.own_task:
-                    break
+            worker.job = awaitable = value = error = None
             run.heed_cancellation(worker)
     except BaseException as fault:  # the engine's own: those of jobs are settled above
         run.crash(fault)

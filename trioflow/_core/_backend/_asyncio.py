@@ -1,4 +1,8 @@
-"""The engine on asyncio: native tasks, each in an anyio cancel scope of its own."""
+"""The engine on asyncio: native tasks, which all stand in one anyio cancel scope, as the tasks of a task group do.
+
+A worker gets a scope of its own only when somebody wants to cancel it alone, or to shield it: then that is put between
+the common one and those that its job may have opened. Most are never cancelled, and a scope costs as much as a task.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -18,17 +23,18 @@ from . import _shared
 
 if TYPE_CHECKING:
     from .._worker import Worker
-    from ._interface import Event, Scope, Work
+    from ._interface import Event, Mark, Scope, Work
 
 T = TypeVar("T")
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # which cancel scope is the innermost of a task
+NO_SCOPE: Final = contextlib.nullcontext(None)
 
 
 class AsyncioGroup:
-    """The workers' tasks, cancelled one by one; the deadline is a timer of the loop."""
+    """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
-    __slots__ = ("_cancellation", "_context", "_expired", "_loop", "_on_deadline", "_timer", "_work")
+    __slots__ = ("_cancellation", "_context", "_expired", "_host", "_loop", "_on_deadline", "_timer", "_work", "scope")
 
     def __init__(
         self, work: Work, deadline: float, on_deadline: Callable[[], None], context: contextvars.Context
@@ -39,6 +45,8 @@ class AsyncioGroup:
         self._context = context
         self._on_deadline = on_deadline
         self._expired = False
+        self.scope: Final[Any] = anyio_asyncio.CancelScope()
+        self._host = id(asyncio.current_task())
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
         # What cancelled the task that hosts the run. It is raised in this very task, when all has ended.
         self._cancellation: asyncio.CancelledError | None = None
@@ -59,9 +67,11 @@ class AsyncioGroup:
 
     def spawn(self, worker: Worker) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
-        context = worker.mark = self._context.copy()
+        context = worker.context = self._context.copy()
         # Not by the loop's task factory: an eager one would run it before the worker knows its task.
         worker.task = asyncio.Task(self._work(worker), loop=self._loop, context=context)
+        TASK_STATES[worker.task] = anyio_asyncio.TaskState(self._host, self.scope)
+        self.scope._tasks.add(worker.task)
         worker.task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
 
     async def turn(self) -> bool:
@@ -107,15 +117,80 @@ class AsyncioGroup:
         """Tell whether the deadline was what cancelled the group."""
         return self._expired
 
-    def cancel(self, workers: Iterable[Worker]) -> None:
+    def cancel(self) -> None:
         """Cancel all the tasks of the group but the shielded ones."""
-        for worker in tuple(workers):
-            if worker.scope is not None and not worker.shielded:
-                worker.scope.cancel()
+        if not self.scope.cancel_called:
+            self.scope.cancel()
+            self.scope._deliver_cancellation(self.scope)  # which a scope does by itself if a task has entered it
+
+    def shield(self, worker: Worker) -> None:
+        """Let a worker outlive the others."""
+        worker.mark.scope = worker.scope = self._scope_of_its_own(worker)
+        worker.scope.shield = True
+
+    def cancel_one(self, worker: Worker) -> None:
+        """Cancel one worker, a shielded one too."""
+        if worker.scope is None:
+            worker.scope = self._scope_of_its_own(worker)
+        worker.scope.cancel()
+
+    def forget(self, worker: Worker) -> None:
+        """Let go of a worker that leaves."""
+        self.scope._tasks.discard(worker.task)
+        if worker.scope is not None:
+            self.scope._child_scopes.discard(worker.scope)
+
+    def _scope_of_its_own(self, worker: Worker) -> Any:
+        """Put a scope around all that are open in a worker's task, and inside the common one."""
+        scope: Any = anyio_asyncio.CancelScope()
+        scope._host_task = worker.task
+        scope._parent_scope = self.scope
+        self.scope._child_scopes.add(scope)
+        self.scope._tasks.discard(worker.task)
+        state = TASK_STATES[worker.task]
+        outermost = state.cancel_scope
+        if outermost is self.scope:
+            state.cancel_scope = scope
+            scope._tasks.add(worker.task)
+        else:
+            while outermost._parent_scope is not self.scope:
+                outermost = outermost._parent_scope
+            outermost._reparent(scope)
+        return scope
 
     def _expire(self) -> None:
         self._expired = True
         self._on_deadline()
+
+
+class AsyncioMark:
+    """What a worker's task was like before it ran a job.
+
+    anyio has no public way to ask which scope is the innermost.
+    """
+
+    __slots__ = ("_context", "_size", "_state", "_task", "_variables", "scope")
+
+    def __init__(self, worker: Worker) -> None:
+        """Note what the task is like now."""
+        self._task = worker.task
+        self._state = TASK_STATES[worker.task]
+        self.scope: Any = self._state.cancel_scope
+        self._context: contextvars.Context = worker.context
+        self._size = len(worker.context)
+        self._variables = _shared.variables_of(worker.context, worker.run.variables, worker)
+
+    def intact(self) -> bool:
+        """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
+        scope, context = self.scope, self._context
+        if self._state.cancel_scope is not scope or scope._cancel_called or self._task.cancelling():
+            return False
+        if len(context) != self._size:
+            return False
+        for variable, value in self._variables:  # noqa: SIM110 - a generator costs more than this loop
+            if context.get(variable) is not value:
+                return False
+        return True
 
 
 class AsyncioBackend:
@@ -142,25 +217,18 @@ class AsyncioBackend:
         """Make a cancel scope with a deadline on this loop's clock."""
         return cast("Scope", anyio_asyncio.CancelScope(deadline=deadline))
 
-    def enter(self, worker: Worker) -> Callable[[], bool]:
-        """Take up the present task for `worker`; return whether-the-task-is-as-it-was.
+    def task_scope(self) -> AbstractContextManager[Scope | None]:
+        """Return what a worker's task is in."""
+        return NO_SCOPE
 
-        anyio has no public way to ask which scope is the innermost.
-        """
-        task: Any = worker.task
-        scope: Any = worker.scope
-        state = TASK_STATES[task]
-        same_context = _shared.unchanged(worker.mark)
-        cancelling = task.cancelling
-
-        def intact() -> bool:
-            return state.cancel_scope is scope and not scope._cancel_called and not cancelling() and same_context()
-
-        return intact
+    def enter(self, worker: Worker) -> Mark:
+        """Take up the present task for `worker`; return what tells whether it is as it was."""
+        worker.mark = mark = AsyncioMark(worker)
+        return mark
 
     def adopt(self, worker: Worker) -> None:
         """Let the present task be that of `worker`, if it was not spawned for one."""
-        worker.task, worker.mark = asyncio.current_task(), contextvars.copy_context()
+        worker.task, worker.context = asyncio.current_task(), contextvars.copy_context()
 
     def is_current(self, task: Any) -> bool:
         """Tell whether this task calls."""
@@ -173,7 +241,7 @@ class AsyncioBackend:
         """
         left = None
         state = TASK_STATES[worker.task]
-        while (scope := state.cancel_scope) is not worker.scope:
+        while (scope := state.cancel_scope) is not worker.scope and scope is not worker.mark.scope:
             left = left or "cancel scope"
             scope.cancel()
             while tasks := _tasks_in(scope) - {worker.task}:
@@ -216,9 +284,8 @@ class AsyncioBackend:
 
     def asked_to_end(self, worker: Worker) -> bool:
         """Tell, in the task of `worker`, whether its scope or one around it was cancelled."""
-        if worker.scope is None:
-            return False
-        return worker.scope.cancel_called or anyio.current_effective_deadline() == -math.inf
+        own_is_cancelled = worker.scope is not None and worker.scope.cancel_called
+        return own_is_cancelled or anyio.current_effective_deadline() == -math.inf
 
     def cancelled_natively(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` was cancelled by other means than a scope."""

@@ -48,6 +48,14 @@ class Scope(AbstractContextManager["Scope"], Protocol):
         ...
 
 
+class Mark(Protocol):
+    """What a worker's task was like before it ran a job."""
+
+    def intact(self) -> bool:
+        """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
+        ...
+
+
 class Group(Protocol):
     """The tasks of one run, under its deadline."""
 
@@ -79,8 +87,20 @@ class Group(Protocol):
         """Tell whether the deadline was what cancelled the group."""
         ...
 
-    def cancel(self, workers: Iterable[Worker]) -> None:
+    def cancel(self) -> None:
         """Cancel all the tasks of the group but the shielded ones."""
+        ...
+
+    def shield(self, worker: Worker) -> None:
+        """Let a worker outlive the others."""
+        ...
+
+    def cancel_one(self, worker: Worker) -> None:
+        """Cancel one worker, a shielded one too; one that has not begun will find that its run is stopping."""
+        ...
+
+    def forget(self, worker: Worker) -> None:
+        """Let go of a worker that leaves."""
         ...
 
 
@@ -109,8 +129,12 @@ class Backend(Protocol):
         """Make a cancel scope with a deadline on this loop's clock."""
         ...
 
-    def enter(self, worker: Worker) -> Callable[[], bool]:
-        """Take up the present task for `worker`, inside its scope; return whether-the-task-is-as-it-was."""
+    def task_scope(self) -> AbstractContextManager[Scope | None]:
+        """Return what a worker's task is in: a scope of its own, if a task needs one from the start."""
+        ...
+
+    def enter(self, worker: Worker) -> Mark:
+        """Take up the present task for `worker`, inside its scope; return what tells whether it is as it was."""
         ...
 
     def adopt(self, worker: Worker) -> None:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 
-def unchanged(context: contextvars.Context) -> Callable[[], bool]:
-    """Return a function that tells whether `context` is as it is now: the same variables with the very same values.
 
-    By identity: equal values may still be different objects, and comparing them would call code of the user's.
+def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
+    """Return the variables of a task, but for the one that holds its worker; `known` itself if they are the same.
+
+    By identity: equal values may still be different objects, and comparing them would call code of the user's. Most
+    workers share one tuple.
     """
-    size = len(context)
-    items = tuple(context.items())
-    get = context.get
-
-    def check() -> bool:
-        if len(context) != size:
-            return False
-        for variable, value in items:  # noqa: SIM110 - a generator costs more than this loop
-            if get(variable) is not value:
-                return False
-        return True
-
-    return check
+    if len(context) == len(known) + 1 and all(context.get(variable) is value for variable, value in known):
+        return known
+    return tuple(item for item in context.items() if item[1] is not worker)
 
 
 def task_group() -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -15,7 +16,7 @@ from . import _shared
 
 if TYPE_CHECKING:
     from .._worker import Worker
-    from ._interface import Event, Scope, Work
+    from ._interface import Event, Mark, Scope, Work
 
 T = TypeVar("T")
 
@@ -88,11 +89,55 @@ class TrioGroup:
         """Tell whether the deadline was what cancelled the group."""
         return self._scope.cancel_called and not self._stopped
 
-    def cancel(self, workers: Iterable[Worker]) -> None:
+    def cancel(self) -> None:
         """Cancel all the tasks of the group but the shielded ones."""
         if not self._scope.cancel_called:
             self._stopped = True
             self._scope.cancel()
+
+    def shield(self, worker: Worker) -> None:
+        """Let a worker outlive the others."""
+        assert worker.scope is not None
+        worker.scope.shield = True
+
+    def cancel_one(self, worker: Worker) -> None:
+        """Cancel one worker, a shielded one too; one that has not begun will find that its run is stopping."""
+        if worker.scope is not None:
+            worker.scope.cancel()
+
+    def forget(self, worker: Worker) -> None:
+        """Let go of a worker that leaves."""
+
+
+class TrioMark:
+    """What a worker's task was like before it ran a job.
+
+    trio has no public way to ask which scope is the innermost, nor one without cost whether it is cancelled.
+    """
+
+    __slots__ = ("_context", "_nurseries", "_size", "_task", "_variables", "status")
+
+    def __init__(self, worker: Worker) -> None:
+        """Note what the task is like now."""
+        task: Any = worker.task
+        self._task = task
+        self.status: Final = task._cancel_status
+        self._nurseries = task._child_nurseries
+        self._context = task.context
+        self._size = len(task.context)
+        self._variables = _shared.variables_of(task.context, worker.run.variables, worker)
+
+    def intact(self) -> bool:
+        """Tell whether the task is as it was: its scopes, its nurseries, its variables."""
+        status, context = self.status, self._context
+        if self._task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
+            return False
+        if len(context) != self._size:
+            return False
+        for variable, value in self._variables:  # noqa: SIM110 - a generator costs more than this loop
+            if context.get(variable) is not value:
+                return False
+        return True
 
 
 class TrioBackend:
@@ -119,23 +164,15 @@ class TrioBackend:
         """Make a cancel scope with a deadline on this loop's clock."""
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
-    def enter(self, worker: Worker) -> Callable[[], bool]:
-        """Take up the present task for `worker`; return whether-the-task-is-as-it-was.
+    def task_scope(self) -> AbstractContextManager[Scope | None]:
+        """Return what a worker's task is in."""
+        return self.scope()
 
-        trio has no public way to ask which scope is the innermost, nor one without cost whether it is cancelled.
-        """
-        task: Any = trio.lowlevel.current_task()
-        worker.task = task
-        worker.mark = status = task._cancel_status
-        same_context = _shared.unchanged(task.context)
-        nurseries = task._child_nurseries
-
-        def intact() -> bool:
-            return (
-                task._cancel_status is status and not status.effectively_cancelled and not nurseries and same_context()
-            )
-
-        return intact
+    def enter(self, worker: Worker) -> Mark:
+        """Take up the present task for `worker`; return what tells whether it is as it was."""
+        worker.task = trio.lowlevel.current_task()
+        worker.mark = mark = TrioMark(worker)
+        return mark
 
     def adopt(self, worker: Worker) -> None:
         """Let the present task be that of `worker`: `enter` finds out which that is."""
@@ -149,7 +186,7 @@ class TrioBackend:
         task: Any = worker.task
         left = None
         errors: list[BaseException] = []
-        while task._cancel_status is not worker.mark:
+        while task._cancel_status is not worker.mark.status:
             scope = task._cancel_status._scope
             nurseries = task._child_nurseries
             if nurseries and nurseries[-1].cancel_scope is scope:
@@ -194,7 +231,7 @@ class TrioBackend:
 
     def asked_to_end(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` is in a cancelled scope."""
-        return bool(worker.mark.effectively_cancelled)
+        return bool(worker.mark.status.effectively_cancelled)
 
     def cancelled_natively(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` was cancelled by other means than a scope."""
