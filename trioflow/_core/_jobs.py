@@ -139,7 +139,11 @@ class AbstractJob(Settings, Generic[T]):
             self._rule = _options.rule(run_if, keep_result, _inputs, self)
             self._required = _requirements.extended((), _inputs)
         if required is not None:
-            self.requires(required)
+            plain = _requirements.plainly(required, AbstractJob)
+            if plain is None or self._required:
+                self.requires(required)
+            else:  # there can be no cycle yet, and no scheduler to tell
+                self._required = _requirements.extended((), plain)
         if scheduler is not None:
             scheduler.add(self)
 
@@ -221,8 +225,9 @@ class AbstractJob(Settings, Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        if len(requirements) == 1 and isinstance(requirements[0], AbstractJob):
-            return requirements  # the usual case, five times as fast
+        plain = _requirements.plainly(requirements, AbstractJob)
+        if plain is not None:
+            return plain
         return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last")
 
     def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:

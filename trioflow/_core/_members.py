@@ -10,7 +10,8 @@ from . import _checks, _graph, _growth
 from ._job_set import JobSet, name_of
 from ._jobs import AbstractJob
 from ._options import JobOptions
-from ._requirements import flatten
+from ._requirements import flatten, plainly
+from ._states import JobState
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -69,7 +70,10 @@ class Members(JobSet):
             <AbstractJob `a` idle>
 
         """
-        self._admit(list(flatten((job,), f"add() of {self.label!r}", "_members")), "add()")
+        plain = plainly(job, AbstractJob)
+        if plain is None:
+            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_members"))
+        self._admit(plain, "add()")
         return job
 
     def update(self, jobs: Iterable[Any]) -> Self:
@@ -85,23 +89,29 @@ class Members(JobSet):
             RuntimeError: it is closed or stopping, or another thread.
 
         """
-        self._admit(list(flatten((jobs,), f"update() of {self.label!r}", "_members")), "update()")
+        plain = plainly(jobs, AbstractJob)
+        if plain is None:
+            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_members"))
+        self._admit(plain, "update()")
         return self
 
-    def _admit(self, jobs: list[AbstractJob[Any]], what: str) -> None:
+    def _admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
         if self._closed:
             raise RuntimeError(f"{what}: {self.label!r} is closed for good; make a new Scheduler")
-        given = set(jobs)
-        new = [job for job in with_inputs(jobs) if job not in self._jobs]
+        found = with_inputs(jobs)
+        new = [job for job in found if job not in self._jobs] if self._jobs else list(found)
         for job in new:
-            self._refuse_stranger(job)
+            if job._scheduler is not None or isinstance(job, Members):
+                self._refuse_stranger(job)
         run = self._innermost_run()
         if run is not None:
             self._refuse_late(run, what)
-        homes: dict[AbstractJob[Any], Members | None] = {job: job._scheduler for job in new}
-        was_adopted = self._adopted.copy() if self._adopted else set[AbstractJob[Any]]()
-        self._adopted -= given
-        self._adopted.update(job for job in new if job not in given)
+        homes: dict[AbstractJob[Any], Members | None] = {job: job._scheduler for job in new} if self._run else {}
+        was_adopted = self._adopted.copy()
+        if self._adopted or len(found) > len(jobs):
+            given = set(jobs)
+            self._adopted -= given
+            self._adopted.update(job for job in new if job not in given)
         for job in new:
             self._take_in(job)
         if self._run is None:
@@ -123,8 +133,10 @@ class Members(JobSet):
         self._unchecked = True
         if run is not None:
             self._added_during_run.update(dict.fromkeys(new, run))
-        if any(job._was_in_a_run() for job in new):
-            self._needs_reset = True
+        for job in new:
+            if job._pending >= 0 or job._state is not JobState.IDLE or job._successors is not None:
+                self._needs_reset = True
+                break
 
     def _undo(self, homes: dict[AbstractJob[Any], Members | None]) -> None:
         """Put jobs that were refused back where they came from."""

@@ -47,6 +47,26 @@ class Requirements(AbstractSet[Any]):
         return set(it)  # what &, | and - make
 
 
+def plainly(given: Any, kind: type) -> tuple[Any, ...] | None:
+    """Return the jobs that are given one by one or in a list or tuple, as most are; None if it takes a closer look.
+
+    Several times as fast as `flatten`.
+
+    Args:
+        given: what the user gave.
+        kind: `AbstractJob`.
+
+    """
+    if isinstance(given, kind):
+        return (given,) if hasattr(given, "_state") else None
+    if given.__class__ is not list and given.__class__ is not tuple:
+        return None
+    for thing in given:
+        if not isinstance(thing, kind) or not hasattr(thing, "_state"):
+            return None
+    return tuple(given) if len(given) < 2 else tuple(dict.fromkeys(given))
+
+
 def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[AbstractJob[Any]]:
     """Yield the jobs in `things`: jobs, Sequences, None, and collections of these to any depth, in their order.
 

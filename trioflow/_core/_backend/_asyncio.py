@@ -125,14 +125,13 @@ class AsyncioGroup:
 
     def shield(self, worker: Worker) -> None:
         """Let a worker outlive the others."""
-        worker.mark.scope = worker.scope = self._scope_of_its_own(worker)
-        worker.scope.shield = True
+        worker.mark.scope = worker.scope = scope = self._scope_of_its_own(worker)
+        scope.shield = True
 
     def cancel_one(self, worker: Worker) -> None:
         """Cancel one worker, a shielded one too."""
-        if worker.scope is None:
-            worker.scope = self._scope_of_its_own(worker)
-        worker.scope.cancel()
+        scope = worker.scope = worker.scope or self._scope_of_its_own(worker)
+        scope.cancel()
 
     def forget(self, worker: Worker) -> None:
         """Let go of a worker that leaves."""
