@@ -39,9 +39,11 @@ def importing(plan: Plan) -> Iterator[Contest]:
 def attempt(modules: str) -> Sample:
     """Import in a new process; the rehearsal has left compiled files behind."""
     path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles trioflow anew: installed, it is not
     told = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(modules=modules)],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment,
         capture_output=True,
         check=True,
         text=True,

@@ -6,7 +6,6 @@ slot: a thread goes on whatever is cancelled, so its job waits for it, and only 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -182,6 +181,8 @@ class ThreadJob(AbstractJob[T]):
 
 async def _outlast(call: Future[None]) -> None:
     """Wait until the thread has ended its call. Only asyncio comes here: no shield stops a native `Task.cancel()`."""
+    import asyncio  # runs here already
+
     while not call.done():
         with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([asyncio.wrap_future(call)])

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
-import wcwidth
-
 from .._core import _labels
 from .._core._jobs import AbstractJob
 from .._core._states import JobState
@@ -106,7 +104,11 @@ def _encodes(encoding: str, text: str) -> bool:
 
 def width(line: str) -> int:
     """Return how many columns of a terminal `line` takes; it must be printable."""
-    return len(line) if line.isascii() else wcwidth.wcswidth(line)
+    if line.isascii():
+        return len(line)
+    import wcwidth  # its tables take long to load, and most labels are ASCII
+
+    return wcwidth.wcswidth(line)
 
 
 def stream(file: TextIO | None, who: str) -> TextIO:
