@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _checks, _errors, _graph
 from ._outcomes import RunFacts
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from ._jobs import AbstractJob
     from ._members import Members
     from ._run import Run
+
+    Successors = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
+
+
+FEW: Final = 4
+"""So many successors stand in a tuple, which takes half the room of a list."""
 
 
 def make_entries_ready(run: Run) -> Iterator[None]:
@@ -70,8 +76,10 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
         requirement._successors = job
     elif isinstance(successors, list):
         successors.append(job)
+    elif isinstance(successors, tuple):
+        requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
     else:
-        requirement._successors = [successors, job]
+        requirement._successors = (successors, job)
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
@@ -97,8 +105,8 @@ def link_late(scheduler: Members, job: AbstractJob[Any], requirements: Iterable[
     link(job, requirements)
     place = {one: number for number, one in enumerate(scheduler._jobs)}
     for requirement in requirements:
-        if isinstance(requirement._successors, list):
-            requirement._successors.sort(key=place.__getitem__)
+        if isinstance(requirement._successors, (list, tuple)):
+            requirement._successors = sorted(requirement._successors, key=place.__getitem__)
 
 
 def check_new(scheduler: Members, new: list[AbstractJob[Any]]) -> None:

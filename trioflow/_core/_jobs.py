@@ -99,8 +99,8 @@ class AbstractJob(Settings, Generic[T]):
     # How many of the required have not settled yet. Below 0: no run has counted them. Meaningful while IDLE.
     _pending: int
     # Those whose `_pending` counts this job; there while a run is under way and the job has not settled. One alone
-    # stands for itself: lists for all would be what the collector spends most time on.
-    _successors: AbstractJob[Any] | list[AbstractJob[Any]] | None
+    # stands for itself, a few in a tuple: lists for all would be what the collector spends most time on.
+    _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # who runs it; there while RUNNING
 
     def __init__(

@@ -260,11 +260,11 @@ class Run:
             self.stop(StopReason.CRITICAL, job)
         self.settle(job, state, failure, self.clock())
 
-    def _release(self, successors: AbstractJob[Any] | list[AbstractJob[Any]] | None) -> None:
+    def _release(self, successors: _growth.Successors) -> None:
         """Count down those that waited for a job; one after the other, for their rules may settle them at once."""
         if successors is None:
             return
-        self.released.extend(successors if isinstance(successors, list) else (successors,))
+        self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
         if not self.releasing:
             self.release_queued()
 

@@ -183,147 +183,150 @@ async def work(worker: Worker) -> None:
     searching, used, number = True, False, worker.born_in_turn
     current.set(worker)
     try:
-        with backend.task_scope() as worker.scope:
-            mark = backend.enter(worker)
-            now = clock()
-            tainted = run.stopping or not mark.intact()
-            crew.call_for_more(worker, now)
-            while not tainted:
-                # ---- let others run, if the turn is used up
-                if now > turn.ends or not jobs_left:
-                    if turn.last is worker or not turn.begin(number, now):
-                        if not searching:
-                            if crew.searchers >= crew.max_searchers:
-                                break  # enough others look for jobs
-                            crew.searchers += 1
-                            searching = True
-                        worker.job = awaitable = value = None
-                        number, turn.last = turn.number, None
-                        await backend.turn()
-                        now = clock()
-                        tainted = run.stopping or not mark.intact()
-                        if tainted or not turn.begin(number, now):
-                            continue
-                    jobs_left = TURN_JOBS
-                # ---- take the next ready job
-                if gated:
-                    run.count_settled(settled)
-                    settled = 0
-                    worker.job = awaitable = value = None
+        mark = backend.enter(worker)
+        now = clock()
+        tainted = run.stopping or not mark.intact()
+        crew.call_for_more(worker, now)
+        while not tainted:
+            # ---- let others run, if the turn is used up
+            if now > turn.ends or not jobs_left:
+                if turn.last is worker or not turn.begin(number, now):
                     if not searching:
+                        if crew.searchers >= crew.max_searchers:
+                            break  # enough others look for jobs
                         crew.searchers += 1
                         searching = True
-                    if not await crew.pass_gates(worker) or run.stopping:
-                        break
+                    worker.job = awaitable = value = None
+                    number, turn.last = turn.number, None
+                    await backend.turn()
                     now = clock()
-                if forever_ready or not worker.has_slot:
-                    worker.job = None
-                    job = crew.take(worker)
-                    if job is None:
-                        break
-                elif ready:
-                    job = ready.popleft()
-                    if job._state is not SCHEDULED:
-                        continue  # cancelled meanwhile, or a forever job that went ahead
-                else:
+                    tainted = run.stopping or not mark.intact()
+                    if tainted or not turn.begin(number, now):
+                        continue
+                jobs_left = TURN_JOBS
+            # ---- take the next ready job
+            if gated:
+                run.count_settled(settled)
+                settled = 0
+                worker.job = awaitable = value = None
+                if not searching:
+                    crew.searchers += 1
+                    searching = True
+                if not await crew.pass_gates(worker) or run.stopping:
                     break
-                limits = job._limits
-                if limits is not None and limits.own_task and used:
-                    crew.put_back(job)
-                    break
-                if searching:
-                    crew.searchers -= 1
-                    searching = False
-                if gated:
-                    crew.note_start(now)
-                if limits is not None and job._forever:
-                    crew.turn_forever(worker)
-                elif ready and not crew.searchers:
-                    crew.ensure_searcher()
-                # ---- run it
-                used = True
-                jobs_left -= 1
-                number, turn.last = turn.number, worker
-                worker.job = job
-                job._worker = worker
-                job._started_at = now
-                job._state = RUNNING
-                if names_tasks:
-                    label = job._label
-                    if label is None:
-                        function = getattr(job, "_function", job)
-                        if function is not named or job.__class__ is not kind:
-                            named, kind, name = function, job.__class__, job.label
-                        label = name
-                    worker.task.name = label
-                if tell_start is not None:
-                    tell_start(scheduler, job)
-                value = error = None  # nothing keeps a result but its job
-                awaitable = UNCALLED
-                try:
-                    if limits is None:
-                        awaitable = job._function(*job._args)
-                    else:
-                        run.count_settled(settled)  # a forever job may outlast all others
-                        settled = 0
-                        awaitable = run.begin_apart(worker, job)
-                    value = await awaitable
-                    if not mark.intact():
-                        tainted = True
-                        await look_behind(worker)
-                except BaseException as raised:
-                    error = raised
-                # ---- settle it
                 now = clock()
-                if tainted or error is not None or limits is not None or job._facts is not None:
-                    run.count_settled(settled)
-                    settled = 0
-                    if error is not None:
-                        error = await with_what_was_left(worker, error)
-                        tainted = not mark.intact()
-                    if tainted:
-                        run.heed_cancellation(worker)
-                    if error is None:
-                        run.settle(job, SUCCEEDED, value, now)
-                    else:
-                        run.settle_error(worker, job, error, awaitable, now)
-                    if limits is not None and (job._forever or limits.own_task):
-                        break
+            if forever_ready or not worker.has_slot:
+                worker.job = None
+                job = crew.take(worker)
+                if job is None:
+                    break
+            elif ready:
+                job = ready.popleft()
+                if job._state is not SCHEDULED:
+                    continue  # cancelled meanwhile, or a forever job that went ahead
+            else:
+                break
+            limits = job._limits
+            if limits is not None and limits.own_task and used:
+                crew.put_back(job)
+                break
+            if searching:
+                crew.searchers -= 1
+                searching = False
+            if gated:
+                crew.note_start(now)
+            if limits is not None and job._forever:
+                crew.turn_forever(worker)
+            elif ready and not crew.searchers:
+                crew.ensure_searcher()
+            # ---- run it
+            used = True
+            jobs_left -= 1
+            number, turn.last = turn.number, worker
+            worker.job = job
+            job._worker = worker
+            job._started_at = now
+            job._state = RUNNING
+            if names_tasks:
+                label = job._label
+                if label is None:
+                    function = getattr(job, "_function", job)
+                    if function is not named or job.__class__ is not kind:
+                        named, kind, name = function, job.__class__, job.label
+                    label = name
+                worker.task.name = label
+            if tell_start is not None:
+                tell_start(scheduler, job)
+            value = error = None  # nothing keeps a result but its job
+            awaitable = UNCALLED
+            try:
+                if limits is None:
+                    awaitable = job._function(*job._args)
                 else:
-                    job._outcome = value
-                    job._finished_at = now
-                    job._worker = None
-                    job._state = SUCCEEDED
-                    settled += 1
-                    if tell_end is not None:
-                        tell_end(scheduler, job)
-                    successors = job._successors
-                    if successors is not None:
-                        job._successors = None
-                        for successor in successors if successors.__class__ is list else (successors,):
-                            pending = successor._pending - 1
-                            successor._pending = pending
-                            if not pending:
-                                rule = successor._rule
-                                if (
-                                    (rule is not None and not holds(rule))
-                                    or successor._forever
-                                    or successor._state is not IDLE
-                                ):
-                                    run.releasing = True  # what it releases, if its rule settles it, has to queue
-                                    run.make_ready(successor)
-                                    run.releasing = False
-                                    if run.stopping:
-                                        break  # it is critical, and blocked
-                                else:
-                                    successor._state = SCHEDULED
-                                    ready.append(successor)
-                                    if tell_scheduled is not None:
-                                        tell_scheduled(scheduler, successor)
-                        if released:
-                            run.release_queued()
-            worker.job = awaitable = value = error = None
-            run.heed_cancellation(worker)
+                    run.count_settled(settled)  # a forever job may outlast all others
+                    settled = 0
+                    awaitable = run.begin_apart(worker, job)
+                value = await awaitable
+                if not mark.intact():
+                    tainted = True
+                    await look_behind(worker)
+            except BaseException as raised:
+                error = raised
+            # ---- settle it
+            now = clock()
+            if tainted or error is not None or limits is not None or job._facts is not None:
+                run.count_settled(settled)
+                settled = 0
+                if error is not None:
+                    if mark.left_open():
+                        error = await with_what_was_left(worker, error)
+                    tainted = not mark.intact()
+                if tainted:
+                    run.heed_cancellation(worker)
+                if error is None:
+                    run.settle(job, SUCCEEDED, value, now)
+                else:
+                    run.settle_error(worker, job, error, awaitable, now)
+                if limits is not None and (job._forever or limits.own_task):
+                    break
+            else:
+                job._outcome = value
+                job._finished_at = now
+                job._worker = None
+                job._state = SUCCEEDED
+                settled += 1
+                if tell_end is not None:
+                    tell_end(scheduler, job)
+                successors = job._successors
+                if successors is not None:
+                    job._successors = None
+                    kind_of_them = successors.__class__
+                    if kind_of_them is not tuple and kind_of_them is not list:
+                        successors = (successors,)
+                    for successor in successors:
+                        pending = successor._pending - 1
+                        successor._pending = pending
+                        if not pending:
+                            rule = successor._rule
+                            if (
+                                (rule is not None and not holds(rule))
+                                or successor._forever
+                                or successor._state is not IDLE
+                            ):
+                                run.releasing = True  # what it releases, if its rule settles it, has to queue
+                                run.make_ready(successor)
+                                run.releasing = False
+                                if run.stopping:
+                                    break  # it is critical, and blocked
+                            else:
+                                successor._state = SCHEDULED
+                                ready.append(successor)
+                                if tell_scheduled is not None:
+                                    tell_scheduled(scheduler, successor)
+                    if released:
+                        run.release_queued()
+        worker.job = awaitable = value = error = None
+        run.heed_cancellation(worker)
     except BaseException as fault:  # the engine's own: those of jobs are settled above
         run.crash(fault)
     finally:

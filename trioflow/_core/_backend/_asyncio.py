@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # which cancel scope is the innermost of a task
-NO_SCOPE: Final = contextlib.nullcontext(None)
 
 
 class AsyncioGroup:
@@ -125,13 +123,14 @@ class AsyncioGroup:
 
     def shield(self, worker: Worker) -> None:
         """Let a worker outlive the others."""
-        worker.mark.scope = worker.scope = scope = self._scope_of_its_own(worker)
+        worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
         scope.shield = True
 
     def cancel_one(self, worker: Worker) -> None:
-        """Cancel one worker, a shielded one too."""
-        scope = worker.scope = worker.scope or self._scope_of_its_own(worker)
-        scope.cancel()
+        """Cancel one worker, a shielded one too; one that has not begun will find that its run is stopping."""
+        if worker.mark is not None:
+            worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+            scope.cancel()
 
     def forget(self, worker: Worker) -> None:
         """Let go of a worker that leaves."""
@@ -142,6 +141,7 @@ class AsyncioGroup:
     def _scope_of_its_own(self, worker: Worker) -> Any:
         """Put a scope around all that are open in a worker's task, and inside the common one."""
         scope: Any = anyio_asyncio.CancelScope()
+        worker.mark.scope = scope
         scope._host_task = worker.task
         scope._parent_scope = self.scope
         self.scope._child_scopes.add(scope)
@@ -168,13 +168,13 @@ class AsyncioMark:
     anyio has no public way to ask which scope is the innermost.
     """
 
-    __slots__ = ("_context", "_size", "_state", "_task", "_variables", "scope")
+    __slots__ = ("_context", "_size", "_task", "_variables", "scope", "state")
 
     def __init__(self, worker: Worker) -> None:
         """Note what the task is like now."""
         self._task = worker.task
-        self._state = TASK_STATES[worker.task]
-        self.scope: Any = self._state.cancel_scope
+        self.state = TASK_STATES[worker.task]
+        self.scope: Any = self.state.cancel_scope
         self._context: contextvars.Context = worker.context
         self._size = len(worker.context)
         self._variables = _shared.variables_of(worker.context, worker.run.variables, worker)
@@ -182,7 +182,7 @@ class AsyncioMark:
     def intact(self) -> bool:
         """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
         scope, context = self.scope, self._context
-        if self._state.cancel_scope is not scope or scope._cancel_called or self._task.cancelling():
+        if self.state.cancel_scope is not scope or scope._cancel_called or self._task.cancelling():
             return False
         if len(context) != self._size:
             return False
@@ -190,6 +190,10 @@ class AsyncioMark:
             if context.get(variable) is not value:
                 return False
         return True
+
+    def left_open(self) -> bool:
+        """Tell whether there are scopes in the task that were not there, those of task groups included."""
+        return self.state.cancel_scope is not self.scope
 
 
 class AsyncioBackend:
@@ -216,10 +220,6 @@ class AsyncioBackend:
         """Make a cancel scope with a deadline on this loop's clock."""
         return cast("Scope", anyio_asyncio.CancelScope(deadline=deadline))
 
-    def task_scope(self) -> AbstractContextManager[Scope | None]:
-        """Return what a worker's task is in."""
-        return NO_SCOPE
-
     def enter(self, worker: Worker) -> Mark:
         """Take up the present task for `worker`; return what tells whether it is as it was."""
         worker.mark = mark = AsyncioMark(worker)
@@ -240,7 +240,7 @@ class AsyncioBackend:
         """
         left = None
         state = TASK_STATES[worker.task]
-        while (scope := state.cancel_scope) is not worker.scope and scope is not worker.mark.scope:
+        while (scope := state.cancel_scope) is not worker.mark.scope:
             left = left or "cancel scope"
             scope.cancel()
             while tasks := _tasks_in(scope) - {worker.task}:
@@ -283,8 +283,8 @@ class AsyncioBackend:
 
     def asked_to_end(self, worker: Worker) -> bool:
         """Tell, in the task of `worker`, whether its scope or one around it was cancelled."""
-        own_is_cancelled = worker.scope is not None and worker.scope.cancel_called
-        return own_is_cancelled or anyio.current_effective_deadline() == -math.inf
+        innermost: Any = worker.mark.state.cancel_scope
+        return bool(worker.mark.scope.cancel_called or innermost._effectively_cancelled)
 
     def cancelled_natively(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` was cancelled by other means than a scope."""

@@ -55,6 +55,10 @@ class Mark(Protocol):
         """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
         ...
 
+    def left_open(self) -> bool:
+        """Tell whether there are scopes in the task that were not there."""
+        ...
+
 
 class Group(Protocol):
     """The tasks of one run, under its deadline."""
@@ -127,10 +131,6 @@ class Backend(Protocol):
 
     def scope(self, deadline: float = ...) -> Scope:
         """Make a cancel scope with a deadline on this loop's clock."""
-        ...
-
-    def task_scope(self) -> AbstractContextManager[Scope | None]:
-        """Return what a worker's task is in: a scope of its own, if a task needs one from the start."""
         ...
 
     def enter(self, worker: Worker) -> Mark:

@@ -1,4 +1,9 @@
-"""The engine on trio, by trio itself."""
+"""The engine on trio, by trio itself.
+
+A worker gets a cancel scope of its own only when somebody wants to cancel it alone, or to shield it: then that is put
+between the nursery's and those that its job may have opened. Most are never cancelled, and a scope is a quarter of
+what a task costs.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,6 @@ import contextlib
 import contextvars
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from ._interface import Event, Mark, Scope, Work
 
 T = TypeVar("T")
+
+CancelStatus: Final = cast(Any, trio)._core._run.CancelStatus  # the place of a cancel scope in the tree of all
 
 
 class TrioGroup:
@@ -97,16 +103,40 @@ class TrioGroup:
 
     def shield(self, worker: Worker) -> None:
         """Let a worker outlive the others."""
-        assert worker.scope is not None
-        worker.scope.shield = True
+        worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+        scope.shield = True
 
     def cancel_one(self, worker: Worker) -> None:
         """Cancel one worker, a shielded one too; one that has not begun will find that its run is stopping."""
-        if worker.scope is not None:
-            worker.scope.cancel()
+        if worker.mark is not None:
+            worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+            scope.cancel()
 
     def forget(self, worker: Worker) -> None:
         """Let go of a worker that leaves."""
+        if worker.scope is not None:
+            status: Any = worker.mark.status
+            if worker.task._cancel_status is status:
+                worker.task._activate_cancel_status(status.parent)
+            status.close()
+
+    def _scope_of_its_own(self, worker: Worker) -> Scope:
+        """Put a scope around all that are open in a worker's task, and inside the nursery's.
+
+        What `CancelScope.__enter__` does for the innermost place of the task that calls.
+        """
+        scope: Any = trio.CancelScope()
+        scope._has_been_entered = True
+        around = worker.mark.status
+        worker.mark.status = scope._cancel_status = status = CancelStatus(scope=scope, parent=around)
+        outermost = worker.task._cancel_status
+        if outermost is around:
+            worker.task._activate_cancel_status(status)
+        else:
+            while outermost.parent is not around:
+                outermost = outermost.parent
+            outermost.parent = status
+        return cast("Scope", scope)
 
 
 class TrioMark:
@@ -121,7 +151,7 @@ class TrioMark:
         """Note what the task is like now."""
         task: Any = worker.task
         self._task = task
-        self.status: Final = task._cancel_status
+        self.status: Any = task._cancel_status
         self._nurseries = task._child_nurseries
         self._context = task.context
         self._size = len(task.context)
@@ -138,6 +168,10 @@ class TrioMark:
             if context.get(variable) is not value:
                 return False
         return True
+
+    def left_open(self) -> bool:
+        """Tell whether there are scopes or nurseries in the task that were not there."""
+        return self._task._cancel_status is not self.status
 
 
 class TrioBackend:
@@ -163,10 +197,6 @@ class TrioBackend:
     def scope(self, deadline: float = math.inf) -> Scope:
         """Make a cancel scope with a deadline on this loop's clock."""
         return cast("Scope", trio.CancelScope(deadline=deadline))
-
-    def task_scope(self) -> AbstractContextManager[Scope | None]:
-        """Return what a worker's task is in."""
-        return self.scope()
 
     def enter(self, worker: Worker) -> Mark:
         """Take up the present task for `worker`; return what tells whether it is as it was."""
