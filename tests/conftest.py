@@ -14,6 +14,7 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 import pytest
 
+from trioflow._core import _checks
 from trioflow.testing import run_virtual
 
 from . import transitions
@@ -58,6 +59,12 @@ def backend(request: pytest.FixtureRequest) -> str:
 def virtual(backend: str) -> Virtual:
     """Runs an async function under virtual time, on each backend."""
     return Virtual(backend)
+
+
+@pytest.fixture
+def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a run is prepared it pauses after every tenth job, not after every thousandth: 50 jobs do for 5000."""
+    monkeypatch.setattr(_checks, "BETWEEN_PAUSES", 10)
 
 
 @pytest.fixture(scope="session")

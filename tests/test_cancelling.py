@@ -260,10 +260,12 @@ async def beside(scheduler: Scheduler, call: Callable[[], Any], turns: int) -> t
         return await timed(scheduler, timeout=99)
 
 
-def large(**options: Any) -> Scheduler:
-    return Scheduler([Job(nap, 1) for _ in range(5000)], **options)
+def large() -> Scheduler:
+    """With `many_pauses` it takes a few turns of the loop to prepare."""
+    return Scheduler([Job(nap, 1) for _ in range(50)])
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
     """Cancelled while a nested scheduler is still being checked, the run starts nothing, and shuts all down."""
@@ -276,6 +278,7 @@ def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) 
     assert (actor.started_at, shut_down(told)) == (None, ["a"])
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
     """A job that is cancelled before it is counted does not start, and what requires it does.
@@ -289,6 +292,7 @@ def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns
     assert (job.state, job.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", [1, 2, 4])
 def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns: int) -> None:
     """The same for a nested scheduler: it does not start, its jobs stay IDLE, what requires it does."""
@@ -300,16 +304,18 @@ def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns:
     assert {job.state for job in inner} == {IDLE}
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("turns", range(1, 12, 2))
 def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: int) -> None:
     """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
-    jobs = [Job(nap, 1) for _ in range(5000)]
-    scheduler = Scheduler(jobs)
+    scheduler = large()
+    jobs = list(scheduler)
     virtual(scheduler.co_run)
     virtual(beside, scheduler, jobs[-1].cancel, turns)
     assert (jobs[-1].state, jobs[-1].started_at) == (CANCELLED, None)
 
 
+@pytest.mark.usefixtures("many_pauses")
 def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
     """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
 

@@ -119,6 +119,7 @@ def test_waits_for_its_scheduler_at_any_depth(virtual: Virtual) -> None:
     )
 
 
+@pytest.mark.usefixtures("many_pauses")
 def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
     """Between the call of co_run and the first job everything waits for the start."""
 
@@ -132,7 +133,7 @@ def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
         return text
 
     job = Job(nap, label="job")
-    scheduler = Scheduler(job, [Job(nap) for _ in range(5000)], label="s")
+    scheduler = Scheduler(job, [Job(nap) for _ in range(50)], label="s")
     assert virtual(main) == "'job' waits for the start of 's', which is being checked"
 
 

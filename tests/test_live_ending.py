@@ -260,6 +260,7 @@ def test_outer_cancellation(virtual: Virtual, where: str) -> None:
     virtual(main)
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("seconds", [0, 1e-9])
 def test_outer_cancellation_at_entry(virtual: Virtual, seconds: float) -> None:
     """A block in a scope that is cancelled already, or while it is entered, leaves nothing open behind it.
@@ -272,7 +273,7 @@ def test_outer_cancellation_at_entry(virtual: Virtual, seconds: float) -> None:
         with anyio.move_on_after(seconds) as scope:
             if not seconds:
                 scope.cancel()
-            async with Scheduler([Job(nap, 9) for _ in range(5000)]):
+            async with Scheduler([Job(nap, 9) for _ in range(50)]):
                 entered = True
                 await anyio.sleep(9)
         assert scope.cancelled_caught is True
@@ -282,6 +283,7 @@ def test_outer_cancellation_at_entry(virtual: Virtual, seconds: float) -> None:
     virtual(main)
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("where", ["in the body", "when it is left", "at entry"])
 @pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
 def test_native_cancellation(how: str, where: str) -> None:
@@ -313,7 +315,7 @@ def test_native_cancellation(how: str, where: str) -> None:
         assert task.cancelling() == 0
         assert now() == seconds
 
-    jobs = [Job(nap, 9) for _ in range(2 if where != "at entry" else 5000)]
+    jobs = [Job(nap, 9) for _ in range(2 if where != "at entry" else 50)]
     schedulers: list[Scheduler] = []
     run_virtual(main, backend="asyncio")
     assert {job.state for job in jobs} <= {CANCELLED, IDLE}
