@@ -9,15 +9,6 @@ import pytest
 from .test_signals import child
 
 PLANT = """
-from trioflow._core._signals import SignalWatch
-taken_note = SignalWatch.interrupt
-signals = []
-
-def take_note(self, interruption):
-    signals.append(interruption)
-    taken_note(self, interruption)
-
-SignalWatch.interrupt = take_note
 again = None
 
 async def serve(name, *uses, task_status):
@@ -30,9 +21,8 @@ async def act(name):
     finally:
         with anyio.CancelScope(shield=True):
             say(name, "unwinds")
-            await anyio.sleep(0.02)
-            while name == again and len(signals) < 2:
-                await anyio.sleep(0.02)
+            await anyio.sleep(0.005)
+            await until_signals(2 if name == again else 0)
             say(name, "is gone")
 
 async def ready(*uses):

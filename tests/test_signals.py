@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,13 +15,27 @@ from trioflow._core import _backend
 from trioflow._core._signals import SignalWatch
 from trioflow.abc import AbstractJob
 
-CHILD_TIMEOUT = 20.0
+from . import processes
 
 PROLOGUE = """
 import signal, sys, time
 import anyio
 from trioflow import *
+from trioflow._core._signals import SignalWatch
 from trioflow.abc import AbstractJob
+
+taken_note = SignalWatch.interrupt
+signals = []  # that have come to the watch of the run
+
+def take_note(self, interruption):
+    signals.append(interruption)
+    taken_note(self, interruption)
+
+SignalWatch.interrupt = take_note
+
+async def until_signals(number):
+    while len(signals) < number:
+        await anyio.sleep(0.001)
 
 def say(*words):
     print(*words, flush=True)
@@ -37,8 +49,11 @@ class Actor(AbstractJob):
             say("unwinds")
     async def co_shutdown(self):
         say("begins")
-        await anyio.sleep(0.2)
+        await until_signals(expected)
+        await anyio.sleep(0.005)
         say("shut down")
+
+expected = 0
 
 def watched(call):
     try:
@@ -50,23 +65,8 @@ ENDING = ["unwinds", "begins", "shut down"]
 
 
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
-    """Run `code` in a new process, send it each signal as soon as it prints the line for it, and return its lines."""
-    with subprocess.Popen([sys.executable, "-c", PROLOGUE + code], stdout=subprocess.PIPE, text=True) as process:
-        timer = threading.Timer(CHILD_TIMEOUT, process.kill)
-        timer.start()
-        try:
-            assert process.stdout is not None
-            lines: list[str] = []
-            left = list(sends)
-            for line in process.stdout:
-                lines.append(line.rstrip("\n"))
-                while left and left[0][0] == lines[-1]:
-                    process.send_signal(left.pop(0)[1])
-        finally:
-            timer.cancel()
-            timer.join()
-    assert not left, lines
-    return lines
+    """Run `code` behind the prologue in a process of its own; see there."""
+    return processes.child(PROLOGUE + code, *sends)
 
 
 # --- real processes
@@ -80,7 +80,7 @@ def test_ctrl_c_ends_run_in_order(backend: str) -> None:
 
 def test_second_ctrl_c_leaves_the_shutdown_alone(backend: str) -> None:
     """A second Ctrl-C, while co_shutdown is under way, does not cut it."""
-    code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
+    code = f"expected = 2; scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     lines = child(code, ("runs", signal.SIGINT), ("begins", signal.SIGINT))
     assert lines == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
 
@@ -98,14 +98,13 @@ def test_second_ctrl_c_gets_through_to_a_job_that_blocks(backend: str) -> None:
 async def block():
     say("blocks")
     try:
-        for _ in range(6000):
-            if signal.getsignal(signal.SIGINT).__self__._given and not told:
-                told.append(say("taken note"))
-            time.sleep(0.01)
+        while not signals:
+            time.sleep(0.001)
+        say("taken note")
+        time.sleep(60)
     except KeyboardInterrupt:
         say("got through")
         raise
-told = []
 scheduler = Scheduler(Actor(), Job(block, required=(first := Job(anyio.sleep, 0))), first)
 watched(lambda: scheduler.run(backend={backend!r}))
 """
@@ -131,7 +130,8 @@ class Slow(AbstractJob):
     def _is_one_shot(self):
         if self.label == "first":
             say("checked")
-            time.sleep(0.2)
+            while not signals:
+                time.sleep(0.001)
         return False
     async def co_run(self):
         say("runs")

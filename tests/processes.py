@@ -1,0 +1,57 @@
+"""Processes of one's own that are there at once: forked off one that has imported the libraries, not started anew."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+CHILD_TIMEOUT = 20.0
+
+forks = multiprocessing.get_context("forkserver")
+# pytest, too, because each process imports what was the main module here.
+forks.set_forkserver_preload(["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__])
+
+
+def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
+    """Run `code` in a new process, send it each signal as soon as it prints the line for it, and return its lines."""
+    lines: list[str] = []
+    left = list(sends)
+    reader, writer = forks.Pipe(duplex=False)
+    with reader, forked(code, writer) as process, open(reader.fileno(), closefd=False) as output:
+        writer.close()
+        for line in output:
+            lines.append(line.rstrip("\n"))
+            while left and left[0][0] == lines[-1]:
+                assert process.pid is not None
+                os.kill(process.pid, left.pop(0)[1])
+    assert not left, lines
+    return lines
+
+
+@contextmanager
+def forked(code: str, writer: Connection[Any, Any]) -> Iterator[ForkServerProcess]:
+    """A process that runs `code`; it has gone afterwards, by force if it takes too long."""
+    process = forks.Process(target=_run, args=(code, writer))
+    process.start()
+    timer = threading.Timer(CHILD_TIMEOUT, process.kill)
+    timer.start()
+    try:
+        yield process
+        process.join()
+    finally:
+        timer.cancel()
+        timer.join()
+        process.close()
+
+
+def _run(code: str, writer: Connection[Any, Any]) -> None:
+    sys.stdout = open(writer.fileno(), "w", closefd=False)  # noqa: SIM115 - as long as the process
+    exec(code, {"__name__": "__main__"})
