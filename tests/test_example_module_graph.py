@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import importlib.util
 import json
 import os
@@ -100,10 +101,15 @@ def names_in(code: CodeType) -> Iterator[tuple[int, str, tuple[str, ...]]]:
             yield from names_in(constant)
 
 
+@functools.cache
+def names_in_file(path: Path) -> list[tuple[int, str, tuple[str, ...]]]:
+    return list(names_in(compile(path.read_bytes(), path, "exec")))
+
+
 def imported(module: str, path: Path, modules: set[str]) -> list[str]:
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found: set[str] = set()
-    for level, name, members in names_in(compile(path.read_bytes(), path, "exec")):
+    for level, name, members in names_in_file(path):
         origin = importlib.util.resolve_name("." * level + name, package) if level else name
         found |= {origin, *(f"{origin}.{member}" for member in members)}
     return sorted(found & modules - {module})
