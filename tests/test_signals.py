@@ -219,6 +219,18 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
         run()
 
 
+def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
+    """A SIGTERM that comes too late for the run goes to the handler that the program had before."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with SignalWatch(lambda _: False, True):
+            signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("order", ["INT TERM", "TERM INT"])
 def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
     """Where Ctrl-C and SIGTERM come in the same turn of the loop, KeyboardInterrupt leaves run().
@@ -238,11 +250,14 @@ def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
     assert scheduler.stop_reason is StopReason.INTERRUPTED
 
 
+@pytest.mark.usefixtures("many_pauses")
 @pytest.mark.parametrize("wrong", [False, True])
-def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, wrong: bool) -> None:
+@pytest.mark.parametrize("number", [1, 300])
+def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: bool) -> None:
     """A Ctrl-C that comes while a scenario is checked is raised, whatever the checks find afterwards.
 
-    If they found an error that alone left run(), and a program that expected it went on as if nobody had called.
+    If they found an error that alone left run(), and a program that expected it went on as if nobody had called. Few
+    jobs are checked before the loop can take it in, many after.
     """
 
     class Sends(AbstractJob[None]):
@@ -256,7 +271,7 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, wrong: bool) -> None
     a.requires(b)
     if wrong:
         b.requires(a)
-    inner = Scheduler([AbstractJob[None]() for _ in range(3000)])
+    inner = Scheduler([AbstractJob[None]() for _ in range(number)])
     scheduler = Scheduler(Sends(timeout=1), Scheduler(a, b), inner)
     with pytest.raises(KeyboardInterrupt):
         scheduler.run(backend=backend)
