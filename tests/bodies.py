@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
 
 LIMIT = 1000
 """Seconds of virtual time after which what hangs is an error."""
+
+
+class Flaw(Exception):
+    """What goes wrong in a test."""
 
 
 async def nothing() -> None:
@@ -31,6 +38,28 @@ async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
     raise error if error is not None else OSError("broken")
 
 
+async def later(seconds: float, call: Callable[[], Any]) -> Any:
+    """Sleep, then call, in the thread of the run."""
+    await anyio.sleep(seconds)
+    return call()
+
+
+async def give(value: Any = None, seconds: float = 1) -> Any:
+    """Sleep, and return the value: `nap` the other way round."""
+    return await nap(seconds, value)
+
+
+async def take(*args: Any) -> tuple[Any, ...]:
+    """Return the arguments."""
+    return args
+
+
+async def turns(number: int = 50) -> None:
+    """Let everything happen that can."""
+    for _ in range(number):
+        await anyio.lowlevel.checkpoint()
+
+
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
     """Run it and return the result, with the time that it took; what hangs is an error."""
     start = anyio.current_time()
@@ -38,9 +67,44 @@ async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
         return await scheduler.co_run(**options), anyio.current_time() - start
 
 
+def checked(scheduler: Scheduler) -> Callable[[], Any]:
+    """A `timed` run in which a job's failed assertion fails the test."""
+    return functools.partial(timed, scheduler, check=True)
+
+
+def checked_result(scheduler: Scheduler) -> Callable[[], Any]:
+    """The same without the time."""
+
+    async def run() -> bool:
+        result, _ = await timed(scheduler, check=True)
+        return result
+
+    return run
+
+
 def jobs_named(labels: str) -> list[Job[Any]]:
     """Jobs that nap a second, each labelled with one letter."""
     return [Job(nap, label=label) for label in labels]
+
+
+def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
+    """So many jobs that nap."""
+    return [Job(nap, seconds, **options) for _ in range(number)]
+
+
+def bad(**options: Any) -> Job[Any]:
+    """A job that fails after a second and is critical."""
+    return Job(fail, **{"critical": True, "label": "bad", **options})
+
+
+def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
+    """A clean-up job that takes a second."""
+    return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
+
+
+def idle(label: str, **options: Any) -> AbstractJob[Any]:
+    """A job that is only looked at."""
+    return AbstractJob(label=label, **options)
 
 
 GRID = ["ab", "ac", "bd", "cd", "de", "xe"]  # a diamond a-b/c-d, then e, which also requires x
@@ -59,9 +123,22 @@ def states(scheduler: Scheduler) -> list[JobState]:
     return [job.state for job in scheduler]
 
 
+def starts(scheduler: Scheduler) -> list[float | None]:
+    """When its members started."""
+    return [job.started_at for job in scheduler]
+
+
 def edges(scheduler: Scheduler) -> set[str]:
     """Each requirement as a word: "ab" if b requires a."""
     return {requirement.label + job.label for job in scheduler for requirement in job.required}
+
+
+def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
+    """What `list` writes to a stream of this encoding."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="")
+    scheduler.list(stream, **options)
+    return raw.getvalue().decode(encoding or "utf-8")
 
 
 def notes(error: BaseException | None) -> str:
@@ -119,3 +196,43 @@ class Closing(AbstractJob[None]):
         self.calls += 1
         await self.shutdown()
         self.ended += 1
+
+
+class Actor(AbstractJob[None]):
+    """Naps, unwinds for a while when it is cancelled, and takes its time to shut down; tells of each in `told`."""
+
+    def __init__(
+        self,
+        told: list[tuple[str, float]],
+        seconds: float = 99,
+        unwind: float = 0.25,
+        shutdown: float = 0.25,
+        error: BaseException | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.told, self.seconds, self.unwind, self.shutdown, self.error = told, seconds, unwind, shutdown, error
+
+    def tell(self, what: str) -> None:
+        self.told.append((f"{self.label} {what}", anyio.current_time()))
+
+    async def co_run(self) -> None:
+        try:
+            await anyio.sleep(self.seconds)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.unwind)
+            self.tell("unwound")
+            raise
+
+    async def co_shutdown(self) -> None:
+        self.tell("begins")
+        await anyio.sleep(self.shutdown)
+        self.tell("shut down")
+        if self.error is not None:
+            raise self.error
+
+
+def shut_down(told: list[tuple[str, float]]) -> list[str]:
+    """Who was shut down to the end."""
+    return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))

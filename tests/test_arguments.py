@@ -13,13 +13,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
 from trioflow.testing import run_virtual
 
+from .bodies import give
+
 if TYPE_CHECKING:
     from .conftest import Virtual
-
-
-async def give(value: Any = None, seconds: float = 1) -> Any:
-    await anyio.sleep(seconds)
-    return value
 
 
 async def take(*args: Any, **kwargs: Any) -> Any:

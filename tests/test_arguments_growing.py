@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler
 
+from .bodies import checked_result, give, later, take
+
 if TYPE_CHECKING:
     from .conftest import Virtual
-
-
-async def give(value: Any = None, seconds: float = 1) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def take(*args: Any) -> Any:
-    return args
-
-
-async def after(seconds: float, change: Callable[[], object]) -> object:
-    await anyio.sleep(seconds)
-    return change()
-
-
-def checked(scheduler: Scheduler) -> Callable[[], Any]:
-    """A run in which a job's failed assertion fails the test, and what hangs is an error."""
-
-    async def run() -> bool:
-        with anyio.fail_after(1000):
-            return await scheduler.co_run(check=True)
-
-    return run
 
 
 # --- changing the graph
@@ -62,7 +38,7 @@ def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
     scheduler = Scheduler(a, Scheduler(b), job)
     assert scheduler.sanitize() == [(job, stray)]
     assert list(job.required) == [a, b]
-    virtual(checked(scheduler))
+    virtual(checked_result(scheduler))
     assert job.result() == ("a", "b")
 
 
@@ -95,8 +71,8 @@ def test_late_job_uses_what_has_settled_elsewhere(virtual: Virtual) -> None:
     a = Job(give, "inside")
     job = Job(take, a)
     inner = Scheduler(a)
-    scheduler = Scheduler(inner, Job(after, 2, lambda: scheduler.add(job)))
-    virtual(checked(scheduler))
+    scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
     assert job.result() == ("inside",)
 
 
@@ -105,8 +81,8 @@ def test_late_job_waits_for_what_is_nested_beside(virtual: Virtual) -> None:
     a = Job(give, "inside", 5)
     job = Job(take, a)
     inner = Scheduler(a)
-    scheduler = Scheduler(inner, Job(after, 2, lambda: scheduler.add(job)))
-    virtual(checked(scheduler))
+    scheduler = Scheduler(inner, Job(later, 2, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
     assert job.result() == ("inside",)
     assert job.started_at == inner.finished_at == 5
 
@@ -120,8 +96,8 @@ def test_late_job_can_not_wait_for_an_input_further_out(virtual: Virtual) -> Non
         with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
             inner.add(job)
 
-    inner = Scheduler(Job(after, 2, meddle))
-    virtual(checked(Scheduler(a, inner)))
+    inner = Scheduler(Job(later, 2, meddle))
+    virtual(checked_result(Scheduler(a, inner)))
     assert job.scheduler is None
 
 
@@ -131,8 +107,8 @@ def test_late_nested_scheduler_uses_a_result_of_the_running_one(virtual: Virtual
     a = Job(give, "outside", seconds)
     job = Job(take, a)
     inner = Scheduler(job)
-    scheduler = Scheduler(a, Job(after, 1, lambda: scheduler.add(inner)))
-    virtual(checked(scheduler))
+    scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
+    virtual(checked_result(scheduler))
     assert job.result() == ("outside",)
     assert inner.started_at == max(seconds, 1)
 
@@ -148,7 +124,7 @@ def test_late_requirement_that_an_implied_order_forbids_is_refused(virtual: Virt
         with pytest.raises(CycleError, match=r"a -> inner -> a|inner -> a -> inner"):
             a.requires(inner)
 
-    virtual(checked(Scheduler(gate, a, inner, Job(after, 1, meddle))))
+    virtual(checked_result(Scheduler(gate, a, inner, Job(later, 1, meddle))))
     assert job.result() == ("value",)
 
 
@@ -161,6 +137,6 @@ def test_late_schedulers_that_need_each_other_are_refused(virtual: Virtual) -> N
         with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right"):
             scheduler.update([left, right])
 
-    scheduler = Scheduler(Job(after, 1, meddle))
-    virtual(checked(scheduler))
+    scheduler = Scheduler(Job(later, 1, meddle))
+    virtual(checked_result(scheduler))
     assert left.scheduler is None

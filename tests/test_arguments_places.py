@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
 
+from .bodies import checked_result, fail, give, later, take
+
 if TYPE_CHECKING:
     from .conftest import Virtual
-
-
-async def give(value: Any = None, seconds: float = 1) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def take(*args: Any) -> Any:
-    return args
-
-
-async def fail() -> None:
-    await anyio.sleep(1)
-    raise OSError("broken")
-
-
-async def after(seconds: float, change: Callable[[], object]) -> object:
-    await anyio.sleep(seconds)
-    return change()
-
-
-def checked(scheduler: Scheduler) -> Callable[[], Any]:
-    """A run in which a job's failed assertion fails the test, and what hangs is an error."""
-
-    async def run() -> bool:
-        with anyio.fail_after(1000):
-            return await scheduler.co_run(check=True)
-
-    return run
 
 
 # --- adopted
@@ -86,7 +57,7 @@ def test_a_long_chain_of_inputs_is_adopted_whole(virtual: Virtual) -> None:
         job = Job(give, job, 0)
     scheduler = Scheduler(job)
     assert len(scheduler) == 10_001
-    virtual(checked(scheduler))
+    virtual(checked_result(scheduler))
     assert job.result() == 0
 
 
@@ -134,7 +105,7 @@ def test_after_a_run_adoption_is_final(virtual: Virtual) -> None:
     """What was adopted belongs to its scheduler for good as soon as that has run."""
     a = Job(give, label="a")
     scheduler = Scheduler(Job(take, a), label="home")
-    virtual(checked(scheduler))
+    virtual(checked_result(scheduler))
     with pytest.raises(ValueError, match=r"'a' is in the scheduler 'home'"):
         Scheduler(a)
 
@@ -149,8 +120,8 @@ def test_a_running_scheduler_does_not_lose_what_a_nested_one_has_adopted(virtual
         with pytest.raises(ValueError, match=r"'a' is in the scheduler 'inner'"):
             outer.add(a)
 
-    outer = Scheduler(Sequence(Job(after, 1, steal), inner))
-    virtual(checked(outer))
+    outer = Scheduler(Sequence(Job(later, 1, steal), inner))
+    virtual(checked_result(outer))
     assert a.scheduler is inner
     assert job.result() == ("value",)
 
@@ -170,8 +141,8 @@ def test_a_job_added_while_it_runs_brings_its_inputs(virtual: Virtual) -> None:
     """Adoption works while a scheduler runs; the next run forgets what came in that way."""
     a = Job(give, "late")
     job = Job(take, a)
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.add(job)))
-    virtual(checked(scheduler))
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
     assert list(scheduler)[1:] == [a, job]
     assert job.result() == ("late",)
 
@@ -185,7 +156,7 @@ def test_input_in_an_enclosing_scheduler(virtual: Virtual) -> None:
     early, job = Job(give, None, 1), Job(take, a)
     inner = Scheduler(early, job)
     outer = Scheduler(inner, a)
-    virtual(checked(outer))
+    virtual(checked_result(outer))
     assert job.result() == ("outside",)
     assert inner.started_at == early.started_at == 3
 
@@ -196,7 +167,7 @@ def test_input_nested_in_a_scheduler_beside(virtual: Virtual) -> None:
     inner = Scheduler(a, slow)
     job = Job(take, a)
     outer = Scheduler(job, inner)
-    virtual(checked(outer))
+    virtual(checked_result(outer))
     assert job.result() == ("inside",)
     assert job.started_at == inner.finished_at == 5
 
@@ -208,7 +179,7 @@ def test_input_deep_on_both_sides(virtual: Virtual) -> None:
     job, beside = Job(take, a), Job(give, None, 1)
     right = Scheduler(Scheduler(job), beside)
     outer = Scheduler(right, left)
-    virtual(checked(outer))
+    virtual(checked_result(outer))
     assert job.result() == ("deep",)
     assert left.started_at == 0
     assert right.started_at == beside.started_at == left.finished_at == 2
@@ -220,7 +191,7 @@ def test_input_in_a_scheduler_nested_beside_within_an_inner_one(virtual: Virtual
     job = Job(take, a)
     middle = Scheduler(job, Scheduler(a))
     beside = Job(give)
-    virtual(checked(Scheduler(middle, beside)))
+    virtual(checked_result(Scheduler(middle, beside)))
     assert job.result() == ("deep",)
     assert middle.started_at == beside.started_at == 0
 
@@ -241,7 +212,7 @@ def test_what_became_of_an_input_elsewhere_counts(virtual: Virtual, fate: str) -
     bad: Job[Any] = Job(fail)
     a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
     inside, below, job = Job(take, a), Job(give), Job(take, a)
-    canceller = Job(after, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
+    canceller = Job(later, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
     virtual(Scheduler(canceller, Scheduler(inside, below), a, job).co_run)
     wanted = JobState.SKIPPED if fate == "skipped" else JobState.BLOCKED
     assert inside.state is job.state is wanted
@@ -304,8 +275,8 @@ def test_nested_scheduler_alone_can_not_wait_for_an_input_outside(virtual: Virtu
     outer = Scheduler(a, inner)
     with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
         virtual(inner.co_run)
-    virtual(checked(outer))
-    virtual(checked(inner))
+    virtual(checked_result(outer))
+    virtual(checked_result(inner))
     assert job.result() == ("outside",)
 
 
@@ -322,6 +293,6 @@ def test_input_across_levels_when_a_nested_scheduler_is_tried_again(virtual: Vir
     a = Job(give, "outside")
     inside = Job(second_time, a, critical=True)
     user = Job(take, inside)
-    virtual(checked(Scheduler(user, Scheduler(inside, retry=1), a)))
+    virtual(checked_result(Scheduler(user, Scheduler(inside, retry=1), a)))
     assert tries == ["outside", "outside"]
     assert user.result() == (2,)

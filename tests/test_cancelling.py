@@ -12,72 +12,15 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason
-from trioflow.abc import AbstractJob, Instrument
+from trioflow.abc import Instrument
+
+from .bodies import Actor, fail, later, nap, shut_down, timed
 
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-
-
-async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
-    await anyio.sleep(seconds)
-    raise error if error is not None else OSError("broken")
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    start = anyio.current_time()
-    return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-async def later(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
-
-
-class Actor(AbstractJob[None]):
-    """Naps, unwinds for a while when it is cancelled, and takes its time to shut down; tells of each in `told`."""
-
-    def __init__(
-        self,
-        told: list[tuple[str, float]],
-        seconds: float = 99,
-        unwind: float = 0.25,
-        shutdown: float = 0.25,
-        error: BaseException | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self.told, self.seconds, self.unwind, self.shutdown, self.error = told, seconds, unwind, shutdown, error
-
-    def tell(self, what: str) -> None:
-        self.told.append((f"{self.label} {what}", anyio.current_time()))
-
-    async def co_run(self) -> None:
-        try:
-            await anyio.sleep(self.seconds)
-        except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(self.unwind)
-            self.tell("unwound")
-            raise
-
-    async def co_shutdown(self) -> None:
-        self.tell("begins")
-        await anyio.sleep(self.shutdown)
-        self.tell("shut down")
-        if self.error is not None:
-            raise self.error
-
-
-def shut_down(told: list[tuple[str, float]]) -> list[str]:
-    """Who was shut down to the end."""
-    return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))
 
 
 # --- cancelled from outside

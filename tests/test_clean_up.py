@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,41 +17,13 @@ from trioflow import (
     ref,
 )
 
+from .bodies import alarm, bad, fail, later, nap, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1, text: str = "broken") -> None:
-    await anyio.sleep(seconds)
-    raise OSError(text)
-
-
-async def after(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time()
-
-
-def bad(**options: Any) -> Job[Any]:
-    """A job that fails after a second and is critical."""
-    return Job(fail, **{"critical": True, "label": "bad", **options})
-
-
-def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
-    """A clean-up job that takes a second."""
-    return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
 
 
 # --- when
@@ -122,7 +93,7 @@ def test_not_after_cancel(virtual: Virtual) -> None:
     """`cancel()` means everything: no clean-up job starts."""
     job = Job(nap, 9)
     cleaning = alarm(job)
-    scheduler = Scheduler(job, cleaning, Job(after, 1, lambda: scheduler.cancel()))
+    scheduler = Scheduler(job, cleaning, Job(later, 1, lambda: scheduler.cancel()))
     assert virtual(timed, scheduler) == (False, 1)
     assert scheduler.stop_reason is StopReason.CANCELLED
     assert cleaning.state is IDLE

@@ -23,36 +23,13 @@ from trioflow import (
     current_job,
 )
 
+from .bodies import alarm, bad, fail, nap, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SUCCEEDED, FAILED, CANCELLED = JobState.IDLE, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1, text: str = "broken") -> None:
-    await anyio.sleep(seconds)
-    raise OSError(text)
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time()
-
-
-def bad(**options: Any) -> Job[Any]:
-    """A job that fails after a second and is critical."""
-    return Job(fail, **{"critical": True, "label": "bad", **options})
-
-
-def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
-    """A clean-up job that takes a second."""
-    return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
 
 
 class Line:

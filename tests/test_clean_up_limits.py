@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,41 +20,13 @@ from trioflow import (
 )
 from trioflow.abc import Instrument
 
+from .bodies import alarm, bad, fail, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1, text: str = "broken") -> None:
-    await anyio.sleep(seconds)
-    raise OSError(text)
-
-
-async def after(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time()
-
-
-def bad(**options: Any) -> Job[Any]:
-    """A job that fails after a second and is critical."""
-    return Job(fail, **{"critical": True, "label": "bad", **options})
-
-
-def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
-    """A clean-up job that takes a second."""
-    return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
 
 
 # --- how long
@@ -146,7 +117,7 @@ def test_cancelled_alone(virtual: Virtual) -> None:
 def test_one_that_fails_changes_nothing(virtual: Virtual) -> None:
     """A clean-up job that fails, be it critical, is FAILED; reason, culprit and result stay, and the others go on."""
     critical = bad()
-    failing = Job(fail, 1, "worse", required=critical, run_if="failed", critical=True)
+    failing = Job(fail, 1, OSError("worse"), required=critical, run_if="failed", critical=True)
     beside = alarm(critical, 3)
     scheduler = Scheduler(critical, failing, beside)
     assert virtual(timed, scheduler) == (False, 4)

@@ -14,17 +14,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core._outcomes import Failure
 
+from .bodies import fail, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-
-
-async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
-    await anyio.sleep(seconds)
-    raise error if error is not None else OSError("broken")
 
 
 class Connection(AbstractJob[None]):
@@ -87,13 +80,13 @@ def test_everything_in_its_order(virtual: Virtual) -> None:
         "\n"
         "critical failure of 4 <Job `last`>:\n"
         "Traceback (most recent call last):\n"
-        "  File test_debrief.py, in fail\n"
+        "  File bodies.py, in fail\n"
         '    raise error if error is not None else OSError("broken")\n'
         "OSError: broken\n"
         "\n"
         "failure of 1 <Job `first`>:\n"
         "Traceback (most recent call last):\n"
-        "  File test_debrief.py, in fail\n"
+        "  File bodies.py, in fail\n"
         '    raise error if error is not None else OSError("broken")\n'
         "OSError: broken\n"
     )

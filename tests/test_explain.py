@@ -12,18 +12,10 @@ import pytest
 
 from trioflow import Job, Scheduler, Service
 
+from .bodies import fail, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1, words: str = "broken") -> None:
-    await anyio.sleep(seconds)
-    raise OSError(words)
 
 
 async def serve(after: float = 0, *, task_status: Any) -> None:
@@ -262,7 +254,7 @@ def test_succeeded_by_moving_on(virtual: Virtual) -> None:
 
 def test_failed(virtual: Virtual) -> None:
     """After how long, and with which exception."""
-    job, other = Job(fail, label="job"), Job(fail, 1, "", label="other")
+    job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
     scheduler = Scheduler(job, other)
     assert ended(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
     assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"

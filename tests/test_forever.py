@@ -13,29 +13,14 @@ import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason
 
+from .bodies import fail, nap, nothing, turns
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SUCCEEDED, FAILED, CANCELLED = JobState.IDLE, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 
 LIMIT = 99  # seconds after which a run that hangs is given up
-
-
-async def nothing() -> None: ...
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-
-
-async def fail(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-    raise OSError("broken")
-
-
-async def turns(number: int) -> None:
-    for _ in range(number):
-        await anyio.lowlevel.checkpoint()
 
 
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:

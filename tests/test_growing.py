@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,38 +12,12 @@ import pytest
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
 from trioflow.abc import Instrument
 
+from .bodies import checked, fail, later, nap, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, CANCELLED, IDLE = JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-    raise OSError("broken")
-
-
-async def after(seconds: float, change: Callable[[], object]) -> object:
-    """Do something at a time, in the thread of the run."""
-    await anyio.sleep(seconds)
-    return change()
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    """Run it and return the result, with the time that it took; what hangs is an error."""
-    start = anyio.current_time()
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-def checked(scheduler: Scheduler) -> Callable[[], Any]:
-    """A run in which a job's failed assertion fails the test."""
-    return functools.partial(timed, scheduler, check=True)
 
 
 # --- what is added starts
@@ -53,7 +26,7 @@ def checked(scheduler: Scheduler) -> Callable[[], Any]:
 def test_job_adds_a_job_that_starts_at_once(virtual: Virtual) -> None:
     """A job without requirements, added by a job, starts at once, and the run waits for it."""
     new = Job(nap, 5, "new")
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.add(new)))
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(new)))
     assert virtual(checked(scheduler)) == (True, 6)
     assert new.started_at == 1
     assert new.result() == "new"
@@ -66,7 +39,7 @@ def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
 
     async def main() -> Any:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(after, 1, lambda: scheduler.add(new))
+            tasks.start_soon(later, 1, lambda: scheduler.add(new))
             return await timed(scheduler)
 
     assert virtual(main) == (True, 6)
@@ -95,7 +68,7 @@ def test_added_job_waits_for_what_it_requires(virtual: Virtual, ending: Any) -> 
     on_settled, on_running = Job(nap, required=settled), Job(nap, required=[running, settled])
     on_idle = Job(nap, required=[idle, settled, running])
     scheduler = Scheduler(settled, running, idle)
-    scheduler.add(Job(after, 2, lambda: scheduler.update([on_settled, on_running, on_idle])))
+    scheduler.add(Job(later, 2, lambda: scheduler.update([on_settled, on_running, on_idle])))
     assert virtual(timed, scheduler) == (True, 8)
     assert [job.started_at for job in (on_settled, on_running, on_idle)] == [2, 3, 7]
 
@@ -103,7 +76,7 @@ def test_added_job_waits_for_what_it_requires(virtual: Virtual, ending: Any) -> 
 def test_added_job_keeps_to_the_window(virtual: Virtual) -> None:
     """An added job waits for a slot like any other."""
     new = Job(nap, 1)
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.add(new)), Job(nap, 5), Job(nap, 5), jobs_window=2)
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(new)), Job(nap, 5), Job(nap, 5), jobs_window=2)
     assert virtual(timed, scheduler) == (True, 6)
     assert new.started_at == 5
 
@@ -112,21 +85,21 @@ def test_update_takes_jobs_that_require_each_other(virtual: Virtual) -> None:
     """Jobs of one update may require each other, in whatever order they stand; a Sequence, too."""
     last, first, third = Job(nap, 1), Job(nap, 1), Job(nap, 1)
     last.requires(first)
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
     assert virtual(checked(scheduler)) == (True, 4)
     assert (first.started_at, last.started_at, third.started_at) == (1, 2, 1)
 
 
 def test_scheduler_option_adds_while_it_runs(virtual: Virtual) -> None:
     """scheduler= at creation is add."""
-    scheduler = Scheduler(Job(after, 1, lambda: Job(nap, 2, scheduler=scheduler)))
+    scheduler = Scheduler(Job(later, 1, lambda: Job(nap, 2, scheduler=scheduler)))
     assert virtual(checked(scheduler)) == (True, 3)
 
 
 def test_added_nested_scheduler_runs(virtual: Virtual) -> None:
     """A nested scheduler may be added, and runs with all that is in it."""
     inside = Job(nap, 2, "inside")
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.add(Scheduler(inside))))
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(Scheduler(inside))))
     assert virtual(checked(scheduler)) == (True, 3)
     assert inside.result() == "inside"
 
@@ -136,7 +109,7 @@ def test_job_adds_to_a_nested_scheduler_that_runs(virtual: Virtual) -> None:
     new = Job(nap, 5)
     inner = Scheduler(Job(nap, 2))
     last = Job(nap, 1, required=inner)
-    outer = Scheduler(inner, last, Job(after, 1, lambda: inner.add(new)))
+    outer = Scheduler(inner, last, Job(later, 1, lambda: inner.add(new)))
     assert virtual(checked(outer)) == (True, 7)
     assert (new.started_at, last.started_at) == (1, 6)
 
@@ -213,7 +186,7 @@ def test_requires_of_an_idle_job(virtual: Virtual) -> None:
     """An IDLE job can be made to wait for more; what has settled already is not waited for."""
     settled, running, slow = Job(nap, 1), Job(nap, 3), Job(nap, 7)
     idle = Job(nap, required=running)
-    scheduler = Scheduler(settled, running, slow, idle, Job(after, 2, lambda: idle.requires(slow, settled)))
+    scheduler = Scheduler(settled, running, slow, idle, Job(later, 2, lambda: idle.requires(slow, settled)))
     assert virtual(checked(scheduler)) == (True, 8)
     assert idle.started_at == 7
     assert list(idle.required) == [running, slow, settled]
@@ -228,7 +201,7 @@ def test_requires_of_a_job_that_has_started_is_refused(virtual: Virtual, seconds
         with pytest.raises(RuntimeError, match=r"'late'.*(succeeded|running)"):
             job.requires(other)
 
-    virtual(checked(Scheduler(job, other, Job(after, 2, meddle))))
+    virtual(checked(Scheduler(job, other, Job(later, 2, meddle))))
     assert list(job.required) == []
 
 
@@ -240,7 +213,7 @@ def test_requires_of_a_scheduled_job_is_refused(virtual: Virtual) -> None:
         with pytest.raises(RuntimeError, match=r"'late'.*scheduled"):
             waiting.requires(other)
 
-    meddler, other = Job(after, 1, meddle), Job(nap, 1)
+    meddler, other = Job(later, 1, meddle), Job(nap, 1)
     virtual(checked(Scheduler(meddler, waiting, other, jobs_window=1)))
     assert list(waiting.required) == []
 
@@ -256,7 +229,7 @@ def test_late_cycle_is_refused_at_the_call_and_shown(virtual: Virtual) -> None:
             a.requires(c)
         assert set(caught.value.cycle) == {a, b, c}
 
-    assert virtual(checked(Scheduler(first, a, b, c, Job(after, 0.5, meddle)))) == (True, 4)
+    assert virtual(checked(Scheduler(first, a, b, c, Job(later, 0.5, meddle)))) == (True, 4)
     assert list(a.required) == [first]
 
 
@@ -271,7 +244,7 @@ def test_late_cycle_through_a_cancelled_job_is_refused(virtual: Virtual) -> None
         with pytest.raises(CycleError):
             a.requires(b)
 
-    scheduler = Scheduler(first, a, b, Job(after, 0.5, meddle))
+    scheduler = Scheduler(first, a, b, Job(later, 0.5, meddle))
     virtual(checked(scheduler))
     assert scheduler.rain_check() is True
 
@@ -287,7 +260,7 @@ def growing(virtual: Virtual, error: type[Exception], match: str, change: Callab
             change(scheduler)
 
     scheduler = Scheduler(
-        Job(after, 1, meddle, label="member"), Job(nap, 9, forever=True, label="monitor"), label="home"
+        Job(later, 1, meddle, label="member"), Job(nap, 9, forever=True, label="monitor"), label="home"
     )
     members = list(scheduler)
     assert virtual(checked(scheduler)) == (True, 1)

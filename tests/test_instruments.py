@@ -6,26 +6,17 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
+from .bodies import fail, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-    raise OSError("broken")
 
 
 def recorder() -> Any:

@@ -15,30 +15,12 @@ import trio
 
 from trioflow import AbstractJob, Job, JobCancelled, JobState, Scheduler, Sequence, current_job
 
+from .bodies import nap, task_now, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, FAILED = JobState.SUCCEEDED, JobState.FAILED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    """Run it and return the result, with the time that it took; what hangs is an error."""
-    start = anyio.current_time()
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-def task_now() -> Any:
-    """The task that calls."""
-    try:
-        return trio.lowlevel.current_task()
-    except RuntimeError:
-        return asyncio.current_task()
 
 
 # --- context variables

@@ -14,6 +14,8 @@ import pytest
 from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
 
+from .bodies import nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
@@ -43,10 +45,6 @@ class Maker:
 async def use(big: Any, seconds: float = 1) -> None:
     """Use it at the start, and go on without."""
     del big
-    await anyio.sleep(seconds)
-
-
-async def nap(seconds: float = 1) -> None:
     await anyio.sleep(seconds)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core._outcomes import Failure
 from trioflow.abc import Instrument
 from trioflow.view._script import ASCII, UNICODE
+
+from .bodies import idle, printed
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -68,18 +69,6 @@ async def fail() -> None:
 
 async def give(value: Any) -> Any:
     return value
-
-
-def idle(label: str, **options: Any) -> AbstractJob[Any]:
-    return AbstractJob(label=label, **options)
-
-
-def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
-    """What `list` writes to a stream of this encoding."""
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="")
-    scheduler.list(stream, **options)
-    return raw.getvalue().decode(encoding or "utf-8")
 
 
 class Snapshots(Instrument):

@@ -13,18 +13,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, Scheduler
 
-
-def idle(label: str, **options: Any) -> AbstractJob[Any]:
-    return AbstractJob(label=label, **options)
-
-
-def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
-    """What `list` writes to a stream of this encoding."""
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="")
-    scheduler.list(stream, **options)
-    return raw.getvalue().decode(encoding or "utf-8")
-
+from .bodies import idle, printed
 
 # --- results and exceptions of any kind
 

@@ -11,19 +11,12 @@ import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Service, StopReason, current_job
 
+from .bodies import Flaw, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-class Flaw(Exception):
-    """What goes wrong in these tests."""
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
 
 
 async def fail(seconds: float = 1, error: type[BaseException] = Flaw) -> None:

@@ -10,15 +10,12 @@ import pytest
 from trioflow import Job, JobState, Scheduler, StopReason, current_job
 from trioflow import job as decorate
 
+from .bodies import nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SUCCEEDED, FAILED, CANCELLED = JobState.IDLE, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
 
 
 async def fail(seconds: float = 1) -> None:

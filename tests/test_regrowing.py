@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -12,38 +10,12 @@ import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason
 
+from .bodies import checked, fail, later, nap, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, CANCELLED, IDLE = JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-    raise OSError("broken")
-
-
-async def after(seconds: float, change: Callable[[], object]) -> object:
-    """Do something at a time, in the thread of the run."""
-    await anyio.sleep(seconds)
-    return change()
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    """Run it and return the result, with the time that it took; what hangs is an error."""
-    start = anyio.current_time()
-    with anyio.fail_after(1000):
-        return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-def checked(scheduler: Scheduler) -> Callable[[], Any]:
-    """A run in which a job's failed assertion fails the test."""
-    return functools.partial(timed, scheduler, check=True)
 
 
 def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
@@ -61,7 +33,7 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
             idle.requires(extra, member)
             inner.add(inside)
 
-    scheduler = Scheduler(first, idle, member, inner, Job(after, 1, grow))
+    scheduler = Scheduler(first, idle, member, inner, Job(later, 1, grow))
     size = len(scheduler)
     assert virtual(checked(scheduler)) == (True, 4)
     assert (extra in scheduler, inside in inner) == (True, True)
@@ -81,7 +53,7 @@ def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_too(virtual
         if len(runs) == 1:
             inner.add(extra)
 
-    grower = Job(after, 1, grow)
+    grower = Job(later, 1, grow)
     inner = Scheduler(Job(nap, 1), required=grower)
     scheduler = Scheduler(grower, inner)
     virtual(checked(scheduler))
@@ -93,7 +65,7 @@ def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_too(virtual
 def test_same_job_may_be_added_in_each_run(virtual: Virtual) -> None:
     """A job that each run drops and adds again runs each time: what became of it before is forgotten."""
     extra = Job(nap, 1)
-    scheduler = Scheduler(Job(after, 1, lambda: scheduler.add(extra)))
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(extra)))
     for _ in range(2):
         assert virtual(checked(scheduler)) == (True, 2)
         assert extra.state is SUCCEEDED
@@ -108,7 +80,7 @@ def test_added_job_that_is_taken_out_and_put_in_again_stays(virtual: Virtual) ->
         if len(runs) == 1:
             scheduler.add(extra)
 
-    scheduler = Scheduler(Job(after, 1, grow))
+    scheduler = Scheduler(Job(later, 1, grow))
     virtual(checked(scheduler))
     scheduler.remove(extra)
     scheduler.add(extra)
@@ -123,7 +95,7 @@ def test_job_of_a_scheduler_that_has_run_runs_in_another(virtual: Virtual, while
     old.add(job)
     virtual(checked(old))
     old.remove(job)
-    new = Scheduler(Job(after, 1, lambda: new.add(job))) if while_running else Scheduler(job)
+    new = Scheduler(Job(later, 1, lambda: new.add(job))) if while_running else Scheduler(job)
     virtual(checked(new))
     assert job.started_at == (1 if while_running else 0)
 

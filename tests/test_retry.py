@@ -15,6 +15,8 @@ import tenacity
 from trioflow import AbstractJob, Job, JobState, Scheduler, StopReason
 from trioflow.abc import Instrument
 
+from .bodies import nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
@@ -61,10 +63,6 @@ class Attempts(Instrument):
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         self.seen.append(("finished", anyio.current_time()))
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
 
 
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:

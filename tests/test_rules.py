@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ from trioflow import (
     Service,
     StopReason,
 )
+
+from .bodies import later, nap
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -55,18 +56,9 @@ async def give(value: Any = None) -> Any:
 async def take(*args: Any) -> None: ...
 
 
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-
-
 async def fail(seconds: float = 0, error: BaseException | None = None) -> None:
     await anyio.sleep(seconds)
     raise error or OSError("broken")
-
-
-async def after(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
 
 
 def with_outcome(outcome: JobState, scheduler: Scheduler) -> Job[Any]:
@@ -80,7 +72,7 @@ def with_outcome(outcome: JobState, scheduler: Scheduler) -> Job[Any]:
             job = Job(take, Job(fail))
         case JobState.CANCELLED:
             job = Job(nap, 99)
-            scheduler.add(Job(after, 1, job.cancel))
+            scheduler.add(Job(later, 1, job.cancel))
         case _:
             job = Job(give, run_if="failed")
     return scheduler.add(job)
@@ -254,7 +246,7 @@ def test_first_counts_between_cancelled_and_failed(virtual: Virtual) -> None:
     """A cancellation that came first is the cause: a fresh JobCancelled that names the job."""
     cut, bad = Job(nap, 9, label="cut"), Job(fail, 2)
     job = Job(take, bad, cut)
-    scheduler = Scheduler(Job(after, 1, cut.cancel), job)
+    scheduler = Scheduler(Job(later, 1, cut.cancel), job)
     virtual(scheduler.co_run)
     error = job.raised_exception()
     assert isinstance(error, RequirementFailed)

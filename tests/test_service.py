@@ -11,20 +11,13 @@ import pytest
 from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
 
+from .bodies import Flaw, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, RUNNING, SUCCEEDED, FAILED = JobState.IDLE, JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED
 CANCELLED, BLOCKED = JobState.CANCELLED, JobState.BLOCKED
-
-
-class Flaw(Exception):
-    """What goes wrong in these tests."""
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
 
 
 async def give(value: Any) -> Any:

@@ -14,6 +14,8 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason, current_job
 from trioflow.testing import run_virtual
 
+from .bodies import Flaw, nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
@@ -22,10 +24,6 @@ IDLE, SUCCEEDED, FAILED, CANCELLED, SKIPPED = (
 )  # fmt: skip
 
 UNWINDING = 0.25  # seconds that everything here takes to unwind
-
-
-class Flaw(Exception):
-    """What goes wrong in these tests."""
 
 
 class Plant:
@@ -228,10 +226,6 @@ def linger(log: list[Any], seconds: float = UNWINDING) -> Any:
                 await anyio.sleep(seconds)
 
     return server
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
 
 
 def test_services_that_do_not_use_each_other_end_at_once(virtual: Virtual) -> None:

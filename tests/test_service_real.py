@@ -11,11 +11,9 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from trioflow import Job, JobState, Scheduler, Service, StopReason
 
+from .bodies import Flaw
+
 HOST = "127.0.0.1"
-
-
-class Flaw(Exception):
-    """What goes wrong in these tests."""
 
 
 class Servers:

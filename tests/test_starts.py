@@ -11,32 +11,12 @@ import pytest
 from trioflow import Job, JobState, Scheduler
 from trioflow.abc import AbstractJob, Instrument
 
+from .bodies import later, nap, naps, starts, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 SUCCEEDED, CANCELLED = JobState.SUCCEEDED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-
-
-async def later(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    start = anyio.current_time()
-    return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
-    return [Job(nap, seconds, **options) for _ in range(number)]
-
-
-def starts(scheduler: Scheduler) -> list[float | None]:
-    return [job.started_at for job in scheduler]
 
 
 class Watch(Instrument):

@@ -20,6 +20,8 @@ import trio
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason, ThreadJob, current_job
 
+from .bodies import turns
+
 PATIENCE = 10.0  # seconds after which a thread that waits for its test gives up
 SOON = 0.1  # a timeout that passes while the function works, and not before it has begun
 
@@ -44,12 +46,6 @@ class Held:
 
     async def until_entered(self) -> None:
         await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)
-
-
-async def turns(number: int = 50) -> None:
-    """Let everything happen that can."""
-    for _ in range(number):
-        await anyio.lowlevel.checkpoint()
 
 
 def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:

@@ -11,15 +11,12 @@ import pytest
 
 from trioflow import AbstractJob, Job, JobState, JobTimeout, Scheduler, StopReason
 
+from .bodies import nap
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 IDLE, SUCCEEDED, FAILED, CANCELLED = JobState.IDLE, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
 
 
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:

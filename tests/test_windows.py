@@ -13,33 +13,12 @@ import trio
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument
 
+from .bodies import fail, later, nap, naps, starts, timed
+
 if TYPE_CHECKING:
     from .conftest import Virtual
 
 CANCELLED = JobState.CANCELLED
-
-
-async def nap(seconds: float = 1, value: Any = None) -> Any:
-    await anyio.sleep(seconds)
-    return value
-
-
-async def fail(seconds: float = 1) -> None:
-    await anyio.sleep(seconds)
-    raise OSError("broken")
-
-
-async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    start = anyio.current_time()
-    return await scheduler.co_run(**options), anyio.current_time() - start
-
-
-def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
-    return [Job(nap, seconds, **options) for _ in range(number)]
-
-
-def starts(scheduler: Scheduler) -> list[float | None]:
-    return [job.started_at for job in scheduler]
 
 
 class Watch(Instrument):
@@ -136,11 +115,6 @@ def test_cancelled_before_its_start_a_job_takes_no_slot(virtual: Virtual) -> Non
 
     assert virtual(main) == (True, 4)
     assert (second.state, third.started_at) == (CANCELLED, 2)
-
-
-async def later(seconds: float, call: Callable[[], Any]) -> None:
-    await anyio.sleep(seconds)
-    call()
 
 
 @pytest.mark.parametrize("window", WINDOWS)
