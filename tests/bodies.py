@@ -163,6 +163,18 @@ def cancelled_of(backend: str) -> type[BaseException]:
     return trio.Cancelled if backend == "trio" else asyncio.CancelledError
 
 
+async def stray(kept: list[BaseException]) -> None:
+    """Keep a cancellation that one's own scope has caught, and raise it again when nobody asks for it."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.sleep(1)
+        except BaseException as cancellation:
+            kept.append(cancellation)
+            raise
+    raise kept[-1]
+
+
 async def own_nursery(error: Exception | None = None) -> None:
     """Sleep in a nursery of one's own; with an error, one child turns its cancellation into it."""
 

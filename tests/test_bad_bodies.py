@@ -26,7 +26,7 @@ from trioflow import (
 )
 from trioflow.abc import Instrument
 
-from .bodies import Closing, cancelled_of, leaves, nap, own_nursery
+from .bodies import Closing, cancelled_of, leaves, nap, own_nursery, stray
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -87,18 +87,7 @@ def test_group_of_cancelled_and_an_error_is_a_failure(virtual: Virtual) -> None:
 def test_cancellation_that_nobody_asked_for_is_a_failure(virtual: Virtual) -> None:
     """A job that lets a stray cancellation out FAILED with a JobCancelled that says so; nothing vanishes."""
     kept: list[BaseException] = []
-
-    async def stray() -> None:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            try:
-                await anyio.sleep(1)
-            except BaseException as cancelled:
-                kept.append(cancelled)
-                raise
-        raise kept[0]
-
-    job, after = Job(stray, label="stray"), Job(nap, 1, "fine")
+    job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
     after.requires(job)
     scheduler = Scheduler(job, after)
     assert virtual(scheduler.co_run) is True

@@ -46,7 +46,7 @@ def test_raise_for_failures_returns_if_there_are_none(virtual: Virtual) -> None:
     """Without failures it returns; before a run, too."""
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
-    virtual(scheduler.co_run)
+    assert virtual(scheduler.co_run) is True
     scheduler.raise_for_failures()
 
 

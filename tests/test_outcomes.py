@@ -209,9 +209,16 @@ def test_wait_settled_in_another_job(virtual: Virtual) -> None:
 
 def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
     """Afterwards it returns at once, in a later loop too."""
+
+    async def wait() -> tuple[float, float]:
+        start = anyio.current_time()
+        await job.wait_settled()
+        return start, anyio.current_time()
+
     job = Job(nap)
     virtual(Scheduler(job).co_run)
-    virtual(job.wait_settled)
+    start, end = virtual(wait)
+    assert start == end
 
 
 def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:

@@ -307,26 +307,21 @@ def test_decorator_may_replace_the_failure(virtual: Virtual) -> None:
     assert job.attempts == 2
 
 
-def test_tenacity(virtual: Virtual) -> None:
-    """tenacity's decorator, its waiting included."""
-    decorator = tenacity.retry(
+DECORATORS = {
+    "tenacity": tenacity.retry(
         stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2), reraise=True,
         retry=tenacity.retry_if_exception_type(OSError),
-    )  # fmt: skip
-    job, other, broken = (Flaky(failures, error, retry=decorator)
-                          for failures, error in [(2, OSError), (2, KeyError), (9, OSError)])  # fmt: skip
-    assert virtual(timed, Scheduler(job, other, broken)) == (True, 7)
-    assert (job.result(), job.attempts, job.elapsed) == (3, 3, 7)
-    assert (other.state, other.attempts) == (FAILED, 1)
-    assert (str(broken.raised_exception()), broken.attempts) == ("call 3", 3)
-
-
-def test_stamina(virtual: Virtual) -> None:
-    """stamina's decorator, its waiting included."""
-    decorator = stamina.retry(
+    ),
+    "stamina": stamina.retry(
         on=OSError, attempts=3, timeout=None, wait_initial=2.0, wait_jitter=0.0, wait_exp_base=1.0
-    )
-    job, other, broken = (Flaky(failures, error, retry=decorator)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", DECORATORS)
+def test_decorators_of_libraries(virtual: Virtual, library: str) -> None:
+    """The decorators of tenacity and stamina, their waiting included."""
+    job, other, broken = (Flaky(failures, error, retry=DECORATORS[library])
                           for failures, error in [(2, OSError), (2, KeyError), (9, OSError)])  # fmt: skip
     assert virtual(timed, Scheduler(job, other, broken)) == (True, 7)
     assert (job.result(), job.attempts, job.elapsed) == (3, 3, 7)

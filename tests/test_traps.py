@@ -19,7 +19,7 @@ import trio
 
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, Sequence, StopReason, ThreadJob
 
-from .bodies import Closing, cancelled_of, fail, leaves, nap, nothing, own_nursery, states, task_now, timed
+from .bodies import Closing, cancelled_of, fail, leaves, nap, nothing, own_nursery, states, stray, task_now, timed
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -343,19 +343,7 @@ def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
 
 def test_21_cancellations_have_no_place_in_groups_of_failures(virtual: Virtual) -> None:
     """`ExceptionGroup([CancelledError()])` is a TypeError, raised instead of all the failures."""
-    kept: list[BaseException] = []
-
-    async def stray() -> None:
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            try:
-                await anyio.sleep(1)
-            except BaseException as cancellation:
-                kept.append(cancellation)
-                raise
-        raise kept[0]
-
-    scheduler = Scheduler(Job(stray), Job(fail), Job(own_nursery), timeout=2)
+    scheduler = Scheduler(Job(stray, []), Job(fail), Job(own_nursery), timeout=2)
     virtual(timed, scheduler)
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
