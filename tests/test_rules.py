@@ -191,12 +191,12 @@ def test_unknown_run_if_is_refused(word: Any) -> None:
 
 @pytest.mark.parametrize("edge", EDGES)
 def test_blocked_all_the_way_down(virtual: Virtual, edge: str) -> None:
-    """A chain of 10,000 behind a failure is BLOCKED without recursion; each has the first failure as its cause."""
+    """A chain of 2,000 behind a failure is BLOCKED without recursion; each has the first failure as its cause."""
     error = OSError("root")
     job: Any = Job(fail, 1, error)
     scheduler = Scheduler(job)
     chain = []
-    for _ in range(10_000):
+    for _ in range(2_000):
         job = scheduler.add(job_with("succeeded" if edge == "order" else "settled", [(edge, job)]))
         chain.append(job)
     assert virtual(scheduler.co_run) is True
@@ -210,7 +210,7 @@ def test_skipped_all_the_way_down(virtual: Virtual) -> None:
     """So is SKIPPED passed on, without recursion."""
     job: Any = Job(give, run_if="failed")
     scheduler = Scheduler(job)
-    for _ in range(10_000):
+    for _ in range(2_000):
         job = scheduler.add(Job(take, job))
     assert virtual(functools.partial(scheduler.co_run, check=True)) is True
     assert {one.state for one in scheduler} == {SKIPPED}
