@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DEBIAN: dict[str, str] = {}
+DEBIAN: dict[str, str] = {"dot": "graphviz"}
 """Commands that the tests call and pip cannot bring, each with the Debian package that does."""
 
 STATIC_CHECKS = (

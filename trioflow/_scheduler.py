@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, Unpack
 
 from ._core._live import LiveScheduler
-from .view import _script
+from .view import _jupyter, _pictures, _script
 from .view._debrief import debrief
 from .view._listing import Listing
+from .view._pictures import DrawingOptions, GraphOptions
+
+if TYPE_CHECKING:
+    import os
+
+    from graphviz import Digraph
 
 
 class Scheduler(LiveScheduler):
@@ -148,3 +155,127 @@ class Scheduler(LiveScheduler):
         """
         stream = _script.stream(file, f"debrief() of {self.label!r}")
         print(debrief(self, _script.Script(getattr(stream, "encoding", None))), file=stream)
+
+    # ---- as a picture
+
+    def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
+        """Return the graph of its jobs as a `graphviz.Digraph`, which is shown in Jupyter, can be changed and rendered.
+
+        Jobs are boxes, their shape tells the kind; nested schedulers are frames around their jobs, at whose borders
+        lines end. The boxes are named by the numbers of `list`. Each state has its colour, and the sign of the
+        listing; a critical job has a thick red line around it, a forever job a dashed one. A grey arrow means that the
+        one job requires the other, a thick blue one that begins with a dot that it has its result as an argument; it
+        is dashed where the job runs only after a failure. What is required and is not in this scheduler has a question
+        mark and a dotted line. Long labels are cut; SVG shows kind, path and state under the pointer.
+
+        Args:
+            only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern of
+                paths in which `*` stands for any characters, or a collection of these. A nested scheduler stands for
+                all that is in it. Dotted arrows lead past what is left out; where many would, they meet in a point.
+            collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
+            bundle: draws jobs that are alike as one box, with how many they are: of the same kind, their labels the
+                same but for numbers, and what they require the same or alike. For wide graphs.
+            direction: "TB", from top to bottom, or "LR", from left to right.
+            legend: adds an explanation of the colours, shapes and lines that occur.
+
+        Returns:
+            The graph. `source` is its text; `render` and `pipe` draw it, with the program `dot`.
+
+        Raises:
+            TypeError: an unknown option, or neither jobs nor strings for `only` or `collapse`.
+            ValueError: an unknown direction, a job from elsewhere, or a string that no path matches.
+
+        Example:
+            >>> first = AbstractJob(label="first")
+            >>> scheduler = Scheduler(first, AbstractJob(label="last", required=first))
+            >>> "1 -> 2" in scheduler.graph(legend=True).source
+            True
+
+        """
+        return _pictures.graph(self, **options)
+
+    def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
+        """Write the graph in the language of Graphviz; needs no program.
+
+        Args:
+            path: the file, which is replaced.
+            options: those of `graph`.
+
+        Raises:
+            TypeError, ValueError: as `graph`.
+            OSError: the file can't be written.
+
+        """
+        Path(path).write_text(self.graph(**options).source, encoding="utf-8")
+
+    def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
+        """Write the graph as a picture in SVG, drawn by `dot`, for which thousands of boxes take minutes.
+
+        Args:
+            path: the file, which is replaced.
+            options: those of `graph`.
+
+        Raises:
+            TypeError, ValueError: as `graph`.
+            RuntimeError: `dot` is not installed, or has failed.
+            OSError: the file can't be written.
+
+        """
+        _pictures.export(self, path, "svg", **options)
+
+    def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
+        """Write the graph as a picture in PNG, 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
+
+        Args:
+            path: the file, which is replaced.
+            options: those of `graph`.
+
+        Raises:
+            TypeError, ValueError: as `graph`.
+            RuntimeError: `dot` is not installed, or has failed.
+            OSError: the file can't be written.
+
+        """
+        _pictures.export(self, path, "png", **options)
+
+    def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
+        """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw where it stands in a README.
+
+        GitHub draws up to 500 arrows: `only`, `collapse` and `bundle` make fewer of many.
+
+        Args:
+            options: those of `graph`, but `legend`.
+
+        Returns:
+            The text, to be put into a code block of the language `mermaid`.
+
+        Raises:
+            TypeError, ValueError: as `graph`.
+
+        Example:
+            >>> print(Scheduler(AbstractJob(label="a")).mermaid())
+            flowchart TB
+              classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933
+              n1("a"):::idle
+            <BLANKLINE>
+
+        """
+        return _pictures.mermaid(self, **options)
+
+    def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
+        """Write what `mermaid` returns; needs no program.
+
+        Args:
+            path: the file, which is replaced.
+            options: those of `graph`, but `legend`.
+
+        Raises:
+            TypeError, ValueError: as `graph`.
+            OSError: the file can't be written.
+
+        """
+        Path(path).write_text(self.mermaid(**options), encoding="utf-8")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show itself in Jupyter: as its graph, and where there is only text, as the listing."""
+        return _jupyter.of_scheduler(self)

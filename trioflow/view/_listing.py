@@ -10,14 +10,14 @@
 ```
 
 Each job has its number before the first line is written, for a line may name jobs that stand below it. All of it is
-O(V + E) and without recursion: `_rows` puts the jobs into their order, `Listing` writes a line for each, `_aligned`
+O(V + E) and without recursion: `rows` puts the jobs into their order, `Listing` writes a line for each, `_aligned`
 moves what they say of other jobs into one column.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, Final, NamedTuple
 
 from .._core import _checks, _graph
@@ -79,16 +79,15 @@ class Listing:
     def __init__(self, scheduler: BaseScheduler, script: Script) -> None:
         """Put the jobs into their order; what became of them is looked at when the lines are written."""
         self._script: Final = script
-        self._rows: Final = tuple(_rows(scheduler))
-        self.jobs: Final = tuple(row.job for row in self._rows if isinstance(row, (Plain, Begin)))
-        digits = len(str(len(self.jobs)))
-        self._numbers: Final = {job: f"{number:0{digits}}" for number, job in enumerate(self.jobs, 1)}
-        self._margin: Final = " " * (digits + 2 + Script.columns + 2)
+        self._rows: Final = tuple(rows(scheduler))
+        self._numbers: Final = numbered(self._rows)
+        self.jobs: Final = tuple(self._numbers)
+        self._margin: Final = " " * (_digits(self.jobs) + 2 + Script.columns + 2)
 
     def text(self, details: bool = False, silence_done_jobs: bool = False) -> str:
         """Return the lines, with no newline behind the last."""
-        rows = _without_done(self._rows) if silence_done_jobs else self._rows
-        return "\n".join(_aligned([self._line(row, details) for row in rows]))
+        shown = _without_done(self._rows) if silence_done_jobs else self._rows
+        return "\n".join(_aligned([self._line(row, details) for row in shown]))
 
     def name(self, job: AbstractJob[Any]) -> str:
         """Return number, kind and label; for a job that is not listed, a question mark as its number."""
@@ -146,7 +145,7 @@ class Listing:
         return number if job.scheduler is scheduler else "?" + number
 
 
-def _rows(scheduler: BaseScheduler) -> Iterator[Row]:
+def rows(scheduler: BaseScheduler) -> Iterator[Row]:
     """Yield what the listing shows, line by line; nested schedulers wait on a stack, to any depth."""
     stack = [_rows_inside(scheduler, 0)]
     while stack:
@@ -157,6 +156,16 @@ def _rows(scheduler: BaseScheduler) -> Iterator[Row]:
                 break
         else:
             stack.pop()
+
+
+def numbered(lines: Iterable[Row]) -> dict[AbstractJob[Any], str]:
+    """Return the jobs in the order of their lines, each with its number; all numbers are of the same length."""
+    jobs = [row.job for row in lines if isinstance(row, (Plain, Begin))]
+    return {job: f"{number:0{_digits(jobs)}}" for number, job in enumerate(jobs, 1)}
+
+
+def _digits(jobs: Sized) -> int:
+    return len(str(len(jobs)))
 
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
@@ -179,10 +188,10 @@ def _one_cycle(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return cycle + cycle[:1]
 
 
-def _without_done(rows: Iterable[Row]) -> Iterator[Row]:
+def _without_done(shown: Iterable[Row]) -> Iterator[Row]:
     """Leave out the jobs that are done, and with a nested scheduler that is done all that is in it."""
     left_out: BaseScheduler | None = None
-    for row in rows:
+    for row in shown:
         if left_out is not None:
             if isinstance(row, End) and row.job is left_out:
                 left_out = None

@@ -1,0 +1,196 @@
+"""`Drawing`: what a picture of a graph shows, before anything is drawn: which jobs, where, and which lines.
+
+Each job has a **stand-in**, the job that is drawn in its place: itself, mostly; the nested scheduler that is folded
+around it; or the first of the jobs that it is bundled with. Lines join stand-ins:
+
+    jobs ──► rows of the listing ──► stand-ins ──► lines between them ──► those bridged that pass jobs left out
+
+All of it is O(V + E) and without recursion, like the listing, whose order and numbers it shares.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from .._core._jobs import AbstractJob
+from .._core._scheduler import BaseScheduler
+from . import _bundles, _choice, _detours
+from ._listing import Begin, End, Plain, numbered, rows
+
+AnyJob = AbstractJob[Any]
+
+
+class Part(enum.Enum):
+    """How a job takes part in a drawing."""
+
+    WHOLE = "drawn, a nested scheduler as a frame around its jobs"
+    FOLDED = "a nested scheduler, drawn as if it were a plain job"
+    LEFT_OUT = "not drawn"
+    JUNCTION = "left out, but for a point in which lines meet"
+    OUTSIDE = "required, but not in this scheduler"
+
+
+class Line(enum.Enum):
+    """Why there is a line between two jobs; of several reasons the first counts."""
+
+    DATA = "the result of the one is an argument of the other"
+    ORDER = "the one requires the other"
+    DETOUR = "by way of jobs that are left out"
+
+
+Lines = dict[tuple[AnyJob, AnyJob], Line]
+
+
+class Open(NamedTuple):
+    """The frame of a nested scheduler begins."""
+
+    job: BaseScheduler
+
+
+class Close(NamedTuple):
+    """The frame of a nested scheduler ends."""
+
+    job: BaseScheduler
+
+
+class Single(NamedTuple):
+    """A job, or what stands for several."""
+
+    job: AnyJob
+
+
+class Drawing:
+    """What to draw of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        *,
+        only: _choice.Wanted | None = None,
+        collapse: _choice.Wanted | bool = False,
+        bundle: bool = False,
+    ) -> None:
+        """Decide what is drawn; `Scheduler.graph` says what the options mean."""
+        self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
+        self.numbers: Final = numbered(self._rows)
+        self._parts: Final[dict[AnyJob, Part]] = {}
+        self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
+        self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
+        self.bundles: Final = _bundles.found(self._plain_jobs(), self._stand_ins) if bundle else {}
+        self.lines: Final[Lines] = self._find_lines()
+        self._bridge()
+
+    def items(self) -> Iterator[Open | Close | Single]:
+        """Yield what is drawn, frames around what stands in them."""
+        for row in self._rows:
+            part = self._part(row.job)
+            if self._stand_ins[row.job] is not row.job or part is Part.LEFT_OUT:
+                continue
+            if isinstance(row, End):
+                if part is Part.WHOLE:
+                    yield Close(row.job)
+            elif isinstance(row, Begin) and part is Part.WHOLE:
+                yield Open(row.job)
+            else:
+                yield Single(row.job)
+
+    def part(self, job: AnyJob) -> Part:
+        """Return how a job that `items` yields, or a line ends at, takes part."""
+        return self._part(job)
+
+    def outside(self) -> list[AnyJob]:
+        """Return what is required without being in the scheduler, and stands at lines."""
+        ends = dict.fromkeys(job for line in self.lines for job in line)
+        return [job for job in ends if self._part(job) is Part.OUTSIDE]
+
+    def jobs_behind(self, job: AnyJob) -> list[AnyJob]:
+        """Return the jobs that one which is drawn stands for, itself included."""
+        return self.bundles.get(job, [job])
+
+    def _part(self, job: AnyJob) -> Part:
+        return self._parts.get(job, Part.OUTSIDE)
+
+    # ---- what stands for what
+
+    def _place_all(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
+        around: AnyJob | None = None  # the scheduler that stands for all that is in it
+        for row in self._rows:
+            if isinstance(row, End):
+                around = None if row.job is around else around
+                continue
+            job = row.job
+            self._stand_ins[job] = around or job
+            if around is not None:
+                continue
+            self._parts[job] = _part_of(job, kept, folded)
+            if isinstance(row, Begin) and self._parts[job] is not Part.WHOLE:
+                around = job
+
+    def _plain_jobs(self) -> Iterator[AnyJob]:
+        for job, part in self._parts.items():
+            if part is Part.WHOLE and not isinstance(job, BaseScheduler):
+                yield job
+
+    # ---- the lines
+
+    def _find_lines(self) -> Lines:
+        found: Lines = {}
+        for job in self.numbers:
+            inputs = job._rule.inputs if job._rule is not None else ()
+            head = self._stand_ins[job]
+            for requirement in job.required:
+                tail = self._stand_ins.get(requirement, requirement)
+                if tail is head or _is_around(tail, head) or _is_around(head, tail):
+                    continue
+                if requirement in inputs:
+                    found[tail, head] = Line.DATA
+                else:
+                    found.setdefault((tail, head), Line.ORDER)
+        return found
+
+    def _bridge(self) -> None:
+        left_out = [job for job, part in self._parts.items() if part is Part.LEFT_OUT]
+        if left_out:
+            for job in _detours.bridge(self.lines, left_out, Line.DETOUR):
+                self._parts[job] = Part.JUNCTION
+
+
+def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Part:
+    if kept is not None and job not in kept:
+        return Part.LEFT_OUT
+    return Part.FOLDED if job in folded else Part.WHOLE
+
+
+def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
+    """Tell whether a job is inside a scheduler: a line from the one to the other could not be drawn."""
+    if not isinstance(scheduler, BaseScheduler):
+        return False
+    outer: AnyJob | None = job
+    while outer is not None and outer is not scheduler:
+        outer = outer.scheduler
+    return outer is not None
+
+
+def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _choice.Wanted | None) -> set[AnyJob] | None:
+    """Return the chosen jobs with all that is in them and all that is around them; None if all are kept."""
+    if only is None:
+        return None
+    kept = _choice.chosen(scheduler, only, "only")
+    around: set[AnyJob] = set()
+    for job in kept:
+        outer = job.scheduler
+        while outer is not None and outer not in around:
+            around.add(outer)
+            outer = outer.scheduler
+    for job in jobs:  # those around first
+        if job.scheduler in kept:
+            kept.add(job)
+    return kept | around
+
+
+def _folded(scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _choice.Wanted | bool) -> set[AnyJob]:
+    if isinstance(collapse, bool):
+        return {job for job in jobs if collapse and isinstance(job, BaseScheduler)}
+    return {job for job in _choice.chosen(scheduler, collapse, "collapse") if isinstance(job, BaseScheduler)}
