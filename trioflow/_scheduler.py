@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, Unpack
 
 from ._core._live import LiveScheduler
-from .view import _jupyter, _pictures, _script
+from .view import _jupyter, _script
 from .view._debrief import debrief
 from .view._listing import Listing
-from .view._pictures import DrawingOptions, GraphOptions
 
 if TYPE_CHECKING:
     import os
 
     from graphviz import Digraph
+
+    from .view._pictures import DrawingOptions, GraphOptions
 
 
 class Scheduler(LiveScheduler):
@@ -156,7 +157,7 @@ class Scheduler(LiveScheduler):
         stream = _script.stream(file, f"debrief() of {self.label!r}")
         print(debrief(self, _script.Script(getattr(stream, "encoding", None))), file=stream)
 
-    # ---- as a picture
+    # ---- as a picture; what draws is imported when something is drawn
 
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which is shown in Jupyter, can be changed and rendered.
@@ -192,6 +193,8 @@ class Scheduler(LiveScheduler):
             True
 
         """
+        from .view import _pictures
+
         return _pictures.graph(self, **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
@@ -221,6 +224,8 @@ class Scheduler(LiveScheduler):
             OSError: the file can't be written.
 
         """
+        from .view import _pictures
+
         _pictures.export(self, path, "svg", **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
@@ -236,6 +241,8 @@ class Scheduler(LiveScheduler):
             OSError: the file can't be written.
 
         """
+        from .view import _pictures
+
         _pictures.export(self, path, "png", **options)
 
     def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
@@ -260,6 +267,8 @@ class Scheduler(LiveScheduler):
             <BLANKLINE>
 
         """
+        from .view import _pictures
+
         return _pictures.mermaid(self, **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:

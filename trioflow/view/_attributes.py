@@ -55,7 +55,7 @@ SHAPES: Final[Mapping[str, Attributes]] = {
     "BaseScheduler": {**SQUARE, "shape": "folder"},
 }
 """By the name of the class or, from the nearest on, of its bases; all else is a box with round corners."""
-STACK: Final[Attributes] = {**SQUARE, "shape": "box3d"}
+STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
 POINT: Final[Attributes] = {"shape": "point", "width": "0.06", "color": FAINT, "label": ""}
 OUTSIDE: Final[Attributes] = {"style": "rounded,dotted", "color": FAINT, "fontcolor": "#616e7c"}
 INVISIBLE: Final[Attributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01", "label": ""}
@@ -74,28 +74,31 @@ COLUMNS: Final = 32
 LONGEST: Final = 4
 """Lines: of a label of more the beginning is shown; all of it stands in the tooltip."""
 
+LONGEST_PATH: Final = 1000
+"""Characters: of a longer path the end is shown; nested a thousand deep, paths would be most of the text."""
 
-def of_jobs(jobs: list[AnyJob]) -> Attributes:
+
+def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
     """Return the attributes of the box for a job, or for several that are alike."""
     look = _looks.LOOKS[_looks.state(jobs)]
     label, remarks = _looks.caption(jobs)
     return {
         "label": _formatted(label, remarks) if remarks else text(label),
-        "tooltip": tooltip(jobs),
+        "tooltip": tooltip(jobs, path),
         **colours(look),
         **(STACK if len(jobs) > 1 else shape(jobs[0])),
         **_marks(jobs[0], STACK if len(jobs) > 1 else shape(jobs[0])),
     }
 
 
-def of_frame(scheduler: BaseScheduler) -> Attributes:
+def of_frame(scheduler: BaseScheduler, path: str) -> Attributes:
     """Return the attributes of the frame around a nested scheduler."""
     look = _looks.LOOKS[scheduler.state]
     label, remarks = _looks.caption([scheduler])
     return {
         **FRAME,
         "label": _formatted(label, remarks[1:], "b"),  # how many jobs it has, one sees
-        "tooltip": tooltip([scheduler]),
+        "tooltip": tooltip([scheduler], path),
         "fillcolor": look.frame,
         "color": look.line,
         "penwidth": "1",  # a frame would take that of the frame around it
@@ -108,7 +111,7 @@ FRAME: Final[Attributes] = {"style": "rounded,filled", "labeljust": "l", "margin
 
 def of_outside(job: AnyJob) -> Attributes:
     """Return the attributes of the box for a job that is required, but is not there."""
-    return {**OUTSIDE, "label": text(_labels.printable(f"? {job.label}")), "tooltip": tooltip([job])}
+    return {**OUTSIDE, "label": text(_labels.printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
 
 
 def colours(look: _looks.Look) -> Attributes:
@@ -142,11 +145,11 @@ def _marks(job: AnyJob, shaped: Attributes) -> Attributes:
     return marks
 
 
-def tooltip(jobs: list[AnyJob]) -> str:
+def tooltip(jobs: list[AnyJob], path: str) -> str:
     """Return what a viewer shows under the pointer: kind, path and state."""
-    job = jobs[0]
+    where = path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
     and_more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    shown = f"{type(job).__name__}: {job.path}{and_more} ({_looks.state(jobs).value})"
+    shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_looks.state(jobs).value})"
     return escaped(shown).replace("\\", "\\\\")  # dot reads it twice
 
 

@@ -33,20 +33,21 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
         ValueError: a job that is not below `scheduler`, or a string that no path matches.
 
     """
-    paths = _paths(scheduler)
+    paths = paths_below(scheduler)
     jobs = {path: job for job, path in paths.items()}
     found: set[AnyJob] = set()
     for one in _as_collection(wanted, option):
         if isinstance(one, str):
             found.update(_matches(one, jobs, scheduler, option))
-        elif isinstance(one, AbstractJob):
+        elif isinstance(one, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             found.add(_below(one, paths, scheduler, option))
         else:
             raise TypeError(f"{option}={one!r}: give jobs, or strings that match their job.path")
     return found
 
 
-def _paths(scheduler: BaseScheduler) -> dict[AnyJob, str]:
+def paths_below(scheduler: BaseScheduler) -> dict[AnyJob, str]:
+    """Return `job.path` of each job below `scheduler`, at the cost of one walk."""
     prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
     return {job: prefix + path for job, path in _labels.paths(scheduler).items()}
 

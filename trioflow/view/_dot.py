@@ -66,18 +66,18 @@ class Writer:
 
     def _open(self, scheduler: BaseScheduler) -> None:
         self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
-        self._graph.attr("graph", **_attributes.of_frame(scheduler))
+        self._graph.attr("graph", **_attributes.of_frame(scheduler, self._drawing.paths[scheduler]))
         for point in self._anchors.points(scheduler):
             look = _attributes.EMPTY if point.place is Place.MIDDLE else _attributes.INVISIBLE
             self._graph.node(self._name(point), **look)
             self._ties.extend(self._anchors.ties(point))
 
     def _node(self, job: AnyJob) -> None:
-        jobs = self._drawing.jobs_behind(job)
+        jobs, path = self._drawing.jobs_behind(job), self._drawing.paths[job]
         if self._drawing.part(job) is Part.JUNCTION:
-            self._graph.node(self._names[job], **_attributes.POINT, tooltip=_attributes.tooltip(jobs))
+            self._graph.node(self._names[job], **_attributes.POINT, tooltip=_attributes.tooltip(jobs, path))
         else:
-            self._graph.node(self._names[job], **_attributes.of_jobs(jobs))
+            self._graph.node(self._names[job], **_attributes.of_jobs(jobs, path))
 
     def _line(self, tail: AnyJob, head: AnyJob, line: Line) -> None:
         attributes = {**_attributes.LINES[line], **(_attributes.WHEN_FAILED if head.run_if == "failed" else {})}

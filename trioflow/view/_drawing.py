@@ -11,6 +11,7 @@ All of it is O(V + E) and without recursion, like the listing, whose order and n
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -75,6 +76,7 @@ class Drawing:
         """Decide what is drawn; `Scheduler.graph` says what the options mean."""
         self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
         self.numbers: Final = numbered(self._rows)
+        self._scheduler: Final = scheduler
         self._parts: Final[dict[AnyJob, Part]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
@@ -108,6 +110,11 @@ class Drawing:
     def jobs_behind(self, job: AnyJob) -> list[AnyJob]:
         """Return the jobs that one which is drawn stands for, itself included."""
         return self.bundles.get(job, [job])
+
+    @functools.cached_property
+    def paths(self) -> dict[AnyJob, str]:
+        """The path of each job; asking each one for its own would be quadratic."""
+        return _choice.paths_below(self._scheduler)
 
     def _part(self, job: AnyJob) -> Part:
         return self._parts.get(job, Part.OUTSIDE)

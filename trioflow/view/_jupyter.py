@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .._core._jobs import AbstractJob
 from .._core._scheduler import BaseScheduler
-from . import _pictures, _script
+from . import _script
 from ._listing import Listing
 
 Bundle = dict[str, str]
@@ -44,6 +44,8 @@ def _number(scheduler: BaseScheduler) -> int:
 
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
+    from . import _pictures  # late: most programs draw nothing
+
     graph = _pictures.graph(scheduler, **options)
     if len(graph.body) > TOO_MANY:
         return {}
