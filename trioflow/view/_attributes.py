@@ -20,6 +20,7 @@ FONT: Final = "Helvetica,Arial,sans-serif"
 FAINT: Final = "#7b8794"
 GRAPH: Final[Attributes] = {
     "compound": "true",
+    "newrank": "true",  # otherwise lines between frames are but a wish: heads may stand beside tails
     "fontname": FONT,
     "fontsize": "11",
     "nodesep": "0.25",

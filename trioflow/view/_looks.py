@@ -67,14 +67,13 @@ def state(jobs: list[AbstractJob[Any]]) -> JobState:
 def caption(jobs: list[AbstractJob[Any]]) -> Caption:
     """Return what the box for one job, or for several that are alike, says."""
     job = jobs[0]
-    label = _bundles.label(jobs) if len(jobs) > 1 else job.label
-    signed = f"{SIGNS[state(jobs)]} {label}".lstrip()
+    label = _labels.printable(_bundles.label(jobs) if len(jobs) > 1 else job.label)
     remarks = [f"× {len(jobs)}", _bundles.counts(jobs)] if len(jobs) > 1 else []
     if isinstance(job, BaseScheduler):
         remarks.append(_size(job))
     if job.run_if != "settled":
         remarks.append(f"if {job.run_if}")
-    return Caption(_labels.printable(signed), list(filter(None, remarks)))
+    return Caption(f"{SIGNS[state(jobs)]} {label}".lstrip(), list(filter(None, remarks)))
 
 
 def _size(scheduler: BaseScheduler) -> str:
