@@ -1,11 +1,12 @@
 """Run a real workflow as WfCommons has recorded it: each task sleeps for as long as it took, scaled down.
 
-    python examples/wfcommons.py WORKFLOW.json
-    python examples/wfcommons.py WORKFLOW.json --speed 1000 --window 16 --graph workflow.svg --bundle
+    python examples/wfcommons.py examples/data/mosaic.json
+    python examples/wfcommons.py examples/data/mosaic.json --speed 1000 --window 4 --graph mosaic.svg --bundle
 
 WfCommons publishes the task graphs of scientific workflows with measured run times (https://wfcommons.org, instances at
 https://github.com/wfcommons/WfInstances). A file is in its WfFormat, of any version, or in a shorter form that keeps
 run times and dependencies only: `{"name": ..., "tasks": [{"name": ..., "runtime_s": ..., "needs": [index, ...]}]}`.
+The file `examples/data/mosaic.json` is a small one in WfFormat 1.5, made up for this example.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import anyio
 
 from trioflow import Job, Scheduler
 
+Found = dict[str, tuple[str, float, list[str]]]  # of each task, by its key: name, run time in seconds, what it needs
+
 
 class Task(Job[None]):
     """A task of a workflow: it sleeps, and `expected_duration` tells for how long, in seconds."""
@@ -32,42 +35,54 @@ class Task(Job[None]):
 def scenario(path: str | Path, speed: float = 100.0) -> Scheduler:
     """Return the workflow in a file as a Scheduler; `speed` is how many recorded seconds pass in one second."""
     if not speed > 0:
-        raise ValueError(f"speed={speed!r}: give a number of recorded seconds in one second, more than 0")
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+        raise ValueError(f"speed={speed!r}: give the number of recorded seconds that pass in one second, more than 0")
     try:
-        tasks = read_tasks(content)
-    except (KeyError, TypeError, AttributeError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        name, found = str(content.get("name", Path(path).stem)), read_tasks(content)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no workflow of WfCommons: {type(error).__name__}: {error}") from error
-    jobs = {key: Task(name, seconds / speed) for key, name, seconds, _ in tasks}
-    for key, _, _, needs in tasks:
-        unknown = [need for need in needs if need not in jobs]
-        if unknown:
-            raise ValueError(f"{path}: task {key!r} needs {unknown[0]!r}, which is not among the tasks")
-        jobs[key].requires(jobs[need] for need in needs)
-    return Scheduler(jobs.values(), label=str(content.get("name", Path(path).stem)))
+    jobs = {key: Task(label, seconds / speed) for key, (label, seconds, _) in found.items()}
+    for key, (label, _, needs) in found.items():
+        for need in needs:
+            if need not in jobs:
+                raise ValueError(f"{path}: the task {label!r} needs {need!r}, which is not there")
+            jobs[key].requires(jobs[need])
+    return Scheduler(jobs.values(), label=name)
 
 
 # ---------------------------------------------------------------- the formats
 
 
-def read_tasks(content: dict[str, Any]) -> list[tuple[Any, str, float, list[Any]]]:
-    """Return of each task its key, its name, its run time in seconds, and the keys of what it needs."""
+def read_tasks(content: Any) -> Found:
+    """Return the tasks in whatever form the file has them."""
     if "workflow" not in content:
-        return [(n, task["name"], float(task["runtime_s"]), task["needs"]) for n, task in enumerate(content["tasks"])]
+        return shortened(content["tasks"])
     workflow = content["workflow"]
-    if "specification" in workflow:  # from version 1.5 on what is to be done and what was done are kept apart
-        tasks = workflow["specification"]["tasks"]
-        runtimes = {task["id"]: task["runtimeInSeconds"] for task in workflow["execution"]["tasks"]}
-    else:
-        tasks = workflow.get("tasks") or workflow["jobs"]
-        runtimes = {key_of(task): task.get("runtimeInSeconds", task.get("runtime", 0)) for task in tasks}
-    return [(key_of(task), task["name"], float(runtimes[key_of(task)]), task["parents"]) for task in tasks]
+    if "specification" in workflow:
+        return since_1_5(workflow["specification"]["tasks"], workflow.get("execution", {}).get("tasks", []))
+    return until_1_4(workflow.get("tasks") or workflow["jobs"])
 
 
-def key_of(task: dict[str, Any]) -> str:
-    """Return what other tasks call it; before version 1.4 this was its name."""
-    key: str = task.get("id", task["name"])
-    return key
+def shortened(tasks: list[Any]) -> Found:
+    """Tasks are known by their index."""
+    return {
+        str(number): (task["name"], float(task["runtime_s"]), [str(need) for need in task["needs"]])
+        for number, task in enumerate(tasks)
+    }
+
+
+def since_1_5(tasks: list[Any], done: list[Any]) -> Found:
+    """Tasks are known by their id, and what was measured stands apart; what was never run takes no time."""
+    seconds = {task["id"]: float(task["runtimeInSeconds"]) for task in done}
+    return {task["id"]: (task["id"], seconds.get(task["id"], 0.0), task["parents"]) for task in tasks}
+
+
+def until_1_4(tasks: list[Any]) -> Found:
+    """Tasks are known by their name; run times have had two names."""
+    return {
+        task["name"]: (task["name"], float(task.get("runtimeInSeconds", task.get("runtime", 0))), task["parents"])
+        for task in tasks
+    }
 
 
 # ---------------------------------------------------------------- the command
@@ -78,11 +93,12 @@ def main() -> int:
     try:
         scheduler = scenario(options.workflow, options.speed)
     except (OSError, ValueError) as error:
-        print(f"{options.workflow}: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 2
     completed = scheduler.run(backend=options.backend, jobs_window=options.window)
     work = sum(job.elapsed or 0 for job in scheduler)
-    took = max(job.finished_at or 0 for job in scheduler) - min(job.started_at or 0 for job in scheduler)
+    ends = [(job.started_at or 0, job.finished_at or 0) for job in scheduler]
+    took = max(end for _, end in ends) - min(start for start, _ in ends) if ends else 0
     print(f"{scheduler.label}: {len(scheduler)} tasks, {work:.3f} s of work in {took:.3f} s")
     if options.graph is not None:
         scheduler.export_as_svgfile(options.graph, bundle=options.bundle, legend=True)

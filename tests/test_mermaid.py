@@ -179,3 +179,15 @@ def test_export(tmp_path: Path) -> None:
     """The file is the text, with the same options."""
     everything().export_as_mermaid(tmp_path / "g.mmd", collapse=True)
     assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
+
+
+def test_the_page_shows_what_it_says() -> None:
+    """The diagram of docs/graph.md is that of the scenario on that page."""
+    page = (Path(__file__).parent.parent / "docs" / "graph.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    diagram = re.search(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    assert diagram is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    assert names["scheduler"].mermaid(collapse=True) == diagram[1]

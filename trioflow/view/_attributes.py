@@ -55,7 +55,7 @@ SHAPES: Final[Mapping[str, Attributes]] = {
     "SshJob": {**SQUARE, "shape": "cds"},
     "BaseScheduler": {**SQUARE, "shape": "folder"},
 }
-"""By the name of the class or, from the nearest on, of its bases; all else is a box with round corners."""
+"""All other kinds are boxes with round corners."""
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
 POINT: Final[Attributes] = {"shape": "point", "width": "0.06", "color": FAINT, "label": ""}
 OUTSIDE: Final[Attributes] = {"style": "rounded,dotted", "color": FAINT, "fontcolor": "#616e7c"}
@@ -122,16 +122,7 @@ def colours(look: _looks.Look) -> Attributes:
 
 def shape(job: AnyJob) -> Attributes:
     """Return the shape of a kind of job."""
-    return SHAPES.get(kind(job), ROUND)
-
-
-def kind(job: AnyJob) -> str:
-    """Return the name of the kind that gives a job its shape."""
-    return next((name for name in _kinds(job) if name in SHAPES), "Job")
-
-
-def _kinds(job: AnyJob) -> list[str]:
-    return [base.__name__ for base in type(job).__mro__]
+    return SHAPES.get(_looks.kind(job), ROUND)
 
 
 def _marks(job: AnyJob, shaped: Attributes) -> Attributes:

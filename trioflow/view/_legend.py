@@ -104,7 +104,7 @@ def _kinds(drawing: Drawing) -> Iterator[Attributes]:
 def _kind(drawing: Drawing, single: Single) -> str:
     if isinstance(single.job, BaseScheduler) and drawing.part(single.job) is not Part.FOLDED:
         return ""
-    return _attributes.kind(single.job)
+    return _looks.kind(single.job)
 
 
 def _lines(drawing: Drawing) -> Iterator[Attributes]:

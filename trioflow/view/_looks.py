@@ -51,12 +51,21 @@ SIGNS: Final[Mapping[JobState, str]] = {
 }
 """Those of the listing; none before the run, and none for what went well: a box that is white, or filled, will do."""
 
+KINDS: Final = frozenset({"Service", "ThreadJob", "ExecutorJob", "ProcessJob", "CommandJob", "SshJob", "BaseScheduler"})
+"""The names of the classes that are told apart; a picture needs none of them imported."""
+
 
 class Caption(NamedTuple):
     """The words in a box."""
 
     label: str
     remarks: list[str]
+
+
+def kind(job: AbstractJob[Any]) -> str:
+    """Return the name of the nearest class of a job, itself or a base, that is told apart; "Job" if none is."""
+    names = (base.__name__ for base in type(job).__mro__)
+    return next((name for name in names if name in KINDS), "Job")
 
 
 def state(jobs: list[AbstractJob[Any]]) -> JobState:

@@ -14,7 +14,7 @@ from .._core import _labels
 from .._core._jobs import AbstractJob
 from .._core._scheduler import BaseScheduler
 from .._core._states import JobState
-from . import _attributes, _looks
+from . import _looks
 from ._drawing import Close, Drawing, Line, Open, Part, Single
 from ._looks import Direction
 
@@ -102,7 +102,7 @@ class Writer:
         if self._drawing.part(job) is Part.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_behind(job)
-        begin, end = SEVERAL if len(jobs) > 1 else BOXES.get(_attributes.kind(job), ROUND)
+        begin, end = SEVERAL if len(jobs) > 1 else BOXES.get(_looks.kind(job), ROUND)
         label, remarks = _looks.caption(jobs)
         self._mark(job)
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
