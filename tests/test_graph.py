@@ -215,6 +215,7 @@ def test_what_is_elsewhere_has_a_question_mark() -> None:
     found = seen(inner.graph())
     assert set(found.lines) == {("? outer", "in"), ("? stray", "in")}
     assert "dotted" in found.boxes["? outer"]["style"]
+    assert "? elsewhere" in texts(dot(inner.graph(legend=True).source, "svg"))
 
 
 def test_cycles_and_impossible_requirements_are_drawn() -> None:

@@ -154,6 +154,17 @@ def test_too_much_is_not_drawn() -> None:
 LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
+def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job is shown by Mermaid as well where the program is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first = AbstractJob(label="first")
+    Scheduler(first, AbstractJob(label="last", required=first), AbstractJob(label="other"))
+    shown = bundle(first)
+    assert shown["text/plain"] == "<AbstractJob `first` idle>"
+    assert shown["text/vnd.mermaid"].startswith("flowchart LR\n")
+    assert '"other"' not in shown["text/vnd.mermaid"]
+
+
 def test_an_empty_scheduler() -> None:
     """Nothing has a repr, and a picture with nothing in it."""
     assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
