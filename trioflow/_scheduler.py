@@ -212,7 +212,7 @@ class Scheduler(LiveScheduler):
         Path(path).write_text(self.graph(**options).source, encoding="utf-8")
 
     def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a picture in SVG, drawn by `dot`, for which thousands of boxes take minutes.
+        """Write the graph as a picture in SVG, drawn by `dot`, for which a thousand boxes may take half a minute.
 
         Args:
             path: the file, which is replaced.

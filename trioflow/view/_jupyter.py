@@ -18,7 +18,7 @@ Bundle = dict[str, str]
 MANY: Final = 200
 """Jobs: of more, those that are alike are drawn as one."""
 TOO_MANY: Final = 400
-"""Boxes and arrows: more are not drawn, for `dot` would take minutes, and nobody could read it."""
+"""Boxes and arrows together: more are not drawn, for `dot` might take long, and nobody could read it."""
 LINES: Final = 100
 """Jobs: a listing of more is not shown."""
 
