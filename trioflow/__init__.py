@@ -1,5 +1,7 @@
 """trioflow: run a graph of jobs, with structured concurrency, on trio and on asyncio."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import abc as abc
 from ._core._arguments import ref as ref
 from ._core._decorator import job as job
@@ -21,6 +23,10 @@ from ._core._worker import current_job as current_job
 from ._scheduler import Scheduler as Scheduler
 from .jobs._thread import ThreadJob as ThreadJob
 
+if TYPE_CHECKING:
+    from .view._trace import Trace as Trace
+    from .view._trace_spans import Span as Span
+
 SchedulerJob = Scheduler
 """The name that older users know."""
 
@@ -34,3 +40,22 @@ def _claim(names: dict[str, object]) -> None:
 
 
 _claim(dict(globals()))
+
+_LATE = {"Span": ".view._trace_spans", "Trace": ".view._trace"}
+"""Public names whose modules are imported when somebody asks for them: a run does without."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is in `_LATE` (PEP 562)."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    public = getattr(importlib.import_module(_LATE[name], __name__), name)
+    public.__module__ = __name__
+    globals()[name] = public
+    return public
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})

@@ -1,0 +1,162 @@
+"""A trace in the trace event format of Chrome, which Perfetto reads too: JSON, times in microseconds.
+
+The format: "Trace Event Format", Google, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+
+Each scheduler is a process and each of its lanes a thread: Perfetto draws processes beneath each other, in the order
+that they have here. Slices (`X`) of one thread may only nest, never overlap; lanes see to that. The two ends of an
+arrow (`s`, `f`) belong to the slices that are open at their times, so one stands just before the end of its slice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .._core import _labels
+from ._trace_record import Record
+from ._trace_spans import RunSpan, Span
+from ._trace_table import wall
+
+Event = dict[str, Any]
+
+JUST_BEFORE: Final = 0.001
+"""Microseconds: a nanosecond, in which Perfetto counts."""
+
+
+def text(record: Record) -> str:
+    """Return the whole file, an event a line."""
+    events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in _Events(record).all())
+    about = {"began": wall(record, record.began), "program": "trioflow"} if record.runs else {"program": "trioflow"}
+    return f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n{events}\n]}}\n'
+
+
+class _Events:
+    """The events of one record."""
+
+    def __init__(self, record: Record) -> None:
+        self._record: Final = record
+        self._processes: Final = self._find_processes()
+        self._marked: Final = {link.number for link in record.chain}
+
+    def all(self) -> Iterator[Event]:
+        """Yield the names, then what happened."""
+        yield from self._names()
+        for run, pid in zip(self._record.runs, self._processes, strict=True):
+            yield from self._counter(run, pid)
+        for span in self._record.spans:
+            if span.started_at is not None:
+                yield from self._slices(span)
+        for span in self._record.spans:
+            yield from self._arrows(span)
+        yield from self._incidents()
+
+    def _find_processes(self) -> list[int]:
+        """Return the process of each run: the same for all runs of one scheduler, by the path of its spans."""
+        found: dict[int | str, int] = {}
+        for run in self._record.runs:
+            found.setdefault(self._name(run) if run.parent is not None else id(run.scheduler), len(found) + 1)
+        return [found[self._name(run) if run.parent is not None else id(run.scheduler)] for run in self._record.runs]
+
+    def _name(self, run: RunSpan) -> str:
+        return run.label if run.parent is None else self._record.spans[run.parent].path
+
+    def _names(self) -> Iterator[Event]:
+        """Yield the names of processes and threads, and their order."""
+        for pid, name in dict(zip(self._processes, map(self._name, self._record.runs), strict=True)).items():
+            yield _about(pid, 0, "process_name", {"name": _labels.printable(name)})
+            yield _about(pid, 0, "process_sort_index", {"sort_index": pid})
+        threads = {self._place(span): span.forever for span in self._record.spans if span.lane is not None}
+        for (pid, lane), forever in sorted(threads.items()):
+            yield _about(pid, lane, "thread_name", {"name": f"{'forever' if forever else 'lane'} {lane}"})
+            yield _about(pid, lane, "thread_sort_index", {"sort_index": lane})
+
+    def _place(self, span: Span) -> tuple[int, int]:
+        """Return process and thread."""
+        return self._processes[self._record.run_of[span.number]], span.lane or 0
+
+    def _slices(self, span: Span) -> Iterator[Event]:
+        start, end = self._bounds(span)
+        pid, tid = self._place(span)
+        place = {"pid": pid, "tid": tid}
+        category = "job,critical-path" if span.number in self._marked else "job"
+        name = _labels.printable(span.label)
+        details = self._details(span)
+        yield {"ph": "X", "name": name, "cat": category, "ts": start, "dur": _between(start, end), **place, "args": details}
+        if len(span.attempts) > 1:
+            ends = [*map(self._microseconds, span.attempts[1:]), end]
+            for number, (at, until) in enumerate(zip(map(self._microseconds, span.attempts), ends, strict=True), 1):
+                attempt = {"ph": "X", "name": f"attempt {number}", "cat": "attempt", "ts": at}
+                yield {**attempt, "dur": _between(at, until), **place}
+        if span.ready_at is not None:
+            ready = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
+            yield {**ready, "ts": self._microseconds(span.ready_at), **place}
+
+    def _details(self, span: Span) -> Event:
+        """Return what is shown of a slice that is clicked at."""
+        details: Event = {"path": _labels.printable(span.path), "kind": span.kind, "state": span.state.value}
+        details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
+        details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
+        details["run"] = span.run
+        if span.timed_out:
+            details["timed_out"] = True
+        if span.exception is not None:
+            details["exception"] = _labels.printable(span.exception_text)
+        return details
+
+    def _arrows(self, span: Span) -> Iterator[Event]:
+        """Yield an arrow from each requirement that ran; not from what took no time, which nothing can be tied to."""
+        if span.started_at is None:
+            return
+        for number in span.required:
+            before = self._record.spans[number]
+            if before.started_at is None or before.finished_at == before.started_at:
+                continue
+            start, end = self._bounds(before)
+            leaves = self._microseconds(before.ready_at) if before.ready_at is not None else end
+            leaves = max(start, round(leaves - JUST_BEFORE, 3))
+            ends = {"s": (before, leaves, {}), "f": (span, self._bounds(span)[0], {"bp": "e"})}
+            for phase, (one, at, more) in ends.items():
+                arrow = {"ph": phase, "id": self._arrow_number(number, span.number), "name": "requires", "cat": "flow"}
+                pid, tid = self._place(one)
+                yield {**arrow, "ts": at, "pid": pid, "tid": tid, **more}
+
+    def _arrow_number(self, before: int, after: int) -> int:
+        return before * len(self._record.spans) + after + 1
+
+    def _counter(self, run: RunSpan, pid: int) -> Iterator[Event]:
+        """Yield how many jobs of a run were running, each time that this changed."""
+        changes: dict[float, int] = {}
+        for span in (self._record.spans[number] for number in run.members):
+            if span.started_at is not None:
+                start, end = self._bounds(span)
+                changes[start] = changes.get(start, 0) + 1
+                changes[end] = changes.get(end, 0) - 1
+        running = 0
+        for at in sorted(changes):
+            running += changes[at]
+            yield {"ph": "C", "name": "running jobs", "ts": at, "pid": pid, "args": {"jobs": running}}
+
+    def _incidents(self) -> Iterator[Event]:
+        for incident in self._record.incidents:
+            message = _labels.printable(incident.message)
+            mark = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
+            mark |= {"ts": self._microseconds(incident.at), "pid": self._processes[incident.run], "tid": 0}
+            yield {**mark, "args": {"message": message}}
+
+    def _bounds(self, span: Span) -> tuple[float, float]:
+        """Return start and end in microseconds; until now for what still runs."""
+        assert span.started_at is not None
+        end = self._record.now if span.finished_at is None else span.finished_at
+        return self._microseconds(span.started_at), self._microseconds(max(end, span.started_at))
+
+    def _microseconds(self, at: float) -> float:
+        return round((at - self._record.began) * 1e6, 3)
+
+
+def _about(pid: int, tid: int, name: str, args: Event) -> Event:
+    return {"ph": "M", "pid": pid, "tid": tid, "name": name, "args": args}
+
+
+def _between(start: float, end: float) -> float:
+    return round(end - start, 3)

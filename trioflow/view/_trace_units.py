@@ -1,0 +1,89 @@
+"""Times for people: durations in the units that one would say, and where an axis has its ticks."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
+STEPS: Final = (
+    *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
+    *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
+    *(MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
+    *(HOUR * number for number in (1, 2, 3, 6, 12)),
+    *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+"""Distances between two ticks, in seconds: those that people count in."""
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, with three figures at most: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 4 h"."""
+    if seconds < 0:
+        return "-" + duration(-seconds)
+    if seconds < 59.95:  # what would be rounded to 60 is a minute
+        return _below_a_minute(seconds)
+    if round(seconds) < HOUR:
+        return _pair(round(seconds), MINUTE, "min", SECOND, "s")
+    if round(seconds / MINUTE) * MINUTE < DAY:
+        return _pair(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _pair(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+
+
+def _below_a_minute(seconds: float) -> str:
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= unit * 0.9995:
+            return f"{_figures(seconds / unit)} {name}"
+    return "0 s" if seconds < 1e-9 else f"{_figures(seconds * 1e9)} ns"
+
+
+def _figures(number: float) -> str:
+    """Return a number from 1 to 1000 with three figures, without the zeros at its end."""
+    places = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
+
+
+def _pair(seconds: float, unit: float, name: str, below: float, name_below: str) -> str:
+    whole, rest = divmod(round(seconds), unit)
+    first = f"{int(whole)} {name}"
+    return f"{first} {int(rest // below):02d} {name_below}" if rest else first
+
+
+def ticks(end: float, most: int) -> list[tuple[float, str]]:
+    """Return where an axis from 0 to `end` seconds has its ticks, at most so many beside the first, and their texts."""
+    if end <= 0:
+        return [(0.0, "0 s")]
+    step = next((step for step in STEPS if end / step <= most), STEPS[-1] * math.ceil(end / STEPS[-1] / most))
+    number = int(end / step * (1 + 1e-12))
+    return [(step * place, tick_text(step * place, step)) for place in range(number + 1)]
+
+
+def tick_text(at: float, step: float) -> str:
+    """Return the text of a tick, as exact as the distance between two of them asks for."""
+    if at == 0:
+        return "0"
+    if at >= MINUTE and step < DAY:
+        return _clock(at, step)
+    if step >= DAY:
+        return f"{round(at / DAY)} d"
+    unit, name = next((unit, name) for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")) if _fits(at, unit))
+    places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return f"{at / unit:.{places}f} {name}"
+
+
+def _fits(at: float, unit: float) -> bool:
+    return at >= unit * 0.9999999 or unit == 1e-9
+
+
+def _clock(at: float, step: float) -> str:
+    """Return minutes, hours and days with what stands behind them, down to the unit of the steps."""
+    days, rest = divmod(at + step * 1e-6, DAY)
+    hours, rest = divmod(rest, HOUR)
+    minutes, seconds = divmod(rest, MINUTE)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    shown = [f"{int(number)} {name}" for number, name in parts if number]
+    if step < SECOND:
+        shown.append(f"{seconds:.{-math.floor(math.log10(step) + 1e-9)}f} s")
+    elif int(seconds):
+        shown.append(f"{int(seconds)} s")
+    return " ".join(shown)
