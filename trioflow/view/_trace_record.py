@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core import _labels
 from .._core._crew import UNLIMITED as UNLIMITED
 from .._core._job_set import JobSet
 from .._core._jobs import AbstractJob
@@ -21,6 +20,7 @@ from .._core._states import JobState
 from ._trace_critical import Link, critical_chain
 from ._trace_lanes import lanes
 from ._trace_log import Beginning, Ending, What, events
+from ._trace_paths import paths
 from ._trace_spans import IncidentMark, RunSpan, Span
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class _Builder:
             scheduler = root.scheduler
             outside = scheduler.path + "/" if scheduler._scheduler is not None else ""
             prefix = scheduler.label + "/" if several and not outside else outside
-            found[id(root)] = {job: prefix + path for job, path in _labels.paths(scheduler).items()}
+            found[id(root)] = paths(scheduler, prefix)
         for run in self._runs:
             if run.outer is not None:
                 found[id(run)] = found[id(run.outer)]
