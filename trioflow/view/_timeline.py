@@ -149,24 +149,21 @@ class Timeline:
                 y, height = self._place(box)
                 small.setdefault(css, []).append(f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z")
             else:
-                self._draw_bar(span, box, css, number in marked, ends.get(number, self._width - 2))
+                self._draw_bar(span, box, css, ends.get(number, self._width - 2))
         for css, paths in small.items():
             add(self._svg, "path", css=css, d="".join(paths))
 
-    def _draw_bar(self, span: Span, box: Box, css: str, marked: bool, room_until: float) -> None:
-        left, right = self._bounds(span)
+    def _draw_bar(self, span: Span, box: Box, css: str, room_until: float) -> None:
         y, height = self._place(box)
         nested = box.height > 1
         group = add(self._svg, "g", css="job", data_number=span.number)
         add(group, "title", self._tooltip(span))
-        place = {"x": left, "y": y, "width": max(right - left, 1.0), "height": height, "rx": 2 if height > 6 else 0}
-        add(group, "rect", css=f"{'nest' if nested else 'bar'} {css}", **place)
+        add(group, "rect", css=f"{'nest' if nested else 'bar'} {css}", **self._shape(span, box))
         for at in span.attempts[1:]:
             x, end = self.x(at), y + (self._pitch - 2 if nested else height)
-            add(group, "line", css="attempt", x1=x, y1=y, x2=x, y2=end)
-            add(group, "line", css="attempt-edge", x1=x + 1, y1=y, x2=x + 1, y2=end)
-        if marked:
-            add(group, "rect", css="on-path", **place)
+            top = end - 6 if self._pitch >= 14 else y  # lest it cross the label
+            add(group, "line", css="attempt", x1=x, y1=top, x2=x, y2=end)
+            add(group, "line", css="attempt-edge", x1=x + 1, y1=top, x2=x + 1, y2=end)
         if self._pitch >= 14:
             self._draw_label(group, span, box, room_until)
 
@@ -208,10 +205,15 @@ class Timeline:
         assert span.started_at is not None
         return self.x(span.started_at), self.x(self._record.now if span.finished_at is None else span.finished_at)
 
+    def _shape(self, span: Span, box: Box) -> dict[str, float]:
+        left, right = self._bounds(span)
+        y, height = self._place(box)
+        return {"x": left, "y": y, "width": max(right - left, 1.0), "height": height, "rx": 2 if height > 6 else 0}
+
     def _place(self, box: Box) -> tuple[float, float]:
         gap = 2.0 if self._pitch >= 7 else 0.0
         if box.height > 1:
-            return self._top + box.row * self._pitch, box.height * self._pitch - gap / 2
+            return self._top + box.row * self._pitch, box.height * self._pitch
         return self._top + box.row * self._pitch + gap / 2, self._pitch - gap
 
     def _tooltip(self, span: Span) -> str:
@@ -232,7 +234,10 @@ class Timeline:
     # ---- what goes over the bars
 
     def _draw_chain(self) -> None:
-        """Lead from each job of the critical path to the next one of the same run."""
+        """Put a border around the jobs of the critical path, and lead from each to the next one of the same run."""
+        for link in self._record.chain:
+            box = self._layout.boxes[link.number]
+            add(self._svg, "rect", css="on-path", **self._shape(self._record.spans[link.number], box))
         for link in self._record.chain:
             if link.after is None or link.after not in self._layout.boxes:
                 continue

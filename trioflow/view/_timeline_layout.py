@@ -1,16 +1,16 @@
 """Where in a timeline each job has its row: nested schedulers are boxes of rows, with their own jobs inside.
 
-From top to bottom a scheduler has its ordinary jobs, then those that are schedulers, then those that run for ever.
-Ordinary ones share rows as lanes do, and so need no more of them than ran at once.
+A scheduler's plain jobs share rows as lanes do, and so need no more of them than ran at once. Those that are schedulers
+go where they have room, and those that run for ever below all others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._trace_lanes import blocks, lanes
+from ._trace_lanes import Row, fit, lanes
 from ._trace_record import Record
 from ._trace_spans import RunSpan, Span
 
@@ -32,7 +32,7 @@ class Layout:
 
 
 def layout(record: Record) -> Layout:
-    """Place all spans; rows count from the top. O(n log n) for plain jobs, O(n × rows) for nested schedulers."""
+    """Place all spans; rows count from the top. O(n log n) for plain jobs, O(n × rows log n) for nested schedulers."""
     heights: dict[int, int] = {}  # of the spans of nested schedulers
     places: list[dict[int, int]] = [{} for _ in record.runs]  # the rows of its members in each run
     total = 0
@@ -59,23 +59,20 @@ def _started(record: Record, run: RunSpan) -> list[Span]:
 
 def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int]) -> int:
     """Write the row of each of these spans into `places`, and return how many rows they need."""
-    used = 0
-    tests: tuple[Callable[[Span], bool], ...] = (
-        lambda span: span.number not in heights and not span.forever,
-        lambda span: span.number in heights,
-        lambda span: span.number not in heights and span.forever,
-    )
-    for belongs in tests:
-        chosen = [span for span in spans if belongs(span)]
-        tall = [heights.get(span.number, 1) for span in chosen]
-        rows = _rows(chosen, tall)
-        places.update((span.number, used + row) for span, row in zip(chosen, rows, strict=True))
-        used += max((row + height for row, height in zip(rows, tall, strict=True)), default=0)
-    return used
+    plain = [span for span in spans if span.number not in heights and not span.forever]
+    rows: list[Row] = []
+    for span, row in zip(plain, lanes(map(_bounds, plain)), strict=True):
+        places[span.number] = row
+        rows.extend([] for _ in range(row + 1 - len(rows)))
+        rows[row].append(_bounds(span))
+    for span in spans:
+        if span.number in heights:
+            places[span.number] = fit(rows, *_bounds(span), heights[span.number])
+    forever = [span for span in spans if span.number not in heights and span.forever]
+    below = [len(rows) + row for row in lanes(map(_bounds, forever))]
+    places.update((span.number, row) for span, row in zip(forever, below, strict=True))
+    return max([len(rows), *(row + 1 for row in below)])
 
 
-def _rows(spans: Sequence[Span], heights: Sequence[int]) -> list[int]:
-    bounds = [(span.started_at or 0.0, math.inf if span.finished_at is None else span.finished_at) for span in spans]
-    if all(height == 1 for height in heights):
-        return list(lanes(bounds))
-    return list(blocks([(*bound, height) for bound, height in zip(bounds, heights, strict=True)]))
+def _bounds(span: Span) -> tuple[float, float]:
+    return span.started_at or 0.0, math.inf if span.finished_at is None else span.finished_at

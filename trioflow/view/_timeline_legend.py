@@ -72,8 +72,8 @@ def _bar(*styles: str) -> Draw:
 
 def _attempts(svg: Tree.Element, x: float, y: float) -> None:
     _bar("bar succeeded")(svg, x, y)
-    add(svg, "line", css="attempt", x1=x + 11, y1=y - 6, x2=x + 11, y2=y + 6)
-    add(svg, "line", css="attempt-edge", x1=x + 12, y1=y - 6, x2=x + 12, y2=y + 6)
+    add(svg, "line", css="attempt", x1=x + 11, y1=y, x2=x + 11, y2=y + 6)
+    add(svg, "line", css="attempt-edge", x1=x + 12, y1=y, x2=x + 12, y2=y + 6)
 
 
 def _line(css: str) -> Draw:

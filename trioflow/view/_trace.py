@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._core._instruments import Instrument
+from .._core._outcomes import Failure
 from .._core._states import JobState
 from . import _trace_record
 from ._trace_log import Beginning, Ending, What
@@ -95,7 +96,8 @@ class Trace(Instrument):
         state = job._state
         further = None
         if state is not SUCCEEDED or job._facts is not None:
-            further = (job.raised_exception(), job.timed_out)
+            outcome = job._outcome
+            further = (outcome if isinstance(outcome, Failure) else None, job.timed_out)
         self._note((state, scheduler, job, job._started_at, job._finished_at, further))
 
     def incident(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 
 def lanes(intervals: Iterable[tuple[float, float]]) -> Iterator[int]:
@@ -24,25 +25,30 @@ def lanes(intervals: Iterable[tuple[float, float]]) -> Iterator[int]:
         yield row
 
 
-def blocks(boxes: Sequence[tuple[float, float, int]]) -> Iterator[int]:
-    """Yield the first row of each of these boxes (beginning, end, rows), which come in the order of beginning.
+Row = list[tuple[float, float]]
+"""What is in one row: intervals that do not overlap, by their beginning."""
 
-    First fit: the lowest place where so many rows beside each other are free. O(n × rows).
+
+def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
+    """Put a box into the first place where so many rows beneath each other are free, and return the first of them.
+
+    Rows are added below as they are needed. First fit, O(rows × log n) a box.
     """
-    until: list[float] = []  # for each row, when it is free again
-    for beginning, end, height in boxes:
-        row = _first_fit(until, beginning, height)
-        until.extend([beginning] * (row + height - len(until)))
-        until[row : row + height] = [end] * height
-        yield row
+    first = 0
+    for number, row in enumerate(rows):
+        if not _is_free(row, beginning, end):
+            first = number + 1
+        elif number + 1 - first == height:
+            break
+    rows.extend([] for _ in range(first + height - len(rows)))
+    for row in rows[first : first + height]:
+        bisect.insort(row, (beginning, end))
+    return first
 
 
-def _first_fit(until: list[float], beginning: float, height: int) -> int:
-    """Return the first of `height` rows that are free, some of them perhaps beyond the last."""
-    found = 0
-    for row, end in enumerate(until):
-        if end > beginning:
-            found = row + 1
-        elif row + 1 - found == height:
-            return found
-    return found
+def _is_free(row: Row, beginning: float, end: float) -> bool:
+    """Tell whether nothing in a row overlaps; what takes no time overlaps with what begins at the same moment."""
+    place = bisect.bisect_left(row, (beginning, beginning))
+    if place and row[place - 1][1] > beginning:
+        return False
+    return place == len(row) or (row[place][0] >= end and row[place][0] > beginning)

@@ -12,7 +12,7 @@ through; nothing is computed here, because whoever exports has more time than a 
 | ATTEMPT       | the job  | now        | None        | None; for the second and later ones  |
 | READY         | the job  | now        | None        | None                                 |
 | INCIDENT      | or None  | now        | None        | message, exception                   |
-| a `JobState`  | the job  | its start  | its end     | None, or exception and timed out     |
+| a `JobState`  | the job  | its start  | its end     | None, or failure and timed out       |
 """
 
 from __future__ import annotations

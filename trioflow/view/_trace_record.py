@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .._core._crew import UNLIMITED as UNLIMITED
 from .._core._job_set import JobSet
 from .._core._jobs import AbstractJob
+from .._core._outcomes import Failure
 from .._core._states import JobState
 from ._trace_critical import Link, critical_chain
 from ._trace_lanes import lanes
@@ -36,6 +37,7 @@ class Record:
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
+    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # with their first tracebacks
 
     @property
     def roots(self) -> list[RunSpan]:
@@ -65,7 +67,7 @@ class _Facts:
     state: JobState
     started_at: float | None = None
     finished_at: float | None = None
-    exception: BaseException | None = None
+    failure: Failure | None = None
     timed_out: bool = False
 
 
@@ -180,7 +182,14 @@ class _Builder:
             incidents=tuple(incidents),
             wall_offset=last.beginning.wall_offset,
             now=max(ends),
+            failures=dict(self._failures()),
         )
+
+    def _failures(self) -> Iterator[tuple[int, Failure]]:
+        for number, (*_, run, job) in enumerate(self._order):
+            failure = run.jobs[job].failure
+            if failure is not None:
+                yield number, failure
 
     def _find_depths(self) -> dict[int, int]:
         depths: dict[int, int] = {}
@@ -250,7 +259,7 @@ class _Builder:
             lane=self._lanes.get(number),
             timed_out=facts.timed_out,
             required=tuple(self._number(run, one) for one in required),
-            exception=facts.exception,
+            exception=None if facts.failure is None else facts.failure.exception,
         )
 
     def _scheduled_at(

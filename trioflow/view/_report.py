@@ -1,0 +1,183 @@
+"""A trace as an HTML page that needs nothing else: graph, timeline, a table of all jobs, what failed.
+
+The page, its style sheet and its script are files in `report/`. Whatever comes from a scenario is text here: escaped in
+the page, and as JSON for the script, which puts it in place by `textContent` alone. The page forbids itself to load
+anything.
+"""
+
+from __future__ import annotations
+
+import html as escapes
+import json
+import string
+import subprocess
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any, Final
+
+from .._core import _labels
+from .._core._outcomes import Failure
+from .._core._states import JobState, StopReason
+from . import _timeline
+from ._trace_record import Record
+from ._trace_spans import RunSpan, Span
+from ._trace_table import wall
+from ._trace_units import duration
+
+LARGEST_GRAPH: Final = 300
+"""Jobs. `dot` takes seconds for so many, minutes for a thousand, and nobody can read what it draws then."""
+MOST_FAILURES: Final = 200
+MOST_INCIDENTS: Final = 5
+TIMELINE_WIDTH: Final = 1200
+
+
+def html(record: Record) -> str:
+    """Return the whole page."""
+    roots = record.roots
+    name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
+    failures = _failed(record)
+    return string.Template(_part("report.html")).substitute(
+        title=_text(name),
+        style=_part("report.css"),
+        summary=_summary(record, roots),
+        graph="\n".join(map(_graph, dict.fromkeys(run.scheduler for run in roots))),
+        timeline=_timeline.svg(record, TIMELINE_WIDTH),
+        failure_count=str(len(failures)),
+        failures=_failures(record, failures),
+        data=_data(record),
+        script=_part("report.js"),
+    )
+
+
+def _part(name: str) -> str:
+    return (resources.files("trioflow.view") / "report" / name).read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    return escapes.escape(_labels.printable(text))
+
+
+def _lines(text: str) -> str:
+    return escapes.escape("\n".join(_labels.printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
+
+
+# ---- summary
+
+
+def _summary(record: Record, roots: list[RunSpan]) -> str:
+    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in dict.fromkeys(map(_verdict, roots))]
+    facts += [f"<span>{_text(text)}</span>" for text in _facts(record, roots)]
+    return "\n".join(facts)
+
+
+def _verdict(run: RunSpan) -> tuple[str, str]:
+    """Return how the page shows why a run ended, and in which words."""
+    if run.finished_at is None or run.reason is None:
+        return "open", "still running"
+    return ("good" if run.reason is StopReason.COMPLETED else "bad"), f"stop reason: {run.reason.name}"
+
+
+def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
+    if not roots:
+        return
+    yield duration(record.now - record.began)
+    yield f"began {wall(record, record.began).replace('T', ' ').replace('Z', ' UTC')}"
+    yield f"{len(record.spans)} jobs"
+    for run in roots:
+        if run.culprit is not None:
+            yield f"culprit: {record.spans[_innermost(record, run.culprit)].path}"
+        if run.window is not None:
+            yield f"window {run.window}"
+    if record.incidents:
+        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
+        yield f"incidents: {len(record.incidents)} ({messages})"
+
+
+def _innermost(record: Record, culprit: int) -> int:
+    """Follow a culprit into nested schedulers."""
+    inside = {run.parent: run.culprit for run in record.runs}
+    while (further := inside.get(culprit)) is not None:
+        culprit = further
+    return culprit
+
+
+# ---- graph
+
+
+def _graph(scheduler: Any) -> str:
+    """Return the graph of a scheduler as SVG, or why there is none."""
+    jobs = sum(1 for _ in scheduler.iterate_jobs())
+    if jobs > LARGEST_GRAPH:
+        return _note(f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it.")
+    try:
+        drawn = scheduler.graph().pipe("svg").decode("utf-8")
+    except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        return _note(f"No graph: {error}")
+    return f'<div class="paper scroll">{drawn[drawn.index("<svg") :]}</div>'
+
+
+def _note(text: str) -> str:
+    return f'<p class="note">{_text(text)}</p>'
+
+
+# ---- failures
+
+
+def _failed(record: Record) -> list[Span]:
+    """Return the jobs that failed by themselves, not because one inside them did: critical ones first."""
+    by_proxy = {run.parent for run in record.runs if run.culprit is not None}
+    spans = [span for span in record.spans if span.state is JobState.FAILED and span.number not in by_proxy]
+    return sorted(spans, key=lambda span: (not span.critical, record.failures[span.number].number))
+
+
+def _failures(record: Record, spans: list[Span]) -> str:
+    if not spans:
+        return '<p class="note">No job failed.</p>'
+    shown = spans[:MOST_FAILURES]
+    rest = len(spans) - len(shown)
+    more = _note(f"{rest} more are in the table.") if rest else ""
+    return "\n".join(_failure(span, record.failures[span.number], len(shown) <= 5) for span in shown) + more
+
+
+def _failure(span: Span, failure: Failure, is_open: bool) -> str:
+    run = f" (run {span.run})" if span.run > 1 else ""
+    critical = '<span class="badge bad">critical</span> ' * span.critical
+    error = failure.exception
+    trace = "".join(traceback.format_exception(type(error), error, failure.traceback))
+    return (
+        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{_text(span.path + run)}</b> '
+        f"<span>{_text(span.exception_text)}</span></summary><pre>{_lines(trace)}</pre></details>"
+    )
+
+
+# ---- table
+
+
+def _data(record: Record) -> str:
+    """Return what the script makes the table of, as JSON that may stand in a page."""
+    marked = {link.number for link in record.chain}
+    states = Counter(span.state for span in record.spans)
+    data = {
+        "states": [[state.value, states[state]] for state in JobState if states[state]],
+        "rows": [_row(record, span, span.number in marked) for span in record.spans],
+    }
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _row(record: Record, span: Span, marked: bool) -> list[Any]:
+    """Return path, kind, state, start, wait, time, attempts, lane, exception, and signs; times as number and text."""
+    run = f" (run {span.run})" if span.run > 1 else ""
+    start = None if span.started_at is None else span.started_at - record.began
+    signs = [("critical path", marked), ("critical", span.critical), ("forever", span.forever), ("timed out", span.timed_out)]
+    return [
+        _labels.printable(span.path + run),
+        _labels.printable(span.kind),
+        span.state.value,
+        *(None if seconds is None else [round(seconds, 9), duration(seconds)] for seconds in (start, span.waited, span.elapsed)),
+        len(span.attempts) or None,
+        span.lane,
+        _labels.printable(span.exception_text),
+        [sign for sign, has in signs if has],
+    ]

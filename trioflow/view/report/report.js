@@ -1,0 +1,200 @@
+"use strict";
+// The table of the report. Rows are made for what can be seen alone, so that ten thousand jobs are no burden. Text from
+// the scenario gets into the page by textContent and setAttribute only.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS] = Array(10).keys();
+  const COLUMNS = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception"];
+  const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE]);
+  const ROW = 31; // pixels, as in the style sheet: 30 and a line
+  const BEYOND = 12; // rows above and below what can be seen
+  const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
+
+  const box = document.getElementById("table");
+  const body = box.querySelector("tbody");
+  const heads = box.querySelector("thead tr");
+  const search = document.getElementById("search");
+  const shown = document.getElementById("shown");
+  const tip = document.getElementById("tip");
+  const texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[SIGNS]].join("\n").toLowerCase());
+  const chosenStates = new Set();
+  let order = data.rows.map((_, number) => number);
+  let sorting = { column: null, ascending: true };
+  let chosen = null;
+  let drawn = "";
+
+  function element(tag, className, text) {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  // ---- which rows, in which order
+
+  function key(row, column) {
+    const value = row[column];
+    return Array.isArray(value) ? value[0] : value;
+  }
+
+  function compare(one, other) {
+    const { column, ascending } = sorting;
+    const a = key(data.rows[one], column), b = key(data.rows[other], column);
+    const emptyA = a === null || a === "", emptyB = b === null || b === "";
+    if (emptyA || emptyB) return emptyA - emptyB || one - other; // what is empty comes last, both ways
+    const difference = NUMBERS.has(column) ? a - b : collator.compare(a, b);
+    return (ascending ? difference : -difference) || one - other;
+  }
+
+  function update() {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = (number) =>
+      words.every((word) => texts[number].includes(word)) &&
+      (!chosenStates.size || chosenStates.has(data.rows[number][STATE]));
+    order = data.rows.map((_, number) => number).filter(fits);
+    if (sorting.column !== null) order.sort(compare);
+    const all = data.rows.length;
+    shown.textContent = order.length === all ? `${all} jobs` : `${order.length} of ${all} jobs`;
+    drawn = "";
+    draw();
+  }
+
+  function sortBy(column) {
+    sorting = { column, ascending: sorting.column === column ? !sorting.ascending : true };
+    [...heads.children].forEach((head, number) => {
+      if (number === column) head.setAttribute("aria-sort", sorting.ascending ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+    box.scrollTop = 0;
+    update();
+  }
+
+  // ---- rows
+
+  function space(height) {
+    const row = element("tr", "space");
+    const cell = element("td");
+    cell.colSpan = COLUMNS.length;
+    row.style.height = `${height}px`;
+    row.append(cell);
+    return row;
+  }
+
+  function makeRow(number) {
+    const values = data.rows[number];
+    const row = element("tr", number === chosen ? "chosen" : "");
+    row.dataset.number = number;
+    COLUMNS.forEach((_, column) => {
+      const value = values[column];
+      const text = value === null ? "" : String(Array.isArray(value) ? value[1] : value);
+      const cell = element("td", NUMBERS.has(column) ? "number" : "", text);
+      if (column === PATH || column === EXCEPTION) cell.setAttribute("title", text);
+      if (column === STATE) cell.className = `state-${text}`;
+      if (column === PATH) {
+        values[SIGNS].forEach((sign) => cell.append(element("span", "sign", sign)));
+        if (values[SIGNS].includes("critical path")) cell.className = "on-path";
+      }
+      row.append(cell);
+    });
+    return row;
+  }
+
+  function draw() {
+    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - BEYOND);
+    const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + BEYOND);
+    if (drawn === `${first}-${last}`) return;
+    drawn = `${first}-${last}`;
+    const rows = order.slice(first, last).map(makeRow);
+    body.replaceChildren(space(first * ROW), ...rows, space((order.length - last) * ROW));
+  }
+
+  // ---- the timeline and the table point to each other
+
+  const timeline = document.querySelector("svg.timeline");
+  const bars = new Map([...timeline.querySelectorAll("g.job")].map((bar) => [Number(bar.dataset.number), bar]));
+  let hot = null;
+
+  function highlight(bar) {
+    hot?.classList.remove("hot");
+    hot = bar ?? null;
+    hot?.classList.add("hot");
+  }
+
+  function tipText(bar) {
+    const title = bar.querySelector("title"); // the browser's own tip would come on top of ours
+    if (title) {
+      bar.setAttribute("aria-label", title.textContent);
+      title.remove();
+    }
+    return bar.getAttribute("aria-label");
+  }
+
+  function moveTip(event) {
+    const { offsetWidth: width, offsetHeight: height } = tip;
+    const right = event.clientX + 14 + width > window.innerWidth;
+    const below = event.clientY + 18 + height > window.innerHeight;
+    tip.style.left = `${Math.max(4, right ? event.clientX - width - 10 : event.clientX + 14)}px`;
+    tip.style.top = `${Math.max(4, below ? event.clientY - height - 10 : event.clientY + 18)}px`;
+  }
+
+  timeline.addEventListener("pointermove", (event) => {
+    const bar = event.target.closest("g.job");
+    if (bar && bar !== hot) tip.textContent = tipText(bar);
+    if (bar !== hot) highlight(bar);
+    tip.hidden = !bar;
+    if (bar) moveTip(event);
+  });
+  timeline.addEventListener("pointerleave", () => {
+    tip.hidden = true;
+    highlight(null);
+  });
+  timeline.addEventListener("click", (event) => {
+    const bar = event.target.closest("g.job");
+    if (!bar) return;
+    chosen = Number(bar.dataset.number);
+    if (!order.includes(chosen)) {
+      search.value = "";
+      chosenStates.clear();
+      states.forEach((button) => button.setAttribute("aria-pressed", "false"));
+      update();
+    }
+    box.scrollTop = order.indexOf(chosen) * ROW - box.clientHeight / 2;
+    drawn = "";
+    draw();
+    document.getElementById("jobs").scrollIntoView();
+  });
+  body.addEventListener("pointerover", (event) => highlight(bars.get(Number(event.target.closest("tr")?.dataset.number))));
+  body.addEventListener("pointerleave", () => highlight(null));
+
+  // ---- controls
+
+  COLUMNS.forEach((name, column) => {
+    const head = element("th", NUMBERS.has(column) ? "number" : "");
+    head.scope = "col";
+    const button = element("button", "", name);
+    button.type = "button";
+    button.addEventListener("click", () => sortBy(column));
+    head.append(button);
+    heads.append(head);
+  });
+  const states = data.states.map(([state, number]) => {
+    const button = element("button", "", `${number} ${state}`);
+    button.type = "button";
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => {
+      if (!chosenStates.delete(state)) chosenStates.add(state);
+      button.setAttribute("aria-pressed", String(chosenStates.has(state)));
+      box.scrollTop = 0;
+      update();
+    });
+    document.getElementById("states").append(button);
+    return button;
+  });
+  search.addEventListener("input", () => {
+    box.scrollTop = 0;
+    update();
+  });
+  box.addEventListener("scroll", draw, { passive: true });
+  window.addEventListener("resize", draw);
+  update();
+})();
