@@ -110,7 +110,9 @@ def _graph(scheduler: Any) -> str:
     """Return the graph of a scheduler as SVG, or why there is none."""
     jobs = sum(1 for _ in scheduler.iterate_jobs())
     if jobs > LARGEST_GRAPH:
-        return _note(f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it.")
+        return _note(
+            f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
+        )
     try:
         drawn = scheduler.graph().pipe("svg").decode("utf-8")
     except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -170,12 +172,20 @@ def _row(record: Record, span: Span, marked: bool) -> list[Any]:
     """Return path, kind, state, start, wait, time, attempts, lane, exception, and signs; times as number and text."""
     run = f" (run {span.run})" if span.run > 1 else ""
     start = None if span.started_at is None else span.started_at - record.began
-    signs = [("critical path", marked), ("critical", span.critical), ("forever", span.forever), ("timed out", span.timed_out)]
+    signs = [
+        ("critical path", marked),
+        ("critical", span.critical),
+        ("forever", span.forever),
+        ("timed out", span.timed_out),
+    ]
     return [
         _labels.printable(span.path + run),
         _labels.printable(span.kind),
         span.state.value,
-        *(None if seconds is None else [round(seconds, 9), duration(seconds)] for seconds in (start, span.waited, span.elapsed)),
+        *(
+            None if seconds is None else [round(seconds, 9), duration(seconds)]
+            for seconds in (start, span.waited, span.elapsed)
+        ),
         len(span.attempts) or None,
         span.lane,
         _labels.printable(span.exception_text),

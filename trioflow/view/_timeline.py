@@ -147,7 +147,9 @@ class Timeline:
             css = f"{'forever ' * span.forever}{span.state.value}"
             if crowded and right - left < 1 and number not in marked and span.state is not JobState.FAILED:
                 y, height = self._place(box)
-                small.setdefault(css, []).append(f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z")
+                small.setdefault(css, []).append(
+                    f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
+                )
             else:
                 self._draw_bar(span, box, css, ends.get(number, self._width - 2))
         for css, paths in small.items():
@@ -195,7 +197,9 @@ class Timeline:
             for row in range(box.row, box.row + (box.height if box.height > 1 else 1)):
                 rows.setdefault(row, []).append(number)
         for numbers in rows.values():
-            for one, following in pairwise(sorted(numbers, key=lambda number: self._bounds(self._record.spans[number])[0])):
+            for one, following in pairwise(
+                sorted(numbers, key=lambda number: self._bounds(self._record.spans[number])[0])
+            ):
                 left = self._bounds(self._record.spans[following])[0]
                 if left >= self._bounds(self._record.spans[one])[1] - 0.01:
                     found[one] = min(found[one], left)

@@ -38,9 +38,9 @@ def layout(record: Record) -> Layout:
     total = 0
     for index in range(len(record.runs) - 1, -1, -1):  # each run stands behind the one around it
         run = record.runs[index]
-        rows = _place(_started(record, run), heights, places[index])
+        needed = _place(_started(record, run), heights, places[index])
         if run.parent is not None:
-            heights[run.parent] = max(heights.get(run.parent, 1), 1 + rows)
+            heights[run.parent] = max(heights.get(run.parent, 1), 1 + needed)
     boxes: dict[int, Box] = {}
     for run, rows in zip(record.runs, places, strict=True):
         if run.parent is not None and run.parent not in boxes:

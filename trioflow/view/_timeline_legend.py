@@ -59,7 +59,10 @@ def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
         if "slot" in reasons:
             yield _line("chain slot"), "it waited for this slot"
     if record.incidents:
-        yield (lambda svg, x, y: add(svg, "path", css="incident", d=f"M{x + 11:.1f} {y - 5:.1f}l4 5l-4 5l-4 -5z")), "incident"
+        yield (
+            (lambda svg, x, y: add(svg, "path", css="incident", d=f"M{x + 11:.1f} {y - 5:.1f}l4 5l-4 5l-4 -5z")),
+            "incident",
+        )
 
 
 def _bar(*styles: str) -> Draw:

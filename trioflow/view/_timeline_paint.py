@@ -19,7 +19,9 @@ def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes
     named = {name.replace("_", "-"): number(value) for name, value in attributes.items()}
     element = Tree.SubElement(parent, tag, named if css is None else {"class": css, **named})
     if text is not None:
-        element.text = _labels.printable(text) if tag != "title" else "\n".join(map(_labels.printable, text.split("\n")))
+        element.text = (
+            _labels.printable(text) if tag != "title" else "\n".join(map(_labels.printable, text.split("\n")))
+        )
     return element
 
 

@@ -73,7 +73,9 @@ class Trace(Instrument):
         limiter = run.crew.window
         window = None if run.crew.free >= _trace_record.UNLIMITED else run.crew.free
         if limiter is not None:
-            window = int(limiter.limiter.total_tokens) if limiter.limiter.total_tokens < _trace_record.UNLIMITED else None
+            window = (
+                int(limiter.limiter.total_tokens) if limiter.limiter.total_tokens < _trace_record.UNLIMITED else None
+            )
         beginning = Beginning(clock, time.time() - now, window, limiter is not None)
         self._note((What.BEGIN, scheduler, None, now, None, beginning))
 

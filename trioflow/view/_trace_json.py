@@ -71,18 +71,29 @@ class _Events:
             yield _about(pid, lane, "thread_name", {"name": f"{'forever' if forever else 'lane'} {lane}"})
             yield _about(pid, lane, "thread_sort_index", {"sort_index": lane})
 
+    def _where(self, span: Span) -> Event:
+        pid, tid = self._place(span)
+        return {"pid": pid, "tid": tid}
+
     def _place(self, span: Span) -> tuple[int, int]:
         """Return process and thread."""
         return self._processes[self._record.run_of[span.number]], span.lane or 0
 
     def _slices(self, span: Span) -> Iterator[Event]:
         start, end = self._bounds(span)
-        pid, tid = self._place(span)
-        place = {"pid": pid, "tid": tid}
+        place = self._where(span)
         category = "job,critical-path" if span.number in self._marked else "job"
         name = _labels.printable(span.label)
         details = self._details(span)
-        yield {"ph": "X", "name": name, "cat": category, "ts": start, "dur": _between(start, end), **place, "args": details}
+        yield {
+            "ph": "X",
+            "name": name,
+            "cat": category,
+            "ts": start,
+            "dur": _between(start, end),
+            **place,
+            "args": details,
+        }
         if len(span.attempts) > 1:
             ends = [*map(self._microseconds, span.attempts[1:]), end]
             for number, (at, until) in enumerate(zip(map(self._microseconds, span.attempts), ends, strict=True), 1):
@@ -115,14 +126,9 @@ class _Events:
             start, end = self._bounds(before)
             leaves = self._microseconds(before.ready_at) if before.ready_at is not None else end
             leaves = max(start, round(leaves - JUST_BEFORE, 3))
-            ends = {"s": (before, leaves, {}), "f": (span, self._bounds(span)[0], {"bp": "e"})}
-            for phase, (one, at, more) in ends.items():
-                arrow = {"ph": phase, "id": self._arrow_number(number, span.number), "name": "requires", "cat": "flow"}
-                pid, tid = self._place(one)
-                yield {**arrow, "ts": at, "pid": pid, "tid": tid, **more}
-
-    def _arrow_number(self, before: int, after: int) -> int:
-        return before * len(self._record.spans) + after + 1
+            arrow: Event = {"id": number * len(self._record.spans) + span.number + 1, "name": "requires", "cat": "flow"}
+            yield {"ph": "s", **arrow, "ts": leaves, **self._where(before)}
+            yield {"ph": "f", **arrow, "ts": self._bounds(span)[0], **self._where(span), "bp": "e"}
 
     def _counter(self, run: RunSpan, pid: int) -> Iterator[Event]:
         """Yield how many jobs of a run were running, each time that this changed."""
@@ -140,7 +146,7 @@ class _Events:
     def _incidents(self) -> Iterator[Event]:
         for incident in self._record.incidents:
             message = _labels.printable(incident.message)
-            mark = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
+            mark: Event = {"ph": "i", "name": message.partition("\\n")[0], "cat": "incident", "s": "p"}
             mark |= {"ts": self._microseconds(incident.at), "pid": self._processes[incident.run], "tid": 0}
             yield {**mark, "args": {"message": message}}
 

@@ -64,4 +64,4 @@ class Ending:
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AbstractJob[Any], float, float | None, Any]]:
     """Yield the events of a log, in the order in which they happened."""
     items = iter(log)
-    return zip(*[items] * WIDTH, strict=True)  # type: ignore[return-value]
+    return zip(*[items] * WIDTH, strict=True)

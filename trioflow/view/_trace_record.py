@@ -287,7 +287,7 @@ class _Builder:
             finished_at=run.ended,
             window=run.beginning.window if run.beginning is not None else None,
             reason=run.ending.reason if run.ending is not None else None,
-            culprit=self._number(run, culprit) if culprit in run.jobs and culprit is not None else None,
+            culprit=None if culprit is None else self._numbers.get((id(run), culprit)),
             members=tuple(sorted(self._number(run, job) for job in run.jobs)),
         )
 

@@ -66,7 +66,9 @@ def tick_text(at: float, step: float) -> str:
         return _clock(at, step)
     if step >= DAY:
         return f"{round(at / DAY)} d"
-    unit, name = next((unit, name) for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")) if _fits(at, unit))
+    unit, name = next(
+        (unit, name) for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")) if _fits(at, unit)
+    )
     places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
     return f"{at / unit:.{places}f} {name}"
 

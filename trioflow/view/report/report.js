@@ -195,6 +195,6 @@
     update();
   });
   box.addEventListener("scroll", draw, { passive: true });
-  window.addEventListener("resize", draw);
+  new ResizeObserver(draw).observe(box); // also when the first rows have given it its height
   update();
 })();
