@@ -13,7 +13,7 @@ import trioflow.abc
 
 
 def public_names(namespace: dict[str, Any]) -> None:
-    namespace.update({name: value for name, value in vars(trioflow).items() if not name.startswith("_")})
+    namespace.update({name: getattr(trioflow, name) for name in dir(trioflow) if not name.startswith("_")})
     namespace["anyio"] = anyio
     namespace["Instrument"] = trioflow.abc.Instrument
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import types
 from typing import Any
 
@@ -14,11 +16,8 @@ import trioflow.testing
 
 
 def public(module: types.ModuleType) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
+    values = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}  # late ones as well
+    return {name: value for name, value in values.items() if not isinstance(value, types.ModuleType)}
 
 
 NAMES = [(module, name) for module in (trioflow, trioflow.abc) for name in public(module)]
@@ -57,6 +56,16 @@ def test_each_name_is_at_home_where_users_import_it_from(module: types.ModuleTyp
     thing = getattr(module, name)
     assert thing.__module__ == ("trioflow.abc" if name == "Instrument" else "trioflow")
     assert getattr(__import__(thing.__module__, fromlist=["x"]), thing.__name__) is thing
+
+
+def test_late_names_cost_an_import_nothing() -> None:
+    """What is looked at now and then is imported when it is asked for, and an unknown name is an AttributeError."""
+    code = (
+        "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view._trace')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    with pytest.raises(AttributeError, match="no attribute 'Trance'"):
+        trioflow.Trance  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_all_own_errors_are_exported() -> None:

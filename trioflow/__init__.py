@@ -1,6 +1,6 @@
 """trioflow: run a graph of jobs, with structured concurrency, on trio and on asyncio."""
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from . import abc as abc
 from ._core._arguments import ref as ref
@@ -23,7 +23,7 @@ from ._core._worker import current_job as current_job
 from ._scheduler import Scheduler as Scheduler
 from .jobs._thread import ThreadJob as ThreadJob
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .view._trace import Trace as Trace
     from .view._trace_spans import Span as Span
 
@@ -45,7 +45,7 @@ _LATE = {"Span": ".view._trace_spans", "Trace": ".view._trace"}
 """Public names whose modules are imported when somebody asks for them: a run does without."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     """Import what is in `_LATE` (PEP 562)."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

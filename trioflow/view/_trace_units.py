@@ -14,6 +14,7 @@ STEPS: Final = (
     *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
 """Distances between two ticks, in seconds: those that people count in."""
+UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def duration(seconds: float) -> str:
@@ -30,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def _below_a_minute(seconds: float) -> str:
-    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+    for unit, name in UNITS[:-1]:
         if seconds >= unit * 0.9995:
             return f"{_figures(seconds / unit)} {name}"
     return "0 s" if seconds < 1e-9 else f"{_figures(seconds * 1e9)} ns"
@@ -55,26 +56,20 @@ def ticks(end: float, most: int) -> list[tuple[float, str]]:
         return [(0.0, "0 s")]
     step = next((step for step in STEPS if end / step <= most), STEPS[-1] * math.ceil(end / STEPS[-1] / most))
     number = int(end / step * (1 + 1e-12))
-    return [(step * place, tick_text(step * place, step)) for place in range(number + 1)]
+    return [(step * place, _tick_text(step * place, step, step * number)) for place in range(number + 1)]
 
 
-def tick_text(at: float, step: float) -> str:
-    """Return the text of a tick, as exact as the distance between two of them asks for."""
+def _tick_text(at: float, step: float, last: float) -> str:
+    """Return the text of a tick, as exact as the distance between two asks for; below a minute all have one unit."""
     if at == 0:
         return "0"
-    if at >= MINUTE and step < DAY:
-        return _clock(at, step)
     if step >= DAY:
         return f"{round(at / DAY)} d"
-    unit, name = next(
-        (unit, name) for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")) if _fits(at, unit)
-    )
+    if at >= MINUTE:
+        return _clock(at, step)
+    unit, name = next(((unit, name) for unit, name in UNITS if last >= unit * 0.9999999), UNITS[-1])
     places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
     return f"{at / unit:.{places}f} {name}"
-
-
-def _fits(at: float, unit: float) -> bool:
-    return at >= unit * 0.9999999 or unit == 1e-9
 
 
 def _clock(at: float, step: float) -> str:
