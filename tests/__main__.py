@@ -16,7 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DEBIAN: dict[str, str] = {"dot": "graphviz"}
+DEBIAN: dict[str, str] = {
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "dot": "graphviz",
+    "rsvg-convert": "librsvg2-bin",
+}
 """Commands that the tests call and pip cannot bring, each with the Debian package that does."""
 
 STATIC_CHECKS = (

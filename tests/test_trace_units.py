@@ -51,7 +51,7 @@ def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
         (3700, "0|15 min|30 min|45 min|1 h"),
         (9000, "0|30 min|1 h|1 h 30 min|2 h|2 h 30 min"),
         (200_000, "0|12 h|1 d|1 d 12 h|2 d"),
-        (4.5e5, "0|1 d|2 d|3 d|4 d|5 d"),
+        (432_000, "0|1 d|2 d|3 d|4 d|5 d"),
     ],
 )
 def test_ticks_are_where_people_count(end: float, texts: str) -> None:

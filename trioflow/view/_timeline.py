@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from importlib import resources
 from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
+from .._core import _labels
 from .._core._states import JobState, StopReason
 from ._timeline_layout import Box, layout
 from ._timeline_legend import legend
@@ -20,10 +22,9 @@ MARGIN: Final = 16.0
 LOAD_HEIGHT: Final = 44.0
 NARROWEST: Final = 300
 MANY: Final = 2000
-"""With more bars than this, those below a pixel are drawn together: a browser has trouble with ten thousand nodes."""
+"""So many bars at most, the widest, are elements of their own; a browser has trouble with tens of thousands."""
 SIZES: Final = ((60, 20.0), (150, 14.0), (400, 7.0), (1500, 3.0))
 """Up to how many rows each may be so many pixels high, and 1.5 beyond."""
-NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
 
 
 def svg(record: Record, width: int) -> str:
@@ -72,7 +73,7 @@ class Timeline:
         self._draw_bars()
         self._draw_chain()
         self._draw_marks()
-        end = legend(self._svg, self._record, self._bottom + 24, self._width, self._left_out())
+        end = legend(self._svg, self._record, self._bottom + 24, self._width, max(len(self._layout.boxes) - MANY, 0))
         self._svg[1].set("height", f"{end:g}")
         self._svg.set("viewBox", f"0 0 {self._width:g} {end:g}")
         self._svg.set("width", f"{self._width:g}")
@@ -137,23 +138,37 @@ class Timeline:
     # ---- bars
 
     def _draw_bars(self) -> None:
-        crowded = len(self._layout.boxes) > MANY
-        marked = {link.number for link in self._record.chain}
-        small: dict[str, list[str]] = {}
         ends = self._ends_of_room()
+        alone = self._drawn_alone()
+        together: dict[str, list[str]] = {}
         for number, box in self._layout.boxes.items():
             span = self._record.spans[number]
-            left, right = self._bounds(span)
             css = f"{'forever ' * span.forever}{span.state.value}"
-            if crowded and right - left < 1 and number not in marked and span.state is not JobState.FAILED:
-                y, height = self._place(box)
-                small.setdefault(css, []).append(
-                    f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
-                )
-            else:
+            if number in alone:
                 self._draw_bar(span, box, css, ends.get(number, self._width - 2))
-        for css, paths in small.items():
+            else:
+                left, right = self._bounds(span)
+                y, height = self._place(box)
+                outlined = "bar " * (right - left >= 3)  # else the line between two would be all there is
+                path = f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
+                together.setdefault(outlined + css, []).append(path)
+        for css, paths in together.items():
             add(self._svg, "path", css=css, d="".join(paths))
+
+    def _drawn_alone(self) -> set[int]:
+        """Return the jobs that have a bar with a label and a tip: all, or the widest and those that count most."""
+        boxes = self._layout.boxes
+        if len(boxes) <= MANY:
+            return set(boxes)
+        marked = {link.number for link in self._record.chain}
+        return set(
+            heapq.nlargest(MANY, boxes, key=lambda number: self._weight(number, boxes[number], number in marked))
+        )
+
+    def _weight(self, number: int, box: Box, marked: bool) -> tuple[bool, bool, float]:
+        span = self._record.spans[number]
+        left, right = self._bounds(span)
+        return box.height > 1 or marked, span.state is JobState.FAILED, right - left
 
     def _draw_bar(self, span: Span, box: Box, css: str, room_until: float) -> None:
         y, height = self._place(box)
@@ -233,16 +248,17 @@ class Timeline:
             lines.append(f"{len(span.attempts)} attempts")
         if span.exception is not None:
             lines.append(span.exception_text)
-        return "\n".join(lines)
+        return "\n".join(map(_labels.printable, lines))
 
     # ---- what goes over the bars
 
     def _draw_chain(self) -> None:
         """Put a border around the jobs of the critical path, and lead from each to the next one of the same run."""
-        for link in self._record.chain:
+        chain = self._record.chain if len(self._record.chain) <= MANY else ()  # no white would be left
+        for link in chain:
             box = self._layout.boxes[link.number]
             add(self._svg, "rect", css="on-path", **self._shape(self._record.spans[link.number], box))
-        for link in self._record.chain:
+        for link in chain:
             if link.after is None or link.after not in self._layout.boxes:
                 continue
             before, after = self._record.spans[link.after], self._record.spans[link.number]
@@ -274,14 +290,6 @@ class Timeline:
             x, y = self.x(incident.at), self._load_top - 4
             mark = add(self._svg, "path", css="incident", d=f"M{x:.1f} {y - 5:.1f}l4 5l-4 5l-4 -5z")
             add(mark, "title", "incident: " + incident.message)
-
-    def _left_out(self) -> dict[JobState, list[Span]]:
-        """Return the jobs that never started, by state."""
-        found: dict[JobState, list[Span]] = {state: [] for state in NEVER_STARTED}
-        for span in self._record.spans:
-            if span.started_at is None:
-                found[span.state].append(span)
-        return {state: spans for state, spans in found.items() if spans}
 
 
 def _steps(spans: list[Span], now: float) -> list[tuple[float, int]]:

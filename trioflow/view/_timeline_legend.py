@@ -9,18 +9,18 @@ from xml.etree import ElementTree as Tree
 from .._core._states import JobState
 from ._timeline_paint import add, clipped, text_width
 from ._trace_record import Record
-from ._trace_spans import Span
 
 LINE: Final = 18.0
 MARGIN: Final = 16.0
 SAMPLE: Final = 22.0
 MOST_NAMES: Final = 30
+NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
 
 Draw = Callable[[Tree.Element, float, float], object]
 
 
-def legend(svg: Tree.Element, record: Record, top: float, width: float, left_out: dict[JobState, list[Span]]) -> float:
-    """Draw it from `top` on, and return where the picture ends."""
+def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: int) -> float:
+    """Draw it from `top` on, and return where the picture ends; `merged` bars were drawn without details."""
     x, y = MARGIN, top
     for draw, text in _entries(record):
         needed = SAMPLE + 5 + text_width(text, 11) + 14
@@ -29,13 +29,22 @@ def legend(svg: Tree.Element, record: Record, top: float, width: float, left_out
         draw(svg, x, y)
         add(svg, "text", text, css="legend", x=x + SAMPLE + 5, y=y + 4)
         x += needed
-    for state, spans in left_out.items():
+    for text, names in _notes(record, merged):
         y += LINE
-        names = ", ".join(span.path for span in spans[:MOST_NAMES]) + ", …" * (len(spans) > MOST_NAMES)
-        text = f"{len(spans)} never started, {state.value}: {names}"
         note = add(svg, "text", clipped(text, width - 2 * MARGIN, 11), css="note", x=MARGIN, y=y + 4)
         add(note, "title", names)
     return y + LINE
+
+
+def _notes(record: Record, merged: int) -> Iterator[tuple[str, str]]:
+    """Yield what there is to say of jobs without a bar of their own: on a line, and in a tip."""
+    if merged:
+        yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
+    for state in NEVER_STARTED:
+        spans = [span for span in record.spans if span.state is state and span.started_at is None]
+        if spans:
+            names = ", ".join(span.path for span in spans[:MOST_NAMES]) + ", …" * (len(spans) > MOST_NAMES)
+            yield f"{len(spans)} never started, {state.value}: {names}", names
 
 
 def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
