@@ -107,7 +107,7 @@ def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
     trace = traced(virtual, everything())
     picture = drawn(trace, tmp_path / "t.svg")
     shown = texts(picture)
-    legend = ["succeeded", "✕ failed", "forever", "service ready", "further attempt", "critical path", "incident"]
+    legend = ["succeeded", "★ failed", "forever", "service ready", "further attempt", "critical path", "incident"]
     assert set(legend) <= set(shown)
     assert "running, at most 5 of window 5" in shown
     assert len(of(picture, "window")) == 1

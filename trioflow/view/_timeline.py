@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Tree
 from .._core import _labels
 from .._core._states import JobState, StopReason
 from ._timeline_layout import Box, layout
-from ._timeline_legend import legend
+from ._timeline_legend import FAILED, legend
 from ._timeline_paint import add, clipped, text_width
 from ._trace_record import Record
 from ._trace_spans import RunSpan, Span
@@ -189,7 +189,7 @@ class Timeline:
         left, right = self._bounds(span)
         y, _ = self._place(box)
         failed = span.state is JobState.FAILED
-        text = "✕ " * failed + span.label
+        text = f"{FAILED} " * failed + span.label
         bold = box.height > 1 or failed
         inside = clipped(text, right - left - 7, self._font, bold)
         behind = clipped(text, room_until - right - 8, self._font, bold) if box.height == 1 else ""

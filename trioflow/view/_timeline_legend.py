@@ -7,6 +7,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from .._core._states import JobState
+from ._script import UNICODE
 from ._timeline_paint import add, clipped, text_width
 from ._trace_record import Record
 
@@ -14,6 +15,7 @@ LINE: Final = 18.0
 MARGIN: Final = 16.0
 SAMPLE: Final = 22.0
 MOST_NAMES: Final = 30
+FAILED: Final = UNICODE.marks[JobState.FAILED]
 NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
 
 Draw = Callable[[Tree.Element, float, float], object]
@@ -53,7 +55,7 @@ def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
     states = {span.state for span in started if not span.forever}
     shown = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
     for state in (state for state in shown if state in states):
-        yield _bar(f"bar {state.value}"), ("✕ " * (state is JobState.FAILED)) + state.value
+        yield _bar(f"bar {state.value}"), f"{FAILED} " * (state is JobState.FAILED) + state.value
     if any(span.forever for span in started):
         yield _bar("bar forever"), "forever"
     if any(span.ready_at is not None for span in started):
@@ -64,9 +66,9 @@ def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
         yield _bar("bar succeeded", "on-path"), "critical path"
         reasons = {link.reason for link in record.chain}
         if "requirement" in reasons:
-            yield _line("chain"), "it required this"
+            yield _line("chain"), "required by the next"
         if "slot" in reasons:
-            yield _line("chain slot"), "it waited for this slot"
+            yield _line("chain slot"), "gave its slot to the next"
     if record.incidents:
         yield (
             (lambda svg, x, y: add(svg, "path", css="incident", d=f"M{x + 11:.1f} {y - 5:.1f}l4 5l-4 5l-4 -5z")),

@@ -11,6 +11,8 @@ from .._core import _labels
 
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that most typefaces make narrow."""
+LEAST: Final = 4
+"""So many characters of a label say something; with fewer there had better be none."""
 
 
 def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
@@ -44,4 +46,4 @@ def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
         return shown
     while shown and text_width(shown + "…", size, bold) > pixels:
         shown = shown[:-1]
-    return shown.rstrip() + "…" if len(shown) >= 2 else ""
+    return shown.rstrip() + "…" if len(shown) >= LEAST else ""

@@ -200,7 +200,7 @@ class Trace(Instrument):
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and how full the window was.
 
-        A nested scheduler is a box with its jobs in it. Failures have a cross, cancelled jobs are hatched, a thin
+        A nested scheduler is a box with its jobs in it. Failures have a star, cancelled jobs are hatched, a thin
         line in a bar is the start of a further attempt, a triangle the moment in which a service became ready; the
         bars on the critical path have a thick border, and lines lead from one to the next: solid from what was
         required, dotted from the one whose slot was waited for. Colours are told apart by the colour-blind, and in

@@ -166,6 +166,11 @@
   body.addEventListener("pointerover", (event) => highlight(bars.get(Number(event.target.closest("tr")?.dataset.number))));
   body.addEventListener("pointerleave", () => highlight(null));
 
+  // A wide graph is made smaller to have room, but not so small that nobody can read it.
+  document.querySelectorAll("#graph .paper svg").forEach((svg) => {
+    svg.style.minWidth = `${0.6 * svg.width.baseVal.value}px`;
+  });
+
   // ---- controls
 
   COLUMNS.forEach((name, column) => {
