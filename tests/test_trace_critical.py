@@ -40,6 +40,19 @@ def test_through_the_slot_that_was_waited_for(virtual: Virtual) -> None:
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
 
 
+def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
+    """A window that is a limiter is a window."""
+
+    async def limited() -> str:
+        jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
+        trace = Trace()
+        await Scheduler(*jobs).co_run(jobs_window=anyio.CapacityLimiter(2), instruments=[trace])
+        assert trace._record().runs[0].window == 2
+        return " ".join(span.path for span in trace.critical_path)
+
+    assert virtual(limited) == "b c"
+
+
 def test_a_requirement_that_came_with_its_slot_is_a_requirement(virtual: Virtual) -> None:
     """A job that starts at the moment in which it becomes ready has waited for no slot."""
     assert chain(virtual, Scheduler(Sequence([Job(nap, label=x) for x in "abc"])), jobs_window=1) == "|a>b>c"

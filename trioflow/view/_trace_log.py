@@ -49,7 +49,6 @@ class Beginning:
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock for the time of day, as time.time() tells it
     window: int | None  # how many jobs at once
-    limited: bool  # by a limiter, which others may use too
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core._crew import UNLIMITED as UNLIMITED
+from .._core._crew import UNLIMITED
 from .._core._job_set import JobSet
 from .._core._jobs import AbstractJob
 from .._core._outcomes import Failure
@@ -25,6 +25,7 @@ from ._trace_paths import paths
 from ._trace_spans import IncidentMark, RunSpan, Span
 
 if TYPE_CHECKING:
+    from .._core._run import Run
     from .._core._scheduler import BaseScheduler
 
 
@@ -86,6 +87,12 @@ class _Run:
     added: dict[AbstractJob[Any], float] = field(default_factory=dict[AbstractJob[Any], float])
     ready: dict[AbstractJob[Any], float] = field(default_factory=dict[AbstractJob[Any], float])
     again: dict[AbstractJob[Any], list[float]] = field(default_factory=dict[AbstractJob[Any], list[float]])
+
+
+def window(run: Run) -> int | None:
+    """Return how many jobs may run at once in a run that is about to begin; None for no limit."""
+    slots = run.crew.free if run.crew.window is None else run.crew.window.limiter.total_tokens
+    return int(slots) if slots < UNLIMITED else None
 
 
 def record(log: list[Any]) -> Record:
