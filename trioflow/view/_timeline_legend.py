@@ -7,15 +7,14 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from .._core._states import JobState
-from ._script import UNICODE
+from ._timeline_bars import FAILED
 from ._timeline_paint import add, clipped, text_width
+from ._timeline_places import MARGIN
 from ._trace_record import Record
 
 LINE: Final = 18.0
-MARGIN: Final = 16.0
 SAMPLE: Final = 22.0
 MOST_NAMES: Final = 30
-FAILED: Final = UNICODE.marks[JobState.FAILED]
 NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
 
 Draw = Callable[[Tree.Element, float, float], object]
@@ -53,27 +52,28 @@ def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
     """Yield what the picture has to have explained, and nothing else."""
     started = [span for span in record.spans if span.started_at is not None]
     states = {span.state for span in started if not span.forever}
-    shown = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
-    for state in (state for state in shown if state in states):
-        yield _bar(f"bar {state.value}"), f"{FAILED} " * (state is JobState.FAILED) + state.value
-    if any(span.forever for span in started):
-        yield _bar("bar forever"), "forever"
-    if any(span.ready_at is not None for span in started):
-        yield (lambda svg, x, y: add(svg, "path", css="ready", d=f"M{x + 7:.1f} {y - 3:.1f}h8l-4 6z")), "service ready"
-    if any(len(span.attempts) > 1 for span in started):
-        yield _attempts, "further attempt"
-    if record.chain:
-        yield _bar("bar succeeded", "on-path"), "critical path"
-        reasons = {link.reason for link in record.chain}
-        if "requirement" in reasons:
-            yield _line("chain"), "required by the next"
-        if "slot" in reasons:
-            yield _line("chain slot"), "gave its slot to the next"
-    if record.incidents:
-        yield (
-            (lambda svg, x, y: add(svg, "path", css="incident", d=f"M{x + 11:.1f} {y - 5:.1f}l4 5l-4 5l-4 -5z")),
-            "incident",
-        )
+    reasons = {link.reason for link in record.chain}
+    entries: tuple[tuple[bool, Draw, str], ...] = (
+        (JobState.SUCCEEDED in states, _bar("bar succeeded"), "succeeded"),
+        (JobState.FAILED in states, _bar("bar failed"), f"{FAILED} failed"),
+        (JobState.CANCELLED in states, _bar("bar cancelled"), "cancelled"),
+        (JobState.RUNNING in states, _bar("bar running"), "running"),
+        (any(span.forever for span in started), _bar("bar forever"), "forever"),
+        (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
+        (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
+        (bool(record.chain), _bar("bar succeeded", "on-path"), "critical path"),
+        ("requirement" in reasons, _line("chain"), "required by the next"),
+        ("slot" in reasons, _line("chain slot"), "gave its slot to the next"),
+        (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
+    )
+    return ((draw, text) for needed, draw, text in entries if needed)
+
+
+def _shape(css: str, right: float, down: float, outline: str) -> Draw:
+    def draw(svg: Tree.Element, x: float, y: float) -> None:
+        add(svg, "path", css=css, d=f"M{x + right:.1f} {y + down:.1f}{outline}")
+
+    return draw
 
 
 def _bar(*styles: str) -> Draw:

@@ -12,6 +12,7 @@ from .._core._outcomes import Failure
 from .._core._states import JobState
 from . import _trace_record
 from ._trace_log import Beginning, Ending, What
+from ._trace_reader import window
 from ._trace_record import Record
 from ._trace_spans import Span
 
@@ -70,7 +71,7 @@ class Trace(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        beginning = Beginning(clock, time.time() - now, _trace_record.window(run))
+        beginning = Beginning(clock, time.time() - now, window(run))
         self._note((What.BEGIN, scheduler, None, now, None, beginning))
 
     def job_added(self, scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:

@@ -1,8 +1,7 @@
 """From the log of a `Trace` to its record: spans with their lanes, runs, incidents and the critical path.
 
-Two steps. `_Reader` goes through the log once and sorts its events by run; of runs that are under way it looks at the
-jobs themselves, and of nested schedulers that never ran it takes the members as they are. `_Builder` then puts the
-jobs of all runs in the order of their starts, numbers them, and makes the spans.
+The facts come from `_trace_reader`. Here the jobs of all runs are put in the order of their starts and numbered, and
+the spans are made.
 """
 
 from __future__ import annotations
@@ -11,22 +10,16 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
-from .._core._crew import UNLIMITED
-from .._core._job_set import JobSet
 from .._core._jobs import AbstractJob
 from .._core._outcomes import Failure
 from .._core._states import JobState
 from ._trace_critical import Link, critical_chain
 from ._trace_lanes import lanes
-from ._trace_log import Beginning, Ending, What, events
 from ._trace_paths import paths
+from ._trace_reader import JobNotes, Reader, RunNotes
 from ._trace_spans import IncidentMark, RunSpan, Span
-
-if TYPE_CHECKING:
-    from .._core._run import Run
-    from .._core._scheduler import BaseScheduler
 
 
 @dataclass(frozen=True)
@@ -61,111 +54,16 @@ class Record:
         return critical_chain(self.runs, self.spans)
 
 
-@dataclass(slots=True)
-class _Facts:
-    """What the log says of one job in one run."""
-
-    state: JobState
-    started_at: float | None = None
-    finished_at: float | None = None
-    failure: Failure | None = None
-    timed_out: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """One run of one scheduler; with no `beginning` for the members of one that never ran."""
-
-    scheduler: BaseScheduler
-    outer: _Run | None
-    number: int
-    began: float | None = None
-    beginning: Beginning | None = None
-    ended: float | None = None
-    ending: Ending | None = None
-    jobs: dict[AbstractJob[Any], _Facts] = field(default_factory=dict[AbstractJob[Any], _Facts])
-    added: dict[AbstractJob[Any], float] = field(default_factory=dict[AbstractJob[Any], float])
-    ready: dict[AbstractJob[Any], float] = field(default_factory=dict[AbstractJob[Any], float])
-    again: dict[AbstractJob[Any], list[float]] = field(default_factory=dict[AbstractJob[Any], list[float]])
-
-
-def window(run: Run) -> int | None:
-    """Return how many jobs may run at once in a run that is about to begin; None for no limit."""
-    slots = run.crew.free if run.crew.window is None else run.crew.window.limiter.total_tokens
-    return int(slots) if slots < UNLIMITED else None
-
-
 def record(log: list[Any]) -> Record:
     """Return what a log says; O(n log n) for n jobs."""
-    reader = _Reader(log)
+    reader = Reader(log)
     return _Builder(reader).record() if reader.runs else Record()
-
-
-class _Reader:
-    """The log, sorted by run."""
-
-    def __init__(self, log: list[Any]) -> None:
-        self.runs: Final[list[_Run]] = []
-        self.incidents: Final[list[tuple[float, _Run, AbstractJob[Any] | None, str]]] = []
-        self._latest: Final[dict[BaseScheduler, _Run]] = {}
-        for event in events(log):
-            self._read(*event)
-        for run in list(self.runs):
-            self._look_at_unsettled(run)
-        self._add_those_that_never_ran()
-
-    def _read(
-        self, what: Any, scheduler: BaseScheduler, job: AbstractJob[Any], at: float, until: float | None, more: Any
-    ) -> None:
-        if what is What.BEGIN:
-            self._begin(scheduler, at, more)
-            return
-        run = self._latest[scheduler]
-        if isinstance(what, JobState):
-            run.jobs[job] = _Facts(what, cast("float | None", at), until, *(more or ()))
-        elif what is What.READY:
-            run.ready[job] = at
-        elif what is What.ATTEMPT:
-            run.again.setdefault(job, []).append(at)
-        elif what is What.ADDED:
-            run.added[job] = at
-        elif what is What.INCIDENT:
-            self.incidents.append((at, run, job, more[0]))
-        else:
-            run.ended, run.ending = at, more
-
-    def _begin(self, scheduler: BaseScheduler, at: float, beginning: Beginning) -> None:
-        outer = self._latest.get(scheduler._scheduler) if scheduler._scheduler is not None else None
-        if outer is not None and outer.ended is not None:
-            outer = None
-        before = self._latest.get(scheduler)
-        number = before.number + 1 if before is not None and before.outer is outer else 1
-        run = _Run(scheduler, outer, number, at, beginning)
-        self._latest[scheduler] = run
-        self.runs.append(run)
-
-    def _look_at_unsettled(self, run: _Run) -> None:
-        """Add the jobs that have not settled, as they were when the run ended, or as they are."""
-        members = run.scheduler if run.ending is None else run.ending.unsettled
-        for job in members:
-            if job not in run.jobs:
-                over = run.ending is not None
-                run.jobs[job] = _Facts(JobState.IDLE if over else job._state, None if over else job._started_at)
-
-    def _add_those_that_never_ran(self) -> None:
-        ran = {(run.outer, run.scheduler) for run in self.runs}
-        for run in self.runs:  # it grows meanwhile
-            for job in run.jobs:
-                if isinstance(job, JobSet) and (run, job) not in ran:
-                    nested = cast("BaseScheduler", job)
-                    empty = _Run(nested, run, 0, jobs={one: _Facts(JobState.IDLE) for one in nested})
-                    self.runs.append(empty)
 
 
 class _Builder:
     """The spans of all runs."""
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader: Final = reader
         self._runs: Final = reader.runs
         self._depths: Final = self._find_depths()
@@ -204,7 +102,7 @@ class _Builder:
             depths[id(run)] = 0 if run.outer is None else depths[id(run.outer)] + 1
         return depths
 
-    def _places(self) -> Iterator[tuple[float, int, int, _Run, AbstractJob[Any]]]:
+    def _places(self) -> Iterator[tuple[float, int, int, RunNotes, AbstractJob[Any]]]:
         """Yield each job with what its place goes by: its start, how deep it is nested, when it was added."""
         for run in self._runs:
             added = {job: number for number, job in enumerate(run.scheduler._jobs)}
@@ -244,7 +142,7 @@ class _Builder:
                 found[id(run)] = found[id(run.outer)]
         return found
 
-    def _span(self, run: _Run, job: AbstractJob[Any]) -> Span:
+    def _span(self, run: RunNotes, job: AbstractJob[Any]) -> Span:
         facts, number = run.jobs[job], self._number(run, job)
         required = [one for one in run.scheduler._waits_for(job) if one in run.jobs]
         ready = run.ready.get(job)
@@ -270,7 +168,7 @@ class _Builder:
         )
 
     def _scheduled_at(
-        self, run: _Run, job: AbstractJob[Any], facts: _Facts, required: Iterable[AbstractJob[Any]]
+        self, run: RunNotes, job: AbstractJob[Any], facts: JobNotes, required: Iterable[AbstractJob[Any]]
     ) -> float | None:
         """Return when the last requirement had settled; nothing has to be noted for this while the run is under way."""
         if facts.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or run.began is None:
@@ -283,7 +181,7 @@ class _Builder:
             found = max(found, settled)
         return found if facts.started_at is None else min(found, facts.started_at)
 
-    def _run_span(self, run: _Run) -> RunSpan:
+    def _run_span(self, run: RunNotes) -> RunSpan:
         culprit = run.ending.culprit if run.ending is not None else None
         return RunSpan(
             scheduler=run.scheduler,
@@ -298,12 +196,12 @@ class _Builder:
             members=tuple(sorted(self._number(run, job) for job in run.jobs)),
         )
 
-    def _parent(self, run: _Run) -> int | None:
+    def _parent(self, run: RunNotes) -> int | None:
         return None if run.outer is None else self._number(run.outer, run.scheduler)
 
-    def _number(self, run: _Run, job: AbstractJob[Any]) -> int:
+    def _number(self, run: RunNotes, job: AbstractJob[Any]) -> int:
         return self._numbers[id(run), job]
 
 
-def _end(facts: _Facts) -> float:
+def _end(facts: JobNotes) -> float:
     return math.inf if facts.finished_at is None else facts.finished_at
