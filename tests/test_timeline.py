@@ -207,10 +207,10 @@ def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> No
     assert [bar["width"] for bar in found.values()] == [1, 1]
 
 
-def test_ten_thousand_jobs_are_few_elements(backend: str, tmp_path: Path) -> None:
+def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
     """The widest two thousand bars are elements, and the picture stays of a size that can be shown."""
     trace = Trace()
-    Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run(backend=backend)
+    Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
     picture = drawn(trace, tmp_path / "t.svg")
     assert len(list(picture.iter())) < 7000
     assert float(picture.attrib["height"]) < 2000
