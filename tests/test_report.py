@@ -185,6 +185,27 @@ def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
     assert "Failures (230)" in text
 
 
+def test_an_exception_that_cannot_be_shown_is_told_of(virtual: Virtual, tmp_path: Path) -> None:
+    """One whose `str()` raises does not keep the rest from being written."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise OSError
+
+    text = report(virtual, Scheduler(Job(fail, 1, Broken(), label="bad")), tmp_path / "r.html")
+    assert "Broken: &lt;its str() raised OSError&gt;" in text
+
+
+def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
+    """Forty schedulers inside each other: forty boxes."""
+    inside: Any = Job(nap, label="core")
+    for depth in range(40):
+        inside = Scheduler(inside, label=str(depth))
+    text = report(virtual, inside, tmp_path / "r.html")
+    assert len(data(text)["rows"]) == 40
+    assert text.count('class="nest ') == 39
+
+
 def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
     """It says that it is not over."""
     trace, seen = Trace(), list[str]()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, Scheduler, Sequence, Service, Span, Trace
+from trioflow import Job, JobState, Scheduler, Sequence, Service, Span, StopReason, Trace
 
 from .bodies import fail, nap, nothing
 from .trace_scenarios import Closing
@@ -117,6 +117,18 @@ def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
     assert (spans["idle"].state, times(spans["idle"])) == (JobState.IDLE, (None, None, None))
     assert spans["bad"].critical
     assert not spans["cut"].critical
+
+
+def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
+    """SystemExit ends the run; the job has failed with it, and the others were cut."""
+    trace = Trace()
+    bad = Job(fail, 1, SystemExit(3), label="bad")
+    with pytest.raises(SystemExit):
+        virtual(Scheduler(bad, Job(nap, 9, label="cut"), instruments=[trace]).co_run)
+    spans = by_path(trace)
+    assert isinstance(spans["bad"].exception, SystemExit)
+    assert times(spans["cut"]) == (0, 0, 1)
+    assert [run.reason for run in trace._record().runs] == [StopReason.INTERRUPTED]
 
 
 def test_attempts_have_their_own_starts(virtual: Virtual) -> None:

@@ -116,17 +116,18 @@ class _Events:
         return details
 
     def _arrows(self, span: Span) -> Iterator[Event]:
-        """Yield an arrow from each requirement that ran; not from what took no time, which nothing can be tied to."""
-        if span.started_at is None:
+        """Yield an arrow from each requirement that ran; nothing can be tied to what took no time."""
+        if not _lasted(span):
             return
-        for number in span.required:
-            before = self._record.spans[number]
-            if before.started_at is None or before.finished_at == before.started_at:
-                continue
+        for before in filter(_lasted, (self._record.spans[number] for number in span.required)):
             start, end = self._bounds(before)
             leaves = self._microseconds(before.ready_at) if before.ready_at is not None else end
             leaves = max(start, round(leaves - JUST_BEFORE, 3))
-            arrow: Event = {"id": number * len(self._record.spans) + span.number + 1, "name": "requires", "cat": "flow"}
+            arrow: Event = {
+                "id": before.number * len(self._record.spans) + span.number + 1,
+                "name": "requires",
+                "cat": "flow",
+            }
             yield {"ph": "s", **arrow, "ts": leaves, **self._where(before)}
             yield {"ph": "f", **arrow, "ts": self._bounds(span)[0], **self._where(span), "bp": "e"}
 
@@ -158,6 +159,10 @@ class _Events:
 
     def _microseconds(self, at: float) -> float:
         return round((at - self._record.began) * 1e6, 3)
+
+
+def _lasted(span: Span) -> bool:
+    return span.started_at is not None and span.finished_at != span.started_at
 
 
 def _about(pid: int, tid: int, name: str, args: Event) -> Event:

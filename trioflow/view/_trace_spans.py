@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from . import _values
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .._core._states import JobState, StopReason
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Span:
     """What a trace knows of one job, in one run of its scheduler.
