@@ -172,22 +172,8 @@ def _row(record: Record, span: Span, marked: bool) -> list[Any]:
     """Return path, kind, state, start, wait, time, attempts, lane, exception, and signs; times as number and text."""
     run = f" (run {span.run})" if span.run > 1 else ""
     start = None if span.started_at is None else span.started_at - record.began
-    signs = [
-        ("critical path", marked),
-        ("critical", span.critical),
-        ("forever", span.forever),
-        ("timed out", span.timed_out),
-    ]
-    return [
-        _labels.printable(span.path + run),
-        _labels.printable(span.kind),
-        span.state.value,
-        *(
-            None if seconds is None else [round(seconds, 9), duration(seconds)]
-            for seconds in (start, span.waited, span.elapsed)
-        ),
-        len(span.attempts) or None,
-        span.lane,
-        _labels.printable(span.exception_text),
-        [sign for sign, has in signs if has],
-    ]
+    times = [None if time is None else [round(time, 9), duration(time)] for time in (start, span.waited, span.elapsed)]
+    path, kind, exception = map(_labels.printable, (span.path + run, span.kind, span.exception_text))
+    signs = {"critical path": marked, "critical": span.critical, "forever": span.forever, "timed out": span.timed_out}
+    shown = [sign for sign, has in signs.items() if has]
+    return [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown]

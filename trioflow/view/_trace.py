@@ -31,8 +31,8 @@ class Trace(Instrument):
     begins anew. It may be read at any time, also while the run is under way: what has not ended then has no end. To
     keep several runs, give each a Trace of its own, `run(instruments=[trace])`.
 
-    A job costs 0.3 microseconds, beside the 1.3 that any instrument costs, and 48 bytes; everything else is done when it
-    is asked for. The jobs stay in memory as long as the Trace does; their results do not.
+    A job costs 0.3 microseconds, beside the 1.3 that any instrument costs, and 48 bytes; everything else is done when
+    it is asked for. The jobs stay in memory as long as the Trace does; their results do not.
 
     Times are seconds on the backend's clock, in which `job.started_at` is told too; `wall_offset` leads to the time of
     day. A timeout with `on_timeout="restart"` leaves no time of its own: restarts belong to their attempt, and the

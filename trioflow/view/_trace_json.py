@@ -9,6 +9,7 @@ arrow (`s`, `f`) belong to the slices that are open at their times, so one stand
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -52,11 +53,10 @@ class _Events:
         yield from self._incidents()
 
     def _find_processes(self) -> list[int]:
-        """Return the process of each run: the same for all runs of one scheduler, by the path of its spans."""
-        found: dict[int | str, int] = {}
-        for run in self._record.runs:
-            found.setdefault(self._name(run) if run.parent is not None else id(run.scheduler), len(found) + 1)
-        return [found[self._name(run) if run.parent is not None else id(run.scheduler)] for run in self._record.runs]
+        """Return the process of each run: the same for all runs of one scheduler."""
+        keys = [id(run.scheduler) if run.parent is None else self._name(run) for run in self._record.runs]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
+        return [numbers[key] for key in keys]
 
     def _name(self, run: RunSpan) -> str:
         return run.label if run.parent is None else self._record.spans[run.parent].path
@@ -80,28 +80,19 @@ class _Events:
         return self._processes[self._record.run_of[span.number]], span.lane or 0
 
     def _slices(self, span: Span) -> Iterator[Event]:
+        """Yield the slice of a job, then what is within it: Perfetto takes what comes first for what is outside."""
         start, end = self._bounds(span)
-        place = self._where(span)
         category = "job,critical-path" if span.number in self._marked else "job"
-        name = _labels.printable(span.label)
-        details = self._details(span)
-        yield {
-            "ph": "X",
-            "name": name,
-            "cat": category,
-            "ts": start,
-            "dur": _between(start, end),
-            **place,
-            "args": details,
-        }
+        job = {"ph": "X", "name": _labels.printable(span.label), "cat": category, "args": self._details(span)}
+        yield {**job, "ts": start, "dur": _between(start, end), **self._where(span)}
         if len(span.attempts) > 1:
-            ends = [*map(self._microseconds, span.attempts[1:]), end]
-            for number, (at, until) in enumerate(zip(map(self._microseconds, span.attempts), ends, strict=True), 1):
-                attempt = {"ph": "X", "name": f"attempt {number}", "cat": "attempt", "ts": at}
-                yield {**attempt, "dur": _between(at, until), **place}
+            times = [*map(self._microseconds, span.attempts), end]
+            for number, (at, until) in enumerate(itertools.pairwise(times), 1):
+                attempt = {"ph": "X", "name": f"attempt {number}", "cat": "attempt"}
+                yield {**attempt, "ts": at, "dur": _between(at, until), **self._where(span)}
         if span.ready_at is not None:
             ready = {"ph": "i", "name": "ready", "cat": "service", "s": "t"}
-            yield {**ready, "ts": self._microseconds(span.ready_at), **place}
+            yield {**ready, "ts": self._microseconds(span.ready_at), **self._where(span)}
 
     def _details(self, span: Span) -> Event:
         """Return what is shown of a slice that is clicked at."""
@@ -123,11 +114,8 @@ class _Events:
             start, end = self._bounds(before)
             leaves = self._microseconds(before.ready_at) if before.ready_at is not None else end
             leaves = max(start, round(leaves - JUST_BEFORE, 3))
-            arrow: Event = {
-                "id": before.number * len(self._record.spans) + span.number + 1,
-                "name": "requires",
-                "cat": "flow",
-            }
+            identity = before.number * len(self._record.spans) + span.number + 1
+            arrow: Event = {"id": identity, "name": "requires", "cat": "flow"}
             yield {"ph": "s", **arrow, "ts": leaves, **self._where(before)}
             yield {"ph": "f", **arrow, "ts": self._bounds(span)[0], **self._where(span), "bp": "e"}
 
