@@ -12,18 +12,22 @@ from .._core._jobs import AbstractJob
 from .._core._outcomes import Failure
 from .._core._scheduler import BaseScheduler, Incident
 from .._core._states import JobState
+from . import _tracebacks
 from ._listing import Listing
 from ._script import Script
 
 
-def debrief(scheduler: BaseScheduler, script: Script) -> str:
-    """Return what `Scheduler.debrief` prints. O(V + E), and the length of the tracebacks."""
+def debrief(scheduler: BaseScheduler, script: Script, own_frames: bool = False) -> str:
+    """Return what `Scheduler.debrief` prints. O(V + E), and the length of the tracebacks.
+
+    With `own_frames`, the tracebacks of failures have only the frames of the user's own code.
+    """
     listing = Listing(scheduler, script)
     sections = [
         listing.text(),
         "\n".join((_counts(listing), *_stop(scheduler, listing))),
         *(_incident(incident, listing, script) for incident in _incidents(scheduler, listing)),
-        *(_failure(job, listing, script) for job in _failed(listing)),
+        *(_failure(job, listing, script, own_frames) for job in _failed(listing)),
     ]
     return "\n\n".join(filter(None, sections))
 
@@ -80,10 +84,14 @@ def _through_a_job(job: AbstractJob[Any]) -> bool:
     return culprit is not None and culprit.raised_exception() is not None
 
 
-def _failure(job: AbstractJob[Any], listing: Listing, script: Script) -> str:
+def _failure(job: AbstractJob[Any], listing: Listing, script: Script, own_frames: bool) -> str:
     failure = _outcome(job)
     critical = "critical failure" if job.is_critical() else "failure"
-    return f"{critical} of {listing.name(job)}:\n{_trace(failure.exception, failure.traceback, script)}"
+    if own_frames:
+        trace = script.lines(_tracebacks.own(failure.exception, failure.traceback))
+    else:
+        trace = _trace(failure.exception, failure.traceback, script)
+    return f"{critical} of {listing.name(job)}:\n{trace}"
 
 
 def _outcome(job: AbstractJob[Any]) -> Failure:

@@ -1,0 +1,40 @@
+"""`trioflow check`: all that is wrong with a scenario, or looks as if."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from .._core import _labels
+from .._core._scheduler import BaseScheduler
+from ..view import _findings, _script
+from ._codes import FINE, STOPPED
+from ._scenario import takes_scenario
+
+KINDS: Final = """\b
+What is found:
+  refused     a run would not start
+  never runs  whatever happens, the job will not run
+  suspicious  allowed, but hardly what was meant
+"""
+
+
+@click.command(name="check", epilog=KINDS)
+@takes_scenario
+def command(scheduler: BaseScheduler) -> int:
+    """Find cycles, missing requirements, and jobs that can never run.
+
+    Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
+    """
+    script = _script.Script(getattr(sys.stdout, "encoding", None))
+    found = _findings.findings(scheduler)
+    paths = _labels.paths(scheduler)
+    for finding in found:
+        path = paths.get(finding.job, finding.job.label)
+        click.echo(script.line(f"{finding.kind.value:<11} {path}: {finding.text}"))
+    number = sum(1 for _ in scheduler.iterate_jobs())
+    jobs = f"{number} job{'s' * (number != 1)}"
+    click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")
+    return STOPPED if found else FINE

@@ -1,0 +1,66 @@
+"""The subcommands, the exit codes, and what becomes of the errors that they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, cast
+
+import click
+
+from ._codes import EXIT_CODES, FINE, INTERRUPTED
+from ._outputs import output_failed
+
+COMMANDS: Final = {"run": "._run", "list": "._list", "graph": "._graph", "check": "._check"}
+"""Each subcommand with the module whose `command` it is; imported when it is asked for."""
+
+
+class Commands(click.Group):
+    """The group of subcommands, each in a file of its own."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order in which --help shows them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a subcommand, or None if there is no such."""
+        if cmd_name not in COMMANDS:
+            return None
+        module: Any = importlib.import_module(COMMANDS[cmd_name], __package__)
+        return cast("click.Command", module.command)
+
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        """Run the command and exit; click's own way would exit with 1 after Ctrl-C."""
+        options["standalone_mode"] = False
+        run = super().main
+        sys.exit(code_of(lambda: run(*args, **options)))
+
+
+def code_of(call: Callable[[], int | None]) -> int:
+    """Return the exit code for what a subcommand returns or raises; tell of it on the standard error."""
+    try:
+        code = call() or FINE
+        if sys.stdout is not None:  # None if the caller has closed it
+            sys.stdout.flush()
+    except click.ClickException as error:
+        with contextlib.suppress(OSError):
+            error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OSError as error:  # those of what is read are told of where it is read
+        return output_failed(error)
+    return code
+
+
+@click.command(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="trioflow")
+def command() -> None:
+    """Run the scenario of a Python file, or look at it.
+
+    FILE is a Python file. Without NAME its only global Scheduler that is nested in no other is taken, of several the
+    one called scenario, and if there is none, the function of that name. NAME is a global Scheduler, or a function
+    that returns one; its parameters are given by --set.
+    """

@@ -1,0 +1,133 @@
+"""`--set name=value`: the words of a command line turned into the arguments of the user's function."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import inspect
+import types
+import typing
+import uuid
+from collections import abc
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+import click
+
+from .._core._labels import printable
+
+CONVERTED_BY_CLICK: Final[dict[Any, click.ParamType[Any]]] = {
+    bool: click.BOOL,
+    int: click.INT,
+    float: click.FLOAT,
+    uuid.UUID: click.UUID,
+    datetime.datetime: click.DateTime(),
+}
+COLLECTIONS: Final[dict[Any, Callable[[list[Any]], Any]]] = {
+    **dict.fromkeys((list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence), list),
+    **dict.fromkeys((tuple,), tuple),
+    **dict.fromkeys((set, abc.Set, abc.MutableSet), set),
+    frozenset: frozenset,
+}
+
+
+def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.BoundArguments:
+    """Return the arguments for `function`, each value converted as its parameter's annotation, or default, says.
+
+    Raises:
+        UsageError: a setting that is none, an unknown or missing parameter, or a value of the wrong type.
+
+    """
+    signature = _signature(function)
+    given = _by_name(settings)
+    values: dict[str, Any] = {}
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            values[name] = {key: _single(key, texts) for key, texts in given.items()}
+            given = {}
+        elif name in given and parameter.kind is not parameter.VAR_POSITIONAL:
+            values[name] = _convert(parameter, given.pop(name))
+        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
+            raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
+    if given:
+        known = ", ".join(signature.parameters) or "none"
+        raise click.UsageError(f"--set {printable(next(iter(given)))}=: no such parameter; there are: {known}")
+    bound = inspect.BoundArguments(signature, values)
+    bound.apply_defaults()
+    return bound
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError:  # an annotation that is imported for type checkers alone
+        return inspect.signature(function)
+
+
+def _by_name(settings: Iterable[str]) -> dict[str, list[str]]:
+    given: dict[str, list[str]] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {printable(setting)}: write --set name=value")
+        given.setdefault(name, []).append(text)
+    return given
+
+
+def _convert(parameter: inspect.Parameter, texts: list[str]) -> Any:
+    annotated: Any = parameter.annotation
+    default: Any = parameter.default
+    if annotated is parameter.empty or isinstance(annotated, str):
+        annotated = str if default in (parameter.empty, None) else cast(Any, type(default))
+    try:
+        return _converted(annotated, parameter.name, texts)
+    except (ValueError, TypeError, ArithmeticError, click.BadParameter) as error:
+        message = error.message if isinstance(error, click.BadParameter) else str(error)
+        raise click.UsageError(f"--set {parameter.name}={printable(texts[-1])}: {message}") from None
+
+
+def _converted(kind: Any, name: str, texts: list[str]) -> Any:
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        return _converted(inside[0], name, texts)
+    if origin in (typing.Union, types.UnionType):
+        return _first_that_fits(inside, name, texts)
+    if origin in COLLECTIONS or kind in COLLECTIONS:
+        one = inside[0] if inside else str
+        return COLLECTIONS[origin or kind]([_one(one, text) for text in texts])
+    return _one(kind, _single(name, texts))
+
+
+def _first_that_fits(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any:
+    """Convert to the first of several types that takes it; `none` is None, where that is allowed."""
+    if types.NoneType in kinds and [text.lower() for text in texts] == ["none"]:
+        return None
+    candidates = sorted((kind for kind in kinds if kind is not types.NoneType), key=lambda kind: kind is str)
+    for kind in candidates[:-1]:
+        try:
+            return _converted(kind, name, texts)
+        except (ValueError, TypeError, ArithmeticError, click.BadParameter):
+            continue
+    return _converted(candidates[-1], name, texts)
+
+
+def _single(name: str, texts: list[str]) -> str:
+    if len(texts) > 1:
+        raise click.UsageError(f"--set {printable(name)}= is given {len(texts)} times, and takes one value")
+    return texts[0]
+
+
+def _one(kind: Any, text: str) -> Any:
+    if kind in CONVERTED_BY_CLICK:
+        return CONVERTED_BY_CLICK[kind].convert(text, None, None)
+    if typing.get_origin(kind) is typing.Literal:
+        return _choice({str(value): value for value in typing.get_args(kind)}, text)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return _choice(dict(kind.__members__), text)
+    return text if kind in (str, Any, object) or not callable(cast(Any, kind)) else kind(text)
+
+
+def _choice(choices: dict[str, Any], text: str) -> Any:
+    if text not in choices:
+        raise ValueError(f"choose one of {', '.join(choices)}")
+    return choices[text]

@@ -1,0 +1,79 @@
+"""Jobs that never run, whatever becomes of the others, because of the rules of `_core._rules`.
+
+Of each job it is asked, behind all that it requires: may it run, and may it fail? What a job *builds on* are its
+inputs, and with `run_if="succeeded"` all that it requires: they must succeed for it to run, and so must what they
+build on. An alarm (`run_if="failed"`) among these runs only if something failed that is not among them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .._core import _graph
+from .._core._jobs import AbstractJob
+from .._core._labels import printable
+
+Job = AbstractJob[Any]
+
+
+def never(jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+    """Yield each job that cannot run by its rule, why, and what to do; those in cycles are left out."""
+    stuck: set[Job] = set()
+    may_fail: set[Job] = set()
+    builds_on_alarm: set[Job] = set()
+    given = set(jobs)
+    for job in _graph.topological_order(jobs, lambda job: job._required):
+        basis = [one for one in _basis(job) if one in given]
+        if job.run_if == "failed" or any(one in builds_on_alarm for one in basis):
+            builds_on_alarm.add(job)
+        why = _why(job, basis, stuck, may_fail, job in builds_on_alarm)
+        if why:
+            stuck.add(job)
+            yield job, why
+        if not why or any(one in may_fail for one in basis):
+            may_fail.add(job)
+
+
+def _basis(job: Job) -> list[Job]:
+    """Return what must succeed for a job to run."""
+    if job.run_if == "succeeded":
+        return list(job._required)
+    return list(job._rule.inputs) if job._rule is not None else []
+
+
+def _why(job: Job, basis: list[Job], stuck: set[Job], may_fail: set[Job], builds_on_alarm: bool) -> str:
+    """Return why a job never runs, and what to do; an empty string if it may run."""
+    if job.run_if == "failed" and not job._required:
+        return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
+    for one in basis:
+        if one in stuck:
+            how = "all that it requires" if job.run_if == "succeeded" else "its inputs"
+            return f"{how} must succeed, but {_name(one)} never runs: see there, or take it away"
+    if job.run_if == "failed" and not any(one in may_fail for one in job._required):
+        return "run_if='failed', but what it requires never runs, and so never fails: see there, or take it away"
+    return _contradiction(job, may_fail) if builds_on_alarm else ""
+
+
+def _contradiction(job: Job, may_fail: set[Job]) -> str:
+    """Look for an alarm that must run for this job to run, though nothing that it watches may fail then."""
+    needed = _graph.reachable([job], _basis)
+    for alarm in needed:
+        watched = [one for one in alarm._required if one in may_fail]
+        if alarm.run_if != "failed" or not watched or any(one not in needed for one in watched):
+            continue
+        names = ", ".join(map(_name, watched))
+        if alarm is job:
+            return (
+                f"run_if='failed' asks for a failure of {names}, which must succeed for it to run: "
+                f"write ref(job) where an input should be the job itself"
+            )
+        return (
+            f"it builds on the success of {_name(alarm)}, which runs only if {names} failed, and on the success of "
+            f"that too: take one of them away, or let it wait for them with run_if='settled'"
+        )
+    return ""
+
+
+def _name(job: Job) -> str:
+    return repr(printable(job.label))
