@@ -9,7 +9,7 @@ import click
 
 from .._core import _labels
 from .._core._scheduler import BaseScheduler
-from ..view import _findings, _script
+from ..view import _script
 from ._codes import FINE, STOPPED
 from ._scenario import takes_scenario
 
@@ -28,6 +28,8 @@ def command(scheduler: BaseScheduler) -> int:
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
+    from ..view import _findings  # late: --help does without
+
     script = _script.Script(getattr(sys.stdout, "encoding", None))
     found = _findings.findings(scheduler)
     paths = _labels.paths(scheduler)

@@ -1,4 +1,4 @@
-"""Shell completion of `FILE[:NAME]`; all else is click's own. The file is parsed, never executed."""
+"""Shell completion of files and of `FILE[:NAME]`; all else is click's own. A file is parsed, never executed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from click.shell_completion import CompletionItem
 
 
-def complete(incomplete: str) -> list[CompletionItem]:
+def file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Leave it to the shell, which knows its files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def file_and_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Return what may stand in place of `incomplete`: files, or behind a colon names of the file."""
-    file, colon, beginning = incomplete.rpartition(":")
+    path, colon, beginning = incomplete.rpartition(":")
     if not colon:
-        return [CompletionItem(incomplete, type="file")]
+        return file(ctx, param, incomplete)
     try:
-        tree = ast.parse(Path(file).read_bytes())
+        tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):
         return []
-    return [CompletionItem(f"{file}:{name}") for name in _names(tree) if name.startswith(beginning)]
+    return [CompletionItem(f"{path}:{name}") for name in _names(tree) if name.startswith(beginning)]
 
 
 def _names(tree: ast.Module) -> Iterator[str]:

@@ -8,14 +8,16 @@ from typing import Any
 import click
 
 from ._codes import FINE, STOPPED
-from ._outputs import OutputFile, written
+from ._completion import file
+from ._outputs import output_file, written
 from ._scenario import takes_scenario
 
 
 @click.command(name="graph")
 @takes_scenario
 @click.option(
-    "-o", "--output", metavar="FILE", type=OutputFile(".svg", ".png", ".dot", ".mmd"),
+    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"),
+    shell_complete=file,
     help="Where to: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  [default: dot text, printed]",
 )  # fmt: skip
 def command(scheduler: Any, output: Path | None) -> int:

@@ -15,39 +15,29 @@ from .._core._labels import printable
 from ._codes import STOPPED
 
 
-class OutputFile(click.ParamType[Any]):
-    """A file that can be written, as far as one can tell without doing so.
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """Return the type of an option that names a file to be written; without suffixes it may have any."""
 
-    Args:
-        suffixes: those that it may have; none for any.
+    def path(value: str) -> Path:
+        problem = _problem(Path(value), suffixes)
+        if problem:
+            raise click.BadParameter(printable(problem))
+        return Path(value)
 
-    """
+    return path
 
-    name = "file"
 
-    def __init__(self, *suffixes: str) -> None:
-        """Take note of the suffixes."""
-        self._suffixes = suffixes
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, if it may be written."""
-        path = Path(value)
-        shown = printable(str(path))
-        if self._suffixes and path.suffix.lower() not in self._suffixes:
-            self.fail(f"{shown!r} must end in one of {', '.join(self._suffixes)}", param, ctx)
-        if path.is_dir():
-            self.fail(f"{shown!r} is a directory: name a file in it", param, ctx)
-        if not path.parent.is_dir():
-            self.fail(f"there is no directory {printable(str(path.parent))!r} to write {path.name!r} to", param, ctx)
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            self.fail(f"{shown!r} cannot be written: permission denied", param, ctx)
-        return path
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
-        """Leave it to the shell."""
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type="file")]
+def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
+    """Return why a file cannot be written, as far as one can tell without doing so."""
+    if suffixes and path.suffix.lower() not in suffixes:
+        return f"'{path}' must end in {' or '.join(suffixes)}"
+    if path.is_dir():
+        return f"'{path}' is a directory: name a file in it"
+    if not path.parent.is_dir():
+        return f"there is no directory '{path.parent}' for '{path.name}'"
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return f"'{path}' may not be written"
+    return ""
 
 
 def written(write: Callable[[str], Any], path: Path) -> bool:

@@ -18,8 +18,20 @@ from .._core._states import JobState, StopReason
 from ..view import _debrief, _script
 from . import _file, _outputs
 from ._codes import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED
+from ._completion import file
 from ._scenario import refusing, takes_scenario
 from ._signals import SecondSignal
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, more than 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not number > 0:
+        raise click.BadParameter(f"{text!r} is no positive number of seconds")
+    return number
 
 
 @click.command(name="run", epilog=EXIT_CODES)
@@ -33,14 +45,23 @@ from ._signals import SecondSignal
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=seconds,
     metavar="SECONDS",
     help="After so long everything is cancelled.  [default: the scheduler's own]",
 )
 @click.option("--critical", is_flag=True, help="The first failure stops the run, unless a job says otherwise.")
 @click.option("--monitor/--no-monitor", default=True, show_default=True, help="Watch the jobs while they run.")
-@click.option("--trace", type=_outputs.OutputFile(), metavar="FILE", help="Write what ran when, for Perfetto: JSON.")
-@click.option("--report", type=_outputs.OutputFile(), metavar="FILE", help="Write a report to read: HTML.")
+@click.option(
+    "--trace",
+    type=_outputs.output_file(),
+    metavar="FILE",
+    shell_complete=file,
+    help="Write what ran when: a timeline to FILE.svg, a table to FILE.csv, else JSON for Perfetto.",
+)
+@click.option(
+    "--report", type=_outputs.output_file(), metavar="FILE", shell_complete=file,
+    help="Write a report to be opened in a browser: HTML.",
+)  # fmt: skip
 def command(
     scheduler: BaseScheduler, critical: bool, monitor: bool, trace: Path | None, report: Path | None, **options: Any
 ) -> int:
@@ -125,6 +146,7 @@ def summary(scheduler: BaseScheduler, elapsed: float) -> str:
 def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:
     """Write the files that were asked for; tell of each whether it could be."""
     if trace is not None:
-        yield _outputs.written(traced.export_as_json, trace)
+        exports = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
+        yield _outputs.written(exports.get(trace.suffix.lower(), traced.export_as_json), trace)
     if report is not None:
-        yield _outputs.written(traced.export_as_html, report)
+        yield _outputs.written(traced.export_as_htmlfile, report)

@@ -15,23 +15,8 @@ from .._core._labels import printable
 from .._core._scheduler import BaseScheduler
 from . import _completion, _file, _part, _values
 
-
-class FileAndName(click.ParamType[Any]):
-    """`FILE[:NAME]`: a Python file, and a global name in it."""
-
-    name = "FILE[:NAME]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path and the name, or None for the name."""
-        return _file.parse(value)
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> Any:
-        """Return the names of schedulers behind a colon, files before it."""
-        return _completion.complete(incomplete)
-
-
 OPTIONS: Final = (
-    click.argument("file", type=FileAndName(), metavar="FILE[:NAME]"),
+    click.argument("file", type=_file.parse, metavar="FILE[:NAME]", shell_complete=_completion.file_and_name),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
         help="A parameter of the function that returns the scenario; more than once for the items of a list.",

@@ -85,12 +85,16 @@ def _errors_of(job: Job, check: Callable[[*Ts], None], *arguments: *Ts) -> Itera
         yield job, str(error)
 
 
-def _cycles(level: BaseScheduler) -> Iterator[list[Job]]:
-    """Yield a cycle out of each set of jobs that all wait for each other."""
-    for knot in _knots.knots(tuple(level), level._waits_for):
+def _cycles(level: BaseScheduler) -> list[list[Job]]:
+    """Return a cycle out of each set of jobs that all wait for each other, in the order in which these were added."""
+    place = {job: number for number, job in enumerate(level)}
+    found: list[list[Job]] = []
+    for knot in _knots.knots(place, level._waits_for):
         cycle = _graph.find_cycle(knot, _within(knot, level._waits_for))
         assert cycle is not None
-        yield cycle
+        first = cycle.index(min(cycle, key=place.__getitem__))
+        found.append(cycle[first:] + cycle[:first])
+    return sorted(found, key=lambda cycle: place[cycle[0]])
 
 
 def _within(jobs: Iterable[Job], neighbours: Callable[[Job], Iterable[Job]]) -> Callable[[Job], list[Job]]:

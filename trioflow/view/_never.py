@@ -3,11 +3,14 @@
 Of each job it is asked, behind all that it requires: may it run, and may it fail? What a job *builds on* are its
 inputs, and with `run_if="succeeded"` all that it requires: they must succeed for it to run, and so must what they
 build on. An alarm (`run_if="failed"`) among these runs only if something failed that is not among them itself.
+
+What is said never to run never does. The reverse does not hold: whether conditions that contradict each other only by
+way of several alarms can be met is as hard as satisfiability, and nobody writes such on purpose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from .._core import _graph
@@ -52,15 +55,15 @@ def _why(job: Job, basis: list[Job], stuck: set[Job], may_fail: set[Job], builds
             return f"{how} must succeed, but {_name(one)} never runs: see there, or take it away"
     if job.run_if == "failed" and not any(one in may_fail for one in job._required):
         return "run_if='failed', but what it requires never runs, and so never fails: see there, or take it away"
-    return _contradiction(job, may_fail) if builds_on_alarm else ""
+    return _contradiction(job, stuck, may_fail) if builds_on_alarm else ""
 
 
-def _contradiction(job: Job, may_fail: set[Job]) -> str:
+def _contradiction(job: Job, stuck: set[Job], may_fail: set[Job]) -> str:
     """Look for an alarm that must run for this job to run, though nothing that it watches may fail then."""
     needed = _graph.reachable([job], _basis)
     for alarm in needed:
         watched = [one for one in alarm._required if one in may_fail]
-        if alarm.run_if != "failed" or not watched or any(one not in needed for one in watched):
+        if alarm.run_if != "failed" or any(_fails_beside(one, needed, stuck) for one in watched):
             continue
         names = ", ".join(map(_name, watched))
         if alarm is job:
@@ -73,6 +76,16 @@ def _contradiction(job: Job, may_fail: set[Job]) -> str:
             f"that too: take one of them away, or let it wait for them with run_if='settled'"
         )
     return ""
+
+
+def _fails_beside(job: Job, needed: Container[Job], stuck: set[Job]) -> bool:
+    """Tell whether a job may fail, or be BLOCKED, while all that is needed succeeds."""
+    if job in needed:
+        return False
+    outside = _graph.reachable(
+        [job], lambda one: [other for other in _basis(one) if other not in needed] if one in stuck else []
+    )
+    return any(one not in stuck for one in outside)
 
 
 def _name(job: Job) -> str:
