@@ -9,6 +9,7 @@ import click
 
 from ._codes import FINE, STOPPED
 from ._completion import file
+from ._file import Refusal
 from ._outputs import output_file, written
 from ._scenario import takes_scenario
 
@@ -16,22 +17,34 @@ from ._scenario import takes_scenario
 @click.command(name="graph")
 @takes_scenario
 @click.option(
-    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"),
-    shell_complete=file,
+    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"), shell_complete=file,
     help="Where to: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  [default: dot text, printed]",
 )  # fmt: skip
-def command(scheduler: Any, output: Path | None) -> int:
+@click.option("--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * for all.")
+@click.option("--bundle", is_flag=True, help="Draw jobs that are alike as one box.")
+@click.option("--direction", type=click.Choice(["TB", "LR"]), help="From top to bottom, or from left to right.")
+@click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
+def command(scheduler: Any, output: Path | None, **options: Any) -> int:
     """Draw the jobs and what they require.
 
     Pictures need the command dot of Graphviz. Nothing is run.
     """
-    if output is None:
-        click.echo(scheduler.graph().source)
-        return FINE
-    export = {
+    given = {name: value for name, value in options.items() if value}
+    if output is not None and output.suffix.lower() == ".mmd":
+        given.pop("legend", None)
+    try:
+        if output is None:
+            click.echo(scheduler.graph(**given).source.encode())  # as bytes: these texts are UTF-8 everywhere
+            return FINE
+        return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
+    except ValueError as error:  # a path that no job has
+        raise Refusal(str(error)) from None
+
+
+def _export(scheduler: Any, output: Path) -> Any:
+    return {
         ".svg": scheduler.export_as_svgfile,
         ".png": scheduler.export_as_pngfile,
         ".dot": scheduler.export_as_dotfile,
         ".mmd": scheduler.export_as_mermaid,
     }[output.suffix.lower()]
-    return FINE if written(export, output) else STOPPED

@@ -44,8 +44,9 @@ def written(write: Callable[[str], Any], path: Path) -> bool:
     """Call `write` with the path; say on the standard error why not, if it cannot."""
     try:
         write(str(path))
-    except OSError as error:
-        click.echo(f"Error: cannot write {printable(str(path))!r}: {error.strerror or error}", err=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a program that draws it is missing, or has failed
+        reason = printable(getattr(error, "strerror", None) or str(error))
+        click.echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
         return False
     return True
 
