@@ -1,17 +1,20 @@
 """Pack the standard library of the Python that runs this, and prove that the packs hold it.
 
+    trioflow run examples/pack_stdlib.py
+    trioflow run examples/pack_stdlib.py --set limit=5 --set output=/tmp/packs
     python examples/pack_stdlib.py
     python examples/pack_stdlib.py --verify examples/output/manifest.json
 
-The scenario, with as many jobs at work as the machine has cores:
+The command takes the scenario, and brings options, a monitor and exit codes; the script shows what a program of one's
+own looks like, and can do a little more. The scenario, with as many jobs at work as the machine has cores:
 
     read asyncio ──► compress asyncio ──► verify asyncio ──┐
     read email ────► compress email ────► verify email ────┼──► write the manifest   (critical)
     ...                                                    │
-    report progress   (forever: until all the others have settled)
+    report progress   (the script's alone; forever: until all the others have settled)
 
 A file that cannot be read is reported and left out. A pack that does not hold what was read fails its job; the others
-go on, the manifest is written without that pack, and the exit code is 1.
+go on, the manifest is written without that pack, and the exit code tells of it.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from trioflow import Job, JobState, Scheduler, Sequence, ThreadJob, current_job
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"}
+OUTPUT = Path(__file__).with_name("output")
 LARGEST = 24  # so many packages and modules get a pack each, the others are packed together
 
 Facts = dict[str, int | str]
@@ -97,6 +101,8 @@ def write_manifest(manifest: Path, packs: list[Pack]) -> None:
         if pack.verified
     }
     manifest.write_text(json.dumps({"python": platform.python_version(), "packs": described}, indent=1))
+    for reason in chain.from_iterable(pack.unreadable.values() for pack in packs):
+        print("left out:", reason)
 
 
 async def report_progress() -> None:
@@ -118,6 +124,12 @@ async def report_progress() -> None:
 # ---------------------------------------------------------------- the scenarios
 
 
+def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
+    """Return what the command `trioflow` runs: into which directory, and how many of the largest packages."""
+    output.mkdir(parents=True, exist_ok=True)
+    return packing(find_packs(output, limit), output / "manifest.json")
+
+
 def packing(packs: list[Pack], manifest: Path) -> Scheduler:
     chains = [
         Sequence(
@@ -128,12 +140,12 @@ def packing(packs: list[Pack], manifest: Path) -> Scheduler:
         for pack in packs
     ]
     write = ThreadJob(write_manifest, manifest, packs, label="write the manifest", critical=True, required=chains)
-    return Scheduler(chains, write, Job(report_progress, label="report progress", forever=True))
+    return Scheduler(chains, write, label="pack the library", jobs_window=os.cpu_count())
 
 
 def verifying(packs: list[Pack]) -> Scheduler:
     checks = [ThreadJob(pack.verify, label=f"verify {pack.name}") for pack in packs]
-    return Scheduler(checks, Job(report_progress, label="report progress", forever=True))
+    return Scheduler(checks)
 
 
 # ---------------------------------------------------------------- the command
@@ -159,8 +171,7 @@ def read_manifest(manifest: Path) -> list[Pack]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Pack the standard library, and prove that the packs hold it.")
-    output = Path(__file__).with_name("output")
-    parser.add_argument("--output", type=Path, default=output, metavar="DIR", help="default: output/ beside this file")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: output/ beside this file")
     parser.add_argument("--verify", type=Path, metavar="MANIFEST", help="pack nothing, compare the packs with this")
     parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio", help="default: %(default)s")
     parser.add_argument("--window", type=int, default=os.cpu_count(), metavar="N", help="jobs at once; 0: no limit")
@@ -180,6 +191,7 @@ def main() -> int:
         packs = find_packs(options.output, options.limit)
         scheduler = packing(packs, manifest)
 
+    scheduler.add(Job(report_progress, label="report progress", forever=True))
     start = time.perf_counter()
     try:
         completed = scheduler.run(backend=options.backend, jobs_window=options.window)
@@ -192,8 +204,6 @@ def main() -> int:
     packed = sum(int(pack.packed["size"]) for pack in verified)
     print(f"\n{len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, in {len(verified)} packs, {packed / 1e6:.1f} MB:", end=" ")
     print(f"verified in {seconds:.1f} s; manifest: {os.path.relpath(manifest)}")
-    for reason in (reason for pack in packs for reason in pack.unreadable.values()):
-        print("left out:", reason)
     failed = [job for job in scheduler if job.state is JobState.FAILED]
     for job in failed:
         print(f"failed: {job.label}: {job.raised_exception()}")

@@ -40,6 +40,19 @@ def pack(*arguments: Any, library: Path | None = None) -> subprocess.CompletedPr
     )
 
 
+def trioflow(*arguments: Any, library: Path) -> subprocess.CompletedProcess[str]:
+    """Run the example by the command, as the README does, with another directory for the standard library."""
+    command = WITH_ANOTHER_LIBRARY.replace("runpy.run_path(script, run_name=", "runpy.run_module(script, run_name=")
+    return subprocess.run(
+        [sys.executable, "-c", command, "trioflow", str(library), "run", str(PACK_STDLIB), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+
+
 def facts(data: bytes) -> dict[str, Any]:
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -80,7 +93,7 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
 
 
 def test_pack_stdlib(backend: str, tmp_path: Path) -> None:
-    """The first command of the README, on the three largest packages: all is packed, listed, and verifies."""
+    """The script, on the three largest packages of the real library: all is packed, listed, and verifies."""
     done = pack("--limit", 3, "--output", tmp_path, "--backend", backend)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, LIBRARY)
@@ -94,6 +107,16 @@ def test_pack_stdlib(backend: str, tmp_path: Path) -> None:
     )
     assert " of 10 jobs done, at work: read " in done.stdout
     assert done.stderr == ""
+
+
+def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path) -> None:
+    """The first command of the README: all is packed, and watched, and the last line counts the jobs."""
+    output = tmp_path / "output"
+    done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
+    assert done.returncode == 0, done.stderr
+    assert set(check_manifest(output, library)) == {"beta", "gamma"}
+    assert re.search(r"done .*write the manifest", done.stdout)
+    assert re.match(r"7 jobs: 7 succeeded; in ", done.stdout.splitlines()[-1])
 
 
 def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
