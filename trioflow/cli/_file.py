@@ -16,7 +16,7 @@ import click
 
 from .._core._labels import printable
 from .._core._scheduler import BaseScheduler
-from ..view import _script, _tracebacks
+from ..view import _own_frames, _script
 from ._codes import USAGE
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class FileFailed(Refusal):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the traceback, and below it what was going on."""
         script = _script.Script(getattr(sys.stderr, "encoding", None))
-        click.echo(script.lines(_tracebacks.own(self._error)), err=True)
+        click.echo(script.lines(_own_frames.formatted(self._error)), err=True)
         super().show(file)
 
 

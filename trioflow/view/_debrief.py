@@ -12,7 +12,7 @@ from .._core._jobs import AbstractJob
 from .._core._outcomes import Failure
 from .._core._scheduler import BaseScheduler, Incident
 from .._core._states import JobState
-from . import _tracebacks
+from . import _own_frames
 from ._listing import Listing
 from ._script import Script
 
@@ -88,7 +88,7 @@ def _failure(job: AbstractJob[Any], listing: Listing, script: Script, own_frames
     failure = _outcome(job)
     critical = "critical failure" if job.is_critical() else "failure"
     if own_frames:
-        trace = script.lines(_tracebacks.own(failure.exception, failure.traceback))
+        trace = script.lines(_own_frames.formatted(failure.exception, failure.traceback))
     else:
         trace = _trace(failure.exception, failure.traceback, script)
     return f"{critical} of {listing.name(job)}:\n{trace}"

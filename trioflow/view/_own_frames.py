@@ -14,7 +14,7 @@ BETWEEN: Final = ("anyio", "click", "outcome", "trio")
 """Packages through which trioflow calls the user's code, or is called."""
 
 
-def own(error: BaseException, frames: TracebackType | None = None) -> str:
+def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
     """Return what Python would print of an exception, its causes and groups included, without our frames.
 
     Args:
