@@ -111,6 +111,13 @@ def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
     assert functions is None or [function for _, function in frames] == functions
 
 
+def test_a_file_that_runs_its_scheduler(tmp_path: Path) -> None:
+    """A script that has run its scheduler while it was loaded says where to put that call."""
+    done = trioflow("list", written(tmp_path, "x = Scheduler(Job(work))\nx.run()"))
+    assert done.exit_code == 2
+    assert 'below if __name__ == "__main__":' in done.stderr
+
+
 def test_an_unreadable_file(tmp_path: Path) -> None:
     """A file that cannot be read, though it is there, says why."""
     loop = tmp_path / "memory"
@@ -179,7 +186,7 @@ def test_a_graph_of_an_unknown_kind(tmp_path: Path) -> None:
     assert ".svg or .png or .dot or .mmd" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["list"], ["check"], ["list", "--paths"], ["run", "--no-monitor"]])
+@pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])
 def test_a_full_disk(tmp_path: Path, command: list[str]) -> None:
     """A standard output that takes no more is an error with a message and without a traceback."""
     with open("/dev/full", "w") as full:
@@ -207,7 +214,7 @@ def into_nothing(*arguments: Any) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("command", ["list", "check", "list --paths"])
+@pytest.mark.parametrize("command", ["list", "list --paths"])
 def test_a_broken_pipe(tmp_path: Path, command: str) -> None:
     """`trioflow list x.py | head`: the command ends without a word."""
     assert into_nothing(*command.split(), written(tmp_path, MANY)) == (1, "")
@@ -222,12 +229,16 @@ def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
 
 def test_both_streams_to_nowhere(tmp_path: Path) -> None:
     """With its errors in the same broken pipe, a run has its exit code as ever."""
-    assert into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[0] == 3
     reading, writing = os.pipe()
     os.close(reading)
     done = process("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"), stdout=writing, stderr=writing)
     os.close(writing)
     assert done.returncode == 3
+
+
+def test_failures_are_told_where_nobody_reads_the_output(tmp_path: Path) -> None:
+    """With the standard output in a broken pipe, the standard error still says what failed."""
+    assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
 
 
 def test_closed_streams(tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def written(write: Callable[[str], Any], path: Path) -> bool:
     return True
 
 
+def said(text: str, **options: Any) -> bool:
+    """Print text by `click.echo`; False if it could not be written, unless that is because nobody reads it."""
+    try:
+        click.echo(text, **options)
+    except BrokenPipeError:
+        silence()
+    except OSError as error:
+        output_failed(error)
+        return False
+    return True
+
+
 def output_failed(error: OSError) -> int:
     """Say that the standard output takes no more, unless that is because nobody reads it; return the exit code."""
     if not isinstance(error, BrokenPipeError):
@@ -65,7 +77,8 @@ def silence() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:  # None if the caller has closed it
+                stream.flush()
         except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -73,7 +73,7 @@ def command(
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace") if trace or report else None
-    watching = [SecondSignal(), *([instrument("Monitor")] if monitor else []), *([traced] if traced else [])]
+    watching = [SecondSignal(), *([traced] if traced else []), *(monitors(scheduler) if monitor else [])]
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
     try:
@@ -85,6 +85,12 @@ def command(
     code = code_of(scheduler)
     told = tell(scheduler, elapsed, code)
     return code if all((told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+
+
+def monitors(scheduler: BaseScheduler) -> list[Any]:
+    """Return a monitor for the scheduler, if it has none of its own: two would draw over each other."""
+    monitor = instrument("Monitor")
+    return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
 
 
 def instrument(name: str) -> Any:
@@ -117,17 +123,16 @@ def _failed(job: AbstractJob[Any]) -> bool:
 
 def tell(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
     """Print what became of the jobs, details on the standard error; False if that could not be written."""
-    try:
-        if code != FINE:
-            script = _script.Script(getattr(sys.stderr, "encoding", None))
-            click.echo(_debrief.debrief(scheduler, script, own_frames=True) + "\n", err=True)
-        click.echo(summary(scheduler, elapsed))
-    except BrokenPipeError:  # nobody reads it
-        _outputs.silence()
-    except OSError as error:
-        _outputs.output_failed(error)
-        return False
-    return True
+    if code == FINE:
+        return _outputs.said(summary(scheduler, elapsed))
+    script = _script.Script(getattr(sys.stderr, "encoding", None))
+    return all(
+        [
+            _outputs.said("", nl=False),  # what jobs have printed stands above it
+            _outputs.said(_debrief.debrief(scheduler, script, own_frames=True) + "\n", err=True),
+            _outputs.said(summary(scheduler, elapsed)),
+        ]
+    )
 
 
 def summary(scheduler: BaseScheduler, elapsed: float) -> str:

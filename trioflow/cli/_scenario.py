@@ -64,6 +64,9 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> BaseS
         if settings:
             raise click.UsageError(f"--set {printable(settings[0])}: {meant.label!r} is a Scheduler; only a function "
                                    f"that returns one has parameters")  # fmt: skip
+        if meant.stop_reason is not None:
+            raise click.UsageError(printable(f"{path} has run {meant.label!r} while it was loaded: put that call below "
+                                             f'if __name__ == "__main__":'))  # fmt: skip
         return meant
     what = f"{getattr(meant, '__name__', name)}() of {path}"
     bound = _values.bind(meant, settings)
