@@ -75,10 +75,9 @@ def output_failed(error: OSError) -> int:
 def silence() -> None:
     """Let what is still in the buffers go nowhere, lest Python complains of it when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller has closed it
         try:
-            if stream is not None:  # None if the caller has closed it
-                stream.flush()
+            stream.flush()
         except OSError:
             os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
