@@ -259,6 +259,12 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
 }
 
 
+def test_forever_jobs_that_end_with_others() -> None:
+    """A nested scheduler of forever jobs that is one itself ends with the jobs around it."""
+    watch = Scheduler(idle("watch", forever=True), label="watches", forever=True)
+    assert found(Scheduler(idle("a"), watch)) == []
+
+
 @pytest.mark.parametrize("case", SUSPICIOUS)
 def test_what_is_suspicious(case: str) -> None:
     """What is allowed but hardly meant is told, with what to do about it; a run would start all the same."""

@@ -75,6 +75,19 @@ def test_function_called_scenario_without_a_scheduler(tmp_path: Path) -> None:
     assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
 
 
+def test_scenario_may_be_anything_that_is_called(tmp_path: Path) -> None:
+    """A partial, or an object that can be called, serves as the function."""
+    code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
+    assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
+
+
+def test_a_function_without_a_signature(tmp_path: Path) -> None:
+    """Something whose parameters cannot be found out is a usage error."""
+    done = trioflow("list", written(tmp_path, "scenario = type"))
+    assert done.exit_code == 2
+    assert "cannot be found out" in done.stderr
+
+
 def test_a_file_whose_name_has_a_colon(tmp_path: Path) -> None:
     """A colon in the name of a file that is there is no NAME; one behind it is."""
     file = written(tmp_path, SEVERAL, "odd:name.py")
@@ -151,6 +164,7 @@ CONVERTED = [
     ("mode: Literal['a', 2]", ["mode=2"], {"mode": 2}),
     ("hosts: list[str]", ["hosts=a", "hosts=b,c"], {"hosts": ["a", "b,c"]}),
     ("ns: tuple[int, ...] = ()", ["ns=1", "ns=2"], {"ns": (1, 2)}),
+    ("pair: tuple[int, str]", ["pair=1", "pair=2"], {"pair": (1, "2")}),
     ("ns: Many[int]", ["ns=1"], {"ns": [1]}),
     ("ns=()", ["ns=1"], {"ns": ("1",)}),
     ("ns: Annotated[int, 'seconds']", ["ns=1"], {"ns": 1}),
@@ -192,6 +206,7 @@ WRONG = [
     ("n: int = 1", ["m=2"], "m=: no such parameter; there are: n"),
     ("c: Colour", ["c=blue"], "--set c=blue: choose one of red, green"),
     ("m: Literal['a', 'b']", ["m=c"], "--set m=c: choose one of a, b"),
+    ("pair: tuple[int, str]", ["pair=1"], "--set pair=1: it takes 2 values"),
     ("d: decimal.Decimal", ["d=x"], "--set d=x: "),
     ("n: int", ["n=\x1b[2J"], r"n=\\x1b\[2J"),
 ]

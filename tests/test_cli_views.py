@@ -130,6 +130,15 @@ def test_report(tmp_path: Path) -> None:
     assert "OSError" in text
 
 
+def test_outputs_lie_where_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes the working directory does not change where outputs go."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    file = written(tmp_path, "import os\nos.chdir('elsewhere')\n" + CODE)
+    assert run(file, "--trace", "x.json").exit_code == 0
+    assert (tmp_path / "x.json").exists()
+
+
 def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
     """A trace that finds the disk full is told of, the other file is written, and the exit code is 1."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")

@@ -118,7 +118,7 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     if len(outermost) == 1:
         return next(iter(outermost))
     usual = module.__dict__.get(USUAL_NAME)
-    if isinstance(usual, BaseScheduler) or inspect.isfunction(usual):
+    if isinstance(usual, BaseScheduler) or callable(usual):
         return usual
     shown = printable(str(path))
     if outermost:

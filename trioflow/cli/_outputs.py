@@ -22,7 +22,7 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
         problem = _problem(Path(value), suffixes)
         if problem:
             raise click.BadParameter(printable(problem))
-        return Path(value)
+        return Path(value).absolute()  # the user's file may change the working directory
 
     return path
 

@@ -59,9 +59,12 @@ def seconds(text: str) -> float:
     help="Write what ran when: a timeline to FILE.svg, a table to FILE.csv, else JSON for Perfetto.",
 )
 @click.option(
-    "--report", type=_outputs.output_file(), metavar="FILE", shell_complete=file,
+    "--report",
+    type=_outputs.output_file(),
+    metavar="FILE",
+    shell_complete=file,
     help="Write a report to be opened in a browser: HTML.",
-)  # fmt: skip
+)
 def command(
     scheduler: BaseScheduler, critical: bool, monitor: bool, trace: Path | None, report: Path | None, **options: Any
 ) -> int:
@@ -106,7 +109,7 @@ def instrument(name: str) -> Any:
         made: Instrument = getattr(trioflow, name)()
     except ImportError as error:
         without = "; or run it with --no-monitor" if name == "Monitor" else ""
-        raise _file.Refusal(f"{name} needs {error.name}: pip install 'trioflow[cli]'{without}") from None
+        raise _file.Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
     return made
 
 

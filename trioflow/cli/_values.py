@@ -60,8 +60,12 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
-    except NameError:  # an annotation that is imported for type checkers alone
+    except Exception:  # an annotation that is there for type checkers alone
+        pass
+    try:
         return inspect.signature(function)
+    except (ValueError, TypeError) as error:  # of some that are written in C
+        raise click.UsageError(f"the scenario's parameters cannot be found out: {error}") from None
 
 
 def _by_name(settings: Iterable[str]) -> dict[str, list[str]]:
@@ -93,9 +97,16 @@ def _converted(kind: Any, name: str, texts: list[str]) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _first_that_fits(inside, name, texts)
     if origin in COLLECTIONS or kind in COLLECTIONS:
-        one = inside[0] if inside else str
-        return COLLECTIONS[origin or kind]([_one(one, text) for text in texts])
+        return COLLECTIONS[origin or kind](_items(origin, inside, texts))
     return _one(kind, _single(name, texts))
+
+
+def _items(origin: Any, inside: tuple[Any, ...], texts: list[str]) -> list[Any]:
+    if origin is tuple and ... not in inside:
+        if len(texts) != len(inside):
+            raise ValueError(f"it takes {len(inside)} values, each with a --set of its own")
+        return [_one(kind, text) for kind, text in zip(inside, texts, strict=True)]
+    return [_one(inside[0] if inside else str, text) for text in texts]
 
 
 def _first_that_fits(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any:

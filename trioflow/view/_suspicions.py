@@ -36,7 +36,7 @@ def _about_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:
     jobs = tuple(level)
     if not jobs:
         yield "it has no jobs, and so does nothing: add some"
-    elif all(job.forever for job in jobs) and not is_limited:
+    elif all(job.forever for job in jobs) and not is_limited and not _ends_with_others(level):
         yield "all its jobs are forever jobs, and there is no timeout: it ends only if they do; give it a timeout"
     if level.scheduler is None:
         idle = [name for name, changed in _without_effect_outside(level) if changed]
@@ -59,6 +59,15 @@ def _about_options(job: Job) -> Iterator[str]:
         yield f"on_timeout={job.on_timeout!r} without a timeout changes nothing: give it a timeout="
     elif job.restarts is not None and job.on_timeout != "restart":
         yield f"restarts={job.restarts} changes nothing: write on_timeout='restart' too"
+
+
+def _ends_with_others(level: BaseScheduler | None) -> bool:
+    """Tell whether a scheduler, or one around it, is a forever job, which is cancelled when the others have settled."""
+    while level is not None and level.scheduler is not None:
+        if level.forever:
+            return True
+        level = level.scheduler
+    return False
 
 
 def _time_limit(level: BaseScheduler | None) -> tuple[BaseScheduler, float] | None:
