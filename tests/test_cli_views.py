@@ -103,7 +103,10 @@ def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
 
 def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
     """A scheduler that has a monitor gets no second one."""
-    done = trioflow("run", written(tmp_path, "x = Scheduler(Job(work, label='a'), instruments=[Monitor()])"))
+    done = trioflow(
+        "run",
+        written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
+    )
     assert len([line for line in done.stdout.splitlines() if " done " in line and line.split()[2] == "a"]) == 1
 
 
