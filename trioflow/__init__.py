@@ -24,6 +24,7 @@ from ._scheduler import Scheduler as Scheduler
 from .jobs._thread import ThreadJob as ThreadJob
 
 if _typing.TYPE_CHECKING:
+    from .view._monitor import Monitor as Monitor
     from .view._trace import Trace as Trace
     from .view._trace_spans import Span as Span
 
@@ -41,7 +42,11 @@ def _claim(names: dict[str, object]) -> None:
 
 _claim(dict(globals()))
 
-_LATE = {"Span": ".view._trace_spans", "Trace": ".view._trace"}
+_LATE = {
+    "Monitor": ".view._monitor",
+    "Span": ".view._trace_spans",
+    "Trace": ".view._trace",
+}
 """Public names whose modules are imported when somebody asks for them: a run does without."""
 
 

@@ -1,0 +1,160 @@
+"""Which jobs a monitor shows, and where, in a window of a given height.
+
+Every job has its line where they all fit. Where they don't, those that run come first, then failures, then what runs
+beside, and the rest is counted. Nested schedulers are open (their jobs have lines) or folded (they have one).
+
+A picture is calm: a job that runs keeps its line as long as it runs, and when it is over, its line shows that until
+another job takes its place; so the picture grows, and never shrinks or shifts because a job has ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from .._core._jobs import AbstractJob
+from .._core._scheduler import BaseScheduler
+from .._core._states import JobState
+from ._monitor_model import Model, in_listing_order
+
+Nested = Literal["auto", "open", "folded"]
+
+FAILURES: Final = 3
+"""Failures get at least the third part of the lines, if there are so many."""
+
+BESIDE: Final = 6
+"""What runs beside gets the sixth part."""
+
+MOST_FAILURES: Final = 100
+"""So many are shown at most when the run has ended; the debrief has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The line of one job: in the listing, `depth` deep, or, where the depth is None, by itself."""
+
+    job: AbstractJob[Any]
+    depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What fits a window; `rest` counts what does not, by a word for it, and is None if nothing is left out."""
+
+    rows: list[Row]
+    rest: dict[str, int] | None = None
+    beside: list[Row] = field(default_factory=list[Row])
+
+
+class Layout:
+    """The arrangement of one run's jobs; it remembers which of them has which line."""
+
+    def __init__(self, model: Model, nested: Nested) -> None:
+        self._model: Final = model
+        self._nested: Final = nested
+        self._listed: Final[dict[int | None, tuple[int, list[Row]]]] = {}  # with the edition in which it was true
+        self._slots: list[AbstractJob[Any]] = []
+
+    def rows(self, height: int) -> Rows:
+        """Return what to show in `height` lines."""
+        beside = list(self._model.beside)
+        room = height - len(beside)
+        if self._nested != "folded" and self._number_open() <= room:
+            return Rows(self._listing(None), beside=[Row(job) for job in beside])
+        if self._model.ended is not None:
+            return self._last()
+        folded = self._folded(height, room)
+        if folded is not None and self._nested == "folded":
+            return self._with_failures(folded, room, beside)
+        return self._chosen(folded or [], height, beside)
+
+    # ---- in listing order
+
+    def _number_open(self) -> int:
+        return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_apart)
+
+    def _listing(self, depth: int | None) -> list[Row]:
+        edition, rows = self._listed.get(depth, (-1, []))
+        if edition != self._model.edition:
+            edition = self._model.edition
+            rows = [Row(job, deep) for job, deep in in_listing_order(self._model.root, depth)]
+            self._listed[depth] = edition, rows
+        return rows
+
+    def _folded(self, height: int, room: int) -> list[Row] | None:
+        """Return a line for each member of the outermost scheduler, if that is wanted and they fit."""
+        if self._nested == "open" or not any(not nested._forever for nested in list(self._model.root._nested)):
+            return None
+        if self._model.tally.rows > (room if self._nested == "folded" else height // 2):
+            return None
+        return self._listing(0)
+
+    def _with_failures(self, listed: list[Row], room: int, beside: list[AbstractJob[Any]]) -> Rows:
+        inside = [job for job in list(self._model.failures) if job._scheduler is not self._model.root]
+        number = min(len(inside), room - len(listed))
+        shown = [Row(job) for job in inside[len(inside) - number :]]
+        return Rows(listed + shown, beside=[Row(job) for job in beside])
+
+    # ---- where there are too many
+
+    def _chosen(self, listed: list[Row], height: int, beside: list[AbstractJob[Any]]) -> Rows:
+        room = max(1, height - len(listed) - 1)  # a line for what is left out
+        if len(beside) > 1:
+            beside = beside[: max(1, room // BESIDE)]
+        if height < 3:
+            beside = []
+        left_out = self._model.root if listed else None
+        failures = [job for job in list(self._model.failures) if job._scheduler is not left_out]
+        failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
+        slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
+        rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
+        return Rows(rows, self._rest(rows), [Row(job) for job in beside])
+
+    def _last(self) -> Rows:
+        """Return what remains to be seen of a run that has ended: its failures."""
+        rows = [Row(job) for job in list(self._model.failures)[:MOST_FAILURES]]
+        return Rows(rows, self._rest(rows))
+
+    def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AbstractJob[Any]]:
+        """Return what to show in the lines for jobs that run, in `number` of them at most."""
+        slots = [job for job in self._slots if job._state in (JobState.RUNNING, JobState.SUCCEEDED)]
+        surplus = max(0, len(slots) - number)
+        over = [job for job in slots if job._state is not JobState.RUNNING]
+        dropped = {*over[:surplus], *slots[len(slots) - max(0, surplus - len(over)) :]}
+        slots = [job for job in slots if job not in dropped]
+        shown = set(slots)
+        new = (job for job in list(self._model.running) if job not in shown and job._scheduler is not left_out)
+        slots = [job if job._state is JobState.RUNNING else next(new, job) for job in slots]
+        self._slots = slots + list(itertools.islice(new, number - len(slots)))
+        return self._slots
+
+    def _rest(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Count, by a word, the jobs that have no line."""
+        tally = self._model.tally
+        shown = collections.Counter(_word(row.job._state) for row in rows if not isinstance(row.job, BaseScheduler))
+        counts = {
+            "running": tally.running,
+            "failed": tally.settled[JobState.FAILED],
+            "waiting": tally.waiting + tally.unreached,
+            "done": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
+        }
+        return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
+
+
+def _word(state: JobState) -> str:
+    if state is JobState.RUNNING:
+        return "running"
+    if state is JobState.FAILED:
+        return "failed"
+    return "done" if state.is_settled else "waiting"
+
+
+def context(job: AbstractJob[Any], root: BaseScheduler) -> Iterator[AbstractJob[Any]]:
+    """Yield the schedulers between the outermost one and a job, from the inside out."""
+    scheduler = job._scheduler
+    while scheduler is not None and scheduler is not root:
+        yield scheduler
+        scheduler = scheduler._scheduler

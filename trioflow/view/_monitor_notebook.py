@@ -1,0 +1,87 @@
+"""A monitor's pictures below a notebook's cell: one output, replaced again and again.
+
+By IPython's own display handles, which need no widgets, and which remain in a notebook that is saved.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from rich.console import Console
+
+from .._core import _log
+from ._monitor_outlet import Outlet
+from ._monitor_screen import PATIENCE, Draw, Picture
+from ._monitor_text import Line
+from ._monitor_ticker import Ticker
+
+COLUMNS: Final = 100
+HEIGHT: Final = 30
+INTERVAL: Final = 0.5
+"""Seconds: each picture travels to the browser whole."""
+
+FORMAT: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+class Output(Outlet):
+    """The output of one cell."""
+
+    def __init__(self, draw: Draw, interval: float) -> None:
+        self._display: Final = display()
+        self._draw: Final = draw
+        self._ticker: Final = Ticker(self._tick, max(interval, INTERVAL), PATIENCE)
+        self._lock: Final = threading.Lock()
+        self._handle: Any = None
+        self._shown: list[Line] = []
+
+    def start(self) -> None:
+        """Show the first picture."""
+        self._tick()
+        self._ticker.start()
+
+    def wake(self) -> None:
+        """Take note that something has happened."""
+        self._ticker.wake()
+
+    def stop(self) -> None:
+        """Show the last picture."""
+        self._ticker.stop()
+        self._tick()
+
+    def _tick(self) -> None:
+        try:
+            with self._lock:
+                self._update()
+        except Exception as error:
+            _log.warn("the monitor could not show a picture in the notebook", error)
+
+    def _update(self) -> None:
+        lines = self._draw(COLUMNS, HEIGHT)
+        if lines == self._shown:
+            return
+        self._shown = lines
+        bundle = {"text/html": _html(lines), "text/plain": _plain(lines)}
+        if self._handle is None:
+            self._handle = self._display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+
+def _html(lines: list[Line]) -> str:
+    console = Console(file=io.StringIO(), record=True, force_jupyter=False, width=COLUMNS, color_system="standard")
+    console.print(Picture(lines), no_wrap=True, crop=False)
+    return console.export_html(inline_styles=True, code_format=FORMAT)
+
+
+def _plain(lines: list[Line]) -> str:
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+
+
+def display() -> Callable[..., Any]:
+    """Return what shows something below the cell that calls."""
+    from IPython.display import display as show  # type: ignore[import-not-found,unused-ignore]
+
+    return show  # type: ignore[no-any-return,unused-ignore]

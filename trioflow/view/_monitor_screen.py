@@ -1,0 +1,158 @@
+"""A monitor's pictures on a terminal, by rich's `Live`."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, TextIO
+
+from rich.console import Console, ConsoleOptions
+from rich.control import Control
+from rich.live import Live
+from rich.segment import ControlType, Segment
+from rich.style import Style
+from rich.text import Text
+
+from .._core import _log
+from ._monitor_above import Above
+from ._monitor_outlet import Outlet
+from ._monitor_text import Line
+from ._monitor_ticker import Ticker
+from ._script import width
+
+STYLES: Final = {
+    "": Style(),
+    "title": Style(bold=True),
+    "figures": Style(),
+    "label": Style(),
+    "dim": Style(dim=True),
+    "running": Style(color="cyan"),
+    "done": Style(color="green"),
+    "failed": Style(color="red", bold=True),
+    "trouble": Style(color="yellow"),
+    "beside": Style(color="blue"),
+}
+
+PATIENCE: Final = 1.0
+"""Seconds after which a picture is made even if nothing has happened: clocks go on."""
+
+Draw = Callable[[int, int], list[Line]]
+
+
+class Picture:
+    """Lines of text, as rich prints them."""
+
+    def __init__(self, lines: list[Line]) -> None:
+        """Hold what to print."""
+        self.lines: Final = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Yield the pieces, which are cut to the width already: that is what makes it cheap."""
+        for number, line in enumerate(self.lines):
+            if number:
+                yield Segment.line()
+            for text, style in line:
+                yield Segment(text, STYLES[style])
+
+
+class MonitorConsole(Console):
+    """A console on a terminal; one that is gone is an error like others, and does not end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would turn into the end of the program."""
+        raise BrokenPipeError
+
+
+class Screen(Outlet):
+    """A terminal on which a picture is kept up to date, in a thread of its own.
+
+    Args:
+        stream: the terminal.
+        draw: makes a picture for so many columns and lines.
+        interval: seconds between two pictures, at least.
+
+    """
+
+    def __init__(self, stream: TextIO, draw: Draw, interval: float) -> None:
+        self._draw: Final = draw
+        self._console: Final = MonitorConsole(file=stream, force_terminal=True, force_interactive=True)
+        self._live: Final = Live(
+            console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
+        self._above: Final = Above(self._ticker.wake, self._tick)
+        self._lock: Final = threading.RLock()  # one draws at a time
+        self._shown: list[Line] = []
+        self._columns = 0
+        self._is_last = False
+        self._is_lost = False  # the terminal is gone, or the picture could not be made
+
+    def start(self) -> None:
+        """Take the terminal: hide its cursor, and let what is printed go above the picture."""
+        atexit.register(self._leave)
+        self._guarded(self._live.start)
+        self._above.replace()
+        self._ticker.start()
+
+    def wake(self) -> None:
+        """Take note that something has happened."""
+        self._ticker.wake()
+
+    def stop(self) -> None:
+        """Give the terminal back, with the last picture on it."""
+        self._ticker.stop()
+        self._above.restore()
+        self._is_last = True
+        self._tick()
+        self._leave()
+        atexit.unregister(self._leave)
+
+    def _leave(self) -> None:
+        """Show the cursor again; called at the latest when the interpreter ends."""
+        self._above.restore()
+        with self._lock:
+            self._is_lost = False  # the cursor must be shown, whatever has gone wrong before
+            self._guarded(self._live.stop)
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._guarded(self._update)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do something with the terminal; if it is gone, do no more from then on, and let the run go on."""
+        if self._is_lost:
+            return
+        try:
+            action()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._is_lost = True
+        except Exception as error:
+            self._is_lost = True
+            _log.warn("the monitor could not make a picture and makes no more in this run", error)
+        if self._is_lost:
+            self._above.restore()
+
+    def _update(self) -> None:
+        size = self._console.size
+        lines = self._draw(size.width, max(1, size.height - 1))
+        above = self._above.take()
+        if size.width < self._columns:
+            self._console.control(_erasing(self._shown, size.width))
+        if lines != self._shown or above or size.width != self._columns:
+            self._live.update(Picture(lines), refresh=not (above or self._is_last))
+        self._shown, self._columns = lines, size.width
+        if above:
+            self._console.print(Text("\n").join(map(Text.from_ansi, above)), soft_wrap=True)
+
+
+def _erasing(lines: list[Line], columns: int) -> Control:
+    """Return what erases the lines that a picture takes more since its terminal has become narrower.
+
+    Terminals break lines that do not fit any more; rich goes up by as many as it wrote.
+    """
+    widths = [sum(width(text) for text, _ in line) for line in lines]
+    more = sum(max(0, math.ceil(wide / columns) - 1) for wide in widths)
+    up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * more
+    return Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), *up)
