@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -38,7 +39,12 @@ class Above:
         self._size = 0
         self._replaced: list[tuple[str, TextIO, Replacement]] = []
         self._handlers: list[tuple[logging.StreamHandler[Any], TextIO, Replacement]] = []
-        self.is_open = False
+        self._owner: int | None = None  # the process that draws; one that it has forked has no thread for that
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a picture for lines to go above."""
+        return self._owner == os.getpid()
 
     def add(self, lines: list[str]) -> None:
         """Take some lines."""
@@ -59,7 +65,7 @@ class Above:
 
     def replace(self) -> None:
         """Put replacements in the place of those standard streams that are terminals."""
-        self.is_open = True
+        self._owner = os.getpid()
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if is_terminal(stream):
@@ -84,7 +90,7 @@ class Above:
                 setattr(sys, name, stream)
             replacement.finish()
         self._replaced, self._handlers = [], []
-        self.is_open = False
+        self._owner = None
 
 
 class Replacement(io.TextIOBase):

@@ -16,8 +16,8 @@ from ._monitor_estimate import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, 
 from ._monitor_model import Model
 
 INTERVAL: Final = 1.0
-SHARE: Final = 100
-"""An estimate goes through all jobs that have not settled: it waits so many times as long as the last one took."""
+SHARE: Final = 500
+"""An estimate goes through all jobs that have not settled: the next one waits so many times as long as it took."""
 
 
 class Forecast:
@@ -48,12 +48,12 @@ class Forecast:
         return self._estimator.remaining(self._progress)
 
     def _progress(self, job: AbstractJob[Any]) -> Progress:
-        state, started, finished = job._state, job._started_at, job._finished_at
-        if state is JobState.IDLE or state is JobState.SCHEDULED or started is None:
-            return (SETTLED if state.is_settled else WAITING), 0.0
-        if state is JobState.SUCCEEDED and finished is not None:
-            return SUCCEEDED, finished - started
-        return (SETTLED if state.is_settled else RUNNING), self._model.clock() - started
+        started, finished = job._started_at, job._finished_at
+        if finished is not None:
+            if started is not None and job._state is JobState.SUCCEEDED:
+                return SUCCEEDED, finished - started
+            return SETTLED, 0.0
+        return (WAITING, 0.0) if started is None else (RUNNING, self._model.clock() - started)
 
 
 def expected(job: AbstractJob[Any]) -> float | None:

@@ -115,16 +115,16 @@ class Layout:
 
     def _last(self) -> Rows:
         """Return what remains to be seen of a run that has ended: its failures."""
-        rows = [Row(job) for job in list(self._model.failures)[:MOST_FAILURES]]
-        return Rows(rows, self._rest(rows))
+        failures = list(self._model.failures)
+        left_out = len(failures) - MOST_FAILURES
+        return Rows([Row(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None)
 
     def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AbstractJob[Any]]:
         """Return what to show in the lines for jobs that run, in `number` of them at most."""
         slots = [job for job in self._slots if job._state in (JobState.RUNNING, JobState.SUCCEEDED)]
-        surplus = max(0, len(slots) - number)
         over = [job for job in slots if job._state is not JobState.RUNNING]
-        dropped = {*over[:surplus], *slots[len(slots) - max(0, surplus - len(over)) :]}
-        slots = [job for job in slots if job not in dropped]
+        slots = _without(slots, over[: max(0, len(slots) - number)])
+        slots = slots[:number]
         shown = set(slots)
         new = (job for job in list(self._model.running) if job not in shown and job._scheduler is not left_out)
         slots = [job if job._state is JobState.RUNNING else next(new, job) for job in slots]
@@ -142,6 +142,11 @@ class Layout:
             "done": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
         }
         return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
+
+
+def _without(jobs: list[AbstractJob[Any]], dropped: Iterable[AbstractJob[Any]]) -> list[AbstractJob[Any]]:
+    leave_out = set(dropped)
+    return [job for job in jobs if job not in leave_out] if leave_out else jobs
 
 
 def _word(state: JobState) -> str:

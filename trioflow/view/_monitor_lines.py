@@ -109,7 +109,7 @@ class Lines(Outlet):
         self._write(f"{100 * self._part():3.0f}% {self._head.counts()}")
 
     def _break_silence(self) -> None:
-        if time.monotonic() - self._silent_since >= PATIENCE:
+        if time.monotonic() - self._silent_since > PATIENCE / 2:
             self._write_progress()
 
     def _write(self, text: str) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rich.console import Console
+from rich.text import Text
 
 from .._core import _log
 from ._monitor_outlet import Outlet
-from ._monitor_screen import PATIENCE, Draw, Picture
+from ._monitor_screen import PATIENCE, STYLES, Draw
 from ._monitor_text import Line
 from ._monitor_ticker import Ticker
 
@@ -72,7 +73,8 @@ class Output(Outlet):
 
 def _html(lines: list[Line]) -> str:
     console = Console(file=io.StringIO(), record=True, force_jupyter=False, width=COLUMNS, color_system="standard")
-    console.print(Picture(lines), no_wrap=True, crop=False)
+    for line in lines:
+        console.print(Text.assemble(*((text, STYLES[style]) for text, style in line)), no_wrap=True, crop=False)
     return console.export_html(inline_styles=True, code_format=FORMAT)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final, TextIO
 
+from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions
 from rich.control import Control
 from rich.live import Live
@@ -18,7 +20,7 @@ from rich.text import Text
 from .._core import _log
 from ._monitor_above import Above
 from ._monitor_outlet import Outlet
-from ._monitor_text import Line
+from ._monitor_text import Line, Piece
 from ._monitor_ticker import Ticker
 from ._script import width
 
@@ -35,6 +37,9 @@ STYLES: Final = {
     "beside": Style(color="blue"),
 }
 
+PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
+"""For NO_COLOR."""
+
 PATIENCE: Final = 1.0
 """Seconds after which a picture is made even if nothing has happened: clocks go on."""
 
@@ -42,19 +47,22 @@ Draw = Callable[[int, int], list[Line]]
 
 
 class Picture:
-    """Lines of text, as rich prints them."""
+    """Lines that have been cut to the width, with their escape sequences in them.
 
-    def __init__(self, lines: list[Line]) -> None:
-        """Hold what to print."""
-        self.lines: Final = lines
+    For rich each of them is one control sequence, which it hands through: to take lines apart and put them together
+    again takes it more time than all else that a picture needs.
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        """Hold what to write."""
+        self._lines: Final = lines
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Yield the pieces, which are cut to the width already: that is what makes it cheap."""
-        for number, line in enumerate(self.lines):
+        """Yield the lines."""
+        for number, line in enumerate(self._lines):
             if number:
                 yield Segment.line()
-            for text, style in line:
-                yield Segment(text, STYLES[style])
+            yield Segment(line, None, [(ControlType.CARRIAGE_RETURN,)])
 
 
 class MonitorConsole(Console):
@@ -85,7 +93,9 @@ class Screen(Outlet):
         self._above: Final = Above(self._ticker.wake, self._tick)
         self._lock: Final = threading.RLock()  # one draws at a time
         self._shown: list[Line] = []
+        self._written: dict[tuple[Piece, ...], str] = {}  # the same lines as they are written
         self._columns = 0
+        self._owner: Final = os.getpid()
         self._is_last = False
         self._is_lost = False  # the terminal is gone, or the picture could not be made
 
@@ -111,10 +121,18 @@ class Screen(Outlet):
 
     def _leave(self) -> None:
         """Show the cursor again; called at the latest when the interpreter ends."""
+        if self._owner != os.getpid():
+            return  # a fork of the program ends, which has no part in this
         self._above.restore()
         with self._lock:
             self._is_lost = False  # the cursor must be shown, whatever has gone wrong before
             self._guarded(self._live.stop)
+            self._guarded(self._write_rest)
+
+    def _write_rest(self) -> None:
+        """Write what was printed and has not come above any picture, because there was none any more."""
+        self._console.file.write("".join(line + "\n" for line in self._above.take()))
+        self._console.file.flush()
 
     def _tick(self) -> None:
         with self._lock:
@@ -126,11 +144,12 @@ class Screen(Outlet):
             return
         try:
             action()
-        except (OSError, ValueError):  # ValueError: the stream is closed
+        except OSError:
             self._is_lost = True
         except Exception as error:
             self._is_lost = True
-            _log.warn("the monitor could not make a picture and makes no more in this run", error)
+            if not self._console.file.closed:
+                _log.warn("the monitor could not make a picture and makes no more in this run", error)
         if self._is_lost:
             self._above.restore()
 
@@ -141,10 +160,23 @@ class Screen(Outlet):
         if size.width < self._columns:
             self._console.control(_erasing(self._shown, size.width))
         if lines != self._shown or above or size.width != self._columns:
-            self._live.update(Picture(lines), refresh=not (above or self._is_last))
+            self._live.update(Picture(self._as_written(lines)), refresh=not (above or self._is_last))
         self._shown, self._columns = lines, size.width
         if above:
             self._console.print(Text("\n").join(map(Text.from_ansi, above)), soft_wrap=True)
+
+    def _as_written(self, lines: list[Line]) -> list[str]:
+        """Return the lines with their escape sequences; those that have not changed are not made again."""
+        keys = [tuple(line) for line in lines]
+        self._written = {key: self._written.get(key) or self._escaped(key) for key in keys}
+        return [self._written[key] for key in keys]
+
+    def _escaped(self, line: tuple[Piece, ...]) -> str:
+        if self._console.color_system is None:
+            return "".join(text for text, _ in line)
+        styles = PLAIN if self._console.no_color else STYLES
+        # The colours that have names are the same in every system.
+        return "".join(styles[style].render(text, color_system=ColorSystem.STANDARD) for text, style in line)
 
 
 def _erasing(lines: list[Line], columns: int) -> Control:

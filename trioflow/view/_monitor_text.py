@@ -25,6 +25,9 @@ Line = list[Piece]
 NARROW: Final = 40
 """Columns below which a line leaves out whether a job is critical, and what else is to be said of it."""
 
+LEAST_AROUND: Final = 6
+"""Columns below which nothing is said of the schedulers that a job is in."""
+
 STYLES: Final = {
     JobState.RUNNING: "running",
     JobState.SUCCEEDED: "done",
@@ -128,7 +131,7 @@ class Pictures:
 
     def _inside(self, scheduler: BaseScheduler) -> str:
         tally = self._model.tallies.get(scheduler) or Tally(None)
-        said = f"{sum(tally.settled.values())}/{tally.jobs}"
+        said = f"{sum(tally.settled.values()):>{len(str(tally.jobs))}}/{tally.jobs}"
         failed = tally.settled[JobState.FAILED]
         return f"{said}, {failed} failed" if failed else said
 
@@ -140,13 +143,13 @@ class Pictures:
     # ---- what fits
 
     def _fitted(self, label: Line, columns: int, pad: bool) -> Line:
-        """Return a label in so many columns: what is around it loses its end first, it itself its middle."""
+        """Return a label in so many columns: what is around it loses its end, it itself its middle."""
         *outer, (name, style) = label
         over = sum(width(text) for text, _ in label) - columns
         if over <= 0:
             return [*label, (" " * (-over if pad else 0), "")]
-        kept = min(width(name), max(columns - sum(width(text) for text, _ in outer), columns * 2 // 3))
-        around = self._start("".join(text for text, _ in outer), columns - kept)
+        left = columns - width(name)
+        around = self._start("".join(text for text, _ in outer), left) if left >= LEAST_AROUND else ""
         shown = self._middle(name, columns - width(around))
         return [(around, "dim"), (shown, style), (" " * (columns - width(around) - width(shown)), "")]
 
