@@ -1,8 +1,8 @@
 """A monitor where the output is no terminal: lines with the time of day, for a log.
 
 Of a run with up to `EACH` jobs, a line when a job starts and one when it ends. Of a larger one, a line for each
-`STEP` of all jobs; and of each, the failures, the first `FAILURES` of them one by one. After `PATIENCE` seconds in
-which nothing was to be said, a line says how far the run is: some systems end what is silent for long.
+twentieth part of all jobs; and of each run the failures, the first `FAILURES` of them one by one. After `PATIENCE`
+seconds in which nothing was to be said, a line says how far the run is: some systems end what is silent for long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._monitor_ticker import Ticker
 from ._script import Script
 
 EACH: Final = 200
-STEP: Final = 0.05
+STEPS: Final = 20
 FAILURES: Final = 100
 PATIENCE: Final = 60.0
 
@@ -48,7 +48,7 @@ class Lines(Outlet):
         self._is_lost = stream is None
         self._silent_since = time.monotonic()
         self._failures = 0
-        self._next_step = STEP
+        self._steps = 0  # how many parts were told of
         self._ticker: Final = Ticker(self._break_silence, 0, PATIENCE)
 
     def start(self) -> None:
@@ -75,7 +75,7 @@ class Lines(Outlet):
                 self._write("further failures are counted only")
         elif self._model.tally.jobs <= EACH:
             self._write_end(job)
-        if self._model.tally.jobs > EACH and self._part() >= self._next_step:
+        if self._model.tally.jobs > EACH and self._parts_done() > self._steps:
             self._write_progress()
 
     def job_ready(self, job: AbstractJob[Any]) -> None:
@@ -100,13 +100,13 @@ class Lines(Outlet):
         outer = reversed([one.label for one in context(job, self._model.root)])
         return self._script.line(" / ".join([*outer, job.label]))
 
-    def _part(self) -> float:
+    def _parts_done(self) -> int:
         tally = self._model.tally
-        return sum(tally.settled.values()) / tally.jobs if tally.jobs else 0.0
+        return STEPS * sum(tally.settled.values()) // max(1, tally.jobs)
 
     def _write_progress(self) -> None:
-        self._next_step = (self._part() // STEP + 1) * STEP
-        self._write(f"{100 * self._part():3.0f}% {self._head.counts()}")
+        self._steps = self._parts_done()
+        self._write(f"{100 * self._steps // STEPS:>3}% {self._head.counts()}")
 
     def _break_silence(self) -> None:
         if time.monotonic() - self._silent_since > PATIENCE / 2:

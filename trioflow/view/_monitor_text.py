@@ -25,6 +25,9 @@ Line = list[Piece]
 NARROW: Final = 40
 """Columns below which a line leaves out whether a job is critical, and what else is to be said of it."""
 
+MARGIN: Final = units.COLUMNS + 5
+"""Columns before a label: the symbol, the time, and the blanks around them."""
+
 LEAST_AROUND: Final = 6
 """Columns below which nothing is said of the schedulers that a job is in."""
 
@@ -60,15 +63,16 @@ class Pictures:
             return head
         shown = self._layout.rows(left)
         lines = self._lines(shown, columns)
-        return [*head, *(lines if self._model.ended is not None else lines[:left])]
+        lines = lines if self._model.ended is not None else lines[:left]
+        return [*head, *(_cropped(line, columns) for line in lines)]
 
     def _lines(self, shown: Rows, columns: int) -> list[Line]:
         rows = [*shown.rows, *shown.beside]
         labels = [self._label(row) for row in rows]
-        margin = 9 if columns < NARROW else 12
+        margin = MARGIN if columns < NARROW else MARGIN + 2
         widest = max((sum(width(text) for text, _ in label) for label in labels), default=0)
         limit = columns - margin if columns < NARROW else max(columns - margin - 60, (columns - margin) // 2)
-        self._label_columns = min(limit, max(self._label_columns, widest))
+        self._label_columns = max(0, min(limit, max(self._label_columns, widest)))
         lines = [self._row(row, label, columns) for row, label in zip(rows, labels, strict=True)]
         if shown.rest is not None:
             lines.insert(len(shown.rows), self._rest(shown.rest, margin, columns))
@@ -149,7 +153,7 @@ class Pictures:
         if over <= 0:
             return [*label, (" " * (-over if pad else 0), "")]
         left = columns - width(name)
-        around = self._start("".join(text for text, _ in outer), left) if left >= LEAST_AROUND else ""
+        around = self._start("".join(text for text, _ in outer), left - 1) + " " if left >= LEAST_AROUND else ""
         shown = self._middle(name, columns - width(around))
         return [(around, "dim"), (shown, style), (" " * (columns - width(around) - width(shown)), "")]
 
@@ -165,6 +169,15 @@ class Pictures:
             return text
         end = _start(text[::-1], columns // 3)[::-1]
         return self._start(_start(text, columns) + text, columns - width(end)) + end
+
+
+def _cropped(line: Line, columns: int) -> Line:
+    """Return as much of a line as fits; all of it but in the narrowest of terminals."""
+    cropped: Line = []
+    for text, style in line:
+        cropped.append((_start(text, columns), style))
+        columns -= width(cropped[-1][0])
+    return cropped
 
 
 def _start(text: str, columns: int) -> str:

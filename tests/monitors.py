@@ -1,0 +1,67 @@
+"""What the tests of the monitor share: a terminal that is none, and what a monitor would draw right now."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pyte
+
+from trioflow import Monitor, Scheduler
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal, and what is on its screen."""
+
+    def __init__(self, columns: int = 80, lines: int = 24, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self.screen = pyte.HistoryScreen(columns, lines, history=10_000)
+        self.screen.set_mode(pyte.modes.LNM)  # as a terminal's driver does: a newline begins a line
+        self._fed = pyte.Stream(self.screen)
+        self._encoding = encoding
+        self.writes = 0
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        text.encode(self._encoding)
+        self.writes += 1
+        self._fed.feed(text)
+        return super().write(text)
+
+    @contextlib.contextmanager
+    def standard(self) -> Iterator[None]:
+        """Be standard output and error; pytest sets its own between a fixture and its test."""
+        with contextlib.redirect_stdout(self), contextlib.redirect_stderr(self):
+            yield
+
+    def shown(self) -> list[str]:
+        """The lines on the screen, without those below the last that has anything."""
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+
+    def all_lines(self) -> list[str]:
+        """The lines that have left the screen at its top, then those on it."""
+        gone = ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
+        return gone + self.shown()
+
+
+def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
+    """What a monitor that watches a run on a terminal would draw at this moment."""
+    outlet: Any = monitor._outlet
+    with outlet._lock:  # its thread draws too
+        outlet._draw.__self__._forecast._next = 0  # an estimate of now
+        lines = outlet._draw(columns, height)
+    return ["".join(text for text, _ in line).rstrip() for line in lines]
+
+
+def watched(*jobs: Any, label: str = "run", nested: Any = "auto", **options: Any) -> tuple[Scheduler, Monitor]:
+    """A scheduler of these jobs, and the monitor that watches it on a terminal."""
+    monitor = Monitor(file=Terminal(), nested=nested)
+    return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
