@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ class Terminal(io.StringIO):
         self._fed = pyte.Stream(self.screen)
         self._encoding = encoding
         self.writes = 0
+        self._lock = threading.RLock()  # a monitor writes in a thread of its own
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -32,9 +34,10 @@ class Terminal(io.StringIO):
 
     def write(self, text: str, /) -> int:
         text.encode(self._encoding)
-        self.writes += 1
-        self._fed.feed(text)
-        return super().write(text)
+        with self._lock:
+            self.writes += 1
+            self._fed.feed(text)
+            return super().write(text)
 
     @contextlib.contextmanager
     def standard(self) -> Iterator[None]:
@@ -44,7 +47,8 @@ class Terminal(io.StringIO):
 
     def shown(self) -> list[str]:
         """The lines on the screen, without those below the last that has anything."""
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+        with self._lock:
+            return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
 
     def all_lines(self) -> list[str]:
         """The lines that have left the screen at its top, then those on it."""

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .conftest import Virtual
 
 
+@pytest.fixture(autouse=True)
+def only_these_tests_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor's own thread would draw at moments of its own, and a picture depends on those before it."""
+    monkeypatch.setattr("trioflow.view._monitor_screen.Screen.wake", lambda _: None)
+
+
 class Timed(Job[Any]):
     """A job that says how long it takes."""
 

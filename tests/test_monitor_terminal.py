@@ -56,7 +56,7 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
     """It shows what runs; at the end it says how it ended, and the cursor is below it, and visible."""
 
     async def look() -> None:
-        await until(lambda: "running" in terminal.shown()[-2] if len(terminal.shown()) > 2 else False)
+        await until(lambda: "1 running" in "".join(terminal.shown()))
         assert terminal.screen.cursor.hidden
 
     looks = Job(look, label="look")
@@ -87,8 +87,7 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
         print("\r30 %")
         print("x" * 130)
         print("unfinished", end="")
-        await until(lambda: "red" in "".join(terminal.shown()))
-        assert "running" in terminal.shown()[-2]
+        await until(lambda: "red" in "".join(terminal.shown()) and "running" in terminal.shown()[-2])
 
     says = Job(say, label="say")
     assert run(terminal, says, backend=backend)
