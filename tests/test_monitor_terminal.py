@@ -100,6 +100,25 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
     assert terminal.all_lines()[len(above)].startswith(" run  completed")
 
 
+def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
+    """As without a monitor, the job that prints it fails; standard error, which escapes it, shows it escaped."""
+    terminal = Terminal(60, 12, encoding="latin-1")
+    escaping = Replacement(
+        Above(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
+    )
+    escaping._above._owner = os.getpid()
+    escaping.write("漢é\n")
+    assert escaping._above.take() == ["\\u6f22é"]
+
+    async def say() -> None:
+        print("漢")
+
+    says = Job(say, label="say")
+    assert run(terminal, says, Job(nap, 0.03))
+    assert isinstance(says.raised_exception(), UnicodeEncodeError)
+    assert terminal.shown()[1] == " x 1 done   * 1 failed"
+
+
 def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
     """Lines are collected; the one who adds the last that there is room for writes them all out."""
     told: list[str] = []

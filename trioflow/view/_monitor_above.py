@@ -103,9 +103,11 @@ class Replacement(io.TextIOBase):
         self._begun: Final[dict[int, str]] = {}  # the unfinished line of each thread
 
     def write(self, text: str, /) -> int:
-        """Collect the lines that `text` completes."""
+        """Collect the lines that `text` completes; what the real stream would refuse is refused here."""
         if not self._above.is_open:
             return self._real.write(text)
+        if not text.isascii():
+            text = text.encode(self.encoding, self.errors or "strict").decode(self.encoding, "replace")
         thread = threading.get_ident()
         *lines, begun = (self._begun.pop(thread, "") + text).split("\n")
         if begun:

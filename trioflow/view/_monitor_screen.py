@@ -33,6 +33,7 @@ STYLES: Final = {
     "running": Style(color="cyan"),
     "done": Style(color="green"),
     "failed": Style(color="red", bold=True),
+    "error": Style(color="red"),
     "trouble": Style(color="yellow"),
     "beside": Style(color="blue"),
 }

@@ -25,6 +25,9 @@ Line = list[Piece]
 NARROW: Final = 40
 """Columns below which a line leaves out whether a job is critical, and what else is to be said of it."""
 
+LABELS: Final = {"running": "label", "failed": "label", "done": "dim"}
+"""The style of a label, by that of its symbol, where the two differ: what is over recedes."""
+
 MARGIN: Final = units.COLUMNS + 5
 """Columns before a label: the symbol, the time, and the blanks around them."""
 
@@ -91,11 +94,11 @@ class Pictures:
         if columns >= NARROW:
             line = [(f" {symbols.critical if job.is_critical() else ' '}", "trouble"), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
-        line += [(text, one or ("label" if style in ("running", "failed") else style)) for text, one in label]
+        line += [(text, one or LABELS.get(style, style)) for text, one in label]
         used = sum(width(text) for text, _ in line)
         detail = self._detail(job) if columns >= NARROW else ""
         if detail and used + 2 < columns:
-            line.append((self._start("  " + detail, columns - used), "failed" if state is JobState.FAILED else "dim"))
+            line.append((self._start("  " + detail, columns - used), self._tone(job)))
         return line
 
     def _label(self, row: Row) -> Line:
@@ -132,6 +135,11 @@ class Pictures:
     def about(self) -> str:
         """The sign of what is not exact."""
         return "≈" if self._is_unicode else "~"
+
+    def _tone(self, job: AbstractJob[Any]) -> str:
+        tally = self._model.tallies.get(job) if isinstance(job, BaseScheduler) else None
+        failed = job._state is JobState.FAILED or (tally is not None and tally.settled[JobState.FAILED])
+        return "error" if failed else "dim"
 
     def _inside(self, scheduler: BaseScheduler) -> str:
         tally = self._model.tallies.get(scheduler) or Tally(None)
