@@ -4,7 +4,8 @@
 2. After a critical failure or a timeout, the clean-up jobs run (`_clean_up`).
 3. The forever jobs are cancelled and unwind.
 4. So do the services, users before what they use; all within `shutdown_timeout` seconds, then all at once.
-5. Each job's `co_shutdown`, all at once, within `shutdown_timeout` seconds.
+5. Each job's `co_shutdown`, all at once, within `shutdown_timeout` seconds; then what the jobs shared is closed,
+   within as many.
 6. `after_run`.
 """
 
@@ -16,7 +17,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _clean_up
+from . import _clean_up, _resources
 from ._jobs import AbstractJob
 from ._outcomes import interruption_in
 from ._states import StopReason
@@ -34,7 +35,7 @@ async def end(run: Run) -> None:
     """Bring a run to its end, in the order above."""
     run.stop(StopReason.COMPLETED)
     left = {job: None for job in run.scheduler._jobs if job._shuts_down and job._has_shutdown()}
-    if run.crew.workers or left or _clean_up.is_needed(run):
+    if run.crew.workers or left or run.resources or _clean_up.is_needed(run):
         try:
             await run.group.uninterrupted(partial(_wind_up, run, left))
         except (KeyboardInterrupt, SystemExit) as interruption:  # told to the task that waited
@@ -52,6 +53,8 @@ async def _wind_up(run: Run, left: dict[AbstractJob[Any], None]) -> None:
     await _end_workers(run, [worker for worker in run.crew.workers if not _serves(worker)])
     await _end_services(run)
     await _shut_down(run, left, run.scheduler.shutdown_timeout)
+    if run.resources:
+        await _resources.close(run, run.scheduler.shutdown_timeout)
 
 
 def _serves(worker: Worker) -> bool:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from . import _attempts, _ending, _errors, _growth, _log, _rules, _worker
+from . import _attempts, _ending, _errors, _growth, _log, _resources, _rules, _worker
 from ._crew import Crew
 from ._instruments import Observers, tellers
 from ._jobs import AbstractJob
@@ -76,6 +76,7 @@ class Run:
         self.forever_unsettled = 0
         self.had_ordinary = False
         self.failures = 0  # nested ones included
+        self.resources: Final[dict[Any, _resources.Resource]] = {}  # by what made them; of the outermost run alone
         self.opened_block: Callable[[], None] | None = None  # there as long as an `async with` adds jobs; called once
         # ---- the end
         self.stopping = False  # from here on no job starts
