@@ -10,7 +10,7 @@ import pytest
 from trioflow import Job, Scheduler, StopReason
 from trioflow._core import _resources, _worker
 
-from .bodies import Closing, nap
+from .bodies import Closing, nap, nothing
 from .conftest import Virtual
 
 
@@ -49,7 +49,7 @@ def _fresh_log() -> None:
 
 def test_jobs_of_all_nested_schedulers_share_one(virtual: Virtual) -> None:
     """It is made once, for the outermost run, and closed after the last shutdown."""
-    closing = Closing(lambda: anyio.sleep(0))
+    closing = Closing(nothing)
     inner = Scheduler(Job(share, label="a"), label="inner")
     outer = Scheduler(inner, Job(share, label="b"), closing, label="outer", jobs_window=1)
     assert virtual(outer.co_run)

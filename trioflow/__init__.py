@@ -24,6 +24,11 @@ from ._scheduler import Scheduler as Scheduler
 from .jobs._thread import ThreadJob as ThreadJob
 
 if _typing.TYPE_CHECKING:
+    from .jobs._command import CommandJob as CommandJob
+    from .jobs._command_result import CommandError as CommandError
+    from .jobs._command_result import CommandResult as CommandResult
+    from .jobs._command_retry import exited_with as exited_with
+    from .jobs._command_retry import retry_on_exit as retry_on_exit
     from .view._monitor import Monitor as Monitor
     from .view._trace import Trace as Trace
     from .view._trace_spans import Span as Span
@@ -43,9 +48,14 @@ def _claim(names: dict[str, object]) -> None:
 _claim(dict(globals()))
 
 _LATE = {
+    "CommandError": ".jobs._command_result",
+    "CommandJob": ".jobs._command",
+    "CommandResult": ".jobs._command_result",
     "Monitor": ".view._monitor",
     "Span": ".view._trace_spans",
     "Trace": ".view._trace",
+    "exited_with": ".jobs._command_retry",
+    "retry_on_exit": ".jobs._command_retry",
 }
 """Public names whose modules are imported when somebody asks for them: a run does without."""
 

@@ -1,0 +1,189 @@
+"""One run of one command: start it, wait for it, and see to it that nothing of its group is left.
+
+```
+start ──► wait, pumping its pipes ──► it has exited ─────────────────────► SIGTERM to what is left of its group
+             │ timeout, cancellation,                                         │       reap it by wait4
+             │ or a callback that raised                                      ▼
+             └──► SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
+```
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from typing import TYPE_CHECKING, Final
+
+from .._core import _errors, _resources
+from . import _command_faults, _command_limits, _command_text, _waiting
+from ._command_output import Streams
+from ._command_result import CommandError, CommandResult, describe
+from ._guard import Guard
+from ._processes import Process, spawn
+
+if TYPE_CHECKING:
+    from .._core._worker import Worker
+    from ._command import CommandJob
+
+FIRST_PAUSE: Final = 0.001
+LAST_PAUSE: Final = 0.064
+"""Seconds between two looks at a group whose head is gone: nothing tells when the last one of it has ended."""
+
+
+class Attempt:
+    """One process of a command job, from its start until its group has ended."""
+
+    # ---- there from the start on
+    _command: list[str | bytes]
+    _streams: Streams
+    _process: Process
+    _stderr_size: int
+    # ---- there from the end on
+    _result: CommandResult
+
+    def __init__(self, job: CommandJob, worker: Worker) -> None:
+        """Prepare; `run` starts it."""
+        self._job: Final = job
+        self._how: Final = job._how
+        self._run: Final = worker.run
+        self._clock: Final = worker.run.clock
+        self._began: Final = self._clock()
+        self._wait: Final = _waiting.readable_on(worker.run.backend.name)
+        self._was_cut = False  # it would have gone on
+
+    async def run(self) -> CommandResult:
+        """Run it to its end, whatever happens.
+
+        Raises:
+            CommandError: it could not be started, or has failed, and that is to be checked.
+            JobTimeout: its time was over.
+            BaseException: the cancellation that ended it, or what a callback raised.
+
+        """
+        job, timeout = self._job, self._job.timeout
+        with _command_limits.slot(self._how.pin, self._run) as cpu:
+            self._start(cpu)
+            cut = True
+            try:
+                if self._how.on_start is not None:
+                    self._how.on_start(job)
+                cut = not await self._until_exited(math.inf if timeout is None else self._began + timeout)
+            finally:
+                await self._end(cut or self._streams.error is not None)
+        result = self._result
+        if self._streams.error is not None:
+            raise self._streams.error
+        if self._was_cut:
+            assert timeout is not None
+            raise _errors.JobTimeout(job, timeout)
+        if result.returncode and self._how.check:
+            raise CommandError(job, self._line, describe(result), result, self._tail())
+        return result
+
+    # ---- the start
+
+    def _start(self, cpu: int | None) -> None:
+        job, how = self._job, self._how
+        who = repr(job.label)
+        self._command = _command_text.filled(job._arguments_now(), who)
+        try:
+            self._streams = Streams(job, _command_text.checked_input(job._input_now(), who))
+        except OSError as error:
+            raise CommandError(job, self._line, _command_faults.of_streams(error)) from error
+        try:
+            self._mark_output()
+            guard = _resources.shared(self._run, Guard)
+            command = _command_limits.wrapped(self._command, how)
+            with _command_limits.on_cpu(cpu):
+                self._process = spawn(
+                    guard,
+                    command,
+                    environment=how.env,
+                    cwd=how.cwd,
+                    stdin=self._streams.stdin,
+                    stdout=self._streams.stdout,
+                    stderr=self._streams.stderr,
+                )
+        except OSError as error:
+            self._streams.close()
+            raise CommandError(job, self._line, _command_faults.of_start(error, self._command, how.cwd)) from error
+        except BaseException:
+            self._streams.close()
+            raise
+        job._process = self._process
+        self._streams.started(self._process.exit_descriptor)
+        if how.nice is not None:
+            _command_limits.renice(self._process, how.nice)
+
+    @property
+    def _line(self) -> str:
+        return _command_text.line(self._command, self._how.shell)
+
+    # ---- the wait
+
+    async def _until_exited(self, deadline: float) -> bool:
+        return await self._streams.until_exited(self._wait, deadline)
+
+    # ---- the end
+
+    async def _end(self, cut: bool) -> None:
+        """End the process, if it is to be cut, and what is left of its group; take in how it ended."""
+        process = self._process
+        try:
+            grace_ends = self._clock() + self._how.terminate_grace
+            self._streams.ending = True
+            self._was_cut = cut and not process.has_exited()
+            process.signal(signal.SIGTERM)
+            if self._was_cut:
+                process.signal(signal.SIGCONT)  # one that is stopped could not obey
+                await self._outlive(grace_ends)
+            process.reap()
+            if process.has_left_others():
+                await self._end_group(grace_ends)
+        except ChildProcessError as error:
+            raise CommandError(self._job, self._line, _command_faults.REAPED) from error
+        finally:
+            process.forget()
+            self._streams.close()
+            self._job._process = None
+        self._result = self._new_result()
+        self._job._latest = self._result
+
+    async def _outlive(self, grace_ends: float) -> None:
+        """Wait until the process has exited: for a while of itself, then killed."""
+        if not await _waiting.outlast(self._run, lambda: self._until_exited(grace_ends)):
+            self._process.signal(signal.SIGKILL)
+            await _waiting.outlast(self._run, lambda: self._until_exited(math.inf))
+
+    async def _end_group(self, grace_ends: float) -> None:
+        """Wait until the group has no members any more: for a while, then they are killed."""
+        pause, killed = FIRST_PAUSE, False
+        while self._process.has_left_others():
+            if not killed and self._clock() >= grace_ends:
+                self._process.signal(signal.SIGKILL)
+                pause, killed = FIRST_PAUSE, True
+            elif pause == LAST_PAUSE / 2 and self._process.has_left_dead_alone():
+                return
+            until = min(self._clock() + pause, math.inf if killed else grace_ends)
+            await _waiting.outlast(self._run, lambda until=until: self._pause(until))  # type: ignore[misc]
+            pause = min(2 * pause, LAST_PAUSE)
+
+    async def _pause(self, until: float) -> bool:
+        await self._streams.until(self._wait, until)
+        return await self._run.backend.sleep_until(until)
+
+    # ---- what has become of it
+
+    def _new_result(self) -> CommandResult:
+        process, streams = self._process, self._streams
+        assert process.returncode is not None
+        assert process.usage is not None
+        elapsed = self._clock() - self._began
+        return CommandResult(process.returncode, elapsed, process.usage, streams.kept("stdout"), streams.kept("stderr"))
+
+    def _mark_output(self) -> None:
+        self._stderr_size = _command_faults.size_of_file(self._how)
+
+    def _tail(self) -> bytes | None:
+        """Return the end of its standard error, where that can be found."""
+        return _command_faults.tail(self._result, self._how, self._stderr_size)

@@ -1,0 +1,108 @@
+"""What a command is: its arguments, checked, filled in, and shown as a command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from typing import Any, Final
+
+from .._core._jobs import AbstractJob
+from ._command_capture import Spool
+from ._command_result import CommandResult
+
+LABEL_LENGTH: Final = 60
+"""Characters of the command line in a default label."""
+MANY: Final = 20
+"""Arguments that are looked at for a label."""
+
+
+def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
+    """Return the arguments of a command as the user gave it, jobs among them.
+
+    Raises:
+        TypeError: no list, or something in it that is no argument.
+        ValueError: nothing in it, or a NUL.
+
+    """
+    if shell:
+        if not isinstance(command, (str, bytes, AbstractJob)):
+            raise TypeError(f"{who}: with shell=True give the command as one string, not {command!r}")
+        arguments: tuple[Any, ...] = ("/bin/sh", "-c", command)
+    elif isinstance(command, (str, bytes, os.PathLike)):
+        words = shlex.split(os.fsdecode(command)) if "'" not in str(command) else ["program", "argument"]
+        raise TypeError(
+            f"{who}: give a command as a list, CommandJob({words!r}), or CommandJob(..., shell=True) for a shell's line"
+        )
+    else:
+        arguments = tuple(command)
+    if not arguments:
+        raise ValueError(f"{who}: the command is empty: give a program and its arguments")
+    for number, argument in enumerate(arguments):
+        if not isinstance(argument, AbstractJob):
+            text(argument, number, who)
+    return arguments
+
+
+def text(argument: Any, number: int, who: str) -> str | bytes:
+    """Return one argument as the system takes it; a result stands for its output, as in a shell's `$(...)`."""
+    if isinstance(argument, CommandResult):
+        if argument.stdout is None:
+            raise TypeError(
+                f"{who}: argument {number} is the result of a command whose output was not captured: "
+                f"give that one stdout=subprocess.PIPE"
+            )
+        argument = argument.stdout.rstrip(b"\n")
+    elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
+        argument = str(argument)
+    elif isinstance(argument, os.PathLike):
+        argument = os.fspath(argument)
+    if not isinstance(argument, (str, bytes)):
+        raise TypeError(
+            f"{who}: argument {number} is {argument!r}, a {type(argument).__name__}: give a string, bytes, a path, "
+            f"a number, or a job whose result is one"
+        )
+    if ("\0" if isinstance(argument, str) else b"\0") in argument:  # type: ignore[operator]
+        raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
+    return argument
+
+
+def filled(arguments: Iterable[Any], who: str) -> list[str | bytes]:
+    """Return the arguments, results in the places of jobs, as the system takes them."""
+    return [
+        argument if type(argument) is str and "\0" not in argument else text(argument, number, who)
+        for number, argument in enumerate(arguments)
+    ]
+
+
+def checked_input(given: Any, who: str) -> Any:
+    """Return what a command is to read, or raise if a job has brought something else."""
+    if given is None or isinstance(given, (bytes, bytearray, memoryview, Spool, int, str, os.PathLike)):
+        return given
+    if hasattr(given, "fileno"):
+        return given
+    raise TypeError(f"stdin of {who}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job")
+
+
+def line(arguments: Iterable[str | bytes], shell: bool) -> str:
+    """Return the command as a shell's line."""
+    shown = [os.fsdecode(argument) for argument in arguments]
+    return shown[2] if shell else shlex.join(shown)
+
+
+def label(command: Any, shell: bool) -> str:
+    """Return the default label of a command: its command line, shortened."""
+    shown = _shown(command) if shell else " ".join(_quoted(word) for word in tuple(command)[:MANY])
+    shown = " ".join(shown.split()) if len(shown) <= 4 * LABEL_LENGTH else shown[: 4 * LABEL_LENGTH]
+    return shown if len(shown) <= LABEL_LENGTH else shown[: LABEL_LENGTH - 3] + "..."
+
+
+def _quoted(argument: Any) -> str:
+    shown = _shown(argument)
+    return shown if isinstance(argument, AbstractJob) else shlex.quote(shown)
+
+
+def _shown(argument: Any) -> str:
+    if isinstance(argument, AbstractJob):
+        return f"<{argument.label}>"  # pyright: ignore[reportUnknownMemberType]
+    return os.fsdecode(argument) if isinstance(argument, (bytes, os.PathLike)) else str(argument)

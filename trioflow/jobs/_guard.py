@@ -1,0 +1,172 @@
+"""The guard of a run: one small process that kills the run's commands if the conductor dies.
+
+It is a shell that waits for the end of a pipe, whose other end the conductor holds: it costs a millisecond to start,
+a megabyte while it waits, and nothing per command. Where it reads a line, the run has ended in order, and so does it.
+Where the pipe closes without one, the conductor is dead, and Python takes the shell's place (`_guard_script`).
+
+```
+conductor ── pipe ──────────────────────► sh: read line || exec python _guard_script
+    │                                                                  │
+    ├── table of groups, in shared memory ────────────────────────────►│ kills each group
+    └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills whatever carries the mark
+```
+
+The table is written when a command has been spawned. If the conductor is killed before it is, the mark tells: a child
+holds a copy of the pipe until it has become its program, so the pipe does not close before the mark can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from . import _guard_script
+
+if TYPE_CHECKING:
+    from .._core._run import Run
+
+VARIABLE: Final = b"TRIOFLOW_RUN"
+"""The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
+TABLE_SIZE: Final = 1 << 22
+"""Bytes of the table, four per command that runs; only those used take memory. The first four hold the last index."""
+GRACE: Final = 0.5
+"""Seconds between the SIGTERM and the SIGKILL for what has left its command's group and outlives the run."""
+SHELL: Final = 'trap "" HUP INT TERM; read line || exec "$0" -S -E -I "$@"'
+
+
+class Table:
+    """The process groups of the commands that run, in memory that the guard shares."""
+
+    def __init__(self) -> None:
+        """Make an empty one."""
+        self.descriptor: Final = _memory()
+        os.truncate(self.descriptor, TABLE_SIZE)
+        self._map: Final = mmap.mmap(self.descriptor, TABLE_SIZE)
+        self._numbers: Final = memoryview(self._map).cast("i")
+        self._free: Final[list[int]] = []
+
+    def enter(self, group: int) -> int:
+        """Write a group down, and return where."""
+        if self._free:
+            index = self._free.pop()
+        else:
+            index = self._numbers[0] + 1
+            self._numbers[0] = index
+        self._numbers[index] = group
+        return index
+
+    def leave(self, index: int) -> None:
+        """Take a group out."""
+        self._numbers[index] = 0
+        self._free.append(index)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._numbers.release()
+        self._map.close()
+        os.close(self.descriptor)
+
+
+class Guard:
+    """The conductor's side of the guard process, of an outermost run's mark, and of the sweep at its end."""
+
+    def __init__(self, run: Run) -> None:
+        """Start the guard."""
+        self._run: Final = run
+        self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
+        self.marks: Final = b":".join(filter(None, [os.environb.get(VARIABLE), self.mark.encode()]))
+        self.nothing: Final = os.open(os.devnull, os.O_RDWR)
+        self.table: Final = Table()
+        read_end, self.pipe = os.pipe()
+        try:
+            self._process: Final = self._start(read_end)
+        except BaseException:
+            self._release()
+            raise
+        finally:
+            os.close(read_end)
+        _alive.add(self)
+
+    def _start(self, read_end: int) -> subprocess.Popen[bytes]:
+        environment = dict(os.environb)
+        environment.pop(VARIABLE, None)  # an outer run's guard must not kill it before it has done its work
+        script = _guard_script.__file__
+        return subprocess.Popen(
+            ["/bin/sh", "-c", SHELL, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
+            stdin=read_end,
+            stdout=self.nothing,
+            stderr=self.nothing,
+            env=environment,
+            cwd="/",
+            pass_fds=(self.table.descriptor,),
+            start_new_session=True,
+        )
+
+    def environment(self, own: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+        """Return the environment of a command, with the mark in it; by default the conductor's."""
+        found = dict(os.environb if own is None else own)
+        found[VARIABLE] = self.marks
+        return found
+
+    async def close(self) -> None:
+        """End what has outlived the run's commands, then the guard itself."""
+        told = b""
+        try:
+            await self._sweep()
+            told = b"\n"
+        finally:
+            _alive.discard(self)
+            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+                os.write(self.pipe, told)
+            self._release()
+            self._process.wait()  # a shell that has its line ends at once
+
+    async def _sweep(self) -> None:
+        """End whatever carries the mark: first by SIGTERM, then by SIGKILL, until nothing is left."""
+        clock = self._run.clock
+        number, until = signal.SIGTERM, clock() + GRACE
+        mark, told = self.mark.encode(), set[int]()
+        while left := _guard_script.marked(mark):
+            for pid in left:
+                if pid not in told or number == signal.SIGKILL:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, number)
+            told.update(left)
+            await self._run.backend.sleep_until(clock() + _guard_script.PAUSE)
+            if clock() >= until:
+                number = signal.SIGKILL
+
+    def _release(self) -> None:
+        os.close(self.pipe)
+        os.close(self.nothing)
+        self.table.close()
+
+
+_alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """Let go of the pipes in a child that was forked without exec, such as multiprocessing's: it is no conductor."""
+    for guard in tuple(_alive):
+        with contextlib.suppress(OSError):
+            os.close(guard.pipe)
+    _alive.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _memory() -> int:
+    """Return the descriptor of a nameless file, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("trioflow")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

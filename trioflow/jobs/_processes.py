@@ -1,0 +1,163 @@
+"""One process that is the head of a group: how it is spawned, waited for, signalled, and reaped by `wait4`.
+
+The pid of a process, and so the number of its group, is taken as long as the process has not been reaped: all signals
+to the group are sent before, or to a group that is known to have members.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ._guard import Guard
+
+
+class Process:
+    """A process in a session and group of its own, which the guard knows."""
+
+    __slots__ = ("_entry", "_guard", "exit_descriptor", "pid", "returncode", "usage")
+
+    def __init__(self, guard: Guard, pid: int) -> None:
+        """Tell the guard about a process that has just been spawned."""
+        self._guard: Final = guard
+        self.pid: Final = pid
+        self._entry: int | None = guard.table.enter(pid)
+        self.returncode: int | None = None
+        self.usage: resource.struct_rusage | None = None
+        self.exit_descriptor = -1  # readable when it has exited
+        try:
+            self.exit_descriptor = _exit_descriptor(pid)
+        except BaseException:  # no more descriptors
+            self.signal(signal.SIGKILL)
+            self.reap()
+            self.forget()
+            raise
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all of its group, which is there."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of another user now: sudo
+            os.killpg(self.pid, number)
+
+    def has_exited(self) -> bool:
+        """Tell whether it has exited, reaped or not."""
+        if self.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def reap(self) -> None:
+        """Take in the exit code and the use of resources of a process that has exited.
+
+        Raises:
+            ChildProcessError: somebody else in this program has taken them.
+
+        """
+        if self.exit_descriptor >= 0:
+            os.close(self.exit_descriptor)
+            self.exit_descriptor = -1
+        _, status, self.usage = os.wait4(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+
+    def has_left_others(self) -> bool:
+        """Tell whether its group still has members, now that the process itself is reaped."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        with contextlib.suppress(ChildProcessError):  # orphans are ours where the conductor is the first process
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        return True
+
+    def has_left_dead_alone(self) -> bool:
+        """Tell whether all members of its group are dead, and wait for somebody who does not reap them."""
+        return all(state in "ZX" for state in _states_in_group(self.pid))
+
+    def forget(self) -> None:
+        """Take it out of the guard's table."""
+        if self._entry is not None:
+            self._guard.table.leave(self._entry)
+            self._entry = None
+
+
+def spawn(
+    guard: Guard,
+    command: Sequence[str | bytes],
+    *,
+    environment: Mapping[bytes, bytes] | None = None,
+    cwd: Any = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Process:
+    """Start a program in a session and group of its own, with the run's mark in its environment.
+
+    `subprocess` does it by vfork, and returns when the program runs or could not be started.
+
+    Raises:
+        OSError, ValueError: it could not be started.
+
+    """
+    started: Any = subprocess.Popen(
+        command,
+        stdin=guard.nothing if stdin is None else stdin,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        env=guard.environment(environment),
+        start_new_session=True,
+    )
+    started.returncode = 0  # so that Popen never waits for it
+    return Process(guard, started.pid)
+
+
+def _exit_descriptor(pid: int) -> int:
+    """Return what is readable when a child has exited: a pidfd, or the end of a pipe that a thread closes."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(NotImplementedError):
+            try:
+                return os.pidfd_open(pid)
+            except OSError as error:
+                if error.errno not in _NO_PIDFD:
+                    raise
+    read_end, write_end = os.pipe()
+    threading.Thread(
+        target=_close_at_exit, args=(pid, write_end), name=f"trioflow waits for {pid}", daemon=True
+    ).start()
+    return read_end
+
+
+_NO_PIDFD: Final = (errno.ENOSYS, errno.EPERM)
+"""A kernel before 5.3; a sandbox that has not heard of it."""
+
+
+def _close_at_exit(pid: int, write_end: int) -> None:
+    try:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        os.close(write_end)
+
+
+def _states_in_group(group: int) -> list[str]:
+    """Return the states of the members of a process group: letters of proc(5)."""
+    states: list[str] = []
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+                state, _, found = stat.read().rpartition(b")")[2].split()[:3]
+                if int(found) == group:
+                    states.append(state.decode())
+    return states
