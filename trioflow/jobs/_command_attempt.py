@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ._command import CommandJob
 
 FIRST_PAUSE: Final = 0.001
+SURVEY_PAUSE: Final = 0.008
 LAST_PAUSE: Final = 0.064
 """Seconds between two looks at a group whose head is gone: nothing tells when the last one of it has ended."""
 
@@ -84,10 +85,9 @@ class Attempt:
 
     def _start(self, cpu: int | None) -> None:
         job, how = self._job, self._how
-        who = repr(job.label)
-        self._command = _command_text.filled(job._arguments_now(), who)
+        self._command = _command_text.filled(job._arguments_now(), job)
         try:
-            self._streams = Streams(job, _command_text.checked_input(job._input_now(), who))
+            self._streams = Streams(job, _command_text.checked_input(job._input_now(), job))
         except OSError as error:
             raise CommandError(job, self._line, _command_faults.of_streams(error)) from error
         try:
@@ -162,7 +162,7 @@ class Attempt:
             if not killed and self._clock() >= grace_ends:
                 self._process.signal(signal.SIGKILL)
                 pause, killed = FIRST_PAUSE, True
-            elif pause == LAST_PAUSE / 2 and self._process.has_left_dead_alone():
+            elif pause >= SURVEY_PAUSE and self._process.has_left_dead_alone():
                 return
             until = min(self._clock() + pause, math.inf if killed else grace_ends)
             await _waiting.outlast(self._run, lambda until=until: self._pause(until))  # type: ignore[misc]

@@ -245,7 +245,7 @@ def _open_to_append(path: Any) -> int:
         return os.open(path, flags, 0o666)
 
 
-def _filled_file(data: bytes | bytearray | memoryview) -> int:
+def _filled_file(data: Any) -> int:
     """Return the descriptor of a nameless file with this in it: it needs nobody to feed a pipe."""
     with tempfile.TemporaryFile(buffering=0) as file:
         view = memoryview(data)

@@ -13,6 +13,10 @@ from ._command_result import CommandResult
 
 LABEL_LENGTH: Final = 60
 """Characters of the command line in a default label."""
+PATH_LIKE: Final[Any] = os.PathLike
+IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
+JOB: Final[Any] = AbstractJob
+SHELL: Final = "/bin/sh"
 MANY: Final = 20
 """Arguments that are looked at for a label."""
 
@@ -26,62 +30,68 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
 
     """
     if shell:
-        if not isinstance(command, (str, bytes, AbstractJob)):
+        if not isinstance(command, (str, bytes, JOB)):
             raise TypeError(f"{who}: with shell=True give the command as one string, not {command!r}")
-        arguments: tuple[Any, ...] = ("/bin/sh", "-c", command)
-    elif isinstance(command, (str, bytes, os.PathLike)):
-        words = shlex.split(os.fsdecode(command)) if "'" not in str(command) else ["program", "argument"]
-        raise TypeError(
-            f"{who}: give a command as a list, CommandJob({words!r}), or CommandJob(..., shell=True) for a shell's line"
-        )
-    else:
-        arguments = tuple(command)
+        command = SHELL, "-c", command
+    elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
+        words = _shown(command).split()
+        raise TypeError(f"{who}: give a list, CommandJob({words!r}), or a shell's line with shell=True")
+    arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{who}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
-        if not isinstance(argument, AbstractJob):
+        if not isinstance(argument, JOB):
             text(argument, number, who)
     return arguments
 
 
 def text(argument: Any, number: int, who: str) -> str | bytes:
     """Return one argument as the system takes it; a result stands for its output, as in a shell's `$(...)`."""
+    given: Any = argument
+    found: Any = argument
     if isinstance(argument, CommandResult):
-        if argument.stdout is None:
-            raise TypeError(
-                f"{who}: argument {number} is the result of a command whose output was not captured: "
-                f"give that one stdout=subprocess.PIPE"
-            )
-        argument = argument.stdout.rstrip(b"\n")
+        found = _output(argument, number, who)
     elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
-        argument = str(argument)
-    elif isinstance(argument, os.PathLike):
-        argument = os.fspath(argument)
-    if not isinstance(argument, (str, bytes)):
+        found = str(argument)
+    elif isinstance(argument, PATH_LIKE):
+        found = os.fspath(given)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(found, (str, bytes)):
         raise TypeError(
             f"{who}: argument {number} is {argument!r}, a {type(argument).__name__}: give a string, bytes, a path, "
             f"a number, or a job whose result is one"
         )
-    if ("\0" if isinstance(argument, str) else b"\0") in argument:  # type: ignore[operator]
+    if b"\0" in os.fsencode(found):
         raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
-    return argument
+    return found
 
 
-def filled(arguments: Iterable[Any], who: str) -> list[str | bytes]:
+def _output(result: CommandResult, number: int, who: str) -> bytes:
+    output = result.stdout
+    if output is None:
+        raise TypeError(
+            f"{who}: argument {number} is the result of a command whose output was not captured: "
+            f"give that one stdout=subprocess.PIPE"
+        )
+    return output.rstrip(b"\n")
+
+
+def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
     """Return the arguments, results in the places of jobs, as the system takes them."""
     return [
-        argument if type(argument) is str and "\0" not in argument else text(argument, number, who)
+        argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
         for number, argument in enumerate(arguments)
     ]
 
 
-def checked_input(given: Any, who: str) -> Any:
+def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
     """Return what a command is to read, or raise if a job has brought something else."""
-    if given is None or isinstance(given, (bytes, bytearray, memoryview, Spool, int, str, os.PathLike)):
+    if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
         return given
     if hasattr(given, "fileno"):
         return given
-    raise TypeError(f"stdin of {who}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job")
+    raise TypeError(
+        f"stdin of {job.label!r}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
+    )
 
 
 def line(arguments: Iterable[str | bytes], shell: bool) -> str:
@@ -99,10 +109,10 @@ def label(command: Any, shell: bool) -> str:
 
 def _quoted(argument: Any) -> str:
     shown = _shown(argument)
-    return shown if isinstance(argument, AbstractJob) else shlex.quote(shown)
+    return shown if isinstance(argument, JOB) else shlex.quote(shown)
 
 
 def _shown(argument: Any) -> str:
-    if isinstance(argument, AbstractJob):
-        return f"<{argument.label}>"  # pyright: ignore[reportUnknownMemberType]
-    return os.fsdecode(argument) if isinstance(argument, (bytes, os.PathLike)) else str(argument)
+    if isinstance(argument, JOB):
+        return f"<{argument.label}>"
+    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Process:
     """A process in a session and group of its own, which the guard knows."""
 
-    __slots__ = ("_entry", "_guard", "exit_descriptor", "pid", "returncode", "usage")
+    __slots__ = ("_entry", "_guard", "_reaped_at", "exit_descriptor", "pid", "returncode", "usage")
 
     def __init__(self, guard: Guard, pid: int) -> None:
         """Tell the guard about a process that has just been spawned."""
@@ -67,6 +68,7 @@ class Process:
             self.exit_descriptor = -1
         _, status, self.usage = os.wait4(self.pid, 0)
         self.returncode = os.waitstatus_to_exitcode(status)
+        self._reaped_at = time.monotonic()
 
     def has_left_others(self) -> bool:
         """Tell whether its group still has members, now that the process itself is reaped."""
@@ -83,7 +85,7 @@ class Process:
 
     def has_left_dead_alone(self) -> bool:
         """Tell whether all members of its group are dead, and wait for somebody who does not reap them."""
-        return all(state in "ZX" for state in _states_in_group(self.pid))
+        return self._guard.survey.found_dead(self.pid, self._reaped_at)
 
     def forget(self) -> None:
         """Take it out of the guard's table."""
@@ -149,15 +151,3 @@ def _close_at_exit(pid: int, write_end: int) -> None:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     finally:
         os.close(write_end)
-
-
-def _states_in_group(group: int) -> list[str]:
-    """Return the states of the members of a process group: letters of proc(5)."""
-    states: list[str] = []
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                state, _, found = stat.read().rpartition(b")")[2].split()[:3]
-                if int(found) == group:
-                    states.append(state.decode())
-    return states
