@@ -1,0 +1,70 @@
+"""Real processes for tests: trees that don't want to end, and who of them is still alive."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "TRIOFLOW_TEST"
+PATIENCE = 20.0  # seconds after which what should happen has not
+
+TREE = 'sh -c "sh -c \\"sleep 1000 & exec sleep 1000\\" & exec sleep 1000" & exec sleep 1000'
+"""Three deep, four processes."""
+STUBBORN = f'trap "" TERM; {TREE}'
+"""The same, and none of them heeds SIGTERM."""
+FORKING = 'trap "" TERM; while :; do sleep 0.02 & sleep 0.01; done'
+"""Starts others without end."""
+
+
+class Watched:
+    """Finds the processes that a test has started, by a variable in their environment that they inherit."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def alive(self) -> list[str]:
+        """Return the command lines of those that live."""
+        found = [_command_line(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+        return [line for line in found if line]
+
+    def gone_within(self, seconds: float) -> bool:
+        """Wait until none lives; False if some do after so many seconds."""
+        end = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _is_ours(self, path: Path) -> bool:
+        try:
+            return path.name != str(os.getpid()) and self.mark.encode() in (path / "environ").read_bytes()
+        except OSError:
+            return False
+
+
+def _command_line(path: Path) -> str:
+    try:
+        return (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """What the test starts has a mark in its environment."""
+    watched = Watched()
+    monkeypatch.setenv(VARIABLE, watched.mark)
+    return watched
+
+
+def until_there(*paths: Path) -> None:
+    """Wait until files exist."""
+    end = time.monotonic() + PATIENCE
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < end, f"never came: {[path for path in paths if not path.exists()]}"
+        time.sleep(0.002)
