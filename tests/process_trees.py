@@ -31,6 +31,10 @@ class Watched:
         found = [_command_line(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
         return [line for line in found if line]
 
+    def commands(self) -> list[str]:
+        """Return those of them that are not the guard of a run under way."""
+        return [line for line in self.alive() if "_guard_script" not in line]
+
     def gone_within(self, seconds: float) -> bool:
         """Wait until none lives; False if some do after so many seconds."""
         end = time.monotonic() + seconds

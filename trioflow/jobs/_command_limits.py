@@ -114,7 +114,7 @@ def _check_program(program: str, how: How) -> None:
         path = shutil.which(program, path=_path_variable(how))
     if path is None or not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
-    if not os.access(path, os.X_OK):
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
 
 

@@ -1,0 +1,183 @@
+"""Commands that can't be started: a clear error each, and the run goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandError, CommandJob, Job, JobState, Scheduler
+
+from .bodies import nap
+from .test_command import PIPE, failure_of, run
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script"
+    path.write_text("#!/bin/sh\nexit 0\n")
+    return path
+
+
+def made_by(tmp_path: Path, kind: str) -> list[Any]:
+    path = tmp_path / "program"
+    content = {"no interpreter": "#!/no/such/interpreter\n", "no program": "\x7fnothing\n"}.get(kind, "#!/bin/sh\n")
+    path.write_text(content)
+    path.chmod(0o644 if kind == "not executable" else 0o755)
+    return [path]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["no such program"], "there is no program 'no such program': look at its spelling, or at PATH"),
+        (["./nowhere/x"], "there is no program './nowhere/x': look at its spelling"),
+        (["/tmp"], "'/tmp' is not executable"),
+        (["/bin/echo", "x" * (3 << 20)], "its arguments are too long: 3145737 bytes, 3145728 of them in argument 1"),
+    ],
+)
+def test_a_program_that_cannot_be_started(backend: str, command: list[str], message: str) -> None:
+    error = failure_of(backend, CommandJob(command))
+    assert message in str(error)
+    assert len(str(error)) < 1000
+    assert (error.returncode, error.result) == (None, None)
+    assert isinstance(error.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("not executable", "is not executable: it needs chmod +x"),
+        ("no interpreter", "is there, but the interpreter in its first line (#!) is not"),
+        ("no program", "is no program: a script's first line must be like #!/bin/sh"),
+    ],
+)
+def test_a_file_that_is_no_good_program(backend: str, tmp_path: Path, kind: str, message: str) -> None:
+    assert message in str(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
+def test_a_directory_that_is_not_there(backend: str, tmp_path: Path, options: Any) -> None:
+    error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
+    assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
+
+
+def test_a_result_with_a_nul_in_it(backend: str) -> None:
+    job = CommandJob(["echo", Job(nap, 0, "a\0b")])
+    run(backend, job)
+    with pytest.raises(ValueError, match="argument 1 has a NUL in it"):
+        job.result()
+
+
+def test_the_others_go_on(backend: str, script: Path) -> None:
+    """A command that could not be started is one failure among many."""
+    bad = [CommandJob(["no such program"]), CommandJob([script]), CommandJob(["true"], cwd="/nowhere")]
+    good = [CommandJob(["true"]) for _ in range(3)]
+    scheduler = run(backend, *bad, *good)
+    assert [job.state for job in scheduler] == [JobState.FAILED] * 3 + [JobState.SUCCEEDED] * 3
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_no_more_descriptors(backend: str, few_descriptors: None) -> None:
+    """What could be started runs to its end; the others say what was missing, and nothing of them is left."""
+    jobs = [CommandJob("sleep 0.3; echo a", shell=True, stdout=PIPE, stderr=PIPE) for _ in range(40)]
+    before = len(os.listdir("/proc/self/fd"))
+    run(backend, *jobs)
+    good = [job for job in jobs if job.state is JobState.SUCCEEDED]
+    assert good
+    assert all(job.result().stdout == b"a\n" for job in good)
+    bad = [job.raised_exception() for job in jobs if job not in good]
+    assert bad
+    assert all("no more open files are allowed (ulimit -n)" in str(error) for error in bad)
+    assert all(isinstance(error, CommandError) for error in bad)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+CROWDED = """
+import os, resource, sys
+from trioflow import CommandJob, Scheduler
+assert Scheduler(CommandJob(["true"])).run(backend=sys.argv[1])  # all is imported: another user may not find it
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+mine = sum(1 for name in os.listdir("/proc") if name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid())
+resource.setrlimit(resource.RLIMIT_NPROC, (mine + 8, mine + 8))
+jobs = [CommandJob(["sleep", 0.3]) for _ in range(30)]
+assert Scheduler(*jobs).run(backend=sys.argv[1])
+errors = [str(job.raised_exception()) for job in jobs if job.raised_exception()]
+print(len(jobs) - len(errors), len(errors), all("no more processes are allowed (ulimit -u)" in one for one in errors))
+"""
+
+
+def test_no_more_processes(backend: str) -> None:
+    """As another user, for root is exempt; what could be started succeeds, the others say what was missing."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", CROWDED, backend], capture_output=True, text=True, env=environment, cwd="/", check=False
+    )
+    assert found.returncode == 0, found.stderr
+    good, bad, named = found.stdout.split()
+    assert int(good) >= 1
+    assert int(bad) >= 1
+    assert named == "True"
+
+
+def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its guard no command runs."""
+    from trioflow.jobs import _guard
+
+    real, calls = _guard.Guard._start, []
+
+    def broken(self: Any, read_end: int) -> Any:
+        calls.append(read_end)
+        if len(calls) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(self, read_end)
+
+    monkeypatch.setattr(_guard.Guard, "_start", broken)
+    before = len(os.listdir("/proc/self/fd"))
+    first, second = CommandJob(["true"]), CommandJob(["true"])
+    run(backend, first, second, jobs_window=1)
+    assert "no more processes are allowed" in str(first.raised_exception())
+    assert second.state is JobState.SUCCEEDED
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_waiting_commands_hold_nothing(backend: str) -> None:
+    """A thousand of them: no process, no descriptor, until they have a slot."""
+    counts: list[int] = []
+
+    async def count() -> None:
+        counts.append(len(os.listdir("/proc/self/fd")))
+
+    jobs = [CommandJob(["true"], stdout=PIPE, stdin=b"x") for _ in range(1000)]
+    counter = Job(count, critical=True)
+    scheduler = Scheduler(counter, *jobs, jobs_window=1)
+    counts.append(len(os.listdir("/proc/self/fd")))
+
+    async def stop() -> None:
+        scheduler.cancel()
+
+    scheduler.remove(jobs[-1])
+    scheduler.add(Job(stop)).requires(counter)
+    for job in jobs[:-1]:
+        job.requires(counter)
+    scheduler.run(backend=backend)
+    assert counts[1] - counts[0] < 10  # the event loop's own
+    assert all(job.pid is None for job in jobs)
