@@ -18,7 +18,7 @@ from trioflow.jobs import _processes
 
 from .bodies import fail, nap
 from .process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .process_trees import watched as watched  # noqa: PLC0414 - a fixture
+from .process_trees import watched as watched
 from .test_command import PIPE, run
 
 ENDS = ("timeout", "cancel", "critical", "scheduler's timeout", "scheduler's cancel")
@@ -42,7 +42,7 @@ def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
             raise OSError("broken")
 
     async def main() -> None:
-        while not all(job.pid for job in commands):
+        while not all(job.pid for job in commands):  # noqa: ASYNC110 - nothing tells that all of them are there
             await anyio.sleep(0.002)
         await anyio.sleep(0.05)
         end()
@@ -81,7 +81,9 @@ def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, 
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
 def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
-    commands = [sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)]
+    commands = [
+        sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
+    ]
     if how == "timeout":
         for job in commands:
             job.timeout = 3
@@ -135,9 +137,9 @@ def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend:
     """The loop was busy when both came due: the process had ended, and nothing was cut."""
 
     async def block() -> None:
-        while job.pid is None:
+        while job.pid is None:  # noqa: ASYNC110 - this is quicker than an event
             await anyio.sleep(0.001)
-        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - so is here
         time.sleep(0.6)  # noqa: ASYNC251 - to be busy is the point
 
     job = sh("exit 0", timeout=0.5)
@@ -185,7 +187,7 @@ def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None
     job = sh(STUBBORN, on_start=lambda job: tasks.append(asyncio.current_task()), terminate_grace=0.1)  # type: ignore[arg-type]
 
     async def bother() -> None:
-        while not tasks:
+        while not tasks:  # noqa: ASYNC110 - this is quicker than an event
             await anyio.sleep(0.001)
         while not job.is_settled():
             tasks[0].cancel()

@@ -165,7 +165,9 @@ def test_what_a_command_writes_at_its_end_is_captured(backend: str) -> None:
 def test_lines_come_as_they_are_written(backend: str) -> None:
     """Text without its end; what follows the last end of line is a line too."""
     lines: list[tuple[str, str]] = []
-    job = sh("printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line)))
+    job = sh(
+        "printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line))
+    )
     run(backend, job)
     assert lines == [("me", "a"), ("me", "b\\xff"), ("me", ""), ("me", "c")]
     assert job.result().stdout is None

@@ -1,0 +1,286 @@
+"""Nothing of a run's commands outlives the run, or the death of the program that ran it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Scheduler
+from trioflow.jobs import _guard, _guard_script, _survey
+
+from .process_trees import FORKING, PATIENCE, STUBBORN, TREE, Watched, until_there
+from .process_trees import watched as watched
+from .test_command import PIPE, run
+
+CONDUCTOR = """
+import os, signal, sys, threading
+from pathlib import Path
+from trioflow import CommandJob, Scheduler
+backend, directory, number, *lines = sys.argv[1:]
+started = 0
+
+def count(job):
+    global started
+    started += 1
+    if started == int(number):
+        Path(directory, "started").touch()
+
+options = {"shell": True, "on_start": count, "terminate_grace": 0.1}
+commands = [CommandJob(lines[n % len(lines)], **options) for n in range(int(number))]
+scheduler = Scheduler(*commands, label="conductor")
+print(scheduler.run(backend=backend, handle_signals=True), scheduler.stop_reason.name)
+"""
+
+
+class Conductor:
+    """A program of its own that runs commands which would not end."""
+
+    def __init__(self, backend: str, directory: Path, number: int, *lines: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CONDUCTOR, backend, str(directory), str(number), *lines],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._started = directory / "started"
+
+    def until_started(self) -> None:
+        until_there(self._started)
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal, and return the exit code and the standard output when it has ended."""
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, output.strip()
+
+
+CODES = {
+    signal.SIGKILL: (-signal.SIGKILL, ""),
+    signal.SIGTERM: (0, "False INTERRUPTED"),
+    signal.SIGINT: (-signal.SIGINT, ""),
+}
+
+
+def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> None:
+    lines = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
+    conductor = Conductor(backend, directory, number, *lines)
+    conductor.until_started()
+    assert conductor.end(how) == CODES[how]
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
+    """By SIGTERM and Ctrl-C in order; by SIGKILL through the guard. Those that have left their group as well."""
+    killed(backend, tmp_path, 10, how)
+    assert watched.gone_within(1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", CODES)
+def test_two_hundred_commands_die_with_their_conductor(
+    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
+) -> None:
+    killed(backend, tmp_path, 200, how)
+    assert watched.gone_within(1)
+
+
+def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """Whatever instant it is, between spawning and telling the guard too."""
+    for delay in (0.0, 0.002, 0.005, 0.02):
+        flag = tmp_path / f"after {delay}"
+        conductor = Conductor(backend, tmp_path, 1000, f"touch '{flag}'; {TREE}")
+        until_there(flag)
+        time.sleep(delay)
+        conductor.end(signal.SIGKILL)
+        assert watched.gone_within(1)
+
+
+def test_what_has_left_its_session_ends_with_the_run(backend: str, watched: Watched) -> None:
+    """Also what does not heed SIGTERM, and has closed all that it inherited."""
+    jobs = [
+        CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
+        for line in ("sleep 1000", "sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'")
+    ]
+    alive: list[list[str]] = []
+
+    def look(job: CommandJob) -> None:
+        alive.append(watched.commands())
+
+    jobs.append(CommandJob(["true"], required=jobs, on_done=look))
+    assert Scheduler(*jobs).run(backend=backend)
+    assert len(alive[0]) >= 2
+    assert watched.alive() == []
+
+
+def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> None:
+    """Only what carries the mark of this very run, which is not an outer program's."""
+    other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
+    run(backend, CommandJob(["true"]))
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_one_guard_serves_a_whole_run_and_ends_with_it(backend: str, watched: Watched) -> None:
+    """Nested schedulers share it. It is a child of this program in a session of its own, and has no stream of ours."""
+    seen: list[list[int]] = []
+
+    def look(job: CommandJob) -> None:
+        seen.append(guards())
+
+    inner = Scheduler(CommandJob(["true"], on_done=look), CommandJob(["true"], on_done=look))
+    run(backend, CommandJob(["true"], on_done=look), inner, CommandJob(["true"], on_done=look), jobs_window=1)
+    assert len(seen) == 4
+    assert len({tuple(one) for one in seen}) == 1
+    assert len(seen[0]) == 1
+    assert guards() == []
+
+
+def guards() -> list[int]:
+    """The guards that are children of this program."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and "_guard_script" in (path / "cmdline").read_text():
+                found.append(int(path.name))
+                assert os.getsid(found[-1]) == found[-1]
+                assert os.readlink(path / "fd/1") == os.readlink(path / "fd/2") == os.devnull
+                assert os.readlink(path / "cwd") == "/"
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def test_without_commands_there_is_no_guard(backend: str) -> None:
+    from .bodies import nothing
+
+    async def look() -> None:
+        await nothing()
+        seen.append(guards())
+
+    from trioflow import Job
+
+    seen: list[list[int]] = []
+    Scheduler(Job(look)).run(backend=backend)
+    assert seen == [[]]
+
+
+def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Watched) -> None:
+    """The run goes on unguarded, and ends in order."""
+
+    def kill(job: CommandJob) -> None:
+        os.kill(guards()[0], signal.SIGKILL)
+
+    job = CommandJob(["sleep", 0.05], on_start=kill)
+    assert Scheduler(job, CommandJob("setsid sleep 1000 &", shell=True)).run(backend=backend, check=True)
+    assert watched.alive() == []
+
+
+def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
+    def bother(job: CommandJob) -> None:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(guards()[0], number)
+        time.sleep(0.05)
+        alive.append(guards())
+
+    alive: list[list[int]] = []
+    run(backend, CommandJob(["sleep", 0.05], on_start=bother))
+    assert len(alive[0]) == 1
+
+
+def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
+    forking = CONDUCTOR.replace(
+        'Path(directory, "started").touch()',
+        "pid = os.fork()\n        if not pid:\n            import time; time.sleep(1.5); os._exit(0)\n"
+        '        Path(directory, "started").touch()',
+    )
+    process = subprocess.Popen([sys.executable, "-c", forking, backend, str(tmp_path), "1", STUBBORN])
+    until_there(tmp_path / "started")
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 1
+    while "sleep 1000" in watched.alive() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert "sleep 1000" not in watched.alive()
+    assert watched.alive() != []
+    assert watched.gone_within(PATIENCE)
+
+
+# --- its parts
+
+
+@pytest.fixture
+def table() -> Iterator[_guard.Table]:
+    table = _guard.Table()
+    yield table
+    table.close()
+
+
+def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.Table) -> None:
+    entries = [table.enter(number) for number in (11, 22, 33)]
+    table.leave(entries[1])
+    assert _guard_script.groups(table.descriptor) == [11, 33]
+    assert table.enter(44) == entries[1]
+    assert _guard_script.groups(table.descriptor) == [11, 44, 33]
+
+
+def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_guard.os, "memfd_create")
+    table = _guard.Table()
+    table.enter(5)
+    assert _guard_script.groups(table.descriptor) == [5]
+    table.close()
+
+
+def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watched: Watched) -> None:
+    """What the guard becomes when its conductor dies, called here."""
+    tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
+    marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "a:my-mark:b"})
+    table.enter(tree.pid)
+    table.enter(2**22 - 5)  # none of ours, and gone
+    time.sleep(0.05)
+    _guard_script.main(table.descriptor, b"my-mark")
+    assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
+    assert watched.gone_within(1)
+
+
+def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
+    """A look that began before tells nothing."""
+    survey = _survey.Survey()
+    own = os.getpgid(0)
+    now = time.monotonic()
+    assert not survey.found_dead(own, now)
+    assert survey.found_dead(2**22 - 5, now)
+    assert not survey.found_dead(2**22 - 5, time.monotonic() + 100)
+
+
+def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many containers the first process reaps late or never: what is dead counts as gone."""
+    job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=PATIENCE)
+    start = time.monotonic()
+    run(backend, job)
+    assert time.monotonic() - start < PATIENCE / 2
+    assert watched.alive() == []
+
+
+def test_it_works_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the groups are all that is known."""
+    real: Any = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
+    assert _guard_script.marked(b"") == []
