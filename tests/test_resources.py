@@ -91,3 +91,27 @@ def test_closing_that_raises_is_reported_and_changes_nothing(virtual: Virtual) -
     assert virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert isinstance(scheduler.incidents[0].exception, OSError)
+
+
+def test_what_was_made_last_is_closed_first(virtual: Virtual) -> None:
+    """It may need what was there before; each has its turn, although one raises and one takes too long."""
+    order: list[str] = []
+
+    class First(Shared):
+        async def close(self) -> None:
+            order.append("first")
+
+    class Second(Broken):
+        async def close(self) -> None:
+            order.append("second")
+            await super().close()
+
+    class Third(Endless):
+        async def close(self) -> None:
+            order.append("third")
+            await super().close()
+
+    scheduler = Scheduler(Job(share, First), Job(share, Second), Job(share, Third), jobs_window=1)
+    assert virtual(scheduler.co_run)
+    assert order == ["third", "second", "first"]
+    assert len(scheduler.incidents) == 2

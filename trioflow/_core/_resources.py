@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -32,12 +33,17 @@ def shared(run: Run, kind: Callable[[Run], R]) -> R:
 
 
 async def close(run: Run, seconds: float | None) -> None:
-    """Close all that the run holds, at once; report what goes wrong."""
+    """Close all that the run holds, what was made last first; report what goes wrong."""
     deadline = math.inf if seconds is None else run.clock() + seconds
-    held = list(run.resources.values())
-    run.resources.clear()
-    if held and not await run.backend.together([partial(_close_one, run, one) for one in held], deadline):
+    if not await run.backend.together([partial(_close_all, run)], deadline):
         run.report(None, f"what jobs shared was not closed within shutdown_timeout={seconds} s")
+
+
+async def _close_all(run: Run) -> None:
+    async with contextlib.AsyncExitStack() as stack:  # each has its turn, also when the time is over
+        for resource in run.resources.values():
+            stack.push_async_callback(_close_one, run, resource)
+        run.resources.clear()
 
 
 async def _close_one(run: Run, resource: Resource) -> None:
