@@ -51,7 +51,7 @@ def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
         for job in commands:
             job.timeout = 0.2
     elif how == "scheduler's timeout":
-        scheduler.timeout = 0.3
+        scheduler.timeout = 0.3 if len(commands) < 10 else 3
     else:
         scheduler.add(Job(main, critical=True))
     scheduler.run(backend=backend)

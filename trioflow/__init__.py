@@ -29,6 +29,7 @@ if _typing.TYPE_CHECKING:
     from .jobs._command_result import CommandResult as CommandResult
     from .jobs._command_retry import exited_with as exited_with
     from .jobs._command_retry import retry_on_exit as retry_on_exit
+    from .jobs._process_job import ProcessJob as ProcessJob
     from .view._monitor import Monitor as Monitor
     from .view._trace import Trace as Trace
     from .view._trace_spans import Span as Span
@@ -52,6 +53,7 @@ _LATE = {
     "CommandJob": ".jobs._command",
     "CommandResult": ".jobs._command_result",
     "Monitor": ".view._monitor",
+    "ProcessJob": ".jobs._process_job",
     "Span": ".view._trace_spans",
     "Trace": ".view._trace",
     "exited_with": ".jobs._command_retry",

@@ -18,17 +18,13 @@ from .._core import _errors, _resources
 from . import _command_faults, _command_limits, _command_text, _waiting
 from ._command_output import Streams
 from ._command_result import CommandError, CommandResult, describe
+from ._group_end import end_group
 from ._guard import Guard
 from ._processes import Process, spawn
 
 if TYPE_CHECKING:
     from .._core._worker import Worker
     from ._command import CommandJob
-
-FIRST_PAUSE: Final = 0.001
-SURVEY_PAUSE: Final = 0.008
-LAST_PAUSE: Final = 0.064
-"""Seconds between two looks at a group whose head is gone: nothing tells when the last one of it has ended."""
 
 
 class Attempt:
@@ -78,7 +74,7 @@ class Attempt:
             assert timeout is not None
             raise _errors.JobTimeout(job, timeout)
         if result.returncode and self._how.check:
-            raise CommandError(job, self._line, describe(result), result, self._tail())
+            raise CommandError(job, self._line, describe(result.returncode), result, self._tail())
         return result
 
     # ---- the start
@@ -139,7 +135,7 @@ class Attempt:
                 await self._outlive(grace_ends)
             process.reap()
             if process.has_left_others():
-                await self._end_group(grace_ends)
+                await end_group(self._run, process, grace_ends, self._pause)
         except ChildProcessError as error:
             raise CommandError(self._job, self._line, _command_faults.REAPED) from error
         finally:
@@ -154,19 +150,6 @@ class Attempt:
         if not await _waiting.outlast(self._run, lambda: self._until_exited(grace_ends)):
             self._process.signal(signal.SIGKILL)
             await _waiting.outlast(self._run, lambda: self._until_exited(math.inf))
-
-    async def _end_group(self, grace_ends: float) -> None:
-        """Wait until the group has no members any more: for a while, then they are killed."""
-        pause, killed = FIRST_PAUSE, False
-        while self._process.has_left_others():
-            if not killed and self._clock() >= grace_ends:
-                self._process.signal(signal.SIGKILL)
-                pause, killed = FIRST_PAUSE, True
-            elif pause >= SURVEY_PAUSE and self._process.has_left_dead_alone():
-                return
-            until = min(self._clock() + pause, math.inf if killed else grace_ends)
-            await _waiting.outlast(self._run, lambda until=until: self._pause(until))  # type: ignore[misc]
-            pause = min(2 * pause, LAST_PAUSE)
 
     async def _pause(self, until: float) -> bool:
         await self._streams.until(self._wait, until)

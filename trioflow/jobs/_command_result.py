@@ -152,9 +152,9 @@ LONG: Final = 500
 """Characters of a command line that an error shows."""
 
 
-def describe(result: CommandResult) -> str:
-    """Say how a command has failed."""
-    if result.signal is None:
-        return f"exit code {result.returncode}"
-    named: Any = getattr(result.signal, "name", None)
-    return f"ended by signal {named or result.signal}"
+def describe(returncode: int) -> str:
+    """Say how a process has ended."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    named: Any = _signal(-returncode)
+    return f"ended by signal {getattr(named, 'name', named)}"

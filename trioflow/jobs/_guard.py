@@ -126,19 +126,16 @@ class Guard:
 
     async def close(self) -> None:
         """End what has outlived the run's commands, then the guard itself."""
-        told = b""
-        try:
-            await self._sweep()
-            told = b"\n"
-        finally:
-            _alive.discard(self)
+        swept = await self._sweep()
+        _alive.discard(self)
+        if swept:  # otherwise the time was over, and the guard does the rest
             with contextlib.suppress(BrokenPipeError):  # somebody has killed it
-                os.write(self.pipe, told)
-            self._release()
-            self._process.wait()  # a shell that has its line ends at once
+                os.write(self.pipe, b"\n")
+        self._release()
+        self._process.wait()  # a shell that has its line ends at once
 
-    async def _sweep(self) -> None:
-        """End whatever carries the mark: first by SIGTERM, then by SIGKILL, until nothing is left."""
+    async def _sweep(self) -> bool:
+        """End whatever carries the mark, first by SIGTERM, then by SIGKILL; tell whether nothing is left."""
         clock = self._run.clock
         number, until = signal.SIGTERM, clock() + GRACE
         mark, told = self.mark.encode(), set[int]()
@@ -148,9 +145,11 @@ class Guard:
                     with contextlib.suppress(OSError):
                         os.kill(pid, number)
             told.update(left)
-            await self._run.backend.sleep_until(clock() + _guard_script.PAUSE)
+            if not await self._run.backend.sleep_until(clock() + _guard_script.PAUSE):
+                return False
             if clock() >= until:
                 number = signal.SIGKILL
+        return True
 
     def _release(self) -> None:
         os.close(self.pipe)

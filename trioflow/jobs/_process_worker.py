@@ -1,0 +1,96 @@
+"""What a worker process does: it calls functions that come through a socket, and sends back what they return.
+
+This file is a program of its own, with nothing but the standard library, lest each worker imports trioflow. It gets
+its socket in the place of its standard input. A message is its length, eight bytes, and a pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import traceback
+from collections.abc import Callable
+from multiprocessing import spawn
+from typing import Any, BinaryIO
+
+LENGTH = struct.Struct("!Q")
+
+
+def main() -> None:
+    """Serve until the other end closes."""
+    stream = open_stream()
+    spawn.prepare(pickle.loads(receive(stream)))  # sys.path, sys.argv, directory, and the main module under its name
+    while request := receive(stream):
+        stream.write(packed(answer(request)))
+        stream.flush()
+
+
+def open_stream() -> Any:
+    """Take the socket away from where a function would look for its standard input."""
+    socket = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return os.fdopen(socket, "r+b", buffering=0)
+
+
+def receive(stream: BinaryIO) -> bytes:
+    """Return the next message; nothing at the end."""
+    header = exactly(stream, LENGTH.size)
+    return exactly(stream, LENGTH.unpack(header)[0]) if header else b""
+
+
+def exactly(stream: BinaryIO, size: int) -> bytes:
+    """Read so many bytes; nothing at the end."""
+    pieces: list[bytes] = []
+    while size:
+        piece = stream.read(min(size, 1 << 20))
+        if not piece:
+            return b""
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def packed(message: bytes) -> bytes:
+    """Return a message as it goes over the socket."""
+    return LENGTH.pack(len(message)) + message
+
+
+def answer(request: bytes) -> bytes:
+    """Call the function, and return as a pickle whether it has returned, and what came of it."""
+    try:
+        function, args, keywords = pickle.loads(request)
+    except BaseException as error:
+        return failure(error, f"in a worker process, which could not load the function or an argument: {error!r}")
+    try:
+        value = function(*args, **keywords)
+    except BaseException as error:
+        return failure(error, "in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
+    return success(value, function)
+
+
+def success(value: Any, function: Callable[..., Any]) -> bytes:
+    """Return a value as an answer, or why it can't be one."""
+    try:
+        return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        what = f"{name} returned a {type(value).__qualname__}, which can't be pickled to be sent back: {error}"
+        return failure(TypeError(what), "")
+
+
+def failure(error: BaseException, note: str) -> bytes:
+    """Return an exception as an answer; one that can't be pickled is told by its text."""
+    try:
+        found = pickle.dumps((False, error, note), pickle.HIGHEST_PROTOCOL)
+        pickle.loads(found)  # some can be pickled, but not back
+    except Exception:
+        told = RuntimeError(f"{type(error).__qualname__}: {error}")
+        found = pickle.dumps((False, told, note), pickle.HIGHEST_PROTOCOL)
+    return found
+
+
+if __name__ == "__main__":
+    main()
