@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .cases.commands import CAPTURED, PLAIN
 from .cases.importing import NEEDED, WITH_OURS
 from .cases.running import INSTRUMENTED
 from .cases.ticker import BY_HAND
@@ -31,6 +32,15 @@ CANCEL_LIMIT: Final = 1.0
 IMPORT_LIMIT: Final = 40.0  # ms
 DELAY_LIMIT: Final = 5.0  # ms
 INSTRUMENT_LIMIT: Final = 0.5  # µs a job
+
+COMMAND_LIMITS: Final = {
+    (PLAIN, "xargs"): 0.9,
+    (PLAIN, "create_subprocess_exec"): 0.8,
+    (PLAIN, "GNU parallel"): 1 / 3,
+    (PLAIN, "PyExPool"): 0.1,
+    (CAPTURED, "xargs"): 1.3,
+}
+"""Time from the first to the end of the last command, as a part of that of others."""
 
 WITH_LIMITER: Final = ("counters on a nursery", "counters on a TaskGroup")
 GATHER: Final = "gather of tasks"
@@ -105,6 +115,7 @@ def figures(results: Results) -> list[Figure]:
         *asynciojobs(results),
         *(figure for backend in reversed(LOOPS) for figure in others(results, backend)),
         importing(results),
+        *commands(results),
     ]
 
 
@@ -207,3 +218,12 @@ def importing(results: Results) -> Figure:
     total = results.best("import", "import", WITH_OURS)
     value = None if needed is None or total is None else total - needed
     return Figure("others", "import, over trio and anyio", "either", IMPORT_LIMIT, value, "ms")
+
+
+def commands(results: Results) -> Iterator[Figure]:
+    for (body, rival), limit in COMMAND_LIMITS.items():
+        theirs = results.best("commands", "command wall", rival, body=body)
+        for backend in LOOPS:
+            own = results.best("commands", "command wall", OURS, body=body, backend=backend)
+            value = None if own is None or theirs is None else own / theirs
+            yield Figure("commands", f"{body}, {rival}", backend, limit, value, against=rival)

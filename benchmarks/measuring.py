@@ -25,6 +25,7 @@ METRICS: Final = {
     "delay p99": ("ms", "99th percentile of the delay of a 1 ms ticker"),
     "latency p50": ("µs", "median time from the last requirement's end to the start"),
     "latency p99": ("µs", "99th percentile of the time from the last requirement's end to the start"),
+    "command wall": ("µs/command", "time from the first to the end of the last"),
     "import": ("ms", "CPU time to import"),
     "import wall": ("ms", "time to import"),
 }

@@ -48,6 +48,7 @@ class Plan:
     storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
     latency_size: int = 3_000
     instrument_size: int = 10_000
+    commands: int = 2_000
 
     @property
     def loops(self) -> tuple[str, ...]:
@@ -66,7 +67,18 @@ class Plan:
         ]
 
 
-CASES: Final = ("running", "sleepers", "growth", "instrument", "latency", "memory", "cancel", "ticker", "import")
+CASES: Final = (
+    "running",
+    "sleepers",
+    "growth",
+    "instrument",
+    "latency",
+    "memory",
+    "cancel",
+    "ticker",
+    "import",
+    "commands",
+)
 
 FULL: Final = Plan(
     name="full",
@@ -103,6 +115,7 @@ QUICK: Final = Plan(
     growth_shapes=("layered",),
     growth_rivals=False,
     storms={"no-op": 200_000, "20 µs burn": 20_000},
+    commands=1_000,
 )
 
 TINY: Final = Plan(
@@ -125,6 +138,7 @@ TINY: Final = Plan(
     storms={"no-op": 2_000, "20 µs burn": 200},
     latency_size=200,
     instrument_size=100,
+    commands=10,
 )
 
 PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, TINY)}

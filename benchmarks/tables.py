@@ -45,6 +45,7 @@ def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
     """Show the figures to reach: value, limit, and a mark."""
     titles = {
         "running": "Ratio to the best rival on the same backend (CPU time): ours, its limit",
+        "commands": "Commands, ratio to others (time): ours, its limit",
         "others": "The other figures to reach: ours, its limit",
     }
     for group, members in itertools.groupby(figures, key=lambda figure: figure.group):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -159,10 +162,43 @@ def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched)
     assert job.last_result.signal is signal.SIGTERM
 
 
-def test_a_command_is_a_session_and_a_group_of_its_own(backend: str) -> None:
-    job = CommandJob("ps -o pid=,pgid=,sid= -p $$", shell=True, stdout=PIPE)
+def test_a_command_is_a_group_of_its_own(backend: str) -> None:
+    job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
+
+
+ON_A_TERMINAL = """
+import pty, sys
+from trioflow import CommandJob, Scheduler
+program = "trap 'echo INT' INT; ps -o pid=,sid= -p $$; true < /dev/tty || echo none; touch $0; sleep 1000 & wait"
+job = CommandJob(["sh", "-c", program, sys.argv[2]], terminate_grace=20)
+try:
+    Scheduler(job).run(backend=sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", job.last_result.signal.name)
+"""
+
+
+def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Each command has a session of its own there, without that terminal."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, backend, str(tmp_path / "started")])
+    until_there(tmp_path / "started")
+    os.write(terminal, b"\x03")
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(terminal, 1000):
+            shown += piece
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    first, *others = shown.decode().splitlines()
+    assert len(set(first.split())) == 1
+    assert "none" in others
+    assert others[-1].endswith("interrupted SIGTERM")
+    assert "INT" not in others
+    assert watched.alive() == []
 
 
 def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched) -> None:

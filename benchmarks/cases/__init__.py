@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, importing, latency, memory, running, ticker
+from . import cancelling, commands, importing, latency, memory, running, ticker
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -21,6 +21,7 @@ CASES: Final[dict[str, Case]] = {
     "cancel": cancelling.cancel,
     "ticker": ticker.ticker,
     "import": importing.importing,
+    "commands": commands.commands,
 }
 
 

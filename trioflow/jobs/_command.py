@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CommandJob(AbstractJob[CommandResult]):
-    """A program with its arguments, run in a process, a session and a process group of its own.
+    """A program with its arguments, run in a process and a process group of its own.
 
     Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
     gets SIGTERM, and after `terminate_grace` seconds SIGKILL; the job settles when the group is gone. When the program
@@ -33,8 +33,10 @@ class CommandJob(AbstractJob[CommandResult]):
     ended with the run; and if this very program is killed, its commands are too.
 
     Relative paths are relative to this program's directory, not to `cwd`; but a program whose name has a "/" in it is
-    looked for from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment, and no terminal to read
-    from. Under a virtual clock its timeout and `terminate_grace` are over at once.
+    looked for from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment. Where this program has a
+    terminal, a command is in a session of its own, without one: Ctrl-C reaches this program alone, which ends its
+    commands, and a program that asks for a password fails at once. Under a virtual clock its timeout and
+    `terminate_grace` are over at once.
 
     Args:
         command: the program and its arguments: strings, bytes, paths, numbers, or jobs, whose result is filled in; the

@@ -86,6 +86,7 @@ class Guard:
         self.marks: Final = b":".join(filter(None, [os.environb.get(VARIABLE), self.mark.encode()]))
         self._environ: Any = None  # as it was when `_marked` was made
         self._marked: dict[bytes, bytes] = {}
+        self.has_terminal: Final = _has_terminal()
         self.nothing: Final = os.open(os.devnull, os.O_RDWR)
         self.table: Final = Table()
         self.survey: Final = Survey()
@@ -169,6 +170,15 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this program has a terminal that could stop its children, or send them signals."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _memory() -> int:

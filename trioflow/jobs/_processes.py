@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """A process in a session and group of its own, which the guard knows."""
+    """A process in a group of its own, which the guard knows."""
 
     __slots__ = ("_entry", "_guard", "_reaped_at", "exit_descriptor", "pid", "returncode", "usage")
 
@@ -104,7 +104,11 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:
-    """Start a program in a session and group of its own, with the run's mark in its environment.
+    """Start a program in a group of its own, with the run's mark in its environment.
+
+    Where there is a terminal it is in a session of its own too: a group in the background is stopped as soon as it
+    touches the terminal. Where there is none, that would be for nothing, and make it wait: Linux schedules each new
+    session as a stranger (autogroup, sched(7)), which doubles the time of a short command on a busy machine.
 
     `subprocess` does it by vfork, and returns when the program runs or could not be started.
 
@@ -119,7 +123,8 @@ def spawn(
         stderr=stderr,
         cwd=cwd,
         env=guard.environment(environment),
-        start_new_session=True,
+        start_new_session=guard.has_terminal,
+        process_group=None if guard.has_terminal else 0,
     )
     started.returncode = 0  # so that Popen never waits for it
     return Process(guard, started.pid)

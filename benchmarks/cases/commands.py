@@ -1,0 +1,48 @@
+"""How long commands take that do nothing, or write a kibibyte: what there is to pay for each.
+
+All processes are counted, so it is wall time that is compared; a machine with much else to do says little about it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from ..measuring import Contest, Contestant, Sample, Setting, Stopwatch
+from ..plans import Plan
+from ..rivals.of_commands import CommandRival, installed
+
+WINDOW: Final = 2
+PLAIN: Final = "true"
+CAPTURED: Final = "1 KiB captured"
+BODIES: Final = {
+    PLAIN: [shutil.which("true") or "/bin/true"],
+    CAPTURED: [shutil.which("head") or "/usr/bin/head", "-c", "1024", "/dev/zero"],
+}
+
+
+def commands(plan: Plan) -> Iterator[Contest]:
+    """The same command many times in a window of two."""
+    for body, command in BODIES.items():
+        contestants = [
+            contestant(rival, body, command, plan.commands)
+            for rival in installed()
+            if rival.backend in ("", *plan.backends) and (rival.captures or body == PLAIN)
+        ]
+        yield Contest("commands", contestants, plan.few_rounds)
+
+
+def contestant(rival: CommandRival, body: str, command: Sequence[str], number: int) -> Contestant:
+    """Enter a rival, who runs his share of the commands."""
+    setting = Setting(rival.backend, "", body, max(WINDOW, round(number * rival.share)), WINDOW)
+    run = partial(rival.run, command, captures=body == CAPTURED, window=WINDOW)
+    return Contestant(rival.name, setting, partial(attempt, run, setting.size), partial(run, number=WINDOW))
+
+
+def attempt(run: partial[None], number: int) -> Sample:
+    """Run all, and share out the time."""
+    with Stopwatch() as watch:
+        run(number=number)
+    return {"command wall": watch.wall / number * 1e6}
