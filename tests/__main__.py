@@ -20,7 +20,11 @@ DEBIAN: dict[str, str] = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "dot": "graphviz",
+    "gzip": "gzip",
+    "ps": "procps",
     "rsvg-convert": "librsvg2-bin",
+    "setsid": "util-linux",
+    "xz": "xz-utils",
 }
 """Commands that the tests call and pip cannot bring, each with the Debian package that does."""
 

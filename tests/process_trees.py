@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,12 @@ class Watched:
             time.sleep(0.005)
         return True
 
+    def kill(self) -> None:
+        """Kill those that a failed test has left."""
+        for path in filter(self._is_ours, Path("/proc").glob("[0-9]*")):
+            with contextlib.suppress(OSError):
+                os.kill(int(path.name), signal.SIGKILL)
+
     def _is_ours(self, path: Path) -> bool:
         try:
             return path.name != str(os.getpid()) and self.mark.encode() in (path / "environ").read_bytes()
@@ -59,11 +68,12 @@ def _command_line(path: Path) -> str:
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """What the test starts has a mark in its environment."""
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """What the test starts has a mark in its environment, and does not outlive it."""
     watched = Watched()
     monkeypatch.setenv(VARIABLE, watched.mark)
-    return watched
+    yield watched
+    watched.kill()
 
 
 def until_there(*paths: Path) -> None:

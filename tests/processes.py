@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import multiprocessing
 import os
 import signal
@@ -13,15 +12,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
-=======
-import contextlib
-import os
-import signal
-import time
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
->>>>>>> 618cc28 (Give commands a session of their own only where there is a terminal; measure them beside their rivals)
 
 CHILD_TIMEOUT = 20.0
 
@@ -30,7 +20,6 @@ forks = multiprocessing.get_context("forkserver")
 forks.set_forkserver_preload(["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__])
 
 
-<<<<<<< HEAD
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
     """Run `code` in a new process, send it each signal as soon as it prints the line for it, and return its lines."""
     lines: list[str] = []
@@ -45,43 +34,6 @@ def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
                 os.kill(process.pid, left.pop(0)[1])
     assert not left, lines
     return lines
-=======
-class Watched:
-    """Finds the processes that a test has started, by a variable in their environment that they inherit."""
-
-    def __init__(self) -> None:
-        self.mark = uuid.uuid4().hex
-
-    def alive(self) -> list[str]:
-        """Return the command lines of those that live."""
-        found = [_command_line(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
-        return [line for line in found if line]
-
-    def commands(self) -> list[str]:
-        """Return those of them that are not the guard of a run under way."""
-        return [line for line in self.alive() if "_guard_script" not in line]
-
-    def gone_within(self, seconds: float) -> bool:
-        """Wait until none lives; False if some do after so many seconds."""
-        end = time.monotonic() + seconds
-        while self.alive():
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)
-        return True
-
-    def kill(self) -> None:
-        """Kill those that a failed test has left."""
-        for path in filter(self._is_ours, Path("/proc").glob("[0-9]*")):
-            with contextlib.suppress(OSError):
-                os.kill(int(path.name), signal.SIGKILL)
-
-    def _is_ours(self, path: Path) -> bool:
-        try:
-            return path.name != str(os.getpid()) and self.mark.encode() in (path / "environ").read_bytes()
-        except OSError:
-            return False
->>>>>>> 618cc28 (Give commands a session of their own only where there is a terminal; measure them beside their rivals)
 
 
 @contextmanager
@@ -100,24 +52,6 @@ def forked(code: str, writer: Connection[Any, Any]) -> Iterator[ForkServerProces
         process.close()
 
 
-<<<<<<< HEAD
 def _run(code: str, writer: Connection[Any, Any]) -> None:
     sys.stdout = open(writer.fileno(), "w", closefd=False)  # noqa: SIM115 - as long as the process
     exec(code, {"__name__": "__main__"})
-=======
-@pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    """What the test starts has a mark in its environment, and does not outlive it."""
-    watched = Watched()
-    monkeypatch.setenv(VARIABLE, watched.mark)
-    yield watched
-    watched.kill()
-
-
-def until_there(*paths: Path) -> None:
-    """Wait until files exist."""
-    end = time.monotonic() + PATIENCE
-    while not all(path.exists() for path in paths):
-        assert time.monotonic() < end, f"never came: {[path for path in paths if not path.exists()]}"
-        time.sleep(0.002)
->>>>>>> 618cc28 (Give commands a session of their own only where there is a terminal; measure them beside their rivals)
