@@ -13,8 +13,8 @@ import pytest
 from trioflow import CommandJob, JobState, Scheduler
 from trioflow.testing import run_virtual
 
-from .processes import Watched
-from .processes import watched as watched
+from .process_trees import Watched
+from .process_trees import watched as watched
 from .test_command import PIPE
 
 
