@@ -109,7 +109,6 @@ async def _run_one(worker: _worker.Worker, job: AbstractJob[Any]) -> None:
     run = worker.run
     _worker.current.set(worker)
     with run.backend.scope() as worker.scope:
-        run.backend.adopt(worker)
         run.backend.enter(worker)
         run.begin(worker, job)
         awaitable: Any = UNCALLED

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 UNLIMITED: Final = 1 << 60
 MIN_SEARCHERS: Final = 4
-MAX_SEARCHERS: Final = 32
+MAX_SEARCHERS: Final = 24
+"""How many may begin in one turn of the loop: at first, and when many jobs have blocked. More would save turns, but what
+they start goes on in the next ones, all of it, before anybody else has a chance."""
+FEW_BLOCKED: Final = 64
 BLOCKED_A_SEARCHER: Final = 8
-"""For so many jobs that have blocked there is one more who looks for the next."""
+"""For so many jobs that have blocked, beyond the few, there is one more who looks for the next."""
+MAX_PARKED: Final = 128
 
 
 class Crew:
@@ -42,6 +46,7 @@ class Crew:
         self.searchers = 0
         self.max_searchers: Final = 1 if self.gated else _worker.MAX_SEARCHERS
         self.workers: Final[dict[_worker.Worker, None]] = {}
+        self.parked: Final[dict[_worker.Worker, None]] = {}
         self.forever_workers = 0
 
     def ensure_searcher(self) -> None:
@@ -51,6 +56,9 @@ class Crew:
         if self._could_start():
             self.free -= 1
             self._spawn(has_slot=True)
+            while self.parked and self.searchers < min(len(self._queue.jobs), MAX_SEARCHERS) and self._could_start():
+                self.free -= 1
+                self._spawn(has_slot=True)
         elif self._queue.has_any() and self._queue.forever:  # not for what was cancelled
             self._spawn(has_slot=False)
 
@@ -63,8 +71,8 @@ class Crew:
         """
         if self.gated or self._run.stopping or now > newcomer.born + _worker.TURN_SECONDS:
             return
-        blocked = len(self.workers) - self.searchers
-        most = min(MAX_SEARCHERS, MIN_SEARCHERS + blocked // BLOCKED_A_SEARCHER)
+        blocked = len(self.workers) - len(self.parked) - self.searchers
+        most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_A_SEARCHER)
         wanted = min(len(self._queue.jobs), most) if blocked else 0
         while self.searchers < wanted and self._could_start():
             self.free -= 1
@@ -75,10 +83,37 @@ class Crew:
         return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
 
     def _spawn(self, has_slot: bool) -> None:
-        worker = _worker.Worker(self._run, has_slot)
         self.searchers += 1
+        if self.parked and not self._next_needs_own_task():
+            worker, _ = self.parked.popitem()  # the last: what it works with may still be in the processor's cache
+            worker.has_slot, worker.called_in_turn = has_slot, self._run.turn.number
+            self._run.backend.wake(worker)
+            return
+        worker = _worker.Worker(self._run, has_slot)
         self.workers[worker] = None
         self._run.group.spawn(worker)
+
+    def _next_needs_own_task(self) -> bool:
+        limits = self._queue.jobs[0]._limits if self._queue.jobs else None
+        return limits is not None and limits.own_task
+
+    async def park(self, worker: _worker.Worker) -> bool:
+        """Let a worker that has found no job wait for one; True if it was woken to search, False if it is to leave.
+
+        To wake one costs a fifth of what it costs to spawn one.
+        """
+        if self._run.stopping or len(self.parked) >= MAX_PARKED:
+            return False
+        self.give_back_slot(worker)
+        self.parked[worker] = None
+        await self._run.backend.park(worker)
+        return self.parked.pop(worker, self) is self
+
+    def dismiss_parked(self) -> None:
+        """Wake those who wait for a job, when none will come."""
+        while self.parked:
+            self.searchers += 1
+            self._run.backend.wake(self.parked.popitem()[0])
 
     def leave(self, worker: _worker.Worker) -> None:
         """Let a worker go, and another take its place if there is need."""

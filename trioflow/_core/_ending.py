@@ -33,6 +33,8 @@ PATIENCE: Final = 1.0
 
 async def end(run: Run) -> None:
     """Bring a run to its end, in the order above."""
+    if not run.stopping:
+        run.crew.dismiss_parked()
     run.stop(StopReason.COMPLETED)
     left = {job: None for job in run.scheduler._jobs if job._shuts_down and job._has_shutdown()}
     if run.crew.workers or left or run.resources or _clean_up.is_needed(run):

@@ -53,15 +53,15 @@ class Worker:
 
     __slots__ = (
         "born",
-        "born_in_turn",
+        "called_in_turn",
         "cancelled_alone",
-        "context",
         "ended_by_run",
         "has_slot",
         "job",
         "lease",
         "lent",
         "mark",
+        "parking",
         "run",
         "scope",
         "shielded",
@@ -73,15 +73,16 @@ class Worker:
         """Prepare a worker of `run`, with or without a slot of its window."""
         self.run = run
         self.has_slot = has_slot
-        self.born, self.born_in_turn = run.clock(), run.turn.number
+        self.born, self.called_in_turn = run.clock(), run.turn.number
         self.job: AbstractJob[Any] | None = None
         self.scope: Scope | None = None  # of this task alone, if it has one
         self.shielded = False  # it runs a forever job, which ends after all others
         self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs are to end
         self.ended_by_run = False  # the latter
+        # The backend's own: the task, what it was like at first, and what it waits for while it is parked.
         self.task: Any = None
-        self.context: Any = None  # of the task; for the backend, as is...
-        self.mark: Any = None  # ...what the task was like at first
+        self.mark: Any = None
+        self.parking: Any = None
         # For a window that is a CapacityLimiter: what the worker borrows for, and what of it is for nested runs.
         self.token: Token | None = None
         self.lease: Lease | None = None
@@ -180,7 +181,7 @@ async def work(worker: Worker) -> None:
     name = ""
     settled = 0  # how many of the jobs that this worker has settled `run.unsettled` still counts
     jobs_left = TURN_JOBS
-    searching, used, number = True, False, worker.born_in_turn
+    searching, used, number = True, False, worker.called_in_turn
     current.set(worker)
     try:
         mark = backend.enter(worker)
@@ -225,7 +226,20 @@ async def work(worker: Worker) -> None:
                 if job._state is not SCHEDULED:
                     continue  # cancelled meanwhile, or a forever job that went ahead
             else:
-                break
+                run.count_settled(settled)
+                settled = 0
+                if gated or not run.unsettled:
+                    break
+                if searching:
+                    crew.searchers -= 1
+                    searching = False
+                worker.job = awaitable = value = None
+                if not await crew.park(worker):
+                    break
+                searching, number = True, worker.called_in_turn
+                now = clock()
+                tainted = run.stopping or not mark.intact()
+                continue
             limits = job._limits
             if limits is not None and limits.own_task and used:
                 crew.put_back(job)
@@ -326,7 +340,8 @@ async def work(worker: Worker) -> None:
                     if released:
                         run.release_queued()
         worker.job = awaitable = value = error = None
-        run.heed_cancellation(worker)
+        if tainted or gated:
+            run.heed_cancellation(worker)
     except BaseException as fault:  # the engine's own: those of jobs are settled above
         run.crash(fault)
     finally:

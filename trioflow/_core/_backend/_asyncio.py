@@ -32,7 +32,17 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # which cancel scope
 class AsyncioGroup:
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
-    __slots__ = ("_cancellation", "_context", "_expired", "_host", "_loop", "_on_deadline", "_timer", "_work", "scope")
+    __slots__ = (
+        "_cancellation",
+        "_context",
+        "_expired",
+        "_loop",
+        "_on_deadline",
+        "_parent",
+        "_timer",
+        "_work",
+        "scope",
+    )
 
     def __init__(
         self, work: Work, deadline: float, on_deadline: Callable[[], None], context: contextvars.Context
@@ -44,7 +54,8 @@ class AsyncioGroup:
         self._on_deadline = on_deadline
         self._expired = False
         self.scope: Final[Any] = anyio_asyncio.CancelScope()
-        self._host = id(asyncio.current_task())
+        self.scope._host_task = asyncio.current_task()  # whom anyio asks for the loop, when a job calls a thread
+        self._parent = id(self.scope._host_task)
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
         # What cancelled the task that hosts the run. It is raised in this very task, when all has ended.
         self._cancellation: asyncio.CancelledError | None = None
@@ -65,12 +76,13 @@ class AsyncioGroup:
 
     def spawn(self, worker: Worker) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
-        context = worker.context = self._context.copy()
+        context = self._context.copy()
         # Not by the loop's task factory: an eager one would run it before the worker knows its task.
-        worker.task = asyncio.Task(self._work(worker), loop=self._loop, context=context)
-        TASK_STATES[worker.task] = anyio_asyncio.TaskState(self._host, self.scope)
-        self.scope._tasks.add(worker.task)
-        worker.task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
+        worker.task = task = asyncio.Task(self._work(worker), loop=self._loop, context=context)
+        state = TASK_STATES[task] = anyio_asyncio.TaskState(self._parent, self.scope)
+        worker.mark = AsyncioMark(task, state, context, worker.run.variables)
+        self.scope._tasks.add(task)
+        task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
 
     async def turn(self) -> bool:
         """Let others run; False if a cancellation came."""
@@ -119,7 +131,6 @@ class AsyncioGroup:
         """Cancel all the tasks of the group but the shielded ones."""
         if not self.scope.cancel_called:
             self.scope.cancel()
-            self.scope._deliver_cancellation(self.scope)  # which a scope does by itself if a task has entered it
 
     def shield(self, worker: Worker) -> None:
         """Let a worker outlive the others."""
@@ -170,14 +181,14 @@ class AsyncioMark:
 
     __slots__ = ("_context", "_size", "_task", "_variables", "scope", "state")
 
-    def __init__(self, worker: Worker) -> None:
-        """Note what the task is like now."""
-        self._task = worker.task
-        self.state = TASK_STATES[worker.task]
-        self.scope: Any = self.state.cancel_scope
-        self._context: contextvars.Context = worker.context
-        self._size = len(worker.context)
-        self._variables = _shared.variables_of(worker.context, worker.run.variables, worker)
+    def __init__(self, task: Any, state: Any, context: contextvars.Context, variables: _shared.Variables) -> None:
+        """Note what the task is like; its context has these variables, and the one that holds the worker."""
+        self._task = task
+        self.state = state
+        self.scope: Any = state.cancel_scope
+        self._context = context
+        self._size = len(variables) + 1
+        self._variables = variables
 
     def intact(self) -> bool:
         """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
@@ -222,12 +233,13 @@ class AsyncioBackend:
 
     def enter(self, worker: Worker) -> Mark:
         """Take up the present task for `worker`; return what tells whether it is as it was."""
-        worker.mark = mark = AsyncioMark(worker)
+        if worker.mark is None:
+            worker.task = task = asyncio.current_task()
+            context = contextvars.copy_context()
+            variables = _shared.variables_of(context, worker.run.variables, worker)
+            worker.mark = AsyncioMark(task, TASK_STATES[task], context, variables)
+        mark: Mark = worker.mark
         return mark
-
-    def adopt(self, worker: Worker) -> None:
-        """Let the present task be that of `worker`, if it was not spawned for one."""
-        worker.task, worker.context = asyncio.current_task(), contextvars.copy_context()
 
     def is_current(self, task: Any) -> bool:
         """Tell whether this task calls."""
@@ -262,6 +274,17 @@ class AsyncioBackend:
         """Let others run, and raise nothing."""
         with contextlib.suppress(asyncio.CancelledError):  # the worker looks at its scope next
             await asyncio.sleep(0)
+
+    async def park(self, worker: Worker) -> None:
+        """Let the task of `worker`, which calls, wait until it is woken or cancelled; raise nothing."""
+        worker.parking = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(asyncio.CancelledError):  # the worker looks at its scope next
+            await worker.parking
+
+    def wake(self, worker: Worker) -> None:
+        """Wake a parked worker."""
+        if not worker.parking.done():  # it was cancelled at the same time
+            worker.parking.set_result(None)
 
     async def sleep_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`; False as soon as a cancellation comes first."""

@@ -137,10 +137,6 @@ class Backend(Protocol):
         """Take up the present task for `worker`, inside its scope; return what tells whether it is as it was."""
         ...
 
-    def adopt(self, worker: Worker) -> None:
-        """Let the present task be that of `worker`, if it was not spawned for one."""
-        ...
-
     def is_current(self, task: Any) -> bool:
         """Tell whether this task calls."""
         ...
@@ -159,6 +155,14 @@ class Backend(Protocol):
 
     async def turn(self) -> None:
         """Let others run, and raise nothing."""
+        ...
+
+    async def park(self, worker: Worker) -> None:
+        """Let the task of `worker`, which calls, wait until it is woken or cancelled; raise nothing."""
+        ...
+
+    def wake(self, worker: Worker) -> None:
+        """Wake a parked worker."""
         ...
 
     async def sleep_until(self, deadline: float) -> bool:

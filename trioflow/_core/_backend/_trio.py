@@ -204,9 +204,6 @@ class TrioBackend:
         worker.mark = mark = TrioMark(worker)
         return mark
 
-    def adopt(self, worker: Worker) -> None:
-        """Let the present task be that of `worker`: `enter` finds out which that is."""
-
     def is_current(self, task: Any) -> bool:
         """Tell whether this task calls."""
         return trio.lowlevel.current_task() is task
@@ -240,6 +237,23 @@ class TrioBackend:
     async def turn(self) -> None:
         """Let others run, and raise nothing."""
         await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def park(self, worker: Worker) -> None:
+        """Let the task of `worker`, which calls, wait until it is woken or cancelled; raise nothing."""
+
+        def give_up(raise_cancel: object) -> trio.lowlevel.Abort:
+            worker.parking = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        worker.parking = worker.task
+        with contextlib.suppress(trio.Cancelled):  # the worker looks at its scope next
+            await trio.lowlevel.wait_task_rescheduled(give_up)
+
+    def wake(self, worker: Worker) -> None:
+        """Wake a parked worker."""
+        if worker.parking is not None:  # it was cancelled at the same time otherwise
+            worker.parking = None
+            trio.lowlevel.reschedule(worker.task)
 
     async def sleep_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`; False as soon as a cancellation comes first."""
