@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pyte
 
-from trioflow import Monitor, Scheduler
+from trioflow import Job, Monitor, Scheduler
 
 
 class Terminal(io.StringIO):
@@ -56,6 +58,15 @@ class Terminal(io.StringIO):
         return gone + self.shown()
 
 
+class Still(Monitor):
+    """Draws only when it is asked to: a picture depends on those before it, and a thread has moments of its own."""
+
+    def _begin(self, scheduler: Any) -> None:
+        super()._begin(scheduler)
+        outlet: Any = self._outlet
+        outlet.wake = lambda: None
+
+
 def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     """What a monitor that watches a run on a terminal would draw at this moment."""
     outlet: Any = monitor._outlet
@@ -67,5 +78,28 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
 
 def watched(*jobs: Any, label: str = "run", nested: Any = "auto", **options: Any) -> tuple[Scheduler, Monitor]:
     """A scheduler of these jobs, and the monitor that watches it on a terminal."""
-    monitor = Monitor(file=Terminal(), nested=nested)
+    monitor = Still(file=Terminal(), nested=nested)
     return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
+
+
+def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[str]]:
+    """A forever job that draws once, `after` seconds, and the lines that it drew."""
+    lines: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(after)
+        lines.extend(drawn(monitor, **size))
+        await anyio.sleep(math.inf)
+
+    return Job(draw, label="look", forever=True), lines
+
+
+def jobs_only(lines: list[str]) -> list[str]:
+    """Without the head, and without the job that looks."""
+    return [line for line in lines[2:] if not line.endswith("  look")]
+
+
+async def serve(delay: float = 1, *, task_status: Any) -> None:
+    await anyio.sleep(delay)
+    task_status.started()
+    await anyio.sleep(math.inf)
