@@ -56,7 +56,7 @@ class Monitor(Instrument):
     notebook it is an output of the cell.
 
     The estimate is the longest chain of jobs that is left, or all the work that is left, shared out among the slots of
-    the window: the larger of the two. It goes by the jobs' `expected_duration`, corrected by what jobs have taken; if
+    the window: the larger of the two. It goes by the attribute `expected_duration` of jobs, corrected by what they have taken; if
     none has any, it appears when three jobs have succeeded.
 
     A monitor watches one run at a time, and the next one afresh. It draws in a thread of its own: a slow terminal
