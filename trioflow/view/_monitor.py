@@ -56,8 +56,8 @@ class Monitor(Instrument):
     notebook it is an output of the cell.
 
     The estimate is the longest chain of jobs that is left, or all the work that is left, shared out among the slots of
-    the window: the larger of the two. It goes by the attribute `expected_duration` of jobs, corrected by what they have taken; if
-    none has any, it appears when three jobs have succeeded.
+    the window: the larger of the two. It goes by the attribute `expected_duration` of jobs, corrected by what they
+    have taken; if none has any, it appears when three jobs have succeeded.
 
     A monitor watches one run at a time, and the next one afresh. It draws in a thread of its own: a slow terminal
     does not hold up the run, and a job that blocks the event loop does not hold up the clock. An output that breaks
