@@ -75,6 +75,14 @@ def test_a_result_with_a_nul_in_it(backend: str) -> None:
         job.result()
 
 
+def test_an_argument_that_is_no_utf8_can_be_printed(backend: str) -> None:
+    """In the error, and in the listing."""
+    error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))
+    str(error).encode()
+    assert "\\udcff" in str(error)
+    repr(error.job).encode()
+
+
 def test_the_others_go_on(backend: str, script: Path) -> None:
     """A command that could not be started is one failure among many."""
     bad = [CommandJob(["no such program"]), CommandJob([script]), CommandJob(["true"], cwd="/nowhere")]

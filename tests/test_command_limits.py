@@ -9,6 +9,8 @@ import pytest
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler
 
+from .process_trees import Watched
+from .process_trees import watched as watched
 from .test_command import PIPE, failure_of, python, run
 
 CPUS = sorted(os.sched_getaffinity(0))
@@ -90,3 +92,15 @@ def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(ba
     job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"5\n"
+
+
+def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    def refuse(which: int, who: int, priority: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
+    assert "nice=-5 is for root only" in str(error)
+    assert watched.alive() == []

@@ -62,8 +62,7 @@ class Attempt:
             self._start(cpu)
             cut = True
             try:
-                if self._how.on_start is not None:
-                    self._how.on_start(job)
+                self._begin()
                 cut = not await self._until_exited(math.inf if timeout is None else self._began + timeout)
             finally:
                 await self._end(cut or self._streams.error is not None)
@@ -107,9 +106,18 @@ class Attempt:
             self._streams.close()
             raise
         job._process = self._process
+
+    def _begin(self) -> None:
+        """Do what is to be done as soon as there is a process; what goes wrong here ends it."""
+        how = self._how
         self._streams.started(self._process.exit_descriptor)
         if how.nice is not None:
-            _command_limits.renice(self._process, how.nice)
+            try:
+                _command_limits.renice(self._process, how.nice)
+            except PermissionError as error:
+                raise CommandError(self._job, self._line, f"nice={how.nice} is for root only") from error
+        if how.on_start is not None:
+            how.on_start(self._job)
 
     @property
     def _line(self) -> str:

@@ -33,6 +33,8 @@ def of_streams(error: OSError) -> str:
     """Say why a standard stream could not be opened."""
     if error.errno in _FULL:
         return f"not started: {_FULL[error.errno]}"
+    if error.filename is None:
+        return f"not started: {error}"
     return f"not started: {error.filename!r} can't be opened for it: {error.strerror}"
 
 

@@ -31,7 +31,7 @@ PIECES: Final = 16
 class Stream:
     """One pipe that a command writes to, and where that goes."""
 
-    __slots__ = ("_owner", "_sinks", "descriptor")
+    __slots__ = ("_owner", "_sinks", "descriptor", "is_watched")
 
     def __init__(self, descriptor: int, sinks: list[Sink], owner: Streams) -> None:
         """Take the read end."""
@@ -39,6 +39,7 @@ class Stream:
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
         self._owner: Final = owner
+        self.is_watched = False  # a process writes to it
 
     def read(self) -> bool:
         """Pass on what is there; tell whether there may be more to come."""
@@ -91,6 +92,8 @@ class Streams:
             self.stdin: Final = self._open_input(stdin)
             self.stdout: Final = self._open_output("stdout", job._how.stdout)
             self.stderr: Final = self._open_output("stderr", job._how.stderr)
+            if self._streams:
+                self._selector = selectors.DefaultSelector()
         except BaseException:
             self.close()
             raise
@@ -160,11 +163,11 @@ class Streams:
         """Let go of what the process has now, and begin to watch."""
         self._close_theirs()
         self._exit_descriptor = exit_descriptor
-        if self._streams:
-            self._selector = selectors.DefaultSelector()
+        if self._selector is not None:
             self._selector.register(exit_descriptor, selectors.EVENT_READ)
             for stream in self._streams.values():
                 self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+                stream.is_watched = True
 
     async def until_exited(self, wait: Wait, deadline: float) -> bool:
         """Pump until the process has exited; False at the deadline, or at an error of a sink."""
@@ -195,7 +198,7 @@ class Streams:
         return True
 
     def _finish(self, stream: Stream) -> None:
-        if self._selector is not None:
+        if self._selector is not None and stream.is_watched:
             self._selector.unregister(stream.descriptor)
         del self._streams[stream.descriptor]
         stream.finish()
@@ -206,7 +209,7 @@ class Streams:
         """Read what is in the pipes, and no more: who still holds them, does so in vain."""
         self._close_theirs()
         for stream in tuple(self._streams.values()):
-            if self._selector is not None:
+            if stream.is_watched:
                 stream.read()
             self._finish(stream)
         if self._selector is not None:

@@ -142,6 +142,7 @@ class CommandError(TrioflowError):
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
         shown = command if len(command) <= LONG else command[:LONG] + "..."
+        shown = shown.encode(errors="backslashreplace").decode()  # what is no UTF-8 could not be printed
         message = f"{shown}: {what}"
         if stderr and stderr.strip():
             message += ". Its standard error ended:\n" + stderr.strip().decode(errors="backslashreplace")
