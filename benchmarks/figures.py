@@ -35,6 +35,7 @@ INSTRUMENT_LIMIT: Final = 0.5  # µs a job
 
 COMMAND_LIMITS: Final = {
     (PLAIN, "xargs"): 0.9,
+    (PLAIN, "xargs -I"): 0.9,
     (PLAIN, "create_subprocess_exec"): 0.8,
     (PLAIN, "GNU parallel"): 1 / 3,
     (PLAIN, "PyExPool"): 0.1,

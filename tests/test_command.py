@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from trioflow import (
     exited_with,
     retry_on_exit,
 )
+from trioflow.jobs import _guard
 
 from .bodies import nothing
 
@@ -209,6 +211,77 @@ def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monk
     job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout.startswith(b"outer-mark:")
+
+
+# --- how it is started
+
+
+@pytest.fixture(params=["posix_spawn", "Popen"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both ways to start a program."""
+    calls: list[Any] = []
+    real = os.posix_spawn
+
+    def spy(*args: Any, **options: Any) -> int:
+        calls.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, "posix_spawn", spy)
+    if request.param == "Popen":
+        monkeypatch.setattr(_guard, "_inheritable", lambda: None)
+    yield request.param
+    assert bool(calls) == (request.param == "posix_spawn")
+
+
+def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
+    """Neither those of this program, nor what somebody has made inheritable before the run."""
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    job = CommandJob("ls /proc/$$/fd; exit 0", shell=True, stdout=PIPE, stderr=subprocess.STDOUT)
+    run(backend, job)
+    assert job.result().stdout == b"0\n1\n2\n"
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_streams_are_the_same_either_way(backend: str, way: str, tmp_path: Path) -> None:
+    job = CommandJob(
+        "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
+    )
+    merged = CommandJob("echo out; echo err >&2", shell=True, stdout=PIPE, stderr=subprocess.STDOUT)
+    quiet = CommandJob("echo out; echo err >&2", shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    run(backend, job, merged, quiet)
+    assert (tmp_path / "log").read_text() == "in none\n"
+    assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
+
+
+def test_a_command_is_a_group_and_heeds_a_broken_pipe_either_way(backend: str, way: str) -> None:
+    """Python ignores SIGPIPE; what it starts should not."""
+    job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
+    run(backend, job)
+    assert len(set((job.result().stdout or b"").split())) == 1
+    assert job.result().signal is signal.SIGPIPE
+
+
+def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
+    backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        program = tmp_path / name / "program"
+        program.write_text(f"#!/bin/sh\necho {name}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "here"), prepend=os.pathsep)
+    ours = CommandJob(["program"], stdout=PIPE)
+    other = CommandJob(["program"], stdout=PIPE, env={"PATH": str(tmp_path / "there")})
+    run(backend, ours, other)
+    assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
+
+
+def test_this_programs_own_streams_may_be_given(backend: str, way: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A descriptor up to 2 might be overwritten before it is used: subprocess knows what to do about that."""
+    run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
+    assert capfd.readouterr() == ("err\n", "out\n")
 
 
 # --- what comes of it

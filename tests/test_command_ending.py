@@ -139,14 +139,13 @@ def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched)
 def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
     """The loop was busy when both came due: the process had ended, and nothing was cut."""
 
-    async def block() -> None:
-        while job.pid is None:  # noqa: ASYNC110 - this is quicker than an event
-            await anyio.sleep(0.001)
-        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - so is here
-        time.sleep(0.6)  # noqa: ASYNC251 - to be busy is the point
+    def be_busy(job: CommandJob) -> None:
+        assert job.pid is not None
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        time.sleep(0.6)
 
-    job = sh("exit 0", timeout=0.5)
-    run(backend, job, Job(block))
+    job = sh("exit 0", timeout=0.5, on_start=be_busy)
+    run(backend, job)
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
 

@@ -53,7 +53,16 @@ def with_trioflow(backend: str) -> Way:
 
 
 def with_xargs(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """By xargs -P; to capture, a shell for each command sends it to a file, and becomes the command."""
+    """By xargs -n1 -P, as everybody writes; so it hands over a number, with which GNU's `true` has more to do."""
+    if captures:
+        with_xargs_replacing(command, number, window, captures)
+    else:
+        lines = "".join(f"{one}\n" for one in range(number))
+        subprocess.run(["xargs", f"-P{window}", "-n1", *command], input=lines, text=True, check=True)
+
+
+def with_xargs_replacing(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+    """By xargs -I -P: just the command. To capture, a shell for each sends it to a file, and becomes the command."""
     lines = "".join(f"{one}\n" for one in range(number))
     with tempfile.TemporaryDirectory() as directory:
         shell = ["sh", "-c", f'exec "$@" > {directory}/$0', "{}"] if captures else []
@@ -106,6 +115,7 @@ RIVALS: Final = (
     CommandRival(OURS, "trio", with_trioflow("trio")),
     CommandRival(OURS, "asyncio", with_trioflow("asyncio")),
     CommandRival("xargs", "", with_xargs, needs="xargs"),
+    CommandRival("xargs -I", "", with_xargs_replacing, captures=False, needs="xargs"),
     CommandRival("create_subprocess_exec", "", by_hand),
     CommandRival("GNU parallel", "", with_parallel, share=0.1, needs="parallel"),
     CommandRival("PyExPool", "", with_pyexpool, captures=False, share=0.003, needs="mpepool"),

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
 """Bytes of the table, four per command that runs; only those used take memory. The first four hold the last index."""
+STDERR: Final = 2
 GRACE: Final = 0.5
 """Seconds between the SIGTERM and the SIGKILL for what has left its command's group and outlives the run."""
 SHELL: Final = 'trap "" HUP INT TERM; read line || exec "$0" -S -E -I "$@"'
@@ -88,6 +90,10 @@ class Guard:
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
         self.nothing: Final = os.open(os.devnull, os.O_RDWR)
+        # Descriptors to be closed in a command: what this program has got from its parent, or made inheritable, is for
+        # nobody else. Python's own are closed anyway (PEP 446). None where the system does not tell.
+        self.inheritable: Final = _inheritable()
+        self._programs: Final[dict[tuple[str | bytes, bytes | None], str | None]] = {}
         self.table: Final = Table()
         self.survey: Final = Survey()
         read_end, self.pipe = os.pipe()
@@ -124,6 +130,14 @@ class Guard:
             self._environ = dict(os.environb) if now is None else dict(now)
             self._marked = {**self._environ, VARIABLE: self.marks}
         return self._marked
+
+    def find_program(self, program: str | bytes, variables: Mapping[bytes, bytes]) -> str | None:
+        """Return the path of a program as PATH in the environment of a command tells it; None if there is none."""
+        key = program, variables.get(b"PATH")
+        if key not in self._programs:
+            name, path = os.fsdecode(program), os.fsdecode(key[1] or os.defpath)
+            self._programs[key] = name if "/" in name else shutil.which(name, path=path)
+        return self._programs[key]
 
     async def close(self) -> None:
         """End what has outlived the run's commands, then the guard itself."""
@@ -179,6 +193,18 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def _inheritable() -> list[int] | None:
+    """Return the descriptors that a child would inherit beside the standard streams."""
+    if not os.path.isdir("/proc/self/fd"):
+        return None
+    found: list[int] = []
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the directory's own
+            if descriptor > STDERR and os.get_inheritable(descriptor):
+                found.append(descriptor)
+    return found
 
 
 def _memory() -> int:
