@@ -14,7 +14,7 @@ from . import machine, tables
 from .figures import Figure, Results, figures
 from .measuring import METRICS, Measurement
 from .plans import Plan
-from .rivals import all_rivals
+from .rivals import all_rivals, of_commands
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Report:
         """Machine, versions, and how it was measured."""
         rounds = self.plan.rounds
         worth = "only whether it works" if rounds == 1 else f"best of {rounds} where not said otherwise"
-        missing = sorted({rival.name for rival in all_rivals() if not rival.is_installed})
+        missing = sorted({rival.name for rival in (*all_rivals(), *of_commands.RIVALS) if not rival.is_installed})
         return {
             **machine.describe(),
             "plan": f"{self.plan.name}, {worth}",

@@ -79,33 +79,36 @@ class Attempt:
     # ---- the start
 
     def _start(self, cpu: int | None) -> None:
-        job, how = self._job, self._how
+        job = self._job
         self._command = _command_text.filled(job._arguments_now(), job)
         try:
             self._streams = Streams(job, _command_text.checked_input(job._input_now(), job))
         except OSError as error:
             raise CommandError(job, self._line, _command_faults.of_streams(error)) from error
+        self._stderr_size = _command_faults.size_of_file(self._how)
         try:
-            self._mark_output()
-            guard = _resources.shared(self._run, Guard)
-            command = _command_limits.wrapped(self._command, how)
-            with _command_limits.on_cpu(cpu):
-                self._process = spawn(
-                    guard,
-                    command,
-                    environment=how.env,
-                    cwd=how.cwd,
-                    stdin=self._streams.stdin,
-                    stdout=self._streams.stdout,
-                    stderr=self._streams.stderr,
-                )
+            self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            raise CommandError(job, self._line, _command_faults.of_start(error, self._command, how.cwd)) from error
+            raise CommandError(job, self._line, _command_faults.of_start(error, self._command, job._how.cwd)) from error
         except BaseException:
             self._streams.close()
             raise
-        job._process = self._process
+
+    def _spawn(self, cpu: int | None) -> Process:
+        how, streams = self._how, self._streams
+        guard = _resources.shared(self._run, Guard)
+        command = _command_limits.wrapped(self._command, how)
+        with _command_limits.on_cpu(cpu):
+            return spawn(
+                guard,
+                command,
+                environment=how.env,
+                cwd=how.cwd,
+                stdin=streams.stdin,
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+            )
 
     def _begin(self) -> None:
         """Do what is to be done as soon as there is a process; what goes wrong here ends it."""
@@ -171,9 +174,6 @@ class Attempt:
         assert process.usage is not None
         elapsed = self._clock() - self._began
         return CommandResult(process.returncode, elapsed, process.usage, streams.kept("stdout"), streams.kept("stderr"))
-
-    def _mark_output(self) -> None:
-        self._stderr_size = _command_faults.size_of_file(self._how)
 
     def _tail(self) -> bytes | None:
         """Return the end of its standard error, where that can be found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .._core._run import Run
@@ -47,9 +47,6 @@ async def _readable_on_asyncio(descriptor: int, deadline: float) -> bool:
 def _answer(found: asyncio.Future[bool], value: bool) -> None:
     if not found.done():
         found.set_result(value)
-
-
-FOREVER: Final = math.inf
 
 
 async def outlast(run: Run, wait: Callable[[], Awaitable[bool]]) -> bool:
