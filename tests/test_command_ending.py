@@ -142,9 +142,9 @@ def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend:
     def be_busy(job: CommandJob) -> None:
         assert job.pid is not None
         os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
-        time.sleep(0.6)
+        time.sleep(0.06)
 
-    job = sh("exit 0", timeout=0.5, on_start=be_busy)
+    job = sh("exit 0", timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
 
@@ -275,7 +275,7 @@ def test_where_there_is_no_pidfd_a_thread_waits(
 
 def test_a_command_beside_an_idle_scheduler_lives(backend: str) -> None:
     """Nothing ends it but what it is told: no thread that is retired, no timer of ours."""
-    job = sh("sleep 0.5; echo lived", stdout=PIPE)
+    job = sh("sleep 0.2; echo lived", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"lived\n"
 

@@ -67,7 +67,7 @@ def check(series: Series, backend: str) -> None:
     assert {job.state for job in series.scheduler} == {JobState.SUCCEEDED}
     descriptors, threads, dead, memory = zip(*series.notes, strict=True)
     assert max(descriptors) - min(descriptors) <= 4  # those of the other command, at whatever point it is
-    assert len(set(threads)) == 1
+    assert max(threads) == threads[0]  # one of an earlier test may be about to end
     assert max(dead) <= 2  # about to be reaped: the one that tells is not yet
     assert max(memory) <= memory[0] * 1.05 + 3000 * series.done  # the jobs are all kept, with their results
 

@@ -26,21 +26,17 @@ def compress(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_files_are_packed_and_can_be_had_back(tmp_path: Path) -> None:
-    done = compress("--files", 8, "--output", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "8 of 8 files packed and proved" in done.stdout
-    assert "24 commands (24 succeeded)" in done.stdout
+    for _ in range(2):  # what is there from last time is replaced
+        done = compress("--files", 4, "--output", tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "4 of 4 files packed and proved" in done.stdout
+    assert "12 commands (12 succeeded)" in done.stdout
     library = {path.read_bytes() for path in Path(sysconfig.get_path("stdlib")).rglob("*.py")}
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.iterdir())) == 4
     for packed in tmp_path.iterdir():
         opener: Any = gzip if packed.suffix == ".gz" else lzma
         with opener.open(packed) as file:
             assert file.read() in library
-
-
-def test_it_can_be_run_again(tmp_path: Path) -> None:
-    """What is there from last time is replaced."""
-    assert [compress("--files", 2, "--output", tmp_path).returncode for _ in range(2)] == [0, 0]
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:

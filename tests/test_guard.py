@@ -205,7 +205,7 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
     forking = CONDUCTOR.replace(
         'Path(directory, "started").touch()',
-        "pid = os.fork()\n        if not pid:\n            import time; time.sleep(1.5); os._exit(0)\n"
+        'pid = os.fork()\n        if not pid:\n            import time\n            while not Path(directory, "finish").exists(): time.sleep(0.01)\n            os._exit(0)\n'
         '        Path(directory, "started").touch()',
     )
     process = subprocess.Popen([sys.executable, "-c", forking, backend, str(tmp_path), "1", STUBBORN])
@@ -217,6 +217,7 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
         time.sleep(0.005)
     assert "sleep 1000" not in watched.alive()
     assert watched.alive() != []
+    (tmp_path / "finish").touch()
     assert watched.gone_within(PATIENCE)
 
 
