@@ -199,16 +199,27 @@ def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: 
     assert len(alive[0]) == 1
 
 
+FORKING_CONDUCTOR = """
+import os, sys, time
+from pathlib import Path
+from trioflow import CommandJob, Scheduler
+
+def fork(job):
+    if not os.fork():
+        while not Path(sys.argv[2], "finish").exists():
+            time.sleep(0.01)
+        os._exit(0)
+    Path(sys.argv[2], "started").touch()
+
+Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.argv[1])
+"""
+
+
 def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
     """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
-    forking = CONDUCTOR.replace(
-        'Path(directory, "started").touch()',
-        'pid = os.fork()\n        if not pid:\n            import time\n            while not Path(directory, "finish").exists(): time.sleep(0.01)\n            os._exit(0)\n'
-        '        Path(directory, "started").touch()',
-    )
-    process = subprocess.Popen([sys.executable, "-c", forking, backend, str(tmp_path), "1", STUBBORN])
+    process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
     process.kill()
     process.wait()
