@@ -220,13 +220,13 @@ def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monk
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Both ways to start a program."""
     calls: list[Any] = []
-    real = os.posix_spawn
+    real = os.posix_spawnp
 
     def spy(*args: Any, **options: Any) -> int:
         calls.append(args)
         return real(*args, **options)
 
-    monkeypatch.setattr(os, "posix_spawn", spy)
+    monkeypatch.setattr(os, "posix_spawnp", spy)
     if request.param == "Popen":
         monkeypatch.setattr(_guard, "_inheritable", lambda: None)
     yield request.param
@@ -276,6 +276,24 @@ def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
     other = CommandJob(["program"], stdout=PIPE, env={"PATH": str(tmp_path / "there")})
     run(backend, ours, other)
     assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
+
+
+def test_a_program_that_a_job_has_just_made_is_found(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is remembered of where it was before."""
+    directories = [tmp_path / "first", tmp_path / "second"]
+
+    def install(directory: Path) -> None:
+        directory.mkdir()
+        (directory / "program").write_text(f"#!/bin/sh\necho {directory.name}\n")
+        (directory / "program").chmod(0o755)
+
+    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, directories), os.environ["PATH"]]))
+    install(directories[1])
+    before, after = (CommandJob(["program"], stdout=PIPE) for _ in range(2))
+    run(backend, Sequence(before, ThreadJob(install, directories[0]), after))
+    assert (before.result().stdout, after.result().stdout) == (b"second\n", b"first\n")
 
 
 def test_this_programs_own_streams_may_be_given(backend: str, way: str, capfd: pytest.CaptureFixture[str]) -> None:

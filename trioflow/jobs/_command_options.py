@@ -46,11 +46,6 @@ class How:
         """Whether output is handed over line by line as it comes."""
         return self.on_line is not None or bool(self.tag)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the process itself has to be waited for, and nothing set up for it."""
-        return self.stdin is None and self.stdout is None and self.stderr is None and not self.goes_by_lines
-
 
 def check(how: How, who: str) -> How:
     """Check what the user gave.

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -93,7 +92,6 @@ class Guard:
         # Descriptors to be closed in a command: what this program has got from its parent, or made inheritable, is for
         # nobody else. Python's own are closed anyway (PEP 446). None where the system does not tell.
         self.inheritable: Final = _inheritable()
-        self._programs: Final[dict[tuple[str | bytes, bytes | None], str | None]] = {}
         self.table: Final = Table()
         self.survey: Final = Survey()
         read_end, self.pipe = os.pipe()
@@ -130,14 +128,6 @@ class Guard:
             self._environ = dict(os.environb) if now is None else dict(now)
             self._marked = {**self._environ, VARIABLE: self.marks}
         return self._marked
-
-    def find_program(self, program: str | bytes, variables: Mapping[bytes, bytes]) -> str | None:
-        """Return the path of a program as PATH in the environment of a command tells it; None if there is none."""
-        key = program, variables.get(b"PATH")
-        if key not in self._programs:
-            name, path = os.fsdecode(program), os.fsdecode(key[1] or os.defpath)
-            self._programs[key] = name if "/" in name else shutil.which(name, path=path)
-        return self._programs[key]
 
     async def close(self) -> None:
         """End what has outlived the run's commands, then the guard itself."""

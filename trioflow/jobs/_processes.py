@@ -122,7 +122,7 @@ def spawn(
     read = guard.nothing if stdin is None else stdin
     variables = guard.environment(environment)
     pid = None
-    if cwd is None:
+    if cwd is None and (environment is None or "/" in os.fsdecode(command[0])):  # another PATH is for Popen
         pid = _spawn_plainly(guard, command, variables, read, stdout, stderr)
     if pid is None:
         started: Any = subprocess.Popen(
@@ -149,7 +149,6 @@ def _spawn_plainly(
     stderr: int | None,
 ) -> int | None:
     """Start a program in this program's directory and return its number; None if this is not the way to do it."""
-    program = guard.find_program(command[0], variables)
     actions: list[tuple[int, int, int]] = []
     for number, given in enumerate((stdin, stdout, stderr)):
         if given == subprocess.STDOUT:
@@ -159,13 +158,13 @@ def _spawn_plainly(
             if source <= STDERR:
                 return None  # one of them might be overwritten before it is used
             actions.append((os.POSIX_SPAWN_DUP2, source, number))
-    if program is None or guard.inheritable is None:
+    if guard.inheritable is None:
         return None
     closed = [(os.POSIX_SPAWN_CLOSE, one) for one in guard.inheritable]
     group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
     try:
-        return os.posix_spawn(
-            program, list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED, **group
+        return os.posix_spawnp(
+            command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED, **group
         )
     except (OSError, ValueError, NotImplementedError):
         return None
