@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,15 @@ def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, 
     assert failure_of(backend, job).stderr == b"mine\n"
     merged = CommandJob("echo both >&2; exit 1", shell=True, stdout=log, stderr=subprocess.STDOUT)
     assert failure_of(backend, merged).stderr == b"both\n"
+
+
+def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
+    """Its name is its descriptor, which is not ours to close."""
+    with tempfile.TemporaryFile() as file:
+        error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
+        assert error.stderr is None
+        file.seek(0)
+        assert file.read() == b"mine\n"
 
 
 def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:

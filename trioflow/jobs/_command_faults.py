@@ -94,4 +94,5 @@ def tail(result: CommandResult, how: How, start: int) -> bytes | None:
 
 def _path_of_stderr(how: How) -> Any:
     given = how.stdout if how.stderr == subprocess.STDOUT else how.stderr
-    return given if is_path(given) else getattr(given, "name", None)
+    name = given if is_path(given) else getattr(given, "name", None)
+    return name if is_path(name) else None  # a nameless file has a number for a name

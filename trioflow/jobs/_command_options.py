@@ -61,6 +61,8 @@ def check(how: How, who: str) -> How:
             raise TypeError(f"{name}={given!r} of {who}: give a plain function, or None")
     if how.pin not in (None, "slot"):
         raise ValueError(f"pin={how.pin!r} of {who}: choose 'slot', or None")
+    if how.pin is not None and not hasattr(os, "sched_setaffinity"):
+        raise ValueError(f"pin={how.pin!r} of {who}: this system cannot bind a process to a CPU")
     if how.nice is not None and (isinstance(how.nice, bool) or not isinstance(how.nice, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"nice={how.nice!r} of {who}: give a whole number, added to this program's own, or None")
     if how.memory_limit is not None and not (_options.whole(how.memory_limit, "memory_limit", who)):
