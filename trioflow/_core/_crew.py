@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 UNLIMITED: Final = 1 << 60
 MIN_SEARCHERS: Final = 4
 MAX_SEARCHERS: Final = 24
-"""How many may begin in one turn of the loop: at first, and when many jobs have blocked. More would save turns, but what
-they start goes on in the next ones, all of it, before anybody else has a chance."""
+"""How many may begin in one turn of the loop: at first, and when many jobs have blocked. More would save turns, but
+what they start goes on in the next ones, all of it, before anybody else has a chance."""
 FEW_BLOCKED: Final = 64
 BLOCKED_A_SEARCHER: Final = 8
 """For so many jobs that have blocked, beyond the few, there is one more who looks for the next."""
