@@ -40,7 +40,7 @@ def link_all(run: Run, jobs: Iterable[AbstractJob[Any]], unjudged: list[Abstract
     """Count for each job what it has to wait for, and tell each whom it keeps waiting; schedule those that can run."""
     scheduler, implied = run.scheduler, run.scheduler._implied
     plain = not implied and not scheduler._takes_from_outside  # all that is required is a member
-    unobserved, ready = run.observers is None, run.queue.jobs
+    ready, (_, _, tell_scheduled) = run.queue.jobs, run.tellers
     ordinary = forever = 0
     for job in jobs:
         rule = job._rule
@@ -59,9 +59,11 @@ def link_all(run: Run, jobs: Iterable[AbstractJob[Any]], unjudged: list[Abstract
         else:
             ordinary += 1
         if not required:
-            if unobserved and rule is None and not job._forever:
+            if rule is None and not job._forever and not run.stopping:
                 job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
                 ready.append(job)
+                if tell_scheduled is not None:
+                    tell_scheduled(scheduler, job)
             elif rule is None or run.may_run(job):
                 run.make_ready(job)
             else:
