@@ -17,6 +17,7 @@ from ._options import NO_LIMITS, JobOptions
 from ._outcomes import not_awaitable
 from ._rules import release_inputs
 
+FUNCTION: Final = types.FunctionType
 ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
@@ -64,7 +65,8 @@ class Job(AbstractJob[T]):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        if type(function) is not types.FunctionType or not function.__code__.co_flags & ASYNC:
+        plain = type(function) is FUNCTION and function.__code__.co_flags & ASYNC
+        if not plain:
             check_function(function, has_arguments=bool(args or kwargs))
         self._function = function
         self._args = args
@@ -80,12 +82,12 @@ class Job(AbstractJob[T]):
                 self._args = direct = DirectArguments(args, places)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
         try:
-            super().__init__(**options)
+            AbstractJob.__init__(self, **options)  # as super() would, in less time
         except TypeError as error:
             raise _with_advice(error, self._default_label()) from None
         if self._rule is not None and self._rule.frees:
             self._limits = self._limits or NO_LIMITS  # `co_run` gives results up as soon as the call has them
-        if isinstance(function, Coroutine):
+        if not plain and isinstance(function, Coroutine):
             self._label = self.label  # made while the function's name is still known
             self._limits = self._limits or NO_LIMITS
             weakref.finalize(self, function.close)

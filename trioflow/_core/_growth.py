@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Successors = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 
+SCHEDULED: Final = JobState.SCHEDULED
 FEW: Final = 4
 """So many successors stand in a tuple, which takes half the room of a list."""
 
@@ -60,7 +61,7 @@ def link_all(run: Run, jobs: Iterable[AbstractJob[Any]], unjudged: list[Abstract
             ordinary += 1
         if not required:
             if rule is None and not job._forever and not run.stopping:
-                job._state = JobState.SCHEDULED  # as `make_ready` does, without the call
+                job._state = SCHEDULED  # as `make_ready` does, without the call
                 ready.append(job)
                 if tell_scheduled is not None:
                     tell_scheduled(scheduler, job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar, cast
 
 from . import _backend, _errors, _labels, _options, _requirements
 from ._outcomes import FREED, Failure, RunFacts, no_result
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 T = TypeVar("T")
+
+IDLE: Final = JobState.IDLE  # a member of an enumeration takes as long to look up as all else that is set here
 
 
 class AbstractJob(Settings, Generic[T]):
@@ -127,7 +129,7 @@ class AbstractJob(Settings, Generic[T]):
         self._required = ()
         self._successors = self._outcome = self._started_at = self._finished_at = self._facts = self._worker = None
         self._pending = -1
-        self._state = JobState.IDLE
+        self._state = IDLE
         if timeout is None and on_timeout == "fail" and restarts is None and not own_task and retry is None:
             self._limits = None if self._called_in_frame and not forever else _options.NO_LIMITS
         else:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from . import _checks, _graph, _growth
 from ._job_set import JobSet, name_of
-from ._jobs import AbstractJob
+from ._jobs import IDLE, AbstractJob
 from ._options import JobOptions
 from ._requirements import flatten, plainly
-from ._states import JobState
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -134,7 +133,7 @@ class Members(JobSet):
         if run is not None:
             self._added_during_run.update(dict.fromkeys(new, run))
         for job in new:
-            if job._pending >= 0 or job._state is not JobState.IDLE or job._successors is not None:
+            if job._pending >= 0 or job._state is not IDLE or job._successors is not None:
                 self._needs_reset = True
                 break
 
