@@ -31,6 +31,13 @@ def sh(line: str, **options: Any) -> CommandJob:
     return CommandJob(line, shell=True, **{"terminate_grace": 0.05, **options})
 
 
+def armed(line: str, flag: Path, **options: Any) -> CommandJob:
+    """A command whose shell has set its trap before anything else happens in this program."""
+    trap, _, rest = line.rpartition("TERM; ")
+    first = f"{trap}TERM; " if trap else ""
+    return sh(f"{first}touch '{flag}'; {rest}", on_start=lambda job: until_there(flag), **options)
+
+
 def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
     """Run commands that would not end, each after it was started, and end them in one of these ways."""
     scheduler = Scheduler(*commands, label="all")
@@ -54,7 +61,7 @@ def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
         for job in commands:
             job.timeout = 0.2
     elif how == "scheduler's timeout":
-        scheduler.timeout = 0.3 if len(commands) < 10 else 3
+        scheduler.timeout = 0.6 if len(commands) < 10 else 3
     else:
         scheduler.add(Job(main, critical=True))
     scheduler.run(backend=backend)
@@ -71,9 +78,11 @@ STATES = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, how: str) -> None:
+def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
     """Some heed SIGTERM, some don't, one forks without end, one has pipes that its children hold."""
-    commands = [sh(TREE), sh(STUBBORN), sh(FORKING), sh(STUBBORN, stdout=PIPE, stderr=subprocess.STDOUT)]
+    lines = [TREE, STUBBORN, FORKING]
+    commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
+    commands.append(armed(STUBBORN, tmp_path / "pipes", stdout=PIPE, stderr=subprocess.STDOUT))
     scheduler = ended_by(how, commands, backend)
     assert watched.alive() == []
     assert ({job.state for job in commands}, scheduler.stop_reason) == ({STATES[how][0]}, STATES[how][1])
@@ -200,9 +209,9 @@ def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched:
     assert watched.alive() == []
 
 
-def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched) -> None:
+def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched, tmp_path: Path) -> None:
     """The job is FAILED by its timeout; meanwhile the run was cancelled."""
-    job = sh(STUBBORN, timeout=0.1, terminate_grace=0.3)
+    job = armed(STUBBORN, tmp_path / "armed", timeout=0.1, terminate_grace=0.3)
 
     async def cancel_late() -> None:
         await anyio.sleep(0.2)
