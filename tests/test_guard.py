@@ -96,7 +96,7 @@ def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
     """Whatever instant it is, between spawning and telling the guard too."""
-    for delay in (0.0, 0.002, 0.005, 0.02):
+    for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
         conductor = Conductor(backend, tmp_path, 1000, f"touch '{flag}'; {TREE}")
         until_there(flag)

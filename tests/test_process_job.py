@@ -66,7 +66,7 @@ def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched
 def test_it_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
     """By its timeout, a cancellation, the end of the run; another one takes its place."""
     flag = tmp_path / "started"
-    job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.5 if how == "timeout" else None)
+    job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.3 if how == "timeout" else None)
     after = ProcessJob(bodies.add, 1, required=job)
 
     async def end() -> None:
