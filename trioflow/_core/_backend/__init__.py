@@ -1,7 +1,7 @@
 """The seam: all that the engine needs from trio or from asyncio, and which of them is running here.
 
-On trio the engine uses trio itself. On asyncio it spawns native tasks, each with an anyio cancel scope of its own,
-which keeps trio's level cancellation at half the price of an anyio task group. Each of the two modules is imported
+On trio the engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope, which keeps
+trio's level cancellation at a third of the price of an anyio task group. Each of the two modules is imported
 only when it is needed.
 """
 
