@@ -25,8 +25,6 @@ BY_HAND = [rival for rival in INSTALLED if rival.needs is None]
 
 def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
     """One call measures every case on every backend, and leaves a table, a JSON file and plots."""
-    pytest.importorskip("rich", reason="the extra `bench` is not installed")
-    pytest.importorskip("matplotlib", reason="the extra `bench` is not installed")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--tiny", "--output", str(tmp_path)],
         cwd=ROOT,
