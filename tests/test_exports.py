@@ -68,6 +68,24 @@ def test_late_names_cost_an_import_nothing() -> None:
         trioflow.Trance  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_an_import_stays_light() -> None:
+    """`import trioflow` brings none of what only views, commands, or one of the backends need."""
+    heavy = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "multiprocessing"}
+    code = f"import sys, trioflow; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_help_of_the_command_stays_light() -> None:
+    """`trioflow --help` needs no view, no drawing and no backend."""
+    heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view._monitor"}
+    code = (
+        "import sys, trioflow.cli\nsys.argv = ['trioflow', '--help']\n"
+        f"try: trioflow.cli.main()\nexcept SystemExit: print(sorted({heavy} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_all_own_errors_are_exported() -> None:
     """Each exception class of the engine is a public name."""
     from trioflow._core import _errors

@@ -74,6 +74,14 @@ def test_paths_of_a_nested_scheduler() -> None:
     assert drawn(inner, only=x.path)[0] == {"x"}
 
 
+def test_brackets_in_a_pattern_are_what_they_are() -> None:
+    """Only * and ? are wildcards, as on the command line: a default label has brackets."""
+    job, other = Job(give), idle("J")
+    assert drawn(Scheduler(job, other), only="Job[giv*")[0] == {job.label}
+    with pytest.raises(ValueError, match="no job of"):
+        Scheduler(idle("a")).graph(only="[abc]")
+
+
 def test_detours_lead_past_what_is_left_out() -> None:
     """What was required by way of others still is, dotted; a line that is there anyway stays what it is."""
     a, b, c, d = chain(*"abcd")

@@ -171,8 +171,9 @@ class Scheduler(LiveScheduler):
 
         Args:
             only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern of
-                paths in which `*` stands for any characters, or a collection of these. A nested scheduler stands for
-                all that is in it. Dotted arrows lead past what is left out; where many would, they meet in a point.
+                paths in which `*` stands for any text and `?` for any one character, or a collection of these. A
+                nested scheduler stands for all that is in it. Dotted arrows lead past what is left out; where many
+                would, they meet in a point.
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
             bundle: draws jobs that are alike as one box, with how many they are: of the same kind, their labels the
                 same but for numbers, and what they require the same or alike. For wide graphs.

@@ -42,35 +42,49 @@ def path(job: AbstractJob[Any]) -> str:
     return "/".join(reversed(parts)) or job.label
 
 
-def paths(scheduler: BaseScheduler) -> dict[AbstractJob[Any], str]:
-    """Return the path of each job below `scheduler`, nested ones included, at the cost of one walk."""
+def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
+    """Return the path of each job below `scheduler`, nested ones included, at the cost of one walk. O(V).
+
+    With a `prefix`, that stands before each, instead of the path of a scheduler that is nested itself.
+    """
+    if prefix is None:
+        prefix = f"{path(scheduler)}/" if scheduler.scheduler is not None else ""
     found: dict[AbstractJob[Any], str] = {}
-    todo: list[tuple[BaseScheduler, str]] = [(scheduler, "")]
+    todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
-        parent, prefix = todo.pop()
-        met: set[str] = set()
+        parent, before = todo.pop()
+        names = _Names()
         for job in parent:
-            found[job] = prefix + _unique(job.label, met)
+            found[job] = before + names.unique(job.label)
             if hasattr(job, "critical_jobs"):
                 todo.append((job, found[job] + "/"))  # type: ignore[arg-type]
     return found
 
 
 def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    met: set[str] = set()
+    names = _Names()
     for sibling in scheduler:
-        name = _unique(sibling.label, met)
+        name = names.unique(sibling.label)
         if sibling is job:
             return name
     raise AssertionError("a job is among its scheduler's jobs")
 
 
-def _unique(label: str, met: set[str]) -> str:
-    """Return the label's name among the siblings' names in `met`, and add it there."""
-    name = escaped = label.replace("\\", "\\\\").replace("/", "\\/")
-    ordinal = 1
-    while name in met:
-        ordinal += 1
-        name = f"{escaped}#{ordinal}"
-    met.add(name)
-    return name
+class _Names:
+    """The names of siblings: of those with equal labels the second has "#2" behind its own, and so on."""
+
+    __slots__ = ("_met",)
+
+    def __init__(self) -> None:
+        self._met: dict[str, int] = {}  # each name, with the ordinal of the last that has it as its label
+
+    def unique(self, label: str) -> str:
+        """Return a name that no sibling has."""
+        name = escaped = label.replace("\\", "\\\\").replace("/", "\\/")
+        ordinal = self._met.get(escaped, 0)
+        while name in self._met:  # once, but where labels such as "a#2" are in the way: from 2 on it would be O(V²)
+            ordinal += 1
+            name = f"{escaped}#{ordinal}"
+        self._met[escaped] = max(ordinal, 1)
+        self._met.setdefault(name, 1)
+        return name

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ from .._core import _checks, _graph
 from .._core._jobs import AbstractJob
 from .._core._labels import paths, printable
 from .._core._scheduler import BaseScheduler
+from ..view import _choice
 
 Job = AbstractJob[Any]
 
@@ -58,23 +57,16 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
 
 
 def matching(named: dict[Job, str], pattern: str) -> list[Job]:
-    """Return the jobs with this path, or else those whose path matches; `*` is any text, `?` any one character.
+    """Return the jobs that a pattern means, in the sense of `graph(only=)` too.
 
     Raises:
         UsageError: there are none.
 
     """
-    shown = {job: printable(path) for job, path in named.items()}
-    exact = [job for job, path in shown.items() if pattern in (path, named[job])]
-    if exact:
-        return exact
-    # Not fnmatch: to it the brackets of a default label, `Job[fetch (...)]`, would be a set of characters.
-    fits = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
-    found = [job for job, path in shown.items() if fits(path)]
+    found = _choice.matching(named, pattern)
     if not found:
-        near = difflib.get_close_matches(pattern, shown.values(), n=1)
-        hint = f"do you mean {near[0]!r}? " if near else ""
-        raise click.UsageError(f"no job has a path like {printable(pattern)!r}; {hint}`list --paths` shows them all")
+        hint = _choice.near(named, pattern) or ";"
+        raise click.UsageError(f"no job has a path like {printable(pattern)!r}{hint} `list --paths` shows them all")
     return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from .._core import _labels
 from .._core._jobs import AbstractJob
@@ -14,14 +14,11 @@ AnyJob = AbstractJob[Any]
 Wanted = AnyJob | str | Iterable[AnyJob | str]
 """Jobs, and patterns of `job.path`."""
 
-WILD: Final = frozenset("*?[")
-
 
 def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]:
     """Return the jobs below `scheduler` that are meant; a nested scheduler stands for itself alone.
 
-    A string is the `job.path` of a job; if there is no such job, a pattern of it, in which `*` stands for any
-    characters, "/" too, `?` for one, and `[abc]` for one of these.
+    A string is the `job.path` of a job, or a pattern of it: see `matching`.
 
     Args:
         scheduler: the one whose jobs are looked through, those of nested schedulers too.
@@ -33,12 +30,11 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
         ValueError: a job that is not below `scheduler`, or a string that no path matches.
 
     """
-    paths = paths_below(scheduler)
-    jobs = {path: job for job, path in paths.items()}
+    paths = _labels.paths(scheduler)
     found: set[AnyJob] = set()
     for one in _as_collection(wanted, option):
         if isinstance(one, str):
-            found.update(_matches(one, jobs, scheduler, option))
+            found.update(_matches(one, paths, scheduler, option))
         elif isinstance(one, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             found.add(_below(one, paths, scheduler, option))
         else:
@@ -46,10 +42,26 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
     return found
 
 
-def paths_below(scheduler: BaseScheduler) -> dict[AnyJob, str]:
-    """Return `job.path` of each job below `scheduler`, at the cost of one walk."""
-    prefix = f"{scheduler.path}/" if scheduler.scheduler is not None else ""
-    return {job: prefix + path for job, path in _labels.paths(scheduler).items()}
+def matching(paths: Mapping[AnyJob, str], pattern: str) -> list[AnyJob]:
+    """Return the job with this path, or else those whose paths match; `*` is any text, `?` any one character.
+
+    Paths match as they are, or as they are shown, control characters escaped.
+    """
+    shown = {job: _labels.printable(path) for job, path in paths.items()}
+    exact = [job for job, path in paths.items() if pattern in (path, shown[job])]
+    if exact:
+        return exact
+    # Not fnmatch: to it the brackets of a default label, `Job[fetch (...)]`, would be a set of characters.
+    fits = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
+    return [job for job, path in shown.items() if fits(path) or fits(paths[job])]
+
+
+def near(paths: Mapping[AnyJob, str], pattern: str) -> str:
+    """Return the question whether something like `pattern` is meant that is there, or nothing."""
+    import difflib  # late: few need it
+
+    close = difflib.get_close_matches(pattern, map(_labels.printable, paths.values()), n=3)
+    return f"; do you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _as_collection(wanted: Wanted, option: str) -> tuple[AnyJob | str, ...]:
@@ -61,17 +73,12 @@ def _as_collection(wanted: Wanted, option: str) -> tuple[AnyJob | str, ...]:
         raise TypeError(f"{option}={wanted!r}: give jobs, or strings that match their job.path") from None
 
 
-def _matches(pattern: str, jobs: Mapping[str, AnyJob], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
-    if pattern in jobs:
-        return [jobs[pattern]]
-    matching = fnmatch.filter(jobs, pattern) if not WILD.isdisjoint(pattern) else []
-    if not matching:
-        import difflib
-
-        close = difflib.get_close_matches(pattern, jobs, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+def _matches(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
+    found = matching(paths, pattern)
+    if not found:
+        hint = near(paths, pattern)
         raise ValueError(f"{option}={pattern!r}: no job of {scheduler.label!r} has a path like this{hint}")
-    return [jobs[path] for path in matching]
+    return found
 
 
 def _below(job: AnyJob, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> AnyJob:

@@ -15,6 +15,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from .._core import _labels
 from .._core._jobs import AbstractJob
 from .._core._scheduler import BaseScheduler
 from . import _bundles, _choice, _detours
@@ -114,7 +115,7 @@ class Drawing:
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
         """The path of each job; asking each one for its own would be quadratic."""
-        return _choice.paths_below(self._scheduler)
+        return _labels.paths(self._scheduler)
 
     def _part(self, job: AnyJob) -> Part:
         return self._parts.get(job, Part.OUTSIDE)

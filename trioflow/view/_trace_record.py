@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from .._core import _labels
 from .._core._jobs import AbstractJob
 from .._core._outcomes import Failure
 from .._core._states import JobState
 from ._trace_critical import Link, critical_chain
 from ._trace_lanes import lanes
-from ._trace_paths import paths
 from ._trace_reader import JobNotes, Reader, RunNotes
 from ._trace_spans import IncidentMark, RunSpan, Span
 
@@ -134,9 +134,8 @@ class _Builder:
         found: dict[int, dict[AbstractJob[Any], str]] = {}
         for root in roots:
             scheduler = root.scheduler
-            outside = scheduler.path + "/" if scheduler._scheduler is not None else ""
-            prefix = scheduler.label + "/" if several and not outside else outside
-            found[id(root)] = paths(scheduler, prefix)
+            prefix = f"{scheduler.label}/" if several and scheduler._scheduler is None else None
+            found[id(root)] = _labels.paths(scheduler, prefix)
         for run in self._runs:
             if run.outer is not None:
                 found[id(run)] = found[id(run.outer)]
