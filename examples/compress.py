@@ -1,5 +1,6 @@
 """Compress a few hundred real files with the system's gzip and xz, and prove that they can be had back.
 
+    trioflow run examples/compress.py --set files=50
     python examples/compress.py
     python examples/compress.py --files 50 --window 4 --timeout 2 --output /tmp/packed
 
@@ -29,6 +30,7 @@ from trioflow import CommandJob, JobState, Scheduler
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 TOOLS = {"gzip": ".gz", "xz": ".xz"}
+OUTPUT = Path(__file__).parent / "output" / "compress"
 
 
 @dataclass
@@ -65,6 +67,22 @@ def chosen(number: int) -> list[Path]:
     return sorted(files, key=lambda path: (-path.stat().st_size, path))[:number]
 
 
+def scenario(files: int = 300, timeout: float = 30.0, output: Path = OUTPUT) -> Scheduler:
+    """Return what the command `trioflow` runs: how many files, seconds for each command, into which directory."""
+    return packing_all(packings_of(files, timeout, output))
+
+
+def packings_of(files: int, timeout: float, output: Path) -> list[Packing]:
+    tools = cycle(TOOLS)
+    return [packing(path, next(tools), output, timeout) for path in chosen(files)]
+
+
+def packing_all(packings: list[Packing], window: int | None = os.cpu_count()) -> Scheduler:
+    scheduler = Scheduler(*(one.prove for one in packings), label="compress", jobs_window=window)
+    scheduler.update(one.pack for one in packings)
+    return scheduler
+
+
 def report(packings: list[Packing], scheduler: Scheduler, seconds: float) -> None:
     states = Counter(job.state.value for job in scheduler)
     proved = [one for one in packings if one.prove.state is JobState.SUCCEEDED]
@@ -84,13 +102,11 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=300, help="how many (default: %(default)s)")
     parser.add_argument("--window", type=int, default=os.cpu_count(), help="commands at once (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each command (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "output" / "compress")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
 
-    tools = cycle(TOOLS)
-    packings = [packing(path, next(tools), options.output, options.timeout) for path in chosen(options.files)]
-    scheduler = Scheduler(*(one.prove for one in packings), label="compress", jobs_window=options.window)
-    scheduler.update(one.pack for one in packings)
+    packings = packings_of(options.files, options.timeout, options.output)
+    scheduler = packing_all(packings, options.window)
     start = time.perf_counter()
     scheduler.run()
     report(packings, scheduler, time.perf_counter() - start)

@@ -1,5 +1,6 @@
 """Draw up which module of the standard library imports which, and find those that import each other in a circle.
 
+    trioflow run examples/module_graph.py --set limit=100
     python examples/module_graph.py
     python examples/module_graph.py --backend asyncio
 
@@ -39,6 +40,7 @@ from trioflow import Job, JobState, Scheduler, Service, current_job, job
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"test", "tests", "idle_test"}
+OUTPUT = Path(__file__).with_name("output")
 
 Import = tuple[int, str, list[str]]  # `from ..a import b, c` is (2, "a", ["b", "c"]); `import a` is (0, "a", [])
 Graph = dict[str, list[str]]  # each module with those that it imports
@@ -174,9 +176,16 @@ async def write_alarm(alarm: Path) -> None:
 # ---------------------------------------------------------------- the scenario, and the command
 
 
-def scenario(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Scheduler, Job[str]]:
+def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
+    """Return what the command `trioflow` runs: into which directory, and how many of the largest modules."""
+    output.mkdir(parents=True, exist_ok=True)
+    modules = find_modules(LIBRARY, limit)
+    return drawing_up(modules, output / "module_graph.json", output / "module_graph.failed")[0]
+
+
+def drawing_up(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Scheduler, Job[str]]:
     """Return the scheduler, and the job whose result sums the report up."""
-    scheduler = Scheduler()
+    scheduler = Scheduler(label="module graph", jobs_window=os.cpu_count())
     service: Service[int] = scheduler.add(Service(parser, label="parser", timeout=10))
     imports = scheduler.map(imports_of, modules.values(), repeat(service), retry=2)
     for one, module in zip(imports, modules, strict=True):
@@ -199,9 +208,8 @@ def find_modules(library: Path, limit: int | None) -> dict[str, Path]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Find the modules of the standard library that import each other.")
-    output = Path(__file__).with_name("output")
     parser.add_argument("--library", type=Path, default=LIBRARY, metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=output, metavar="DIR", help="default: output/ beside this file")
+    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: output/ beside this file")
     parser.add_argument("--backend", choices=["trio", "asyncio"], default="trio", help="default: %(default)s")
     parser.add_argument("--window", type=int, default=os.cpu_count(), metavar="N", help="jobs at once; 0: no limit")
     parser.add_argument("--limit", type=int, metavar="N", help="only the N largest modules")
@@ -217,7 +225,7 @@ def main() -> int:
     report, alarm = options.output / "module_graph.json", options.output / "module_graph.failed"
     for earlier in (report, alarm):
         earlier.unlink(missing_ok=True)
-    scheduler, written = scenario(find_modules(options.library, options.limit), report, alarm)
+    scheduler, written = drawing_up(find_modules(options.library, options.limit), report, alarm)
     start = time.perf_counter()
     if not scheduler.run(backend=options.backend, jobs_window=options.window):
         print(f"no report; what failed: {os.path.relpath(alarm)}")

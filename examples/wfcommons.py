@@ -1,5 +1,7 @@
 """Run a real workflow as WfCommons has recorded it: each task sleeps for as long as it took, scaled down.
 
+    trioflow run examples/wfcommons.py
+    trioflow graph examples/wfcommons.py --set path=sarek.json --bundle -o sarek.svg
     python examples/wfcommons.py examples/data/mosaic.json
     python examples/wfcommons.py examples/data/mosaic.json --speed 1000 --window 4 --graph mosaic.svg --bundle
 
@@ -21,6 +23,8 @@ import anyio
 
 from trioflow import Job, Scheduler
 
+MOSAIC = Path(__file__).parent / "data" / "mosaic.json"
+
 Found = dict[str, tuple[str, float, list[str]]]  # of each task, by its key: name, run time in seconds, what it needs
 
 
@@ -32,7 +36,7 @@ class Task(Job[None]):
         self.expected_duration = seconds
 
 
-def scenario(path: str | Path, speed: float = 100.0) -> Scheduler:
+def scenario(path: str | Path = MOSAIC, speed: float = 100.0) -> Scheduler:
     """Return the workflow in a file as a Scheduler; `speed` is how many recorded seconds pass in one second."""
     if not speed > 0:
         raise ValueError(f"speed={speed!r}: give the number of recorded seconds that pass in one second, more than 0")

@@ -174,7 +174,7 @@ def test_no_report_but_an_alarm(backend: str, tmp_path: Path, library: Path) -> 
 
 def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
     modules = example.find_modules(library, None)
-    scheduler, _ = example.scenario(modules, library / "report", library / "alarm")
+    scheduler, _ = example.drawing_up(modules, library / "report", library / "alarm")
     return scheduler.run(backend=backend, jobs_window=1), scheduler
 
 

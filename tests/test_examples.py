@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from . import command_line
+
 ROOT = Path(__file__).resolve().parent.parent
 PACK_STDLIB = ROOT / "examples" / "pack_stdlib.py"
 LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -181,3 +183,28 @@ def test_pack_stdlib_needs_its_manifest(tmp_path: Path, library: Path) -> None:
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 1
     assert "failed: write the manifest: " in done.stdout
+
+
+EXAMPLES = [
+    ("compress.py", ["files=2"], 6),
+    ("module_graph.py", ["limit=3"], 8),
+    ("pack_stdlib.py", ["limit=1"], 4),
+    ("wfcommons.py", ["speed=10000"], 17),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "number"), EXAMPLES, ids=[case[0] for case in EXAMPLES])
+def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[str], number: int) -> None:
+    """What the head of each example says: the command takes its scenario, finds nothing wrong, and runs it."""
+    if name != "wfcommons.py":  # it writes nothing
+        values = [*values, f"output={tmp_path}"]
+    arguments = [str(ROOT / "examples" / name), *(word for value in values for word in ("--set", value))]
+    assert command_line.process("check", *arguments).stdout == f"{number} jobs: nothing found\n"
+    done = command_line.process("run", "--no-monitor", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{number} jobs: ")
+
+
+def test_there_is_no_other_example() -> None:
+    """So that a new one is tried as well."""
+    assert [name for name, *_ in EXAMPLES] == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
