@@ -313,6 +313,13 @@ def test_missing_requirements() -> None:
     )
 
 
+def test_an_input_from_another_scheduler_is_not_missing() -> None:
+    """Results go from one scheduler into another, so an input there has no question mark."""
+    first = Job(anyio.sleep, 0, label="first")
+    inner = Scheduler(Job(anyio.sleep, first, label="second"), label="inner")
+    assert "<Job `second`>       requires={1}" in Scheduler(first, inner).listing()
+
+
 # --- silence_done_jobs
 
 

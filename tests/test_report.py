@@ -82,6 +82,8 @@ def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> Non
     for part in ("stop reason: CRITICAL", "culprit: inner/bad", "3 jobs", "window 4", "incidents: 1 (co_shutdown of"):
         assert part in text
     assert "<title>outer</title>" in text
+    assert '<span class="badge bad">1 failed</span>' in text
+    assert "1 failed" not in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
 
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ moves what they say of other jobs into one column.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Container, Iterable, Iterator, Sized
 from typing import Any, Final, NamedTuple
 
 from .._core import _checks, _graph
@@ -118,7 +118,7 @@ class Listing:
         return self._script.line(f"<{type(job).__name__} `{job.label}`>")
 
     def _requires(self, job: AbstractJob[Any]) -> str:
-        return f"requires={self._set(job.required, job.scheduler)}" if job.required else ""
+        return f"requires={self._set(job.required, job.scheduler, _inputs(job))}" if job.required else ""
 
     def _outcome(self, job: AbstractJob[Any]) -> str:
         error = job.raised_exception()
@@ -133,16 +133,28 @@ class Listing:
 
     # ---- other jobs in a line
 
-    def _set(self, jobs: Iterable[AbstractJob[Any]], scheduler: BaseScheduler | None) -> str:
+    def _set(
+        self,
+        jobs: Iterable[AbstractJob[Any]],
+        scheduler: BaseScheduler | None,
+        inputs: Container[AbstractJob[Any]] = (),
+    ) -> str:
         # As text they are in order: numbers have the same length, and a question mark stands behind the digits.
-        return "{" + ", ".join(sorted(self._reference(job, scheduler) for job in jobs)) + "}"
+        return "{" + ", ".join(sorted(self._reference(job, scheduler, inputs) for job in jobs)) + "}"
 
-    def _reference(self, job: AbstractJob[Any], scheduler: BaseScheduler | None) -> str:
-        """Return a job's number, behind a question mark if it is not in `scheduler`; its label if it is nowhere."""
+    def _reference(
+        self, job: AbstractJob[Any], scheduler: BaseScheduler | None, inputs: Container[AbstractJob[Any]] = ()
+    ) -> str:
+        """Return a job's number, its label if it has none; behind a question mark if it may not stand elsewhere."""
         number = self._numbers.get(job)
         if number is None:
             return "?" + self._script.line(f"`{job.label}`")
-        return number if job.scheduler is scheduler else "?" + number
+        return number if job.scheduler is scheduler or job in inputs else "?" + number
+
+
+def _inputs(job: AbstractJob[Any]) -> Container[AbstractJob[Any]]:
+    """Return the jobs whose results it gets: those may stand in other schedulers."""
+    return job._rule.inputs if job._rule is not None else ()
 
 
 def rows(scheduler: BaseScheduler) -> Iterator[Row]:

@@ -30,11 +30,11 @@ STYLES: Final = {
     "figures": Style(),
     "label": Style(),
     "dim": Style(dim=True),
-    "running": Style(color="cyan"),
+    "running": Style(color="yellow"),  # states have the colours that they have in graphs
     "done": Style(color="green"),
     "failed": Style(color="red", bold=True),
     "error": Style(color="red"),
-    "trouble": Style(color="yellow"),
+    "trouble": Style(color="dark_orange"),
     "beside": Style(color="blue"),
 }
 

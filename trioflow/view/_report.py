@@ -68,6 +68,8 @@ def _lines(text: str) -> str:
 
 def _summary(record: Record, roots: list[RunSpan]) -> str:
     facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in dict.fromkeys(map(_verdict, roots))]
+    if failed := len(_failed(record)):
+        facts.append(f'<span class="badge bad">{failed} failed</span>')
     facts += [f"<span>{_text(text)}</span>" for text in _facts(record, roots)]
     return "\n".join(facts)
 
