@@ -40,6 +40,19 @@ def test_through_the_slot_that_was_waited_for(virtual: Virtual) -> None:
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
 
 
+def test_through_the_slot_in_real_time(backend: str) -> None:
+    """Jobs that are ready together start one after the other, by microseconds: the window is not full at once."""
+    trace = Trace()
+    jobs = [Job(anyio.sleep, seconds, label=label) for seconds, label in [(0.01, "a"), (0.03, "b"), (0.04, "c")]]
+    Scheduler(*jobs, jobs_window=2).run(backend=backend, instruments=[trace])
+    assert [
+        (span.path, link.reason) for span, link in zip(trace.critical_path, trace._record().chain, strict=True)
+    ] == [
+        ("a", "start"),
+        ("c", "slot"),
+    ]
+
+
 def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
     """A window that is a limiter is a window."""
 

@@ -89,28 +89,35 @@ def settled_at(span: Span) -> float:
 
 
 class Slots:
-    """Who gave a slot to whom, in one run."""
+    """Who gave a slot to whom, in one run: those who ended while the window was full."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
-        """Sort the jobs that took slots."""
+        """Find those ends, in their order."""
         takers = [span for span in members if span.started_at is not None and not span.forever]
-        self._window = run.window
-        self._starts = sorted(_or_infinity(span.started_at) for span in takers)
-        self._by_end = sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number))
-        self._ends = [_or_infinity(span.finished_at) for span in self._by_end]
+        starts = sorted(_or_infinity(span.started_at) for span in takers)
+        ends = sorted(_or_infinity(span.finished_at) for span in takers)
+
+        def was_full(span: Span) -> bool:
+            end = _or_infinity(span.finished_at)
+            running = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
+            return run.window is not None and running >= run.window
+
+        self._givers = sorted(filter(was_full, takers), key=lambda span: (_or_infinity(span.finished_at), span.number))
+        self._ends = [_or_infinity(span.finished_at) for span in self._givers]
 
     def giver(self, span: Span) -> Span | None:
-        """Return the job whose slot `span` waited for and got; None if it did not have to wait for one."""
+        """Return the job whose slot `span` waited for and got; None if it did not have to wait for one.
+
+        Whether there was a slot when it was scheduled does not tell: those that were scheduled with it, and start
+        before it, do so a moment later.
+        """
         since, start = span.scheduled_at, span.started_at
-        if self._window is None or span.forever or since is None or start is None or start <= since:
+        if span.forever or since is None or start is None or start <= since:
             return None
-        running = bisect.bisect_right(self._starts, since) - bisect.bisect_right(self._ends, since)
-        if running < self._window:
-            return None  # there was a slot: it waited for its turn of the loop, or for the interval between starts
         place = bisect.bisect_right(self._ends, start) - 1
         while place >= 0 and self._ends[place] > since:
-            if self._by_end[place].number < span.number:
-                return self._by_end[place]
+            if self._givers[place].number < span.number:
+                return self._givers[place]
             place -= 1
         return None
 
