@@ -76,7 +76,12 @@ def command(
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace") if trace or report else None
-    watching = [SecondSignal(), *([traced] if traced else []), *(monitors(scheduler) if monitor else [])]
+    shown = monitors(scheduler) if monitor else []
+    watching = [
+        SecondSignal(),
+        *shown,
+        *([traced] if traced else []),
+    ]  # the trace last: what the monitor loads is no job
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
     try:

@@ -1,0 +1,192 @@
+"""Make the pictures of the README and of these pages: python docs/make_pictures.py [NAME ...].
+
+Each comes from what it shows: a run of `docs/release.py`, or of the scenario that a page itself describes. The monitor
+is what a terminal has on its screen while `trioflow run` writes to it, the report what Chromium makes of the page; both
+are photographed by Chromium. It takes some fifteen seconds, and needs what `pip install -e '.[dev]'` installs,
+Graphviz, and Chromium with its driver (`apt install graphviz chromium chromium-driver`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import html
+import importlib.util
+import logging
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyte
+from selenium import webdriver
+
+DOCS = Path(__file__).resolve().parent
+PICTURES = DOCS / "pictures"
+COLUMNS, LINES = 80, 24
+MOMENT = "AssertionError"  # when this is on the screen, the picture is taken: a test has failed, others run
+
+# ---------------------------------------------------------------- graphs
+
+
+def imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def draw_graph_of_the_release() -> None:
+    scheduler = imported(DOCS / "release.py").scenario(speed=20)
+    scheduler.run()
+    scheduler.export_as_svgfile(PICTURES / "release-graph.svg")
+
+
+def draw_graph_of_the_page() -> None:
+    """Run the first block of graph.md, and draw its scheduler."""
+    page = (DOCS / "graph.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    scheduler = names["scheduler"]
+    scheduler.run()
+    scheduler.export_as_svgfile(PICTURES / "graph.svg", legend=True)
+
+
+def draw_mosaic() -> None:
+    """The workflow of the example that runs those of WfCommons."""
+    scheduler = imported(DOCS.parent / "examples" / "wfcommons.py").scenario()
+    scheduler.export_as_svgfile(PICTURES / "mosaic.svg")
+    scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True, direction="LR")
+
+
+# ---------------------------------------------------------------- one run: monitor, timeline, report
+
+
+def draw_run_of_the_release() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "release.html"
+        command = [sys.executable, "-m", "trioflow", "run", "docs/release.py", "--report", str(report)]
+        screen = run_in_a_terminal([*command, "--trace", str(PICTURES / "release-timeline.svg")])
+        page = Path(directory) / "screen.html"
+        page.write_text(as_page(screen), encoding="utf-8")
+        with chromium() as browser:
+            photograph(browser, page, PICTURES / "monitor.png", *size_of_the_terminal(browser, page))
+            photograph(browser, report, PICTURES / "report.png", 1240, 900)
+
+
+def run_in_a_terminal(command: list[str]) -> pyte.Screen:
+    """Run a command in a terminal, and return what is on the screen at the moment of the picture."""
+    screen = pyte.Screen(COLUMNS, LINES)
+    stream = pyte.ByteStream(screen)
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
+    environment.pop("NO_COLOR", None)
+    stream.feed(b"$ trioflow run docs/release.py\r\n")
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=DOCS.parent, env=environment) as process:
+        os.close(its)
+        while not any(MOMENT in line for line in screen.display):
+            stream.feed(os.read(ours, 65536))
+        while read_on(ours):
+            pass
+        process.wait()
+    os.close(ours)
+    return screen
+
+
+def read_on(terminal: int) -> bool:
+    """Take what a terminal says; False if nobody writes to it any more, which Linux calls an error."""
+    try:
+        return bool(os.read(terminal, 65536))
+    except OSError:
+        return False
+
+
+# ---------------------------------------------------------------- the screen of a terminal as a page
+
+COLOURS = {
+    "default": "#d5dae1", "red": "#ff6b60", "green": "#7fcf9a", "yellow": "#ffd95a", "brown": "#ffd95a",
+    "blue": "#79b8ff", "cyan": "#76d9e6",
+}  # fmt: skip
+PAGE = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; background: #ffffff; }}
+pre {{ display: inline-block; margin: 0; padding: 14px 18px; border-radius: 8px; background: #171b21; color: #d5dae1;
+       font: 14px/1.3 "DejaVu Sans Mono", monospace; }}
+.bold {{ font-weight: 700; }}
+</style><pre>{}</pre>"""
+
+
+def as_page(screen: pyte.Screen) -> str:
+    lines = ["".join(spans(screen.buffer[y], screen.columns)) for y in range(screen.lines)]
+    return PAGE.format("\n".join(lines).rstrip())
+
+
+def spans(line: Any, columns: int) -> Iterator[str]:
+    """Yield what stands together in one colour; of a wide character the second cell is empty."""
+    for (colour, bold), cells in groupby((line[x] for x in range(columns)), lambda cell: (cell.fg, cell.bold)):
+        text = html.escape("".join(cell.data for cell in cells))
+        shown = COLOURS.get(colour, f"#{colour}")
+        yield f'<span class="{"bold" * bold}" style="color: {shown}">{text}</span>' if text.strip() else text
+
+
+# ---------------------------------------------------------------- photographs
+
+
+@contextmanager
+def chromium() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    for switch in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(switch)
+    browser = webdriver.Chrome(options=options)
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def size_of_the_terminal(browser: webdriver.Chrome, page: Path) -> tuple[int, int]:
+    browser.get(page.as_uri())
+    box = browser.execute_script("return document.querySelector('pre').getBoundingClientRect()")
+    return round(box["width"]), round(box["height"])
+
+
+def photograph(
+    browser: webdriver.Chrome, page: Path, picture: Path, width: int, height: int, scale: float = 1.25
+) -> None:
+    """Save what a window of this size shows of a page, somewhat sharper than it need be."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(page.as_uri())
+    assert browser.save_screenshot(str(picture))
+
+
+# ---------------------------------------------------------------- the command
+
+DRAWN = {
+    "release-graph": draw_graph_of_the_release,
+    "graph": draw_graph_of_the_page,
+    "mosaic": draw_mosaic,
+    "run": draw_run_of_the_release,
+}
+
+
+def main() -> None:
+    logging.disable()  # of the failures that the scenarios have on purpose
+    for name in sys.argv[1:] or DRAWN:
+        DRAWN[name]()
+
+
+if __name__ == "__main__":
+    main()
