@@ -2,7 +2,7 @@
 
 Each comes from what it shows: a run of `docs/release.py`, or of the scenario that a page itself describes. The monitor
 is what a terminal has on its screen while `trioflow run` writes to it, the report what Chromium makes of the page; both
-are photographed by Chromium. It takes some fifteen seconds, and needs what `pip install -e '.[dev]'` installs,
+are photographed by Chromium. It takes some twenty seconds, and needs what `pip install -e '.[dev]'` installs,
 Graphviz, and Chromium with its driver (`apt install graphviz chromium chromium-driver`).
 """
 
@@ -29,12 +29,14 @@ from typing import Any
 import pyte
 from selenium import webdriver
 
+from trioflow import Trace
+
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
 COLUMNS, LINES = 80, 24
 MOMENT = "AssertionError"  # when this is on the screen, the picture is taken: a test has failed, others run
 
-# ---------------------------------------------------------------- graphs
+# ---------------------------------------------------------------- graphs, and a timeline
 
 
 def imported(path: Path) -> Any:
@@ -46,10 +48,12 @@ def imported(path: Path) -> Any:
     return module
 
 
-def draw_graph_of_the_release() -> None:
-    scheduler = imported(DOCS / "release.py").scenario(speed=20)
-    scheduler.run()
+def draw_release() -> None:
+    """Graph and timeline of one run."""
+    scheduler, trace = imported(DOCS / "release.py").scenario(), Trace()
+    scheduler.run(instruments=[trace])
     scheduler.export_as_svgfile(PICTURES / "release-graph.svg")
+    trace.export_as_svgfile(PICTURES / "release-timeline.svg", width=1000)
 
 
 def draw_graph_of_the_page() -> None:
@@ -71,14 +75,15 @@ def draw_mosaic() -> None:
     scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True, direction="LR")
 
 
-# ---------------------------------------------------------------- one run: monitor, timeline, report
+# ---------------------------------------------------------------- monitor and report
 
 
-def draw_run_of_the_release() -> None:
+def photograph_release() -> None:
+    """Monitor and report of one run."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "release.html"
         command = [sys.executable, "-m", "trioflow", "run", "docs/release.py", "--report", str(report)]
-        screen = run_in_a_terminal([*command, "--trace", str(PICTURES / "release-timeline.svg")])
+        screen = run_in_a_terminal(command)
         page = Path(directory) / "screen.html"
         page.write_text(as_page(screen), encoding="utf-8")
         with chromium() as browser:
@@ -175,10 +180,10 @@ def photograph(
 # ---------------------------------------------------------------- the command
 
 DRAWN = {
-    "release-graph": draw_graph_of_the_release,
+    "release": draw_release,
     "graph": draw_graph_of_the_page,
     "mosaic": draw_mosaic,
-    "run": draw_run_of_the_release,
+    "monitor": photograph_release,
 }
 
 

@@ -25,7 +25,7 @@ def scenario(speed: float = 1.0) -> Scheduler:
         print(f"fetched {files} files")
 
     async def browse() -> None:
-        await work(0.7)
+        await work(1.0)
         raise AssertionError("2 of 31 pages did not load")
 
     async def database(*, task_status: TaskStatus[str]) -> None:
@@ -52,13 +52,13 @@ def scenario(speed: float = 1.0) -> Scheduler:
     test = Scheduler(
         Job(work, 1.2, x86, label="unit tests on x86"),
         Job(work, 1.8, arm, label="unit tests on arm"),
-        Job(work, 2.2, server, label="integration tests"),
+        Job(work, 2.5, server, label="integration tests"),
         browser,
         Job(work, 0.5, label="tell somebody", required=browser, run_if="failed"),
         label="test",
         required=build,
         jobs_window=3,
     )
-    image = Job(work, 2.4, label="make the image", required=build)
+    image = Job(work, 2.6, label="make the image", required=build)
     publish = Job(work, 1.5, image, label="publish", required=test, critical=True)
     return Scheduler(server, watcher, site, core, build, test, image, publish, label="release")

@@ -49,6 +49,14 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
 
 
+def test_pictures_are_shown_and_small() -> None:
+    """Each picture is on some page, and takes no more than 200 kB of everybody's clone."""
+    shown = {target for page in PAGES for target, _ in links(page)}
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert picture in shown
+        assert picture.stat().st_size < 200_000
+
+
 def test_each_page_can_be_reached() -> None:
     """From the README, link by link, one comes to every page."""
     reached = {README}
