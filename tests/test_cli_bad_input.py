@@ -48,6 +48,14 @@ def test_no_such_name(tmp_path: Path) -> None:
     assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
 
 
+def test_no_such_name_and_none_like_it(tmp_path: Path) -> None:
+    """Then it lists the schedulers, and the functions that the file itself defines."""
+    code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
+    done = trioflow("list", written(tmp_path, code) + ":x")
+    assert done.exit_code == 2
+    assert "has no 'x'; its schedulers and functions are: other, work, fail, make" in done.stderr
+
+
 def test_no_name_at_all(tmp_path: Path) -> None:
     """What stands behind the colon must be a name."""
     for name in ("", "a.b", "\x1b"):

@@ -94,6 +94,7 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     assert re.findall(r"<b>(.*?)</b>", section) == ["inner/bad", "first"]
     assert section.count("Traceback (most recent call last)") == 2
     assert section.count("raise error if error is not None") == 2
+    assert "_core" not in section, "frames of the engine tell a reader nothing"
     assert section.count('<span class="badge bad">critical</span>') == 1
 
 

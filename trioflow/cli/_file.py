@@ -142,14 +142,23 @@ def _names(module: ModuleType) -> dict[str, BaseScheduler]:
 def _named(module: ModuleType, path: Path, name: str, names: dict[str, BaseScheduler]) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
-        functions = [key for key, value in module.__dict__.items() if inspect.isfunction(value)]
-        near = difflib.get_close_matches(name, [*names, *functions], n=1)
-        hint = f"do you mean {near[0]!r}?" if near else f"its schedulers are: {', '.join(names) or 'none'}"
+        choices = [*names, *_functions(module)]
+        near = difflib.get_close_matches(name, choices, n=1)
+        hint = f"do you mean {near[0]!r}?" if near else f"its schedulers and functions are: {', '.join(choices) or '-'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
     if not (isinstance(value, BaseScheduler) or callable(value)):
         raise click.UsageError(not_a_scheduler(f"{name!r} of {shown}", value))
     return value
+
+
+def _functions(module: ModuleType) -> list[str]:
+    """Return the names of the functions that the file itself defines, but private ones."""
+    return [
+        name
+        for name, value in module.__dict__.items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
 
 
 def not_a_scheduler(what: str, value: object) -> str:

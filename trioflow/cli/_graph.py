@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from .._core._labels import paths
 from ._codes import FINE, STOPPED
 from ._completion import file
-from ._file import Refusal
 from ._outputs import output_file, written
+from ._part import matching
 from ._scenario import takes_scenario
 
 
@@ -24,21 +25,21 @@ from ._scenario import takes_scenario
 @click.option("--bundle", is_flag=True, help="Draw jobs that are alike as one box.")
 @click.option("--direction", type=click.Choice(["TB", "LR"]), help="From top to bottom, or from left to right.")
 @click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
-def command(scheduler: Any, output: Path | None, **options: Any) -> int:
+def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
     """Draw the jobs and what they require.
 
     Pictures need the command dot of Graphviz. Nothing is run.
     """
     given = {name: value for name, value in options.items() if value}
+    if collapse:
+        named = paths(scheduler)
+        given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
     if output is not None and output.suffix.lower() == ".mmd":
         given.pop("legend", None)
-    try:
-        if output is None:
-            click.echo(scheduler.graph(**given).source.encode())  # as bytes: these texts are UTF-8 everywhere
-            return FINE
-        return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
-    except ValueError as error:  # a path that no job has
-        raise Refusal(str(error)) from None
+    if output is None:
+        click.echo(scheduler.graph(**given).source.encode())  # as bytes: these texts are UTF-8 everywhere
+        return FINE
+    return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
 
 
 def _export(scheduler: Any, output: Path) -> Any:

@@ -11,7 +11,6 @@ import html as escapes
 import json
 import string
 import subprocess
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
@@ -20,7 +19,7 @@ from typing import Any, Final
 from .._core import _labels
 from .._core._outcomes import Failure
 from .._core._states import JobState, StopReason
-from . import _timeline
+from . import _own_frames, _timeline
 from ._trace_record import Record
 from ._trace_spans import RunSpan, Span
 from ._trace_table import wall
@@ -149,7 +148,7 @@ def _failure(span: Span, failure: Failure, is_open: bool) -> str:
     run = f" (run {span.run})" if span.run > 1 else ""
     critical = '<span class="badge bad">critical</span> ' * span.critical
     error = failure.exception
-    trace = "".join(traceback.format_exception(type(error), error, failure.traceback))
+    trace = _own_frames.formatted(error, failure.traceback)
     return (
         f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{_text(span.path + run)}</b> '
         f"<span>{_text(span.exception_text)}</span></summary><pre>{_lines(trace)}</pre></details>"
