@@ -116,6 +116,24 @@ def is_sane(session: Session) -> bool:
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
+def test_what_commands_print_goes_above(session: Callable[..., Session], library: str) -> None:
+    """Their lines are whole, those of standard error too, and the picture below is too; a tag or a label is no need."""
+    code = f"""
+        import subprocess
+        from trioflow import CommandJob, Monitor, Scheduler
+
+        code = "echo begin $0; printf half; sleep 0.05; echo ' of it'; echo error $0 >&2; printf '\\\\377 end'"
+        jobs = [CommandJob(["sh", "-c", code, str(number)], label=f"command {{number}}") for number in range(3)]
+        Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend="{library}")
+    """
+    shown = session(code, lines=30).end()
+    place = next(number for number, line in enumerate(shown) if line.startswith(" run  completed"))
+    said = [f"begin {n}" for n in range(3)] + [f"error {n}" for n in range(3)]
+    assert sorted(shown[:place]) == sorted([*said, *["half of it"] * 3, *["\\xff end"] * 3])
+    assert [line.split()[-2:] for line in shown[place + 2 :]] == [["command", str(n)] for n in range(3)]
+
+
+@pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
     """It ends the run in order; the last picture says so, the cursor is there, and the traceback is below."""
     program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")

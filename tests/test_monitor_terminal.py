@@ -286,6 +286,20 @@ def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scheduler.run()
 
 
+def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> None:
+    """Lines stand above the picture of now: with the one before, jobs that print all the time would freeze it."""
+    pictures = iter(["first", "second", "third"])
+    screen = Screen(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
+    screen._guarded(screen._live.start)
+    screen._tick()
+    screen._above._lines.append("said")
+    screen._tick()
+    assert terminal.shown() == ["said", "second"]
+    screen._tick()
+    assert terminal.shown() == ["said", "third"]
+    screen._leave()
+
+
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has broken the lines that do not fit any more: all of them are erased before the next picture."""
     screen = Screen(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)

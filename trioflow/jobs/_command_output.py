@@ -136,13 +136,16 @@ class Streams:
     def _inherit(self, name: str, given: Any) -> int | None:
         """Return the descriptor of an open file; without one, of a pipe that is written on there.
 
-        None is where `print` goes. In a notebook, or under a test that captures, this is no descriptor of the system.
+        None is where `print` goes. In a notebook, or under a test that captures, this is no descriptor of the system,
+        and above a monitor's picture it is better not taken for one.
         """
         file = getattr(sys, name) if given is None else given
         if file is None:  # a program without a terminal
             return subprocess.DEVNULL
         if given is None and file is getattr(sys, f"__{name}__"):
             return None
+        if getattr(file, "has_picture", False):  # a monitor's: on the terminal itself it would go into the picture
+            return self._pipe([Lines(lambda line: _print_on(file, line))])
         with contextlib.suppress(OSError, AttributeError, ValueError):
             return int(file.fileno())
         return self._pipe([Onwards(file)])
@@ -237,6 +240,12 @@ def _takers(job: CommandJob, name: str) -> list[Callable[[str], object]]:
         prefix = how.tag if isinstance(how.tag, str) else f"{job.label}: "
         takers.append(lambda line: print(prefix + line, file=getattr(sys, name)))
     return takers
+
+
+def _print_on(file: Any, line: str) -> None:
+    """Print a line of a command, whatever it has in it: what the stream cannot encode is escaped."""
+    encoding = file.encoding or "utf-8"
+    file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def _open_to_append(path: Any) -> int:

@@ -127,6 +127,8 @@ class CommandError(TrioflowError):
 
     """
 
+    __module__ = "trioflow"  # tracebacks show it, also where nobody has asked trioflow for it, which would set it
+
     def __init__(
         self,
         job: CommandJob,

@@ -5,7 +5,7 @@ takes it for long, though: whoever prints when `MOST` characters wait writes the
 
 In place of standard output and error, and of the same streams in handlers of `logging`, which keep the one that they
 were made with. What goes around them (a descriptor that a child process has inherited, `sys.stdout.buffer`) ends up in
-the middle of the picture.
+the middle of the picture; commands ask `has_picture`, and do not.
 """
 
 from __future__ import annotations
@@ -127,6 +127,11 @@ class Replacement(io.TextIOBase):
         self._begun.clear()
         if lines:
             self._above.add(lines)
+
+    @property
+    def has_picture(self) -> bool:
+        """Whether something is drawn on the real stream, so that its descriptor had better be left alone."""
+        return self._above.is_open
 
     def isatty(self) -> bool:
         """Tell that what is printed may have colours."""

@@ -52,15 +52,18 @@ class Picture:
 
     For rich each of them is one control sequence, which it hands through: to take lines apart and put them together
     again takes it more time than all else that a picture needs.
+
+    It is one object for a whole run: what is printed above it, rich prints with the picture that was refreshed last,
+    not with one that it has been given since.
     """
 
-    def __init__(self, lines: list[str]) -> None:
-        """Hold what to write."""
-        self._lines: Final = lines
+    def __init__(self) -> None:
+        """Begin with nothing to write."""
+        self.lines: list[str] = []
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         """Yield the lines."""
-        for number, line in enumerate(self._lines):
+        for number, line in enumerate(self.lines):
             if number:
                 yield Segment.line()
             yield Segment(line, None, [(ControlType.CARRIAGE_RETURN,)])
@@ -87,8 +90,9 @@ class Screen(Outlet):
     def __init__(self, stream: TextIO, draw: Draw, interval: float) -> None:
         self._draw: Final = draw
         self._console: Final = MonitorConsole(file=stream, force_terminal=True, force_interactive=True)
+        self._picture: Final = Picture()
         self._live: Final = Live(
-            console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            self._picture, console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
         self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
         self._above: Final = Above(self._ticker.wake, self._tick)
@@ -161,10 +165,12 @@ class Screen(Outlet):
         if size.width < self._columns:
             self._console.control(_erasing(self._shown, size.width))
         if lines != self._shown or above or size.width != self._columns:
-            self._live.update(Picture(self._as_written(lines)), refresh=not (above or self._is_last))
+            self._picture.lines = self._as_written(lines)
+            if above:
+                self._console.print(Text("\n").join(map(Text.from_ansi, above)), soft_wrap=True)
+            elif not self._is_last:
+                self._live.refresh()
         self._shown, self._columns = lines, size.width
-        if above:
-            self._console.print(Text("\n").join(map(Text.from_ansi, above)), soft_wrap=True)
 
     def _as_written(self, lines: list[Line]) -> list[str]:
         """Return the lines with their escape sequences; those that have not changed are not made again."""
