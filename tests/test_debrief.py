@@ -125,7 +125,7 @@ def test_counts_include_nested_jobs(virtual: Virtual) -> None:
     """Each numbered job is counted, nested schedulers and their jobs too; states in which none is are left out."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
-    assert "jobs: 4 (2 succeeded, 1 failed, 1 cancelled)" in text
+    assert "jobs: 4, 1 of them schedulers (2 succeeded, 1 failed, 1 cancelled)" in text
 
 
 async def quit_all(scheduler: Scheduler) -> None:

@@ -35,7 +35,9 @@ def debrief(scheduler: BaseScheduler, script: Script, own_frames: bool = False) 
 def _counts(listing: Listing) -> str:
     count = collections.Counter(job.state for job in listing.jobs)
     states = ", ".join(f"{count[state]} {state.value}" for state in JobState if count[state])
-    return f"jobs: {len(listing.jobs)}" + (f" ({states})" if states else "")
+    nested = sum(isinstance(job, BaseScheduler) for job in listing.jobs)
+    which = f", {nested} of them schedulers" if nested else ""
+    return f"jobs: {len(listing.jobs)}{which}" + (f" ({states})" if states else "")
 
 
 def _stop(scheduler: BaseScheduler, listing: Listing) -> Iterator[str]:

@@ -85,7 +85,8 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
         return
     yield duration(record.now - record.began)
     yield f"began {wall(record, record.began).replace('T', ' ').replace('Z', ' UTC')}"
-    yield f"{len(record.spans)} jobs"
+    nested = len({run.parent for run in record.runs} - {None})
+    yield f"{len(record.spans)} jobs" + (f", {nested} of them schedulers" if nested else "")
     for run in roots:
         if run.culprit is not None:
             yield f"culprit: {record.spans[_innermost(record, run.culprit)].path}"
