@@ -22,6 +22,7 @@ what they start goes on in the next ones, all of it, before anybody else has a c
 FEW_BLOCKED: Final = 64
 BLOCKED_A_SEARCHER: Final = 8
 """For so many jobs that have blocked, beyond the few, there is one more who looks for the next."""
+MANY_TAKEN: Final = 2 * MAX_SEARCHERS
 MAX_PARKED: Final = 128
 
 
@@ -66,10 +67,12 @@ class Crew:
         """Let more look for jobs, as a newcomer would, if the jobs of those before have blocked.
 
         What blocks for long needs a task a job, and a turn of the loop has its price: so there are the more who come
-        in a turn the more of them have blocked. What blocks but for a turn or two needs few tasks; and where turns
-        have become long, because many go on in each of them, nobody is called.
+        in a turn the more of them have blocked. What blocks but for a turn or two needs few tasks: nobody is called if
+        those who are there have taken many jobs since. Nor where turns have become long, for many go on in each.
         """
         if self.gated or self._run.stopping or now > newcomer.born + _worker.TURN_SECONDS:
+            return
+        if newcomer.ready_then - len(self._queue.jobs) > MANY_TAKEN:
             return
         blocked = len(self.workers) - len(self.parked) - self.searchers
         most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_A_SEARCHER)

@@ -62,6 +62,7 @@ class Worker:
         "lent",
         "mark",
         "parking",
+        "ready_then",
         "run",
         "scope",
         "shielded",
@@ -73,7 +74,7 @@ class Worker:
         """Prepare a worker of `run`, with or without a slot of its window."""
         self.run = run
         self.has_slot = has_slot
-        self.born, self.called_in_turn = run.clock(), run.turn.number
+        self.born, self.called_in_turn, self.ready_then = run.clock(), run.turn.number, len(run.ready)
         self.job: AbstractJob[Any] | None = None
         self.scope: Scope | None = None  # of this task alone, if it has one
         self.shielded = False  # it runs a forever job, which ends after all others
