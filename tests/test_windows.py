@@ -288,6 +288,21 @@ def test_nested_schedulers_beside_each_other_share_the_lent_token(virtual: Virtu
     assert watch.most == 3
 
 
+def test_lent_token_that_lies_idle_further_out_is_used(virtual: Virtual) -> None:
+    """A nested run whose nearest enclosing worker had another token waited, while the one lent further out lay idle."""
+
+    async def main() -> tuple[bool, float]:
+        limiter = anyio.CapacityLimiter(2)
+        first, second = Job(nap, 1), Job(nap, 2)  # the first uses the token of `between`, the second one of its own
+        inner = Scheduler(naps(2, 5), jobs_window=limiter, required=[first, second])
+        between = Scheduler(first, second, inner, jobs_window=limiter)
+        answer = await timed(Scheduler(between, jobs_window=limiter))
+        assert limiter.borrowed_tokens == 0
+        return answer
+
+    assert virtual(main) == (True, 7)
+
+
 def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
     """Schedulers under the same limiter as their parent, more than there are tokens, deadlock nobody."""
 

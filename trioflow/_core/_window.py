@@ -14,6 +14,7 @@ of it while it runs a job:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class LimiterWindow:
         self._run = run
         self._limiter = limiter
         self._backend: Backend = run.backend
-        self._outer: Lease | None = _lent_by_enclosing(run, limiter)
+        self._outer: Final = tuple(_lent_by_enclosing(run, limiter))
         self._waiting: Scope | None = None  # of the one worker that waits for a token
 
     @property
@@ -99,9 +100,9 @@ class LimiterWindow:
             self._return(worker.token)
         if not run.queue.jobs or self._waiting is not None:
             return False  # another worker of this run stands in the queue already
-        lent = self._outer is not None and not self._outer.in_use
-        if worker.token is None or (lent and worker.lease is None):  # a lent token before anyone queues for another
-            self._assign(worker)
+        lent = self._idle_lease()
+        if worker.token is None or (lent is not None and worker.lease is None):  # before anyone queues for another
+            self._assign(worker, lent)
         return await self._obtain(worker)
 
     def leave(self, worker: Worker) -> None:
@@ -127,10 +128,15 @@ class LimiterWindow:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def _assign(self, worker: Worker) -> None:
-        if self._outer is not None and not self._outer.in_use:
-            self._outer.in_use = True
-            worker.lease, worker.token = self._outer, self._outer.token
+    def _idle_lease(self) -> Lease | None:
+        """Return a lease that no run uses now; before others one whose token is there, however far out."""
+        idle = [lease for lease in self._outer if not lease.in_use]
+        return next((lease for lease in idle if lease.token.held), idle[0] if idle else None)
+
+    def _assign(self, worker: Worker, lent: Lease | None) -> None:
+        if lent is not None:
+            lent.in_use = True
+            worker.lease, worker.token = lent, lent.token
         else:
             worker.token = Token()
 
@@ -163,13 +169,12 @@ class LimiterWindow:
         return waiting > (self._waiting is not None)
 
 
-def _lent_by_enclosing(run: Run, limiter: Any) -> Lease | None:
-    """Return the lease of the nearest enclosing worker that holds a token of `limiter`."""
+def _lent_by_enclosing(run: Run, limiter: Any) -> Iterator[Lease]:
+    """Yield the leases of all enclosing workers that hold a token of `limiter`, the nearest first."""
     worker = run.outer_worker
     while worker is not None:
         window = worker.run.crew.window
         if window is not None and window.limiter is limiter and worker.token is not None:
             worker.lent = worker.lent or Lease(worker.token)
-            return worker.lent
+            yield worker.lent
         worker = worker.run.outer_worker
-    return None
