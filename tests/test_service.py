@@ -191,7 +191,7 @@ def test_started_twice_is_an_error(virtual: Virtual) -> None:
     assert service.state is FAILED
     with pytest.raises(RuntimeError, match=r"'eager'.*started\(\) before"):
         service.result()
-    assert client.state in (SUCCEEDED, BLOCKED)
+    assert client.state is FAILED  # it was let go, and there is no value any more
 
 
 def test_started_too_late_is_an_error(virtual: Virtual) -> None:
@@ -300,3 +300,21 @@ def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
     client = Job(nap, 5, service)
     assert virtual(Scheduler(service, client, after(1, service.cancel)).co_run) is True
     assert (service.state, client.state) == (CANCELLED, SUCCEEDED if ready else BLOCKED)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("how", ["fails", "cancelled"])
+def test_failure_of_a_service_is_raised_in_who_starts_with_it_later(virtual: Virtual, how: str, inside: bool) -> None:
+    """A job that waited for a slot while its service failed was called with the engine's record of the failure."""
+
+    async def break_down(*, task_status: Any) -> None:
+        task_status.started("address")
+        await anyio.sleep(1 if how == "fails" else 9)
+        raise Flaw
+
+    service = Service(break_down)
+    client = Job(give, [service] if inside else service)
+    others = [after(2, lambda: None), after(1, service.cancel if how == "cancelled" else lambda: None)]
+    virtual(timed, Scheduler(service, others, client, jobs_window=2))
+    assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
+    assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)

@@ -76,7 +76,8 @@ class Step:
         container = self._template.copy()
         for key, job in self._results:
             outcome = job._outcome
-            container[key] = outcome if outcome is not FREED else job.result()  # which says that it is gone
+            # `result()` says that it is gone, or that a service has failed since those who use it were let go
+            container[key] = job.result() if outcome is FREED or job._is_service else outcome
         for key, number in self._made:
             container[key] = made[number]
         return tuple(container) if self._makes_tuple else container
@@ -116,7 +117,7 @@ class Arguments:
 class DirectArguments(Arguments):
     """The same where jobs stand among the arguments themselves, and in no container: the usual case, and the shortest.
 
-    None of the jobs gives its result up: arguments with such a job are searched through.
+    None of the jobs gives its result up, or is a service: arguments with such a job are searched through.
     """
 
     __slots__ = ("_places", "_values")
@@ -147,7 +148,7 @@ def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         if kind in ATOMS:
             continue
         if isinstance(value, AbstractJob):
-            if value._rule is not None and not value._rule.keep_result:
+            if value._is_service or (value._rule is not None and not value._rule.keep_result):
                 return None
             if not value._is_passed_as_it_is:
                 places.append(place)
