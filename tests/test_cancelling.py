@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.from_thread
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason
@@ -333,3 +337,60 @@ def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
     scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
     assert virtual(timed, scheduler) == (True, 2.5)
     assert (inner.state, inner.stop_reason, shut_down(told)) == (CANCELLED, StopReason.CANCELLED, ["a"])
+
+
+# --- what a job has begun in a thread
+
+
+def ask_until_told(started: anyio.Event) -> str:
+    """Ask in a thread whether the job was cancelled, for ten seconds at most."""
+    anyio.from_thread.run_sync(started.set)
+    for _ in range(10_000):
+        try:
+            anyio.from_thread.check_cancelled()
+        except BaseException as cancellation:
+            return type(cancellation).__name__
+        time.sleep(0.001)
+    return "never"
+
+
+def sleep_in_the_loop(started: anyio.Event) -> str:
+    """Sleep in the loop, on behalf of a thread, for ten seconds at most."""
+
+    async def sleep() -> None:
+        started.set()
+        await anyio.sleep(10)
+
+    try:
+        anyio.from_thread.run(sleep)
+    except BaseException as cancellation:
+        return type(cancellation).__name__
+    return "never"
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
+def test_thread_of_a_job_that_is_cancelled_alone_is_told(
+    backend: Any, function: Callable[..., str], within: bool
+) -> None:
+    """On asyncio the thread asked the scope that all workers share, which nobody had cancelled."""
+    told: list[str] = []
+    started = anyio.Event()
+
+    async def begin() -> None:
+        def call() -> None:
+            told.append(function(started))
+
+        with anyio.CancelScope() if within else contextlib.nullcontext():
+            await anyio.to_thread.run_sync(call)
+            await anyio.sleep(10)
+
+    async def cancel() -> None:
+        await started.wait()
+        job.cancel()
+
+    job = Job(begin)
+    assert Scheduler(job, Job(cancel)).run(backend=backend) is True
+    assert job.state is CANCELLED
+    assert len(told) == 1
+    assert told[0].startswith("Cancelled")

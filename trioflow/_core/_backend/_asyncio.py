@@ -1,7 +1,8 @@
 """The engine on asyncio: native tasks, which all stand in one anyio cancel scope, as the tasks of a task group do.
 
-A worker gets a scope of its own only when somebody wants to cancel it alone, or to shield it: then that is put between
-the common one and those that its job may have opened. Most are never cancelled, and a scope costs as much as a task.
+A worker gets a scope of its own only when somebody wants to cancel it alone, or to shield it, or when its job has anyio
+look for the scope that it is in: then that is put between the common one and those that its job may have opened. Most
+jobs need none.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class AsyncioGroup:
         context = self._context.copy()
         # Not by the loop's task factory: an eager one would run it before the worker knows its task.
         worker.task = task = asyncio.Task(self._work(worker), loop=self._loop, context=context)
-        state = TASK_STATES[task] = anyio_asyncio.TaskState(self._parent, self.scope)
+        state = TASK_STATES[task] = WorkerState(self._parent, self.scope, worker)
         worker.mark = AsyncioMark(task, state, context, worker.run.variables)
         self.scope._tasks.add(task)
         task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
@@ -135,13 +136,13 @@ class AsyncioGroup:
 
     def shield(self, worker: Worker) -> None:
         """Let a worker outlive the others."""
-        worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+        worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
         scope.shield = True
 
     def cancel_one(self, worker: Worker) -> None:
         """Cancel one worker, a shielded one too; one that has not begun will find that its run is stopping."""
         if worker.mark is not None:
-            worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+            worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
             scope.cancel()
 
     def forget(self, worker: Worker) -> None:
@@ -149,19 +150,21 @@ class AsyncioGroup:
         self.scope._tasks.discard(worker.task)
         if worker.scope is not None:
             self.scope._child_scopes.discard(worker.scope)
+        worker.mark.state.worker = None  # which holds the task: it would be there for ever
 
-    def _scope_of_its_own(self, worker: Worker) -> Any:
+    def scope_of_its_own(self, worker: Worker) -> Any:
         """Put a scope around all that are open in a worker's task, and inside the common one."""
         scope: Any = anyio_asyncio.CancelScope()
-        worker.mark.scope = scope
+        worker.scope = worker.mark.scope = scope
         scope._host_task = worker.task
         scope._parent_scope = self.scope
         self.scope._child_scopes.add(scope)
         self.scope._tasks.discard(worker.task)
-        state = TASK_STATES[worker.task]
-        outermost = state.cancel_scope
+        state: WorkerState = worker.mark.state
+        state.worker = None
+        outermost = state.innermost
         if outermost is self.scope:
-            state.cancel_scope = scope
+            state.innermost = scope
             scope._tasks.add(worker.task)
         else:
             while outermost._parent_scope is not self.scope:
@@ -174,27 +177,56 @@ class AsyncioGroup:
         self._on_deadline()
 
 
+class WorkerState(anyio_asyncio.TaskState):
+    """What anyio knows of a worker's task: asked for its scope, it says one of its own, which is made by then.
+
+    A thread that a job starts, for instance, keeps the scope that the job was in, and asks that whether the job was
+    cancelled: the common one would not tell.
+    """
+
+    __slots__ = ("innermost", "worker")
+
+    def __init__(self, parent: int | None, scope: Any, worker: Worker | None) -> None:
+        """Begin in `scope`; `worker` is there as long as it has no scope of its own and may get one."""
+        self.worker = worker
+        super().__init__(parent, scope)
+
+    @property
+    def cancel_scope(self) -> Any:
+        """The innermost scope of the task; the engine itself reads `innermost`."""
+        if self.worker is not None and self.worker.mark is not None:
+            cast(AsyncioGroup, self.worker.run.group).scope_of_its_own(self.worker)
+        return self.innermost
+
+    @cancel_scope.setter
+    def cancel_scope(self, scope: Any) -> None:
+        self.innermost = scope
+
+
 class AsyncioMark:
     """What a worker's task was like before it ran a job.
 
     anyio has no public way to ask which scope is the innermost.
     """
 
-    __slots__ = ("_context", "_size", "_task", "_variables", "scope", "state")
+    __slots__ = ("_context", "_size", "_task", "_variables", "scope", "state", "stopper")
 
-    def __init__(self, task: Any, state: Any, context: contextvars.Context, variables: _shared.Variables) -> None:
+    def __init__(
+        self, task: Any, state: WorkerState, context: contextvars.Context, variables: _shared.Variables
+    ) -> None:
         """Note what the task is like; its context has these variables, and the one that holds the worker."""
         self._task = task
         self.state = state
-        self.scope: Any = state.cancel_scope
+        self.scope: Any = state.innermost
+        self.stopper: Any = self.scope  # whose cancellation ends the worker
         self._context = context
         self._size = len(variables) + 1
         self._variables = variables
 
     def intact(self) -> bool:
         """Tell whether the task is as it was: its scopes, its variables, and whether it was cancelled."""
-        scope, context = self.scope, self._context
-        if self.state.cancel_scope is not scope or scope._cancel_called or self._task.cancelling():
+        context = self._context
+        if self.state.innermost is not self.scope or self.stopper._cancel_called or self._task.cancelling():
             return False
         if len(context) != self._size:
             return False
@@ -205,7 +237,7 @@ class AsyncioMark:
 
     def left_open(self) -> bool:
         """Tell whether there are scopes in the task that were not there, those of task groups included."""
-        return self.state.cancel_scope is not self.scope
+        return self.state.innermost is not self.scope
 
 
 class AsyncioBackend:
@@ -241,7 +273,9 @@ class AsyncioBackend:
             worker.task = task = asyncio.current_task()
             context = contextvars.copy_context()
             variables = _shared.variables_of(context, worker.run.variables, worker)
-            worker.mark = AsyncioMark(task, TASK_STATES[task], context, variables)
+            known = TASK_STATES[task]
+            state = TASK_STATES[task] = WorkerState(known.parent_id, known.cancel_scope, None)
+            worker.mark = AsyncioMark(task, state, context, variables)
         mark: Mark = worker.mark
         return mark
 
@@ -255,8 +289,8 @@ class AsyncioBackend:
         What goes wrong in a task group stays with that: it is not to be had from its scope.
         """
         left = None
-        state = TASK_STATES[worker.task]
-        while (scope := state.cancel_scope) is not worker.mark.scope:
+        state: WorkerState = worker.mark.state
+        while (scope := state.innermost) is not worker.mark.scope:
             left = left or "cancel scope"
             scope.cancel()
             while tasks := _tasks_in(scope) - {worker.task}:
@@ -310,8 +344,8 @@ class AsyncioBackend:
 
     def asked_to_end(self, worker: Worker) -> bool:
         """Tell, in the task of `worker`, whether its scope or one around it was cancelled."""
-        innermost: Any = worker.mark.state.cancel_scope
-        return bool(worker.mark.scope.cancel_called or innermost._effectively_cancelled)
+        innermost: Any = worker.mark.state.innermost
+        return bool(worker.mark.stopper.cancel_called or innermost._effectively_cancelled)
 
     def cancelled_natively(self, worker: Worker) -> bool:
         """Tell whether the task of `worker` was cancelled by other means than a scope."""
