@@ -67,7 +67,7 @@ def test_jobs_leave_the_loop_its_turns(virtual: Virtual, shape: str, checkpoints
             tasks.cancel_scope.cancel()
 
     virtual(main)
-    assert max(gaps) < 0.003
+    assert max(gaps) < 0.005  # trio shuffles: a ticker that is first in one turn and last in the next sees two of them
 
 
 def test_storm_of_jobs_lets_a_ticker_have_its_turns(virtual: Virtual) -> None:
