@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
+from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
 from .bodies import fail, nap
@@ -234,3 +234,21 @@ def test_incident_is_told_with_its_details(virtual: Virtual) -> None:
     inner = Scheduler(job)
     virtual(Scheduler(inner, instruments=[Incidents()]).co_run)
     assert told == [(inner, job, True, error)]
+
+
+@pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
+def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str) -> None:
+    """A SystemExit out of a hook ends the run; the job that it told of stayed RUNNING for ever."""
+
+    class Exits(Instrument):
+        pass
+
+    def leave(self: Instrument, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        raise SystemExit(3)
+
+    setattr(Exits, hook, leave)
+    job = Job(nap)
+    scheduler = Scheduler(job)
+    with pytest.raises(SystemExit):
+        virtual(functools.partial(scheduler.co_run, instruments=[Exits()]))
+    assert (job.state, scheduler.stop_reason) == (JobState.FAILED, StopReason.INTERRUPTED)

@@ -270,11 +270,11 @@ async def work(worker: Worker) -> None:
                         named, kind, name = function, job.__class__, job.label
                     label = name
                 worker.task.name = label
-            if tell_start is not None:
-                tell_start(scheduler, job)
             value = error = None  # nothing keeps a result but its job
             awaitable = UNCALLED
             try:
+                if tell_start is not None:
+                    tell_start(scheduler, job)
                 if limits is None:
                     awaitable = job._function(*job._args)
                 else:
