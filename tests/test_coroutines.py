@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import warnings
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,43 @@ def test_coroutine_in_a_reference_cycle_is_closed_without_a_warning(no_warnings:
 
     build()
     gc.collect()
+
+
+@pytest.mark.parametrize("close", ["job", "scheduler"])
+def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warnings: None, close: str) -> None:
+    """As long as it has not run it keeps job and scheduler, for nobody could close it in time; close() frees all."""
+
+    async def refers(thing: object) -> None:
+        await anyio.sleep(1)
+
+    def build() -> tuple[weakref.ref[Any], weakref.ref[Any]]:
+        scheduler = Scheduler()
+        job = scheduler.add(Job(refers(scheduler)))
+        return weakref.ref(scheduler), weakref.ref(job)
+
+    scheduler, job = build()
+    gc.collect()
+    assert scheduler() is not None
+    (job if close == "job" else scheduler)().close()
+    gc.collect()
+    assert (scheduler(), job()) == (None, None)
+
+
+def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(virtual: Virtual) -> None:
+    """Once it has run a coroutine keeps nothing, whatever it referred to."""
+
+    async def refers(thing: object) -> None:
+        await anyio.sleep(1)
+
+    def run() -> weakref.ref[Any]:
+        scheduler = Scheduler()
+        scheduler.add(Job(refers(scheduler)))
+        assert virtual(scheduler.co_run) is True
+        return weakref.ref(scheduler)
+
+    scheduler = run()
+    gc.collect()
+    assert scheduler() is None
 
 
 def test_coroutine_is_closed_with_its_scheduler(no_warnings: None) -> None:

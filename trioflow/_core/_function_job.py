@@ -26,6 +26,7 @@ class Job(AbstractJob[T]):
 
     A callable is called at each start, so such a job can run again. A coroutine object runs once; if it never runs,
     it is closed with its scheduler, by `close()`, or together with the job.
+    One that refers to its own job or scheduler, by an argument, is not closed before `close()` if it never runs.
 
     Args:
         function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
@@ -55,7 +56,7 @@ class Job(AbstractJob[T]):
 
     # Called at each start; or the coroutine object, and None once that has been started.
     _function: Any
-    _args: tuple[Any, ...] | Arguments
+    _args: tuple[Any, ...] | Arguments  # of the call; of a coroutine object, its finalizer alone
 
     def __init__(
         self,
@@ -90,7 +91,8 @@ class Job(AbstractJob[T]):
         if not plain and isinstance(function, Coroutine):
             self._label = self.label  # made while the function's name is still known
             self._limits = self._limits or NO_LIMITS
-            weakref.finalize(self, function.close)
+            # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
+            self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Have a subclass's own `co_run` called."""
@@ -102,7 +104,7 @@ class Job(AbstractJob[T]):
         function: object = self._function
         if isinstance(function, Coroutine):
             coroutine = cast("Coroutine[Any, Any, T]", function)
-            self._function = None
+            self._let_go()
             return await coroutine
         awaitable = self._function(*self._args)
         if self._rule is not None and self._rule.frees and not repeats(self):
@@ -115,7 +117,14 @@ class Job(AbstractJob[T]):
         """Close the coroutine object, if the job has one that never ran."""
         if self._is_one_shot() and not self._is_spent() and not self.is_running():
             self._function.close()
-            self._function = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget the coroutine, which is run or closed now; one that is closed may hold its arguments still (3.12)."""
+        (finalizer,) = cast("tuple[Any, ...]", self._args)
+        finalizer.detach()
+        self._function = None
+        self._args = ()
 
     def _is_one_shot(self) -> bool:
         return self._function is None or isinstance(self._function, Coroutine)
