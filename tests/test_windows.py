@@ -303,6 +303,21 @@ def test_lent_token_that_lies_idle_further_out_is_used(virtual: Virtual) -> None
     assert virtual(main) == (True, 7)
 
 
+def test_lent_token_that_comes_to_lie_idle_further_out_is_used(virtual: Virtual) -> None:
+    """A nested run that had given its token back for an interval hung for ever: one further out lay idle by then."""
+
+    async def main() -> bool:
+        limiter = anyio.CapacityLimiter(1)
+        first = Job(nap)
+        inner = Scheduler(Job(nap, 0), naps(2), jobs_window=limiter, start_interval=3, required=first)
+        between = Scheduler(first, inner, Job(nap, 0), jobs_window=limiter, start_interval=1)
+        result, _ = await timed(Scheduler(between, jobs_window=limiter))
+        assert limiter.borrowed_tokens == 0
+        return result
+
+    assert virtual(main) is True
+
+
 def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
     """Schedulers under the same limiter as their parent, more than there are tokens, deadlock nobody."""
 

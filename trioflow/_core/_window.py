@@ -101,7 +101,8 @@ class LimiterWindow:
         if not run.queue.jobs or self._waiting is not None:
             return False  # another worker of this run stands in the queue already
         lent = self._idle_lease()
-        if worker.token is None or (lent is not None and worker.lease is None):  # before anyone queues for another
+        # A lent token before anyone queues for another; one that is there before one that was given back.
+        if worker.token is None or (lent is not None and (worker.lease is None or lent.token.held)):
             self._assign(worker, lent)
         return await self._obtain(worker)
 
@@ -134,6 +135,8 @@ class LimiterWindow:
         return next((lease for lease in idle if lease.token.held), idle[0] if idle else None)
 
     def _assign(self, worker: Worker, lent: Lease | None) -> None:
+        if worker.lease is not None:
+            worker.lease.in_use = False
         if lent is not None:
             lent.in_use = True
             worker.lease, worker.token = lent, lent.token
