@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import pytest
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow.abc import Instrument
 
-from .bodies import Actor, fail, later, nap, shut_down, timed
+from .bodies import Actor, fail, later, nap, shut_down, task_now, timed
 
 if TYPE_CHECKING:
     from .conftest import Virtual
@@ -394,3 +396,29 @@ def test_thread_of_a_job_that_is_cancelled_alone_is_told(
     assert job.state is CANCELLED
     assert len(told) == 1
     assert told[0].startswith("Cancelled")
+
+
+async def sleep_in_scope() -> None:
+    """Sleep in a scope, after which the task is known to anyio."""
+    with anyio.CancelScope():
+        await anyio.sleep(1)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "forever", "in a scope"])
+def test_tasks_are_freed(virtual: Virtual, way: str) -> None:
+    """On asyncio, tasks that had got a scope of their own were never freed, not even after the run."""
+    tasks: list[weakref.ref[Any]] = []
+
+    async def body() -> None:
+        tasks.append(weakref.ref(task_now()))
+        await sleep_in_scope()
+        await anyio.sleep(1 if way == "in a scope" else 99)
+
+    async def main() -> None:
+        jobs = [Job(body, forever=way == "forever") for _ in range(5)]
+        ends = [Job(later, 2, job.cancel) for job in jobs] if way == "cancelled" else [Job(nap, 2)]
+        assert await Scheduler(jobs, ends).co_run() is True
+
+    virtual(main)
+    gc.collect()
+    assert [task() for task in tasks] == [None] * 5

@@ -150,7 +150,7 @@ class AsyncioGroup:
         self.scope._tasks.discard(worker.task)
         if worker.scope is not None:
             self.scope._child_scopes.discard(worker.scope)
-        worker.mark.state.worker = None  # which holds the task: it would be there for ever
+        TASK_STATES.pop(worker.task, None)  # a scope of its own leads to the task: it would be there for ever
 
     def scope_of_its_own(self, worker: Worker) -> Any:
         """Put a scope around all that are open in a worker's task, and inside the common one."""
