@@ -356,3 +356,14 @@ def test_timeout_does_not_wait_for_the_blocked(virtual: Virtual, make: Callable[
     """A run with a timeout ends on time, however deep what it waits for."""
     scheduler = Scheduler(Scheduler(make(), make()), make(), jobs_window=1, timeout=0.5)
     assert virtual(timed, scheduler) == (False, 0.5)
+
+
+def test_jobs_can_ask_for_the_deadline_of_their_run(virtual: Virtual) -> None:
+    """What anyio tells a job of the time that it has left is what the run has left."""
+
+    async def ask() -> float:
+        return anyio.current_effective_deadline()
+
+    job = Job(ask)
+    virtual(Scheduler(job, timeout=20).co_run)
+    assert job.result() == 20

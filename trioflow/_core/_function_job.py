@@ -83,7 +83,8 @@ class Job(AbstractJob[T]):
                 self._args = direct = DirectArguments(args, places)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
         try:
-            AbstractJob.__init__(self, **options)  # as super() would, in less time
+            # As super() would, in less time.
+            AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         except TypeError as error:
             raise _with_advice(error, self._default_label()) from None
         if self._rule is not None and self._rule.frees:

@@ -78,8 +78,7 @@ class AbstractJob(Settings, Generic[T]):
         "_worker",
     )
 
-    # Whether a worker may call `_function(*_args)` itself instead of `co_run`: one coroutine less a job. It does so for
-    # those jobs that have no `_limits`.
+    # Whether a worker calls `_function(*_args)` itself, of jobs with no `_limits`: one coroutine less than `co_run`.
     _called_in_frame: ClassVar[bool] = False
     # Whether its class defines a `co_shutdown` of its own.
     _shuts_down: ClassVar[bool] = False

@@ -164,7 +164,7 @@ class Members(JobSet):
         return None
 
     def _refuse_late(self, run: Run, what: str) -> None:
-        run.check_growing(f"{what} of {self.label!r}")
+        _growth.check_growing(run, f"{what} of {self.label!r}")
         if self._run is None and self._state.is_settled:
             raise RuntimeError(f"{what}: {self.label!r} has settled already in the run of {run.scheduler.label!r}")
 

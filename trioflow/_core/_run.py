@@ -14,6 +14,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _attempts, _ending, _errors, _growth, _log, _resources, _rules, _worker
@@ -96,7 +97,7 @@ class Run:
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
-        self.group = self.backend.group(_worker.work, deadline, self._on_deadline, self.context)
+        self.group = self.backend.group(_worker.work, deadline, partial(self.stop, StopReason.TIMEOUT), self.context)
         self.opened = True
         await self.group.host(self._body)
         if self.fault is not None:
@@ -118,9 +119,6 @@ class Run:
         """Go through long work, letting others run at each of its steps."""
         for _ in steps:
             await self.backend.checkpoint()
-
-    def _on_deadline(self) -> None:
-        self.stop(StopReason.TIMEOUT)
 
     async def _start(self) -> None:
         self.tell("before_run")
@@ -375,10 +373,6 @@ class Run:
             self.crew.ensure_searcher()
 
     # ---- growing
-
-    def check_growing(self, what: str) -> None:
-        """Refuse a change that comes from another thread, or too early or too late."""
-        _growth.check_growing(self, what)
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
         """Take up jobs that were just added, their requirements checked."""
