@@ -1,0 +1,1 @@
+"""The names of older programs: their scripts run with another import."""

@@ -1,0 +1,270 @@
+"""`Batch`: a scheduler that runs in a thread of its own, from the first `execute` to the end of `join`.
+
+It does not know the pool. What it shares with it is the `Ledger`; so the pool goes when the last one that uses it goes,
+and takes its batch along.
+
+The event loop's thread alone touches what is in here, but for what says otherwise; others `post` what is to be done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVarTuple
+
+import trio
+
+from ... import AbstractJob as AnyJob
+from ... import CommandError, JobCancelled, JobState, JobTimeout, Scheduler
+from ... import Job as TrioflowJob
+from ...abc import Instrument
+from ._callbacks import Callbacks
+from ._info import JobInfo
+from ._log import logger
+from ._run import JobRun
+from ._task import Task, upwards
+
+Ts = TypeVarTuple("Ts")
+
+PATIENCE: Final = 8.0
+"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some. Whoever then
+still lives is killed by the run's guard; a callback that blocks must not keep the program."""
+
+
+@dataclass
+class Ledger:
+    """What became of the jobs of a pool, in all its batches."""
+
+    failures: list[JobInfo] = field(default_factory=list[JobInfo])
+    tasks: set[Task] = field(default_factory=set[Task])
+    jobsdone: int = 0
+
+
+class Batch(Instrument):
+    """A thread, the scheduler that runs in it, and how to reach them."""
+
+    callbacks: Callbacks
+    gate: trio.Semaphore
+    _token: trio.lowlevel.TrioToken
+    _scheduler: Scheduler
+    _closing: trio.Event
+
+    def __init__(self, workers: int, name: str, ledger: Ledger) -> None:
+        """Start, and return when jobs can be submitted."""
+        self.began: Final = time.monotonic()
+        self.over: Final = threading.Event()
+        self.interruption: BaseException | None = None  # a SystemExit or its like that left a callback
+        self.cancelled = False  # not all of its jobs have ended of themselves
+        self.next_start = 0.0  # when the next process may start
+        self._workers: Final = workers
+        self._name: Final = name
+        self._ledger: Final = ledger
+        self._joined = False  # somebody waits for the end: tasks can be over
+        self._runs: Final[dict[JobRun, None]] = {}  # not settled, in their order
+        self._concurrent = 0  # of them those that have a slot or wait for one
+        self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
+        self._tasks: Final[dict[Task, None]] = {}  # of its jobs
+        self._ready: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._run, name=f"pyexpool {name}", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    # ---- from any thread
+
+    def post(self, function: Callable[[*Ts], object], *args: *Ts) -> bool:
+        """Have a function called in the event loop, soon; False if that has ended."""
+        try:
+            self._token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def submit(self, run: JobRun) -> bool:
+        """Add a job, and return when it has started or been queued; False if the batch has ended."""
+        if not self.post(self._add, run):
+            return False
+        if run.concurrent and self.callbacks.is_here():
+            return True
+        try:
+            self.callbacks.wait(run.begun if run.concurrent else run.over)
+        except BaseException:  # a signal handler has raised
+            if not run.concurrent:
+                self.post(self._cancel_run, run)
+            raise
+        return not run.refused
+
+    def is_here(self) -> bool:
+        """Tell whether one of its own threads calls, which must not wait for its end."""
+        return threading.current_thread() is self._thread or self.callbacks.is_here()
+
+    def end(self) -> None:
+        """Terminate all, and wait for a while until it is."""
+        self.post(self._cancel)
+        if not self.is_here():
+            self.over.wait(PATIENCE)
+
+    def wait_until_over(self, seconds: float | None) -> bool:
+        """End when all jobs have, at least when that many seconds have passed; tell whether they had."""
+        self.post(self._join)
+        if not self.over.wait(seconds):
+            self.post(self._cancel)
+            self.over.wait()
+        return not self.cancelled
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main)
+        except BaseException as error:
+            logger.error("the pool %r has broken down: %r", self._name, error, exc_info=error)
+            self.cancelled = True
+        finally:
+            self._ready.set()
+            self.over.set()
+            for run in self._runs:  # none, unless it has broken down
+                run.begun.set()
+                run.over.set()
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._closing, self.gate = trio.Event(), trio.Semaphore(1)
+        self.callbacks = Callbacks(self._interrupt)
+        self._scheduler = Scheduler(jobs_window=self._workers, label=self._name, instruments=[self])
+        try:
+            with contextlib.suppress(JobCancelled):
+                async with self._scheduler:
+                    self._ready.set()
+                    await self._closing.wait()
+        finally:
+            self._closing.set()
+            self._joined = True
+            self._close_tasks(self._tasks)
+            await self.callbacks.drained()
+            self.callbacks.close()
+
+    def _interrupt(self, error: BaseException) -> None:
+        """End all because of what left a callback; called in any thread."""
+        self.interruption = self.interruption or error
+        self.post(self._cancel)
+
+    # ---- in the event loop
+
+    def _add(self, run: JobRun) -> None:
+        if self._closing.is_set():
+            run.refused = True
+            run.begun.set()
+            run.over.set()
+            return
+        run.batch = self
+        self._runs[run] = None
+        if run.concurrent:
+            run.queued = self._concurrent >= self._workers
+            self._concurrent += 1
+        tasks = tuple(upwards(run.job.task))
+        self._tasks.update(dict.fromkeys(tasks))
+        self._ledger.tasks.update(tasks)
+        self._scheduler.add(run)
+        for task in tasks:
+            self._limit(task)
+        if any(task._expired for task in tasks):
+            run.cancel()
+        if run.queued:
+            run.begun.set()
+
+    def _cancel_run(self, run: JobRun) -> None:
+        if run in self._runs:
+            run.cancel()
+
+    def _cancel(self) -> None:
+        if not self._closing.is_set():
+            self.cancelled = True
+            self._closing.set()
+            self._scheduler.cancel()
+
+    def _join(self) -> None:
+        self._joined = True
+        self._close_tasks(self._tasks)
+        self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        """When no job is left, wait for the callbacks of tasks, which may bring more."""
+        if self._joined and not self._runs and not self._closing.is_set():
+            self.callbacks.post(lambda: self.post(self._close))
+
+    def _close(self) -> None:
+        if not self._runs:
+            self._closing.set()
+
+    # ---- when a job has settled
+
+    def job_finished(self, scheduler: AnyJob[Any], job: AnyJob[Any]) -> None:
+        """Take in what has become of a job; trioflow calls."""
+        if not isinstance(job, JobRun):
+            return
+        del self._runs[job]
+        self._concurrent -= job.concurrent
+        succeeded = job.state is JobState.SUCCEEDED
+        if succeeded:
+            self._ledger.jobsdone += 1
+        else:
+            self._ledger.failures.append(JobInfo(job.job))
+            self._tell_of(job)
+        if job.job.task is not None:
+            job.job.task.finished(job.job, succeeded)
+            self._close_tasks(upwards(job.job.task))
+        job.begun.set()
+        job.over.set()
+        self.callbacks.wake()
+        self._look_for_the_end()
+
+    def _tell_of(self, run: JobRun) -> None:
+        error = run.raised_exception()
+        if isinstance(error, JobTimeout):
+            logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
+        elif isinstance(error, CommandError) or (error is not None and run.job.onstart is None):
+            logger.warning("job %r has failed: %s", run.job.name, error)
+
+    # ---- tasks
+
+    def _close_tasks(self, tasks: Any) -> None:
+        """Call back the tasks that are over, and what they belong to; not before somebody waits for the end."""
+        for task in tuple(tasks) if self._joined else ():
+            for closed in upwards(task):
+                if not closed._close():
+                    break
+                self._call_back(closed)
+                if closed.task is not None:
+                    closed.task.finished(closed, closed._succeeded)
+
+    def _call_back(self, task: Task) -> None:
+        timer = self._timers.pop(task, None)
+        if timer is not None and not self._closing.is_set() and not timer.is_settled():
+            timer.cancel()
+        if task.ondone is not None or task.onfinish is not None:
+            self.callbacks.post(task._end)
+        else:
+            task._end()
+
+    def _limit(self, task: Task) -> None:
+        """Begin to count the time of a task, unless it is counted already."""
+        if task.timeout and not task._expired and task not in self._timers:
+            timer = TrioflowJob(self._expire, task, forever=True, label=f"timeout of {task.name}")
+            self._timers[task] = timer
+            self._scheduler.add(timer)
+
+    async def _expire(self, task: Task) -> None:
+        if task._deadline is None:
+            task._deadline = time.monotonic() + task.timeout
+        await trio.sleep(task._deadline - time.monotonic())
+        task._expired = True
+        del self._timers[task]
+        logger.warning(
+            "task %r did not end within its timeout of %g s: its jobs are terminated", task.name, task.timeout
+        )
+        for run in tuple(self._runs):
+            if run.belongs_to(task):
+                run.cancel()
