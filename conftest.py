@@ -21,7 +21,7 @@ def public_names(namespace: dict[str, Any]) -> None:
 pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"])
 docstrings = Sybil(
     parsers=[DocTestParser()],
-    patterns=["trioflow/*.py", "trioflow/**/*.py"],
+    patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py"],
     document_types={".py": PythonDocStringDocument},
     setup=public_names,
 )

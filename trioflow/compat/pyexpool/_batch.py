@@ -83,8 +83,8 @@ class Batch(Instrument):
         return True
 
     def submit(self, run: JobRun) -> bool:
-        """Add a job, and return when it has started or been queued; False if the batch has ended."""
-        if not self.post(self._add, run):
+        """Add a job, and return when it has started or been queued, or has ended; False if the batch has."""
+        if self.cancelled or not self.post(self._add, run):
             return False
         if run.concurrent and self.callbacks.is_here():
             return True
@@ -158,6 +158,7 @@ class Batch(Instrument):
             run.refused = True
             run.begun.set()
             run.over.set()
+            self.callbacks.wake()
             return
         run.batch = self
         self._runs[run] = None

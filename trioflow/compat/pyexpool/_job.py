@@ -104,7 +104,11 @@ class Job:
         self.onstart: Callback | None = _checks.callback(onstart, "onstart", who)
         self.ondone: Callback | None = _checks.callback(ondone, "ondone", who)
         self.onfinish: Callback | None = _checks.callback(onfinish, "onfinish", who)
-        self.category, self.size, self.slowdown, self.omitafn, self.memkind = category, size, slowdown, omitafn, memkind
+        self.category: Any = category
+        self.size: float = size
+        self.slowdown: float = slowdown
+        self.omitafn: bool = omitafn
+        self.memkind: int = memkind
         _checks.unsupported(memlim, 0, "memlim", who, "give memory_limit to a trioflow.CommandJob")
         for what, given in (("poutlog", poutlog), ("perrlog", perrlog)):
             _checks.unsupported(given, None, what, who, "write what was piped in onfinish, or give a file's name")

@@ -70,7 +70,7 @@ class ExecPool:
         self._workers: Final = _number(wksnum if workers is None else workers, who)
         self.name: Final = name
         self.latency: float = _checks.seconds(latency, "latency", who)
-        self.alive = True
+        self.alive: bool = True
         self._ledger: Final = Ledger()
         self.failures: Final = self._ledger.failures
         self.tasks: Final[set[Task]] = self._ledger.tasks

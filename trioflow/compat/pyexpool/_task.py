@@ -89,7 +89,9 @@ class Task:
         self.latency: float | None = latency
         self.tstart: float | None = None
         self.tstop: float | None = None
-        self.numadded = self.numdone = self.numterm = 0
+        self.numadded: int = 0
+        self.numdone: int = 0
+        self.numterm: int = 0
         self._deadline: float | None = None  # by time.monotonic, from the first of its jobs on
         self._expired = False  # its time was over
         self._closed = False  # it is over, and its own task has been told
