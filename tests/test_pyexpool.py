@@ -21,35 +21,10 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task, _pool
 
 from .pools import Notes, boom
 
-V1_JOB = [
-    "name",
-    "workdir",
-    "args",
-    "timeout",
-    "ontimeout",
-    "task",
-    "startdelay",
-    "onstart",
-    "ondone",
-    "params",
-    "stdout",
-    "stderr",
-]
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
-V3_JOB = [
-    "rsrtonto",
-    "onfinish",
-    "category",
-    "size",
-    "slowdown",
-    "omitafn",
-    "memkind",
-    "pipedout",
-    "pipederr",
-    "tstart",
-    "tstop",
-    "proc",
-]
+V1_JOB = ["name", "workdir", "args", "timeout", "ontimeout", "task", "startdelay", *V1_TASK[2:]]
+V3_JOB = ["rsrtonto", "onfinish", "category", "size", "slowdown", "omitafn", "memkind", "pipedout", "pipederr"]
+RUN_JOB = ["tstart", "tstop", "proc"]
 
 
 def test_arguments_stand_where_version_1_has_them() -> None:
@@ -72,7 +47,7 @@ def test_a_job_has_its_arguments_as_attributes() -> None:
     assert [getattr(job, name) for name in V1_JOB] == [
         "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
     ]  # fmt: skip
-    assert all(hasattr(job, name) for name in V3_JOB)
+    assert all(hasattr(job, name) for name in (*V3_JOB, *RUN_JOB))
     assert Job("k", rsrtonto=True).ontimeout is True
     job.ontimeout = False
     assert job.rsrtonto is False
@@ -360,7 +335,8 @@ def test_startdelay_holds_up_what_is_queued() -> None:
     assert [job.tstart is not None for job in jobs] == [True, True, False]
 
 
-def test_a_callback_may_execute_further_jobs() -> None:
+@pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
+def test_a_callback_may_execute_further_jobs(what: str) -> None:
     """And wait for them, while others are called back; join waits for all of them."""
     notes, pool = Notes(), ExecPool(1)
 
@@ -368,7 +344,7 @@ def test_a_callback_may_execute_further_jobs() -> None:
         pool.execute(notes.job("second"))
         notes.append(("code", str(pool.execute(notes.job("now", "exit 5"), False))))
 
-    pool.execute(Job("first", args=["true"], ondone=more))
+    pool.execute(Job("first", args=["true"], **{what: more}))  # type: ignore[arg-type]
     assert pool.join() is True
     assert notes.of("5") == ["code"]
     assert notes.of("now") == ["start", "finish"]
