@@ -26,6 +26,7 @@ from ._info import JobInfo
 from ._log import logger
 from ._run import JobRun
 from ._task import Task, upwards
+from ._waiting import wait
 
 Ts = TypeVarTuple("Ts")
 
@@ -109,9 +110,9 @@ class Batch(Instrument):
     def wait_until_over(self, seconds: float | None) -> bool:
         """End when all jobs have, at least when that many seconds have passed; tell whether they had."""
         self.post(self._join)
-        if not self.over.wait(seconds):
+        if not wait(self.over, seconds):
             self.post(self._cancel)
-            self.over.wait()
+            wait(self.over)
         return not self.cancelled
 
     # ---- the thread

@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from ._log import guarded
+from ._waiting import wait
 
 Call = Callable[[], object]
 
@@ -80,7 +81,7 @@ class Callbacks:
     def wait(self, event: threading.Event) -> None:
         """Wait for an event, which `wake` follows; a callback that waits serves the others meanwhile."""
         if not self.is_here():
-            event.wait()
+            wait(event)
             return
         while not event.is_set():
             self._serve()

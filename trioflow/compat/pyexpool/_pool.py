@@ -16,6 +16,7 @@ from ._batch import Batch, Ledger
 from ._job import Job
 from ._run import JobRun
 from ._task import Task
+from ._waiting import wait
 
 
 class ExecPool:
@@ -125,7 +126,7 @@ class ExecPool:
                 return batch
             if batch.is_here():
                 return None
-            batch.over.wait()  # it was about to end
+            wait(batch.over)  # it was about to end
             run.renew()
 
     def _open_batch(self) -> Batch:

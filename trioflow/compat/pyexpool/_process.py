@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
+from ._waiting import wait
+
 if TYPE_CHECKING:
     from ... import CommandResult
 
@@ -53,13 +55,13 @@ class Process:
     @property
     def stdout(self) -> BinaryIO | None:
         """What it wrote to its standard output, a file to read from, if that was a PIPE; waits until it has ended."""
-        self._ended.wait()
+        wait(self._ended)
         return self._files.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
         """The same of its standard error."""
-        self._ended.wait()
+        wait(self._ended)
         return self._files.get("stderr")
 
     def poll(self) -> int | None:
@@ -76,7 +78,7 @@ class Process:
             subprocess.TimeoutExpired: it has not ended in time; it goes on.
 
         """
-        if not self._ended.wait(timeout):
+        if not wait(self._ended, timeout):
             assert timeout is not None
             raise subprocess.TimeoutExpired(list(self.args), timeout)
         assert self.returncode is not None
