@@ -15,10 +15,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
 from trioflow.compat import pyexpool
-from trioflow.compat.pyexpool import ExecPool, Job, Task, _pool
+from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
+from trioflow.compat.pyexpool._callbacks import Callbacks
 
+from .bodies import Flaw
 from .pools import Notes, boom
 
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
@@ -383,6 +386,69 @@ def test_threads_may_share_a_pool() -> None:
         thread.join()
     pool.join()
     assert pool.jobsdone == 80
+
+
+def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    drained = Callbacks.drained
+
+    async def slowly(callbacks: Callbacks) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=pool.execute, args=(late,)))
+            threads[0].start()
+            await trio.sleep(0.05)
+        await drained(callbacks)
+
+    monkeypatch.setattr(Callbacks, "drained", slowly)
+    pool, late = ExecPool(1), Job("late", args=["true"])
+    pool.execute(Job("j", args=["true"]))
+    assert pool.join() is True
+    threads[0].join()
+    assert pool.join() is True
+    assert pool.jobsdone == 2
+
+
+def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
+    def flaw(number: int, frame: Any) -> None:
+        raise Flaw
+
+    old = signal.signal(signal.SIGUSR1, flaw)
+    try:
+        notes, pool = Notes(), ExecPool(1)
+        job = notes.job("j", "kill -USR1 $PPID; sleep 1000")
+        with pytest.raises(Flaw):
+            pool.execute(job, False)
+        assert pool.join() is True
+        assert (notes.of("j"), job.proc and job.proc.returncode) == (["start", "finish"], -signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+
+
+def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for ever otherwise."""
+    monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["false"]))
+    with pytest.raises(ZeroDivisionError):
+        pool.join()
+
+
+def test_reprs_tell_how_far_things_are() -> None:
+    pool = ExecPool(2, name="p")
+    job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
+    assert repr(job) == "<Job 'j' has not started>"
+    pool.execute(job)
+    assert repr(job) == "<Job 'j' runs>"
+    pool.execute(bad, False)
+    pool.execute(stub, False)
+    assert [repr(each) for each in (bad, stub, stub.task)] == [
+        "<Job 'k' has ended with 1>", "<Job 'l' has ended>", "<Task 't' 1 done, 0 terminated of 1>",
+    ]  # fmt: skip
+    assert repr(bad.proc) == "<Process: returncode: 1 args: ('false',)>"
+    assert repr(pool.failures) == "[<JobInfo 'k' code=1>]"
+    assert repr(pool) == "<ExecPool p 2 workers, 1 done, 1 failed>"
+    assert repr(ExecPool(1)) == "<ExecPool 1 workers, 0 done, 0 failed>"
+    pool.clear()
 
 
 # ---- a program that ignores SIGCHLD

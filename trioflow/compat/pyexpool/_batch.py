@@ -57,7 +57,7 @@ class Batch(Instrument):
         """Start, and return when jobs can be submitted."""
         self.began: Final = time.monotonic()
         self.over: Final = threading.Event()
-        self.interruption: BaseException | None = None  # a SystemExit or its like that left a callback
+        self.interruption: BaseException | None = None  # what `join` is to raise
         self.cancelled = False  # not all of its jobs have ended of themselves
         self.next_start = 0.0  # when the next process may start
         self._workers: Final = workers
@@ -205,23 +205,29 @@ class Batch(Instrument):
 
     def job_finished(self, scheduler: AnyJob[Any], job: AnyJob[Any]) -> None:
         """Take in what has become of a job; trioflow calls."""
-        if not isinstance(job, JobRun):
-            return
-        del self._runs[job]
-        self._concurrent -= job.concurrent
-        succeeded = job.state is JobState.SUCCEEDED
+        if isinstance(job, JobRun):
+            try:
+                self._settled(job)
+            except Exception as error:  # trioflow would take this instrument out, and `join` wait for ever
+                self._interrupt(error)
+            finally:
+                job.begun.set()
+                job.over.set()
+                self.callbacks.wake()
+            self._look_for_the_end()
+
+    def _settled(self, run: JobRun) -> None:
+        del self._runs[run]
+        self._concurrent -= run.concurrent
+        succeeded = run.state is JobState.SUCCEEDED
         if succeeded:
             self._ledger.jobsdone += 1
         else:
-            self._ledger.failures.append(JobInfo(job.job))
-            self._tell_of(job)
-        if job.job.task is not None:
-            job.job.task.finished(job.job, succeeded)
-            self._close_tasks(upwards(job.job.task))
-        job.begun.set()
-        job.over.set()
-        self.callbacks.wake()
-        self._look_for_the_end()
+            self._ledger.failures.append(JobInfo(run.job))
+            self._tell_of(run)
+        if run.job.task is not None:
+            run.job.task.finished(run.job, succeeded)
+            self._close_tasks(upwards(run.job.task))
 
     def _tell_of(self, run: JobRun) -> None:
         error = run.raised_exception()

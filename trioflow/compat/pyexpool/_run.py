@@ -151,11 +151,12 @@ class JobRun(AbstractJob[None]):
             label=job.name,
             on_start=self._spawned,
         )
+        piped = self._piped()
         deadline = trio.current_time() + (job.timeout or float("inf"))
         try:
             await command.co_run()
         except CommandError as error:
-            if not _is_unknown(error) or self._piped():
+            if not _is_unknown(error) or piped:
                 raise
             if job.proc is None:  # gone before it could be looked at
                 self._spawned(command)
@@ -164,7 +165,7 @@ class JobRun(AbstractJob[None]):
                 raise JobTimeout(command, job.timeout) from error
         finally:
             if job.proc is not None:
-                job.proc._end(command.last_result, self._piped())
+                job.proc._end(command.last_result, piped)
 
     def _spawned(self, command: CommandJob) -> None:
         """Take note that the process is there."""
