@@ -165,6 +165,15 @@ def test_a_stub_only_calls_back(args: Any) -> None:
     assert pool.jobsdone == 1
 
 
+def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    notes, pool = Notes(), ExecPool(1)
+    assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
+    assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
+    assert pool.join() is True
+    assert (notes.of("j"), notes.of("k")) == (["start", "finish"], ["start", "done", "finish"])
+    assert "job 'j' has failed: 'j': argument 1 has a NUL in it" in caplog.text
+
+
 def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     """The original broke down in this case, and so did its caller."""
     notes, pool = Notes(), ExecPool(1)

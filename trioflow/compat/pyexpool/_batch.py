@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVarTuple
 import trio
 
 from ... import AbstractJob as AnyJob
-from ... import CommandError, JobCancelled, JobState, JobTimeout, Scheduler
 from ... import Job as TrioflowJob
+from ... import JobCancelled, JobState, JobTimeout, Scheduler
 from ...abc import Instrument
 from ._callbacks import Callbacks
 from ._info import JobInfo
@@ -233,7 +233,7 @@ class Batch(Instrument):
         error = run.raised_exception()
         if isinstance(error, JobTimeout):
             logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
-        elif isinstance(error, CommandError) or (error is not None and run.job.onstart is None):
+        elif error is not None and not run.reported:
             logger.warning("job %r has failed: %s", run.job.name, error)
 
     # ---- tasks

@@ -161,9 +161,9 @@ class ExecPool:
         left = max(0.0, batch.began + seconds - time.monotonic()) if seconds else None
         finished = batch.wait_until_over(left)
         self._forget(batch)
+        self.alive = self.alive and finished
         if batch.interruption is not None:
             raise batch.interruption
-        self.alive = self.alive and finished
         return finished
 
     # ---- ending

@@ -44,6 +44,7 @@ class JobRun(AbstractJob[None]):
         self.begun: Final = threading.Event()  # it is in the queue, or has started, or never will
         self.over: Final = threading.Event()
         self.refused = False  # by a batch that had just ended
+        self.reported = False  # why it has failed, as a fault of its callback
         self.queued = False  # there was no free worker
         self._at_gate = False
         self._started = False
@@ -109,6 +110,7 @@ class JobRun(AbstractJob[None]):
             error = await self.batch.callbacks.call(job.onstart, job, "onstart")
             await trio.lowlevel.checkpoint_if_cancelled()
             if error is not None:
+                self.reported = True
                 raise error
             if job.args:
                 await self._command()
