@@ -13,7 +13,13 @@ import click
 from ._codes import EXIT_CODES, FINE, INTERRUPTED
 from ._outputs import output_failed
 
-COMMANDS: Final = {"run": "._run", "list": "._list", "graph": "._graph", "check": "._check"}
+COMMANDS: Final = {
+    "run": "._run",
+    "list": "._list",
+    "graph": "._graph",
+    "check": "._check",
+    "batch": "._batch",
+}
 """Each subcommand with the module whose `command` it is; imported when it is asked for."""
 
 

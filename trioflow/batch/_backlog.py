@@ -1,0 +1,67 @@
+"""Output that has to wait for its turn: a bounded part of it in memory, the rest in one nameless file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+IN_MEMORY: Final = 16 << 20
+"""Bytes, of all commands together."""
+PIECE: Final = 1 << 16
+
+
+class Backlog:
+    """Keeps outputs until they are taken, in any order.
+
+    Example:
+        >>> import io
+        >>> backlog = Backlog(in_memory=3)
+        >>> places = [backlog.keep(io.BytesIO(text)) for text in (b"abc", b"defg")]
+        >>> [b"".join(backlog.take(place)) for place in reversed(places)]
+        [b'defg', b'abc']
+
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        """Begin with nothing."""
+        self._in_memory: Final = in_memory
+        self._held = 0  # bytes in memory
+        self._on_disk = 0  # outputs in the file
+        self._file: BinaryIO | None = None
+
+    def keep(self, output: BinaryIO) -> Place:
+        """Take in what a file has from here on, and return where it is now.
+
+        Raises:
+            OSError: there is no space left on the disk.
+
+        """
+        data = output.read(max(0, self._in_memory - self._held) + 1)
+        if self._held + len(data) <= self._in_memory:
+            self._held += len(data)
+            return data
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as this object
+        start = self._file.seek(0, os.SEEK_END)
+        while data:
+            data = data[self._file.write(data) :] or output.read(PIECE)
+        self._on_disk += 1
+        return range(start, self._file.tell())
+
+    def take(self, place: Place) -> Iterator[bytes]:
+        """Return what was kept there, in pieces, and forget it."""
+        if isinstance(place, bytes):
+            self._held -= len(place)
+            yield place
+            return
+        assert self._file is not None
+        for start in place[::PIECE]:
+            yield os.pread(self._file.fileno(), min(PIECE, place.stop - start), start)
+        self._on_disk -= 1
+        if not self._on_disk:
+            self._file.truncate(0)
+
+
+Place = bytes | range

@@ -1,0 +1,90 @@
+"""Quoting for a shell, and the shell itself: which one, and for which lines it is needed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping
+from typing import Final
+
+UNSAFE: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
+"""What GNU parallel quotes: more than a shell asks for, but then joblogs of both have the same commands."""
+PLAIN: Final = re.compile(r"""(?: |[%+,\-./0-9:=@A-Z_a-z]|'[^']*'|"'")*""")
+"""A line in which no shell would find anything to do but to cut it into words."""
+SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
+"""Those that read quotes as POSIX says."""
+BUILTINS: Final = frozenset(
+    """
+    . : [ [[ alias bg bind break builtin caller case cd command compgen complete continue coproc declare dirs disown
+    do done echo elif else emulate enable esac eval exec exit export false fc fg fi for function getopts hash help
+    history if in jobs kill let local logout mapfile noglob popd print printf pushd pwd read readarray readonly
+    return select set setopt shift shopt source suspend test then time times trap true type typeset ulimit umask
+    unalias unset until wait whence where which while
+    """.split()  # noqa: SIM905 - eighty lines otherwise
+)
+"""What a shell does itself, or otherwise than the program of that name."""
+
+
+def quoted(argument: str) -> str:
+    """Return an argument as one word of a shell's line, just as GNU parallel writes it.
+
+    Example:
+        >>> quoted("a b"), quoted("a/b.c"), quoted("")
+        ("'a b'", 'a/b.c', "''")
+
+    """
+    if not argument:
+        return "''"
+    if UNSAFE.search(argument) is None:
+        return argument
+    if "'" not in argument:
+        return f"'{argument}'"
+    return ("'" + argument.replace("'", "'\"'\"'") + "'").removeprefix("''").removesuffix("''")
+
+
+class Shell:
+    """What runs the lines: themselves where they are plain, a shell where they have its syntax, or one of its words.
+
+    Args:
+        environment: the variables of this process; `PARALLEL_SHELL` names the shell, else it is the one that has
+            started this process, else `SHELL`, else /bin/sh.
+
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.path: Final = environment.get("PARALLEL_SHELL") or _usual_shell(environment)
+        self._functions: Final = frozenset(
+            name.removeprefix("BASH_FUNC_").removesuffix("%%") for name in environment if name.startswith("BASH_FUNC_")
+        )
+        self._is_program: Final = functools.cache(self._found)
+
+    def command(self, line: str) -> list[str]:
+        """Return the program and the arguments that a line stands for."""
+        if PLAIN.fullmatch(line):
+            words = shlex.split(line) if "'" in line else line.split()
+            if words and self._is_program(words[0]):
+                return words
+        return [self.path, "-c", line]
+
+    def _found(self, word: str) -> bool:
+        if "=" in word or word in BUILTINS or word in self._functions:
+            return False
+        return shutil.which(word) is not None
+
+
+def _usual_shell(environment: Mapping[str, str]) -> str:
+    for path in (_parent(), environment.get("SHELL", "")):
+        if os.path.basename(path) in SHELLS and os.access(path, os.X_OK):
+            return path
+    return "/bin/sh"
+
+
+def _parent() -> str:
+    """Return the program that has started this one, where /proc tells."""
+    try:
+        return os.readlink(f"/proc/{os.getppid()}/exe")
+    except OSError:
+        return ""

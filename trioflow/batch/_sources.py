@@ -1,0 +1,205 @@
+"""Where arguments come from: the words behind `:::`, the lines of files and of the standard input; their products.
+
+The first source is read as its items are needed, so a million lines are never there at once. A file that has nothing
+to read yet, a pipe say, gives None in place of an item: whoever asks may wait for `descriptor` meanwhile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import select
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ._errors import BatchError
+
+SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
+"""Each with what follows it: whether files, and whether linked to the source before."""
+STDIN: Final = "-"
+PIECE: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A source whose items stand on the command line."""
+
+    items: Sequence[str]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.items)
+
+
+@dataclass(slots=True)
+class Lines:
+    """A source whose items are the lines of a file.
+
+    Attributes:
+        path: the file; `-` for the standard input.
+        end: what ends a line.
+        descriptor: the open file.
+
+    """
+
+    path: str
+    end: bytes = b"\n"
+    descriptor: int = field(default=-1, init=False)
+
+    def open(self) -> None:
+        """Open it.
+
+        Raises:
+            BatchError: it cannot be opened.
+
+        """
+        if self.path == STDIN:
+            self.descriptor = 0
+            return
+        try:
+            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (line for line in self.as_they_come(blocking=True) if line is not None)
+
+    def as_they_come(self, *, blocking: bool = False) -> Iterator[str | None]:
+        """Return the lines; None wherever there is nothing to read yet.
+
+        Raises:
+            BatchError: it cannot be read.
+
+        """
+        rest: list[bytes] = []
+        while True:
+            if not blocking and not readable(self.descriptor):
+                yield None
+            elif piece := self._read():
+                *lines, last = piece.split(self.end)
+                if lines:
+                    yield os.fsdecode(b"".join([*rest, lines[0]]))
+                    yield from map(os.fsdecode, lines[1:])
+                    rest.clear()
+                rest.append(last)
+            else:
+                break
+        if line := b"".join(rest):
+            yield os.fsdecode(line)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.descriptor, PIECE)
+        except OSError as error:
+            raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
+
+
+def readable(descriptor: int) -> bool:
+    """Tell whether reading would not have to wait; at the end of a file it would not."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+Source = Values | Lines
+Group = list[Source]
+"""Sources that are linked: their first items go together, their second ones, and so on, as long as all have one."""
+
+
+def parse(words: Sequence[str], files: Sequence[str] = (), end: bytes = b"\n") -> tuple[list[str], list[Group]]:
+    """Return the words of the command, and the groups of sources; with none given, the standard input is one.
+
+    Args:
+        words: the command, separators, and what follows them.
+        files: of further sources, which come first.
+        end: what ends a line of a file.
+
+    Example:
+        >>> parse(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
+        (['cp', '{1}', '{2}'], [[Values(items=['a', 'b']), Values(items=['c', 'd'])]])
+
+    """
+    command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
+    groups: list[Group] = [[Lines(path, end)] for path in files]
+    separator, items = "", list[str]()
+    for word in [*words[len(command) :], ":::"]:
+        if word not in SEPARATORS:
+            items.append(word)
+            continue
+        if separator:
+            _append(groups, separator, items, end)
+        separator, items = word, []
+    return command, groups or [[Lines(STDIN, end)]]
+
+
+def _append(groups: list[Group], separator: str, items: list[str], end: bytes) -> None:
+    are_files, linked = SEPARATORS[separator]
+    sources: Group = [Lines(path, end) for path in items] if are_files else [Values(items)]
+    for source in sources:
+        if linked and groups:
+            groups[-1].append(source)
+        else:
+            groups.append([source])
+
+
+Arguments = tuple[str, ...]
+
+
+class Product:
+    """All combinations of what the groups give; the last varies fastest.
+
+    Attributes:
+        total: how many there are; None as long as this cannot be known without reading all lines.
+
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        """Open all files, and read all groups but the first.
+
+        Raises:
+            BatchError: a file cannot be read.
+
+        """
+        for source in itertools.chain.from_iterable(groups):
+            if isinstance(source, Lines):
+                source.open()
+        self._groups: Final = groups
+        self._others: Final = [list(zip(*group, strict=False)) for group in groups[1:]]
+        self._first: list[Arguments] | None = None
+        self.total: int | None = None
+        if self._lazy is None:
+            self.count()
+
+    @property
+    def _lazy(self) -> Lines | None:
+        """The first source, if that is a file whose lines need not be read before they are needed."""
+        source = self._groups[0][0]
+        return source if isinstance(source, Lines) and len(self._groups[0]) == 1 else None
+
+    def count(self) -> int:
+        """Read all, if that has not been done, and return how many combinations there are."""
+        if self._first is None:
+            self._first = list(zip(*self._groups[0], strict=False))
+        self.total = math.prod([len(self._first), *map(len, self._others)])
+        return self.total
+
+    @property
+    def descriptor(self) -> int:
+        """What to wait for when there is no item yet."""
+        return -1 if self._lazy is None else self._lazy.descriptor
+
+    def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
+        """Return the combinations, once; None wherever the next line is not there yet, unless that is waited for."""
+        for first in self._first_items(blocking):
+            if first is None:
+                yield None
+                continue
+            for rest in itertools.product(*self._others):
+                yield sum(rest, first)
+
+    def _first_items(self, blocking: bool) -> Iterable[Arguments | None]:
+        if self._first is not None:
+            return self._first
+        assert self._lazy is not None
+        return (None if line is None else (line,) for line in self._lazy.as_they_come(blocking=blocking))

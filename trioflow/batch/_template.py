@@ -1,0 +1,124 @@
+"""Replacement strings: a command line with places in it, and what stands there for given arguments.
+
+The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`, each of those that stand for an argument also with
+`.`, `/`, `//` or `/.` before the brace closes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ._quoting import quoted
+
+PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
+UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
+
+
+def without_extension(argument: str) -> str:
+    """Return the argument without its last `.` and what stands behind it, if no `/` does."""
+    stem, dot, extension = argument.rpartition(".")
+    return stem if dot and "/" not in extension else argument
+
+
+def base_name(argument: str) -> str:
+    """Return what stands behind the last `/`."""
+    return argument.rpartition("/")[2]
+
+
+def directory_name(argument: str) -> str:
+    """Return the directory that a path is in, as dirname(1) does."""
+    trimmed = argument.rstrip("/")
+    return (os.path.dirname(trimmed) or ".") if trimmed or not argument else "/"
+
+
+PARTS: Final[dict[str | None, Callable[[str], str]]] = {
+    None: lambda argument: argument,
+    ".": without_extension,
+    "/": base_name,
+    "//": directory_name,
+    "/.": lambda argument: without_extension(base_name(argument)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One replacement string."""
+
+    number: str | None  # "#" or "%", or None for one that stands for arguments
+    index: int  # which argument, 1 for the first, -1 for the last; 0 for all
+    part: str | None
+
+    def fill(self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str]) -> str:
+        """Return what stands there."""
+        if self.number is not None:
+            return str(sequence if self.number == "#" else slot)
+        of = PARTS[self.part]
+        return " ".join(quote(of(argument)) for argument in self._chosen(arguments))
+
+    def _chosen(self, arguments: Sequence[str]) -> Sequence[str]:
+        if self.index == 0:
+            return arguments
+        start = self.index - 1 if self.index > 0 else len(arguments) + self.index
+        return arguments[start : start + 1] if start >= 0 else ()
+
+
+class Template:
+    """A command line with places in it.
+
+    Without any, the arguments are appended. Arguments are quoted for a shell, unless the line begins with a place:
+    then they are the command, or its beginning. A template of no words is the arguments alone.
+
+    Args:
+        words: the words of the command, not quoted: a shell reads what they make up, joined by blanks.
+
+    Raises:
+        ValueError: an expression of Perl's, which GNU parallel knows.
+
+    Example:
+        >>> Template(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
+        "gzip -c 'a/b c.txt' > 'b c'.gz"
+        >>> Template(["{2.} {#}"]).fill(["a", "b.c"], 7, 1)
+        'b 7'
+
+    """
+
+    __slots__ = ("_pieces", "_quote")
+
+    def __init__(self, words: Iterable[str]) -> None:
+        line = " ".join(words)
+        if found := UNKNOWN.search(line):
+            raise ValueError(f"{found[0]}: expressions of Perl are GNU parallel's alone")
+        pieces = list(_cut(line))
+        if not any(isinstance(piece, Place) for piece in pieces):
+            pieces += [" "] * bool(line) + [Place(None, 0, None)]
+        self._pieces: Final = pieces
+        self._quote: Final[Callable[[str], str]] = str if isinstance(pieces[0], Place) else quoted
+
+    def fill(self, arguments: Sequence[str], sequence: int, slot: int) -> str:
+        """Return the command line for some arguments.
+
+        Args:
+            arguments: one from each input source.
+            sequence: the number of the job, from 1, for `{#}`.
+            slot: the number of its slot, from 1, for `{%}`.
+
+        """
+        return "".join(
+            piece.fill(arguments, sequence, slot, self._quote) if isinstance(piece, Place) else piece
+            for piece in self._pieces
+        )
+
+
+def _cut(line: str) -> Iterable[str | Place]:
+    position = 0
+    for found in PLACE.finditer(line):
+        if found.start() > position:
+            yield line[position : found.start()]
+        yield Place(found["number"], int(found["index"] or 0), found["part"])
+        position = found.end()
+    if position < len(line):
+        yield line[position:]
