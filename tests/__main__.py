@@ -21,6 +21,7 @@ DEBIAN: dict[str, str] = {
     "chromium": "chromium",
     "dot": "graphviz",
     "gzip": "gzip",
+    "parallel": "parallel",
     "ps": "procps",
     "rsvg-convert": "librsvg2-bin",
     "setsid": "util-linux",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
@@ -28,8 +29,9 @@ class Backlog:
         """Begin with nothing."""
         self._in_memory: Final = in_memory
         self._held = 0  # bytes in memory
-        self._on_disk = 0  # outputs in the file
-        self._file: BinaryIO | None = None
+        self._kept_on_disk = 0  # outputs in the file
+        self._descriptor: int | None = None
+        self._end = 0  # of the file
 
     def keep(self, output: BinaryIO) -> Place:
         """Take in what a file has from here on, and return where it is now.
@@ -42,13 +44,22 @@ class Backlog:
         if self._held + len(data) <= self._in_memory:
             self._held += len(data)
             return data
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - as long as this object
-        start = self._file.seek(0, os.SEEK_END)
+        start = self._end
         while data:
-            data = data[self._file.write(data) :] or output.read(PIECE)
-        self._on_disk += 1
-        return range(start, self._file.tell())
+            self._append(data)
+            data = output.read(PIECE)
+        self._kept_on_disk += 1
+        return range(start, self._end)
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            with tempfile.TemporaryFile(buffering=0) as file:
+                self._descriptor = os.dup(file.fileno())
+            weakref.finalize(self, os.close, self._descriptor)
+        while data:
+            written = os.pwrite(self._descriptor, data, self._end)
+            self._end += written
+            data = data[written:]
 
     def take(self, place: Place) -> Iterator[bytes]:
         """Return what was kept there, in pieces, and forget it."""
@@ -56,12 +67,13 @@ class Backlog:
             self._held -= len(place)
             yield place
             return
-        assert self._file is not None
+        assert self._descriptor is not None
         for start in place[::PIECE]:
-            yield os.pread(self._file.fileno(), min(PIECE, place.stop - start), start)
-        self._on_disk -= 1
-        if not self._on_disk:
-            self._file.truncate(0)
+            yield os.pread(self._descriptor, min(PIECE, place.stop - start), start)
+        self._kept_on_disk -= 1
+        if not self._kept_on_disk:
+            os.truncate(self._descriptor, 0)
+            self._end = 0
 
 
 Place = bytes | range

@@ -57,7 +57,7 @@ class Options:
         halt: when to stop before all is done.
         in_order: whether outputs are printed in the order of the arguments.
         tag: whether each line is printed with the arguments before it.
-        results: a directory for what the commands write.
+        results: a directory for what the commands write, which is not printed then.
 
     """
 
@@ -242,12 +242,13 @@ class Batch:
 
     async def _tell(self, task: Task, outcome: Outcome) -> None:
         """Print, save and log what has become of a command."""
-        tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
-        if self._options.results is not None:
-            _results.save(_results.place(self._options.results, task.arguments), task.sequence, outcome.outputs)
         if outcome.remark is not None:
             await self._printer.say(outcome.remark)
-        await self._printer.print(task.number, outcome.outputs, tag)
+        if self._options.results is None:
+            tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
+            await self._printer.print(task.number, outcome.outputs, tag)
+        else:
+            _results.save(_results.place(self._options.results, task.arguments), task.sequence, outcome.outputs)
         if self._joblog is not None:
             entry = Entry(
                 task.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,

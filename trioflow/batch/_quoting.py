@@ -12,7 +12,7 @@ from typing import Final
 
 UNSAFE: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
 """What GNU parallel quotes: more than a shell asks for, but then joblogs of both have the same commands."""
-PLAIN: Final = re.compile(r"""(?: |[%+,\-./0-9:=@A-Z_a-z]|'[^']*'|"'")*""")
+PLAIN: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """A line in which no shell would find anything to do but to cut it into words."""
 SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
 """Those that read quotes as POSIX says."""

@@ -6,7 +6,7 @@ The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`, each of those 
 
 from __future__ import annotations
 
-import os
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Final
 from ._quoting import quoted
 
 PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
+BLANK: Final = re.compile(r"[ \t\n]")
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 
 
@@ -31,8 +32,9 @@ def base_name(argument: str) -> str:
 
 def directory_name(argument: str) -> str:
     """Return the directory that a path is in, as dirname(1) does."""
-    trimmed = argument.rstrip("/")
-    return (os.path.dirname(trimmed) or ".") if trimmed or not argument else "/"
+    directory, slash, _ = argument.rstrip("/").rpartition("/")
+    is_at_root = slash or argument.startswith("/")
+    return directory.rstrip("/") or ("/" if is_at_root else ".")
 
 
 PARTS: Final[dict[str | None, Callable[[str], str]]] = {
@@ -69,8 +71,8 @@ class Place:
 class Template:
     """A command line with places in it.
 
-    Without any, the arguments are appended. Arguments are quoted for a shell, unless the line begins with a place:
-    then they are the command, or its beginning. A template of no words is the arguments alone.
+    Without any, the arguments are appended. Arguments are quoted for a shell, unless there is a place in the first word
+    already: then they are the command, or a part of its name. A template of no words is the arguments alone.
 
     Args:
         words: the words of the command, not quoted: a shell reads what they make up, joined by blanks.
@@ -96,7 +98,7 @@ class Template:
         if not any(isinstance(piece, Place) for piece in pieces):
             pieces += [" "] * bool(line) + [Place(None, 0, None)]
         self._pieces: Final = pieces
-        self._quote: Final[Callable[[str], str]] = str if isinstance(pieces[0], Place) else quoted
+        self._quote: Final[Callable[[str], str]] = str if _is_in_first_word(pieces) else quoted
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int) -> str:
         """Return the command line for some arguments.
@@ -122,3 +124,8 @@ def _cut(line: str) -> Iterable[str | Place]:
         position = found.end()
     if position < len(line):
         yield line[position:]
+
+
+def _is_in_first_word(pieces: Iterable[str | Place]) -> bool:
+    before = itertools.takewhile(lambda piece: isinstance(piece, Place) or not BLANK.search(piece), pieces)
+    return any(isinstance(piece, Place) for piece in before)

@@ -116,7 +116,7 @@ def own_exit_code() -> Generator[None]:
 @click.option("--joblog", metavar="FILE", shell_complete=file, help="Write down what has run; +FILE appends.")
 @click.option("--resume", is_flag=True, help="Leave out the commands that are in the job log.")
 @click.option("--resume-failed", is_flag=True, help="Leave out those of them that have succeeded.")
-@click.option("--results", metavar="DIR", help="Save what each command writes in files as well.")
+@click.option("--results", metavar="DIR", help="Save in files what the commands write, in place of printing it.")
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
 @click.option("--tag", is_flag=True, help="Print the arguments before each line.")
 @click.option("--bar", is_flag=True, help="Show how far it is, on a terminal.")
@@ -214,7 +214,10 @@ def print_lines(lines: Iterable[str]) -> int:
 def exit_code(batch: _batch.Batch) -> int:
     """Run the batch and return its exit code."""
     with output():
-        code = batch.run(instruments=[SecondSignal()])
+        try:
+            code = batch.run(instruments=[SecondSignal()])
+        except KeyboardInterrupt:
+            return INTERRUPTED
         return INTERRUPTED if batch.was_interrupted else code
 
 

@@ -1,0 +1,130 @@
+"""`trioflow batch` in a process of its own: signals, pipes, a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyte
+
+from .command_line import COMMAND, ENVIRONMENT
+from .process_trees import STUBBORN, Watched, until_there, watched
+
+__all__ = ["watched"]
+PATIENCE = 30
+
+
+@contextmanager
+def running(*words: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch that runs; it does not outlive the test."""
+    environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen([*COMMAND, "batch", *words], env=environment, **options) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_the_first_interruption_ends_commands_in_order(tmp_path: Path, watched: Watched) -> None:
+    """They get SIGTERM and may clean up; what had ended is printed and logged, and the exit code is 130."""
+    here, log = tmp_path / "here", tmp_path / "log"
+    script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
+    with running(
+        "-kj2", "--joblog", str(log), ":::", script, "echo b", f"cat {here} | grep -q .; sleep 1000"
+    ) as process:
+        until_there(here, log)
+        while log.read_text().count("\n") < 2:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stdout) == (130, b"b\n")
+    assert stderr == b"SIGINT: ending in order; once more to end at once\n"
+    assert here.read_text() == "cleaned\n"
+    assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
+    assert watched.gone_within(PATIENCE)
+
+
+def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
+    """Commands that heed no SIGTERM are killed with all that they have started."""
+    here = tmp_path / "here"
+    with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
+        until_there(here)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"SIGINT: ending in order")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert watched.gone_within(PATIENCE)
+
+
+def test_arguments_are_run_as_they_come() -> None:
+    """Before the end of the standard input is there; and what stops the batch does not wait for it."""
+    with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (b"0\n", b"7\n", b"8\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == line
+        assert process.wait(PATIENCE) == 2
+
+
+def test_nobody_reads_the_output(watched: Watched) -> None:
+    """All is ended, without a word; the exit code is that of a program that SIGPIPE has ended."""
+    with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert watched.gone_within(PATIENCE)
+
+
+def test_the_output_takes_no_more() -> None:
+    with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
+
+
+def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
+    """While nobody reads what one command has written, another is ended when its time is over."""
+    over = tmp_path / "over"
+    late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
+    with running("-j2", "--timeout", "0.5", ":::", "seq 50000", late) as process:
+        until_there(over)
+        stdout, _ = process.communicate(timeout=PATIENCE)
+    assert stdout == b"".join(b"%d\n" % number for number in range(1, 50001))
+    assert process.returncode == 1
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It counts what has ended and what has failed, gives way to output, and is gone at the end."""
+    ours, theirs = pty.openpty()
+    screen = pyte.Screen(80, 24)
+    stream = pyte.ByteStream(screen)
+    go = tmp_path / "go"
+    lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
+    with running("--bar", "-j1", ":::", *lines, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # EIO: the terminal is closed
+            while data := os.read(ours, 4096):
+                stream.feed(data)
+                if "2/3" in screen.display[1]:
+                    assert "1 failed" in screen.display[1]
+                    go.touch()
+    os.close(ours)
+    assert process.returncode == 1
+    assert [line.rstrip() for line in screen.display if line.strip()] == ["one", "three"]
+
+
+def test_no_bar_elsewhere() -> None:
+    with running("--bar", "echo", ":::", "a") as process:
+        assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")
