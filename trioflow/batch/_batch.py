@@ -1,13 +1,13 @@
-"""A batch that runs: lanes, as many as commands at once, each of which takes the next command, again and again.
+"""A batch that runs: runners, as many as commands at once, each of which takes the next command, again and again.
 
 ```
-arguments ──► next one (a lock; --delay; --resume) ──► lane 1: CommandJob, CommandJob, ... ──► printer, job log, tally
-  read as they are needed                         └──► lane 2: CommandJob, ...                                  │
-                                                  └──► ...                            stop, or cancel, by --halt ┘
+arguments ──► next one (a lock; --delay; --resume) ──► runner 1: CommandJob, CommandJob, ... ──► printer, job log, tally
+  read as they are needed                         ├──► runner 2: CommandJob, ...                                    │
+                                                  └──► ...                              stop, or cancel, by --halt ◄┘
 ```
 
-A lane is a job of the scheduler, and a critical one; a command is a `CommandJob` which the lane runs itself. So what
-has ended leaves nothing behind, however many there are, and `{%}` is the number of the lane.
+A runner is a job of the scheduler, and a critical one; a command is a `CommandJob` which the runner runs itself. So
+what has ended leaves nothing behind, however many there are, and `{%}` is the number of the runner.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ class Batch:
             BaseException: what has ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
 
         """
-        lanes = [Job(self._lane, slot, label=f"slot {slot}", critical=True) for slot in range(1, self._lanes + 1)]
-        self._scheduler = Scheduler(*lanes, label="batch")
+        runners = [Job(self._runner, slot, label=f"slot {slot}", critical=True) for slot in range(1, self._runners + 1)]
+        self._scheduler = Scheduler(*runners, label="batch")
         try:
             self._scheduler.run(instruments=instruments, handle_signals=True, **options)
         except BaseException:
@@ -162,12 +162,12 @@ class Batch:
         return self._scheduler.stop_reason is StopReason.INTERRUPTED
 
     @property
-    def _lanes(self) -> int:
+    def _runners(self) -> int:
         return self._options.slots if self.tally.total is None else min(self._options.slots, self.tally.total)
 
-    # ---- one lane
+    # ---- one runner
 
-    async def _lane(self, slot: int) -> None:
+    async def _runner(self, slot: int) -> None:
         while (task := await self._next_task(slot)) is not None:
             outcome = await self._run_until_good(task, slot)
             await self._tell(task, outcome)
