@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyte
+import pytest
 
 from .command_line import COMMAND, ENVIRONMENT
 from .process_trees import STUBBORN, Watched, until_there, watched
@@ -22,18 +23,21 @@ PATIENCE = 30
 
 
 @contextmanager
-def running(*words: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A batch that runs; it does not outlive the test."""
+def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch that runs, started by a line of a shell; it does not outlive the test."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen([*COMMAND, "batch", *words], env=environment, **options) as process:  # type: ignore[call-overload]
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words], env=environment, **options
+    ) as process:  # type: ignore[call-overload]
         try:
             yield process
         finally:
             process.kill()
 
 
-def test_the_first_interruption_ends_commands_in_order(tmp_path: Path, watched: Watched) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
     """They get SIGTERM and may clean up; what had ended is printed and logged, and the exit code is 130."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
@@ -43,10 +47,10 @@ def test_the_first_interruption_ends_commands_in_order(tmp_path: Path, watched: 
         until_there(here, log)
         while log.read_text().count("\n") < 2:
             time.sleep(0.001)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (130, b"b\n")
-    assert stderr == b"SIGINT: ending in order; once more to end at once\n"
+    assert stderr.decode() == f"{number.name}: ending in order; once more to end at once\n"
     assert here.read_text() == "cleaned\n"
     assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
     assert watched.gone_within(PATIENCE)
@@ -92,6 +96,33 @@ def test_the_output_takes_no_more() -> None:
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
+
+
+def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
+    """Although it could be opened: with an error that says so, and no command is started any more."""
+    log, limit = tmp_path / "log", 1 << 23
+    log.write_bytes(b"\n")
+    os.truncate(log, limit - 300)
+    words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
+    with running(*words, line=f'ulimit -f {limit // 512}; exec "$@"') as process:
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 255
+    assert stderr.decode() == f"Error: cannot write the job log '{log}': File too large\n"
+    assert 3 < stdout.count(b"\n") < 20
+
+
+def test_a_closed_standard_input_is_told() -> None:
+    with running("echo", line='exec "$@" <&-') as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
+
+
+def test_if_it_is_killed_its_commands_are(tmp_path: Path, watched: Watched) -> None:
+    here = tmp_path / "here"
+    with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
+        until_there(here)
+        process.kill()
+        assert watched.gone_within(PATIENCE)
 
 
 def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ what has ended leaves nothing behind, however many there are, and `{%}` is the n
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import subprocess
 import time
@@ -100,7 +99,7 @@ class Batch:
         done: what need not be run again.
         joblog: where each command that has ended is written down.
         aside: what is done around each print.
-        progress: called with the counts when a command has ended.
+        progress: called when a command has ended, with the counts, and how many there will be, if that is known.
 
     """
 
@@ -114,7 +113,7 @@ class Batch:
         done: Done,
         joblog: Joblog | None = None,
         aside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-        progress: Callable[[Tally], object] = lambda _: None,
+        progress: Callable[[Tally, int | None], object] | None = None,
     ) -> None:
         self._template: Final = template
         self._product: Final = product
@@ -129,7 +128,8 @@ class Batch:
         self._sequence = 0
         self._printer = Printer(in_order=options.in_order, aside=aside)
         self._environment: Final = {**os.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self._numbers: Final = itertools.count()
+        self._number = 0  # of the next command
+        self._expected = product.total
         self._turn: Final = anyio.Lock()
         self._waiting: anyio.CancelScope | None = None
         self._next_start = 0.0
@@ -172,7 +172,8 @@ class Batch:
             outcome = await self._run_until_good(task, slot)
             await self._tell(task, outcome)
             met = self.tally.add(outcome.code)
-            self._progress(self.tally)
+            if self._progress is not None:
+                self._progress(self.tally, self._expected)
             if met and not self._stopped:
                 await self._stop(task)
 
@@ -182,6 +183,7 @@ class Batch:
             while not self._stopped:
                 arguments = next(self._arguments, ())
                 if arguments == ():
+                    self._expected = self._number
                     return None
                 if arguments is None:
                     await self._until_readable()
@@ -189,7 +191,10 @@ class Batch:
                 self._sequence += 1
                 line = self._template.fill(arguments, self._sequence, slot)
                 if not self._done.take(line):
-                    return await self._when_due(Task(next(self._numbers), self._sequence, arguments, line))
+                    self._number += 1
+                    return await self._when_due(Task(self._number - 1, self._sequence, arguments, line))
+                if self._expected is not None:
+                    self._expected -= 1
                 if self._sequence % BETWEEN_PAUSES == 0:
                     await anyio.lowlevel.checkpoint()
             return None
@@ -242,8 +247,8 @@ class Batch:
 
     async def _tell(self, task: Task, outcome: Outcome) -> None:
         """Print, save and log what has become of a command."""
-        if outcome.remark is not None:
-            await self._printer.say(outcome.remark)
+        if remark := outcome.remark(task.line):
+            await self._printer.say(remark)
         if self._options.results is None:
             tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
             await self._printer.print(task.number, outcome.outputs, tag)

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from .._core._errors import JobTimeout
 from ..jobs._command_result import CommandError, CommandResult
 from ._joblog import KILLED
 
@@ -50,11 +51,13 @@ class Outcome:
             return NEVER
         return SIGNALLED + self.signal if self.signal else self.exit_value
 
-    @property
-    def remark(self) -> str | None:
-        """What its own output does not say."""
-        is_told = isinstance(self.error, CommandError) and self.result is not None
-        return None if self.error is None or is_told else str(self.error)
+    def remark(self, line: str) -> str:
+        """Return what is to be said of it in addition to its own output; nothing for an exit code or a signal."""
+        if isinstance(self.error, JobTimeout):
+            return f"ended by --timeout: {line}"
+        if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
+            return ""
+        return str(self.error)
 
     @property
     def outputs(self) -> tuple[BinaryIO, BinaryIO]:

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import select
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -55,6 +56,8 @@ class Lines:
 
         """
         if self.path == STDIN:
+            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - the caller has closed it
+                raise BatchError("cannot read the arguments: the standard input is closed")
             self.descriptor = 0
             return
         try:

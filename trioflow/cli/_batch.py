@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -206,8 +205,7 @@ def print_lines(lines: Iterable[str]) -> int:
     """Print command lines."""
     with output():
         for line in lines:
-            sys.stdout.buffer.write(os.fsencode(line) + b"\n")
-        sys.stdout.flush()
+            click.echo(os.fsencode(line))
     return FINE
 
 

@@ -22,13 +22,13 @@ class Bar:
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[failed]}"),
             progress.TimeElapsedColumn(),
-            progress.TextColumn("left"),
             progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[left]}"),
         )
         self._progress: Final = progress.Progress(
             *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
         )
-        self._task: Final = self._progress.add_task("", total=None, failed="")
+        self._task: Final = self._progress.add_task("", total=None, failed="", left="")
 
     @contextlib.contextmanager
     def shown(self) -> Generator[None]:
@@ -36,10 +36,12 @@ class Bar:
         with self._progress:
             yield
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: Tally, expected: int | None) -> None:
         """Show these counts."""
         failed = f"{tally.failed} failed" if tally.failed else ""
-        self._progress.update(self._task, completed=tally.failed + tally.succeeded, total=tally.total, failed=failed)
+        left = "" if expected is None else "left"
+        done = tally.failed + tally.succeeded
+        self._progress.update(self._task, completed=done, total=expected, failed=failed, left=left)
 
     @contextlib.contextmanager
     def aside(self) -> Generator[None]:
@@ -56,7 +58,7 @@ class NoBar:
 
     shown = aside = staticmethod(contextlib.nullcontext)
 
-    def update(self, tally: Tally) -> None:
+    def update(self, tally: Tally, expected: int | None) -> None:
         """Show nothing."""
 
 

@@ -64,7 +64,7 @@ def code_of(call: Callable[[], int | None]) -> int:
 @click.command(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trioflow")
 def command() -> None:
-    """Run the scenario of a Python file, or look at it.
+    """Run the scenario of a Python file, or look at it; or run a batch of commands.
 
     FILE is a Python file. Without NAME its only global Scheduler that is nested in no other is taken, of several the
     one called scenario, and if there is none, the function of that name. NAME is a global Scheduler, or a function
