@@ -19,8 +19,7 @@ PLACES = "{} {.} {/} {//} {/.} {#} {1} {2} {1.} {2/} {1//} {2/.} {-1} {-2.} {0/}
 WORDS = ["", *"echo -n a;b $x ' \" { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
 PARTS = [" ", "  ", "\t", *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split()]
 RULES = (
-    "never soon,fail=1 now,fail=1 soon,fail=3 now,success=1 soon,success=9 now,done=2 soon,fail=25% "
-    "now,fail=75% soon,success=50% soon,success=100% done=1 -2 34%"
+    "never soon,fail=1 now,fail=3 now,success=1 soon,success=9 soon,fail=25% soon,success=50% soon,success=100% x=1 -2"
 ).split()
 CODES = [0, 5, 0, 6, 7, 0, 8]
 MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "exit 300", "no-such-program", "exit -1"]
@@ -57,11 +56,11 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
     assert ours.stdout_bytes
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_same_command_lines(seed: int) -> None:
     """For a command with all replacement strings in it, and arguments of all kinds; and for any other command."""
     source = random.Random(seed)
-    words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed < 2 else template(source)
+    words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
     same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
 
 

@@ -53,8 +53,13 @@ def slots(text: str, cpus: int | None = None) -> int:
     sign, number, percent = match[1], int(match[2]), match[3]
     if not sign and not percent:
         return number or as_many_as_there_can_be()
-    have = len(os.sched_getaffinity(0)) if cpus is None else cpus
+    have = usable_cpus() if cpus is None else cpus
     return max(1, have * number // 100 if percent else have + int(sign + match[2]))
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use, where the system tells, or how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_many_as_there_can_be() -> int:

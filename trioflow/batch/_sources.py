@@ -65,6 +65,12 @@ class Lines:
         except OSError as error:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
+    def close(self) -> None:
+        """Close it; the standard input is not ours."""
+        if self.descriptor > 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
     def __iter__(self) -> Iterator[str]:
         return (line for line in self.as_they_come(blocking=True) if line is not None)
 
@@ -164,15 +170,26 @@ class Product:
             BatchError: a file cannot be read.
 
         """
-        for source in itertools.chain.from_iterable(groups):
-            if isinstance(source, Lines):
-                source.open()
         self._groups: Final = groups
-        self._others: Final = [list(zip(*group, strict=False)) for group in groups[1:]]
         self._first: list[Arguments] | None = None
         self.total: int | None = None
-        if self._lazy is None:
-            self.count()
+        try:
+            for source in self._files():
+                source.open()
+            self._others: Final = [list(zip(*group, strict=False)) for group in groups[1:]]
+            if self._lazy is None:
+                self.count()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close all files."""
+        for source in self._files():
+            source.close()
+
+    def _files(self) -> Iterator[Lines]:
+        return (source for group in self._groups for source in group if isinstance(source, Lines))
 
     @property
     def _lazy(self) -> Lines | None:

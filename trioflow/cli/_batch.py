@@ -143,31 +143,35 @@ def command(
     if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
         raise click.UsageError("--resume needs --joblog: it says what has run")
     template, product = described(words, files, b"\0" if null else b"\n")
-    done = former(**options)
-    if dry_run:
-        return print_lines(_batch.lines(template, product, done))
-    shown = _batch_bar.Bar() if bar and _batch_bar.is_wanted() else _batch_bar.NoBar()
-    with shown.shown(), log(**options) as joblog:
-        batch = _batch.Batch(
-            template,
-            product,
-            _batch.Options(
-                slots=options["jobs"],
-                timeout=options["timeout"],
-                tries=options["retries"],
-                delay=options["delay"],
-                halt=options["halt"],
-                in_order=options["keep_order"],
-                tag=options["tag"],
-                results=options["results"],
-            ),
-            shell=Shell(os.environ),
-            done=done,
-            joblog=joblog,
-            aside=shown.aside,
-            progress=shown.update,
-        )
-        return exit_code(batch)
+    with contextlib.closing(product):
+        done = former(**options)
+        if dry_run:
+            return print_lines(_batch.lines(template, product, done))
+        shown = _batch_bar.Bar() if bar and _batch_bar.is_wanted() else _batch_bar.NoBar()
+        with shown.shown(), log(**options) as joblog:
+            return exit_code(
+                _batch.Batch(
+                    template,
+                    product,
+                    how(**options),
+                    shell=Shell(os.environ),
+                    done=done,
+                    joblog=joblog,
+                    aside=shown.aside,
+                    progress=shown.update,
+                )
+            )
+
+
+def how(**options: Any) -> _batch.Options:
+    """Return the options that are the batch's own."""
+    names = ("timeout", "delay", "halt", "tag", "results")
+    return _batch.Options(
+        slots=options["jobs"],
+        tries=options["retries"],
+        in_order=options["keep_order"],
+        **{name: options[name] for name in names},
+    )
 
 
 def described(words: Sequence[str], files: Sequence[str], end: bytes) -> tuple[Template, _sources.Product]:
