@@ -9,6 +9,7 @@ import asyncio
 import importlib.util
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,6 +101,19 @@ def with_parallel(command: Sequence[str], number: int, window: int, captures: bo
     )
 
 
+def with_batch(command: Sequence[str], number: int, window: int, captures: bool) -> None:
+    """Our own command line, which captures in any case, from its start to its end."""
+    lines = "".join(f"{one}\n" for one in range(number))
+    without_argument = "{2}"  # there is no second one
+    subprocess.run(
+        [sys.executable, "-m", "trioflow", "batch", f"-j{window}", *command, without_argument],
+        input=lines,
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def with_pyexpool(command: Sequence[str], number: int, window: int, captures: bool) -> None:
     """PyExPool 3."""
     from mpepool import ExecPool, Job  # type: ignore[import-not-found]
@@ -114,6 +128,7 @@ def with_pyexpool(command: Sequence[str], number: int, window: int, captures: bo
 RIVALS: Final = (
     CommandRival(OURS, "trio", with_trioflow("trio")),
     CommandRival(OURS, "asyncio", with_trioflow("asyncio")),
+    CommandRival("trioflow batch", "", with_batch, needs="click"),
     CommandRival("xargs", "", with_xargs, needs="xargs"),
     CommandRival("xargs -I", "", with_xargs_replacing, captures=False, needs="xargs"),
     CommandRival("create_subprocess_exec", "", by_hand),
