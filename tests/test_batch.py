@@ -101,6 +101,15 @@ def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 
 
+def test_much_output() -> None:
+    """More than a command keeps in memory passes through the same ways."""
+    words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")
+    assert [batch(*words).stdout, batch("-k", *words).stdout] == ["a" * 2_000_000] * 2
+    assert batch("--tag", *words).stdout == "a\t" + "a" * 2_000_000
+    batch("--results", ".", *words)
+    assert Path("1/a/stdout").stat().st_size == 2_000_000
+
+
 def test_bytes_that_are_no_text_pass_through() -> None:
     """In arguments, on the command line and from a file; in output; in tags; in the job log."""
     Path("arguments").write_bytes(b"a\xff\n")

@@ -161,7 +161,7 @@ def completed(*words: str) -> list[str]:
 
 def test_subcommands_and_options_are_completed() -> None:
     """The words of the command line are click's."""
-    assert completed("") == ["run", "list", "graph", "check"]
+    assert completed("") == ["run", "list", "graph", "check", "batch"]
     assert "--jobs-window" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
