@@ -228,6 +228,13 @@ def test_resuming_goes_by_the_command() -> None:
     assert batch("--joblog", "log", "--resume", "echo -n", ":::", "a").stdout == "a"
 
 
+def test_much_that_is_done_is_passed_over() -> None:
+    Path("arguments").write_text("".join(f"{number}\n" for number in range(2501)))
+    lines = [f"{number}\t:\t0\t0\t0\t0\t0\t0\techo {number}\n" for number in range(2500)]
+    Path("log").write_text("".join(lines))
+    assert batch("--joblog", "log", "--resume", "echo", "::::", "arguments").stdout == "2500\n"
+
+
 def test_a_log_may_be_appended_to() -> None:
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")

@@ -81,6 +81,17 @@ def test_arguments_are_run_as_they_come() -> None:
         assert process.wait(PATIENCE) == 2
 
 
+def test_an_interruption_while_no_argument_is_there() -> None:
+    with running("echo") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"a\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+
+
 def test_nobody_reads_the_output(watched: Watched) -> None:
     """All is ended, without a word; the exit code is that of a program that SIGPIPE has ended."""
     with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
