@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar
 
 import click
 
 from .._core._labels import printable
-from ..batch import _batch, _joblog, _numbers, _sources
+from ..batch import _numbers
 from ..batch._errors import BatchError
 from ..batch._halt import Halt
-from ..batch._quoting import Shell
-from ..batch._template import Template
-from . import _batch_bar, _outputs
-from ._codes import FINE, INTERRUPTED
 from ._completion import file
-from ._signals import SecondSignal
 
 OTHER_ERROR: Final = 255
 """Anything but failed commands: GNU parallel's."""
-BROKEN_PIPE: Final = 141
-"""What a shell reports of a program that SIGPIPE has ended."""
 CODES: Final = """\b
 Exit codes:
   0    all commands have succeeded
@@ -142,95 +134,6 @@ def command(
     """
     if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
         raise click.UsageError("--resume needs --joblog: it says what has run")
-    template, product = described(words, files, b"\0" if null else b"\n")
-    with contextlib.closing(product):
-        done = former(**options)
-        if dry_run:
-            return print_lines(_batch.lines(template, product, done))
-        shown = _batch_bar.Bar() if bar and _batch_bar.is_wanted() else _batch_bar.NoBar()
-        with shown.shown(), log(**options) as joblog:
-            return exit_code(
-                _batch.Batch(
-                    template,
-                    product,
-                    how(**options),
-                    shell=Shell(os.environ),
-                    done=done,
-                    joblog=joblog,
-                    aside=shown.aside,
-                    progress=shown.update,
-                )
-            )
+    from . import _batch_run  # late: --help does without
 
-
-def how(**options: Any) -> _batch.Options:
-    """Return the options that are the batch's own."""
-    names = ("timeout", "delay", "halt", "tag", "results")
-    return _batch.Options(
-        slots=options["jobs"],
-        tries=options["retries"],
-        in_order=options["keep_order"],
-        **{name: options[name] for name in names},
-    )
-
-
-def described(words: Sequence[str], files: Sequence[str], end: bytes) -> tuple[Template, _sources.Product]:
-    """Return the command and its arguments."""
-    words, groups = _sources.parse(words, files, end)
-    try:
-        template = Template(words)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from None
-    product = _sources.Product(groups)
-    if product.descriptor == 0 and os.isatty(0):
-        click.echo("trioflow batch: arguments are read from the terminal, a line each; Ctrl-D ends them", err=True)
-    return template, product
-
-
-def former(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> _joblog.Done:
-    """Return what need not be run again."""
-    if joblog is None or not (resume or resume_failed):
-        return _joblog.Done()
-    return _joblog.done(joblog.removeprefix("+"), failed_again=resume_failed)
-
-
-@contextlib.contextmanager
-def log(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> Generator[_joblog.Joblog | None]:
-    """Open the job log for the time of a block, if there is to be one."""
-    if joblog is None:
-        yield None
-        return
-    append = resume or resume_failed or joblog.startswith("+")
-    with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append)) as opened:
-        yield opened
-
-
-def print_lines(lines: Iterable[str]) -> int:
-    """Print command lines."""
-    with output():
-        for line in lines:
-            click.echo(os.fsencode(line))
-    return FINE
-
-
-def exit_code(batch: _batch.Batch) -> int:
-    """Run the batch and return its exit code."""
-    with output():
-        try:
-            code = batch.run(instruments=[SecondSignal()])
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        return INTERRUPTED if batch.was_interrupted else code
-
-
-@contextlib.contextmanager
-def output() -> Generator[None]:
-    """End the program with the right code where our own output takes no more in a block."""
-    try:
-        yield
-    except BrokenPipeError:
-        _outputs.silence()
-        raise click.exceptions.Exit(BROKEN_PIPE) from None
-    except OSError as error:
-        _outputs.output_failed(error)
-        raise click.exceptions.Exit(OTHER_ERROR) from None
+    return _batch_run.run(words, files, b"\0" if null else b"\n", dry_run=dry_run, bar=bar, **options)
