@@ -235,6 +235,24 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
 # --- its parts
 
 
+def test_what_was_started_while_others_were_looked_at_is_found(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes itself a daemon was not there yet when its parent was: one run in ten that ended then left it."""
+    real, started = os.listdir, list[subprocess.Popen[bytes]]()
+
+    def late(path: str) -> list[str]:
+        listed = real(path)
+        if not started:
+            started.append(subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "my-mark"}))
+        return listed
+
+    monkeypatch.setattr(_guard_script.os, "listdir", late)
+    assert _guard_script.marked(b"my-mark") == [started[0].pid]
+    started[0].kill()
+    started[0].wait()
+
+
 @pytest.fixture
 def table() -> Iterator[_guard.Table]:
     table = _guard.Table()

@@ -15,17 +15,36 @@ from collections.abc import Iterable
 
 PATIENCE = 10.0  # seconds after which what can't be killed is left to the system
 PAUSE = 0.005  # seconds between two looks at all processes
+LOOKS = 50  # at what is new, on a machine where there is always something
 
 
 def marked(mark: bytes) -> list[int]:
-    """Return the numbers of the processes that have `mark`, bytes, in their environment."""
+    """Return the numbers of the processes that have `mark`, bytes, in their environment.
+
+    What makes itself a daemon forks and exits, twice: it may be gone before it is looked at, and its child was not
+    there yet when they were listed. So those that are new are looked at as well, until there are none.
+    """
     found: list[int] = []
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            with contextlib.suppress(OSError), open("/proc/" + name + "/environ", "rb") as environment:
-                if mark in environment.read():
-                    found.append(int(name))
+    seen: set[str] = set()
+    for _ in range(LOOKS):
+        new = processes() - seen
+        if not new:
+            break
+        found += [int(name) for name in new if mark in environment(name)]
+        seen |= new
     return found
+
+
+def processes() -> set[str]:
+    """Return the numbers of all processes, as text; none where the system does not tell."""
+    return set(filter(str.isdigit, os.listdir("/proc"))) if os.path.isdir("/proc/self") else set()
+
+
+def environment(name: str) -> bytes:
+    """Return what a process has in its environment; nothing if it is not for us to know."""
+    with contextlib.suppress(OSError), open("/proc/" + name + "/environ", "rb") as file:
+        return file.read()
+    return b""
 
 
 def kill(pids: Iterable[int]) -> None:
