@@ -232,6 +232,20 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     assert watched.gone_within(PATIENCE)
 
 
+def test_the_guard_does_the_rest_whoever_holds_its_pipe(backend: str, watched: Watched) -> None:
+    """There was no time for the sweep; and the pipe would not close, as a child of a fork by a library has it too."""
+    copies: list[int] = []
+
+    def copy(job: CommandJob) -> None:
+        copies.extend(os.dup(guard.pipe) for guard in _guard._alive)
+
+    job = CommandJob('trap "" TERM; setsid sleep 1000 & sleep 0.1', shell=True, on_start=copy)
+    Scheduler(job, shutdown_timeout=0.01).run(backend=backend)
+    assert watched.alive() == []
+    assert len(copies) == 1
+    os.close(copies[0])
+
+
 # --- its parts
 
 
@@ -274,6 +288,22 @@ def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch:
     table.enter(5)
     assert _guard_script.groups(table.descriptor) == [5]
     table.close()
+
+
+def test_a_guard_that_cannot_be_started_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the descriptors run out, none is left open."""
+    before = os.listdir("/proc/self/fd")
+    for owner, name in ((os, "memfd_create"), (os, "truncate"), (os, "pipe"), (subprocess, "Popen")):
+        with monkeypatch.context() as context:
+            context.setattr(owner, name, _missing)
+            with pytest.raises(OSError, match="no more"):
+                _guard.Guard(None)  # type: ignore[arg-type]
+        assert os.listdir("/proc/self/fd") == before
+    assert list(_guard._alive) == []
+
+
+def _missing(*args: Any, **options: Any) -> Any:
+    raise OSError(24, "no more")
 
 
 def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watched: Watched) -> None:

@@ -1,11 +1,11 @@
 """The guard of a run: one small process that kills the run's commands if the conductor dies.
 
 It is a shell that waits for the end of a pipe, whose other end the conductor holds: it costs a millisecond to start,
-a megabyte while it waits, and nothing per command. Where it reads a line, the run has ended in order, and so does it.
-Where the pipe closes without one, the conductor is dead, and Python takes the shell's place (`_guard_script`).
+a megabyte while it waits, and nothing per command. Where it reads that the run has ended in order, so does it.
+Where the pipe closes without that, the conductor is dead, and Python takes the shell's place (`_guard_script`).
 
 ```
-conductor ── pipe ──────────────────────► sh: read line || exec python _guard_script
+conductor ── pipe ──────────────────────► sh: read line; exec python _guard_script
     │                                                                  │
     ├── table of groups, in shared memory ────────────────────────────►│ kills each group
     └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills whatever carries the mark
@@ -41,7 +41,9 @@ TABLE_SIZE: Final = 1 << 22
 STDERR: Final = 2
 GRACE: Final = 0.5
 """Seconds between the SIGTERM and the SIGKILL for what has left its command's group and outlives the run."""
-SHELL: Final = 'trap "" HUP INT TERM; read line || exec "$0" -S -E -I "$@"'
+ENDED: Final = b"ended\n"
+"""What the guard is told when nothing is left to do for it; any other line, or none, is a reason to kill."""
+SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
 
 
 class Table:
@@ -50,8 +52,12 @@ class Table:
     def __init__(self) -> None:
         """Make an empty one."""
         self.descriptor: Final = _memory()
-        os.truncate(self.descriptor, TABLE_SIZE)
-        self._map: Final = mmap.mmap(self.descriptor, TABLE_SIZE)
+        try:
+            os.truncate(self.descriptor, TABLE_SIZE)
+            self._map: Final = mmap.mmap(self.descriptor, TABLE_SIZE)  # takes a descriptor of its own
+        except BaseException:
+            os.close(self.descriptor)
+            raise
         self._numbers: Final = memoryview(self._map).cast("i")
         self._free: Final[list[int]] = []
 
@@ -88,21 +94,24 @@ class Guard:
         self._environ: Any = None  # as it was when `_marked` was made
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
-        self.nothing: Final = os.open(os.devnull, os.O_RDWR)
         # Descriptors to be closed in a command: what this program has got from its parent, or made inheritable, is for
         # nobody else. Python's own are closed anyway (PEP 446). None where the system does not tell.
         self.inheritable: Final = _inheritable()
-        self.table: Final = Table()
         self.survey: Final = Survey()
-        read_end, self.pipe = os.pipe()
-        try:
-            self._process: Final = self._start(read_end)
-        except BaseException:
-            self._release()
-            raise
-        finally:
-            os.close(read_end)
-        _alive.add(self)
+        with contextlib.ExitStack() as held:  # nothing stays open if one of them can't be had
+            self.nothing: Final = os.open(os.devnull, os.O_RDWR)
+            held.callback(os.close, self.nothing)
+            self.table: Final = Table()
+            held.callback(self.table.close)
+            read_end, self.pipe = os.pipe()
+            held.callback(os.close, self.pipe)
+            held.callback(_alive.discard, self)
+            _alive.add(self)
+            try:
+                self._process: Final = self._start(read_end)
+            finally:
+                os.close(read_end)
+            self._held: Final = held.pop_all()
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
         environment = dict(os.environb)
@@ -132,11 +141,11 @@ class Guard:
     async def close(self) -> None:
         """End what has outlived the run's commands, then the guard itself."""
         swept = await self._sweep()
-        _alive.discard(self)
-        if swept:  # otherwise the time was over, and the guard does the rest
-            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
-                os.write(self.pipe, b"\n")
-        self._release()
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            # If the time was over, the guard does the rest. It is told so: a closed pipe would not tell as long as a
+            # child that was forked holds it too.
+            os.write(self.pipe, ENDED if swept else b"\n")
+        self._held.close()
         self._process.wait()  # a shell that has its line ends at once
 
     async def _sweep(self) -> bool:
@@ -155,11 +164,6 @@ class Guard:
             if clock() >= until:
                 number = signal.SIGKILL
         return True
-
-    def _release(self) -> None:
-        os.close(self.pipe)
-        os.close(self.nothing)
-        self.table.close()
 
 
 _alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
