@@ -125,8 +125,11 @@ def test_an_interruption_there_is_one_here(backend: str) -> None:
     assert job.state is JobState.FAILED
 
 
-@pytest.mark.parametrize(("how", "told"), [("exit", "exit code 5"), ("crash", "ended by signal SIGSEGV")])
+@pytest.mark.parametrize(
+    ("how", "told"), [("exit", "exit code 5"), ("crash", "ended by signal SIGSEGV"), ("fork", "exit code 5")]
+)
 def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched, how: str, told: str) -> None:
+    """Also where it has forked another one, which would hold its socket and keep it from being missed."""
     job, after = ProcessJob(bodies.die, how), ProcessJob(bodies.add, 1)
     run(backend, job, after, jobs_window=1)
     with pytest.raises(RuntimeError, match=f"its process has died: {told}"):
@@ -210,6 +213,18 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
     )
     found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
     assert (found.stdout, found.stderr) == ("42\n", "")
+
+
+def test_a_main_module_that_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
+    """A worker imports it, and would do all of it again; it ends, and says why."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom trioflow import ProcessJob, Scheduler\n\njob = ProcessJob(abs, -21)\n"
+        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())\n"
+    )
+    found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
+    assert found.stdout == "'ProcessJob[abs (...)]': its process has died: exit code 1\n"
+    assert 'put what is to happen once below `if __name__ == "__main__":`' in found.stderr
 
 
 async def not_for_a_process() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import pickle
 import signal
 import socket
@@ -26,6 +27,12 @@ PIECE: Final = 1 << 20
 """Bytes that are received at once."""
 
 
+IMPORTED: Final = (
+    "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
+    'put what is to happen once below `if __name__ == "__main__":`'
+)
+
+
 class WorkerDied(Exception):
     """The worker process has ended in the middle of its work."""
 
@@ -38,9 +45,11 @@ class PythonProcess:
 
         Raises:
             OSError: no more processes or descriptors.
+            SystemExit: this is a worker itself, which imports its main module.
 
         """
         self._run: Final = run
+        self._unsent = _process_worker.packed(pickle.dumps(_preparation()))
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         command = [sys.executable, "-P", _process_worker.__file__]
@@ -52,7 +61,6 @@ class PythonProcess:
             raise
         finally:
             theirs.close()
-        self._unsent = _process_worker.packed(pickle.dumps(_preparation()))
 
     @property
     def pid(self) -> int:
@@ -148,6 +156,8 @@ class Workers:
 
 def _preparation() -> dict[str, Any]:
     """Return what a worker needs to find the functions of this program, as `multiprocessing` tells its own."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(IMPORTED)  # not just a job that fails: the program would run once more in each worker
     found: dict[str, Any] = preparation.get_preparation_data("trioflow worker")
     found.pop("authkey", None)  # for listeners of multiprocessing, which has it refuse to be sent
     return found

@@ -6,6 +6,7 @@ its socket in the place of its standard input. A message is its length, eight by
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import struct
@@ -20,10 +21,21 @@ LENGTH = struct.Struct("!Q")
 def main() -> None:
     """Serve until the other end closes."""
     stream = open_stream()
-    spawn.prepare(pickle.loads(receive(stream)))  # sys.path, sys.argv, directory, and the main module under its name
+    os.register_at_fork(after_in_child=stream.close)  # nobody would notice the death of this process otherwise
+    prepare(pickle.loads(receive(stream)))
     while request := receive(stream):
         stream.write(packed(answer(request)))
         stream.flush()
+
+
+def prepare(preparation: Any) -> None:
+    """Set sys.path, sys.argv and the directory, and import the main module, which is not to start others meanwhile."""
+    process: Any = multiprocessing.current_process()
+    process._inheriting = True  # as multiprocessing says it in its own
+    try:
+        spawn.prepare(preparation)
+    finally:
+        process._inheriting = False
 
 
 def open_stream() -> Any:
