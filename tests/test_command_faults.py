@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ import pytest
 from trioflow import CommandError, CommandJob, Job, JobState, Scheduler
 
 from .bodies import nap
+from .process_trees import Watched
+from .process_trees import watched as watched
 from .test_command import PIPE, failure_of, run
 
 
@@ -119,9 +123,10 @@ import os, resource, sys
 from trioflow import CommandJob, Scheduler
 assert Scheduler(CommandJob(["true"])).run(backend=sys.argv[1])  # all is imported: another user may not find it
 if os.getuid() == 0:
+    nobody = 70000 + os.getpid() % 50000  # who has no other processes that come and go
     os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
+    os.setresgid(nobody, nobody, nobody)
+    os.setresuid(nobody, nobody, nobody)
 def is_mine(name):
     try:
         return name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid()
@@ -170,6 +175,32 @@ def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(
     assert "no more processes are allowed" in str(first.raised_exception())
     assert second.state is JobState.SUCCEEDED
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def ignored_children() -> Iterator[None]:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_an_exit_code_that_was_taken_away(
+    backend: str, watched: Watched, ignored_children: None, monkeypatch: pytest.MonkeyPatch, is_early: bool
+) -> None:
+    """Where SIGCHLD is ignored the system reaps: before it is watched, or later."""
+    real = os.pidfd_open
+
+    def late(pid: int) -> int:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        return real(pid)
+
+    if is_early:
+        monkeypatch.setattr(os, "pidfd_open", late)
+    error = failure_of(backend, CommandJob(["sleep", 0.01]))
+    assert str(error).startswith("sleep 0.01: nobody knows how it ended: this program ignores SIGCHLD")
+    assert watched.alive() == []
 
 
 def test_waiting_commands_hold_nothing(backend: str) -> None:

@@ -39,7 +39,9 @@ def of_streams(error: OSError) -> str:
 
 
 def of_start(error: OSError, command: Sequence[str | bytes], cwd: Any) -> str:
-    """Say why a program could not be started."""
+    """Say why a program could not be started, or not be watched."""
+    if isinstance(error, ChildProcessError):
+        return REAPED
     return "not started: " + (_of_start(error, command, cwd) or f"{error.strerror}")
 
 
