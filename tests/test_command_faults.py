@@ -6,8 +6,6 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from trioflow import CommandError, CommandJob, Job, JobState, Scheduler
 from .bodies import nap
 from .process_trees import Watched
 from .process_trees import watched as watched
+from .processes import child
 from .test_command import PIPE, failure_of, run
 
 
@@ -43,7 +42,7 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
         (["no such program"], "there is no program 'no such program': look at its spelling, or at PATH"),
         (["./nowhere/x"], "there is no program './nowhere/x': look at its spelling"),
         (["/tmp"], "'/tmp' is not executable"),
-        (["/bin/echo", "x" * (3 << 20)], "its arguments are too long: 3145737 bytes, 3145728 of them in argument 1"),
+        (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; hand over"),
     ],
 )
 def test_a_program_that_cannot_be_started(backend: str, command: list[str], message: str) -> None:
@@ -52,6 +51,12 @@ def test_a_program_that_cannot_be_started(backend: str, command: list[str], mess
     assert len(str(error)) < 1000
     assert (error.returncode, error.result) == (None, None)
     assert isinstance(error.__cause__, OSError)
+
+
+def test_an_environment_that_is_too_long(backend: str) -> None:
+    """Not the arguments are to blame."""
+    error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
+    assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +124,10 @@ def test_no_more_descriptors(backend: str, few_descriptors: None) -> None:
 
 
 CROWDED = """
-import os, resource, sys
+import os, resource
 from trioflow import CommandJob, Scheduler
-assert Scheduler(CommandJob(["true"])).run(backend=sys.argv[1])  # all is imported: another user may not find it
+backend = {backend!r}
+assert Scheduler(CommandJob(["true"])).run(backend=backend)  # all is imported: another user may not find it
 if os.getuid() == 0:
     nobody = 70000 + os.getpid() % 50000  # who has no other processes that come and go
     os.setgroups([])
@@ -129,13 +135,13 @@ if os.getuid() == 0:
     os.setresuid(nobody, nobody, nobody)
 def is_mine(name):
     try:
-        return name.isdigit() and os.stat(f"/proc/{name}").st_uid == os.getuid()
+        return name.isdigit() and os.stat("/proc/" + name).st_uid == os.getuid()
     except FileNotFoundError:  # it has ended since
         return False
 mine = sum(map(is_mine, os.listdir("/proc")))
 resource.setrlimit(resource.RLIMIT_NPROC, (mine + 8, mine + 8))
 jobs = [CommandJob(["sleep", 0.3]) for _ in range(30)]
-assert Scheduler(*jobs).run(backend=sys.argv[1])
+assert Scheduler(*jobs).run(backend=backend)
 errors = [str(job.raised_exception()) for job in jobs if job.raised_exception()]
 print(len(jobs) - len(errors), len(errors), all("no more processes are allowed (ulimit -u)" in one for one in errors))
 """
@@ -143,12 +149,8 @@ print(len(jobs) - len(errors), len(errors), all("no more processes are allowed (
 
 def test_no_more_processes(backend: str) -> None:
     """As another user, for root is exempt; what could be started succeeds, the others say what was missing."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", CROWDED, backend], capture_output=True, text=True, env=environment, cwd="/", check=False
-    )
-    assert found.returncode == 0, found.stderr
-    good, bad, named = found.stdout.split()
+    (line,) = child(CROWDED.format(backend=backend))
+    good, bad, named = line.split()
     assert int(good) >= 1
     assert int(bad) >= 1
     assert named == "True"

@@ -264,6 +264,14 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
         job.result()
 
 
+def test_a_file_in_memory_is_no_input(backend: str) -> None:
+    """It has a `fileno` that raises: the error says what to give instead."""
+    job = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="reader")
+    run(backend, job)
+    with pytest.raises(TypeError, match=r"stdin of 'reader': <_io.BytesIO .*: give bytes, a path, an open file"):
+        job.result()
+
+
 @pytest.mark.parametrize(
     ("stream", "path"), [("stdout", "/proc/nothing/log"), ("stderr", "/dev"), ("stdin", "/no such file")]
 )

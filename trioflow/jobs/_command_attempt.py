@@ -90,7 +90,7 @@ class Attempt:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            raise CommandError(job, self._line, _command_faults.of_start(error, self._command, job._how.cwd)) from error
+            raise CommandError(job, self._line, _command_faults.of_start(error, self._command, job._how)) from error
         except BaseException:
             self._streams.close()
             raise

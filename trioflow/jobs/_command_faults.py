@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ._command_options import is_path
@@ -38,23 +38,19 @@ def of_streams(error: OSError) -> str:
     return f"not started: {error.filename!r} can't be opened for it: {error.strerror}"
 
 
-def of_start(error: OSError, command: Sequence[str | bytes], cwd: Any) -> str:
+def of_start(error: OSError, command: Sequence[str | bytes], how: How) -> str:
     """Say why a program could not be started, or not be watched."""
     if isinstance(error, ChildProcessError):
         return REAPED
-    return "not started: " + (_of_start(error, command, cwd) or f"{error.strerror}")
+    return "not started: " + (_of_start(error, command, how) or f"{error.strerror}")
 
 
-def _of_start(error: OSError, command: Sequence[str | bytes], cwd: Any) -> str | None:
-    program = os.fsdecode(command[0])
+def _of_start(error: OSError, command: Sequence[str | bytes], how: How) -> str | None:
+    program, cwd = os.fsdecode(command[0]), how.cwd
     if error.errno in _FULL:
         return _FULL[error.errno]
     if error.errno == errno.E2BIG:
-        sizes = [len(os.fsencode(argument)) for argument in command]
-        return (
-            f"its arguments are too long: {sum(sizes)} bytes, {max(sizes)} of them in argument "
-            f"{sizes.index(max(sizes))}; hand over much data by a file, or by stdin="
-        )
+        return _too_long(command, how.env)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
         return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
     if error.errno == errno.ENOENT:
@@ -66,6 +62,17 @@ def _of_start(error: OSError, command: Sequence[str | bytes], cwd: Any) -> str |
     if error.errno == errno.ENOEXEC:
         return f"{program!r} is no program: a script's first line must be like #!/bin/sh"
     return None
+
+
+def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None) -> str:
+    variables = os.environb if environment is None else environment
+    sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(command)}
+    sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
+    longest = max(sizes, key=sizes.__getitem__)
+    return (
+        f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
+        f"{longest}; hand over much data by a file, or by stdin="
+    )
 
 
 def size_of_file(how: How) -> int:

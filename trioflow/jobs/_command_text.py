@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterable
@@ -87,7 +88,8 @@ def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
     """Return what a command is to read, or raise if a job has brought something else."""
     if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
         return given
-    if hasattr(given, "fileno"):
+    with contextlib.suppress(AttributeError, OSError):
+        given.fileno()  # io.BytesIO has the method, and no descriptor
         return given
     raise TypeError(
         f"stdin of {job.label!r}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
