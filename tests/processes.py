@@ -9,15 +9,25 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
+
+import pytest
 
 CHILD_TIMEOUT = 20.0
 
 forks = multiprocessing.get_context("forkserver")
 # pytest, too, because each process imports what was the main module here.
 forks.set_forkserver_preload(["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fork_server() -> None:
+    """Started before a test sets variables in its environment, by which it finds its own processes."""
+    forkserver.ensure_running()
+    resource_tracker.ensure_running()
 
 
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:

@@ -68,12 +68,14 @@ def test_a_command_returns_how_it_ended(backend: str) -> None:
     assert not result.spooled
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_peak_memory_is_told_in_bytes(backend: str) -> None:
     job = python("x = b'x' * 200_000_000")
     run(backend, job)

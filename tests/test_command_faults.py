@@ -147,6 +147,7 @@ print(len(jobs) - len(errors), len(errors), all("no more processes are allowed (
 """
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_no_more_processes(backend: str) -> None:
     """As another user, for root is exempt; what could be started succeeds, the others say what was missing."""
     (line,) = child(CROWDED.format(backend=backend))

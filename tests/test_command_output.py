@@ -101,8 +101,8 @@ def test_bytes_that_are_no_utf8_are_kept(backend: str) -> None:
 
 
 def test_much_output_is_spooled_to_disk(backend: str) -> None:
-    """50 MiB of it are never in memory at once; the result says so, and reads it in pieces or whole."""
-    size = 50 << 20
+    """8 MiB of it are never in memory at once; the result says so, and reads it in pieces or whole."""
+    size = 8 << 20
     job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
     run(backend, job)
     result = job.result()

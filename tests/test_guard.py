@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +17,72 @@ import pytest
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs import _guard, _guard_script, _survey
 
-from .process_trees import FORKING, PATIENCE, STUBBORN, TREE, Watched, until_there
+from .process_trees import FORKING, PATIENCE, STUBBORN, TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
+from .processes import fork_server as fork_server
+from .processes import forked, forks
 from .test_command import PIPE, run
 
 CONDUCTOR = """
-import os, signal, sys, threading
+import os
 from pathlib import Path
 from trioflow import CommandJob, Scheduler
-backend, directory, number, *lines = sys.argv[1:]
-started = 0
+from trioflow.jobs import _guard
+_guard.GRACE = 0.1
+backend, started, number, lines, environment = {arguments!r}
+os.environ.update(environment)
+count = 0
 
-def count(job):
-    global started
-    started += 1
-    if started == int(number):
-        Path(directory, "started").touch()
+def note(job):
+    global count
+    count += 1
+    if count == number:
+        Path(started).touch()
 
-options = {"shell": True, "on_start": count, "terminate_grace": 0.1}
-commands = [CommandJob(lines[n % len(lines)], **options) for n in range(int(number))]
+options = {{"shell": True, "on_start": note, "terminate_grace": 0.1}}
+commands = [CommandJob(lines[n % len(lines)], **options) for n in range(number)]
 scheduler = Scheduler(*commands, label="conductor")
-print(scheduler.run(backend=backend, handle_signals=True), scheduler.stop_reason.name)
+try:
+    print(scheduler.run(backend=backend, handle_signals=True), scheduler.stop_reason.name)
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", scheduler.stop_reason.name)
 """
 
 
-class Conductor:
-    """A program of its own that runs commands which would not end."""
+@contextmanager
+def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator[Callable[[signal.Signals], list[str]]]:
+    """A program of its own that runs commands which would not end; what it says when it has got a signal."""
+    arguments = backend, str(started), number, lines, {VARIABLE: os.environ[VARIABLE]}
+    reader, writer = forks.Pipe(duplex=False)
+    with reader, forked(CONDUCTOR.format(arguments=arguments), writer) as process:
+        writer.close()
 
-    def __init__(self, backend: str, directory: Path, number: int, *lines: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CONDUCTOR, backend, str(directory), str(number), *lines],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._started = directory / "started"
+        def end(how: signal.Signals) -> list[str]:
+            assert process.pid is not None
+            os.kill(process.pid, how)
+            with open(reader.fileno(), closefd=False) as output:
+                said = output.read().splitlines()
+            process.join()
+            return [*said, str(process.exitcode)]
 
-    def until_started(self) -> None:
-        until_there(self._started)
-
-    def end(self, number: signal.Signals) -> tuple[int, str]:
-        """Send a signal, and return the exit code and the standard output when it has ended."""
-        self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, output.strip()
+        yield end
 
 
-CODES = {
-    signal.SIGKILL: (-signal.SIGKILL, ""),
-    signal.SIGTERM: (0, "False INTERRUPTED"),
-    signal.SIGINT: (-signal.SIGINT, ""),
+SAID = {
+    signal.SIGKILL: ["-9"],
+    signal.SIGTERM: ["False INTERRUPTED", "0"],
+    signal.SIGINT: ["KeyboardInterrupt INTERRUPTED", "0"],
 }
+STAYING = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
 
 
 def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> None:
-    lines = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
-    conductor = Conductor(backend, directory, number, *lines)
-    conductor.until_started()
-    assert conductor.end(how) == CODES[how]
+    with conductor(backend, directory / "started", number, *STAYING) as end:
+        until_there(directory / "started")
+        assert end(how) == SAID[how]
 
 
-@pytest.mark.parametrize("how", CODES)
+@pytest.mark.parametrize("how", SAID)
 def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
     """By SIGTERM and Ctrl-C in order; by SIGKILL through the guard. Those that have left their group as well."""
     killed(backend, tmp_path, 10, how)
@@ -84,7 +90,7 @@ def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_p
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("how", CODES)
+@pytest.mark.parametrize("how", SAID)
 def test_two_hundred_commands_die_with_their_conductor(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
@@ -98,15 +104,18 @@ def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
     """Whatever instant it is, between spawning and telling the guard too."""
     for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
-        conductor = Conductor(backend, tmp_path, 1000, f"touch '{flag}'; {TREE}")
-        until_there(flag)
-        time.sleep(delay)
-        conductor.end(signal.SIGKILL)
+        with conductor(backend, tmp_path / "all", 1000, f"touch '{flag}'; {TREE}") as end:
+            until_there(flag)
+            time.sleep(delay)
+            end(signal.SIGKILL)
         assert watched.gone_within(1)
 
 
-def test_what_has_left_its_session_ends_with_the_run(backend: str, watched: Watched) -> None:
+def test_what_has_left_its_session_ends_with_the_run(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also what does not heed SIGTERM, and has closed all that it inherited."""
+    monkeypatch.setattr(_guard, "GRACE", 0.1)
     jobs = [
         CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
         for line in ("sleep 1000", "sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'")

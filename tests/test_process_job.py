@@ -39,7 +39,7 @@ def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
 
 def test_much_data_goes_both_ways(backend: str) -> None:
     """More than a socket holds; the loop goes on meanwhile."""
-    data = bytes(range(256)) * 100_000
+    data = bytes(range(256)) * 20_000
     job = ProcessJob(bodies.large, data)
     run(backend, job)
     assert job.result() == data[::-1]
@@ -203,6 +203,7 @@ def test_it_reads_nothing_and_prints_where_this_program_does(backend: str, capfd
     assert capfd.readouterr().out == "printed\n"
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) -> None:
     """Its main module is imported under another name, so what stands below `if __name__` does not run again."""
     program = tmp_path / "program.py"
@@ -215,6 +216,7 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
     assert (found.stdout, found.stderr) == ("42\n", "")
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_a_main_module_that_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
     """A worker imports it, and would do all of it again; it ends, and says why."""
     program = tmp_path / "program.py"
