@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -262,6 +264,18 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
         job.result()
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
+    """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
+    job = CommandJob(["head", "-c", _command_capture.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)
+    run(backend, job)
+    assert job.result().spooled
+    for made in (pickle.loads(pickle.dumps(job.result())), copy.deepcopy(job.result())):
+        assert not made.spooled
+        assert made.stdout == bytes(_command_capture.SPOOL_LIMIT + 1)
+        assert made.elapsed == job.result().elapsed
 
 
 def test_a_file_in_memory_is_no_input(backend: str) -> None:

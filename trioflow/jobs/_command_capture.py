@@ -68,6 +68,10 @@ class Spool:
     def __len__(self) -> int:
         return self._size
 
+    def __reduce__(self) -> Any:
+        """Have itself copied and sent to other processes as what is in it: a descriptor is of no use there."""
+        return bytes, (self.read(),)
+
 
 class SpoolReader(io.RawIOBase):
     """One reader of a spool, with a position of its own."""
