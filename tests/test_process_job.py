@@ -217,7 +217,18 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
-def test_a_main_module_that_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
+def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
+    """It can't be imported in a worker; functions of others can."""
+    program = (
+        "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
+        "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
+    )
+    found = subprocess.run([sys.executable, "-", backend], input=program, capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("21\n", "")
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
     """A worker imports it, and would do all of it again; it ends, and says why."""
     program = tmp_path / "program.py"
     program.write_text(

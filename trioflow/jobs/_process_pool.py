@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import pickle
 import signal
 import socket
@@ -159,5 +160,7 @@ def _preparation() -> dict[str, Any]:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(IMPORTED)  # not just a job that fails: the program would run once more in each worker
     found: dict[str, Any] = preparation.get_preparation_data("trioflow worker")
+    if not os.path.exists(found.get("init_main_from_path", "")):  # a program that came through a pipe
+        found.pop("init_main_from_path", None)
     found.pop("authkey", None)  # for listeners of multiprocessing, which has it refuse to be sent
     return found
