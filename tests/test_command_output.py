@@ -35,6 +35,22 @@ def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: 
     assert path.read_text() == "a\nb\nc\n"
 
 
+class Display(io.StringIO):
+    """What stands for sys.stdout while a live display, or a notebook, shows what is printed."""
+
+    def fileno(self) -> int:
+        return 1
+
+
+def test_output_goes_where_print_goes_not_to_the_descriptor_behind_it(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live display and a notebook tell a descriptor; what a command wrote to that was overwritten, or elsewhere."""
+    monkeypatch.setattr(sys, "stdout", Display())
+    run(backend, sh("echo a; printf b"))
+    assert sys.stdout.getvalue() == "a\nb"  # type: ignore[attr-defined]
+
+
 def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)

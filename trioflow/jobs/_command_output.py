@@ -7,6 +7,7 @@ descriptor itself it is what the event loop waits for. So one task does it all, 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import selectors
 import subprocess
@@ -137,7 +138,7 @@ class Streams:
         """Return the descriptor of an open file; without one, of a pipe that is written on there.
 
         None is where `print` goes. In a notebook, or under a test that captures, this is no descriptor of the system,
-        and above a monitor's picture it is better not taken for one.
+        even if what stands there tells one; and above a monitor's picture it is better not taken for one.
         """
         file = getattr(sys, name) if given is None else given
         if file is None:  # a program without a terminal
@@ -146,8 +147,9 @@ class Streams:
             return None
         if getattr(file, "has_picture", False):  # a monitor's: on the terminal itself it would go into the picture
             return self._pipe([Lines(lambda line: _print_on(file, line))])
-        with contextlib.suppress(OSError, AttributeError, ValueError):
-            return int(file.fileno())
+        if given is not None or isinstance(file, io.TextIOWrapper):
+            with contextlib.suppress(OSError, AttributeError, ValueError):
+                return int(file.fileno())
         return self._pipe([Onwards(file)])
 
     def _pipe(self, sinks: list[Sink]) -> int:
