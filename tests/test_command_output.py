@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,18 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
         job.result()
+
+
+def test_output_in_small_pieces_takes_no_more_memory() -> None:
+    """Each piece on its own took six times its size: a limit of a mebibyte was one of many."""
+    capture = _command_capture.Capture()
+    tracemalloc.start()
+    for _ in range(_command_capture.SPOOL_LIMIT // 10):
+        capture.write(str(tracemalloc).encode()[:10])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(capture.kept(), bytes)
+    assert peak < 3 * _command_capture.SPOOL_LIMIT
 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other

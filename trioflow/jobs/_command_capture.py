@@ -40,7 +40,7 @@ class Spool:
         self._size = 0
         weakref.finalize(self, os.close, self._descriptor)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Append."""
         view = memoryview(data)
         while view:
@@ -106,23 +106,21 @@ class SpoolReader(io.RawIOBase):
 class Capture:
     """Keeps all: in memory, and on disk from `SPOOL_LIMIT` on."""
 
-    __slots__ = ("_pieces", "_size", "_spool")
+    __slots__ = ("_data", "_spool")
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._data: Final = bytearray()
         self._spool: Spool | None = None
 
     def write(self, data: bytes) -> None:
         """Keep one more piece."""
-        self._size += len(data)
-        if self._spool is None and self._size > SPOOL_LIMIT:
+        if self._spool is None and len(self._data) + len(data) > SPOOL_LIMIT:
             self._spool = Spool()
-            data = b"".join([*self._pieces, data])
-            self._pieces.clear()
+            self._spool.write(self._data)
+            self._data.clear()
         if self._spool is None:
-            self._pieces.append(data)
+            self._data += data
         else:
             self._spool.write(data)
 
@@ -131,7 +129,7 @@ class Capture:
 
     def kept(self) -> bytes | Spool:
         """Return what was kept."""
-        return b"".join(self._pieces) if self._spool is None else self._spool
+        return bytes(self._data) if self._spool is None else self._spool
 
 
 class Lines:
