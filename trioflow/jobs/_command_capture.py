@@ -110,7 +110,7 @@ class Capture:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._data: Final = bytearray()
+        self._data = bytearray()
         self._spool: Spool | None = None
 
     def write(self, data: bytes) -> None:
