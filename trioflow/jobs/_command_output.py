@@ -145,9 +145,10 @@ class Streams:
             return subprocess.DEVNULL
         if given is None and file is getattr(sys, f"__{name}__"):
             return None
-        if getattr(file, "has_picture", False):  # a monitor's: on the terminal itself it would go into the picture
+        has_picture = getattr(file, "has_picture", None)  # a monitor's has or has not, others have no such thing
+        if has_picture:  # on the terminal itself it would go into the picture
             return self._pipe([Lines(lambda line: _print_on(file, line))])
-        if given is not None or isinstance(file, io.TextIOWrapper):
+        if given is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
         return self._pipe([Onwards(file)])
