@@ -353,3 +353,10 @@ def test_it_works_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> Non
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
     assert _guard_script.marked(b"") == []
+
+
+def test_commands_run_where_files_must_be_small() -> None:
+    """The guard's table counts as a file: it takes what room there is, and when it is full the mark alone tells."""
+    code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
+    limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]
+    assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "True\n"

@@ -312,9 +312,15 @@ def test_failure_of_a_service_is_raised_in_who_starts_with_it_later(virtual: Vir
         await anyio.sleep(1 if how == "fails" else 9)
         raise Flaw
 
+    async def end_it() -> None:
+        await anyio.sleep(1)
+        if how == "cancelled":
+            service.cancel()
+        await anyio.sleep(0.5)  # its slot is free when the service has ended
+
     service = Service(break_down)
     client = Job(give, [service] if inside else service)
-    others = [after(2, lambda: None), after(1, service.cancel if how == "cancelled" else lambda: None)]
+    others = [after(2, lambda: None), Job(end_it)]
     virtual(timed, Scheduler(service, others, client, jobs_window=2))
     assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
     assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)

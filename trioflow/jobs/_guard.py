@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -52,9 +53,10 @@ class Table:
     def __init__(self) -> None:
         """Make an empty one."""
         self.descriptor: Final = _memory()
+        size = _table_size()
         try:
-            os.truncate(self.descriptor, TABLE_SIZE)
-            self._map: Final = mmap.mmap(self.descriptor, TABLE_SIZE)  # takes a descriptor of its own
+            os.truncate(self.descriptor, size)
+            self._map: Final = mmap.mmap(self.descriptor, size)  # takes a descriptor of its own
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -62,25 +64,34 @@ class Table:
         self._free: Final[list[int]] = []
 
     def enter(self, group: int) -> int:
-        """Write a group down, and return where."""
+        """Write a group down, and return where; 0 if the table is full, and the mark alone has to tell."""
         if self._free:
             index = self._free.pop()
-        else:
+        elif self._numbers[0] + 1 < len(self._numbers):
             index = self._numbers[0] + 1
             self._numbers[0] = index
+        else:
+            return 0
         self._numbers[index] = group
         return index
 
     def leave(self, index: int) -> None:
         """Take a group out."""
-        self._numbers[index] = 0
-        self._free.append(index)
+        if index:
+            self._numbers[index] = 0
+            self._free.append(index)
 
     def close(self) -> None:
         """Give the memory back."""
         self._numbers.release()
         self._map.close()
         os.close(self.descriptor)
+
+
+def _table_size() -> int:
+    """Bytes of a table: fewer where the system limits the size of files, which memory in a descriptor counts as."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return TABLE_SIZE if limit == resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
 
 
 class Guard:
