@@ -7,6 +7,7 @@ the test that left them.
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar, TypeVarTuple
@@ -21,6 +22,9 @@ from . import transitions
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+# A shell that starts a program in the background lets it ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE = 1.0  # seconds that a thread may take to end after its test; a healthy one takes microseconds
 
