@@ -223,7 +223,7 @@ def test_a_batch_is_resumed() -> None:
 def test_resuming_goes_by_the_command() -> None:
     """Arguments may have come, gone, or changed places; a changed command is another one."""
     batch("-j1", "--joblog", "log", "echo", ":::", "a", "b\nc")
-    done = batch("-k", "--joblog", "log", "--resume", "echo", ":::", "x", "b\nc", "a", "a")
+    done = batch("-j1", "--joblog", "log", "--resume", "echo", ":::", "x", "b\nc", "a", "a")
     assert (done.stdout, [line[0] for line in logged()[2:]]) == ("x\na\n", ["1", "4"])
     assert batch("--joblog", "log", "--resume", "echo -n", ":::", "a").stdout == "a"
 
