@@ -87,6 +87,13 @@ def test_outputs_come_as_commands_end() -> None:
     assert batch("-k", *words).stdout == "a\nb\n"
 
 
+def test_nothing_is_not_tagged() -> None:
+    """With -k a tag alone was printed on the standard error for each command that wrote nothing there."""
+    for order in ("-k", "--tag"):
+        done = batch(order, "--tag", "-j1", "test {} = a || echo", ":::", "a", "b")
+        assert (done.stdout, done.stderr) == ("b\t\n", "")
+
+
 def test_lines_are_tagged() -> None:
     """With all arguments, in both outputs; a line without an end stays so."""
     done = batch("-k", "--tag", "printf '%s\\n\\n%s' {1} {2}; echo e >&2", ":::", "a", "b", ":::", "x y")

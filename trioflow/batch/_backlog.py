@@ -65,7 +65,8 @@ class Backlog:
         """Return what was kept there, in pieces, and forget it."""
         if isinstance(place, bytes):
             self._held -= len(place)
-            yield place
+            if place:  # an empty piece would be taken for the beginning of a line, and be tagged
+                yield place
             return
         assert self._descriptor is not None
         for start in place[::PIECE]:
