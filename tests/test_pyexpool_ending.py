@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trioflow.compat.pyexpool import ExecPool, Job, Task
+from trioflow.compat.pyexpool._batch import PATIENCE
 
 from .pools import Notes
 from .process_trees import TREE, Watched, until_there
@@ -231,6 +233,25 @@ def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, w
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected
     assert watched.gone_within(5)
+
+
+FORKED = """
+pool = ExecPool(1)
+pool.execute(Job("j", args=["sleep", "0.01"]))
+child = os.fork()
+if child == 0:
+    print(pool.join(), pool.execute(Job("own", args=["echo", "own"])), pool.join(), flush=True)
+    pool.execute(Job("left", args=["sleep", "1000"]))
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobsdone)
+"""
+
+
+def test_a_program_that_forks(tmp_path: Path) -> None:
+    """The child shares no job with the parent. Its end took 16 s: it waited for a thread that only the parent had."""
+    began = time.monotonic()
+    assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
+    assert time.monotonic() - began < PATIENCE
 
 
 USAGE = '''

@@ -9,6 +9,7 @@ The event loop's thread alone touches what is in here, but for what says otherwi
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -62,6 +63,7 @@ class Batch(Instrument):
         self.next_start = 0.0  # when the next process may start
         self._workers: Final = workers
         self._name: Final = name
+        self._process: Final = os.getpid()
         self._ledger: Final = ledger
         self._joined = False  # somebody waits for the end: tasks can be over
         self._runs: Final[dict[JobRun, None]] = {}  # not settled, in their order
@@ -101,8 +103,15 @@ class Batch(Instrument):
         """Tell whether one of its own threads calls, which must not wait for its end."""
         return threading.current_thread() is self._thread or self.callbacks.is_here()
 
+    @property
+    def was_left(self) -> bool:
+        """Whether this program was forked from the one that has the thread, and has only the memory of it."""
+        return os.getpid() != self._process
+
     def end(self) -> None:
         """Terminate all, and wait for a while until it is."""
+        if self.was_left:
+            return
         self.post(self._cancel)
         if not self.is_here():
             self.over.wait(PATIENCE)

@@ -131,10 +131,15 @@ class ExecPool:
 
     def _open_batch(self) -> Batch:
         with self._lock:
-            if self._batch is None or self._batch.over.is_set():
-                self._batch = Batch(self._workers, self.name or "ExecPool", self._ledger)
-                self._finalizer = weakref.finalize(self, Batch.end, self._batch)  # at the end of the program, too
-            return self._batch
+            batch = self._current_batch()
+            if batch is None or batch.over.is_set():
+                self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._ledger)
+                self._finalizer = weakref.finalize(self, Batch.end, batch)  # at the end of the program, too
+            return batch
+
+    def _current_batch(self) -> Batch | None:
+        batch = self._batch
+        return None if batch is None or batch.was_left else batch
 
     def join(self, timeout: float = 0.0) -> bool:
         """Wait until all jobs have ended, those included that callbacks add.
@@ -153,7 +158,7 @@ class ExecPool:
 
         """
         seconds = _checks.seconds(timeout, "timeout", "join()")
-        batch = self._batch
+        batch = self._current_batch()
         if batch is None:
             return False
         if batch.is_here():
@@ -177,7 +182,7 @@ class ExecPool:
         self.alive = True
 
     def _terminate(self) -> None:
-        batch = self._batch
+        batch = self._current_batch()
         if batch is not None:
             batch.end()
             self._forget(batch)
