@@ -8,7 +8,7 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,24 +147,44 @@ def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
-def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It counts what has ended and what has failed, gives way to output, and is gone at the end."""
+def screen_of(
+    *words: str, seen: Callable[[pyte.Screen], object] = id, **options: object
+) -> tuple[list[str], int | None]:
+    """What a terminal shows of a batch at the end, and its exit code; `seen` is called with the screen meanwhile."""
     ours, theirs = pty.openpty()
     screen = pyte.Screen(80, 24)
     stream = pyte.ByteStream(screen)
-    go = tmp_path / "go"
-    lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
-    with running("--bar", "-j1", ":::", *lines, stdout=theirs, stderr=theirs) as process:
+    with running(*words, **{"stdout": theirs, "stderr": theirs, **options}) as process:
         os.close(theirs)
         with contextlib.suppress(OSError):  # EIO: the terminal is closed
             while data := os.read(ours, 4096):
                 stream.feed(data)
-                if "2/3" in screen.display[1]:
-                    assert "1 failed" in screen.display[1]
-                    go.touch()
+                seen(screen)
     os.close(ours)
-    assert process.returncode == 1
-    assert [line.rstrip() for line in screen.display if line.strip()] == ["one", "three"]
+    return [line.rstrip() for line in screen.display if line.strip()], process.returncode
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It counts what has ended and what has failed, gives way to output, and is gone at the end."""
+    go = tmp_path / "go"
+    lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
+
+    def seen(screen: pyte.Screen) -> None:
+        if "2/3" in screen.display[1]:
+            assert "1 failed" in screen.display[1]
+            go.touch()
+
+    assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == (["one", "three"], 1)
+
+
+def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
+    """The bar was drawn over it, so nothing of it was ever seen. In a file it stays as it is."""
+    words = ("--bar", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
+    assert screen_of(*words) == (["one", "twothree"], 0)
+    assert screen_of("-k", *words) == (["one", "twothree"], 0)
+    with (tmp_path / "file").open("wb") as file:
+        assert screen_of(*words, stdout=file) == (["three"], 0)
+    assert (tmp_path / "file").read_bytes() == b"onetwo"
 
 
 def test_no_bar_elsewhere() -> None:

@@ -17,7 +17,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ from . import _results
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog
 from ._outcome import Outcome
-from ._printing import Printer
+from ._printing import Aside, Printer
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
@@ -97,8 +96,8 @@ class Batch:
         options: how.
         shell: what runs the lines.
         done: what need not be run again.
-        joblog: where each command that has ended is written down.
         aside: what is done around each print.
+        joblog: where each command that has ended is written down.
         progress: called when a command has ended, with the counts, and how many there will be, if that is known.
 
     """
@@ -111,8 +110,8 @@ class Batch:
         *,
         shell: Shell,
         done: Done,
+        aside: Aside,
         joblog: Joblog | None = None,
-        aside: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
         progress: Callable[[Tally, int | None], object] | None = None,
     ) -> None:
         self._template: Final = template

@@ -27,6 +27,7 @@ class Outlet:
         """Find its descriptor; under a test it may have none."""
         self._stream: Final[Any] = getattr(sys, name)
         self._descriptor: Final = _descriptor(self._stream)
+        self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
         self._waits: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     async def write(self, data: bytes) -> None:
@@ -93,16 +94,31 @@ def tagged(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
         begins = piece.endswith(b"\n")
 
 
+def whole_lines(output: Iterable[tuple[Outlet, bytes]]) -> Iterator[tuple[Outlet, bytes]]:
+    """Return the same with an end to the last line, if that is on a terminal and has none."""
+    unfinished: Outlet | None = None
+    for outlet, piece in output:
+        yield outlet, piece
+        if outlet.is_terminal:
+            unfinished = None if piece.endswith(b"\n") else outlet
+    if unfinished is not None:
+        yield unfinished, b"\n"
+
+
+Aside = Callable[[], AbstractContextManager[bool]]
+"""What is done around each print; it says whether something is drawn below, over a line that has no end."""
+
+
 class Printer:
     """Prints what commands have written, one after the other.
 
     Args:
         in_order: whether outputs wait for those of the commands before them.
-        aside: what is done around each print: a progress bar has to give way.
+        aside: how a progress bar gives way.
 
     """
 
-    def __init__(self, *, in_order: bool, aside: Callable[[], AbstractContextManager[object]]) -> None:
+    def __init__(self, *, in_order: bool, aside: Aside) -> None:
         self._outlets: Final = (Outlet("stdout"), Outlet("stderr"))
         self._in_order: Final = in_order
         self._aside: Final = aside
@@ -137,8 +153,9 @@ class Printer:
     def flush(self) -> None:
         """Print what waits for commands that will not end any more; the event loop has gone."""
         for number in sorted(self._waiting):
-            with self._aside():
-                for outlet, piece in self._kept(number):
+            with self._aside() as is_drawn_over:
+                kept = self._kept(number)
+                for outlet, piece in whole_lines(kept) if is_drawn_over else kept:
                     outlet.write_now(piece)
 
     async def say(self, text: str) -> None:
@@ -156,6 +173,6 @@ class Printer:
                 yield outlet, piece
 
     async def _write(self, output: Iterable[tuple[Outlet, bytes]]) -> None:
-        with self._aside():
-            for outlet, piece in output:
+        with self._aside() as is_drawn_over:
+            for outlet, piece in whole_lines(output) if is_drawn_over else output:
                 await outlet.write(piece)

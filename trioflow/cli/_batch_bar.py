@@ -44,11 +44,11 @@ class Bar:
         self._progress.update(self._task, completed=done, total=expected, failed=failed, left=left)
 
     @contextlib.contextmanager
-    def aside(self) -> Generator[None]:
+    def aside(self) -> Generator[bool]:
         """Take it away for the time of a block."""
         self._progress.stop()
         try:
-            yield
+            yield True
         finally:
             self._progress.start()
 
@@ -56,7 +56,11 @@ class Bar:
 class NoBar:
     """The same where nothing is shown."""
 
-    shown = aside = staticmethod(contextlib.nullcontext)
+    shown = staticmethod(contextlib.nullcontext)
+
+    def aside(self) -> contextlib.nullcontext[bool]:
+        """Do nothing."""
+        return contextlib.nullcontext(False)
 
     def update(self, tally: Tally, expected: int | None) -> None:
         """Show nothing."""
