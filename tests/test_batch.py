@@ -108,6 +108,17 @@ def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 
 
+def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
+    """One of them ended the whole batch. Those that begin alike are kept apart."""
+    arguments = ["é" * 200 + "1", "é" * 200 + "2", "a" * 255]
+    done = batch("--results", "res", "echo", ":::", *arguments)
+    assert (done.output, done.exit_code) == ("", 0)
+    written = {path.parent.name: path.read_text().strip() for path in Path("res/1").glob("*/stdout")}
+    assert sorted(written.values()) == sorted(arguments)
+    assert written["a" * 255] == "a" * 255
+    assert sum(name.startswith("é" * 100) for name in written) == 2
+
+
 def test_much_output() -> None:
     """More than a command keeps in memory passes through the same ways."""
     words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from ._errors import BatchError
+
+LONGEST: Final = 255
+"""Bytes that the name of a file may have, on all file systems in common use."""
 
 
 def place(directory: str, arguments: Sequence[str]) -> str:
     r"""Return the directory for some arguments: the number of each source, and in it the argument, and so on.
 
     A `/` in an argument is written `\_`, and a `\` twice. What would name no directory below, nothing, `.` and `..`,
-    has a `\.` before it.
+    has a `\.` before it. Of what is too long for the name of a file, the end is written as a digest of all of it.
 
     Example:
         >>> place("results", ["a/b", "", ".."])
@@ -28,7 +32,13 @@ def place(directory: str, arguments: Sequence[str]) -> str:
 def _name(argument: str) -> str:
     if argument in ("", ".", ".."):
         return "\\." + argument
-    return argument.replace("\\", "\\\\").replace("/", "\\_")
+    name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
+    return os.fsdecode(name if len(name) <= LONGEST else _shortened(name))
+
+
+def _shortened(name: bytes) -> bytes:
+    digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return name[: LONGEST - len(digest)] + digest
 
 
 def save(directory: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
