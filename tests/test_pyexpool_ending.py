@@ -158,6 +158,19 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
     assert watched.alive() == []
 
 
+def test_a_job_that_takes_its_time_to_end_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a second the engine asked its author, with our own frames, not to swallow cancellations."""
+    monkeypatch.setattr("trioflow._core._ending.PATIENCE", 0.01)
+    slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
+    pool = ExecPool(1)
+    pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))
+    until_there(tmp_path / "here")
+    assert pool.join(0.001) is False
+    assert "still runs" not in caplog.text
+
+
 # ---- programs
 
 IMPORTS = """

@@ -87,6 +87,13 @@ def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
             yield line
 
 
+class Runner(Job[None]):
+    """A job of the batch's scheduler: it runs one command after another."""
+
+    __slots__ = ()
+    _limits_itself = True  # it may take longer to end than the engine is patient: what it runs has `terminate_grace`
+
+
 class Batch:
     """Runs all commands.
 
@@ -141,7 +148,8 @@ class Batch:
             BaseException: what has ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
 
         """
-        runners = [Job(self._runner, slot, label=f"slot {slot}", critical=True) for slot in range(1, self._runners + 1)]
+        slots = range(1, self._runners + 1)
+        runners = [Runner(self._runner, slot, label=f"slot {slot}", critical=True) for slot in slots]
         self._scheduler = Scheduler(*runners, label="batch")
         try:
             self._scheduler.run(instruments=instruments, handle_signals=True, **options)

@@ -35,6 +35,8 @@ class JobRun(AbstractJob[None]):
     trioflow it is a forever job.
     """
 
+    _limits_itself = True  # it may take longer to end than the engine is patient: its command has `terminate_grace`
+
     batch: Batch  # which runs it, once it is added
 
     def __init__(self, job: Job, concurrent: bool) -> None:
