@@ -187,6 +187,12 @@ def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"onetwo"
 
 
+def test_a_bar_gives_way_to_what_is_said_of_a_signal() -> None:
+    """It stood in the middle of the bar, and what was left of the bar stayed on the screen."""
+    lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
+    assert lines == (["one", "SIGINT: ending in order; once more to end at once"], 130)
+
+
 def test_no_bar_elsewhere() -> None:
     with running("--bar", "echo", ":::", "a") as process:
         assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")

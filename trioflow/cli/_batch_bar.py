@@ -26,7 +26,7 @@ class Bar:
             progress.TextColumn("{task.fields[left]}"),
         )
         self._progress: Final = progress.Progress(
-            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
         )
         self._task: Final = self._progress.add_task("", total=None, failed="", left="")
 
