@@ -36,7 +36,7 @@ async def end(run: Run) -> None:
     if not run.stopping:
         run.crew.dismiss_parked()
     run.stop(StopReason.COMPLETED)
-    left = {job: None for job in run.scheduler._jobs if job._shuts_down and job._has_shutdown()}
+    left = {job: None for job in run.scheduler._shutting_down if job._has_shutdown()}
     if run.crew.workers or left or run.resources or _clean_up.is_needed(run):
         try:
             await run.group.uninterrupted(partial(_wind_up, run, left))
@@ -124,11 +124,6 @@ def _stuck(worker: Worker) -> str:
     )
 
 
-def needs_shutdown(job: AbstractJob[Any]) -> bool:
-    """Tell whether a job has anything to shut down."""
-    return job._shuts_down and job._has_shutdown()
-
-
 async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:
     """Await `co_shutdown` of all jobs in `left` at once, taking each out as it begins; report those that were cut."""
     cut: dict[AbstractJob[Any], None] = {}
@@ -144,7 +139,7 @@ async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: floa
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
     """Shut down the jobs of a scheduler that `run` has not come to start, within the nested one's own limit."""
-    await _shut_down(run, {job: None for job in nested if needs_shutdown(job)}, nested.shutdown_timeout)
+    await _shut_down(run, {job: None for job in nested._shutting_down if job._has_shutdown()}, nested.shutdown_timeout)
 
 
 async def _shut_down_one(

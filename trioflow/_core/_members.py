@@ -24,6 +24,7 @@ class Members(JobSet):
     """An ordered set of jobs that can be changed: all of a scheduler but its running."""
 
     _added_during_run: dict[AbstractJob[Any], Run]  # with the innermost run that was under way
+    _shutting_down: dict[AbstractJob[Any], None]  # those of a kind that defines a `co_shutdown`
     _needs_reset: bool  # a run has written to some of the jobs
     _run: Run | None  # there while it runs
     _closed: bool
@@ -36,6 +37,7 @@ class Members(JobSet):
     def __init__(self, *jobs_or_sequences: Any, **options: Unpack[JobOptions]) -> None:
         """Begin with these jobs."""
         self._added_during_run = {}
+        self._shutting_down = {}
         self._needs_reset = False
         self._run = None
         self._closed = self._watched = self._takes_from_outside = False
@@ -151,6 +153,8 @@ class Members(JobSet):
             job._scheduler._forget(job)
         self._jobs[job] = None
         job._scheduler = self  # type: ignore[assignment]
+        if job._shuts_down:
+            self._shutting_down[job] = None
         if isinstance(job, Members):
             self._nested[job] = None
 
@@ -201,6 +205,7 @@ class Members(JobSet):
         self._added_during_run.pop(job, None)
         self._unchecked = True
         self._nested.pop(job, None)  # type: ignore[call-overload]
+        self._shutting_down.pop(job, None)
         job._scheduler = None
 
     def _forget_added(self, still_under_way: Collection[Run]) -> None:

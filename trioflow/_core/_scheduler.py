@@ -378,7 +378,7 @@ class BaseScheduler(Members):
     def _has_shutdown(self) -> bool:
         if type(self).co_shutdown is not BaseScheduler.co_shutdown:
             return True
-        return self._stop_reason is None and any(_ending.needs_shutdown(job) for job in self._jobs)
+        return self._stop_reason is None and any(job._has_shutdown() for job in self._shutting_down)
 
     async def co_shutdown(self) -> None:
         """Shut down its jobs, unless it was run as a job: its own runs do that themselves."""
