@@ -105,17 +105,17 @@ QUICK: Final = Plan(
     grids=(
         Grid(FIGURE_SHAPES, ("no-op", "checkpoint"), (10_000,)),
         Grid(FIGURE_SHAPES, ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
-        Grid(("wide", "tree"), ("nap",), (5_000,)),
+        Grid(("wide", "tree"), ("nap",), (2_000,)),
         Grid(("layered",), ("nap",), (1_000,)),
-        Grid(("wide", "layered"), ("no-op", "checkpoint"), (5_000,), (16,)),
+        Grid(("wide", "layered"), ("no-op", "checkpoint"), (3_000,), (16,)),
     ),
     backends=LOOPS,
     slow_rivals=False,
     growth_sizes=(10_000, 1_000_000),
-    growth_shapes=("layered",),
+    growth_shapes=("wide",),
     growth_rivals=False,
     storms={"no-op": 200_000, "20 µs burn": 20_000},
-    commands=1_000,
+    commands=500,
 )
 
 TINY: Final = Plan(
