@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
-from trioflow._core import _crew, _worker
+from trioflow._core import _crew
 from trioflow.abc import Instrument
 
 from .bodies import Flaw, fail, later, nap, nothing, states, take, task_now, timed
@@ -375,7 +375,6 @@ def test_however_many_look_for_jobs_the_order_is_the_same(
     """Jobs that block start in the order added and at the same times, and all slots are free in the end."""
     monkeypatch.setattr(_crew, "MIN_SEARCHERS", searchers)
     monkeypatch.setattr(_crew, "MAX_SEARCHERS", searchers)
-    monkeypatch.setattr(_worker, "MAX_SEARCHERS", min(searchers, 4))
     order: list[int] = []
     crews: list[Any] = []
 

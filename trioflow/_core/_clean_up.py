@@ -102,7 +102,7 @@ class CleanUp:
         if self.deadline < math.inf and await self._run.backend.sleep_until(self.deadline + PATIENCE):
             for worker in self._workers:
                 if worker.job is not None and not worker.job._limits_itself:  # a nested scheduler names its own
-                    self._run.report(worker.job, stuck(worker, PATIENCE))
+                    self._run.report(worker.job, stuck(worker))
 
 
 async def _run_one(worker: _worker.Worker, job: AbstractJob[Any]) -> None:
@@ -124,11 +124,11 @@ async def _run_one(worker: _worker.Worker, job: AbstractJob[Any]) -> None:
         worker.job = None
 
 
-def stuck(worker: _worker.Worker, seconds: float) -> str:
-    """Say which job was cancelled `seconds` ago and does not end, and where it is."""
+def stuck(worker: _worker.Worker) -> str:
+    """Say which job was cancelled a while ago and does not end, and where it is."""
     assert worker.job is not None
     frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
     return (
-        f"{worker.job.label!r} was cancelled {seconds:g} s ago and still runs; "
+        f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "
         f"it must let cancellation pass, and not wait in a shielded scope or swallow it:\n{''.join(frames.format())}"
     )

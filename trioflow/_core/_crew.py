@@ -45,7 +45,7 @@ class Crew:
         self.interval: Final = _window.Interval(run, seconds) if seconds else None
         self.gated: Final = self.interval is not None or self.window is not None
         self.searchers = 0
-        self.max_searchers: Final = 1 if self.gated else _worker.MAX_SEARCHERS
+        self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS  # more need not wait for another turn
         self.workers: Final[dict[_worker.Worker, None]] = {}
         self.parked: Final[dict[_worker.Worker, None]] = {}
         self.forever_workers = 0
@@ -54,12 +54,8 @@ class Crew:
         """See to it that somebody looks for the next job, if one could start."""
         if self._run.stopping or self.searchers:
             return
-        if self._could_start():
-            self.free -= 1
-            self._spawn(has_slot=True)
-            while self.parked and self.searchers < min(len(self._queue.jobs), MAX_SEARCHERS) and self._could_start():
-                self.free -= 1
-                self._spawn(has_slot=True)
+        if self._could_start():  # of those who are parked as many as there is work for: to wake them costs little
+            self._spawn_until(max(1, min(len(self._queue.jobs), len(self.parked), MAX_SEARCHERS)))
         elif self._queue.has_any() and self._queue.forever:  # not for what was cancelled
             self._spawn(has_slot=False)
 
@@ -76,14 +72,18 @@ class Crew:
             return
         blocked = len(self.workers) - len(self.parked) - self.searchers
         most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_A_SEARCHER)
-        wanted = min(len(self._queue.jobs), most) if blocked else 0
-        while self.searchers < wanted and self._could_start():
-            self.free -= 1
-            self._spawn(has_slot=True)
+        if blocked:
+            self._spawn_until(min(len(self._queue.jobs), most))
 
     def _could_start(self) -> bool:
         """Tell whether there is a job and a slot for it."""
         return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
+
+    def _spawn_until(self, searchers: int) -> None:
+        """Let so many search, as far as there are jobs and slots."""
+        while self.searchers < searchers and self._could_start():
+            self.free -= 1
+            self._spawn(has_slot=True)
 
     def _spawn(self, has_slot: bool) -> None:
         self.searchers += 1

@@ -12,10 +12,9 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from . import _clean_up, _resources
 from ._jobs import AbstractJob
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from ._run import Run
     from ._scheduler import BaseScheduler
     from ._worker import Worker
-
-PATIENCE: Final = 1.0
-"""Seconds after which a job that does not end is named in the log."""
 
 
 async def end(run: Run) -> None:
@@ -97,7 +93,7 @@ def _waves(run: Run, workers: list[Worker]) -> list[list[Worker]]:
 
 async def _until_gone(run: Run, workers: list[Worker], deadline: float = math.inf) -> None:
     """Wait until these workers have left, or until `deadline`; name those that take their time."""
-    patience = run.clock() + PATIENCE
+    patience = run.clock() + _clean_up.PATIENCE
     here = run.crew.workers
     left = deque(workers)
     while run.clock() < deadline:
@@ -112,16 +108,7 @@ async def _until_gone(run: Run, workers: list[Worker], deadline: float = math.in
             patience = math.inf
             for worker in left:
                 if worker in here and worker.job is not None and not worker.job._limits_itself:
-                    run.report(worker.job, _stuck(worker))  # a nested scheduler names its own
-
-
-def _stuck(worker: Worker) -> str:
-    assert worker.job is not None
-    frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
-    return (
-        f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "
-        f"it must let cancellation pass, and not wait in a shielded scope or swallow it:\n{''.join(frames.format())}"
-    )
+                    run.report(worker.job, _clean_up.stuck(worker))  # a nested scheduler names its own
 
 
 async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from . import _checks, _graph, _growth
 from ._job_set import JobSet, name_of
-from ._jobs import IDLE, AbstractJob
+from ._jobs import AbstractJob
 from ._options import JobOptions
 from ._requirements import flatten, plainly
 
@@ -134,10 +134,8 @@ class Members(JobSet):
         self._unchecked = True
         if run is not None:
             self._added_during_run.update(dict.fromkeys(new, run))
-        for job in new:
-            if job._pending >= 0 or job._state is not IDLE or job._successors is not None:
-                self._needs_reset = True
-                break
+        if any(job._was_in_a_run() for job in new):
+            self._needs_reset = True
 
     def _undo(self, homes: dict[AbstractJob[Any], Members | None]) -> None:
         """Put jobs that were refused back where they came from."""

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ._run import Run
     from ._window import Lease, Token
 
-MAX_SEARCHERS: Final = 4
-"""How many workers at most look for a job at once. 1 to 8 were best; 64 lost much of the gain."""
-
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
 """A worker lets others run after so many jobs, whatever the time: a virtual clock stands still."""
@@ -194,7 +191,7 @@ async def work(worker: Worker) -> None:
             if now > turn.ends or not jobs_left:
                 if turn.last is worker or not turn.begin(number, now):
                     if not searching:
-                        if crew.searchers >= crew.max_searchers:
+                        if crew.searchers >= crew.enough_searchers:
                             break  # enough others look for jobs
                         crew.searchers += 1
                         searching = True
