@@ -263,7 +263,7 @@ def test_a_command_that_takes_its_time_to_end_is_no_fault(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After a second the engine blamed a "slot" for it, with our own frames, in the middle of a Ctrl-C."""
-    monkeypatch.setattr("trioflow._core._ending.PATIENCE", 0.01)
+    monkeypatch.setattr("trioflow._core._clean_up.PATIENCE", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
     assert (done.exit_code, caplog.messages) == (3, [])
