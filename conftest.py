@@ -1,15 +1,20 @@
 """Every example runs: the Python blocks of README and docs, and the docstrings of the package."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any
+from unittest import mock
 
 import anyio
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
+from sybil.sybil import SybilCollection
 
 import trioflow
 import trioflow.abc
+from trioflow.testing import run_virtual, virtual_options
 
 
 def public_names(namespace: dict[str, Any]) -> None:
@@ -18,11 +23,48 @@ def public_names(namespace: dict[str, Any]) -> None:
     namespace["Instrument"] = trioflow.abc.Instrument
 
 
-pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md"])
+plain_run, plain_anyio_run = trioflow.Scheduler.run, anyio.run
+patches = ExitStack()
+
+
+def both_backends_agree(results: list[Any]) -> Any:
+    assert results[0] == results[-1]
+    return results[-1]
+
+
+def run_scheduler(self: trioflow.Scheduler, *, backend: str | None = None, **options: Any) -> bool:
+    if "backend_options" in options:  # the page makes its own clock
+        return plain_run(self, backend=backend, **options)
+    backends = ("asyncio", "trio") if backend is None else (backend,)
+    return both_backends_agree(
+        [plain_run(self, backend=name, backend_options=virtual_options(name), **options) for name in backends]
+    )
+
+
+def run_function(function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+    if options:  # the call comes from the library
+        return plain_anyio_run(function, *args, **options)
+    return both_backends_agree([run_virtual(function, *args, backend=name) for name in ("asyncio", "trio")])
+
+
+def in_virtual_time(namespace: dict[str, Any]) -> None:
+    """Let what a page runs take no time, and run on both backends: the page itself shows only what users write."""
+    patches.enter_context(mock.patch.object(trioflow.Scheduler, "run", run_scheduler))
+    patches.enter_context(mock.patch.object(anyio, "run", run_function))
+
+
+def in_real_time(namespace: dict[str, Any]) -> None:
+    patches.close()
+
+
+VIRTUAL = ["guide.md", "scenarios.md"]
+blocks = [PythonCodeBlockParser(), SkipParser()]
+pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=VIRTUAL)
+virtual_pages = Sybil(parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time)
 docstrings = Sybil(
     parsers=[DocTestParser()],
-    patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py"],
+    patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py", "trioflow/*/*/*/*.py"],
     document_types={".py": PythonDocStringDocument},
     setup=public_names,
 )
-pytest_collect_file = (pages + docstrings).pytest()
+pytest_collect_file = SybilCollection([pages, virtual_pages, docstrings]).pytest()

@@ -13,11 +13,13 @@ import trio
 Body = Callable[[int], Any]
 
 _draw = random.Random(20)
-NAPS: Final = [_draw.uniform(0, 0.020) for _ in range(997)]  # seconds; a prime, so that no shape falls into step
+NAPS: Final = [
+    _draw.uniform(0, 0.020) for _ in range(997)
+]  # seconds; a prime number of them, so that no shape repeats in step with it
 
 
 def burn(seconds: float) -> None:
-    """Keep the CPU busy: in CPU time, so that a busy machine does not make it less work."""
+    """Keep the CPU busy for some CPU time: on a busy machine, wall time would be less work."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass

@@ -1,4 +1,4 @@
-"""The figures to reach: what each is made of, its limit, and whether the measurements reach it."""
+"""The figures to reach: how each is computed, its limit, and whether the measurements reach it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from .cases.commands import CAPTURED, PLAIN
+from .cases.delays import BY_HAND
 from .cases.importing import NEEDED, WITH_OURS
 from .cases.running import INSTRUMENTED
-from .cases.ticker import BY_HAND
 from .measuring import Measurement
 from .plans import FIGURE_SHAPES, LOOPS
 from .rivals import OURS, all_rivals
@@ -19,7 +19,7 @@ RUN_LIMITS: Final[dict[str, dict[str, tuple[float, float]]]] = {
     "checkpoint": {"wide": (0.45, 0.45), "chain": (0.5, 0.5), "layered": (0.8, 0.95), "tree": (0.45, 0.45)},
     "nap": {"wide": (0.6, 0.6), "layered": (1.0, 1.0), "tree": (0.7, 0.7)},
 }
-"""CPU time to run, as a part of that of the best rival on the same backend: on trio, on asyncio."""
+"""CPU time to run, as a fraction of the best rival's on the same backend: on trio, on asyncio."""
 
 TOGETHER_LIMIT: Final = 0.7
 WINDOW_LIMIT: Final = 0.3
@@ -41,7 +41,7 @@ COMMAND_LIMITS: Final = {
     (PLAIN, "PyExPool"): 0.1,
     (CAPTURED, "xargs"): 1.3,
 }
-"""Time from the first to the end of the last command, as a part of that of others."""
+"""Time from the start of the first command to the end of the last, as a fraction of the rival's."""
 
 WITH_LIMITER: Final = ("counters on a nursery", "counters on a TaskGroup")
 GATHER: Final = "gather of tasks"
@@ -65,12 +65,12 @@ class Figure:
 
     @property
     def shortfall(self) -> float:
-        """How far the value lies beyond the limit, as a part of the limit."""
+        """How far the value lies beyond the limit, as a fraction of the limit."""
         return 0.0 if self.value is None else max(0.0, self.value / self.limit - 1)
 
 
 class Results:
-    """All measurements, to be asked for."""
+    """All measurements, and ways to look them up."""
 
     def __init__(self, measurements: Iterable[Measurement]) -> None:
         self._measurements = list(measurements)
@@ -86,12 +86,12 @@ class Results:
         ]
 
     def best(self, case: str, metric: str, name: str, **setting: Any) -> float | None:
-        """Return the best of one contestant; of several sizes that of the largest."""
+        """Return the best of one contestant, for the largest size if there are several."""
         found = self.find(case, metric, name, **setting)
         return max(found, key=lambda one: one.setting.size).best if found else None
 
     def against_best(self, case: str, metric: str, rivals: Iterable[str], **setting: Any) -> tuple[float | None, str]:
-        """Return ours as a part of the best rival's, and who that was; of several sizes the largest they all ran."""
+        """Return ours as a fraction of the best rival's, and its name, for the largest size that rivals ran."""
         names = set(rivals)
         found = [one for one in self.find(case, metric, **setting) if one.contestant in names]
         size = max((one.setting.size for one in found), default=None)
@@ -103,12 +103,12 @@ class Results:
 
 
 def by_hand(backend: str) -> list[str]:
-    """The rivals that count as somebody's best effort."""
+    """Return the rivals that count as somebody's best effort."""
     return [rival.name for rival in all_rivals() if rival.backend == backend and rival.counts and rival.name != OURS]
 
 
 def figures(results: Results) -> list[Figure]:
-    """All figures to reach, in the order in which they are shown."""
+    """Return all figures to reach, in the order in which they are shown."""
     return [
         *running(results),
         *together(results),
@@ -158,7 +158,7 @@ def asynciojobs(results: Results) -> Iterator[Figure]:
 
 
 def others(results: Results, backend: str) -> Iterator[Figure]:
-    """Those that are one number on each backend."""
+    """Yield the figures that are one number for each backend."""
 
     def figure(row: str, limit: float, value: float | None, unit: str = "", against: str = "") -> Figure:
         return Figure("others", row, backend, limit, value, unit, against)
@@ -198,7 +198,7 @@ def worst(values: Iterable[float | None]) -> float | None:
 
 
 def growth(results: Results, backend: str) -> float | None:
-    """The worst of all shapes: what a job of a million costs to run, as a multiple of one of ten thousand."""
+    """Return how much more a job costs in a graph of a million than in one of ten thousand, for the worst shape."""
     grown = []
     for shape in {one.setting.shape for one in results.find("growth", "run", OURS, backend=backend)}:
         small = results.best("growth", "run", OURS, backend=backend, shape=shape, size=10_000)

@@ -1,4 +1,4 @@
-"""The shapes of graphs: what depends on what."""
+"""The shapes of graphs: which job requires which."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Graph:
         return [job for job, required in enumerate(self.requirements) if not required]
 
     def successors(self) -> list[list[int]]:
-        """For each job those that require it."""
+        """Return, for each job, those that require it."""
         successors: list[list[int]] = [[] for _ in self.requirements]
         for job, required in enumerate(self.requirements):
             for requirement in required:
@@ -40,7 +40,7 @@ class Graph:
         return successors
 
     def levels(self) -> list[list[int]]:
-        """The jobs that are equally far from an entry, level by level."""
+        """Return the jobs level by level; those of a level are equally far from an entry job."""
         depths: list[int] = []
         levels: list[list[int]] = []
         for job, required in enumerate(self.requirements):
@@ -58,7 +58,7 @@ def wide(size: int) -> Iterator[Requirements]:
 
 
 def chain(size: int) -> Iterator[Requirements]:
-    """Each job requires the one before."""
+    """Each job requires the one before it."""
     return ((job - 1,) if job else () for job in range(size))
 
 
@@ -68,7 +68,7 @@ def chains(size: int) -> Iterator[Requirements]:
 
 
 def layered(size: int) -> Iterator[Requirements]:
-    """Layers of a hundred; each job requires three neighbours of the layer before."""
+    """Layers of a hundred; each job requires three neighbours in the layer before."""
     for job in range(size):
         before = job // LAYER * LAYER - LAYER
         yield tuple(before + (job + step) % LAYER for step in range(REQUIREMENTS)) if before >= 0 else ()
@@ -80,7 +80,7 @@ def tree(size: int) -> Iterator[Requirements]:
 
 
 def ladder(size: int) -> Iterator[Requirements]:
-    """Diamonds on top of each other: one job, then two that require it, then one that requires both."""
+    """Diamonds one after the other: one job, then two that require it, then one that requires both."""
     for job in range(size):
         rung, place = divmod(job, 3)
         if place:

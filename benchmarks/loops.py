@@ -1,4 +1,4 @@
-"""The event loops: how to run something in a fresh one, and what a benchmark needs inside."""
+"""The event loops: how to run something in a new one, and what a benchmark needs inside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Event(Protocol):
 
 
 def run(backend: str, main: Callable[[], Awaitable[T]]) -> T:
-    """Run `main()` in a new loop of trio or asyncio; with "threads" too, where trioflow's own run is on trio."""
+    """Run `main()` in a new loop of trio or asyncio. "threads" means trio too, where trioflow runs them."""
     if backend != "asyncio":
         return trio.run(main)
 
@@ -35,7 +35,7 @@ def event(backend: str) -> Event:
 
 
 async def checkpoint(backend: str) -> None:
-    """Let the others have a turn."""
+    """Let other tasks run."""
     if backend == "trio":
         await trio.lowlevel.checkpoint()
     else:
@@ -50,7 +50,7 @@ async def sleep(backend: str, seconds: float) -> None:
 
 
 async def beside(backend: str, work: Callable[[], Awaitable[Any]], main: Callable[[], Awaitable[Any]]) -> None:
-    """Await `work()` in a task of its own while `main()` goes on here."""
+    """Await `work()` in a task of its own while `main()` runs in this one."""
     if backend == "trio":
         async with trio.open_nursery() as nursery:
             nursery.start_soon(work)

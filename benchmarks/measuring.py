@@ -29,7 +29,7 @@ METRICS: Final = {
     "import": ("ms", "CPU time to import"),
     "import wall": ("ms", "time to import"),
 }
-"""What is measured, each with its unit: always the less the better."""
+"""What is measured, each with its unit; less is always better."""
 
 Sample = Mapping[str, float]
 
@@ -47,7 +47,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """Somebody who is measured; `attempt` returns one sample, `rehearse` raises if he does not do what he should."""
+    """What is measured: `attempt` returns one sample, `rehearse` raises if it does not do what it should."""
 
     name: str
     setting: Setting
@@ -57,7 +57,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Contestants who are compared, and therefore take turns."""
+    """Contestants that are compared, and therefore take turns."""
 
     case: str
     contestants: Sequence[Contestant]
@@ -80,7 +80,7 @@ class Measurement:
 
     @property
     def best(self) -> float:
-        """The least: whatever disturbs a measurement makes it longer."""
+        """The least, because a disturbance can only make a measurement longer."""
         return min(self.samples)
 
     @property
@@ -94,7 +94,7 @@ class Measurement:
 
 
 class Stopwatch:
-    """CPU time of the whole process and wall time, in seconds, from `start` to `stop` or of a `with` block."""
+    """CPU time of the whole process, and wall time, in seconds, from `start` to `stop` or for a `with` block."""
 
     cpu = wall = 0.0
 
@@ -132,7 +132,7 @@ class Log:
 def hold(contest: Contest, tell: Callable[[Contestant], None]) -> Iterable[Measurement]:
     """Rehearse, then go through the rounds; `tell` is called after each attempt.
 
-    Each round begins with another contestant, lest one always runs behind the same predecessor.
+    Each round begins with another contestant, so that none always follows the same one.
     """
     log = Log(contest)
     for contestant in contest.contestants:

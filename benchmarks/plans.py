@@ -1,4 +1,4 @@
-"""What is measured, and how large: everything, what fits into two minutes, or just enough to see that it works."""
+"""What is measured, and at what size: everything, what fits into two minutes, or just enough to see that it works."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Plan:
     name: str
     cases: tuple[str, ...]
     rounds: int
-    few_rounds: int  # for cases whose attempts are long and therefore steady
+    few_rounds: int  # for cases whose attempts are long, and therefore steady
     grids: tuple[Grid, ...]
     backends: tuple[str, ...] = (*LOOPS, "threads")
     rivals: tuple[str, ...] = ()  # empty: all
@@ -43,7 +43,7 @@ class Plan:
     growth_sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
     growth_shapes: tuple[str, ...] = ("wide", "layered")
     growth_rivals: bool = True
-    growth_batch: int = 50_000  # small graphs are run so often: the best of short runs would be luck
+    growth_batch: int = 50_000  # jobs in one attempt: small graphs are run several times, as a short run may be lucky
     cancelled: int = 10_000
     storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
     latency_size: int = 3_000
@@ -56,7 +56,7 @@ class Plan:
         return tuple(backend for backend in LOOPS if backend in self.backends)
 
     def contenders(self, backend: str, chosen: tuple[str, ...] = ()) -> list[Rival]:
-        """The rivals on a backend that are chosen, or else those of the plan, and installed; trioflow always is."""
+        """Return the installed rivals on a backend: the chosen ones, or else the plan's; always with trioflow."""
         names = chosen or self.rivals
         return [
             rival

@@ -42,7 +42,7 @@ SINGLE: Final = (
 
 
 def draw(measurements: Iterable[Measurement], directory: Path) -> list[str]:
-    """Draw what there are measurements for, and return the names of the files."""
+    """Draw all that was measured, and return the names of the files."""
     results = Results(measurements)
     directory.mkdir(parents=True, exist_ok=True)
     names = []
@@ -54,13 +54,13 @@ def draw(measurements: Iterable[Measurement], directory: Path) -> list[str]:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """Ours stands out; the rivals share out the blues and greys."""
+    """Return a colour for each name: ours stands out, the rivals have blues and greys."""
     others = [name for name in dict.fromkeys(names) if name != OURS]
     return {OURS: COLOUR, **{name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}}
 
 
 def running(results: Results) -> Iterator[tuple[str, Any]]:
-    """For each backend the CPU time of a job, by body and shape."""
+    """Draw, for each backend, the CPU time of a job, by body and shape."""
     for backend in LOOPS:
         bodies = [
             body
@@ -99,7 +99,7 @@ def grouped(axis: Any, found: Sequence[Measurement]) -> None:
 
 
 def growth(results: Results) -> Iterator[tuple[str, Any]]:
-    """CPU time of a job by the number of jobs: the flatter the better."""
+    """Draw the CPU time of a job by the number of jobs; a flat line is best."""
     found = results.find("growth", "run")
     if not found:
         return
@@ -133,7 +133,7 @@ def growth(results: Results) -> Iterator[tuple[str, Any]]:
 
 
 def single(results: Results) -> Iterator[tuple[str, Any]]:
-    """Memory, cancellation, the ticker and latency: bars, one panel for each backend."""
+    """Draw memory, cancellation, the ticker and latency as bars, one panel for each backend."""
     for case, metric in SINGLE:
         found = results.find(case, metric)
         backends = list(dict.fromkeys(one.setting.backend for one in found))
@@ -162,9 +162,9 @@ def bars(axis: Any, found: Sequence[Measurement]) -> None:
 
 
 def varying(one: Measurement, found: Sequence[Measurement]) -> str:
-    """Return the conditions in which a measurement differs from others in the same panel."""
+    """Return the conditions by which a measurement differs from others in the same panel."""
     setting = one.setting
     shape = setting.shape if len({other.setting.shape for other in found}) > 1 else ""
     body = setting.body if len({other.setting.body for other in found}) > 1 else ""
-    told = ", ".join(filter(None, (shape, body)))
-    return f"({told})" if told else ""
+    conditions = ", ".join(filter(None, (shape, body)))
+    return f"({conditions})" if conditions else ""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from . import machine, tables
+from . import tables
 from .figures import Figure, Results, figures
 from .measuring import METRICS, Measurement
 from .plans import Plan
@@ -19,7 +22,7 @@ from .rivals import all_rivals, of_commands
 
 @dataclass(frozen=True)
 class Report:
-    """What one call of the suite has found out."""
+    """The outcome of one call of the suite."""
 
     plan: Plan
     measurements: Sequence[Measurement]
@@ -33,12 +36,12 @@ class Report:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Machine, versions, and how it was measured."""
+        """The machine, the versions, and how the figures were measured."""
         rounds = self.plan.rounds
-        worth = "only whether it works" if rounds == 1 else f"best of {rounds} where not said otherwise"
+        worth = "only to see that it works" if rounds == 1 else f"best of {rounds} unless stated otherwise"
         missing = sorted({rival.name for rival in (*all_rivals(), *of_commands.RIVALS) if not rival.is_installed})
         return {
-            **machine.describe(),
+            **machine(),
             "plan": f"{self.plan.name}, {worth}",
             "began": f"{self.began}, took {self.seconds:.0f} s",
             "load before and after": " and ".join(f"{load:.1f}" for load in self.loads),
@@ -80,8 +83,8 @@ class Report:
         facts = tables.Table("How it was measured", ["", ""], [list(fact) for fact in self.facts.items()])
         parts = [
             "# What trioflow costs\n",
-            "Written by `python -m benchmarks`. A cell of the first tables is our figure, its limit, and a mark; one of"
-            " the others is the best of several rounds, and how far above it the median lies.\n",
+            "Written by `python -m benchmarks`. A cell in the first tables shows our figure, its limit, and a mark. A"
+            " cell in the others shows the best of several rounds, and how far the median lies above it.\n",
             *(table.as_markdown() for table in tables.of_figures(self.figures)),
             tables.shortfalls(self.figures).as_markdown(),
             *(f"![{Path(plot).stem}]({plot})\n" for plot in plots),
@@ -100,3 +103,43 @@ def as_text(content: dict[str, Any]) -> str:
         return json.dumps(value, ensure_ascii=False, indent=1)
 
     return "{\n" + ",\n".join(f'"{name}": {one(value)}' for name, value in content.items()) + "\n}\n"
+
+
+# ---- on what machine, with what versions
+
+LIBRARIES = ("trioflow", "trio", "anyio", "asynciojobs", "aiodag", "dask")
+
+
+def machine() -> dict[str, str]:
+    """Return what a reader must know to judge the numbers."""
+    return {
+        "processor": processor(),
+        "cores": f"{os.cpu_count()} (of them usable here: {len(os.sched_getaffinity(0))})"
+        if hasattr(os, "sched_getaffinity")
+        else str(os.cpu_count()),
+        "system": platform.platform(),
+        "Python": f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
+        **{library: version(library) for library in LIBRARIES},
+    }
+
+
+def load() -> float:
+    """Return how many processes wanted a core in the last minute; above the number of cores, figures mean nothing."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def processor() -> str:
+    """Return the processor's name, where it can be found."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "this tree" if library == "trioflow" else "not installed"

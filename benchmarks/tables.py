@@ -1,4 +1,4 @@
-"""The tables of the report, and how they look on a terminal and in Markdown."""
+"""The tables of the report, on a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def cell(figure: Figure) -> str:
 
 
 def shortfalls(figures: Iterable[Figure]) -> Table:
-    """Show what is not reached, what is farthest first."""
+    """Show the figures that are not reached, the farthest first."""
     short = sorted(
         (one for one in figures if one.value is not None and not one.is_reached), key=lambda one: -one.shortfall
     )
@@ -81,7 +81,7 @@ def shortfalls(figures: Iterable[Figure]) -> Table:
 
 
 def number(value: float) -> str:
-    """Show two digits of what is small, the whole of what is large: the spread leaves no more of any number here."""
+    """Show two or three digits: the spread of the samples makes further ones meaningless."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
 
 
@@ -106,7 +106,7 @@ def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
 
 
 def by_shape(found: Sequence[Measurement]) -> tuple[list[str], list[list[str]]]:
-    """The best of each contestant and shape, and how far above the median lies."""
+    """Return the best of each contestant and shape, and how far the median lies above it."""
     shapes = list(dict.fromkeys(one.setting.shape for one in found))
     cells = {(one.contestant, one.setting.shape): f"{number(one.best)} +{one.spread:.0%}" for one in found}
     names = dict.fromkeys(one.contestant for one in found)

@@ -1,4 +1,4 @@
-"""The benchmark suite works; what it measures is nobody's business here."""
+"""The benchmark suite works; these tests do not judge what it measures."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
         assert one["best"] == min(one["samples"])
         assert one["metric"] in report["metrics"]
     assert {"processor", "Python", "trio", "anyio", "plan", "load before and after"} <= set(report["facts"])
-    # Nobody can say before a million jobs have run how their cost grows.
+    # How the cost grows is only known when a million jobs have run.
     missing = {one["row"] for one in report["figures"] if one["value"] is None and one["group"] == "others"}
     assert missing == {"a job of 1,000,000 against one of 10,000"}
 
@@ -126,7 +126,7 @@ def measured(contestant: str, size: int, *samples: float) -> measuring.Measureme
 
 
 def test_a_ratio_compares_the_best_of_the_same_size() -> None:
-    """The largest size that rivals ran too; there, our best against the best of the best rival."""
+    """At the largest size that rivals ran too, our best is compared with the best of the best rival."""
     results = figures.Results(
         [
             measured("trioflow", 100, 9.0),
@@ -142,7 +142,7 @@ def test_a_ratio_compares_the_best_of_the_same_size() -> None:
 
 
 def test_contestants_take_turns() -> None:
-    """Each round begins with another one, and every sample is kept."""
+    """Each round begins with another contestant, and every sample is kept."""
     order: list[str] = []
 
     def contestant(name: str) -> measuring.Contestant:

@@ -1,4 +1,4 @@
-"""Whether a rival does what it should: it is not timed before it has shown so on a small graph."""
+"""Whether a rival does what it should: it is timed only after it has proved so on a small graph."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ REHEARSAL_SIZE = 250
 
 
 class WrongRival(Exception):
-    """A rival that left out jobs, ran them twice, too early, or too many at once."""
+    """A rival left jobs out, or ran them twice, too early, or too many at once."""
 
 
 class Witness:
-    """Watches one run: every job once, each after all that it requires, no more at once than the window allows."""
+    """Checks one run: every job once, each after all that it requires, no more at once than the window allows."""
 
     def __init__(self, graph: graphs.Graph, window: int | None) -> None:
         self._graph, self._window = graph, window
@@ -44,12 +44,12 @@ class Witness:
             self._ended[job] = 1
 
     def close(self) -> list[str]:
-        """Look for what is missing, and return all that was wrong."""
+        """Look for jobs that were not run, and return all that was wrong."""
         left = self._graph.size - sum(self._ended)
         return [*self.faults, f"{left} jobs were not run to their ends"] if left else self.faults
 
     def body(self, backend: str) -> Body:
-        """Return a body that tells this witness when it begins and ends, with some turns of the loop between."""
+        """Return a body that reports to this witness when it begins and ends, some turns of the loop later."""
 
         async def watched(job: int) -> None:
             self.begin(job)
@@ -66,10 +66,10 @@ class Witness:
 
 @functools.cache
 def verify(rival: Rival, shape: str, window: int | None) -> None:
-    """Run a small graph and look whether all went as it should.
+    """Run a small graph and check it.
 
     Raises:
-        WrongRival: it did not.
+        WrongRival: the rival did not do what it should.
 
     """
     graph = graphs.make(shape, REHEARSAL_SIZE)

@@ -1,9 +1,9 @@
 """Make the pictures of the README and of these pages: python docs/make_pictures.py [NAME ...].
 
-Each comes from what it shows: a run of `docs/release.py`, or of the scenario that a page itself describes. The monitor
-is what a terminal has on its screen while `trioflow run` writes to it, the report what Chromium makes of the page; both
-are photographed by Chromium. It takes some twenty seconds, and needs what `pip install -e '.[dev]'` installs,
-Graphviz, and Chromium with its driver (`apt install graphviz chromium chromium-driver`).
+Each is made from what it shows: a run of `docs/release.py`, or of the scenario that a page describes. The picture of
+the monitor is the screen of a terminal to which `trioflow run` writes; Chromium renders it, and the report. All this
+takes about twenty seconds. It needs what `pip install -e '.[dev]'` installs, Graphviz, and Chromium with its driver
+(`apt install graphviz chromium chromium-driver`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trioflow import Trace
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
 COLUMNS, LINES = 80, 24
-MOMENT = "AssertionError"  # when this is on the screen, the picture is taken: a test has failed, others run
+MOMENT = "AssertionError"  # the picture is taken when this is on the screen: one test has failed, others run
 
 # ---------------------------------------------------------------- graphs, and a timeline
 
@@ -49,7 +49,7 @@ def imported(path: Path) -> Any:
 
 
 def draw_release() -> None:
-    """Graph and timeline of one run."""
+    """Draw the graph and the timeline of one run."""
     scheduler, trace = imported(DOCS / "release.py").scenario(), Trace()
     scheduler.run(instruments=[trace])
     scheduler.export_as_svgfile(PICTURES / "release-graph.svg")
@@ -69,7 +69,7 @@ def draw_graph_of_the_page() -> None:
 
 
 def draw_mosaic() -> None:
-    """The workflow of the example that runs those of WfCommons."""
+    """Draw the workflow of `examples/wfcommons.py`."""
     scheduler = imported(DOCS.parent / "examples" / "wfcommons.py").scenario()
     scheduler.export_as_svgfile(PICTURES / "mosaic.svg")
     scheduler.export_as_svgfile(PICTURES / "mosaic-bundled.svg", bundle=True, direction="LR")
@@ -79,7 +79,7 @@ def draw_mosaic() -> None:
 
 
 def photograph_release() -> None:
-    """Monitor and report of one run."""
+    """Photograph the monitor and the report of one run."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "release.html"
         command = [sys.executable, "-m", "trioflow", "run", "docs/release.py", "--report", str(report)]
@@ -112,7 +112,7 @@ def run_in_a_terminal(command: list[str]) -> pyte.Screen:
 
 
 def read_on(terminal: int) -> bool:
-    """Take what a terminal says; False if nobody writes to it any more, which Linux calls an error."""
+    """Read what is written to a terminal; return False at its end, which Linux reports as an error."""
     try:
         return bool(os.read(terminal, 65536))
     except OSError:
@@ -139,7 +139,7 @@ def as_page(screen: pyte.Screen) -> str:
 
 
 def spans(line: Any, columns: int) -> Iterator[str]:
-    """Yield what stands together in one colour; of a wide character the second cell is empty."""
+    """Yield adjacent text of one colour; the second cell of a wide character is empty."""
     for (colour, bold), cells in groupby((line[x] for x in range(columns)), lambda cell: (cell.fg, cell.bold)):
         text = html.escape("".join(cell.data for cell in cells))
         shown = COLOURS.get(colour, f"#{colour}")
@@ -170,7 +170,7 @@ def size_of_the_terminal(browser: webdriver.Chrome, page: Path) -> tuple[int, in
 def photograph(
     browser: webdriver.Chrome, page: Path, picture: Path, width: int, height: int, scale: float = 1.25
 ) -> None:
-    """Save what a window of this size shows of a page, somewhat sharper than it need be."""
+    """Save what a window of this size shows of a page, somewhat sharper than necessary."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(page.as_uri())

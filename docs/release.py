@@ -1,9 +1,9 @@
-"""The scenario of the README's pictures: a release is built, tested and published. Its jobs only sleep, and print.
+"""The scenario of the README's pictures: a release is built, tested and published. Its jobs only sleep and print.
 
     trioflow run docs/release.py --report release.html
     trioflow graph docs/release.py --legend -o release.svg
 
-It takes nine seconds, and fewer with `--set speed=5`. One of its tests fails, which is told to somebody.
+It takes nine seconds, or less with `--set speed=5`. One of its tests fails, and an alarm reports that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compress a few hundred real files with the system's gzip and xz, and prove that they can be had back.
+"""Compress a few hundred real files with the system's gzip and xz, and prove that they can be restored.
 
     trioflow run examples/compress.py --set files=50
     python examples/compress.py
@@ -9,7 +9,7 @@ For each file of the standard library, with as many commands at work as the mach
     gzip -9c file > packed ──► gzip -dc packed ──► cmp - file
                  (order: only after a success)  (its output is the input of cmp)
 
-A command that takes longer than its timeout is ended with all that it has started, and its file is reported; the
+A command that takes longer than its timeout is ended, with all that it has started, and its file is reported. The
 others go on, and the exit code is 1.
 """
 
@@ -55,20 +55,20 @@ def packing(source: Path, tool: str, directory: Path, timeout: float) -> Packing
         timeout=timeout,
         required=pack,
         run_if="succeeded",
-        keep_result=False,  # it is needed until cmp has it, and no longer
+        keep_result=False,  # only cmp needs it
     )
     prove = CommandJob(["cmp", "-", source], stdin=unpack, stderr=subprocess.PIPE, label=f"cmp {name}", timeout=timeout)
     return Packing(source, target, pack, prove)
 
 
 def chosen(number: int) -> list[Path]:
-    """The largest modules come first, lest one of them is what everybody waits for in the end."""
+    """Return the modules, the largest first, so that at the end nothing has to wait for a large one."""
     files = [path for path in LIBRARY.rglob("*.py") if "site-packages" not in path.parts and path.stat().st_size]
     return sorted(files, key=lambda path: (-path.stat().st_size, path))[:number]
 
 
 def scenario(files: int = 300, timeout: float = 30.0, output: Path = OUTPUT) -> Scheduler:
-    """Return what the command `trioflow` runs: how many files, seconds for each command, into which directory."""
+    """Return what the command `trioflow` runs, for so many files, with a timeout for each command and a directory."""
     return packing_all(packings_of(files, timeout, output))
 
 

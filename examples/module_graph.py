@@ -1,4 +1,4 @@
-"""Draw up which module of the standard library imports which, and find those that import each other in a circle.
+"""Find which module of the standard library imports which, and which import each other in a circle.
 
     trioflow run examples/module_graph.py --set limit=100
     python examples/module_graph.py
@@ -10,10 +10,10 @@ The scenario, in which results flow along the arrows:
     (service) ├──► imports of b ──┤                      └───────────────────────┘            :
               └──► ...          ──┘                                                   write the alarm   (if that failed)
 
-The parser is a process of its own, which forks for each source that it gets: all cores are at work, and a source that
-kills the parser kills that one fork. The connection then ends without an answer, and the job tries again, twice. If a
-module cannot be read or parsed, the graph would lack its imports: there is no report but an alarm, and the exit code
-is 1.
+The parser is a process of its own, which forks for each source that it gets. So all cores are busy, and a source that
+crashes the parser ends only that one fork. Then the connection ends without an answer, and the job tries again, twice.
+If a module cannot be read or parsed, the graph would lack its imports, so an alarm is written instead of a report, and
+the exit code is 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Graph = dict[str, list[str]]  # each module with those that it imports
 
 
 def imports_in(source: bytes) -> Iterator[Import]:
-    """Yield all imports of a module, those inside functions too."""
+    """Yield all imports of a module, also those inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name, []) for alias in node.names)
@@ -58,29 +58,29 @@ def imports_in(source: bytes) -> Iterator[Import]:
 
 
 class Parse(socketserver.StreamRequestHandler):
-    """One connection: a source up to its end, and back go its imports, or what is wrong with it."""
+    """One connection: it receives a source, and sends back its imports, or what is wrong with it."""
 
     def handle(self) -> None:
         try:
             answer: object = list(imports_in(self.rfile.read()))
         except (SyntaxError, ValueError, RecursionError) as error:
             answer = str(error)
-        with contextlib.suppress(ConnectionError):  # nobody waits any more
+        with contextlib.suppress(ConnectionError):  # the client has gone
             self.wfile.write(json.dumps(answer).encode())
 
 
 class ParserServer(socketserver.ForkingTCPServer):
-    request_queue_size = 1024  # with no window all jobs connect at once; beyond the default of 5 they are reset
+    request_queue_size = 1024  # without a window, all jobs connect at once; with the default of 5 most would be refused
     parent = os.getppid()
 
     def service_actions(self) -> None:
         super().service_actions()
-        if os.getppid() != self.parent:  # it was killed, and could not kill this
+        if os.getppid() != self.parent:  # the parent was killed, and could not end this process
             sys.exit()
 
 
 def serve() -> None:
-    """Tell the port, and serve until killed."""
+    """Print the port, and serve until killed."""
     with ParserServer(("127.0.0.1", 0), Parse) as server:
         print(server.server_address[1], flush=True)
         server.serve_forever()
@@ -90,7 +90,7 @@ def serve() -> None:
 
 
 async def parser(*, task_status: TaskStatus[int]) -> None:
-    """Start the parser; it is ready when it has told its port, and is killed when this is cancelled."""
+    """Start the parser. It is ready when it has printed its port, and is killed when this is cancelled."""
     command = [sys.executable, "-W", "ignore", __file__, "--serve"]
     async with await anyio.open_process(command, stderr=None, start_new_session=True) as process:
         assert process.stdout is not None
@@ -111,7 +111,7 @@ async def imports_of(path: Path, port: int) -> list[Import]:
 
 @job(label="build the graph")
 async def build_graph(modules: dict[str, Path], imports: list[list[Import]]) -> Graph:
-    """Keep what is imported from within the library; `from a import b` means a.b if that is a module."""
+    """Keep imports of modules of the library; `from a import b` means a.b if that is a module."""
     graph: Graph = {}
     for (module, path), found in zip(modules.items(), imports, strict=True):
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]
@@ -126,7 +126,7 @@ async def build_graph(modules: dict[str, Path], imports: list[list[Import]]) -> 
 
 @job(label="find the circles")
 async def find_circles(graph: Graph) -> list[list[str]]:
-    """Return the strongly connected parts of more than one module, the largest first.
+    """Return the strongly connected components of more than one module, the largest first.
 
     Kosaraju 1978, after Sharir 1981, O(V + E): going back along the imports from the module that is finished last
     among those that are left, one reaches its part and nothing else.
@@ -141,9 +141,9 @@ async def find_circles(graph: Graph) -> list[list[str]]:
 
 
 def finished(graph: Graph, starts: Iterable[str], seen: set[str]) -> Iterator[str]:
-    """Yield what can be reached and has not been seen, each behind all that was found by way of it."""
+    """Yield what can be reached and has not been seen, in post-order."""
     path: list[str] = []
-    ways = [iter(starts)]  # what is still to be looked at: from the start, and from each module on the path
+    ways = [iter(starts)]  # what is still to be visited: from the start, and from each module on the path
     while ways:
         for module in ways[-1]:
             if module not in seen:
@@ -177,31 +177,31 @@ async def write_alarm(alarm: Path) -> None:
 
 
 def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
-    """Return what the command `trioflow` runs: into which directory, and how many of the largest modules."""
+    """Return what the command `trioflow` runs, for a directory and a number of modules, the largest ones."""
     output.mkdir(parents=True, exist_ok=True)
     modules = find_modules(LIBRARY, limit)
     return drawing_up(modules, output / "module_graph.json", output / "module_graph.failed")[0]
 
 
 def drawing_up(modules: dict[str, Path], report: Path, alarm: Path) -> tuple[Scheduler, Job[str]]:
-    """Return the scheduler, and the job whose result sums the report up."""
+    """Return the scheduler, and the job whose result is a summary of the report."""
     scheduler = Scheduler(label="module graph", jobs_window=os.cpu_count())
     service: Service[int] = scheduler.add(Service(parser, label="parser", timeout=10))
     imports = scheduler.map(imports_of, modules.values(), repeat(service), retry=2)
     for one, module in zip(imports, modules, strict=True):
         one.label = f"imports of {module}"
     graph = build_graph(modules, imports)
-    written = scheduler.add(write_report(report, graph, find_circles(graph)))  # and with it what it is made of
+    written = scheduler.add(write_report(report, graph, find_circles(graph)))  # this also adds its inputs
     scheduler.add(Job(write_alarm, alarm, label="write the alarm", run_if="failed", required=written))
     return scheduler, written
 
 
 def find_modules(library: Path, limit: int | None) -> dict[str, Path]:
-    """Return the names and files of all modules, the largest first: they take longest."""
+    """Return the names and files of all modules, the largest first, because they take longest."""
     found: dict[str, Path] = {}
     for path in sorted(library.rglob("*.py"), key=lambda path: path.lstat().st_size, reverse=True):
         parts = path.relative_to(library).with_suffix("").parts
-        if SKIPPED.isdisjoint(parts) and all(map(str.isidentifier, parts)):  # "site-packages" is none
+        if SKIPPED.isdisjoint(parts) and all(map(str.isidentifier, parts)):  # "site-packages" is not a name
             found[".".join(parts).removesuffix(".__init__")] = path
     return dict(islice(found.items(), limit))
 

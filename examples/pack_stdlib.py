@@ -5,16 +5,16 @@
     python examples/pack_stdlib.py
     python examples/pack_stdlib.py --verify examples/output/manifest.json
 
-The command takes the scenario, and brings options, a monitor and exit codes; the script shows what a program of one's
-own looks like, and can do a little more. The scenario, with as many jobs at work as the machine has cores:
+The command runs the scenario, and adds options, a monitor and exit codes. The script shows what a program of your own
+looks like, and can do a little more. The scenario, with as many jobs at work as the machine has cores:
 
     read asyncio ──► compress asyncio ──► verify asyncio ──┐
     read email ────► compress email ────► verify email ────┼──► write the manifest   (critical)
     ...                                                    │
-    report progress   (the script's alone; forever: until all the others have settled)
+    report progress   (only in the script; forever: until all the others have settled)
 
-A file that cannot be read is reported and left out. A pack that does not hold what was read fails its job; the others
-go on, the manifest is written without that pack, and the exit code tells of it.
+A file that cannot be read is reported and left out. If a pack does not hold what was read, its job fails. The others go
+on, the manifest is written without that pack, and the exit code is not 0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trioflow import Job, JobState, Scheduler, Sequence, ThreadJob, current_job
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 SKIPPED = {"__pycache__", "site-packages", "dist-packages", "test", "tests", "idle_test"}
 OUTPUT = Path(__file__).with_name("output")
-LARGEST = 24  # so many packages and modules get a pack each, the others are packed together
+LARGEST = 24  # this many packages and modules get a pack each; the others are packed together
 
 Facts = dict[str, int | str]
 
@@ -55,7 +55,7 @@ def facts(data: bytes) -> Facts:
 
 @dataclass
 class Pack:
-    """A zip file in the making. Its steps are plain functions for threads: files, hashes and zlib release the GIL."""
+    """A zip file being made. Its steps are plain functions for threads: files, hashes and zlib release the GIL."""
 
     name: str
     target: Path
@@ -106,7 +106,7 @@ def write_manifest(manifest: Path, packs: list[Pack]) -> None:
 
 
 async def report_progress() -> None:
-    """Tell how far the scenario is: in one line that changes on a terminal, else in a new line each second."""
+    """Print how far the scenario is: on a terminal in one line that changes, else in a new line each second."""
     scheduler = current_job().scheduler
     assert scheduler is not None
     jobs = [job for job in scheduler if not job.forever]
@@ -125,7 +125,7 @@ async def report_progress() -> None:
 
 
 def scenario(output: Path = OUTPUT, limit: int | None = None) -> Scheduler:
-    """Return what the command `trioflow` runs: into which directory, and how many of the largest packages."""
+    """Return what the command `trioflow` runs, for a directory and a number of packages, the largest ones."""
     output.mkdir(parents=True, exist_ok=True)
     return packing(find_packs(output, limit), output / "manifest.json")
 
@@ -152,7 +152,7 @@ def verifying(packs: list[Pack]) -> Scheduler:
 
 
 def find_packs(output: Path, limit: int | None) -> list[Pack]:
-    """Divide the library up: a pack for each of the largest packages and modules, one for all others."""
+    """Divide the library: a pack for each of the largest packages and modules, and one for all others."""
     found: dict[str, list[Path]] = {}
     for folder, subfolders, names in os.walk(LIBRARY, onerror=lambda error: print("left out:", error)):
         subfolders[:] = [name for name in subfolders if name not in SKIPPED and not name.startswith("config-")]
@@ -195,7 +195,7 @@ def main() -> int:
     start = time.perf_counter()
     try:
         completed = scheduler.run(backend=options.backend, jobs_window=options.window)
-    finally:  # after Ctrl-C too
+    finally:  # also after Ctrl-C
         scheduler.list()
     seconds = time.perf_counter() - start
 

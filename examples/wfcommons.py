@@ -1,4 +1,4 @@
-"""Run a real workflow as WfCommons has recorded it: each task sleeps for as long as it took, scaled down.
+"""Run a real workflow as WfCommons recorded it: each task sleeps for as long as it took then, scaled down.
 
     trioflow run examples/wfcommons.py
     trioflow graph examples/wfcommons.py --set path=sarek.json --bundle -o sarek.svg
@@ -25,11 +25,11 @@ from trioflow import Job, Scheduler
 
 MOSAIC = Path(__file__).parent / "data" / "mosaic.json"
 
-Found = dict[str, tuple[str, float, list[str]]]  # of each task, by its key: name, run time in seconds, what it needs
+Found = dict[str, tuple[str, float, list[str]]]  # for each task, by its key: name, run time in seconds, what it needs
 
 
 class Task(Job[None]):
-    """A task of a workflow: it sleeps, and `expected_duration` tells for how long, in seconds."""
+    """A task of a workflow: it sleeps for `expected_duration` seconds."""
 
     def __init__(self, name: str, seconds: float) -> None:
         super().__init__(anyio.sleep, seconds, label=name)
@@ -58,7 +58,7 @@ def scenario(path: str | Path = MOSAIC, speed: float = 100.0) -> Scheduler:
 
 
 def read_tasks(content: Any) -> Found:
-    """Return the tasks in whatever form the file has them."""
+    """Return the tasks of a file in any of the formats."""
     if "workflow" not in content:
         return shortened(content["tasks"])
     workflow = content["workflow"]
@@ -68,7 +68,7 @@ def read_tasks(content: Any) -> Found:
 
 
 def shortened(tasks: list[Any]) -> Found:
-    """Tasks are known by their index."""
+    """Read the short form, where a task is named by its index."""
     return {
         str(number): (task["name"], float(task["runtime_s"]), [str(need) for need in task["needs"]])
         for number, task in enumerate(tasks)
@@ -76,13 +76,13 @@ def shortened(tasks: list[Any]) -> Found:
 
 
 def since_1_5(tasks: list[Any], done: list[Any]) -> Found:
-    """Tasks are known by their id, and what was measured stands apart; what was never run takes no time."""
+    """Read version 1.5 and later, where a task is named by its id, and its run time, if it was run, is kept apart."""
     seconds = {task["id"]: float(task["runtimeInSeconds"]) for task in done}
     return {task["id"]: (task["id"], seconds.get(task["id"], 0.0), task["parents"]) for task in tasks}
 
 
 def until_1_4(tasks: list[Any]) -> Found:
-    """Tasks are known by their name; run times have had two names."""
+    """Read versions up to 1.4, where a task is named by its name; the run time has had two names."""
     return {
         task["name"]: (task["name"], float(task.get("runtimeInSeconds", task.get("runtime", 0))), task["parents"])
         for task in tasks

@@ -1,10 +1,14 @@
-"""The project's checks, one after the other: ``python -m tests``.
+"""The project's checks: ``python -m tests``.
 
-All of them run, whatever fails; the exit code says whether any did. ``--quick`` runs pytest alone, without
-coverage. What follows ``--`` goes to pytest: ``python -m tests --quick -- -k window -x``.
+All of them run, whatever fails; the exit code says whether any did. First come lint, types and imports, as many at once
+as there are cores. Then all tests run, with coverage, in as many processes as there are cores.
+
+While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
+``tests/conftest.py`` says which tests are slow.
 """
 
 import argparse
+import concurrent.futures
 import os
 import shlex
 import shutil
@@ -12,22 +16,30 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 DEBIAN: dict[str, str] = {
+    "/usr/lib/python3.11/test/test_concurrent_futures.py": "libpython3.11-testsuite",
+    "/usr/sbin/sshd": "openssh-server",
+    "busybox": "busybox",
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "dot": "graphviz",
+    "fish": "fish",
     "gzip": "gzip",
     "parallel": "parallel",
     "ps": "procps",
     "rsvg-convert": "librsvg2-bin",
     "setsid": "util-linux",
+    "ssh-keygen": "openssh-client",
+    "tcsh": "tcsh",
     "xz": "xz-utils",
+    "zsh": "zsh",
 }
-"""Commands that the tests call and pip cannot bring, each with the Debian package that does."""
+"""Commands, and files, that the tests use and pip cannot bring, each with the Debian package that does."""
 
 STATIC_CHECKS = (
     "ruff check",
@@ -39,40 +51,73 @@ STATIC_CHECKS = (
 )
 
 
+ALL_TESTS = "pytest -m 'not soak' -n auto --dist loadfile"  # by file: fixtures of a module are made once
+TESTS = {
+    "fast": ("the fast tests alone, as plain pytest does", "pytest"),
+    "tests": ("all tests, without coverage, and no other checks", ALL_TESTS),
+    "soak": ("the long versions of some tests alone: many processes, much output, many random scenarios",
+             "pytest -m soak --timeout 0"),
+}  # fmt: skip
+"""Parts of the checks that have an option of their own: what it does, and the command."""
+
+
 def main() -> int:
-    """Run the checks that the command line asks for; 0 if all have passed."""
+    """Run the checks that the command line asks for; return 0 if all have passed."""
     options = parse_arguments()
     os.chdir(ROOT)
     prefer_this_environment()
     if not provide_commands():
         return 1
-    checks = [pytest_command(options)] if options.quick else [*STATIC_CHECKS, pytest_command(options)]
-    failed = [check for check in checks if not passes(check)]
-    print(f"\n{len(checks) - len(failed)} of {len(checks)} checks passed", *failed, sep="\nfailed: ")
+    tests = shlex.join([*shlex.split(options.part or f"{ALL_TESTS} --cov"), *options.pytest_options])
+    results = {} if options.part else run_side_by_side(STATIC_CHECKS)
+    results[tests] = passes(tests)
+    failed = [check for check, passed in results.items() if not passed]
+    print(f"\n{len(results) - len(failed)} of {len(results)} checks passed", *failed, sep="\nfailed: ")
     return 1 if failed else 0
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests", description="Run the project's checks.")
-    parser.add_argument("--quick", action="store_true", help="only pytest, without coverage")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = parser.add_mutually_exclusive_group()
+    for name, (explained, command) in TESTS.items():
+        parts.add_argument(f"--{name}", action="store_const", const=command, dest="part", help=explained)
     parser.add_argument("pytest_options", nargs="*", metavar="-- ...", help="options of pytest, after a --")
     return parser.parse_args()
 
 
-def pytest_command(options: argparse.Namespace) -> str:
-    """The call of pytest, with coverage unless it has to be quick."""
-    coverage = [] if options.quick else ["--cov"]
-    return shlex.join(["pytest", *coverage, *options.pytest_options])
+def run_side_by_side(checks: Sequence[str]) -> dict[str, bool]:
+    """Run checks at the same time, print what each says when it has ended, and return which have passed."""
+
+    def run(check: str) -> tuple[bool, str, float]:
+        start = time.perf_counter()
+        done = subprocess.run(
+            shlex.split(check), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        return done.returncode == 0, done.stdout, time.perf_counter() - start
+
+    results: dict[str, bool] = {}
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for check, (passed, output, seconds) in zip(checks, pool.map(run, checks), strict=True):
+            print(f"\n=== {check}\n{output}{verdict(passed, seconds)}", flush=True)
+            results[check] = passed
+    return results
 
 
 def passes(check: str) -> bool:
-    """Run one check under a heading, say how long it took; True if it has passed."""
+    """Run one check, which prints as it goes; return whether it has passed."""
     print(f"\n=== {check}", flush=True)
     start = time.perf_counter()
     passed = subprocess.run(shlex.split(check), check=False).returncode == 0
-    print(f"--- {'passed' if passed else 'FAILED'} in {time.perf_counter() - start:.1f} s", flush=True)
+    print(verdict(passed, time.perf_counter() - start), flush=True)
     return passed
+
+
+def verdict(passed: bool, seconds: float) -> str:
+    """Return the line that ends a check."""
+    return f"--- {'passed' if passed else 'FAILED'} in {seconds:.1f} s"
 
 
 def prefer_this_environment() -> None:
@@ -80,9 +125,14 @@ def prefer_this_environment() -> None:
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
 
 
+def is_there(command: str) -> bool:
+    """Return whether there is this command, or this file if it is a path."""
+    return os.path.exists(command) if command.startswith("/") else shutil.which(command) is not None
+
+
 def provide_commands() -> bool:
-    """Install what DEBIAN lists and this machine lacks, or say how; True if nothing is missing."""
-    packages = sorted({package for command, package in DEBIAN.items() if shutil.which(command) is None})
+    """Install what DEBIAN lists and this machine lacks, or say how; return whether nothing is missing."""
+    packages = sorted({package for command, package in DEBIAN.items() if not is_there(command)})
     if not packages:
         return True
     install = ["apt-get", "install", "--yes", *packages]

@@ -1,10 +1,11 @@
-"""Bodies of jobs and small helpers that many tests share."""
+"""Bodies of jobs, the states, and small helpers that many tests share."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import io
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,20 @@ import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
 
+IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
+SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+BLOCKED, SKIPPED = JobState.BLOCKED, JobState.SKIPPED
+
 LIMIT = 1000
-"""Seconds of virtual time after which what hangs is an error."""
+"""Seconds of virtual time after which a run counts as hanging."""
 
 
 class Flaw(Exception):
     """What goes wrong in a test."""
+
+
+class Odd(BaseException):
+    """Neither an `Exception` nor a cancellation."""
 
 
 async def nothing() -> None:
@@ -38,8 +47,28 @@ async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
     raise error if error is not None else OSError("broken")
 
 
+async def fail_now(error: BaseException | None = None) -> None:
+    """Raise the error at once, without a checkpoint."""
+    raise error if error is not None else OSError("broken")
+
+
+async def refuse(*_: Any) -> None:
+    """Raise an error, whatever the arguments are."""
+    raise OSError("broken")
+
+
+def crash(*_: Any) -> None:
+    """Raise a `Flaw`, whatever the arguments are."""
+    raise Flaw
+
+
+def interrupt(*_: Any) -> None:
+    """Raise `KeyboardInterrupt`, whatever the arguments are."""
+    raise KeyboardInterrupt
+
+
 async def later(seconds: float, call: Callable[[], Any]) -> Any:
-    """Sleep, then call, in the thread of the run."""
+    """Sleep, then call a function in the thread of the run."""
     await anyio.sleep(seconds)
     return call()
 
@@ -49,31 +78,64 @@ async def give(value: Any = None, seconds: float = 1) -> Any:
     return await nap(seconds, value)
 
 
+async def give_now(value: Any = None) -> Any:
+    """Return the value at once, without a checkpoint."""
+    return value
+
+
+async def add(*numbers: int) -> int:
+    """Return the sum of the numbers."""
+    return sum(numbers)
+
+
+async def serve(after: float = 0, value: Any = "ready", *, task_status: Any) -> None:
+    """Be ready with this value after so many seconds, then serve until the service is ended."""
+    await anyio.sleep(after)
+    task_status.started(value)
+    await anyio.sleep_forever()
+
+
 async def take(*args: Any) -> tuple[Any, ...]:
     """Return the arguments."""
     return args
 
 
 async def turns(number: int = 50) -> None:
-    """Let everything happen that can."""
+    """Let the event loop make so many turns."""
     for _ in range(number):
         await anyio.lowlevel.checkpoint()
 
 
 async def timed(scheduler: Scheduler, **options: Any) -> tuple[bool, float]:
-    """Run it and return the result, with the time that it took; what hangs is an error."""
+    """Run a scheduler; return the result, and the time that it took. A run that hangs is an error."""
     start = anyio.current_time()
     with anyio.fail_after(LIMIT):
         return await scheduler.co_run(**options), anyio.current_time() - start
 
 
+def pass_time(backend: str, seconds: float) -> None:
+    """Move the virtual clock, as if some work had taken this long."""
+    if backend == "trio":
+        trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
+    else:
+        loop: Any = asyncio.get_running_loop()
+        loop._set_time(loop.time() + seconds)
+
+
+def run(backend: str, *jobs: Any, **options: Any) -> Scheduler:
+    """Run the jobs in a scheduler, and return it."""
+    scheduler = Scheduler(*jobs, **options)
+    scheduler.run(backend=backend)
+    return scheduler
+
+
 def checked(scheduler: Scheduler) -> Callable[[], Any]:
-    """A `timed` run in which a job's failed assertion fails the test."""
+    """Return a function that makes a `timed` run in which a job's failed assertion fails the test."""
     return functools.partial(timed, scheduler, check=True)
 
 
 def checked_result(scheduler: Scheduler) -> Callable[[], Any]:
-    """The same without the time."""
+    """Return the same as `checked`, without the time."""
 
     async def run() -> bool:
         result, _ = await timed(scheduler, check=True)
@@ -83,27 +145,27 @@ def checked_result(scheduler: Scheduler) -> Callable[[], Any]:
 
 
 def jobs_named(labels: str) -> list[Job[Any]]:
-    """Jobs that nap a second, each labelled with one letter."""
+    """Return jobs that nap for a second, each labelled with one letter."""
     return [Job(nap, label=label) for label in labels]
 
 
 def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
-    """So many jobs that nap."""
+    """Return so many jobs that nap."""
     return [Job(nap, seconds, **options) for _ in range(number)]
 
 
 def bad(**options: Any) -> Job[Any]:
-    """A job that fails after a second and is critical."""
+    """Return a critical job that fails after a second."""
     return Job(fail, **{"critical": True, "label": "bad", **options})
 
 
 def alarm(required: Any, seconds: float = 1, **options: Any) -> Job[Any]:
-    """A clean-up job that takes a second."""
+    """Return a clean-up job that takes a second."""
     return Job(nap, seconds, **{"required": required, "run_if": "failed", "label": "alarm", **options})
 
 
 def idle(label: str, **options: Any) -> AbstractJob[Any]:
-    """A job that is only looked at."""
+    """Return a job that is never run."""
     return AbstractJob(label=label, **options)
 
 
@@ -111,7 +173,7 @@ GRID = ["ab", "ac", "bd", "cd", "de", "xe"]  # a diamond a-b/c-d, then e, which 
 
 
 def grid() -> tuple[Scheduler, dict[str, Job[Any]]]:
-    """A scenario with two entries and three exits, and its jobs by label."""
+    """Return a scenario with two entries and three exits, and its jobs by label."""
     jobs = {label: Job(nap, label=label) for label in "abcdexz"}
     for before, after in GRID:
         jobs[after].requires(jobs[before])
@@ -119,22 +181,22 @@ def grid() -> tuple[Scheduler, dict[str, Job[Any]]]:
 
 
 def states(scheduler: Scheduler) -> list[JobState]:
-    """The states of its members."""
+    """Return the states of the members."""
     return [job.state for job in scheduler]
 
 
 def starts(scheduler: Scheduler) -> list[float | None]:
-    """When its members started."""
+    """Return when the members started."""
     return [job.started_at for job in scheduler]
 
 
 def edges(scheduler: Scheduler) -> set[str]:
-    """Each requirement as a word: "ab" if b requires a."""
+    """Return each requirement as a word: "ab" if b requires a."""
     return {requirement.label + job.label for job in scheduler for requirement in job.required}
 
 
 def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
-    """What `list` writes to a stream of this encoding."""
+    """Return what `list` writes to a stream with this encoding."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True, newline="")
     scheduler.list(stream, **options)
@@ -142,29 +204,29 @@ def printed(scheduler: Scheduler, encoding: str | None, **options: Any) -> str:
 
 
 def notes(error: BaseException | None) -> str:
-    """What was noted with an exception."""
+    """Return the notes of an exception."""
     return "\n".join(getattr(error, "__notes__", ()))
 
 
 def leaves(error: BaseException | None) -> list[BaseException | None]:
-    """The exceptions that are no groups, out of groups at any depth."""
+    """Return the exceptions that are not groups, out of groups at any depth."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for one in error.exceptions for leaf in leaves(one)]
 
 
 def task_now() -> Any:
-    """The native task that calls."""
+    """Return the native task that calls this."""
     return trio.lowlevel.current_task() if trio.lowlevel.in_trio_run() else asyncio.current_task()
 
 
 def cancelled_of(backend: str) -> type[BaseException]:
-    """What a cancellation is there."""
+    """Return the class of cancellations on a backend."""
     return trio.Cancelled if backend == "trio" else asyncio.CancelledError
 
 
 async def stray(kept: list[BaseException]) -> None:
-    """Keep a cancellation that one's own scope has caught, and raise it again when nobody asks for it."""
+    """Keep a cancellation that a scope of this job has caught, and raise it again later, where it does not belong."""
     with anyio.CancelScope() as scope:
         scope.cancel()
         try:
@@ -176,7 +238,7 @@ async def stray(kept: list[BaseException]) -> None:
 
 
 async def own_nursery(error: Exception | None = None) -> None:
-    """Sleep in a nursery of one's own; with an error, one child turns its cancellation into it."""
+    """Sleep in a nursery of this job's own. With an error, one child raises it in place of its cancellation."""
 
     async def child() -> None:
         try:
@@ -192,8 +254,19 @@ async def own_nursery(error: Exception | None = None) -> None:
         await anyio.sleep(100)
 
 
+class Counting(AbstractJob[None]):
+    """Counts how often somebody reads the requirements of any such job."""
+
+    reads = itertools.count()
+
+    @property
+    def required(self) -> Any:
+        next(self.reads)
+        return super().required
+
+
 class Closing(AbstractJob[None]):
-    """A job that naps a second; its shutdown does what it is told, and counts."""
+    """A job that naps for a second; its shutdown calls a function, and is counted."""
 
     def __init__(self, shutdown: Callable[[], Any], **options: Any) -> None:
         super().__init__(**options)
@@ -211,7 +284,7 @@ class Closing(AbstractJob[None]):
 
 
 class Actor(AbstractJob[None]):
-    """Naps, unwinds for a while when it is cancelled, and takes its time to shut down; tells of each in `told`."""
+    """Naps, takes a while to unwind when it is cancelled, and a while to shut down; records each in `told`."""
 
     def __init__(
         self,
@@ -246,5 +319,5 @@ class Actor(AbstractJob[None]):
 
 
 def shut_down(told: list[tuple[str, float]]) -> list[str]:
-    """Who was shut down to the end."""
+    """Return the labels of the jobs whose shutdown was completed."""
     return sorted(what.removesuffix(" shut down") for what, _ in told if what.endswith("shut down"))

@@ -1,7 +1,7 @@
-"""Fixtures for every test: both backends, virtual time, and a check that nothing is left behind.
+"""Which tests are slow, and fixtures for every test: both backends, virtual time, a check that nothing is left behind.
 
-Coroutines that were never awaited are errors by ``filterwarnings = ["error"]``; the check makes sure that they show in
-the test that left them.
+Coroutines that were never awaited are errors, by ``filterwarnings = ["error"]``. The check makes sure that the error
+appears in the test that left them.
 """
 
 from __future__ import annotations
@@ -10,27 +10,71 @@ import gc
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import anyio
+import hypothesis
 import pytest
 
-from trioflow._core import _checks
+from trioflow._core.base import _graph
 from trioflow.testing import run_virtual
 
 from . import transitions
 
+TESTS = Path(__file__).parent
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# A shell that starts a program in the background lets it ignore Ctrl-C, and so would all that the tests start.
+# A program that a shell starts in the background ignores Ctrl-C, and SIGHUP under nohup; so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A limit on the time of each example would fail on a busy machine; each test has a timeout of its own.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 PATIENCE = 1.0  # seconds that a thread may take to end after its test; a healthy one takes microseconds
 
 
+SLOW = (
+    "batch",
+    "cli/test_bad_input.py",
+    "cli/test_signals.py",
+    "compat",
+    "examples",
+    "job/test_service_signals.py",
+    "jobs",
+    "laws",
+    "scheduler/test_signals.py",
+    "test_executor.py",
+    "view/graph",
+    "view/monitor/test_real.py",
+    "view/test_jupyter.py",
+    "view/trace/test_report_browser.py",
+)
+"""Folders and files of tests that start processes, browsers or notebooks, or take long: all others are fast.
+
+Plain `pytest` runs the fast ones; `python -m tests` runs all.
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the slow tests, unless some are asked for by path, by `-k` or by `-m`; soak tests always need `-m`."""
+    if not config.option.markexpr:
+        asked = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+        config.option.markexpr = "not soak" if asked else "not soak and not slow"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the slow tests."""
+    if any(item.path.is_relative_to(TESTS / path) for path in SLOW):
+        item.add_marker("slow")
+
+
 class Virtual:
-    """``virtual(async_fn, *args)`` runs it under virtual time on ``virtual.backend``, and no task may outlive it."""
+    """``virtual(async_fn, *args)`` runs it under virtual time on ``virtual.backend``; no task may outlive the call."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -47,40 +91,40 @@ class Virtual:
 
 
 def pytest_sessionfinish() -> None:
-    """What `nothing_left_behind` has kept from the collector, pytest has collected at the end: nothing gets away."""
+    """Let the collector see again what `nothing_left_behind` has hidden, so that the last checks of pytest find it."""
     gc.unfreeze()
 
 
 # Session-scoped, because Hypothesis refuses narrower ones; neither holds any state.
 @pytest.fixture(scope="session", params=["trio", "asyncio"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """The test runs once on each backend."""
+    """Run the test once on each backend."""
     name: str = request.param
     return name
 
 
 @pytest.fixture(scope="session")
 def virtual(backend: str) -> Virtual:
-    """Runs an async function under virtual time, on each backend."""
+    """Run async functions under virtual time, on each backend."""
     return Virtual(backend)
 
 
 @pytest.fixture
 def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a run is prepared it pauses after every tenth job, not after every thousandth: 50 jobs do for 5000."""
-    monkeypatch.setattr(_checks, "BETWEEN_PAUSES", 10)
+    """Let a run pause after every tenth job that it prepares, not after every thousandth: 50 jobs stand for 5000."""
+    monkeypatch.setattr(_graph, "BETWEEN_PAUSES", 10)
 
 
 @pytest.fixture(scope="session")
 def checked_states() -> Iterator[transitions.CheckedState]:
-    """Job states are checked from the first test to the last."""
+    """Check job states from the first test to the last."""
     with transitions.checked() as watch:
         yield watch
 
 
 @pytest.fixture(autouse=True)
 def states_move_along_the_table(checked_states: transitions.CheckedState) -> Iterator[None]:
-    """In each test the states of jobs move along the table of transitions alone."""
+    """Check after each test that states of jobs changed only as the table of transitions allows."""
     checked_states.illegal.clear()
     yield
     assert not checked_states.illegal, f"illegal steps: {checked_states.illegal}"
@@ -88,10 +132,10 @@ def states_move_along_the_table(checked_states: transitions.CheckedState) -> Ite
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """After each test: no coroutine never awaited, no thread but the libraries' idle workers."""
+    """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left."""
     before = _threads()
     gc.collect()
-    gc.freeze()  # what is there already, the imports and the reports of 3,000 tests, takes 20 ms to go through
+    gc.freeze()  # it takes 20 ms to go through what is there already, such as the reports of 3,000 tests
     yield
     gc.collect()
     left = sorted(name for thread, name in _threads() - before if not _is_harmless(thread))
@@ -99,11 +143,11 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def _threads() -> set[tuple[threading.Thread, str]]:
-    # With the name: trio renames a worker thread while it works, so that one left at work is told from an idle one.
+    # With the name: trio renames a worker thread while it works, which distinguishes a busy one from an idle one.
     return {(thread, thread.name) for thread in threading.enumerate()}
 
 
 def _is_harmless(thread: threading.Thread) -> bool:
     if not thread.name.startswith("Trio thread "):  # idle, kept for ten seconds
-        thread.join(PATIENCE)  # anyio's have been told to end when the run did
+        thread.join(PATIENCE)  # anyio asked its threads to end when the run did
     return not thread.is_alive() or thread.name.startswith("Trio thread ")

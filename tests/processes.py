@@ -1,4 +1,4 @@
-"""Processes of one's own that are there at once: forked off one that has imported the libraries, not started anew."""
+"""Child processes that start at once: forked from a server that has imported the libraries already."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
-CHILD_TIMEOUT = 20.0
+from .places import PATIENCE
 
 forks = multiprocessing.get_context("forkserver")
-# pytest, too, because each process imports what was the main module here.
+# pytest, too, because each process imports the main module of this one.
 forks.set_forkserver_preload(["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def fork_server() -> None:
-    """Started before a test sets variables in its environment, by which it finds its own processes."""
+    """Start the server before a test sets variables in its environment, by which it finds its own processes."""
     forkserver.ensure_running()
     resource_tracker.ensure_running()
 
@@ -48,10 +48,10 @@ def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
 
 @contextmanager
 def forked(code: str, writer: Connection[Any, Any]) -> Iterator[ForkServerProcess]:
-    """A process that runs `code`; it has gone afterwards, by force if it takes too long."""
+    """Run `code` in a process, which has ended when the block is left; it is killed if it takes too long."""
     process = forks.Process(target=_run, args=(code, writer))
     process.start()
-    timer = threading.Timer(CHILD_TIMEOUT, process.kill)
+    timer = threading.Timer(PATIENCE, process.kill)
     timer.start()
     try:
         yield process
@@ -63,5 +63,5 @@ def forked(code: str, writer: Connection[Any, Any]) -> Iterator[ForkServerProces
 
 
 def _run(code: str, writer: Connection[Any, Any]) -> None:
-    sys.stdout = open(writer.fileno(), "w", closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stdout = open(writer.fileno(), "w", closefd=False)  # noqa: SIM115 - open as long as the process
     exec(code, {"__name__": "__main__"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 import subprocess
 import sys
 import types
+import typing
 from typing import Any
 
 import pytest
@@ -58,11 +60,33 @@ def test_each_name_is_at_home_where_users_import_it_from(module: types.ModuleTyp
     assert getattr(__import__(thing.__module__, fromlist=["x"]), thing.__name__) is thing
 
 
+def test_all_lists_every_public_name_in_order() -> None:
+    """`__all__` is what `dir()` shows without an underscore, modules left out: late names included, and sorted."""
+    assert trioflow.__all__ == sorted(public(trioflow))
+
+
+def test_a_star_import_brings_all_public_names() -> None:
+    """`from trioflow import *` brings what is in `__all__`, names that are imported late included, and no more."""
+    names: dict[str, Any] = {}
+    exec("from trioflow import *", names)
+    del names["__builtins__"]
+    assert names == public(trioflow)
+
+
+def test_a_star_import_needs_no_extra() -> None:
+    """`from trioflow import *` works where only the required dependencies are installed."""
+    code = "import sys; sys.modules.update(dict.fromkeys(['click', 'rich', 'dask', 'msgspec'])); from trioflow import *"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    """`trioflow.__version__` and the metadata of the package have one source."""
+    assert trioflow.__version__ == importlib.metadata.version("trioflow")
+
+
 def test_late_names_cost_an_import_nothing() -> None:
     """What is looked at now and then is imported when it is asked for, and an unknown name is an AttributeError."""
-    code = (
-        "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view._trace')))"
-    )
+    code = "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view.trace')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'Trance'"):
         trioflow.Trance  # type: ignore[attr-defined]  # noqa: B018
@@ -77,7 +101,7 @@ def test_an_import_stays_light() -> None:
 
 def test_help_of_the_command_stays_light() -> None:
     """`trioflow --help` needs no view, no drawing and no backend."""
-    heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view._monitor"}
+    heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', '--help']\n"
         f"try: trioflow.cli.main()\nexcept SystemExit: print(sorted({heavy} & sys.modules.keys()))"
@@ -88,10 +112,32 @@ def test_help_of_the_command_stays_light() -> None:
 
 def test_all_own_errors_are_exported() -> None:
     """Each exception class of the engine is a public name."""
-    from trioflow._core import _errors
+    from trioflow._core.job import _errors
 
     own = {
         value for value in vars(_errors).values() if isinstance(value, type) and value.__module__.startswith("trioflow")
     }
     assert own <= set(public(trioflow).values())
     assert all(issubclass(error, trioflow.TrioflowError) for error in own)
+
+
+def test_scheduler_spells_out_all_options() -> None:
+    """The signature of `Scheduler` names every option that a scheduler and a job have, with the same defaults."""
+    from trioflow._core import BaseScheduler
+    from trioflow._core.job._options import JobOptions
+
+    spelt = inspect.signature(trioflow.Scheduler).parameters
+    below = {**inspect.signature(BaseScheduler).parameters, **inspect.signature(trioflow.AbstractJob).parameters}
+    assert set(JobOptions.__annotations__) <= set(spelt)
+    wanted = {name: one.default for name, one in below.items() if not name.startswith("_") and name != "options"}
+    assert {name: one.default for name, one in spelt.items() if name != "unknown"} == wanted
+
+
+def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
+    """A misspelt option is told what it was meant to be, and others get the list of options."""
+    unknown: typing.Any = {"job_window": 3}
+    with pytest.raises(TypeError, match="'home': a scheduler has no option 'job_window'; did you mean jobs_window"):
+        trioflow.Scheduler(label="home", **unknown)
+    unknown = {"colour": "red"}
+    with pytest.raises(TypeError, match="no option 'colour'; the options are jobs_window, timeout"):
+        trioflow.Scheduler(**unknown)

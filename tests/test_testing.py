@@ -16,7 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioflow.testing import VirtualTimeEventLoop, run_virtual, virtual_options
@@ -58,14 +58,12 @@ def test_sleep_jumps_exactly(virtual: Virtual, delay: float) -> None:
     assert virtual(now_after, delay) == delay
 
 
-@settings(deadline=None)  # a wall-clock limit: a busy machine would fail it
 @given(ticks=st.lists(st.integers(0, 2**20), max_size=20))
 def test_binary_fractions_add_up_exactly(virtual: Virtual, ticks: list[int]) -> None:
     """After naps of multiples of 1/1024 s the clock shows their exact sum."""
     assert virtual(now_after, *(tick / 1024 for tick in ticks)) == sum(ticks) / 1024
 
 
-@settings(deadline=None)  # a wall-clock limit: a busy machine would fail it
 @given(whens=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=1))
 @example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
 @example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock
@@ -113,7 +111,7 @@ def test_clock_stands_still_while_there_is_work(virtual: Virtual) -> None:
 
 
 def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
-    """Who sleeps shorter wakes first, in whatever order they fell asleep."""
+    """The task with the shorter sleep wakes first, in whatever order they went to sleep."""
     woken: list[tuple[float, float]] = []
 
     async def sleeper(delay: float) -> None:
@@ -175,7 +173,7 @@ def test_fail_after_lets_pass_what_is_in_time(virtual: Virtual) -> None:
 
 
 def test_cancellation_needs_no_time(virtual: Virtual) -> None:
-    """A task cancelled by another ends at that moment, not when its sleep would have."""
+    """A task that another cancels ends at that moment, not at the end of its sleep."""
 
     async def main() -> float:
         async with anyio.create_task_group() as tg:
@@ -244,7 +242,7 @@ def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
 
 
 def test_sleeping_forever_moves_no_clock(virtual: Virtual) -> None:
-    """A deadline at infinity is none: the loop really waits for the thread beside it."""
+    """A deadline at infinity counts as none: the loop really waits for a thread."""
 
     async def main() -> float:
         async with anyio.create_task_group() as tg:
@@ -349,7 +347,7 @@ def test_backends_agree() -> None:
 
 
 def test_run_virtual_returns_the_value(backend: str) -> None:
-    """run_virtual passes the arguments in and the value out."""
+    """run_virtual passes the arguments to the function, and returns its value."""
 
     async def main(a: int, b: str) -> tuple[int, str]:
         return a, b
@@ -386,7 +384,7 @@ def test_unknown_backend_is_refused() -> None:
 
 
 def test_cancelled_timers_are_passed_over() -> None:
-    """The clock never jumps to a timer that was cancelled, be they few or many."""
+    """The clock never jumps to a cancelled timer, whether there are few or many."""
 
     async def main(count: int) -> float:
         loop = asyncio.get_running_loop()
@@ -405,7 +403,7 @@ def test_cancelled_timers_are_passed_over() -> None:
 
 @pytest.fixture
 def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A directory with the fixtures of these tests, less patient with threads."""
+    """A directory with the fixtures of these tests, which wait a shorter time for threads."""
     monkeypatch.setattr(conftest, "PATIENCE", 0.01)
     pytester.makeconftest("from tests.conftest import backend, nothing_left_behind, virtual")
     return pytester

@@ -1,4 +1,4 @@
-"""Each write of a job's state, in any test, is checked against the table of transitions."""
+"""Each write of a job's state, in any test, is checked against the table of transitions; who writes it is recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from trioflow import AbstractJob, JobState
-from trioflow._core._states import TRANSITIONS
+from trioflow._core.base._states import TRANSITIONS
+
+RESET = "_core.job._job", "AbstractJob._reset"
+
+WRITERS = {
+    ("_core.job._job", "AbstractJob.__init__"),
+    RESET,
+    ("_core.run._run", "Run.begin"),
+    ("_core.run._run", "Run.schedule"),
+    ("_core.run._run", "Run.settle"),
+    ("_core.run._worker", "Worker.work"),
+}
+"""The functions of the package that write a job's state, each with its module; nobody else may."""
 
 
 class IllegalStep(AssertionError):
@@ -16,14 +28,16 @@ class IllegalStep(AssertionError):
 
 
 class CheckedState:
-    """Stands in for the slot `AbstractJob._state`: reads through, and looks at each write.
+    """Stands in for the slot `AbstractJob._state`: reads through, and checks each write.
 
-    An illegal step raises there and then. It is kept in `illegal` too, in case whoever made it swallows that.
+    An illegal step raises at once. It is kept in `illegal` too, in case whoever made it swallows the exception.
+    `writers` has the functions of the package that have written a state.
     """
 
     def __init__(self, slot: Any) -> None:
         self.slot = slot
         self.illegal: list[str] = []
+        self.writers: set[tuple[str, str]] = set()
 
     def __get__(self, job: AbstractJob[Any] | None, owner: type | None = None) -> Any:
         return self if job is None else self.slot.__get__(job, owner)
@@ -33,7 +47,12 @@ class CheckedState:
             old: JobState | None = self.slot.__get__(job)
         except AttributeError:
             old = None
-        if not self._is_legal(old, state, sys._getframe(1).f_code is AbstractJob._reset.__code__):
+        frame = sys._getframe(1)
+        package, _, module = frame.f_globals["__name__"].partition(".")
+        writer = module, frame.f_code.co_qualname
+        if package == "trioflow":
+            self.writers.add(writer)
+        if not self._is_legal(old, state, writer == RESET):
             step = f"{job._label!r}: {old} -> {state}"
             self.illegal.append(step)
             raise IllegalStep(step)
@@ -48,7 +67,7 @@ class CheckedState:
 
 @contextmanager
 def checked() -> Iterator[CheckedState]:
-    """Check all writes until it is left."""
+    """Check all writes until the block is left."""
     slot: Any = AbstractJob._state
     watch: Any = CheckedState(slot)
     AbstractJob._state = watch
@@ -56,3 +75,14 @@ def checked() -> Iterator[CheckedState]:
         yield watch
     finally:
         AbstractJob._state = slot
+
+
+def lead_to(state: JobState, job: AbstractJob[Any]) -> None:
+    """Put an IDLE job into a state, by a shortest way through the table of transitions."""
+    ways: dict[JobState, list[JobState]] = {JobState.IDLE: []}
+    for here in (reached := [JobState.IDLE]):
+        for there in TRANSITIONS[here] - ways.keys():
+            ways[there] = [*ways[here], there]
+            reached.append(there)
+    for step in ways[state]:
+        job._state = step

@@ -1,45 +1,101 @@
-"""trioflow: run a graph of jobs, with structured concurrency, on trio and on asyncio."""
+"""trioflow: run a graph of jobs with structured concurrency, on trio or asyncio."""
 
 import typing as _typing
 
 from . import abc as abc
-from ._core._arguments import ref as ref
-from ._core._decorator import job as job
-from ._core._errors import CycleError as CycleError
-from ._core._errors import JobCancelled as JobCancelled
-from ._core._errors import JobNotDone as JobNotDone
-from ._core._errors import JobSkipped as JobSkipped
-from ._core._errors import JobTimeout as JobTimeout
-from ._core._errors import MissingRequirement as MissingRequirement
-from ._core._errors import RequirementFailed as RequirementFailed
-from ._core._errors import TrioflowError as TrioflowError
-from ._core._function_job import Job as Job
-from ._core._jobs import AbstractJob as AbstractJob
-from ._core._sequence import Sequence as Sequence
-from ._core._service import Service as Service
-from ._core._states import JobState as JobState
-from ._core._states import StopReason as StopReason
-from ._core._worker import current_job as current_job
-from ._scheduler import Scheduler as Scheduler
-from .jobs._thread import ThreadJob as ThreadJob
+from ._core.base._states import JobState, StopReason
+from ._core.job._call import ref
+from ._core.job._decorator import job
+from ._core.job._errors import (
+    CycleError,
+    JobCancelled,
+    JobNotDone,
+    JobSkipped,
+    JobTimeout,
+    JournalError,
+    MissingRequirement,
+    RequirementFailed,
+    TrioflowError,
+)
+from ._core.job._function import Job
+from ._core.job._job import AbstractJob
+from ._core.job._service import Service
+from ._core.run._worker import current_job
+from ._core.scheduler._sequence import Sequence
+from ._scheduler import Scheduler
+from .jobs._thread import ThreadJob
 
 if _typing.TYPE_CHECKING:
-    from .jobs._command import CommandJob as CommandJob
-    from .jobs._command_result import CommandError as CommandError
-    from .jobs._command_result import CommandResult as CommandResult
-    from .jobs._command_retry import exited_with as exited_with
-    from .jobs._command_retry import retry_on_exit as retry_on_exit
-    from .jobs._process_job import ProcessJob as ProcessJob
-    from .view._monitor import Monitor as Monitor
-    from .view._trace import Trace as Trace
-    from .view._trace_spans import Span as Span
+    from .dask import DaskJob
+    from .executor import Executor
+    from .jobs._executor import ExecutorJob
+    from .jobs.command._job import CommandJob
+    from .jobs.command._result import CommandError, CommandResult
+    from .jobs.command._retry import exited_with, retry_on_exit
+    from .jobs.process._job import ProcessJob
+    from .jobs.ssh._errors import SshError, Unreachable
+    from .jobs.ssh._job import SshJob
+    from .jobs.ssh._nodes import SshNode, SshNodes
+    from .jobs.ssh._steps import Pull, Push, Script, ScriptText
+    from .journal._journal import Journal
+    from .view.monitor._monitor import Monitor
+    from .view.trace._spans import Span
+    from .view.trace._trace import Trace
+
+__all__ = [
+    "AbstractJob",
+    "CommandError",
+    "CommandJob",
+    "CommandResult",
+    "CycleError",
+    "DaskJob",
+    "Executor",
+    "ExecutorJob",
+    "Job",
+    "JobCancelled",
+    "JobNotDone",
+    "JobSkipped",
+    "JobState",
+    "JobTimeout",
+    "Journal",
+    "JournalError",
+    "MissingRequirement",
+    "Monitor",
+    "ProcessJob",
+    "Pull",
+    "Push",
+    "RequirementFailed",
+    "Scheduler",
+    "SchedulerJob",
+    "Script",
+    "ScriptText",
+    "Sequence",
+    "Service",
+    "Span",
+    "SshError",
+    "SshJob",
+    "SshNode",
+    "SshNodes",
+    "StopReason",
+    "ThreadJob",
+    "Trace",
+    "TrioflowError",
+    "Unreachable",
+    "current_job",
+    "exited_with",
+    "job",
+    "ref",
+    "retry_on_exit",
+]
+
+__version__ = "0.1.0"
 
 SchedulerJob = Scheduler
-"""The name that older users know."""
+"""An older name of `Scheduler`."""
 
 
 def _claim(names: dict[str, object]) -> None:
-    """Let tracebacks, help() and pickles show where users import a name from, not where it happens to be defined."""
+    """Make tracebacks, help() and pickles show where users import names from, instead of where they are defined."""
     for name, public in names.items():
         if not name.startswith("_") and hasattr(public, "__qualname__"):
             public.__module__ = __name__
@@ -49,21 +105,34 @@ def _claim(names: dict[str, object]) -> None:
 _claim(dict(globals()))
 
 _LATE = {
-    "CommandError": ".jobs._command_result",
-    "CommandJob": ".jobs._command",
-    "CommandResult": ".jobs._command_result",
-    "Monitor": ".view._monitor",
-    "ProcessJob": ".jobs._process_job",
-    "Span": ".view._trace_spans",
-    "Trace": ".view._trace",
-    "exited_with": ".jobs._command_retry",
-    "retry_on_exit": ".jobs._command_retry",
+    "CommandError": ".jobs.command._result",
+    "CommandJob": ".jobs.command._job",
+    "CommandResult": ".jobs.command._result",
+    "DaskJob": ".dask",
+    "Executor": ".executor",
+    "ExecutorJob": ".jobs._executor",
+    "Journal": ".journal._journal",
+    "Monitor": ".view.monitor._monitor",
+    "ProcessJob": ".jobs.process._job",
+    "Pull": ".jobs.ssh._steps",
+    "Push": ".jobs.ssh._steps",
+    "Script": ".jobs.ssh._steps",
+    "ScriptText": ".jobs.ssh._steps",
+    "Span": ".view.trace._spans",
+    "SshError": ".jobs.ssh._errors",
+    "SshJob": ".jobs.ssh._job",
+    "SshNode": ".jobs.ssh._nodes",
+    "SshNodes": ".jobs.ssh._nodes",
+    "Trace": ".view.trace._trace",
+    "Unreachable": ".jobs.ssh._errors",
+    "exited_with": ".jobs.command._retry",
+    "retry_on_exit": ".jobs.command._retry",
 }
-"""Public names whose modules are imported when somebody asks for them: a run does without."""
+"""Public names whose modules are imported only when the names are used, because a run does not need them."""
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import what is in `_LATE` (PEP 562)."""
+    """Import a name that is in `_LATE` (PEP 562)."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -1,51 +1,61 @@
-"""`Scheduler`: the engine's scheduler, together with the ways to look at it."""
+"""`Scheduler`: the engine's scheduler, with the ways to look at it."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, Never, TextIO, Unpack
 
-from ._core._live import LiveScheduler
-from .view import _jupyter, _script
-from .view._debrief import debrief
-from .view._listing import Listing
+from ._core.scheduler._scheduler import BaseScheduler
+from .view import _jupyter
+from .view.text import _symbols
+from .view.text._debrief import debrief
+from .view.text._listing import Listing
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from graphviz import Digraph
 
-    from .view._pictures import DrawingOptions, GraphOptions
+    from ._core import Instrument
+    from ._core.base._states import OnTimeout, RunIf
+    from ._core.job._options import Retry, Save
+    from ._core.run._durable import RunJournal
+    from .view.graph._render import DrawingOptions, GraphOptions
 
 
-class Scheduler(LiveScheduler):
-    """A set of jobs, each of which runs as soon as all that it requires has settled; it is itself a job.
+class Scheduler(BaseScheduler):
+    """A set of jobs, each of which runs as soon as everything it requires has settled; it is itself a job.
 
     Build the graph, then `run()` it from plain code, or `await` its `co_run()` in a trio or asyncio program. Inside
-    another scheduler it is a job like others: it takes one slot there, and runs its own jobs under its own limits.
-    After a run it may be changed and run again; `close()` gives it up for good.
+    another scheduler it is a job like any other: it takes one slot there, and runs its own jobs under its own limits.
+    After a run it can be changed and run again; `close()` closes it for good.
 
     Args:
         jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
             `update` take more. Jobs that become ready together start in the order in which they were added.
-        jobs_window: how many of its jobs may run at once: a positive whole number, a `CapacityLimiter` of trio or
-            anyio, as the backend takes, which several schedulers may share, or None or 0 for no limit. Forever jobs
-            take no slot; a nested scheduler takes one.
-        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. Then everything is
+        jobs_window: how many of its jobs may run at once: a positive whole number; a `CapacityLimiter` of trio or
+            anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no limit. Forever
+            jobs take no slot; a nested scheduler takes one.
+        timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
-        shutdown_timeout: seconds, more than 0, that the `co_shutdown` of all its jobs together may take at the end of
-            each run; None or infinity for no limit. The default of 1 is enough to close connections.
-        critical_jobs: whether its jobs are critical, those that do not say so themselves: the failure of one ends the
-            run at once. None leaves it to the scheduler's own `critical`, and so on outwards.
-        start_interval: seconds, 0 or more, that pass between two starts of its jobs, lest hundreds of them rush at
-            one server.
+        shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
+            end of each run; None or infinity for no limit. The default of 1 is enough to close connections.
+        critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. None
+            leaves it to the scheduler's own `critical`, and so on outwards.
+        start_interval: seconds, 0 or more, between two starts of its jobs, so that hundreds of them do not all
+            connect to one server at once.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
-        options: those of every job; see `AbstractJob`. Where it is not nested, only `label` and `timeout` have a
-            meaning, and `critical` as the default for its jobs.
+        keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
+            run again; only critical failures stay. A program that adds jobs for a year does not grow.
+        options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout` and
+            `own_task` have an effect, and `critical` as the default for its jobs.
 
     Raises:
-        TypeError: something that is no job, or an option of the wrong type.
-        ValueError: a number out of its range, or a job that stands in another scheduler already.
+        TypeError: something that is not a job, or an option of the wrong type.
+        ValueError: a number out of range, or a job that is already in another scheduler.
 
     Example:
         >>> async def double(number):
@@ -58,37 +68,105 @@ class Scheduler(LiveScheduler):
         >>> last.result()
         100
         >>> scheduler.list()
-        1    ☉ ☓    <Job `first`>
-        2  ⚠ ☉ ☓    <Job `last`>  requires={1}
+        1    ✓    <Job `first`>
+        2  ! ✓    <Job `last`>  requires={1}
 
     """
 
-    # `list` hides the builtin in the annotations below it: whatever is a list of jobs belongs into LiveScheduler.
+    def __init__(
+        self,
+        *jobs_or_sequences: Any,
+        jobs_window: Any = None,
+        timeout: float | None = None,
+        shutdown_timeout: float | None = 1.0,
+        cleanup_timeout: float | None = 5.0,
+        critical_jobs: bool | None = None,
+        start_interval: float = 0.0,
+        instruments: Iterable[Instrument] = (),
+        keep_jobs: bool = True,
+        label: str | None = None,
+        critical: bool | None = None,
+        forever: bool = False,
+        required: Any = None,
+        scheduler: BaseScheduler | None = None,
+        on_timeout: OnTimeout = "fail",
+        restarts: int | None = None,
+        retry: Retry = None,
+        run_if: RunIf = "settled",
+        keep_result: bool = True,
+        own_task: bool = False,
+        redact: bool = False,
+        save: Save = "json",
+        key: Any = None,
+        version: Any = None,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            raise TypeError(_about_unknown(label or type(self).__name__, next(iter(unknown))))
+        super().__init__(
+            *jobs_or_sequences,
+            jobs_window=jobs_window,
+            timeout=timeout,
+            shutdown_timeout=shutdown_timeout,
+            cleanup_timeout=cleanup_timeout,
+            critical_jobs=critical_jobs,
+            start_interval=start_interval,
+            instruments=instruments,
+            keep_jobs=keep_jobs,
+            label=label,
+            critical=critical,
+            forever=forever,
+            required=required,
+            scheduler=scheduler,
+            on_timeout=on_timeout,
+            restarts=restarts,
+            retry=retry,
+            run_if=run_if,
+            keep_result=keep_result,
+            own_task=own_task,
+            redact=redact,
+            save=save,
+            key=key,
+            version=version,
+        )
 
-    def list(self, file: TextIO | None = None, details: bool = False, silence_done_jobs: bool = False) -> None:
-        """Print one line a job: number, symbols, `<Kind `label`>`, and the numbers of what it requires.
+    def _opened(self, journal: Any) -> RunJournal:
+        from .journal._journal import opened
 
-        The lines stand in topological order, those of jobs in a cycle behind the others. The four symbols are:
+        return opened(journal, self)
 
-        - `⚠` it is critical;
-        - `★` it has failed, `☉` it runs, or has run to another end;
-        - its state: `⚐` idle, `⚑` scheduled, `↺` running, `☓` complete, `⊘` cancelled, `⊗` blocked, `⤼` skipped;
+    # `list` hides the builtin in the annotations below it: whatever is a list of jobs belongs into BaseScheduler.
+
+    def list(
+        self,
+        file: TextIO | None = None,
+        details: bool = False,
+        silence_done_jobs: bool = False,
+        legend: bool = False,
+    ) -> None:
+        """Print one line per job: number, signs, `<Kind `label`>`, and the numbers of what it requires.
+
+        The lines are in topological order; jobs in a cycle come after the others. The three signs are:
+
+        - `!` it is critical;
+        - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
+          skipped;
         - `∞` it is forever.
 
-        Where the stream cannot encode them, they are `!`, `*` and `.`, the states `-w>xcbs`, and `8`. A nested
+        If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested
         scheduler has a line with the numbers of its entry jobs, then its jobs, indented, then a line with those of
-        its exit jobs. Numbers run through all of it and are the same whatever is left out. A question mark stands
-        before what is required but is not in the same scheduler: its number, or its label if it isn't listed.
+        its exit jobs. Jobs are numbered throughout, and the numbers stay the same whatever is left out. A question
+        mark precedes what is required but not in the same scheduler: its number, or its label if it is not listed.
 
         Args:
             file: a text stream; None for the standard output.
-            details: shows results, as `[[ -> 42]]`, and exceptions, as `!! exception => KeyError: 'x'!!`, or with
-                CRIT. EXC. for those of critical jobs; both shortened to 100 characters.
+            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters.
             silence_done_jobs: leaves out what is done, successfully or not: jobs whose `is_done()` is true, and nested
-                schedulers together with all that is in them.
+                schedulers that are done, with everything in them.
+            legend: explains all signs below the listing.
 
         Raises:
-            TypeError: `file` is no stream.
+            TypeError: `file` is not a stream.
 
         Example:
             >>> async def divide(a, b):
@@ -98,85 +176,90 @@ class Scheduler(LiveScheduler):
             >>> scheduler.run()
             True
             >>> scheduler.list(details=True)
-            1    ☉ ☓    > <Scheduler `nested`>  -> entries={2, 3}  [[ -> True]]
-            2    ☉ ☓      <Job `fine`>          [[ -> 2.0]]
-            3    ★ ☓      <Job `by zero`>       !! exception => ZeroDivisionError: division by zero!!
-            1       end < <Scheduler `nested`>  exits={2, 3}
-            4    ☉ ☓    <Job `last`>            requires={1}  [[ -> 1.0]]
+            1    ✓    > <Scheduler `nested`>  -> entries={2, 3}  -> True
+            2    ✓      <Job `fine`>          -> 2.0
+            3    ✗      <Job `by zero`>       !! ZeroDivisionError: division by zero
+            1     end < <Scheduler `nested`>  exits={2, 3}
+            4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        stream = _script.stream(file, f"list() of {self.label!r}")
-        script = _script.Script(getattr(stream, "encoding", None))
-        text = Listing(self, script).text(details, silence_done_jobs)
+        stream = _symbols.stream(file, f"list() of {self.label!r}")
+        symbols = _symbols.Symbols.of(stream)
+        text = Listing(self, symbols).text(details, silence_done_jobs, legend)
         if text:
             print(text, file=stream)
 
-    def listing(self, details: bool = False, silence_done_jobs: bool = False) -> str:
-        """Return what `list` prints on a stream that can encode everything, with no newline behind the last line.
+    def listing(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
+        """Return what `list` prints on a stream that can encode everything, without a newline after the last line.
 
         Args:
             details: shows results and exceptions, shortened.
             silence_done_jobs: leaves out what is done, successfully or not.
+            legend: explains all signs below the listing.
 
         Returns:
             The lines; an empty string if there are none.
 
         Example:
             >>> Scheduler(AbstractJob(label="a")).listing()
-            '1      ⚐    <AbstractJob `a`>'
+            '1    ·    <AbstractJob `a`>'
 
         """
-        return Listing(self, _script.Script()).text(details, silence_done_jobs)
+        return Listing(self, _symbols.Symbols()).text(details, silence_done_jobs, legend)
 
-    def debrief(self, file: TextIO | None = None) -> None:
-        """Print what became of the last run: the listing, and whatever it takes to see why.
+    def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
+        """Print how the last run went: why it ended, how many jobs are in which state, and the failures.
 
-        That is, in this order: how many jobs, nested ones included, are in which state; the stop reason and, where
-        there is one, the culprit, followed into nested schedulers; the incidents, such as a `co_shutdown` that
-        raised; and of each job that failed the traceback, critical jobs first, otherwise in the order of settling. A
-        nested scheduler that failed through one of its jobs is not told of again.
+        The verdict comes first: the stop reason; the culprit if there is one, followed into nested schedulers; and the
+        counts, in which nested schedulers do not count, and forever jobs are background jobs unless they failed. Then
+        come the failures, critical ones first, and otherwise in the order of settling. Failures of the same type from
+        the same place are one group, with their number and one traceback, which has only the frames of the user's own
+        code. A nested scheduler that failed because of one of its jobs is not shown again. Incidents follow, such as a
+        `co_shutdown` that raised. Jobs are named by their paths.
 
         Args:
             file: a text stream; None for the standard output.
+            listing: adds the listing at the end.
 
         Raises:
-            TypeError: `file` is no stream.
+            TypeError: `file` is not a stream.
 
         Example:
             >>> async def nothing(): ...
             >>> scheduler = Scheduler(Job(nothing, label="job"))
             >>> scheduler.run()
             True
-            >>> scheduler.debrief()
-            1    ☉ ☓    <Job `job`>
-            <BLANKLINE>
-            jobs: 1 (1 succeeded)
+            >>> scheduler.debrief(listing=True)
             stop reason: COMPLETED
+            1 job: 1 succeeded
+            <BLANKLINE>
+            1    ✓    <Job `job`>
 
         """
-        stream = _script.stream(file, f"debrief() of {self.label!r}")
-        print(debrief(self, _script.Script(getattr(stream, "encoding", None))), file=stream)
+        stream = _symbols.stream(file, f"debrief() of {self.label!r}")
+        print(debrief(self, _symbols.Symbols.of(stream), listing), file=stream)
 
-    # ---- as a picture; what draws is imported when something is drawn
+    # ---- as a picture; what draws it is imported only when something is drawn
 
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
-        """Return the graph of its jobs as a `graphviz.Digraph`, which is shown in Jupyter, can be changed and rendered.
+        """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter shows, and which can be changed.
 
-        Jobs are boxes, their shape tells the kind; nested schedulers are frames around their jobs, at whose borders
-        lines end. The boxes are named by the numbers of `list`. Each state has its colour, and the sign of the
-        listing; a critical job has a thick red line around it, a forever job a dashed one. A grey arrow means that the
-        one job requires the other, a thick blue one that begins with a dot that it has its result as an argument; it
-        is dashed where the job runs only after a failure. What is required and is not in this scheduler has a question
-        mark and a dotted line. Long labels are cut; SVG shows kind, path and state under the pointer.
+        Jobs are boxes whose shape shows the kind of job; nested schedulers are frames around their jobs, and lines to
+        them end at the frame. The boxes are named by the numbers of `list`. Each state has its colour, and its sign in
+        the listing; a critical job has a thick border and an exclamation mark, a forever job a dashed one. A grey arrow
+        means that a job requires another, a thick blue one that starts with a dot that it gets the other's result as an
+        argument. An arrow is dashed if the job runs only after a failure. A job that is required but not in this
+        scheduler has a question mark and a dotted border. Long labels are cut; SVG shows kind, path and state under the
+        pointer.
 
         Args:
-            only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern of
+            only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern for
                 paths in which `*` stands for any text and `?` for any one character, or a collection of these. A
-                nested scheduler stands for all that is in it. Dotted arrows lead past what is left out; where many
-                would, they meet in a point.
+                nested scheduler stands for everything in it. Dotted arrows bridge what is left out; where there would
+                be many, they meet in a point.
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
-            bundle: draws jobs that are alike as one box, with how many they are: of the same kind, their labels the
-                same but for numbers, and what they require the same or alike. For wide graphs.
+            bundle: draws jobs that are alike as one box, with their number: jobs of the same kind, whose labels differ
+                only in numbers, and which require the same jobs or jobs that are alike. For wide graphs.
             direction: "TB", from top to bottom, or "LR", from left to right.
             legend: adds an explanation of the colours, shapes and lines that occur.
 
@@ -185,7 +268,7 @@ class Scheduler(LiveScheduler):
 
         Raises:
             TypeError: an unknown option, or neither jobs nor strings for `only` or `collapse`.
-            ValueError: an unknown direction, a job from elsewhere, or a string that no path matches.
+            ValueError: an unknown direction, a job from elsewhere, or a string that matches no path.
 
         Example:
             >>> first = AbstractJob(label="first")
@@ -194,12 +277,12 @@ class Scheduler(LiveScheduler):
             True
 
         """
-        from .view import _pictures
+        from .view.graph import _render
 
-        return _pictures.graph(self, **options)
+        return _render.graph(self, **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph in the language of Graphviz; needs no program.
+        """Write the graph in the language of Graphviz; this needs no other program.
 
         Args:
             path: the file, which is replaced.
@@ -207,13 +290,13 @@ class Scheduler(LiveScheduler):
 
         Raises:
             TypeError, ValueError: as `graph`.
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
 
         """
         Path(path).write_text(self.graph(**options).source, encoding="utf-8")
 
     def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a picture in SVG, drawn by `dot`, for which a thousand boxes may take half a minute.
+        """Write the graph as an SVG picture, drawn by `dot`, which may take half a minute for a thousand boxes.
 
         Args:
             path: the file, which is replaced.
@@ -222,15 +305,15 @@ class Scheduler(LiveScheduler):
         Raises:
             TypeError, ValueError: as `graph`.
             RuntimeError: `dot` is not installed, or has failed.
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
 
         """
-        from .view import _pictures
+        from .view.graph import _render
 
-        _pictures.export(self, path, "svg", **options)
+        _render.export(self, path, "svg", **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph as a picture in PNG, 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
+        """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
 
         Args:
             path: the file, which is replaced.
@@ -239,23 +322,23 @@ class Scheduler(LiveScheduler):
         Raises:
             TypeError, ValueError: as `graph`.
             RuntimeError: `dot` is not installed, or has failed.
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
 
         """
-        from .view import _pictures
+        from .view.graph import _render
 
-        _pictures.export(self, path, "png", **options)
+        _render.export(self, path, "png", **options)
 
     def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
-        """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw where it stands in a README.
+        """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
 
-        GitHub draws up to 500 arrows: `only`, `collapse` and `bundle` make fewer of many.
+        GitHub draws up to 500 arrows; `only`, `collapse` and `bundle` reduce their number.
 
         Args:
-            options: those of `graph`, but `legend`.
+            options: those of `graph`, except `legend`.
 
         Returns:
-            The text, to be put into a code block of the language `mermaid`.
+            The text, for a code block of the language `mermaid`.
 
         Raises:
             TypeError, ValueError: as `graph`.
@@ -268,24 +351,34 @@ class Scheduler(LiveScheduler):
             <BLANKLINE>
 
         """
-        from .view import _pictures
+        from .view.graph import _render
 
-        return _pictures.mermaid(self, **options)
+        return _render.mermaid(self, **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
-        """Write what `mermaid` returns; needs no program.
+        """Write what `mermaid` returns; this needs no other program.
 
         Args:
             path: the file, which is replaced.
-            options: those of `graph`, but `legend`.
+            options: those of `graph`, except `legend`.
 
         Raises:
             TypeError, ValueError: as `graph`.
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
 
         """
         Path(path).write_text(self.mermaid(**options), encoding="utf-8")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show itself in Jupyter: as its graph, and where there is only text, as the listing."""
+        """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
         return _jupyter.of_scheduler(self)
+
+
+def _about_unknown(who: str, name: str) -> str:
+    """Return what to say about an option of a scheduler that there is not."""
+    known = [
+        option for option in inspect.signature(Scheduler).parameters if option not in ("jobs_or_sequences", "unknown")
+    ]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
+    return f"{who!r}: a scheduler has no option {name!r}; {hint}"

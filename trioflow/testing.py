@@ -1,7 +1,7 @@
 """What users need to test their own jobs and scenarios: virtual time, on both backends.
 
-Under virtual time nobody waits. As soon as no task can go on, the clock jumps to the next deadline: a scenario of
-days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
+Under virtual time nothing really waits. As soon as no task can go on, the clock jumps to the next deadline. So a
+scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
 `anyio.current_time`, which works on both backends.
 
 >>> import anyio
@@ -12,11 +12,11 @@ days runs in milliseconds, and its times can be asserted with ``==``. The clock 
 >>> run_virtual(nap, backend="trio"), run_virtual(nap, backend="asyncio")
 (3600.0, 3600.0)
 
-A scenario that is started with ``run`` takes the clock with its options::
+To start a scenario under virtual time with ``run``, pass the clock in its options::
 
     scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"))
 
-and so do the tests that anyio's pytest plugin runs::
+Tests that anyio's pytest plugin runs get the clock in the same way::
 
     @pytest.fixture(params=["trio", "asyncio"])
     def anyio_backend(request):
@@ -24,18 +24,19 @@ and so do the tests that anyio's pytest plugin runs::
 
 What to know before relying on it:
 
-- **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them:
-  while a thread works for a real second, every sleep beside it is over at once and every timeout beside it expires.
-  Only when no deadline is left does the loop really wait.
-- What waits for something that never comes, with no deadline, waits for ever, as in real time.
-- A task that is never idle (it polls, or swallows a cancellation that is delivered again and again) holds the clock
-  still. Time passes between the turns of the loop in which there is something to do, never during them.
-- Times are as exact as their sums: whole numbers and binary fractions (0.5, 0.25) are exact on both backends. With
-  others, asyncio's clock stands exactly on each deadline, and trio's may stand one rounding step past it: with
-  deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second.
-- A timeout over a thread that may be abandoned (``abandon_on_cancel``) is over before the thread has begun; on asyncio
-  it then never begins.
-- Tasks that wake at the same time wake in no promised order, on either backend, as in real time.
+- **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them. While
+  a thread works for a real second, all sleeps in other tasks end at once, and all timeouts expire. The loop really
+  waits only when no deadline is left.
+- A task that waits without a deadline for something that never comes waits for ever, as in real time.
+- The clock stands still while any task is busy, for example one that polls, or that swallows a cancellation which is
+  delivered again and again. Time passes only between turns of the loop in which there is something to do, never during
+  them.
+- Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
+  other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
+  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
+- A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
+  asyncio the thread then never begins.
+- Tasks that wake at the same time wake in any order, on both backends, as in real time.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
     Each call has a clock of its own, which starts at 0.0.
 
     Args:
-        async_fn: what to run; called with ``args``, in an event loop of its own.
+        async_fn: the function, which is called in an event loop of its own.
         *args: its positional arguments.
         backend: ``"trio"`` or ``"asyncio"``.
 
@@ -68,7 +69,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
         What ``async_fn`` returned.
 
     Raises:
-        ValueError: the backend is neither of the two.
+        ValueError: there is no such backend.
         RuntimeError: an event loop is running in this thread already.
         BaseException: whatever ``async_fn`` raised, unwrapped.
 
@@ -92,8 +93,8 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
 def virtual_options(backend: str) -> dict[str, Any]:
     """Return the ``backend_options`` that put one run on virtual time.
 
-    For a scheduler's ``run``, and for `anyio.run` (with trio, from anyio 4.14 on: older ones drop them). Ask for new
-    ones for each run: trio's hold the clock itself, which would go on from where the last run left it.
+    They are for a scheduler's ``run``, and for `anyio.run`; before 4.14, anyio drops them for trio. Get new options for
+    each run: those for trio hold the clock itself, which would go on from the end of the last run.
 
     Args:
         backend: ``"trio"`` or ``"asyncio"``.
@@ -103,7 +104,7 @@ def virtual_options(backend: str) -> dict[str, Any]:
         ``loop_factory``: `VirtualTimeEventLoop`.
 
     Raises:
-        ValueError: the backend is neither of the two.
+        ValueError: there is no such backend.
 
     >>> import anyio, trio
     >>> from trioflow.testing import virtual_options
@@ -111,21 +112,21 @@ def virtual_options(backend: str) -> dict[str, Any]:
     >>> anyio.run(anyio.sleep, 3600, backend="asyncio", backend_options=virtual_options("asyncio"))
     """
     if backend == "trio":
-        from trio.testing import MockClock  # here, as users of asyncio need not pay for trio's import
+        from trio.testing import MockClock  # imported here, so that users of asyncio need not pay for it
 
         return {"clock": MockClock(autojump_threshold=0)}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
-    raise ValueError(f"no virtual time for the backend {backend!r}: use 'trio' or 'asyncio'")
+    raise ValueError(f"there is no virtual time for the backend {backend!r}: use 'trio' or 'asyncio'")
 
 
 @final
 class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop whose clock jumps to the next timer instead of waiting for it.
 
-    ``loop.time()`` starts at 0.0, stands still while anything is ready to run, and is exactly a timer's ``when`` while
-    that timer's callback runs; no timer fires early. It does for asyncio what ``MockClock(autojump_threshold=0)`` does
-    for trio. On Windows it runs no subprocesses, as any selector loop there.
+    ``loop.time()`` starts at 0.0, and stands still while anything is ready to run. While a timer's callback runs, it is
+    exactly that timer's ``when``; no timer fires early. This loop does for asyncio what
+    ``MockClock(autojump_threshold=0)`` does for trio. On Windows it can't run subprocesses, like any selector loop.
 
     >>> import asyncio
     >>> from trioflow.testing import VirtualTimeEventLoop
@@ -135,9 +136,9 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     0.25
     """
 
-    # Two fields of asyncio's own, unchanged since 3.4. There is no public way to ask for the next deadline (what
-    # select() is told is rounded, and cut off at a day), nor to set the resolution.
-    _scheduled: list[asyncio.TimerHandle]  # a heap, the earliest first; when select() is called that one is live
+    # Two private fields of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout
+    # of select() is rounded, and cut off at a day), or to set the resolution.
+    _scheduled: list[asyncio.TimerHandle]  # a heap, the earliest first; when select() is called, that is not cancelled
     _clock_resolution: float  # a timer fires when its time is below now + this
 
     def __init__(self) -> None:
@@ -152,8 +153,8 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
         """Wait for the default executor's threads in real time, however long they take.
 
-        `asyncio.Runner` allows 300 seconds, which would be over at once here: a thread would be left to itself, with
-        a RuntimeWarning.
+        `asyncio.Runner` allows 300 seconds, which would pass at once here: the threads would be abandoned, with a
+        RuntimeWarning.
 
         Args:
             timeout: ignored.
@@ -169,24 +170,25 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
         return True
 
     def _set_time(self, now: float) -> None:
-        # The resolution is one rounding step of the time itself. More would fire a timer early. Less vanishes in
-        # now + resolution: the timer due now would never fire, and the loop would spin (python/cpython#116342).
+        # The resolution is one rounding step of the time itself. With more, a timer would fire early. With less, adding
+        # it to `now` changes nothing: the timer due now would never fire, and the loop would spin
+        # (python/cpython#116342).
         self._now = now
         self._clock_resolution = math.ulp(now)
 
 
 class _AutojumpSelector(selectors.DefaultSelector):
-    """The platform's selector, but where it would wait for a timer it moves a clock instead."""
+    """The platform's selector, except that it moves a clock where it would wait for a timer."""
 
     def __init__(self, autojump: Callable[[], bool]) -> None:
         super().__init__()
         self._autojump = autojump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready; really wait only if nothing is, and no timer is there to jump to."""
+        """Return what is ready. Really wait only if nothing is ready and there is no timer to jump to."""
         if timeout is None:
             return super().select(None)
-        ready = super().select(0)  # I/O that has happened goes before time that has not
+        ready = super().select(0)  # I/O that has happened takes precedence over time that has not passed
         if ready or timeout <= 0 or self._autojump():
             return ready
         return super().select(timeout)

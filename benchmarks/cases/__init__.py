@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, importing, latency, memory, running, ticker
+from . import cancelling, commands, delays, importing, memory, running
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -16,19 +16,19 @@ CASES: Final[dict[str, Case]] = {
     "sleepers": running.sleepers,
     "growth": running.growth,
     "instrument": running.instrument,
-    "latency": latency.latency,
+    "latency": delays.latency,
     "memory": memory.memory,
     "cancel": cancelling.cancel,
-    "ticker": ticker.ticker,
+    "ticker": delays.ticker,
     "import": importing.importing,
     "commands": commands.commands,
 }
 
 
 def contests(plan: Plan) -> list[Contest]:
-    """All contests of a plan, but those in which trioflow would be alone for want of a rival on that backend.
+    """Return all contests of a plan that have a contestant.
 
-    Threads come last: their libraries fill the memory with objects that the collector has to go through.
+    Threads come last: their libraries fill the memory with objects that the garbage collector has to go through.
     """
     found = [contest for case in plan.cases for contest in CASES[case](plan) if contest.contestants]
     return sorted(found, key=lambda contest: contest.contestants[0].setting.backend == "threads")

@@ -1,4 +1,4 @@
-"""How long it takes from `cancel()` until everything has ended, with thousands of jobs that run."""
+"""How long it takes from `cancel()` until everything has ended, with thousands of running jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..rivals import OURS, ours
 
 
 class Sleepers:
-    """Jobs that sleep until they are cancelled; `asleep` tells when all of them do."""
+    """Jobs that sleep until they are cancelled; `asleep()` returns when all of them sleep."""
 
     def __init__(self, backend: str, size: int) -> None:
         self.backend, self.size = backend, size
@@ -97,7 +97,7 @@ WAYS: Final[dict[str, dict[str, Way]]] = {
 
 
 def cancel(plan: Plan) -> Iterator[Contest]:
-    """All jobs run, and are cancelled at once."""
+    """All jobs run, and all are cancelled at once."""
     for backend in plan.loops:
         setting = Setting(backend, "wide", "sleep", plan.cancelled)
         contestants = [Contestant(name, setting, partial(attempt, way, setting)) for name, way in WAYS[backend].items()]

@@ -1,6 +1,6 @@
-"""How long commands take that do nothing, or write a kibibyte: what there is to pay for each.
+"""What each command costs: how long commands take that do nothing, or that write a kibibyte.
 
-All processes are counted, so it is wall time that is compared; a machine with much else to do says little about it.
+All processes count, so wall time is compared; the figures of a busy machine mean little.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def commands(plan: Plan) -> Iterator[Contest]:
 
 
 def contestant(rival: CommandRival, body: str, command: Sequence[str], number: int) -> Contestant:
-    """Enter a rival, who runs his share of the commands."""
+    """Enter a rival, which runs its share of the commands."""
     setting = Setting(rival.backend, "", body, max(WINDOW, round(number * rival.share)), WINDOW)
     run = partial(rival.run, command, captures=body == CAPTURED, window=WINDOW)
     return Contestant(rival.name, setting, partial(attempt, run, setting.size), partial(run, number=WINDOW))
 
 
 def attempt(run: partial[None], number: int) -> Sample:
-    """Run all, and share out the time."""
+    """Run all, and divide the time by their number."""
     with Stopwatch() as watch:
         run(number=number)
     return {"command wall": watch.wall / number * 1e6}

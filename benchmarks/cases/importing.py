@@ -1,4 +1,4 @@
-"""How long it takes to import trioflow, beside what it needs anyway; each time in a new process."""
+"""How long it takes to import trioflow, with and without what it builds on; each time in a new process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ print(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def importing(plan: Plan) -> Iterator[Contest]:
-    """The libraries that trioflow builds on, with it and without; and it alone, as users write."""
+    """Import the libraries that trioflow builds on, with it and without it; and it alone, as users do."""
     contestants = [
         Contestant(modules, Setting("", body="import"), partial(attempt, modules), partial(attempt, modules))
         for modules in (NEEDED, WITH_OURS, OURS)
@@ -37,16 +37,18 @@ def importing(plan: Plan) -> Iterator[Contest]:
 
 
 def attempt(modules: str) -> Sample:
-    """Import in a new process; the rehearsal has left compiled files behind."""
+    """Import in a new process; the rehearsal has left the compiled files."""
     path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep)
     environment = {**os.environ, "PYTHONPATH": path}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles trioflow anew: installed, it is not
-    told = subprocess.run(
+    environment.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # or each process would compile trioflow again, unlike an installed one
+    done = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(modules=modules)],
         env=environment,
         capture_output=True,
         check=True,
         text=True,
     )
-    cpu, wall = map(float, told.stdout.split())
+    cpu, wall = map(float, done.stdout.split())
     return {"import": cpu * 1e3, "import wall": wall * 1e3}

@@ -1,8 +1,8 @@
-"""Memory: what a job takes while it waits for others, and at the worst.
+"""Memory: what a job takes while it waits for others, and at the peak.
 
-Counted by `tracemalloc`: every byte that Python asks for, tasks and coroutines included, and nothing else. The
-resident size of the process would count what the allocator keeps in hand too, and depends on who ran before; it is
-all but useless for the few hundred bytes that are the question here. What is slower under `tracemalloc` isn't timed.
+`tracemalloc` counts every byte that Python asks for, tasks and coroutines included, and nothing else. The resident size
+of the process would also count what the allocator keeps in reserve, and it depends on what ran before; it is almost
+useless for the few hundred bytes in question. `tracemalloc` is slow, so nothing is timed here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..verification import run_to_end, verify
 from .running import entering
 
 TURNS: Final = 20
-"""Turns of the loop until all tasks that wait for others have come to do so."""
+"""Turns of the event loop after which all tasks that wait for others have begun to wait."""
 
 
 def memory(plan: Plan) -> Iterator[Contest]:
-    """Let all jobs wait for one that runs, in each shape; then let all run at once."""
+    """Let all jobs wait for one running job, in each shape; then let all run at once."""
     for backend in plan.loops:
         for shape in FIGURE_SHAPES:
             yield contest(plan, Setting(backend, shape, "behind one job", plan.memory_size), "waiting")
@@ -65,7 +65,7 @@ def behind_one_job(graph: graphs.Graph) -> graphs.Graph:
 
 
 class Scale:
-    """Holds the entry jobs until all of them run and all others wait, and weighs then."""
+    """Holds the entry jobs until all of them run and all others wait, then weighs."""
 
     def __init__(self, graph: graphs.Graph, backend: str) -> None:
         self._backend = backend
@@ -75,7 +75,7 @@ class Scale:
         self.weight = 0
 
     async def hold(self, number: int) -> None:
-        """Be the body of all jobs."""
+        """Serve as the body of all jobs."""
         if number not in self._entries:
             return
         self._to_come -= 1

@@ -1,4 +1,4 @@
-"""What it costs to build a graph and to run it: shapes, bodies, sizes, windows; sleepers; growth; instruments."""
+"""What it costs to build a graph and to run it: by shape, body, size and window; sleepers; growth; instruments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSTRUMENTED: Final = f"{OURS}, an instrument with empty hooks"
 
 
 def running(plan: Plan) -> Iterator[Contest]:
-    """Every combination that the plan's grids ask for."""
+    """Measure every combination that the plan's grids ask for."""
     for grid in plan.grids:
         backends = [backend for backend in grid.backends if backend in plan.backends]
         for backend, body, size, window, shape in itertools.product(
@@ -35,7 +35,7 @@ def running(plan: Plan) -> Iterator[Contest]:
 
 
 def sleepers(plan: Plan) -> Iterator[Contest]:
-    """Many jobs that all sleep for a second at once."""
+    """Run many jobs that all sleep for a second at the same time."""
     for backend in plan.loops:
         setting = Setting(backend, "wide", plan.sleep, plan.sleepers)
         rivals = [rival for rival in entering(plan, setting) if rival.name in (OURS, *SLEEPERS)]
@@ -43,7 +43,7 @@ def sleepers(plan: Plan) -> Iterator[Contest]:
 
 
 def growth(plan: Plan) -> Iterator[Contest]:
-    """From small to a million: how the cost of a job grows with their number."""
+    """Measure how the cost of a job grows with the number of jobs, up to a million."""
     for backend, shape in itertools.product(plan.loops, plan.growth_shapes):
         settings = [Setting(backend, shape, "no-op", size) for size in plan.growth_sizes]
         contestants = [
@@ -72,7 +72,7 @@ class EmptyHooks(Instrument):
 
 
 def instrument(plan: Plan) -> Iterator[Contest]:
-    """What an instrument adds."""
+    """Measure what an instrument adds."""
 
     def build(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
         return partial(ours.scheduler(graph, body, window, instruments=[EmptyHooks()]).co_run, check=True)
@@ -88,13 +88,13 @@ def instrument(plan: Plan) -> Iterator[Contest]:
 
 
 def entering(plan: Plan, setting: Setting, chosen: tuple[str, ...] = ()) -> list[Rival]:
-    """The rivals that can take part under these conditions."""
+    """Return the rivals that can take part under these conditions."""
     contenders = plan.contenders(setting.backend, chosen)
     return [rival for rival in contenders if rival.enters(setting.shape, setting.size, setting.window)]
 
 
 def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
-    """Let a rival run such a graph, so many times an attempt."""
+    """Let a rival run such a graph, `repeat` times in each attempt."""
 
     def attempt() -> Sample:
         samples = [timed(rival.build, setting) for _ in range(repeat)]
@@ -104,7 +104,7 @@ def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
 
 
 def timed(build: Build, setting: Setting) -> Sample:
-    """Build once and run once, inside a loop that runs already."""
+    """Build once and run once, inside a loop that is already running."""
     graph = graphs.make(setting.shape, setting.size)
     body = BODIES[setting.backend][setting.body]
     with Stopwatch() as building:

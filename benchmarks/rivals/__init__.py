@@ -1,8 +1,8 @@
 """The rivals: other ways to run a graph of jobs, one small function each, and trioflow's own.
 
 A rival takes a graph, a body and a window, builds what it can in advance, and returns what runs it all: an async
-function, or for threads a plain one. It is written as somebody would who knows the library well and has no use for
-more than this: every job once, each after all that it requires, no more at a time than the window allows.
+function, or a plain one for threads. It is written by somebody who knows the library well and needs no more than this:
+every job once, each after all that it requires, and no more at a time than the window allows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Rival:
     build: Build
     takes_window: bool
     only_shapes: tuple[str, ...]  # empty: all
-    max_size: int  # larger graphs take it too long
+    max_size: int  # larger graphs would take too long
     needs: str | None  # a library that may not be installed
-    slow: bool  # never the best: left out when time is short
-    counts: bool  # as somebody's best effort by hand; otherwise it is there to learn from
+    slow: bool  # never the best; left out when time is short
+    counts: bool  # as somebody's best effort by hand; otherwise it is only there to learn from
 
     def enters(self, shape: str, size: int, window: int | None) -> bool:
-        """Tell whether it can run such a graph in such a window, in reasonable time."""
+        """Return whether it can run such a graph in such a window, in reasonable time."""
         return (
             (not self.only_shapes or shape in self.only_shapes)
             and size <= self.max_size
@@ -71,7 +71,7 @@ def rival(
 
 
 def all_rivals() -> list[Rival]:
-    """All that there are, trioflow first on each backend, installed or not."""
+    """Return all rivals, installed or not, trioflow first on each backend."""
     from . import on_asyncio, on_threads, on_trio, ours  # noqa: F401 - they enter themselves
 
     return sorted(_rivals, key=lambda rival: (rival.backend, rival.name != OURS))

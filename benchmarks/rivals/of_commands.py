@@ -1,6 +1,6 @@
-"""Ways to run many commands, so many at once: each runs the same command so often, and waits for all of them.
+"""Ways to run many commands with a window: each runs one command many times, and waits for all of them.
 
-Where output is to be captured, a rival keeps it as it does best: in memory, or in a file for each command.
+Where output is to be captured, a rival keeps it in the way it does best: in memory, or in a file for each command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trioflow import CommandJob, Scheduler
 from . import OURS
 
 Way = Callable[[Sequence[str], int, int, bool], None]
-"""Runs a command so often, with a window of so many, and captures its output or not."""
+"""Takes a command, how often to run it, the window, and whether to capture its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class CommandRival:
     backend: str
     run: Way
     captures: bool = True
-    share: float = 1.0  # of the number of commands: a slow one runs fewer
+    share: float = 1.0  # of the number of commands; a slow rival runs fewer
     needs: str = ""  # a command or a module that may not be installed
 
     @property
@@ -54,7 +54,7 @@ def with_trioflow(backend: str) -> Way:
 
 
 def with_xargs(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """By xargs -n1 -P, as everybody writes; so it hands over a number, with which GNU's `true` has more to do."""
+    """Xargs -n1 -P, as everybody writes it. It passes a number as an argument, which gives GNU's `true` more to do."""
     if captures:
         with_xargs_replacing(command, number, window, captures)
     else:
@@ -63,7 +63,7 @@ def with_xargs(command: Sequence[str], number: int, window: int, captures: bool)
 
 
 def with_xargs_replacing(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """By xargs -I -P: just the command. To capture, a shell for each sends it to a file, and becomes the command."""
+    """Xargs -I -P, which runs just the command. To capture, a shell redirects to a file and becomes the command."""
     lines = "".join(f"{one}\n" for one in range(number))
     with tempfile.TemporaryDirectory() as directory:
         shell = ["sh", "-c", f'exec "$@" > {directory}/$0', "{}"] if captures else []
@@ -90,7 +90,7 @@ def by_hand(command: Sequence[str], number: int, window: int, captures: bool) ->
 
 
 def with_parallel(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """GNU parallel, which captures in any case."""
+    """GNU parallel, which always captures."""
     lines = "".join(f"{one}\n" for one in range(number))
     subprocess.run(
         ["parallel", "--will-cite", f"-j{window}", "-N0", *command],
@@ -102,7 +102,7 @@ def with_parallel(command: Sequence[str], number: int, window: int, captures: bo
 
 
 def with_batch(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """Our own command line, which captures in any case, from its start to its end."""
+    """Our own command line, which always captures, with its start and its end included."""
     lines = "".join(f"{one}\n" for one in range(number))
     without_argument = "{2}"  # there is no second one
     subprocess.run(
@@ -138,5 +138,5 @@ RIVALS: Final = (
 
 
 def installed() -> list[CommandRival]:
-    """Those that can be measured here."""
+    """Return the rivals that can be measured here."""
     return [rival for rival in RIVALS if rival.is_installed]

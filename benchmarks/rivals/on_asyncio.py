@@ -1,4 +1,4 @@
-"""What one would write by hand on asyncio, or find in a library."""
+"""What users would write by hand on asyncio, or find in a library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import rival
 
 
 def limited(body: Body, window: int | None) -> Body:
-    """Let so many run at once."""
+    """Let no more than `window` bodies run at once."""
     if window is None:
         return body
     semaphore = asyncio.Semaphore(window)
@@ -128,9 +128,21 @@ def asynciojobs(graph: Graph, body: Body, window: int | None) -> Callable[[], An
     return run
 
 
+@rival("asynciojobs' names", "asyncio", max_size=20_000, slow=True, counts=False)
+def asynciojobs_names(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
+    """Do the same by the module that stands in for asynciojobs: what its users gain by another import."""
+    from trioflow.compat.asynciojobs import Job, Scheduler
+
+    jobs: list[Job] = []
+    for number, required in enumerate(graph.requirements):
+        jobs.append(Job(body(number), required=[jobs[requirement] for requirement in required]))
+    run: Callable[[], Any] = Scheduler(*jobs, jobs_window=window).co_run
+    return run
+
+
 @rival("aiodag", "asyncio", needs="aiodag", takes_window=False, max_size=20_000, slow=True)
 def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """It makes a task when a job is named, in the running loop: there is nothing to build in advance."""
+    """Run on aiodag, which makes a task for each job in the running loop: nothing can be built in advance."""
     from aiodag import task
 
     async def run() -> None:
@@ -144,7 +156,7 @@ def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
 
 @rival("counters, going on in the same task", "asyncio", takes_window=False, counts=False)
 def going_on(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """Do what trioflow does, with nothing of what it promises: what its promises cost is the difference."""
+    """Do what trioflow does, without its promises: the difference is what they cost."""
     waiting_for = [len(required) for required in graph.requirements]
     successors = graph.successors()
     entries = graph.entries

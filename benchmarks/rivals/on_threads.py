@@ -1,4 +1,4 @@
-"""Threads: what one would write with `concurrent.futures`, and Dask's threaded scheduler."""
+"""Threads: what users would write with `concurrent.futures`, and Dask's threaded scheduler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..graphs import Graph
 from . import rival
 
 THREADS: Final = min(32, (os.cpu_count() or 1) + 4)
-"""Where there is no window: as many as `concurrent.futures` takes."""
+"""Without a window: as many as `concurrent.futures` takes by default."""
 
 
 @rival("concurrent.futures", "threads")

@@ -1,4 +1,4 @@
-"""What one would write by hand on trio."""
+"""What users would write by hand on trio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import rival
 
 
 def limited(body: Body, window: int | None) -> Body:
-    """Let so many run at once."""
+    """Let no more than `window` bodies run at once."""
     if window is None:
         return body
     limiter = trio.CapacityLimiter(window)

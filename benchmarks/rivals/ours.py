@@ -14,7 +14,7 @@ from . import OURS, rival
 
 
 def scheduler(graph: Graph, body: Body, window: int | None = None, **options: Any) -> Scheduler:
-    """Build the graph as users do: each job behind those that it requires."""
+    """Build the graph as users do: each job after those that it requires."""
     jobs: list[AbstractJob[Any]] = []
     for number, required in enumerate(graph.requirements):
         jobs.append(Job(body, number, required=[jobs[requirement] for requirement in required]))

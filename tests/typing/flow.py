@@ -92,6 +92,10 @@ async def double(number: int) -> int:
     return 2 * number
 
 
+async def add_up(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
 class Eleven(AbstractJob[int]):
     async def co_run(self) -> int:
         return 11
@@ -102,8 +106,13 @@ assert_type(Job(double, Eleven(), run_if="succeeded", keep_result=False).result(
 assert_type(Job(functools.partial(double, 21)).result(), int)
 assert_type(Job(double, ref(Eleven())), Job[int])
 
-Job(double, 21, run_if="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-Job(double, 21, retry="twice")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Job(double, 21, run_if="never")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double, 21, retry="twice")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double, "wrong")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double, 1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+assert_type(Job(double, kwargs={"number": 21}), Job[int])
+assert_type(Job(add_up, [Job(double, 1), 2]), Job[int])
 
 # --- Service: its result is what `started` is called with
 
@@ -149,7 +158,8 @@ async def live() -> None:
             assert_type(settled, AbstractJob[Any])
             assert_type(scheduler.explain(settled), str)
 
-    scheduler.map(double)  # fine for types, a TypeError when called
-    scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.map(double, 5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    scheduler.map(double, [1], colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    scheduler.map(double)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.map(double, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.map(double, [1], colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.map(double, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]

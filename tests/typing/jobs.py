@@ -1,5 +1,6 @@
 """Checked by mypy and pyright, never run: what users' type checkers must know of jobs and schedulers."""
 
+from collections.abc import Iterable
 from typing import Any, assert_type
 
 import trioflow
@@ -21,8 +22,12 @@ class Greeting(AbstractJob[str]):
 
 
 class Starts(Instrument):
-    def job_started(self, scheduler: object, job: AbstractJob[Any]) -> None:
-        print(job.label)
+    def job_started(self, scheduler: Scheduler, job: AbstractJob) -> None:
+        print(job.label, scheduler.listing())
+
+
+def labels(jobs: Iterable[AbstractJob]) -> list[str]:
+    return [job.label for job in jobs]
 
 
 job = Job(double, 21, label="twice", timeout=5)
@@ -39,11 +44,16 @@ assert_type(scheduler.add(job), Job[int])
 assert_type(scheduler.run(backend="asyncio", instruments=[Starts()]), bool)
 assert_type(scheduler.stop_reason, StopReason | None)
 assert_type(scheduler.result(), bool)
+assert_type(labels(scheduler), list[str])
+assert_type(job.scheduler, Scheduler | None)
+assert_type(job.result(default=None), int | None)
+assert_type(scheduler.results(), dict[AbstractJob[Any], Any])
 assert_type(scheduler.culprit, AbstractJob[Any] | None)
 assert_type(trioflow.current_job(), AbstractJob[Any])
 
-Job(double, on_timeout="explode")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-Job(double, colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-Job(length, "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Job(double, 1, on_timeout="explode")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double, 1, colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(length, "text")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Scheduler(job_window=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

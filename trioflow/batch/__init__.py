@@ -1,1 +1,9 @@
-"""Many commands made of one line and its arguments, and run: what is behind `trioflow batch`."""
+"""Many commands, made of one line and its arguments, and run: the inside of `trioflow batch`."""
+
+from __future__ import annotations
+
+from .._core.job._errors import TrioflowError
+
+
+class BatchError(TrioflowError):
+    """The batch cannot be run, or cannot go on; the message says why, and what to do."""

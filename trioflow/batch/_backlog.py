@@ -1,4 +1,4 @@
-"""Output that has to wait for its turn: a bounded part of it in memory, the rest in one nameless file."""
+"""Output that waits for its turn: a limited part of it in memory, the rest in one file without a name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 IN_MEMORY: Final = 16 << 20
-"""Bytes, of all commands together."""
+"""Bytes, for all commands together."""
 PIECE: Final = 1 << 16
 
 
@@ -26,7 +26,7 @@ class Backlog:
     """
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
-        """Begin with nothing."""
+        """Start empty."""
         self._in_memory: Final = in_memory
         self._held = 0  # bytes in memory
         self._kept_on_disk = 0  # outputs in the file
@@ -34,10 +34,10 @@ class Backlog:
         self._end = 0  # of the file
 
     def keep(self, output: BinaryIO) -> Place:
-        """Take in what a file has from here on, and return where it is now.
+        """Read a file from its current position to its end, keep that, and return where it is kept.
 
         Raises:
-            OSError: there is no space left on the disk.
+            OSError: the disk is full.
 
         """
         data = output.read(max(0, self._in_memory - self._held) + 1)
@@ -62,10 +62,10 @@ class Backlog:
             data = data[written:]
 
     def take(self, place: Place) -> Iterator[bytes]:
-        """Return what was kept there, in pieces, and forget it."""
+        """Yield what is kept there, in pieces, and free its space."""
         if isinstance(place, bytes):
             self._held -= len(place)
-            if place:  # an empty piece would be taken for the beginning of a line, and be tagged
+            if place:  # an empty piece would get a tag, as if it began a line
                 yield place
             return
         assert self._descriptor is not None

@@ -1,4 +1,4 @@
-"""A batch that runs: runners, as many as commands at once, each of which takes the next command, again and again.
+"""A running batch: as many runners as commands may run at once, each of which runs one command after another.
 
 ```
 arguments ──► next one (a lock; --delay; --resume) ──► runner 1: CommandJob, CommandJob, ... ──► printer, job log, tally
@@ -6,41 +6,47 @@ arguments ──► next one (a lock; --delay; --resume) ──► runner 1: Com
                                                   └──► ...                              stop, or cancel, by --halt ◄┘
 ```
 
-A runner is a job of the scheduler, and a critical one; a command is a `CommandJob` which the runner runs itself. So
-what has ended leaves nothing behind, however many there are, and `{%}` is the number of the runner.
+A runner is a job of the scheduler; a command is a `CommandJob` that the runner runs itself. So a command that
+has ended takes no memory, however many there are. `{%}` is the lowest number that no other running command has.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import anyio
 import anyio.lowlevel
 
-from .._core._errors import JobTimeout
-from .._core._function_job import Job
-from .._core._instruments import Instrument
-from .._core._states import StopReason
+from .._core.base._states import StopReason
+from .._core.job._errors import JobTimeout
+from .._core.job._function import Job
+from .._core.run._observers import Instrument
 from .._scheduler import Scheduler
-from ..jobs._command import CommandJob
-from ..jobs._command_result import CommandError
-from . import _results
+from ..jobs.command._job import CommandJob
+from ..jobs.command._limits import Slots
+from ..jobs.command._result import CommandError
+from ..jobs.ssh._errors import SshError, Unreachable
+from ..jobs.ssh._job import SshJob
+from ..jobs.ssh._nodes import SshNode
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog
-from ._outcome import Outcome
-from ._printing import Aside, Printer
+from ._outcome import Outcome, outputs, shown
+from ._output import Aside, Printer, results_directory, save
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
 
 BETWEEN_PAUSES: Final = 1000
-"""Commands that are passed over as done before other tasks have their turn."""
+"""The number of commands that are skipped as done before other tasks may run."""
+COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +56,17 @@ class Options:
     Attributes:
         slots: how many commands at once.
         timeout: seconds for each attempt.
-        tries: how often a command is run until it succeeds; 0 for as often as it takes.
+        tries: how often a command runs at most until it succeeds; 0 for no limit.
         delay: seconds between two starts.
         halt: when to stop before all is done.
         in_order: whether outputs are printed in the order of the arguments.
         tag: whether each line is printed with the arguments before it.
-        results: a directory for what the commands write, which is not printed then.
+        results: a directory where outputs are saved, instead of being printed.
+        nodes: where commands run; here, if there are none.
 
     """
 
-    slots: int = 1
+    slots: int | None = 1  # on each node, if there are nodes; None for as many as it has CPUs
     timeout: float | None = None
     tries: int = 1
     delay: float = 0.0
@@ -67,20 +74,22 @@ class Options:
     in_order: bool = False
     tag: bool = False
     results: str | None = None
+    nodes: Sequence[SshNode] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A command that is about to run."""
+    """A command that is to run."""
 
     number: int  # from 0, without gaps
     sequence: int  # of its arguments, from 1
+    slot: int  # from 1; the lowest that was free
     arguments: Arguments
     line: str
 
 
 def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
-    """Return the command lines that would be run, waiting for their arguments if need be."""
+    """Yield the command lines that would run, waiting for their arguments where necessary."""
     for sequence, arguments in enumerate(filter(None, product.items(blocking=True)), 1):
         line = template.fill(arguments, sequence, 1)
         if not done.take(line):
@@ -88,10 +97,10 @@ def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
 
 
 class Runner(Job[None]):
-    """A job of the batch's scheduler: it runs one command after another."""
+    """A job of the batch's scheduler that runs one command after another."""
 
     __slots__ = ()
-    _limits_itself = True  # it may take longer to end than the engine is patient: what it runs has `terminate_grace`
+    _limits_itself = True  # it may end later than the engine expects: its command has `terminate_grace`
 
 
 class Batch:
@@ -100,12 +109,12 @@ class Batch:
     Args:
         template: the command line.
         product: its arguments.
-        options: how.
+        options: how they run.
         shell: what runs the lines.
-        done: what need not be run again.
+        done: the commands that need not run again.
         aside: what is done around each print.
-        joblog: where each command that has ended is written down.
-        progress: called when a command has ended, with the counts, and how many there will be, if that is known.
+        joblog: where each command that has ended is recorded.
+        progress: called when a command has ended, with the counts, and the expected total if it is known.
 
     """
 
@@ -137,57 +146,111 @@ class Batch:
         self._number = 0  # of the next command
         self._expected = product.total
         self._turn: Final = anyio.Lock()
+        self._slots: Final = Slots()
         self._waiting: anyio.CancelScope | None = None
         self._next_start = 0.0
+        self._error: Exception | None = None  # what ends the batch
         self._stopped = False  # no further command starts
+        # ---- of nodes
+        self._returned: Final[deque[Task]] = deque()  # by runners whose node can't be reached
+        self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
+        self._unasked: Final = set(options.nodes) if options.slots is None else set[SshNode]()  # for their CPUs
 
     def run(self, instruments: Iterable[Instrument] = (), **options: Any) -> int:
-        """Run all, and return the exit code.
+        """Run all commands, and return the exit code.
 
         Raises:
-            BaseException: what has ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
+            BaseException: what ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
 
         """
-        slots = range(1, self._runners + 1)
-        runners = [Runner(self._runner, slot, label=f"slot {slot}", critical=True) for slot in slots]
-        self._scheduler = Scheduler(*runners, label="batch")
+        nodes = itertools.cycle(self._options.nodes or (None,))
+        self._scheduler = Scheduler(label="batch")
+        for _ in range(self._runners):
+            self._add_runner(next(nodes))
         try:
             self._scheduler.run(instruments=instruments, handle_signals=True, **options)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._printer.flush()
             raise
-        culprit = self._scheduler.culprit
-        if culprit is not None and (error := culprit.raised_exception()) is not None:
-            raise error
+        if self._error is not None:
+            raise self._error
         self._printer.flush()
         return self.tally.exit_code
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether a signal has ended it."""
+        """Whether a signal ended the batch."""
         return self._scheduler.stop_reason is StopReason.INTERRUPTED
 
     @property
     def _runners(self) -> int:
-        return self._options.slots if self.tally.total is None else min(self._options.slots, self.tally.total)
+        slots = (self._options.slots or 1) * max(1, len(self._options.nodes))
+        return slots if self.tally.total is None else min(slots, self.tally.total)
 
     # ---- one runner
 
-    async def _runner(self, slot: int) -> None:
-        while (task := await self._next_task(slot)) is not None:
-            outcome = await self._run_until_good(task, slot)
-            await self._tell(task, outcome)
+    def _add_runner(self, node: SshNode | None) -> None:
+        where = "" if node is None else f" on {node}"
+        self._scheduler.add(Runner(self._runner, node, label=f"runner {len(self._scheduler) + 1}{where}"))
+        if node is not None:
+            self._alive[node] += 1
+
+    async def _runner(self, node: SshNode | None) -> None:
+        """Run one command after another; an error ends the batch, whose caller reports it."""
+        try:
+            if node is not None and node in self._unasked:
+                self._unasked.remove(node)
+                await self._add_runners(node)
+            await self._run_all(node)
+        except Exception as error:
+            self._error = self._error or error
+            self._scheduler.cancel()
+        if node is not None and node in self._alive:
+            self._alive[node] -= 1
+
+    async def _run_all(self, node: SshNode | None) -> None:
+        while (task := await self._next_task()) is not None:
+            outcome = await self._run_until_good(task, node)
+            if isinstance(outcome.error, Unreachable) and await self._hand_back(task, outcome.error):
+                return
+            self._slots.give_back(task.slot)
+            await self._tell(task, outcome, node)
             met = self.tally.add(outcome.code)
             if self._progress is not None:
                 self._progress(self.tally, self._expected)
             if met and not self._stopped:
                 await self._stop(task)
 
-    async def _next_task(self, slot: int) -> Task | None:
-        """Return the next command that is not done yet; None when there is none."""
+    async def _add_runners(self, node: SshNode) -> None:
+        """Add a runner for each further CPU of a node."""
+        asking = SshJob(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        with contextlib.suppress(SshError, ValueError):
+            cpus = int((await asking.co_run()).stdout)
+            total = self.tally.total
+            for _ in range(1, cpus):
+                if total is not None and sum(self._alive.values()) >= total:
+                    return
+                self._add_runner(node)
+
+    async def _hand_back(self, task: Task, error: Unreachable) -> bool:
+        """Let others run what can't be run on a node that is not there; False if there are no others."""
+        if error.node in self._alive:
+            del self._alive[error.node]
+            await self._printer.say(str(error))
+        if not self._alive or self._stopped:
+            return False
+        self._returned.append(task)
+        if not any(self._alive.values()):  # they had nothing left to do
+            self._add_runner(next(iter(self._alive)))
+        return True
+
+    async def _next_task(self) -> Task | None:
+        """Return the next command that is not done yet, or None if there is none left."""
         async with self._turn:
             while not self._stopped:
+                if self._returned:
+                    return self._returned.popleft()
                 arguments = next(self._arguments, ())
                 if arguments == ():
                     self._expected = self._number
@@ -196,10 +259,12 @@ class Batch:
                     await self._until_readable()
                     continue
                 self._sequence += 1
+                slot = self._slots.take()
                 line = self._template.fill(arguments, self._sequence, slot)
                 if not self._done.take(line):
                     self._number += 1
-                    return await self._when_due(Task(self._number - 1, self._sequence, arguments, line))
+                    return await self._when_due(Task(self._number - 1, self._sequence, slot, arguments, line))
+                self._slots.give_back(slot)
                 if self._expected is not None:
                     self._expected -= 1
                 if self._sequence % BETWEEN_PAUSES == 0:
@@ -211,7 +276,7 @@ class Batch:
             await anyio.wait_readable(self._product.descriptor)
 
     async def _when_due(self, task: Task) -> Task | None:
-        """Wait until a command may start again; return this one, if there is still one to be started then."""
+        """Wait until a command may start again; return this one, or None if the batch has stopped meanwhile."""
         if self._options.delay:
             with anyio.CancelScope() as self._waiting:
                 await anyio.sleep(max(0, self._next_start - time.monotonic()))
@@ -220,61 +285,83 @@ class Batch:
 
     # ---- one command
 
-    async def _run_until_good(self, task: Task, slot: int) -> Outcome:
-        outcome = await self._run(task, slot)
+    async def _run_until_good(self, task: Task, node: SshNode | None) -> Outcome:
+        outcome = await self._run(task, node)
         tries = 1
         while outcome.failed and tries != self._options.tries and not self._stopped:
+            if isinstance(outcome.error, Unreachable):
+                break
             await anyio.lowlevel.checkpoint()
-            outcome = await self._run(task, slot)
+            outcome = await self._run(task, node)
             tries += 1
         return outcome
 
-    async def _run(self, task: Task, slot: int) -> Outcome:
-        job: CommandJob | None = None
+    async def _run(self, task: Task, node: SshNode | None) -> Outcome:
+        job: CommandJob | SshJob | None = None
         error: Exception | None = None
         started, began = time.time(), time.monotonic()
         try:
-            job = self._job(task, slot)
+            job = self._job(task) if node is None else self._job_on(node, task)
             await job.co_run()
-        except (CommandError, JobTimeout, OSError, ValueError) as failure:
-            error = failure  # OSError: no space for its output; ValueError: a NUL in an argument
+        except (CommandError, SshError, JobTimeout, OSError, ValueError) as failure:
+            error = failure  # OSError: the disk is full; ValueError: a NUL in an argument
+        except BaseException:
+            if job is not None and job.last_result is not None and not self._stopped:  # interrupted, not by --halt
+                self._keep(task, outputs(job.last_result))
+            raise
         result = None if job is None else job.last_result
         return Outcome(result, error, started, result.elapsed if result else time.monotonic() - began)
 
-    def _job(self, task: Task, slot: int) -> CommandJob:
-        numbers = {b"PARALLEL_SEQ": b"%d" % task.sequence, b"PARALLEL_JOBSLOT": b"%d" % slot}
+    def _job(self, task: Task) -> CommandJob:
+        numbers = {b"PARALLEL_SEQ": b"%d" % task.sequence, b"PARALLEL_JOBSLOT": b"%d" % task.slot}
         return CommandJob(
             self._shell.command(task.line),
             env={**self._environment, **numbers},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             timeout=self._options.timeout,
-            label=task.line,
+            label=shown(task.line),
         )
 
-    async def _tell(self, task: Task, outcome: Outcome) -> None:
-        """Print, save and log what has become of a command."""
+    def _job_on(self, node: SshNode, task: Task) -> SshJob:
+        return SshJob(
+            node,
+            task.line,
+            env={"PARALLEL_SEQ": task.sequence, "PARALLEL_JOBSLOT": task.slot, "PARALLEL_SSHHOST": node.hostname},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=self._options.timeout,
+            label=shown(task.line),
+        )
+
+    async def _tell(self, task: Task, outcome: Outcome, node: SshNode | None) -> None:
+        """Print or save the output of a command, and log its outcome."""
         if remark := outcome.remark(task.line):
             await self._printer.say(remark)
-        if self._options.results is None:
-            tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
-            await self._printer.print(task.number, outcome.outputs, tag)
-        else:
-            _results.save(_results.place(self._options.results, task.arguments), task.sequence, outcome.outputs)
+        self._keep(task, outputs(outcome.result))
+        await self._printer.print(task.number)
         if self._joblog is not None:
             entry = Entry(
                 task.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
-                task.line,
+                task.line, ":" if node is None else node.name,
             )  # fmt: skip
             self._joblog.add(entry)
 
+    def _keep(self, task: Task, written: tuple[BinaryIO, BinaryIO]) -> None:
+        """Save what a command has written, or hand it over to the printer."""
+        if self._options.results is None:
+            tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
+            self._printer.keep(task.number, written, tag)
+        else:
+            save(results_directory(self._options.results, task.arguments), task.sequence, written)
+
     async def _stop(self, task: Task) -> None:
-        """Do what the rule for stopping says; this command has met it."""
+        """Stop as the --halt rule says; this command has met it."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
         assert self._options.halt is not None
         what = "running commands are ended" if self._options.halt.at_once else "no further command is started"
-        await self._printer.say(f"--halt: {what}, after: {task.line}")
+        await self._printer.say(f"--halt: {what}, after: {shown(task.line)}")
         if self._options.halt.at_once:
             self._scheduler.cancel()

@@ -1,4 +1,4 @@
-"""When to stop before all is done, and the exit code: counts, a rule, and what follows from them."""
+"""When a batch stops before all is done, and its exit code: counts, and a rule about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MOST_FAILED: Final = 101
-"""The exit code for more than a hundred failures."""
+"""The exit code for more than 100 failures."""
 OLD: Final = {
     "0": "never",
     "1": "soon,fail=1",
@@ -21,7 +21,7 @@ RULE: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.AS
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A rule: when `number` jobs, or so many percent of all, have failed, succeeded, or are done.
+    """A rule: stop when `number` jobs, or that percentage of all, have failed, have succeeded, or are done.
 
     Example:
         >>> Halt.parse("now,fail=10%")
@@ -38,10 +38,10 @@ class Halt:
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """Return the rule that a text means; None for `never`.
+        """Return the rule that a text means, or None for `never`.
 
         Raises:
-            ValueError: it is no rule.
+            ValueError: the text is not a rule.
 
         """
         text = OLD.get(text, f"soon,fail={text}" if re.fullmatch(r"[1-9]\d?%", text, re.ASCII) else text)
@@ -50,15 +50,15 @@ class Halt:
         match = RULE.fullmatch(text)
         if match is None:
             raise ValueError(
-                f"{text!r} is no rule: write never, or when,why=N or when,why=N%, "
-                f"with now or soon as when, and fail, success or done as why"
+                f"{text!r} is not a rule: write never, or WHEN,WHY=N or WHEN,WHY=N%, "
+                f"where WHEN is now or soon, and WHY is fail, success or done"
             )
         return cls(match[1] == "now", match[2], int(match[3]), bool(match[4]))
 
 
 @dataclass(slots=True)
 class Tally:
-    """How many jobs have ended how, and what that means under a rule.
+    """How many jobs have failed and succeeded, and what that means under a rule.
 
     Example:
         >>> tally = Tally(Halt.parse("soon,fail=2"))
@@ -68,13 +68,13 @@ class Tally:
     """
 
     rule: Halt | None = None
-    total: int | None = None  # of all jobs; known where the rule has percents
+    total: int | None = None  # the number of all jobs; always known if the rule is a percentage
     failed: int = 0
     succeeded: int = 0
-    decisive: int | None = field(default=None)  # the exit code of the job by which the rule was first met
+    decisive: int | None = field(default=None)  # the exit code of the job that met the rule first
 
     def add(self, code: int) -> bool:
-        """Count a job that has ended with this exit code, as a shell has it; tell whether the rule is met."""
+        """Count a job that ended with this exit code (a shell's), and return whether the rule is met."""
         if code:
             self.failed += 1
         else:
@@ -90,7 +90,7 @@ class Tally:
 
     @property
     def exit_code(self) -> int:
-        """What GNU parallel exits with: the number of failures, unless the rule says otherwise."""
+        """The exit code that GNU parallel would have: the number of failures, unless the rule says otherwise."""
         rule, reached = self.rule, self.decisive is not None
         if rule is not None and rule.what == "success" and reached:
             return 0

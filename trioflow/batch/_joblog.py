@@ -1,4 +1,4 @@
-"""The job log: a line for each command that has run, in GNU parallel's columns; and what a former one tells."""
+"""The job log: a line for each command that has run, in GNU parallel's columns; and what an earlier log says."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ._errors import BatchError
+from . import BatchError
 
 HEADER: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
 KILLED: Final = -1
-"""The exit value of what has not ended of itself."""
+"""The exit value of a command that trioflow ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    r"""One line.
+    r"""One line of a job log.
 
     Example:
         >>> Entry(3, 1795174043.25, 0.5, 12, 1, 0, "false").line()
@@ -33,41 +33,42 @@ class Entry:
     exit_value: int
     signal: int
     command: str
+    host: str = ":"  # this machine
 
     def line(self) -> str:
-        """Return it as it is written; an end of line within the command is a NUL there."""
+        """Return the line as it is written; an end of line inside the command becomes a NUL."""
         columns = (
-            self.sequence, ":", f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
+            self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
             self.exit_value, self.signal, self.command.replace("\n", "\0"),
         )  # fmt: skip
         return "\t".join(map(str, columns)) + "\n"
 
     @property
     def failed(self) -> bool:
-        """Whether it has not succeeded."""
+        """Whether the command did not succeed."""
         return bool(self.exit_value or self.signal)
 
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """Return what the lines of a job log say; a line that was cut off by a crash, or is none, says nothing."""
+    """Yield the entries of a job log; lines that a crash has cut off, or that are no entries, are skipped."""
     for line in lines:
         columns = line.split("\t", 8)
         if len(columns) == 9 and line.endswith("\n"):
-            sequence, _, started, runtime, _, received, exit_value, signal, command = columns
+            sequence, host, started, runtime, _, received, exit_value, signal, command = columns
             try:
                 yield Entry(
                     int(sequence), float(started), float(runtime), int(received), int(exit_value), int(signal),
-                    command[:-1].replace("\0", "\n"),
+                    command[:-1].replace("\0", "\n"), host,
                 )  # fmt: skip
             except ValueError:  # the header
                 continue
 
 
 class Done:
-    """What need not be run again, by command: the same command twice in a batch must have run twice."""
+    """The commands that need not run again; one that is twice in a batch must have run twice."""
 
     def __init__(self, former: Iterable[Entry] = (), *, failed_again: bool = False) -> None:
-        """Take in a former log; with `failed_again` only successes count."""
+        """Count the entries of an earlier log; with `failed_again` only successes count."""
         runs = {(entry.sequence, entry.command) for entry in former if not (failed_again and entry.failed)}
         self._times: Final = collections.Counter(command for _, command in runs)
 
@@ -75,7 +76,7 @@ class Done:
         return self._times[str(command)] > 0
 
     def take(self, command: str) -> bool:
-        """Tell whether one of this command is done, and count it as used up."""
+        """Return whether this command is done, and if so, use that entry up."""
         found = command in self
         if found:
             self._times[command] -= 1
@@ -83,10 +84,10 @@ class Done:
 
 
 class Joblog:
-    """A log that is being written: each line at once, so that a crash loses none."""
+    """A log that is being written. Each line is written at once, so that a crash loses none."""
 
     def __init__(self, path: str, *, append: bool) -> None:
-        """Open it, and write the header if it is new.
+        """Open the file, and write the header if it is new.
 
         Raises:
             BatchError: it cannot be written.
@@ -105,7 +106,7 @@ class Joblog:
             raise
 
     def add(self, entry: Entry) -> None:
-        """Write a line.
+        """Write a line for an entry.
 
         Raises:
             BatchError: it cannot be written.
@@ -118,7 +119,7 @@ class Joblog:
         os.close(self._descriptor)
 
     def _beginning(self) -> str:
-        """Return what has to be written first: the header, or the end of a line that was cut off."""
+        """Return what must be written first: the header, or the end of a line that a crash has cut off."""
         size = os.fstat(self._descriptor).st_size
         if size == 0:
             return HEADER
@@ -137,7 +138,7 @@ class Joblog:
 
 
 def done(path: str, *, failed_again: bool = False) -> Done:
-    """Return what a former log says; nothing is done if there is none.
+    """Return the commands that an earlier log says are done; none if there is no such file.
 
     Raises:
         BatchError: it cannot be read.

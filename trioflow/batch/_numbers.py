@@ -1,4 +1,4 @@
-"""Numbers as they stand on the command line: how many at once, and how long."""
+"""Numbers on the command line: how many commands at once, and how long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
 DESCRIPTORS_EACH: Final = 6
-"""A command that runs holds two pipes, a pidfd and a selector, and two more while it starts."""
+"""A running command holds two pipes, a pidfd and a selector, and two more descriptors while it starts."""
 DESCRIPTORS_OWN: Final = 40
 MOST: Final = 4000
 
@@ -19,7 +19,7 @@ def seconds(text: str) -> float:
     """Return a duration in seconds: a number, or several with units, as in 1h30m.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a duration.
 
     Example:
         >>> seconds("1.5"), seconds("1m30s")
@@ -28,7 +28,7 @@ def seconds(text: str) -> float:
     """
     found = list(DURATION.finditer(text))
     if not found or "".join(match[0] for match in found) != text:
-        raise ValueError(f"{text!r} is no duration: give seconds, or numbers with the units s, m, h, d, as in 1h30m")
+        raise ValueError(f"{text!r} is not a duration: give seconds, or numbers with units s, m, h, d, as in 1h30m")
     return sum(float(match[1]) * UNITS[match[2].lower()] for match in found)
 
 
@@ -36,11 +36,11 @@ def slots(text: str, cpus: int | None = None) -> int:
     """Return how many commands may run at once.
 
     Args:
-        text: a number; 0 for as many as there can be; N% of the CPUs; +N or -N, so many more or less than there are.
+        text: a number; 0 for as many as possible; N% of the CPUs; +N or -N for N more or less than there are CPUs.
         cpus: how many CPUs there are; None for those that this process may use.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
 
     Example:
         >>> slots("3"), slots("200%", cpus=4), slots("+2", cpus=4), slots("-9", cpus=4)
@@ -49,21 +49,21 @@ def slots(text: str, cpus: int | None = None) -> int:
     """
     match = re.fullmatch(r"([+-]?)(\d+)(%?)", text, re.ASCII)
     if match is None or (match[1] and match[3]):
-        raise ValueError(f"{text!r} is no number of jobs: give a number, 0 for no limit, N%, +N or -N of the CPUs")
+        raise ValueError(f"{text!r} is not a number of jobs: give a number, 0 for no limit, or N%, +N, -N of the CPUs")
     sign, number, percent = match[1], int(match[2]), match[3]
     if not sign and not percent:
-        return number or as_many_as_there_can_be()
+        return number or as_many_as_possible()
     have = usable_cpus() if cpus is None else cpus
     return max(1, have * number // 100 if percent else have + int(sign + match[2]))
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use, where the system tells, or how many there are."""
+    """Return how many CPUs this process may use, or how many there are if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def as_many_as_there_can_be() -> int:
-    """Return for how many commands at once the descriptors and processes of this user last."""
+def as_many_as_possible() -> int:
+    """Return how many commands may run at once within this user's limits of descriptors and processes."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     limits = [MOST]

@@ -1,4 +1,4 @@
-"""What has become of a command: its exit code, as a shell has it and as a job log has it, and a word about it."""
+"""The outcome of a command: its exit code, for a shell and for a job log, and a remark about it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import io
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from .._core._errors import JobTimeout
-from ..jobs._command_result import CommandError, CommandResult
+from .._core.job._errors import JobTimeout
+from ..jobs.command._result import LONG, CommandError, CommandResult
+from ..jobs.ssh._errors import SshError
 from ._joblog import KILLED
 
 NOT_STARTED: Final = 126
 SIGNALLED: Final = 128
 NEVER: Final = 255
-"""Exit codes that shells have for a program that cannot be started and one that a signal has ended; and for neither."""
+"""Exit codes. Shells have 126 for a program that cannot be started, and 128 plus its number for a signal; 255 is for
+what trioflow ended, and for a node that can't be reached or was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +29,21 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
-        """Whether it has not succeeded."""
+        """Whether the command did not succeed."""
         return self.error is not None
 
     @property
     def signal(self) -> int:
-        """The number of the signal that has ended it, or 0."""
+        """The number of the signal that ended the command, or 0."""
         return int(self.result.signal or 0) if self.result else 0
 
     @property
     def exit_value(self) -> int:
-        """Its exit code for a job log: -1 where we have ended it, and 0 where another signal has."""
+        """The exit code for a job log: -1 if trioflow ended the command, 0 if any other signal did."""
+        if isinstance(self.error, SshError):
+            return NEVER
+        if isinstance(self.error, JobTimeout):
+            return KILLED
         if self.result is None:
             return NOT_STARTED
         if self.error is not None and not isinstance(self.error, CommandError):
@@ -46,27 +52,30 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Its exit code as a shell would have it."""
+        """The exit code that a shell would report."""
         if self.exit_value == KILLED:
             return NEVER
         return SIGNALLED + self.signal if self.signal else self.exit_value
 
     def remark(self, line: str) -> str:
-        """Return what is to be said of it in addition to its own output; nothing for an exit code or a signal."""
+        """Return what to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
-            return f"ended by --timeout: {line}"
+            return f"ended by --timeout: {shown(line)}"
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
-        return str(self.error)
-
-    @property
-    def outputs(self) -> tuple[BinaryIO, BinaryIO]:
-        """What it has written to its standard output, and to its standard error."""
-        if self.result is None:
-            return io.BytesIO(), io.BytesIO()
-        return self.result.open("stdout"), self.result.open("stderr")
+        return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
     def received(self) -> int:
-        """How many bytes it has written to its standard output."""
+        """How many bytes the command wrote to its standard output."""
         return len(self.result._stdout or b"") if self.result else 0
+
+
+def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
+    """Return what a command wrote to its standard output, and to its standard error."""
+    return (io.BytesIO(), io.BytesIO()) if result is None else (result.open("stdout"), result.open("stderr"))
+
+
+def shown(line: str) -> str:
+    """Return a command line as messages show it: not more than a few lines of it."""
+    return line if len(line) <= LONG else line[:LONG] + "..."

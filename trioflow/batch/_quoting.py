@@ -1,4 +1,4 @@
-"""Quoting for a shell, and the shell itself: which one, and for which lines it is needed."""
+"""Quoting for a shell, and the shell itself: which one it is, and which lines need it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Final
 
 UNSAFE: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
-"""What GNU parallel quotes: more than a shell asks for, but then joblogs of both have the same commands."""
+"""What GNU parallel quotes. A shell needs less, but so the job logs of both have the same commands."""
 PLAIN: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
-"""A line in which no shell would find anything to do but to cut it into words."""
+"""A line that a shell would only split into words."""
 SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
-"""Those that read quotes as POSIX says."""
+"""Shells that read quotes as POSIX says."""
 BUILTINS: Final = frozenset(
     """
     . : [ [[ alias bg bind break builtin caller case cd command compgen complete continue coproc declare dirs disown
@@ -25,11 +25,22 @@ BUILTINS: Final = frozenset(
     unalias unset until wait whence where which while
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
-"""What a shell does itself, or otherwise than the program of that name."""
+"""What a shell does itself, or does differently from the program of that name."""
+INTEGER: Final = r"-?\d{1,9}"
+SAME: Final = {
+    "true": re.compile(r"(?!--(?:help|version)\0$)(?:.*\0)*", re.DOTALL),
+    "echo": re.compile(r"(?!-)[^\\]*"),
+    "printf": re.compile(
+        r"(?!-)(?:[^%\\\0]|\\[nt])*\0|(?!-)(?:[^%\\\0]|\\[nt]|%s)*%s(?:[^%\\\0]|\\[nt]|%s)*\0(?:[^\0]*\0)+"
+    ),
+    "test": re.compile(rf"-[defhLnsz]\0[^\0]*\0|{INTEGER}\0-(?:eq|ne|lt|le|gt|ge)\0{INTEGER}\0"),
+}
+"""Builtins, and the arguments (each with a NUL at its end) with which the program of that name does the same: without
+options, backslashes for echo, or numbers for printf, and nothing that either would complain about."""
 
 
 def quoted(argument: str) -> str:
-    """Return an argument as one word of a shell's line, just as GNU parallel writes it.
+    """Return an argument as one word of a shell's line, exactly as GNU parallel writes it.
 
     Example:
         >>> quoted("a b"), quoted("a/b.c"), quoted("")
@@ -46,11 +57,11 @@ def quoted(argument: str) -> str:
 
 
 class Shell:
-    """What runs the lines: themselves where they are plain, a shell where they have its syntax, or one of its words.
+    """What runs the lines. A plain line is run directly; a line with shell syntax or a builtin needs the shell.
 
     Args:
-        environment: the variables of this process; `PARALLEL_SHELL` names the shell, else it is the one that has
-            started this process, else `SHELL`, else /bin/sh.
+        environment: the variables of this process. `PARALLEL_SHELL` names the shell; else it is the one that started
+            this process, else `SHELL`, else /bin/sh.
 
     """
 
@@ -62,15 +73,20 @@ class Shell:
         self._is_program: Final = functools.cache(self._found)
 
     def command(self, line: str) -> list[str]:
-        """Return the program and the arguments that a line stands for."""
+        """Return the program and the arguments that run a line."""
         if PLAIN.fullmatch(line):
             words = shlex.split(line) if "'" in line else line.split()
-            if words and self._is_program(words[0]):
+            if words and (words[0] not in BUILTINS or self._is_same(words)) and self._is_program(words[0]):
                 return words
         return [self.path, "-c", line]
 
+    @staticmethod
+    def _is_same(words: list[str]) -> bool:
+        same = SAME.get(words[0])
+        return same is not None and same.fullmatch("".join(f"{word}\0" for word in words[1:])) is not None
+
     def _found(self, word: str) -> bool:
-        if "=" in word or word in BUILTINS or word in self._functions:
+        if "=" in word or word in self._functions:
             return False
         return shutil.which(word) is not None
 
@@ -83,7 +99,7 @@ def _usual_shell(environment: Mapping[str, str]) -> str:
 
 
 def _parent() -> str:
-    """Return the program that has started this one, where /proc tells."""
+    """Return the program that started this one, where /proc says so."""
     try:
         return os.readlink(f"/proc/{os.getppid()}/exe")
     except OSError:

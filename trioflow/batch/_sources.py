@@ -1,7 +1,7 @@
-"""Where arguments come from: the words behind `:::`, the lines of files and of the standard input; their products.
+"""Where arguments come from: the words after `:::`, the lines of files and of the standard input; and their products.
 
-The first source is read as its items are needed, so a million lines are never there at once. A file that has nothing
-to read yet, a pipe say, gives None in place of an item: whoever asks may wait for `descriptor` meanwhile.
+The first source is read as its items are needed, so a million lines are never in memory at once. A file that has
+nothing to read yet, such as a pipe, gives None instead of an item; the caller may wait for `descriptor` then.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ._errors import BatchError
+from . import BatchError
 
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
-"""Each with what follows it: whether files, and whether linked to the source before."""
+"""Each with two flags: whether files follow, and whether the source is linked to the one before."""
 STDIN: Final = "-"
 PIECE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """A source whose items stand on the command line."""
+    """A source whose items are words of the command line."""
 
     items: Sequence[str]
 
@@ -49,10 +49,10 @@ class Lines:
     descriptor: int = field(default=-1, init=False)
 
     def open(self) -> None:
-        """Open it.
+        """Open the file.
 
         Raises:
-            BatchError: it cannot be opened.
+            BatchError: the file cannot be opened.
 
         """
         if self.path == STDIN:
@@ -66,7 +66,7 @@ class Lines:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close it; the standard input is not ours."""
+        """Close the file; the standard input stays open, as it is not ours."""
         if self.descriptor > 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -75,10 +75,10 @@ class Lines:
         return (line for line in self.as_they_come(blocking=True) if line is not None)
 
     def as_they_come(self, *, blocking: bool = False) -> Iterator[str | None]:
-        """Return the lines; None wherever there is nothing to read yet.
+        """Yield the lines, and None wherever there is nothing to read yet.
 
         Raises:
-            BatchError: it cannot be read.
+            BatchError: the file cannot be read.
 
         """
         rest: list[bytes] = []
@@ -105,7 +105,7 @@ class Lines:
 
 
 def readable(descriptor: int) -> bool:
-    """Tell whether reading would not have to wait; at the end of a file it would not."""
+    """Return whether a read would not block; at the end of a file it would not."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
@@ -113,15 +113,15 @@ def readable(descriptor: int) -> bool:
 
 Source = Values | Lines
 Group = list[Source]
-"""Sources that are linked: their first items go together, their second ones, and so on, as long as all have one."""
+"""Linked sources: their first items are taken together, then their second ones, and so on, as long as all have one."""
 
 
 def parse(words: Sequence[str], files: Sequence[str] = (), end: bytes = b"\n") -> tuple[list[str], list[Group]]:
-    """Return the words of the command, and the groups of sources; with none given, the standard input is one.
+    """Return the words of the command, and the groups of sources; if there are none, the standard input is the source.
 
     Args:
-        words: the command, separators, and what follows them.
-        files: of further sources, which come first.
+        words: the command, the separators, and what follows them.
+        files: the files of further sources, which come first.
         end: what ends a line of a file.
 
     Example:
@@ -156,10 +156,10 @@ Arguments = tuple[str, ...]
 
 
 class Product:
-    """All combinations of what the groups give; the last varies fastest.
+    """All combinations of the items of the groups; the last group varies fastest.
 
     Attributes:
-        total: how many there are; None as long as this cannot be known without reading all lines.
+        total: how many there are; None as long as this would take reading all lines.
 
     """
 
@@ -193,12 +193,12 @@ class Product:
 
     @property
     def _lazy(self) -> Lines | None:
-        """The first source, if that is a file whose lines need not be read before they are needed."""
+        """The first source, if it is a file that can be read as its lines are needed."""
         source = self._groups[0][0]
         return source if isinstance(source, Lines) and len(self._groups[0]) == 1 else None
 
     def count(self) -> int:
-        """Read all, if that has not been done, and return how many combinations there are."""
+        """Read everything, unless that has been done, and return how many combinations there are."""
         if self._first is None:
             self._first = list(zip(*self._groups[0], strict=False))
         self.total = math.prod([len(self._first), *map(len, self._others)])
@@ -206,11 +206,11 @@ class Product:
 
     @property
     def descriptor(self) -> int:
-        """What to wait for when there is no item yet."""
+        """The file descriptor to wait for when there is no item yet."""
         return -1 if self._lazy is None else self._lazy.descriptor
 
     def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
-        """Return the combinations, once; None wherever the next line is not there yet, unless that is waited for."""
+        """Yield the combinations, once; and None wherever the next line is not there yet, unless `blocking`."""
         for first in self._first_items(blocking):
             if first is None:
                 yield None

@@ -1,7 +1,7 @@
-"""Replacement strings: a command line with places in it, and what stands there for given arguments.
+"""Replacement strings: a command line with places in it, and what is put there for given arguments.
 
-The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`, each of those that stand for an argument also with
-`.`, `/`, `//` or `/.` before the brace closes.
+The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. Those for an argument may have `.`, `/`, `//` or `/.`
+before the closing brace.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 
 
 def without_extension(argument: str) -> str:
-    """Return the argument without its last `.` and what stands behind it, if no `/` does."""
+    """Return the argument without its last `.` and what follows, unless a `/` follows."""
     stem, dot, extension = argument.rpartition(".")
     return stem if dot and "/" not in extension else argument
 
 
 def base_name(argument: str) -> str:
-    """Return what stands behind the last `/`."""
+    """Return what follows the last `/`."""
     return argument.rpartition("/")[2]
 
 
@@ -50,12 +50,12 @@ PARTS: Final[dict[str | None, Callable[[str], str]]] = {
 class Place:
     """One replacement string."""
 
-    number: str | None  # "#" or "%", or None for one that stands for arguments
+    number: str | None  # "#" or "%"; None if it is for arguments
     index: int  # which argument, 1 for the first, -1 for the last; 0 for all
     part: str | None
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str]) -> str:
-        """Return what stands there."""
+        """Return what is put there."""
         if self.number is not None:
             return str(sequence if self.number == "#" else slot)
         of = PARTS[self.part]
@@ -71,14 +71,14 @@ class Place:
 class Template:
     """A command line with places in it.
 
-    Without any, the arguments are appended. Arguments are quoted for a shell, unless there is a place in the first word
-    already: then they are the command, or a part of its name. A template of no words is the arguments alone.
+    Without any place, the arguments are appended. Arguments are quoted for a shell, unless the first word has a place:
+    then they are the command, or a part of its name. A template without words is the arguments alone.
 
     Args:
-        words: the words of the command, not quoted: a shell reads what they make up, joined by blanks.
+        words: the words of the command, not quoted: joined by blanks, they are a shell's line.
 
     Raises:
-        ValueError: an expression of Perl's, which GNU parallel knows.
+        ValueError: a Perl expression, which only GNU parallel supports.
 
     Example:
         >>> Template(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -93,7 +93,7 @@ class Template:
     def __init__(self, words: Iterable[str]) -> None:
         line = " ".join(words)
         if found := UNKNOWN.search(line):
-            raise ValueError(f"{found[0]}: expressions of Perl are GNU parallel's alone")
+            raise ValueError(f"{found[0]}: Perl expressions work in GNU parallel only")
         pieces = list(_cut(line))
         if not any(isinstance(piece, Place) for piece in pieces):
             pieces += [" "] * bool(line) + [Place(None, 0, None)]
@@ -104,7 +104,7 @@ class Template:
         """Return the command line for some arguments.
 
         Args:
-            arguments: one from each input source.
+            arguments: one from each source.
             sequence: the number of the job, from 1, for `{#}`.
             slot: the number of its slot, from 1, for `{%}`.
 

@@ -1,4 +1,4 @@
-"""`trioflow check`: all that is wrong with a scenario, or looks as if."""
+"""`trioflow check`: all that is wrong, or looks wrong, in a scenario."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 import click
 
-from .._core import _labels
-from .._core._scheduler import BaseScheduler
-from ..view import _script
-from ._codes import FINE, STOPPED
+from .._core.job import _labels
+from .._core.scheduler._scheduler import BaseScheduler
+from ..view.text import _symbols
+from . import FINE, STOPPED
 from ._scenario import takes_scenario
 
 KINDS: Final = """\b
@@ -28,14 +28,14 @@ def command(scheduler: BaseScheduler) -> int:
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
-    from ..view import _findings  # late: --help does without
+    from ..view.check import _findings  # late, because --help does not need it
 
-    script = _script.Script(getattr(sys.stdout, "encoding", None))
+    symbols = _symbols.Symbols.of(sys.stdout)
     found = _findings.findings(scheduler)
     paths = _labels.paths(scheduler)
     for finding in found:
         path = paths.get(finding.job, finding.job.label)
-        click.echo(script.line(f"{finding.kind.value:<11} {path}: {finding.text}"))
+        click.echo(symbols.line(f"{finding.kind.value:<11} {path}: {finding.text}"))
     number = sum(1 for _ in scheduler.iterate_jobs())
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")

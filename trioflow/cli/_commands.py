@@ -1,4 +1,4 @@
-"""The subcommands, the exit codes, and what becomes of the errors that they leave."""
+"""The command with its subcommands, and the exit code for each error that leaves them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, cast
 
 import click
 
-from ._codes import EXIT_CODES, FINE, INTERRUPTED
+from . import EXIT_CODES, FINE, INTERRUPTED
 from ._outputs import output_failed
 
 COMMANDS: Final = {
@@ -18,9 +18,11 @@ COMMANDS: Final = {
     "list": "._list",
     "graph": "._graph",
     "check": "._check",
-    "batch": "._batch",
+    "batch": ".batch._options",
+    "ssh": "._ssh",
+    "journal": "._journal",
 }
-"""Each subcommand with the module whose `command` it is; imported when it is asked for."""
+"""Each subcommand with the module whose `command` it is; a module is imported when its subcommand is called."""
 
 
 class Commands(click.Group):
@@ -31,21 +33,21 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a subcommand, or None if there is no such."""
+        """Return a subcommand, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module: Any = importlib.import_module(COMMANDS[cmd_name], __package__)
         return cast("click.Command", module.command)
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        """Run the command and exit; click's own way would exit with 1 after Ctrl-C."""
+        """Run the command and exit; click itself would exit with 1 after Ctrl-C."""
         options["standalone_mode"] = False
         run = super().main
         sys.exit(code_of(lambda: run(*args, **options)))
 
 
 def code_of(call: Callable[[], int | None]) -> int:
-    """Return the exit code for what a subcommand returns or raises; tell of it on the standard error."""
+    """Return the exit code for what a subcommand returns or raises, and report errors on the standard error."""
     try:
         code = call() or FINE
         if sys.stdout is not None:  # None if the caller has closed it
@@ -56,7 +58,7 @@ def code_of(call: Callable[[], int | None]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except OSError as error:  # those of what is read are told of where it is read
+    except OSError as error:  # from our output; errors of input are reported where it is read
         return output_failed(error)
     return code
 
@@ -64,9 +66,9 @@ def code_of(call: Callable[[], int | None]) -> int:
 @click.command(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="trioflow")
 def command() -> None:
-    """Run the scenario of a Python file, or look at it; or run a batch of commands.
+    """Run the scenario of a Python file, or look at it; or run commands, here and on other machines.
 
-    FILE is a Python file. Without NAME its only global Scheduler that is nested in no other is taken, of several the
-    one called scenario, and if there is none, the function of that name. NAME is a global Scheduler, or a function
-    that returns one; its parameters are given by --set.
+    FILE is a Python file. NAME is a global Scheduler in it, or a function that returns one; --set gives the function's
+    parameters. Without NAME, the file's only global Scheduler that is not nested in another is taken. If there are
+    several, the one called scenario is taken; if there are none, the function called scenario.
     """

@@ -1,22 +1,29 @@
-"""Shell completion of files and of `FILE[:NAME]`; all else is click's own. A file is parsed, never executed."""
+"""Shell completion of files and of `FILE[:NAME]`; click does the rest. A file is parsed, never executed."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 def file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell, which knows its files."""
+    """Leave the completion to the shell, which knows its files."""
+    from click.shell_completion import CompletionItem  # only a shell that completes needs it
+
     return [CompletionItem(incomplete, type="file")]
 
 
 def file_and_name(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return what may stand in place of `incomplete`: files, or behind a colon names of the file."""
+    """Return what `incomplete` may become: files, or after a colon the names in the file."""
+    from click.shell_completion import CompletionItem
+
     path, colon, beginning = incomplete.rpartition(":")
     if not colon:
         return file(ctx, param, incomplete)
@@ -28,7 +35,7 @@ def file_and_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
-    """Yield the names of global schedulers, as far as one sees, and of functions."""
+    """Yield the names of functions, and of global schedulers as far as the text shows them."""
     for statement in tree.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=called)) if _makes_scheduler(called):

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from .._core._labels import paths
-from ._codes import FINE, STOPPED
+from .._core.job._labels import paths
+from . import FINE, STOPPED
 from ._completion import file
 from ._outputs import output_file, written
 from ._part import matching
@@ -19,16 +19,18 @@ from ._scenario import takes_scenario
 @takes_scenario
 @click.option(
     "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"), shell_complete=file,
-    help="Where to: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  [default: dot text, printed]",
+    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  [default: print dot text]",
 )  # fmt: skip
-@click.option("--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * for all.")
+@click.option(
+    "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
+)
 @click.option("--bundle", is_flag=True, help="Draw jobs that are alike as one box.")
 @click.option("--direction", type=click.Choice(["TB", "LR"]), help="From top to bottom, or from left to right.")
 @click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
     """Draw the jobs and what they require.
 
-    Pictures need the command dot of Graphviz. Nothing is run.
+    Pictures need Graphviz's command dot. Nothing is run.
     """
     given = {name: value for name, value in options.items() if value}
     if collapse:
@@ -37,7 +39,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     if output is not None and output.suffix.lower() == ".mmd":
         given.pop("legend", None)
     if output is None:
-        click.echo(scheduler.graph(**given).source.encode())  # as bytes: these texts are UTF-8 everywhere
+        click.echo(scheduler.graph(**given).source.encode())  # as bytes, because this text is UTF-8 on any terminal
         return FINE
     return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
 

@@ -1,4 +1,4 @@
-"""`trioflow list`: the jobs, one line each."""
+"""`trioflow list`: one line for each job."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from typing import cast
 
 import click
 
-from .._core import _labels
-from .._core._scheduler import BaseScheduler
+from .._core.job import _labels
+from .._core.scheduler._scheduler import BaseScheduler
 from .._scheduler import Scheduler
-from ..view import _script
+from ..view.text import _symbols
 from ._scenario import takes_scenario
 
 
 @click.command(name="list")
 @takes_scenario
-@click.option("--paths", is_flag=True, help="The path of each job instead, by which --only and its like name it.")
+@click.option(
+    "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
+)
 def command(scheduler: BaseScheduler, paths: bool) -> None:
-    """Print one line a job: number, symbols, kind, label, requirements.
+    """Print one line for each job: number, symbols, kind, label, requirements.
 
     Nothing is run.
     """
     if not paths:
         cast(Scheduler, scheduler).list()
         return
-    script = _script.Script(getattr(sys.stdout, "encoding", None))
+    symbols = _symbols.Symbols.of(sys.stdout)
     found = _labels.paths(scheduler)
     for job in scheduler.iterate_jobs():
-        click.echo(script.line(found[job]))
+        click.echo(symbols.line(found[job]))

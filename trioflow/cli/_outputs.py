@@ -1,4 +1,4 @@
-"""What a subcommand writes: files that can be known to be unwritable before the work is done, and outputs that end."""
+"""What a subcommand writes: files, checked before the work is done, and standard streams that may break."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from .._core._labels import printable
-from ._codes import STOPPED
+from .._core.job._labels import printable
+from . import STOPPED
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
-    """Return the type of an option that names a file to be written; without suffixes it may have any."""
+    """Return the type of an option that names a file to be written; without suffixes, any suffix will do."""
 
     def path(value: str) -> Path:
         problem = _problem(Path(value), suffixes)
@@ -28,23 +28,23 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
 
 
 def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
-    """Return why a file cannot be written, as far as one can tell without doing so."""
+    """Return why a file cannot be written, as far as that can be known without writing; empty if it can."""
     if suffixes and path.suffix.lower() not in suffixes:
         return f"'{path}' must end in {' or '.join(suffixes)}"
     if path.is_dir():
         return f"'{path}' is a directory: name a file in it"
     if not path.parent.is_dir():
-        return f"there is no directory '{path.parent}' for '{path.name}'"
+        return f"there is no directory '{path.parent}' for '{path.name}': make it first"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        return f"'{path}' may not be written"
+        return f"there is no permission to write '{path}'"
     return ""
 
 
 def written(write: Callable[[str], Any], path: Path) -> bool:
-    """Call `write` with the path; say on the standard error why not, if it cannot."""
+    """Call `write` with the path; if it cannot write, say why on the standard error, and return False."""
     try:
         write(str(path))
-    except (OSError, RuntimeError) as error:  # RuntimeError: a program that draws it is missing, or has failed
+    except (OSError, RuntimeError) as error:  # RuntimeError: the program that draws is missing or has failed
         reason = printable(getattr(error, "strerror", None) or str(error))
         click.echo(f"Error: cannot write {printable(str(path))!r}: {reason}", err=True)
         return False
@@ -52,7 +52,7 @@ def written(write: Callable[[str], Any], path: Path) -> bool:
 
 
 def said(text: str, **options: Any) -> bool:
-    """Print text by `click.echo`; False if it could not be written, unless that is because nobody reads it."""
+    """Print text by `click.echo`; return False if it could not be written for another reason than a closed pipe."""
     try:
         click.echo(text, **options)
     except BrokenPipeError:
@@ -64,7 +64,7 @@ def said(text: str, **options: Any) -> bool:
 
 
 def output_failed(error: OSError) -> int:
-    """Say that the standard output takes no more, unless that is because nobody reads it; return the exit code."""
+    """Report that the output cannot be written, unless its pipe was closed, and return the exit code."""
     if not isinstance(error, BrokenPipeError):
         with contextlib.suppress(OSError):
             click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
@@ -73,7 +73,7 @@ def output_failed(error: OSError) -> int:
 
 
 def silence() -> None:
-    """Let what is still in the buffers go nowhere, lest Python complains of it when it exits."""
+    """Discard what is still in the buffers, so that Python does not complain about it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller has closed it
         try:

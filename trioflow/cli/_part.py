@@ -1,8 +1,9 @@
 """`--only`, `--from`, `--until`: the part of a scenario that is to run.
 
-1. The jobs that are named, those behind `--from`, those before `--until`: what is in all that were given, is chosen.
+1. `--only` gives the named jobs, `--from` these and what waits for them, `--until` these and what they wait for. A job
+   is chosen if it is in each of the sets that were given.
 2. What a chosen job cannot do without is kept too: its inputs, the services that it requires, and what these need.
-3. All else goes. Who waited for what went waits for what that waited for, as far as it is kept.
+3. Everything else is removed. A kept job that waited for a removed one now waits for the kept jobs before that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from .._core import _checks, _graph
-from .._core._jobs import AbstractJob
-from .._core._labels import paths, printable
-from .._core._scheduler import BaseScheduler
-from ..view import _choice
+from .._core.base import _graph
+from .._core.job._job import AbstractJob
+from .._core.job._labels import paths, printable
+from .._core.scheduler import _checks
+from .._core.scheduler._scheduler import BaseScheduler
+from ..view.text import _selection
 
 Job = AbstractJob[Any]
 
@@ -30,16 +32,16 @@ class Part(NamedTuple):
 
 
 def keep(scheduler: BaseScheduler, part: Part) -> None:
-    """Take all out of the scheduler that does not belong to the part. O(V + E), and the requirements that replace.
+    """Remove everything from the scheduler that does not belong to the part. O(V + E), plus the new requirements.
 
     Raises:
-        UsageError: a pattern that no job matches, or nothing is left.
+        UsageError: no job matches a pattern, or no job is left.
         ValueError, RuntimeError: the scenario could not run.
 
     """
     if not any(part):
         return
-    for _ in _checks.check(scheduler):
+    for _ in _checks.check(scheduler._members):
         pass
     named = paths(scheduler)
     chosen = [
@@ -49,7 +51,7 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
     ]
     kept = chosen[0].intersection(*chosen[1:])
     if not any(job for job in kept if not isinstance(job, BaseScheduler) or not len(job)):
-        raise click.UsageError("no job is left of the scenario: --only, --from and --until must agree on some")
+        raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
     kept |= _needed(kept)
     kept |= {around for job in kept for around in _around(job, scheduler)}
     for level in [scheduler, *(job for job in kept if isinstance(job, BaseScheduler))]:
@@ -57,31 +59,31 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
 
 
 def matching(named: dict[Job, str], pattern: str) -> list[Job]:
-    """Return the jobs that a pattern means, in the sense of `graph(only=)` too.
+    """Return the jobs that a pattern means; `graph(only=)` takes the same patterns.
 
     Raises:
         UsageError: there are none.
 
     """
-    found = _choice.matching(named, pattern)
+    found = _selection.matching(named, pattern)
     if not found:
-        hint = _choice.near(named, pattern) or ";"
-        raise click.UsageError(f"no job has a path like {printable(pattern)!r}{hint} `list --paths` shows them all")
+        hint = _selection.near(named, pattern) or ";"
+        raise click.UsageError(f"no job has a path like {printable(pattern)!r}{hint} `list --paths` shows all paths")
     return found
 
 
 def _with_inside(scheduler: BaseScheduler, jobs: Iterable[Job]) -> set[Job]:
-    """Return the jobs with all that is in them."""
+    """Return the jobs, and all jobs nested in them."""
     return {one for job in jobs for one in (job, *_inside(job))}
 
 
 def _from(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs and all that waits for them."""
+    """Return the jobs, and all that wait for them."""
     return _reached(scheduler, jobs, lambda level: _graph.backlinks(level, level._waits_for).__getitem__)
 
 
 def _until(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs and all that they wait for."""
+    """Return the jobs, and all that they wait for."""
     return _reached(scheduler, jobs, lambda level: level._waits_for)
 
 
@@ -90,7 +92,7 @@ def _reached(
     jobs: Collection[Job],
     neighbours_in: Callable[[BaseScheduler], Callable[[Job], Iterable[Job]]],
 ) -> set[Job]:
-    """Return the jobs and what is beyond them, in their own scheduler and in each one around it."""
+    """Return the jobs and what is reached from them, in their own scheduler and in each enclosing one."""
     marked = set(jobs)
     holders = {around for job in jobs for around in _around(job, scheduler)}
     found: set[Job] = set()
@@ -107,7 +109,7 @@ def _reached(
 
 
 def _needed(jobs: Iterable[Job]) -> set[Job]:
-    """Return the inputs and services that these jobs need, and those that these need in turn."""
+    """Return the inputs and services that these jobs need, directly or not."""
     return set(_graph.reachable(jobs, _needs))
 
 
@@ -121,7 +123,7 @@ def _inside(job: Job) -> Iterator[Job]:
 
 
 def _around(job: Job, outermost: BaseScheduler) -> Iterator[BaseScheduler]:
-    """Yield the schedulers around a job, from the inside, `outermost` left out."""
+    """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
     around = job.scheduler
     while around is not None and around is not outermost:
         yield around
@@ -129,11 +131,11 @@ def _around(job: Job, outermost: BaseScheduler) -> Iterator[BaseScheduler]:
 
 
 def _reduce(level: BaseScheduler, kept: Collection[Job]) -> None:
-    """Take the members out that are not kept, and order those that are as they were."""
+    """Remove the members that are not kept, and keep the order of those that are."""
     staying = [job for job in level if job in kept]
     if len(staying) == len(level):
         return
-    instead: dict[Job, dict[Job, None]] = {}  # what those that go have waited for, as far as it stays
+    instead: dict[Job, dict[Job, None]] = {}  # for each removed member, the kept ones that it waited for
     for job in level.topological_order():
         before: dict[Job, None] = {}
         for one in level._waits_for(job):

@@ -1,8 +1,7 @@
-"""`trioflow run`: the scenario is run, watched, and told of."""
+"""`trioflow run`: run the scenario, show the run, and report its outcome."""
 
 from __future__ import annotations
 
-import collections
 import sys
 import time
 from collections.abc import Iterator
@@ -11,26 +10,25 @@ from typing import Any
 
 import click
 
-from .._core._instruments import Instrument
-from .._core._jobs import AbstractJob
-from .._core._scheduler import BaseScheduler
-from .._core._states import JobState, StopReason
-from ..view import _debrief, _script
-from . import _file, _outputs
-from ._codes import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED
+from .._core.base._states import JobState, StopReason
+from .._core.job._job import AbstractJob
+from .._core.run._observers import Instrument
+from .._core.scheduler._scheduler import BaseScheduler
+from ..view.text import _counts, _debrief, _symbols
+from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._completion import file
-from ._scenario import refusing, takes_scenario
+from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
 
 
 def seconds(text: str) -> float:
-    """Return a number of seconds, more than 0."""
+    """Parse a number of seconds, more than 0."""
     try:
         number = float(text)
     except ValueError:
         number = 0
     if not number > 0:
-        raise click.BadParameter(f"{text!r} is no positive number of seconds")
+        raise click.BadParameter(f"{text!r} is not a positive number of seconds")
     return number
 
 
@@ -47,31 +45,40 @@ def seconds(text: str) -> float:
     "--timeout",
     type=seconds,
     metavar="SECONDS",
-    help="After so long everything is cancelled.  [default: the scheduler's own]",
+    help="Cancel everything after this time.  [default: the scheduler's own]",
 )
-@click.option("--critical", is_flag=True, help="The first failure stops the run, unless a job says otherwise.")
+@click.option(
+    "--critical", is_flag=True, help="Stop the run at the first failure, except of jobs that say critical=False."
+)
 @click.option("--monitor/--no-monitor", default=True, show_default=True, help="Watch the jobs while they run.")
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    shell_complete=file,
+    help="Keep in this file what has succeeded, and restore what an earlier run has kept there.",
+)
 @click.option(
     "--trace",
     type=_outputs.output_file(),
     metavar="FILE",
     shell_complete=file,
-    help="Write what ran when: a timeline to FILE.svg, a table to FILE.csv, else JSON for Perfetto.",
+    help="Write what ran when: FILE.svg is a timeline, FILE.csv a table, any other JSON for Perfetto.",
 )
 @click.option(
     "--report",
     type=_outputs.output_file(),
     metavar="FILE",
     shell_complete=file,
-    help="Write a report to be opened in a browser: HTML.",
+    help="Write an HTML report, to be opened in a browser.",
 )
 def command(
     scheduler: BaseScheduler, critical: bool, monitor: bool, trace: Path | None, report: Path | None, **options: Any
 ) -> int:
     """Run the scenario.
 
-    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. The last line says what became of the
-    jobs; if any failed, the standard error has the listing and their tracebacks.
+    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. The last line says how the jobs ended. If
+    any failed, the debrief is on the standard error.
     """
     if critical:
         scheduler.critical_jobs = True
@@ -81,7 +88,7 @@ def command(
         SecondSignal(),
         *shown,
         *([traced] if traced else []),
-    ]  # the trace last: what the monitor loads is no job
+    ]  # the trace is last, because the time in which the monitor loads its libraries is no part of a job
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
     try:
@@ -96,7 +103,7 @@ def command(
 
 
 def monitors(scheduler: BaseScheduler) -> list[Any]:
-    """Return a monitor for the scheduler, if it has none of its own: two would draw over each other."""
+    """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
     monitor = instrument("Monitor")
     return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
 
@@ -114,12 +121,12 @@ def instrument(name: str) -> Any:
         made: Instrument = getattr(trioflow, name)()
     except ImportError as error:
         without = "; or run it with --no-monitor" if name == "Monitor" else ""
-        raise _file.Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
+        raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
     return made
 
 
 def code_of(scheduler: BaseScheduler) -> int:
-    """Return the exit code for what became of a run."""
+    """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILED if any(map(_failed, scheduler.iterate_jobs())) else FINE
     return INTERRUPTED if scheduler.stop_reason in (None, StopReason.INTERRUPTED) else STOPPED
@@ -130,34 +137,28 @@ def _failed(job: AbstractJob[Any]) -> bool:
 
 
 def tell(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
-    """Print what became of the jobs, details on the standard error; False if that could not be written."""
+    """Print the outcome, with details on the standard error; return False if that could not be written."""
     if code == FINE:
         return _outputs.said(summary(scheduler, elapsed))
-    script = _script.Script(getattr(sys.stderr, "encoding", None))
+    symbols = _symbols.Symbols.of(sys.stderr)
     return all(
         [
-            _outputs.said("", nl=False),  # what jobs have printed stands above it
-            _outputs.said(_debrief.debrief(scheduler, script, own_frames=True) + "\n", err=True),
+            _outputs.said("", nl=False),  # flush what jobs have printed, so that it stands above the debrief
+            _outputs.said(_debrief.debrief(scheduler, symbols) + "\n", err=True),
             _outputs.said(summary(scheduler, elapsed)),
         ]
     )
 
 
 def summary(scheduler: BaseScheduler, elapsed: float) -> str:
-    """Return how many jobs have ended how, and how long the run took."""
-    jobs = [job for job in scheduler.iterate_jobs() if not isinstance(job, BaseScheduler)]
-    ended_with_the_run = [job for job in jobs if job.forever and not _failed(job)]
-    count = collections.Counter(job.state for job in jobs if not job.forever or _failed(job))
-    states = [f"{count[state]} {state.value}" for state in JobState if count[state]]
-    if ended_with_the_run:
-        states.append(f"{len(ended_with_the_run)} forever")
+    """Return the number of jobs in each state, and how long the run took."""
     reason = scheduler.stop_reason
     stopped = f"{reason.name} after" if reason not in (None, StopReason.COMPLETED) else "in"
-    return f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {', '.join(states) or 'nothing to do'}; {stopped} {elapsed:.1f} s"
+    return f"{_counts.of_jobs(scheduler.iterate_jobs())}; {stopped} {elapsed:.1f} s"
 
 
 def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:
-    """Write the files that were asked for; tell of each whether it could be."""
+    """Write the files that were asked for, and yield for each whether it could be written."""
     if trace is not None:
         exports = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
         yield _outputs.written(exports.get(trace.suffix.lower(), traced.export_as_json), trace)

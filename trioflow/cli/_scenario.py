@@ -1,37 +1,202 @@
-"""What each subcommand takes: a file, the scheduler in it, the values for a function, and the part that is meant."""
+"""What each subcommand takes: a file, the scheduler in it, values for a function, and the part that is meant.
+
+The user's file is loaded, and the scheduler found in it; what the user's code raises is shown as its own.
+"""
 
 from __future__ import annotations
 
+import difflib
 import functools
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import IO, Any, Final, TypeVar
 
 import click
 
-from .._core._labels import printable
-from .._core._scheduler import BaseScheduler
-from . import _completion, _file, _part, _values
+from .._core.job._errors import JournalError
+from .._core.job._labels import printable
+from .._core.scheduler._scheduler import BaseScheduler
+from ..view.text import _symbols, _user_traceback
+from . import USAGE, _completion, _part, _values
+
+T = TypeVar("T")
+
+USUAL_NAME: Final = "scenario"
+
+
+class Refusal(click.ClickException):
+    """What was asked for cannot be done; the message says why, and what to do.
+
+    Args:
+        message: what is shown below the word Error.
+        error: what the user's code raised; its traceback is shown first, without trioflow's own frames.
+
+    """
+
+    exit_code = USAGE
+
+    def __init__(self, message: str, error: BaseException | None = None) -> None:
+        super().__init__(message)
+        self._error = error
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the traceback, if there is one, and the message below it."""
+        if self._error is not None:
+            symbols = _symbols.Symbols.of(sys.stderr)
+            click.echo(symbols.lines(_user_traceback.formatted(self._error)), err=True)
+        super().show(file)
+
+
+# ---- the file, and the scheduler in it
+
+
+def parse_file(given: str) -> tuple[Path, str | None]:
+    """Return the file and the name of `FILE[:NAME]`.
+
+    Raises:
+        BadParameter: there is no such file, or what follows the colon is not a name.
+
+    """
+    file, colon, name = given.rpartition(":")
+    if not colon or Path(given).exists():
+        file, name = given, ""
+    elif not name.isidentifier():
+        raise click.BadParameter(f"{printable(name)!r} is not a Python name: write {printable(file)}:NAME")
+    path = Path(file)
+    if not path.exists():
+        raise click.BadParameter(f"there is no file {printable(file)!r}")
+    if path.is_dir():
+        raise click.BadParameter(f"{printable(file)!r} is a directory: name a Python file in it")
+    return path, name or None
+
+
+def load(path: Path) -> ModuleType:
+    """Execute the file as a module that is not `__main__`, with its directory first on `sys.path`.
+
+    The module is in `sys.modules` under the file's name, unless that is taken, so that what it defines can be pickled.
+
+    Raises:
+        Refusal: the file cannot be read, or it raises.
+
+    """
+    name = path.stem.replace(".", "_")
+    if name in sys.modules or name == "__main__":
+        name = f"_scenario_{name}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, str(path)))
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise Refusal(f"cannot read {printable(str(path))!r}: {error.strerror}") from None
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[name] = module
+    # Not by the loader: it would store the compiled file, and use it for another version written in the same second.
+    called(
+        lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
+    )
+    return module
+
+
+def called(function: Callable[[], T], what: str) -> T:
+    """Return what the user's function returns.
+
+    Raises:
+        Refusal: the function raises, `sys.exit()` included.
+
+    """
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        raise Refusal(printable(what), error) from None
+
+
+def find(module: ModuleType, path: Path, name: str | None) -> Any:
+    """Return the scheduler or function of that name; without a name, the one that is meant.
+
+    Raises:
+        UsageError: there is none, or several.
+
+    """
+    names = _names(module)
+    if name is not None:
+        return _named(module, path, name, names)
+    outermost = {value: key for key, value in names.items() if value.scheduler is None}
+    if len(outermost) == 1:
+        return next(iter(outermost))
+    usual = module.__dict__.get(USUAL_NAME)
+    if isinstance(usual, BaseScheduler) or callable(usual):
+        return usual
+    shown = printable(str(path))
+    if outermost:
+        choices = "\n".join(f"  {shown}:{key}" for key, value in names.items() if value.scheduler is None)
+        raise click.UsageError(f"{shown} has several schedulers, and none is called {USUAL_NAME}; choose:\n{choices}")
+    raise click.UsageError(
+        f"{shown} has no global Scheduler that is not nested in another, and no function called {USUAL_NAME}: "
+        f"make one, or name a function that returns one: {shown}:NAME"
+    )
+
+
+def _names(module: ModuleType) -> dict[str, BaseScheduler]:
+    """Return the file's global schedulers, each under the usual name if it has that, else under its first name."""
+    found: dict[BaseScheduler, str] = {}
+    for name, value in module.__dict__.items():
+        if isinstance(value, BaseScheduler) and (value not in found or name == USUAL_NAME):
+            found[value] = name
+    return {name: scheduler for scheduler, name in found.items()}
+
+
+def _named(module: ModuleType, path: Path, name: str, names: dict[str, BaseScheduler]) -> Any:
+    shown = printable(str(path))
+    if name not in module.__dict__:
+        choices = [*names, *_functions(module)]
+        near = difflib.get_close_matches(name, choices, n=1)
+        hint = f"do you mean {near[0]!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
+        raise click.UsageError(f"{shown} has no {name!r}; {hint}")
+    value = module.__dict__[name]
+    if not (isinstance(value, BaseScheduler) or callable(value)):
+        raise click.UsageError(not_a_scheduler(f"{name!r} in {shown}", value))
+    return value
+
+
+def _functions(module: ModuleType) -> list[str]:
+    """Return the names of the public functions that the file itself defines."""
+    return [
+        name
+        for name, value in module.__dict__.items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+
+
+def not_a_scheduler(what: str, value: object) -> str:
+    """Return the message for something that should be a scheduler."""
+    return f"{what} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
+
+
+# ---- what all subcommands take
 
 OPTIONS: Final = (
-    click.argument("file", type=_file.parse, metavar="FILE[:NAME]", shell_complete=_completion.file_and_name),
+    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=_completion.file_and_name),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
-        help="A parameter of the function that returns the scenario; more than once for the items of a list.",
+        help="A parameter of the function that returns the scenario; for a list, once for each item.",
     ),
     click.option(
         "--only", metavar="PATH", multiple=True,
-        help="Only the jobs with this path; * is any text, ? any one character. `list --paths` shows the paths.",
+        help="Only the jobs with this path; * is any text, ? is any one character. `list --paths` shows the paths.",
     ),
-    click.option("--from", "starts", metavar="PATH", multiple=True, help="Only these, and all that waits for them."),
+    click.option("--from", "starts", metavar="PATH", multiple=True, help="Only these, and all that wait for them."),
     click.option("--until", "ends", metavar="PATH", multiple=True, help="Only these, and all that they wait for."),
 )  # fmt: skip
 
 
 def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Let a subcommand's function have the scheduler as its first argument, built when all options are read."""
+    """Give a subcommand's function the scheduler as its first argument, built once all options are read."""
 
     @functools.wraps(function)
     def prepared(
@@ -52,30 +217,30 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
 
 
 def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> BaseScheduler:
-    """Return the scheduler of a file; a function is called with the settings.
+    """Return the file's scheduler; a function that makes it is called with the settings.
 
     Raises:
         ClickException: there is none, or the user's code raises.
 
     """
-    sys.argv = [str(path)]  # what a script sees: the options of the command are none of its
-    meant = _file.find(_file.load(path), path, name)
+    sys.argv = [str(path)]  # as a script would see it, without the options of the command
+    meant = find(load(path), path, name)
     if isinstance(meant, BaseScheduler):
         if settings:
             raise click.UsageError(f"--set {printable(settings[0])}: {meant.label!r} is a Scheduler; only a function "
                                    f"that returns one has parameters")  # fmt: skip
         if meant.stop_reason is not None:
-            raise click.UsageError(printable(f"{path} has run {meant.label!r} while it was loaded: put that call below "
-                                             f'if __name__ == "__main__":'))  # fmt: skip
+            raise click.UsageError(printable(f"{path} ran {meant.label!r} while it was being loaded: put that call "
+                                             f'below if __name__ == "__main__":'))  # fmt: skip
         return meant
     what = f"{getattr(meant, '__name__', name)}() of {path}"
     bound = _values.bind(meant, settings)
-    made = _file.called(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
+    made = called(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
     if inspect.iscoroutine(made):
         made.close()
         raise click.UsageError(printable(f"{what} is async: make it a plain function that returns a Scheduler"))
     if not isinstance(made, BaseScheduler):
-        raise click.UsageError(printable(f"{what} returned no Scheduler, but {type(made).__name__}: return one"))
+        raise click.UsageError(printable(f"{what} returned {type(made).__name__}, not a Scheduler: return one"))
     return made
 
 
@@ -88,5 +253,7 @@ def refusing(call: Callable[[], Any]) -> Any:
     """
     try:
         return call()
+    except JournalError as error:
+        raise Refusal(str(error)) from None
     except (ValueError, RuntimeError) as error:
-        raise _file.Refusal(f"{error}\n`trioflow check` finds all that is wrong") from None
+        raise Refusal(f"{error}\n`trioflow check` shows all that is wrong") from None

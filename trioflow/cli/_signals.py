@@ -1,4 +1,4 @@
-"""The second signal of a run ends the command at once; the first is the engine's, which ends the run in order."""
+"""The second signal during a run ends the command at once; at the first, the engine ends the run in order."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
-from .._core._instruments import Instrument
-from .._core._scheduler import BaseScheduler
-from .._core._signals import SignalWatch
-from ._codes import INTERRUPTED
+from .._core.run._observers import Instrument
+from .._core.scheduler._plain_code import SignalWatch
+from .._core.scheduler._scheduler import BaseScheduler
+from . import INTERRUPTED
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SHOW_CURSOR: Final = b"\x1b[?25h\n"  # of every terminal since the VT220; a live display hides it
+SHOW_CURSOR: Final = b"\x1b[?25h\n"  # for every terminal since the VT220; a live display hides the cursor
 
 
 class SecondSignal(Instrument):
-    """Stands before the engine's handlers, from the beginning of a run until the engine puts the old ones back."""
+    """Wraps the engine's signal handlers, from the start of a run until the engine puts the old ones back."""
 
     def __init__(self) -> None:
-        """Begin with no signal."""
+        """Start with no signal received."""
         self._given = False
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Put this before each handler of the engine; those of the user's own are left alone."""
+        """Wrap each handler of the engine; the user's own handlers are left alone."""
         for number in SIGNALS:
             handler: Any = signal.getsignal(number)
             if isinstance(getattr(handler, "__self__", None), SignalWatch):
@@ -37,13 +37,13 @@ class SecondSignal(Instrument):
         if self._given:
             end_at_once()
         self._given = True
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: in the midst of another print
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the signal interrupted another print
             print(f"{signal.Signals(number).name}: ending in order; once more to end at once", file=sys.stderr)
         engine(number, frame)
 
 
 def end_at_once() -> None:
-    """End this process here and now, the terminal's cursor visible; nothing is shut down."""
+    """End this process immediately, with the terminal's cursor visible; nothing is shut down."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             if os.isatty(descriptor):

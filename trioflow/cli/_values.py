@@ -1,4 +1,4 @@
-"""`--set name=value`: the words of a command line turned into the arguments of the user's function."""
+"""`--set name=value`: words of the command line, converted to arguments of the user's function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import click
 
-from .._core._labels import printable
+from .._core.job._labels import printable
 
 CONVERTED_BY_CLICK: Final[dict[Any, click.ParamType[Any]]] = {
     bool: click.BOOL,
@@ -35,7 +35,7 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
     """Return the arguments for `function`, each value converted as its parameter's annotation, or default, says.
 
     Raises:
-        UsageError: a setting that is none, an unknown or missing parameter, or a value of the wrong type.
+        UsageError: a setting without `=`, an unknown or missing parameter, or a value of the wrong type.
 
     """
     signature = _signature(function)
@@ -51,7 +51,7 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
             raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
     if given:
         known = ", ".join(signature.parameters) or "none"
-        raise click.UsageError(f"--set {printable(next(iter(given)))}=: no such parameter; there are: {known}")
+        raise click.UsageError(f"--set {printable(next(iter(given)))}=: there is no such parameter; known are: {known}")
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
     return bound
@@ -60,12 +60,12 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # an annotation that is there for type checkers alone
+    except Exception:  # an annotation that only type checkers can evaluate
         pass
     try:
         return inspect.signature(function)
-    except (ValueError, TypeError) as error:  # of some that are written in C
-        raise click.UsageError(f"the scenario's parameters cannot be found out: {error}") from None
+    except (ValueError, TypeError) as error:  # for some functions written in C
+        raise click.UsageError(f"the scenario's parameters cannot be read: {error}") from None
 
 
 def _by_name(settings: Iterable[str]) -> dict[str, list[str]]:
@@ -110,7 +110,7 @@ def _items(origin: Any, inside: tuple[Any, ...], texts: list[str]) -> list[Any]:
 
 
 def _first_that_fits(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any:
-    """Convert to the first of several types that takes it; `none` is None, where that is allowed."""
+    """Convert to the first of several types that accepts the text; `none` means None, where that is allowed."""
     if types.NoneType in kinds and [text.lower() for text in texts] == ["none"]:
         return None
     candidates = sorted((kind for kind in kinds if kind is not types.NoneType), key=lambda kind: kind is str)
@@ -124,7 +124,7 @@ def _first_that_fits(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any
 
 def _single(name: str, texts: list[str]) -> str:
     if len(texts) > 1:
-        raise click.UsageError(f"--set {printable(name)}= is given {len(texts)} times, and takes one value")
+        raise click.UsageError(f"--set {printable(name)}= is given {len(texts)} times, but takes one value")
     return texts[0]
 
 

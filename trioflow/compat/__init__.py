@@ -1,1 +1,1 @@
-"""The names of older programs: their scripts run with another import."""
+"""The names of older programs: scripts written for them run with another import."""

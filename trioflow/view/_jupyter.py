@@ -1,39 +1,38 @@
-"""What Jupyter shows of a scheduler or a job that is the value of a cell, in all the formats that it may choose from.
+"""What Jupyter shows for a scheduler or a job that is the value of a cell, in all the formats that it may choose from.
 
-The picture is an SVG if `dot` is installed; else the text of a Mermaid flowchart, which JupyterLab draws itself from
-version 4.1 on. Where there is neither, the plain text is shown.
+The picture is an SVG if `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab draws itself from
+version 4.1 on. A front end that can show neither shows the plain text.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from .._core._jobs import AbstractJob
-from .._core._scheduler import BaseScheduler
-from . import _script
-from ._listing import Listing
+from .._core import AbstractJob, AnyJob, BaseScheduler, is_scheduler
+from .text import _symbols
+from .text._listing import Listing
 
 Bundle = dict[str, str]
 
 MANY: Final = 200
-"""Jobs: of more, those that are alike are drawn as one."""
+"""Jobs: if there are more, those that are alike are drawn as one."""
 TOO_MANY: Final = 400
-"""Boxes and arrows together: more are not drawn, for `dot` might take long, and nobody could read it."""
+"""Boxes and arrows together: more are not drawn, because `dot` might take long, and nobody could read the picture."""
 LINES: Final = 100
-"""Jobs: a listing of more is not shown."""
+"""Jobs: if there are more, the listing is not shown."""
 
 
 def of_scheduler(scheduler: BaseScheduler) -> Bundle:
     """Return its graph, and its listing as text."""
     many = _number(scheduler) > MANY
-    text = repr(scheduler) if _number(scheduler) > LINES else Listing(scheduler, _script.Script()).text()
+    text = repr(scheduler) if _number(scheduler) > LINES else Listing(scheduler, _symbols.Symbols()).text()
     return {"text/plain": text or repr(scheduler), **_picture(scheduler, bundle=many)}
 
 
-def of_job(job: AbstractJob[Any]) -> Bundle:
-    """Return it among what it requires and what requires it, drawn, and its repr as text."""
+def of_job(job: AnyJob) -> Bundle:
+    """Return a picture of the job with what it requires and what requires it, and its repr as text."""
     bundle = {"text/plain": repr(job)}
-    if isinstance(job.scheduler, BaseScheduler):
+    if is_scheduler(job.scheduler):
         near = [job, *(one for one in job.required if one in job.scheduler), *job.scheduler.successors(job)]
         bundle |= _picture(job.scheduler, only=near, collapse=True, direction="LR", bundle=len(near) > MANY)
     return bundle
@@ -44,21 +43,22 @@ def _number(scheduler: BaseScheduler) -> int:
 
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
-    from . import _pictures  # late: most programs draw nothing
+    from .graph import _render  # here, because most programs draw nothing
 
-    graph = _pictures.graph(scheduler, **options)
+    graph = _render.graph(scheduler, **options)
     if len(graph.body) > TOO_MANY:
         return {}
     try:
-        return {"image/svg+xml": _pictures.rendered(graph, "svg", "the picture of a scheduler").decode()}
+        drawn = _render.rendered(graph, "svg", "the picture of a scheduler").decode()
+        return {"image/svg+xml": drawn.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)}
     except RuntimeError:
-        return {"text/vnd.mermaid": _pictures.mermaid(scheduler, **options)}
+        return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
 
 
-def _of_itself(job: AbstractJob[Any], include: Any = None, exclude: Any = None) -> Bundle:
-    """Show itself in Jupyter: among what it requires and what requires it."""
+def _of_itself(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:
+    """Show itself in Jupyter, with what it requires and what requires it."""
     return of_job(job)
 
 
-# The engine draws nothing and knows no view, and IPython asks an object's own class.
+# The engine draws nothing and knows no views, but IPython asks an object's own class.
 AbstractJob._repr_mimebundle_ = _of_itself  # type: ignore[attr-defined]

@@ -1,13 +1,13 @@
 """The names of PyExPool, version 1 and much of version 3, over trioflow: `Job`, `Task`, `ExecPool`.
 
 A pool is a `trioflow.Scheduler` that runs in a thread and takes jobs from other threads; a job is a `CommandJob` with
-its callbacks around it. `docs/pyexpool.md` tells what is the same, what differs, and how it looks in trioflow's words.
+callbacks before and after it. `docs/pyexpool.md` says what is the same, what differs, and how to say it in trioflow.
 """
 
-from ._info import JobInfo as JobInfo
 from ._job import Job as Job
+from ._job import JobInfo as JobInfo
+from ._job import Process as Process
 from ._pool import ExecPool as ExecPool
-from ._process import Process as Process
 from ._task import Task as Task
 
 __all__ = ["ExecPool", "Job", "JobInfo", "Process", "Task"]

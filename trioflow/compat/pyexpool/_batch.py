@@ -1,9 +1,10 @@
 """`Batch`: a scheduler that runs in a thread of its own, from the first `execute` to the end of `join`.
 
-It does not know the pool. What it shares with it is the `Ledger`; so the pool goes when the last one that uses it goes,
-and takes its batch along.
+It has no reference to the pool, only to the pool's `Ledger`. So a pool is deleted with the last reference that a user
+has to it, and ends its batch then.
 
-The event loop's thread alone touches what is in here, but for what says otherwise; others `post` what is to be done.
+Only the event loop's thread uses what is in here, unless something says otherwise; other threads `post` what is to be
+done.
 """
 
 from __future__ import annotations
@@ -22,23 +23,21 @@ from ... import AbstractJob as AnyJob
 from ... import Job as TrioflowJob
 from ... import JobCancelled, JobState, JobTimeout, Scheduler
 from ...abc import Instrument
-from ._callbacks import Callbacks
-from ._info import JobInfo
-from ._log import logger
+from ._callbacks import Callbacks, logger, wait
+from ._job import JobInfo
 from ._run import JobRun
 from ._task import Task, upwards
-from ._waiting import wait
 
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 8.0
-"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some. Whoever then
-still lives is killed by the run's guard; a callback that blocks must not keep the program."""
+"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some more. What is
+still alive then is killed by the run's guard. A callback that blocks must not keep the program alive."""
 
 
 @dataclass
 class Ledger:
-    """What became of the jobs of a pool, in all its batches."""
+    """The outcomes of a pool's jobs, over all its batches."""
 
     failures: list[JobInfo] = field(default_factory=list[JobInfo])
     tasks: set[Task] = field(default_factory=set[Task])
@@ -46,7 +45,7 @@ class Ledger:
 
 
 class Batch(Instrument):
-    """A thread, the scheduler that runs in it, and how to reach them."""
+    """A thread, the scheduler that runs in it, and the ways to reach them."""
 
     callbacks: Callbacks
     gate: trio.Semaphore
@@ -55,19 +54,19 @@ class Batch(Instrument):
     _closing: trio.Event
 
     def __init__(self, workers: int, name: str, ledger: Ledger) -> None:
-        """Start, and return when jobs can be submitted."""
+        """Start the thread, and return when jobs can be submitted."""
         self.began: Final = time.monotonic()
         self.over: Final = threading.Event()
         self.interruption: BaseException | None = None  # what `join` is to raise
-        self.cancelled = False  # not all of its jobs have ended of themselves
+        self.cancelled = False  # its jobs were terminated, rather than ending by themselves
         self.next_start = 0.0  # when the next process may start
         self._workers: Final = workers
         self._name: Final = name
         self._process: Final = os.getpid()
         self._ledger: Final = ledger
-        self._joined = False  # somebody waits for the end: tasks can be over
-        self._runs: Final[dict[JobRun, None]] = {}  # not settled, in their order
-        self._concurrent = 0  # of them those that have a slot or wait for one
+        self._joined = False  # a thread waits for the end, so tasks can be over
+        self._runs: Final[dict[JobRun, None]] = {}  # those that have not settled, in the order added
+        self._concurrent = 0  # how many of them have a slot or wait for one
         self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
         self._tasks: Final[dict[Task, None]] = {}  # of its jobs
         self._ready: Final = threading.Event()
@@ -78,7 +77,7 @@ class Batch(Instrument):
     # ---- from any thread
 
     def post(self, function: Callable[[*Ts], object], *args: *Ts) -> bool:
-        """Have a function called in the event loop, soon; False if that has ended."""
+        """Have a function called soon in the event loop; return False if the loop has ended."""
         try:
             self._token.run_sync_soon(function, *args)
         except trio.RunFinishedError:
@@ -86,7 +85,7 @@ class Batch(Instrument):
         return True
 
     def submit(self, run: JobRun) -> bool:
-        """Add a job, and return when it has started or been queued, or has ended; False if the batch has."""
+        """Add a job, and return when it has started, is queued, or has ended; return False if the batch has ended."""
         if self.cancelled or not self.post(self._add, run):
             return False
         if run.concurrent and self.callbacks.is_here():
@@ -100,16 +99,16 @@ class Batch(Instrument):
         return not run.refused
 
     def is_here(self) -> bool:
-        """Tell whether one of its own threads calls, which must not wait for its end."""
+        """Return whether the caller is one of the batch's own threads, which must not wait for its end."""
         return threading.current_thread() is self._thread or self.callbacks.is_here()
 
     @property
     def was_left(self) -> bool:
-        """Whether this program was forked from the one that has the thread, and has only the memory of it."""
+        """Whether this process was forked from the one that has the thread, and so has only a copy of its memory."""
         return os.getpid() != self._process
 
     def end(self) -> None:
-        """Terminate all, and wait for a while until it is."""
+        """Terminate all jobs, and wait for that, but no longer than `PATIENCE`."""
         if self.was_left:
             return
         self.post(self._cancel)
@@ -117,7 +116,7 @@ class Batch(Instrument):
             self.over.wait(PATIENCE)
 
     def wait_until_over(self, seconds: float | None) -> bool:
-        """End when all jobs have, at least when that many seconds have passed; tell whether they had."""
+        """Wait until all jobs have ended, terminate them after that many seconds, and return whether none was."""
         self.post(self._join)
         if not wait(self.over, seconds):
             self.post(self._cancel)
@@ -135,7 +134,7 @@ class Batch(Instrument):
         finally:
             self._ready.set()
             self.over.set()
-            for run in self._runs:  # none, unless it has broken down
+            for run in self._runs:  # none, unless the thread has broken down
                 run.begun.set()
                 run.over.set()
 
@@ -157,7 +156,7 @@ class Batch(Instrument):
             self.callbacks.close()
 
     def _interrupt(self, error: BaseException) -> None:
-        """End all because of what left a callback; called in any thread."""
+        """End all jobs because of an exception that left a callback; called in any thread."""
         self.interruption = self.interruption or error
         self.post(self._cancel)
 
@@ -202,7 +201,7 @@ class Batch(Instrument):
         self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
-        """When no job is left, wait for the callbacks of tasks, which may bring more."""
+        """When no job is left, wait for the callbacks of tasks, which may add more."""
         if self._joined and not self._runs and not self._closing.is_set():
             self.callbacks.post(lambda: self.post(self._close))
 
@@ -213,11 +212,11 @@ class Batch(Instrument):
     # ---- when a job has settled
 
     def job_finished(self, scheduler: AnyJob[Any], job: AnyJob[Any]) -> None:
-        """Take in what has become of a job; trioflow calls."""
+        """Record the outcome of a job; trioflow calls this."""
         if isinstance(job, JobRun):
             try:
                 self._settled(job)
-            except Exception as error:  # trioflow would take this instrument out, and `join` wait for ever
+            except Exception as error:  # trioflow would remove this instrument, and `join` would wait for ever
                 self._interrupt(error)
             finally:
                 job.begun.set()
@@ -233,12 +232,12 @@ class Batch(Instrument):
             self._ledger.jobsdone += 1
         else:
             self._ledger.failures.append(JobInfo(run.job))
-            self._tell_of(run)
+            self._report(run)
         if run.job.task is not None:
             run.job.task.finished(run.job, succeeded)
             self._close_tasks(upwards(run.job.task))
 
-    def _tell_of(self, run: JobRun) -> None:
+    def _report(self, run: JobRun) -> None:
         error = run.raised_exception()
         if isinstance(error, JobTimeout):
             logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
@@ -248,7 +247,7 @@ class Batch(Instrument):
     # ---- tasks
 
     def _close_tasks(self, tasks: Any) -> None:
-        """Call back the tasks that are over, and what they belong to; not before somebody waits for the end."""
+        """Call back the tasks that are over, and the tasks around them; not before a thread waits for the end."""
         for task in tuple(tasks) if self._joined else ():
             for closed in upwards(task):
                 if not closed._close():
@@ -267,7 +266,7 @@ class Batch(Instrument):
             task._end()
 
     def _limit(self, task: Task) -> None:
-        """Begin to count the time of a task, unless it is counted already."""
+        """Start the timer of a task, unless it is running already."""
         if task.timeout and not task._expired and task not in self._timers:
             timer = TrioflowJob(self._expire, task, forever=True, label=f"timeout of {task.name}")
             self._timers[task] = timer

@@ -1,28 +1,58 @@
-"""The thread in which a pool calls back: one after the other, away from the event loop, which they may not hold up."""
+"""The thread that calls a pool's callbacks, one after the other, so that they do not block the event loop."""
 
 from __future__ import annotations
 
+import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
-from ._log import guarded
-from ._waiting import wait
+logger: Final = logging.getLogger("trioflow.compat.pyexpool")
+
+UNSEEN: Final = 1.0
+"""Seconds after which a signal is handled that came in the last microseconds before a wait.
+
+Python checks for signals before it waits for a lock. A signal that comes after that check is handled when the wait
+ends, which may be never without a limit. Of 400 programs that were sent SIGTERM as they began to wait, 8 hung.
+"""
 
 Call = Callable[[], object]
 
 
-class Callbacks:
-    """Calls what it is given, in a thread that begins with the first call.
+def wait(event: threading.Event, seconds: float | None = None) -> bool:
+    """Wait until an event is set or that many seconds have passed, and return whether it is set."""
+    ends = math.inf if seconds is None else time.monotonic() + seconds
+    while not event.wait(min(UNSEEN, max(0.0, ends - time.monotonic()))):
+        if time.monotonic() >= ends:
+            return False
+    return True
 
-    A callback may wait for something that needs further callbacks: it serves them itself meanwhile.
+
+def guarded(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
+    """Call a callback with the job or task; log and return what it raises, unless that ends the program."""
+    if callback is None:
+        return None
+    try:
+        callback(owner)
+    except Exception as error:
+        logger.error("%s of %s %r raised %r", what, type(owner).__name__.lower(), owner.name, error, exc_info=error)
+        return error
+    return None
+
+
+class Callbacks:
+    """Calls functions in a thread that starts with the first call.
+
+    A callback may wait for something that needs further callbacks: while it waits, it calls them itself.
     """
 
     def __init__(self, interrupt: Callable[[BaseException], None]) -> None:
-        """Take the function to be called, in any thread, with a SystemExit or its like that leaves a callback."""
+        """Take a function that is called, in any thread, with a SystemExit or the like that leaves a callback."""
         self._interrupt: Final = interrupt
         self._token: Final = trio.lowlevel.current_trio_token()
         self._calls: Final = queue.SimpleQueue[Call]()  # reentrant: a signal handler may interrupt a `put`
@@ -32,7 +62,7 @@ class Callbacks:
     # ---- from the event loop
 
     async def call(self, callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-        """Call back, and wait for it whatever is cancelled; return what it raised, which is in the log by then."""
+        """Call a callback, and wait for it despite any cancellation; return what it raised, which is already logged."""
         if callback is None:
             return None
         called, raised = trio.Event(), list[Exception | None]()
@@ -56,30 +86,30 @@ class Callbacks:
             await self.call(lambda _: None, None, "")
 
     def post(self, call: Call) -> None:
-        """Have something called."""
+        """Have a function called in the thread."""
         if self._thread is None:
             thread = threading.Thread(target=self._serve_all, name="pyexpool callbacks", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the program ends; no thread may be started any more
+            except RuntimeError:  # the program is ending, and no thread can be started any more
                 call()
                 return
             self._thread = thread
         self._calls.put(call)
 
     def close(self) -> None:
-        """Let the thread end after what it has."""
+        """Let the thread end after the calls that it has."""
         if self._thread is not None:
             self.post(self._end)
 
     # ---- from any thread
 
     def is_here(self) -> bool:
-        """Tell whether a callback calls."""
+        """Return whether the caller is a callback."""
         return threading.current_thread() is self._thread
 
     def wait(self, event: threading.Event) -> None:
-        """Wait for an event, which `wake` follows; a callback that waits serves the others meanwhile."""
+        """Wait for an event, after which `wake` must be called; a waiting callback calls the others meanwhile."""
         if not self.is_here():
             wait(event)
             return
@@ -87,7 +117,7 @@ class Callbacks:
             self._serve()
 
     def wake(self) -> None:
-        """Let callbacks that wait look again."""
+        """Let waiting callbacks look at their events again."""
         if self._thread is not None:
             self._calls.put(_nothing)
 
@@ -109,4 +139,4 @@ class Callbacks:
 
 
 def _nothing() -> None:
-    """Is called when there is nothing to call."""
+    """Do nothing; this only ends a wait for the next call."""

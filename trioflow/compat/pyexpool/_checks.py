@@ -1,36 +1,51 @@
-"""What users give to jobs, tasks and pools, checked when they are made."""
+"""Checks of the arguments of jobs, tasks and pools, made when these are created."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from types import EllipsisType
-from typing import IO, Any
+from typing import IO, Any, Final
 
 Output = str | os.PathLike[str] | int | IO[Any] | None
-"""Where output goes: a file's name, `PIPE`, `STDOUT`, `DEVNULL`, an open file; None for where `print` goes."""
+"""Where output goes: a file's name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for where `print` writes."""
 OwnOutput = Output | EllipsisType
 
 
 def name(given: Any, kind: str) -> str:
-    """Return a name.
+    """Check a name, and return it.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is not a name.
 
     """
     if not isinstance(given, str):
         raise TypeError(f"{kind}: the name must be a string, not {given!r}")
     if not given:
-        raise ValueError(f"{kind}: the name is empty; tell what it is, the log will use it")
+        raise ValueError(f"{kind}: the name is empty: give one, which the log will use")
     return given
 
 
+_reported: Final = set[str]()
+
+
+def without_effect(given: Any, default: Any, what: str, who: str) -> None:
+    """Log, once for each argument, that one that was given has no effect here."""
+    if given != default and what not in _reported:
+        _reported.add(what)
+        logging.getLogger("trioflow.compat.pyexpool").warning(
+            "%s=%r of %s has no effect here: jobs of one category are not ended together, and a job's size is not "
+            "compared; give those that belong together a Task with a timeout (reported once)",
+            what, given, who,
+        )  # fmt: skip
+
+
 def seconds(given: Any, what: str, who: str) -> float:
-    """Return a number of seconds, 0 or more.
+    """Check a number of seconds, and return it.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is not a number, or below 0.
 
     """
     if isinstance(given, bool) or not isinstance(given, (int, float)):
@@ -41,10 +56,10 @@ def seconds(given: Any, what: str, who: str) -> float:
 
 
 def callback(given: Any, what: str, who: str) -> Any:
-    """Return a callback, or None.
+    """Check a callback, and return it, or None.
 
     Raises:
-        TypeError: it can't be called.
+        TypeError: it cannot be called.
 
     """
     if given is not None and not callable(given):
@@ -53,10 +68,10 @@ def callback(given: Any, what: str, who: str) -> Any:
 
 
 def unsupported(given: Any, default: Any, what: str, who: str, instead: str) -> None:
-    """Refuse what is not done here, rather than ignore what was meant as a limit.
+    """Refuse an option that is not supported, rather than ignore what may be meant as a limit.
 
     Raises:
-        ValueError: something was given.
+        ValueError: the option was given.
 
     """
     if given != default:

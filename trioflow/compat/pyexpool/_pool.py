@@ -1,4 +1,4 @@
-"""`ExecPool`: runs jobs, so many at once, and leaves no process behind."""
+"""`ExecPool`: runs jobs, a limited number at once, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from typing import Any, Final, Self
 
 from . import _checks
 from ._batch import Batch, Ledger
+from ._callbacks import wait
 from ._job import Job
 from ._run import JobRun
 from ._task import Task
-from ._waiting import wait
 
 
 class ExecPool:
-    """Runs jobs in processes, so many at once, each as soon as there is a free worker.
+    """Runs jobs in processes, `workers` at once, each as soon as there is a free worker.
 
-    Whatever ends it, all processes end: `join` with a timeout, `clear`, the end of a `with` block, `del` of the last
-    reference (also in a signal handler), and the end of the program. They get SIGTERM, five seconds later SIGKILL, with
-    all of their children.
+    All processes end with the pool, whatever ends it: `join` with a timeout, `clear`, the end of a `with` block, `del`
+    of the last reference (also in a signal handler), or the end of the program. They and their children get SIGTERM,
+    and SIGKILL five seconds later.
 
     Args:
-        workers: how many jobs at once; by default as many as there are CPUs.
+        workers: how many jobs run at once; by default as many as there are CPUs.
         afnmask: not supported; `trioflow.CommandJob` has `pin="slot"`.
         memlimit: not supported; `trioflow.CommandJob` has `memory_limit`.
-        latency: of no effect: nothing is polled.
+        latency: has no effect, because nothing is polled.
         name: its name, for the log.
         webuiapp: not supported; `trioflow.Monitor` shows a run.
         wksnum: the newer name of `workers`.
 
     Attributes:
-        alive: whether it takes jobs; False after `join` has terminated them, until it is set to True, or `clear`.
-        failures: a `JobInfo` of each job that has failed or was terminated.
+        alive: whether it takes jobs. It is False after `join` has terminated jobs, until it is set to True or `clear`
+            is called.
+        failures: a `JobInfo` for each job that failed or was terminated.
         tasks: the tasks of its jobs.
 
     Raises:
-        TypeError, ValueError: an argument that makes no sense, or is not supported.
+        TypeError, ValueError: an argument makes no sense, or is not supported.
 
     Example:
         >>> from trioflow.compat.pyexpool import ExecPool, Job
@@ -77,7 +78,7 @@ class ExecPool:
         self.tasks: Final[set[Task]] = self._ledger.tasks
         self._batch: Batch | None = None
         self._finalizer: weakref.finalize[..., ExecPool] | None = None
-        self._lock: Final = threading.RLock()  # a signal handler may come in between
+        self._lock: Final = threading.RLock()  # reentrant, because a signal handler may interrupt its holder
 
     @property
     def jobsdone(self) -> int:
@@ -89,20 +90,20 @@ class ExecPool:
     def execute(self, job: Job, concur: bool = True, **older: bool) -> int:
         """Start a job, or put it into the queue if there is no free worker.
 
-        It returns when the job has started, `startdelay` included, or is in the queue; called by a callback it does not
-        wait for the start.
+        The call returns when the job is in the queue, or has started and its `startdelay` is over. In a callback it
+        does not wait for the start.
 
         Args:
-            job: a job that no pool has had yet.
-            concur: False to wait until it has ended: such a job starts at once, whatever the pool is doing.
-            older: `async`, the older name of `concur`, which has become a word of the language: `**{"async": False}`.
+            job: a job that was not given to a pool before.
+            concur: False to wait until the job has ended; then it starts at once, without waiting for a worker.
+            older: `async`, the older name of `concur`, now a keyword of the language: `**{"async": False}`.
 
         Returns:
             0, or -1 if it could not be started; with `concur=False` its exit code, below 0 for a signal; `errno.EINTR`
             if the pool is not `alive`.
 
         Raises:
-            TypeError, ValueError: no job, or one that a pool has had.
+            TypeError, ValueError: not a job, or one that was given to a pool before.
 
         """
         concurrent = _is_concurrent(concur, older)
@@ -119,14 +120,14 @@ class ExecPool:
         return run.start_code if run.begun.is_set() else 0
 
     def _submit(self, run: JobRun) -> Batch | None:
-        """Return the batch that has taken it; None if a callback calls while the pool is being terminated."""
+        """Return the batch that took the run; None for a callback while the pool is being terminated."""
         while True:
             batch = self._open_batch()
             if batch.submit(run):
                 return batch
             if batch.is_here():
                 return None
-            wait(batch.over)  # it was about to end
+            wait(batch.over)  # it was ending
             run.renew()
 
     def _open_batch(self) -> Batch:
@@ -134,7 +135,7 @@ class ExecPool:
             batch = self._current_batch()
             if batch is None or batch.over.is_set():
                 self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._ledger)
-                self._finalizer = weakref.finalize(self, Batch.end, batch)  # at the end of the program, too
+                self._finalizer = weakref.finalize(self, Batch.end, batch)  # also at the end of the program
             return batch
 
     def _current_batch(self) -> Batch | None:
@@ -142,19 +143,20 @@ class ExecPool:
         return None if batch is None or batch.was_left else batch
 
     def join(self, timeout: float = 0.0) -> bool:
-        """Wait until all jobs have ended, those included that callbacks add.
+        """Wait until all jobs have ended, including those that callbacks add.
 
         Args:
-            timeout: seconds since the first `execute`; then all that has not ended is terminated. 0 for no limit.
+            timeout: seconds from the first `execute`; after that, all jobs that have not ended are terminated. 0 for
+                no limit.
 
         Returns:
-            True when all have ended of themselves, well or not; False if they were terminated, or nothing was executed
-            since the last call.
+            True if all jobs ended by themselves, with success or not. False if jobs were terminated, or if nothing was
+            executed since the last call.
 
         Raises:
-            RuntimeError: a callback calls, and would wait for itself.
-            ValueError: a timeout below 0.
-            BaseException: a SystemExit, or its like, that left a callback.
+            RuntimeError: the caller is a callback, which would wait for itself.
+            ValueError: the timeout is below 0.
+            BaseException: a SystemExit, or the like, left a callback.
 
         """
         seconds = _checks.seconds(timeout, "timeout", "join()")
@@ -162,7 +164,7 @@ class ExecPool:
         if batch is None:
             return False
         if batch.is_here():
-            raise RuntimeError("join() in a callback would wait for the callback itself: call it where execute() was")
+            raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
         left = max(0.0, batch.began + seconds - time.monotonic()) if seconds else None
         finished = batch.wait_until_over(left)
         self._forget(batch)
@@ -174,7 +176,7 @@ class ExecPool:
     # ---- ending
 
     def clear(self) -> None:
-        """Terminate what runs or waits, and forget what was: the pool is as new."""
+        """Terminate all jobs, and forget all outcomes: the pool is like a new one."""
         self._terminate()
         self.failures.clear()
         self.tasks.clear()
@@ -194,13 +196,13 @@ class ExecPool:
                 self._finalizer.detach()
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the pool."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Terminate what still runs or waits; those who want it to end of itself call `join` before."""
+        """Terminate the jobs that still run or wait; call `join` before, to let them end by themselves."""
         self.__finalize__()
 
     def __finalize__(self) -> None:
@@ -214,7 +216,7 @@ class ExecPool:
             self.__finalize__()
 
     def __repr__(self) -> str:
-        """Show what became of its jobs."""
+        """Show the counts of its jobs."""
         shown = f"{self._workers} workers, {self.jobsdone} done, {len(self.failures)} failed"
         return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
 
@@ -232,7 +234,7 @@ def _number(workers: Any, who: str) -> int:
 def _is_concurrent(concur: bool, older: dict[str, bool]) -> bool:
     given = older.pop("async", concur)
     if older:
-        raise TypeError(f"execute() takes no {next(iter(older))!r}; give concur=, or as before **{{'async': ...}}")
+        raise TypeError(f"execute() takes no {next(iter(older))!r}: give concur=, or as before **{{'async': ...}}")
     return bool(given)
 
 
@@ -240,6 +242,6 @@ def _claimed(job: Any) -> Job:
     if not isinstance(job, Job):
         raise TypeError(f"execute({job!r}): give a Job")
     if job._executed:
-        raise ValueError(f"job {job.name!r} was executed already: make another one")
+        raise ValueError(f"job {job.name!r} was executed already: make a new one")
     job._executed = True
     return job

@@ -1,9 +1,9 @@
-"""`JobRun`: one job of a pool as a job of trioflow: its callbacks, with a `CommandJob` between them.
+"""`JobRun`: a job of a pool as a job of trioflow: its callbacks, with a `CommandJob` between them.
 
 ```
 wait for the gate ──► onstart ──► process ──► let the next one through ──► it ends ──► ondone ──► onfinish
-        ▲                                                                     │ its time was over        │
-        └─────────────────────────────────────────────────────────────────────┴── it is to be restarted ◄┘
+        ▲                                                                     │ after its timeout        │
+        └─────────────────────────────────────────────────────────────────────┴──── if it is restarted ◄─┘
 ```
 """
 
@@ -19,49 +19,47 @@ from typing import TYPE_CHECKING, Final, Literal
 import trio
 
 from ... import AbstractJob, CommandError, CommandJob, JobTimeout
-from ._process import Process
-from ._task import upwards
+from ._job import Job, Process
+from ._task import Task, upwards
 
 if TYPE_CHECKING:
     from ._batch import Batch
-    from ._job import Job
-    from ._task import Task
 
 
 class JobRun(AbstractJob[None]):
     """The run of one job, with all its starts.
 
-    One that its caller waits for takes no slot and passes no gate: it starts at once, whatever the pool is doing. To
+    A job that `execute` waits for takes no slot and passes no gate: it starts at once, whatever the pool is doing. For
     trioflow it is a forever job.
     """
 
-    _limits_itself = True  # it may take longer to end than the engine is patient: its command has `terminate_grace`
+    _limits_itself = True  # it may end later than the engine expects: its command has `terminate_grace`
 
-    batch: Batch  # which runs it, once it is added
+    batch: Batch  # the one that runs it, once it is added
 
     def __init__(self, job: Job, concurrent: bool) -> None:
         super().__init__(label=job.name, forever=not concurrent)
         self.job: Final = job
         self.concurrent: Final = concurrent
-        self.begun: Final = threading.Event()  # it is in the queue, or has started, or never will
+        self.begun: Final = threading.Event()  # it is in the queue, has started, or never will
         self.over: Final = threading.Event()
         self.refused = False  # by a batch that had just ended
-        self.reported = False  # why it has failed, as a fault of its callback
+        self.reported = False  # its failure is in the log already, as one of a callback
         self.queued = False  # there was no free worker
         self._at_gate = False
         self._started = False
 
-    # ---- for the thread that executes it
+    # ---- for the thread that called `execute`
 
     def renew(self) -> None:
-        """Be ready for another batch, after one has refused it."""
+        """Get ready for another batch, after one has refused it."""
         self.refused = False
         self.begun.clear()
         self.over.clear()
 
     @property
     def code(self) -> int:
-        """What `execute` returns of one that it has waited for."""
+        """What `execute` returns if it has waited for the end."""
         process = self.job.proc
         if process is not None and process.returncode is not None:
             return process.returncode
@@ -69,16 +67,16 @@ class JobRun(AbstractJob[None]):
 
     @property
     def start_code(self) -> int:
-        """What `execute` returns of one that it has started only."""
+        """What `execute` returns if it has only waited for the start."""
         return 0 if self.queued or self._started else -1
 
     # ---- the run
 
     async def co_run(self) -> None:
-        """Run the job, again if its time was over and it is to be restarted.
+        """Run the job, and again after a timeout if it is to be restarted.
 
         Raises:
-            CommandError, JobTimeout: it has failed.
+            CommandError, JobTimeout: it failed.
             Exception: what `onstart` raised.
 
         """
@@ -86,7 +84,7 @@ class JobRun(AbstractJob[None]):
             pass
 
     async def _attempt(self) -> bool:
-        """Start it once; False if it is to be restarted."""
+        """Start the job once; return False if it is to be restarted."""
         job, call = self.job, self.batch.callbacks.call
         job.tstart = job.tstop = job.proc = None
         try:
@@ -162,7 +160,7 @@ class JobRun(AbstractJob[None]):
         except CommandError as error:
             if not _is_unknown(error) or piped:
                 raise
-            if job.proc is None:  # gone before it could be looked at
+            if job.proc is None:  # it ended before it could be looked at
                 self._spawned(command)
             await trio.lowlevel.checkpoint_if_cancelled()
             if trio.current_time() >= deadline:
@@ -172,7 +170,7 @@ class JobRun(AbstractJob[None]):
                 job.proc._end(command.last_result, piped)
 
     def _spawned(self, command: CommandJob) -> None:
-        """Take note that the process is there."""
+        """Record the process that was started."""
 
         def send(number: int) -> None:
             self.batch.post(_send, command, number)
@@ -184,21 +182,21 @@ class JobRun(AbstractJob[None]):
         names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
         return [name for name in names if getattr(self.job, name) == subprocess.PIPE]
 
-    # ---- whose it is
+    # ---- its task
 
     def belongs_to(self, task: Task) -> bool:
-        """Tell whether it is part of a task, directly or not."""
+        """Return whether the job is part of a task, directly or not."""
         return task in upwards(self.job.task)
 
 
 def _send(command: CommandJob, number: int) -> None:
-    """Send a signal to a process, if it is there; in the event loop, where it is reaped."""
+    """Send a signal to a process if it still exists; called in the event loop, where it is reaped."""
     if command.pid is not None:
-        with contextlib.suppress(OSError):  # it has gone, or belongs to somebody else now
+        with contextlib.suppress(OSError):  # it has ended, or now belongs to another user
             os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             os.kill(command.pid, number)
 
 
 def _is_unknown(error: CommandError) -> bool:
-    """Tell whether nobody knows how a process has ended, because this program ignores SIGCHLD."""
+    """Return whether nobody knows how the process ended, because this program ignores SIGCHLD."""
     return isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))

@@ -10,7 +10,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _checks
-from ._log import guarded
+from ._callbacks import guarded
 
 if TYPE_CHECKING:
     from ._job import Job
@@ -18,37 +18,37 @@ if TYPE_CHECKING:
     Callback = Callable[["Task"], object]
 
 _counting: Final = threading.RLock()  # a callback may make further jobs
-"""Held while the counts of a task change: jobs are made in one thread, and end in another."""
+"""Held while the counts of a task change, because jobs are made in one thread and end in another."""
 
 
 class Task:
-    """A group of jobs and subtasks. It has failed if one of them has.
+    """A group of jobs and subtasks. It fails if one of them fails.
 
     A job or task that is made with `task=` belongs to it from then on; the first one starts it. It is over when all of
-    them are, and the program waits for that: at `ExecPool.join` at the earliest, because before then more may come.
+    them are over, but not before `ExecPool.join` is called, because until then more may be added.
 
     Args:
         name: its name.
-        timeout: seconds for all of it, from the first `execute` of one of its jobs; 0 for no limit. Then all of its
-            jobs are terminated, and further ones are not started.
-        onstart: called with the task when the first job or subtask joins it, by whoever makes that.
-        ondone: called with the task when all of it has succeeded.
-        params: anything, for callbacks; jobs without `params` of their own have these.
-        stdout: where the standard output of jobs goes that don't say it themselves; see `Job`.
+        timeout: seconds for the whole task, from the first `execute` of one of its jobs; 0 for no limit. After that,
+            its jobs are terminated, and no more are started.
+        onstart: called with the task when the first job or subtask is added, in the thread that makes that.
+        ondone: called with the task when it is over, if all of it succeeded.
+        params: anything, for callbacks; the default of its jobs' `params`.
+        stdout: where the standard output of its jobs goes, unless they say so themselves; see `Job`.
         stderr: the same for the standard error.
-        onfinish: called with the task when it is over, whatever became of it.
+        onfinish: called with the task when it is over, whether it succeeded or not.
         task: the task that it belongs to.
-        latency: of no effect; it is there for older programs.
+        latency: has no effect; it is accepted for older programs.
 
     Attributes:
-        tstart: when it started, by `time.perf_counter`; None before.
-        tstop: when it was over, after `ondone`; None before.
-        numadded: how many jobs and subtasks have joined it directly.
+        tstart: when it started, by `time.perf_counter`; None before that.
+        tstop: when it was over, after `ondone`; None before that.
+        numadded: how many jobs and subtasks were added to it directly.
         numdone: how many of these have succeeded.
-        numterm: how many of these have failed, or were terminated.
+        numterm: how many of these have failed or were terminated.
 
     Raises:
-        TypeError, ValueError: an argument that makes no sense.
+        TypeError, ValueError: an argument makes no sense.
 
     Example:
         >>> from trioflow.compat.pyexpool import ExecPool, Job, Task
@@ -92,17 +92,17 @@ class Task:
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
-        self._deadline: float | None = None  # by time.monotonic, from the first of its jobs on
+        self._deadline: float | None = None  # by time.monotonic; set when its first job is executed
         self._expired = False  # its time was over
         self._closed = False  # it is over, and its own task has been told
         if task is not None:
             task.add(self)
 
     def add(self, subtask: Job | Task) -> None:
-        """Count one more job or subtask; those that are made with `task=` do it themselves.
+        """Count one more job or subtask; those that are made with `task=` call this themselves.
 
         Args:
-            subtask: what has joined it.
+            subtask: what was added.
 
         """
         with _counting:
@@ -115,11 +115,11 @@ class Task:
             guarded(self.onstart, self, "onstart")
 
     def finished(self, subtask: Job | Task, succeed: bool) -> None:
-        """Count one that is over; the pool does it.
+        """Count a job or subtask that is over; the pool calls this.
 
         Args:
             subtask: which one.
-            succeed: whether it has succeeded.
+            succeed: whether it succeeded.
 
         """
         with _counting:
@@ -129,7 +129,7 @@ class Task:
                 self.numterm += 1
 
     def _close(self) -> bool:
-        """Take note that it is over if all of it is; tell whether it is just now."""
+        """Record that the task is over if all of it is, and return whether this call has found it so."""
         with _counting:
             is_over = not self._closed and self.numdone + self.numterm == self.numadded
             self._closed = self._closed or is_over
@@ -140,7 +140,7 @@ class Task:
         return not self.numterm and not self._expired
 
     def _end(self) -> None:
-        """Call back that it is over."""
+        """Call the callbacks for the end."""
         if self._succeeded:
             guarded(self.ondone, self, "ondone")
         self.tstop = time.perf_counter()
@@ -152,10 +152,10 @@ class Task:
 
 
 def owner(task: Any, who: str) -> Any:
-    """Return the task that something belongs to, or None.
+    """Check a `task=`, and return it, or None.
 
     Raises:
-        TypeError: it is no task.
+        TypeError: it is not a task.
 
     """
     if task is not None and not isinstance(task, Task):
@@ -164,7 +164,7 @@ def owner(task: Any, who: str) -> Any:
 
 
 def own_output(given: _checks.OwnOutput, name: str, task: Task | None) -> _checks.Output:
-    """Return where output goes: as given, or as the task says, or to what `sys` has there."""
+    """Return where output goes: as given, else as the task says, else to what `sys` has."""
     if not isinstance(given, EllipsisType):
         return given
     found: _checks.Output = getattr(sys if task is None else task, name)
@@ -172,7 +172,7 @@ def own_output(given: _checks.OwnOutput, name: str, task: Task | None) -> _check
 
 
 def upwards(task: Task | None) -> Iterator[Task]:
-    """Yield a task and those that it belongs to."""
+    """Yield a task and all tasks around it, the innermost first."""
     while task is not None:
         yield task
         task = task.task

@@ -1,0 +1,14 @@
+"""What the tests of batches share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def plain_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Use the same shell wherever the tests run, and make files in a directory of the test's own."""
+    monkeypatch.setenv("PARALLEL_SHELL", "/bin/sh")
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,359 @@
+"""`trioflow batch`, in this process: what is run, printed, logged, and what the exit code is."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from trioflow import CommandJob
+from trioflow.batch._halt import Tally
+from trioflow.cli._commands import COMMANDS
+from trioflow.cli.batch._run import NoBar
+
+from ..cli.command_line import trioflow
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+
+def batch(*words: Any) -> Result:
+    return trioflow("batch", *words)
+
+
+def logged(path: str = "log") -> list[list[str]]:
+    """The columns of a job log that are the same each time, without its header."""
+    lines = [line.split("\t") for line in Path(path).read_text().splitlines()]
+    return [[line[0], line[1], *line[4:]] for line in lines[1:]]
+
+
+def commands(path: str = "log") -> list[str]:
+    return [line[-1] for line in logged(path)]
+
+
+def test_it_is_a_subcommand() -> None:
+    assert "batch" in COMMANDS
+    assert re.search(r"batch +Run COMMAND for each ARGUMENT", trioflow("--help").output)
+
+
+def test_each_argument_is_run() -> None:
+    done = batch("-k", "echo", ":::", "a", "b  c", "", "it's")
+    assert (done.stdout, done.stderr, done.exit_code) == ("a\nb  c\n\nit's\n", "", 0)
+
+
+def test_without_a_command_arguments_are_commands() -> None:
+    assert batch("-k", ":::", "echo a; echo b", "echo c | cat").stdout == "a\nb\nc\n"
+
+
+def test_no_arguments_are_no_commands() -> None:
+    done = batch("echo", ":::")
+    assert (done.output, done.exit_code) == ("", 0)
+
+
+def test_the_exit_code_is_the_number_of_failures() -> None:
+    assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
+
+
+def test_more_than_a_hundred_failures_are_one_hundred_and_one() -> None:
+    assert batch("/bin/false", ":::", *range(102)).exit_code == 101
+
+
+def test_output_of_one_command_is_never_mixed_with_another() -> None:
+    """Each one's standard output is together, and so is its standard error; also where it comes in pieces."""
+    done = batch("-j3", "for i in 1 2 3; do echo {}; echo {} >&2; sleep 0.00{}; done", ":::", *"123", *"123")
+    for output in (done.stdout, done.stderr):
+        blocks = re.findall(r"(\d\n)\1\1", output)
+        assert "".join(block * 3 for block in blocks) == output
+        assert sorted(blocks) == [f"{number}\n" for number in (1, 1, 2, 2, 3, 3)]
+
+
+UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done; "
+
+
+def test_outputs_come_as_commands_end() -> None:
+    """Unless they are to come in the order of the arguments."""
+    words = ("-j2", "--joblog", "log", UNTIL_B_IS_LOGGED + "echo {}", ":::", "a", "b")
+    assert batch(*words).stdout == "b\na\n"
+    assert batch("-k", *words).stdout == "a\nb\n"
+
+
+def test_nothing_is_not_tagged() -> None:
+    """With -k a tag alone was printed on the standard error for each command that wrote nothing there."""
+    for order in ("-k", "--tag"):
+        done = batch(order, "--tag", "-j1", "test {} = a || echo", ":::", "a", "b")
+        assert (done.stdout, done.stderr) == ("b\t\n", "")
+
+
+def test_lines_are_tagged() -> None:
+    """With all arguments, in both outputs; a line without an end stays so."""
+    done = batch("-k", "--tag", "printf '%s\\n\\n%s' {1} {2}; echo e >&2", ":::", "a", "b", ":::", "x y")
+    assert done.stdout == "a x y\ta\na x y\t\na x y\tx yb x y\tb\nb x y\t\nb x y\tx y"
+    assert done.stderr == "a x y\te\nb x y\te\n"
+
+
+def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than is kept in memory waits for its turn in a file."""
+    monkeypatch.setattr("trioflow.batch._backlog.Backlog.__init__.__defaults__", (10,), raising=False)
+    done = batch("-kj2", "--tag", "--joblog", "log", UNTIL_B_IS_LOGGED + "seq 2000 # {}", ":::", "a", "b")
+    assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
+
+
+def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
+    """One of them ended the whole batch. Those that begin alike are kept apart."""
+    arguments = ["é" * 200 + "1", "é" * 200 + "2", "a" * 255]
+    done = batch("--results", "res", "echo", ":::", *arguments)
+    assert (done.output, done.exit_code) == ("", 0)
+    written = {path.parent.name: path.read_text().strip() for path in Path("res/1").glob("*/stdout")}
+    assert sorted(written.values()) == sorted(arguments)
+    assert written["a" * 255] == "a" * 255
+    assert sum(name.startswith("é" * 100) for name in written) == 2
+
+
+def test_much_output() -> None:
+    """More than a command keeps in memory passes through the same ways."""
+    words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")
+    assert [batch(*words).stdout, batch("-k", *words).stdout] == ["a" * 2_000_000] * 2
+    assert batch("--tag", *words).stdout == "a\t" + "a" * 2_000_000
+    batch("--results", ".", *words)
+    assert Path("1/a/stdout").stat().st_size == 2_000_000
+
+
+def test_bytes_that_are_no_text_pass_through() -> None:
+    """In arguments, on the command line and from a file; in output; in tags; in the job log."""
+    Path("arguments").write_bytes(b"a\xff\n")
+    done = batch("--tag", "--joblog", "log", "printf '%s\\376'", ":::", "b\udcfe", "::::", "arguments")
+    assert done.stdout_bytes == b"b\xfe a\xff\tb\xfe\xfea\xff\xfe"
+    assert Path("log").read_bytes().endswith(b"\tprintf '%s\\376' 'b\xfe' 'a\xff'\n")
+    assert batch("--dry-run", "echo", "::::", "arguments").stdout_bytes == b"echo 'a\xff'\n"
+
+
+def test_no_command_reads_our_input() -> None:
+    assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
+
+
+def test_a_command_knows_its_numbers() -> None:
+    """That of the job and that of its slot, in the line and in the environment."""
+    done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
+    assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
+
+
+def test_no_slot_is_used_twice_at_once() -> None:
+    """A command that finds its slot's directory made by another would fail."""
+    assert batch("-j3", "mkdir {%} && sleep 0.00{} && rmdir {%}", ":::", *"123456789").exit_code == 0
+
+
+def test_never_more_than_so_many_at_once() -> None:
+    script = "touch run.{#}; ls run.* | wc -l; sleep 0.00{}; rm run.{#}"
+    found = {int(line) for line in batch("-j2", script, ":::", *"5432154321").stdout.split()}
+    assert max(found) <= 2
+
+
+def test_the_job_log() -> None:
+    """A code, a signal, a timeout, a program that is not there, one that cannot be started."""
+    lines = ["printf abc; echo e >&2", "exit 7", "kill -9 $$", "no-such-program 2>&1", "sleep 1000"]
+    done = batch("-j1", "--joblog", "log", ":::", *lines[:-1])
+    late = batch("--timeout", "0.1", "--joblog", "+log", ":::", lines[-1])
+    assert (done.exit_code, late.exit_code) == (3, 1)
+    assert [line[3:] for line in logged()] == [
+        ["3", "0", "0", lines[0]],
+        ["0", "7", "0", lines[1]],
+        ["0", "0", "9", lines[2]],
+        [str(len(done.stdout) - 3), "127", "0", lines[3]],
+        ["0", "-1", "15", lines[4]],
+    ]
+    assert late.stderr == "trioflow batch: ended by --timeout: sleep 1000\n"
+
+
+def test_what_cannot_be_started_has_failed() -> None:
+    """The others are run; the job log has what a shell would say."""
+    Path("arguments").write_bytes(b"a\0b\nc\n")
+    Path("script").write_text("#!/no/such/interpreter\n")
+    Path("script").chmod(0o755)
+    done = batch("-kj1", "--joblog", "log", "{}", ":::", "/bin/echo " + "x" * 200_000, "./script", "echo c")
+    assert (done.stdout, done.exit_code) == ("c\n", 2)
+    assert [line[4:6] for line in logged()] == [["126", "0"], ["126", "0"], ["0", "0"]]
+    assert done.stderr.count("not started") == 2
+    done = batch("-j1", "echo", "::::", "arguments")
+    assert (done.stdout, done.exit_code) == ("c\n", 1)
+    assert "has a NUL in it" in done.stderr
+
+
+def test_a_failure_is_tried_again() -> None:
+    """So many times in all, or until it succeeds, with 0; what the last try has written is printed."""
+    script = "echo {} >> tries; echo try $(grep -c {} tries); [ $(grep -c {} tries) -eq 3 ]"
+    outputs = [batch("--retries", tries, script, ":::", name).stdout for tries, name in ((2, "a"), (5, "b"), (0, "c"))]
+    assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
+
+
+def test_a_timeout_is_tried_again() -> None:
+    done = batch("--retries", 2, "--timeout", "0.3", "echo {} >> tries; exec sleep 1000", ":::", "a")
+    assert (Path("tries").read_text(), done.exit_code) == ("a\na\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "ran", "exit_code"),
+    [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=2", 3, 2), ("soon,success=1", 1, 0), ("now,fail=75%", 4, 75)],
+)
+def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
+    done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
+    assert (len(logged()), done.exit_code) == (ran, exit_code)
+
+
+def test_at_once_ends_what_runs() -> None:
+    """It is not in the job log, so that --resume runs it again."""
+    done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
+    assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
+    assert done.stderr == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
+
+
+def test_soon_lets_end_what_runs() -> None:
+    script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
+    done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
+    assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
+
+
+def test_what_is_done_is_printed_although_the_first_never_ends() -> None:
+    """In the order of the arguments, with those left out that were ended."""
+    done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
+    assert done.stdout == "b\nc\n"
+
+
+def test_a_batch_is_resumed() -> None:
+    """What is in the log is left out, whatever became of it; or only if it has succeeded."""
+    batch("-j1", "--joblog", "log", "exit", ":::", 0, 1)
+    assert batch("-j1", "--joblog", "log", "--resume", "exit", ":::", 0, 1, 2).exit_code == 1
+    assert commands() == ["exit 0", "exit 1", "exit 2"]
+    assert batch("-j1", "--joblog", "log", "--resume-failed", "exit", ":::", 0, 1, 2).exit_code == 2
+    assert commands()[3:] == ["exit 1", "exit 2"]
+    assert batch("--resume-failed", "--joblog", "log", "--dry-run", "exit", ":::", 0, 1).stdout == "exit 1\n"
+
+
+def test_resuming_goes_by_the_command() -> None:
+    """Arguments may have come, gone, or changed places; a changed command is another one."""
+    batch("-j1", "--joblog", "log", "echo", ":::", "a", "b\nc")
+    done = batch("-j1", "--joblog", "log", "--resume", "echo", ":::", "x", "b\nc", "a", "a")
+    assert (done.stdout, [line[0] for line in logged()[2:]]) == ("x\na\n", ["1", "4"])
+    assert batch("--joblog", "log", "--resume", "echo -n", ":::", "a").stdout == "a"
+
+
+def test_much_that_is_done_is_passed_over() -> None:
+    Path("arguments").write_text("".join(f"{number}\n" for number in range(2501)))
+    lines = [f"{number}\t:\t0\t0\t0\t0\t0\t0\techo {number}\n" for number in range(2500)]
+    Path("log").write_text("".join(lines))
+    assert batch("--joblog", "log", "--resume", "echo", "::::", "arguments").stdout == "2500\n"
+
+
+def test_a_log_may_be_appended_to() -> None:
+    for name in ("log", "+log"):
+        batch("--joblog", name, "echo", ":::", "a")
+    assert commands() == ["echo a", "echo a"]
+
+
+def test_a_command_that_takes_its_time_to_end_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a second the engine blamed a "slot" for it, with our own frames, in the middle of a Ctrl-C."""
+    monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
+    slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
+    done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
+    assert (done.exit_code, caplog.messages) == (3, [])
+
+
+def test_results_are_saved() -> None:
+    """Not printed; by directories for the arguments, also for those that are no names."""
+    done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
+    assert done.output == ""
+    found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
+    first, second = r"saved/1/a\_b/2/c/", r"saved/1/\.../2/c/"
+    assert found == {
+        first + "seq": "1", first + "stdout": "a/b c\n", first + "stderr": "c\n",
+        second + "seq": "2", second + "stdout": ".. c\n", second + "stderr": "c\n",
+    }  # fmt: skip
+
+
+def test_a_dry_run_runs_nothing() -> None:
+    done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")
+    assert done.stdout == "touch 'a b.c' > 'a b'\n"
+    assert list(Path().iterdir()) == []
+
+
+def test_a_delay_lies_between_starts() -> None:
+    """The times in the log are as far apart; and the last command is not followed by one."""
+    batch("-j3", "--delay", "0.05", "--joblog", "log", "true", ":::", 1, 2, 3)
+    starts = sorted(float(line.split("\t")[2]) for line in Path("log").read_text().splitlines()[1:])
+    assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
+
+
+def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many commands there are, no more of them are there at once than may run, and no output but theirs."""
+    alive: list[int] = []
+
+    def update(self: object, tally: Tally, expected: int | None) -> None:
+        if (tally.failed + tally.succeeded) % 50 == 0:
+            alive.append(sum(isinstance(one, CommandJob) for one in gc.get_objects()))
+
+    monkeypatch.setattr(NoBar, "update", update)
+    Path("arguments").write_text("".join(f"{number}\n" for number in range(200)))
+    assert batch("-kj2", "/bin/echo", "::::", "arguments").exit_code == 0
+    assert len(alive) == 4
+    assert max(alive) <= 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--no-such", "x"], "No such option"),
+        (["-j", "x", "true"], "'x' is not a number of jobs"),
+        (["--halt", "x", "true"], "'x' is not a rule"),
+        (["--timeout", "200%", "true"], "'200%' is not a duration"),
+        (["--resume", "true"], "--resume needs --joblog"),
+        (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
+        (["true", "::::", "/no/such"], "cannot read the arguments in '/no/such'"),
+        (
+            ["--joblog", "/dev/full", "touch", ":::", "a"],
+            "cannot write the job log '/dev/full': No space left on device",
+        ),
+        (["--joblog", "-", "true", ":::", "a"], "--joblog - is not supported: name a file"),
+        (["--results", "x.csv", "true", ":::", "a"], "--results x.csv: tables are not supported; name a directory"),
+        (["--results", "od/{}/", "true", ":::", "a"], "--results od/{}/: replacement strings are for commands only"),
+        (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
+    ],
+)
+def test_what_cannot_be_done_is_told(words: list[str], message: str) -> None:
+    """With an exit code that is no number of failures, and with nothing run."""
+    done = batch(*words)
+    assert done.exit_code == 255
+    assert message in " ".join(done.stderr.split())
+    assert list(Path().iterdir()) == []
+
+
+def test_options_in_the_environment_are_not_ignored_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GNU parallel takes them."""
+    monkeypatch.setenv("PARALLEL", "--dry-run")
+    done = batch("echo", ":::", "a")
+    assert (done.stdout, done.exit_code) == ("a\n", 0)
+    assert "the options in the variable PARALLEL are not used" in done.stderr
+    assert done.stderr.endswith(": --dry-run\n")
+
+
+@pytest.mark.parametrize("options", [["--timeout", "0.05"], ["--halt", "soon,fail=1"]])
+def test_messages_show_the_beginning_of_a_long_command_only(options: list[str]) -> None:
+    """A line of 100 KB filled the terminal."""
+    done = batch(*options, "sleep 0.2; false", ":::", "x" * 100_000)
+    assert "sleep 0.2; false xxx" in done.stderr
+    assert len(done.stderr) < 1000
+
+
+def test_a_full_disk_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was said that the disk was full, and nothing else."""
+
+    async def co_run(job: CommandJob) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CommandJob, "co_run", co_run)
+    assert batch("echo", ":::", "a").stderr == "trioflow batch: echo a: [Errno 28] No space left on device\n"

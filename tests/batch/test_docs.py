@@ -1,0 +1,66 @@
+"""What the pages on batches, and on parallel and xargs, show is what happens."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..places import ROOT
+
+PAGE = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+BESIDE = (ROOT / "docs" / "parallel.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + BESIDE, re.DOTALL | re.MULTILINE)
+FEW = 3
+
+
+def shell(directory: Path, script: str) -> str:
+    """Run a script as somebody would who has installed trioflow, with a home directory of the test's own."""
+    programs = directory / "bin"
+    programs.mkdir()
+    (programs / "trioflow").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m trioflow "$@"\n')
+    (programs / "python3").symlink_to(sys.executable)
+    (programs / "trioflow").chmod(0o755)
+    environment = {**os.environ, "HOME": str(directory), "PATH": f"{programs}:{os.environ['PATH']}"}
+    environment.pop("PARALLEL_SHELL", None)
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+def alike(text: str) -> str:
+    """A job log is the same but for times and for the names of files, which go by their size."""
+    text = re.sub(r"\d{10}\.\d{3}\t +\d+\.\d{3}", "when\thow long", text)
+    return re.sub(r"\b\w+\.py\b", "file.py", text)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
+    """Each block, run as one session, prints what it is said to; with fewer files than a few hundred."""
+    block = BLOCKS[number].replace("-n 150", f"-n {FEW}").replace("\n300\n", f"\n{2 * FEW}\n")
+    lines = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+    assert len(lines) >= 2
+    printed = shell(tmp_path, "\n".join(f"{line}\necho ----" for line, _ in lines)).split("----\n")
+    assert [alike(output) for output in printed] == [*(alike(output) for _, output in lines), ""]
+    for packed in (tmp_path / "packed").glob("*"):
+        tool = gzip if packed.suffix == ".gzip" else lzma
+        assert tool.decompress(packed.read_bytes()) == (Path(os.__file__).parent / packed.stem).read_bytes()
+
+
+def test_the_options_of_the_page() -> None:
+    """The page and --help tell of the same options."""
+    from trioflow.cli.batch._options import command
+
+    table = PAGE.partition("## How they run")[2].partition("\nThe output of")[0]
+    told = set(re.findall(r"(?<=[`, ])--?[FSa-z0][a-z-]*", table))
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} - {"words"}
+    assert {name for name in known if name not in told} <= {"-P", "--arg-file", "--null"}
+    assert told <= known

@@ -1,0 +1,134 @@
+"""`trioflow batch` beside GNU parallel: the same command lines, job logs and exit codes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..cli.command_line import trioflow
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+# ruff: noqa: SIM905 - lists of so many quoted strings are hard to read
+PLACES = "{} {.} {/} {//} {/.} {#} {1} {2} {1.} {2/} {1//} {2/.} {-1} {-2.} {0/} {3} {01}".split()
+WORDS = ["", *"echo -n a;b $x ' \" { } {}{} {x} {+} {{}} {1//.} # | =".split(), "{ }"]
+PARTS = [" ", "  ", "\t", *"a bc . .. / // .gz ' '' \" \\ $x ` * ~ é ☉ {} {1} {#} ; & - + _ = : % ! ^ \udcff".split()]
+RULES = (
+    "never soon,fail=1 now,fail=3 now,success=1 soon,success=9 soon,fail=25% soon,success=50% soon,success=100% x=1 -2"
+).split()
+CODES = [0, 5, 0, 6, 7, 0, 8]
+MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "exit 300", "no-such-program", "exit -1"]
+
+
+def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PARALLEL_SHELL": "/bin/sh"}
+    command = [os.fsencode(str(word)) for word in ("parallel", "--will-cite", *words)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
+    return subprocess.run(command, env=environment, check=False, timeout=50, **options)
+
+
+def texts(source: random.Random, number: int) -> list[str]:
+    """Arguments that are hard on whoever quotes them, or takes them for paths."""
+    return ["", ".", "..", "/", "//", *("".join(source.choices(PARTS, k=source.randint(1, 5))) for _ in range(number))]
+
+
+def template(source: random.Random) -> list[str]:
+    """Words of a command, with and without replacement strings."""
+    return ["".join(source.choices([*PLACES, *WORDS], k=source.randint(1, 3))) for _ in range(source.randint(1, 5))]
+
+
+def same_lines(words: list[str], arguments: list[str]) -> None:
+    """Both print the same for a dry run."""
+    ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, *arguments)
+    theirs = gnu("--dry-run", "-j1", "-k", "--", *words, *arguments)
+    assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
+    assert ours.stdout_bytes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_command_lines(seed: int) -> None:
+    """For a command with all replacement strings in it, and arguments of all kinds; and for any other command."""
+    source = random.Random(seed)
+    words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
+    same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["echo", "{2} {1}", ":::", "a", "b", ":::+", "c", "d", "e", ":::", "f", ":::+", "g"],
+        ["echo", "{3}", "::::", "one", "two", ":::", "x", "::::+", "one"],
+        ["::::", "one", "two", "::::+", "one"],
+    ],
+)
+def test_the_same_combinations(words: list[str]) -> None:
+    """Products, pairs, files, in any mixture."""
+    Path("one").write_bytes(b"1\n\n a \n\xff")
+    Path("two").write_text("x\ny\n")
+    same_lines(words, [])
+
+
+@pytest.fixture(scope="module")
+def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, list[str]]]]:
+    """What GNU parallel exits with under each rule, and what its job logs say then."""
+    directory = tmp_path_factory.mktemp("theirs")
+
+    def ask(rule: str) -> tuple[int, list[str]]:
+        log = directory / rule
+        done = gnu("-j1", "--halt", rule, "--joblog", log, "exit", ":::", *CODES)
+        return done.returncode, columns(log) if log.exists() else []
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield dict(zip(RULES, pool.map(ask, RULES), strict=True))
+
+
+def columns(log: Path) -> list[str]:
+    """A job log without the times."""
+    lines = [line.split(b"\t") for line in log.read_bytes().splitlines()]
+    return [os.fsdecode(b"\t".join([*line[:2], *line[4:]])) for line in lines]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_same_exit_codes(rule: str, their_exits: dict[str, tuple[int, list[str]]]) -> None:
+    """And the same commands run until then; a rule that one does not understand, the other does not either."""
+    ours = trioflow("batch", "-j1", "--halt", rule, "--joblog", "log", "exit", ":::", *CODES)
+    assert (ours.exit_code, columns(Path("log")) if Path("log").exists() else []) == their_exits[rule]
+
+
+def test_the_same_job_log() -> None:
+    """Columns and their values, but for times: exit codes, signals, a program that is not there; a timeout."""
+    for number, (words, arguments) in enumerate([(["-j1"], MIXED), (["-j1", "--timeout", "0.3"], ["sleep 1000"])]):
+        ours = trioflow("batch", *words, "--joblog", f"ours{number}", ":::", *arguments)
+        theirs = gnu(*words, "--joblog", f"theirs{number}", ":::", *arguments)
+        assert (ours.exit_code, ours.stdout_bytes) == (theirs.returncode, theirs.stdout)
+        assert columns(Path(f"ours{number}")) == columns(Path(f"theirs{number}"))
+
+
+def test_each_resumes_what_the_other_has_begun() -> None:
+    """A log of theirs tells us what has run, and one of ours tells them, as long as the numbers are the same."""
+    gnu("-j1", "--joblog", "log", "echo", ":::", "a b", "c'd")
+    assert trioflow("batch", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e").output == "e\n"
+    assert gnu("-j1", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e", "f").stdout == b"f\n"
+
+
+def test_the_same_output_and_results() -> None:
+    """Tagged, in order; and in the same files, but for names that theirs has none for."""
+    words = ["-k", "-j2", "--tag"]
+    command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
+    ours, theirs = trioflow("batch", *words, *command), gnu(*words, *command)
+    assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
+    ours, theirs = trioflow("batch", "--results", "ours", *command), gnu("--results", "theirs", *command)
+    assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr) == (b"", b"")
+    found = [
+        {str(path.relative_to(root)): path.read_bytes() for path in Path(root).rglob("*") if path.is_file()}
+        for root in ("ours", "theirs")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 6

@@ -1,0 +1,252 @@
+"""`trioflow batch` in a process of its own: signals, pipes, a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyte
+import pytest
+
+from ..cli.command_line import COMMAND, ENVIRONMENT
+from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
+
+__all__ = ["watched"]
+PATIENCE = 30
+
+
+@contextmanager
+def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch that runs, started by a line of a shell; it does not outlive the test."""
+    environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words], env=environment, **options
+    ) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
+    """They get SIGTERM and may clean up; what had ended is printed and logged, and the exit code is 130."""
+    here, log = tmp_path / "here", tmp_path / "log"
+    script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
+    with running(
+        "-kj2", "--joblog", str(log), ":::", script, "echo b", f"cat {here} | grep -q .; sleep 1000"
+    ) as process:
+        until_there(here, log)
+        while log.read_text().count("\n") < 2:
+            time.sleep(0.001)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stdout) == (130, b"b\n")
+    assert stderr.decode().splitlines()[0] == f"{number.name}: ending in order; once more to end at once"
+    assert here.read_text() == "cleaned\n"
+    assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
+    assert watched.gone_within(PATIENCE)
+
+
+@pytest.mark.parametrize("order", [[], ["-k"]])
+def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
+    """The output of the commands that were running was lost."""
+    paths = [tmp_path / "0", tmp_path / "1"]
+    lines = [f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths]
+    with running("-j2", "--tag", *order, ":::", *lines) as process:
+        until_there(*paths)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    written = [line.rpartition("\t")[2] for line in stdout.decode().splitlines()]
+    assert (process.returncode, written) == (130, ["0", "1"])
+    assert stderr.decode().count("\te\n") == 2
+
+
+def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
+    here, saved = tmp_path / "here", tmp_path / "saved"
+    with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
+        until_there(here)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 130
+    assert [path.read_text() for path in saved.rglob("stdout")] == ["a\n"]
+
+
+def test_an_output_cut_by_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
+    """Nobody had read it yet; a part of it was in the pipe."""
+    with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"1"
+        process.send_signal(signal.SIGINT)
+        stdout, _ = process.communicate(timeout=PATIENCE)
+    assert stdout.split()[-1] == b"100000"
+
+
+def test_a_slot_is_the_lowest_free_one() -> None:
+    """Each command ends before the next argument comes, so that all have slot 1; slots took turns."""
+    with running("-j3", "echo {%} $PARALLEL_JOBSLOT") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(4):
+            process.stdin.write(b"x\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"1 1\n"
+
+
+def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
+    """A batch started by nohup ended when its user logged out."""
+    here = tmp_path / "here"
+    with running("touch {}; sleep 0.3; echo done", ":::", str(here), line="trap '' HUP; exec \"$@\"") as process:
+        until_there(here)
+        process.send_signal(signal.SIGHUP)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stdout, stderr) == (0, b"done\n", b"")
+
+
+def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
+    """Commands that heed no SIGTERM are killed with all that they have started."""
+    here = tmp_path / "here"
+    with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
+        until_there(here)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"SIGINT: ending in order")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert watched.gone_within(PATIENCE)
+
+
+def test_arguments_are_run_as_they_come() -> None:
+    """Before the end of the standard input is there; and what stops the batch does not wait for it."""
+    with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for line in (b"0\n", b"7\n", b"8\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert process.stdout.readline() == line
+        assert process.wait(PATIENCE) == 2
+
+
+def test_an_interruption_while_no_argument_is_there() -> None:
+    with running("echo") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"a\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"a\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+
+
+def test_nobody_reads_the_output(watched: Watched) -> None:
+    """All is ended, without a word; the exit code is that of a program that SIGPIPE has ended."""
+    with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert watched.gone_within(PATIENCE)
+
+
+def test_the_output_takes_no_more() -> None:
+    with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
+
+
+def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
+    """Although it could be opened: with an error that says so, and no command is started any more."""
+    log, limit = tmp_path / "log", 1 << 23
+    log.write_bytes(b"\n")
+    os.truncate(log, limit - 300)
+    words = ("-j1", "--joblog", f"+{log}", "/bin/echo", ":::", *map(str, range(100)))
+    with running(*words, line=f'ulimit -f {limit // 512}; exec "$@"') as process:
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 255
+    assert stderr.decode() == f"Error: cannot write the job log '{log}': File too large\n"
+    assert 3 < stdout.count(b"\n") < 20
+
+
+def test_a_closed_standard_input_is_told() -> None:
+    with running("echo", line='exec "$@" <&-') as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
+
+
+def test_if_it_is_killed_its_commands_are(tmp_path: Path, watched: Watched) -> None:
+    here = tmp_path / "here"
+    with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
+        until_there(here)
+        process.kill()
+        assert watched.gone_within(PATIENCE)
+
+
+def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
+    """While nobody reads what one command has written, another is ended when its time is over."""
+    over = tmp_path / "over"
+    late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
+    with running("-j2", "--timeout", "0.5", ":::", "seq 20000", late) as process:
+        until_there(over)
+        stdout, _ = process.communicate(timeout=PATIENCE)
+    assert stdout == b"".join(b"%d\n" % number for number in range(1, 20001))
+    assert process.returncode == 1
+
+
+def screen_of(
+    *words: str, seen: Callable[[pyte.Screen], object] = id, **options: object
+) -> tuple[list[str], int | None]:
+    """What a terminal shows of a batch at the end, and its exit code; `seen` is called with the screen meanwhile."""
+    ours, theirs = pty.openpty()
+    screen = pyte.Screen(80, 24)
+    stream = pyte.ByteStream(screen)
+    with running(*words, **{"stdout": theirs, "stderr": theirs, **options}) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # EIO: the terminal is closed
+            while data := os.read(ours, 4096):
+                stream.feed(data)
+                seen(screen)
+    os.close(ours)
+    return [line.rstrip() for line in screen.display if line.strip()], process.returncode
+
+
+def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It counts what has ended and what has failed, gives way to output, and is gone at the end."""
+    go = tmp_path / "go"
+    lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
+
+    def seen(screen: pyte.Screen) -> None:
+        if "2/3" in screen.display[1]:
+            assert "1 failed" in screen.display[1]
+            go.touch()
+
+    assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == (["one", "three"], 1)
+
+
+def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
+    """The bar was drawn over it, so nothing of it was ever seen. In a file it stays as it is."""
+    words = ("--bar", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
+    assert screen_of(*words) == (["one", "twothree"], 0)
+    assert screen_of("-k", *words) == (["one", "twothree"], 0)
+    with (tmp_path / "file").open("wb") as file:
+        assert screen_of(*words, stdout=file) == (["three"], 0)
+    assert (tmp_path / "file").read_bytes() == b"onetwo"
+
+
+def test_a_bar_gives_way_to_what_is_said_of_a_signal() -> None:
+    """It stood in the middle of the bar, and what was left of the bar stayed on the screen."""
+    lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
+    assert lines == (["one", "SIGINT: ending in order; once more to end at once"], 130)
+
+
+def test_no_bar_elsewhere() -> None:
+    with running("--bar", "echo", ":::", "a") as process:
+        assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")

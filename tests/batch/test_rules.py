@@ -1,0 +1,202 @@
+"""The pure rest of a batch: numbers and durations, rules for stopping, exit codes, and the job log."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.batch import BatchError, _joblog, _numbers
+from trioflow.batch._backlog import Backlog
+from trioflow.batch._halt import Halt, Tally
+from trioflow.batch._joblog import Entry
+from trioflow.batch._output import tagged
+
+CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
+LOGGED = st.builds(
+    Entry,
+    st.integers(1), st.integers(0, 10**10).map(float), st.integers(0, 10**6).map(float), st.integers(0),
+    st.integers(-1, 255), st.integers(0, 64),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert _numbers.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration: give seconds"):
+        _numbers.seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"), [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
+)
+def test_slots(text: str, slots: int) -> None:
+    """On a machine with four CPUs; at least one."""
+    assert _numbers.slots(text, cpus=4) == slots
+
+
+def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_numbers.resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
+    assert _numbers.resource.RLIMIT_NOFILE == 7
+    assert _numbers.slots("0") == 50
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
+def test_what_is_no_number_of_slots(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number of jobs"):
+        _numbers.slots(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("0", "never"), ("1", "soon,fail=1"), ("2", "now,fail=1"), ("-1", "soon,success=1"), ("-2", "now,success=1"),
+     ("30%", "soon,fail=30%")],
+)  # fmt: skip
+def test_rules_as_they_were_written_before(old: str, new: str) -> None:
+    assert Halt.parse(old) == Halt.parse(new)
+
+
+@pytest.mark.parametrize("text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3"])
+def test_what_is_no_rule(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
+        Halt.parse(text)
+
+
+@given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
+def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int) -> None:
+    tally = Tally(Halt.parse(f"soon,{what}={number}"))
+    counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
+    assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
+    assert (tally.decisive is None) == (len(counted) < number)
+    if len(counted) >= number:
+        assert tally.decisive == counted[number - 1]
+
+
+@given(CODES, st.integers(1, 100))
+def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
+    """The rule is met when that part of all has failed; the exit code is the part that has, rounded up."""
+    tally = Tally(Halt.parse(f"soon,fail={percent}%"), total=40)
+    met = [tally.add(code) for code in codes]
+    failed = sum(map(bool, codes))
+    assert met[-1] == (failed / 40 >= percent / 100)
+    assert tally.exit_code == math.ceil(100 * failed / 40)
+
+
+@given(CODES)
+def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
+    tally = Tally()
+    assert not any(tally.add(code) for code in codes * 10)
+    assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
+
+
+@pytest.mark.parametrize(
+    ("rule", "codes", "exit_code"),
+    [
+        ("now,fail=1", [0, 5, 6], 5),
+        ("now,fail=1", [0, 0], 0),
+        ("soon,fail=2", [0, 5, 6], 2),
+        ("now,success=1", [5, 0], 0),
+        ("now,success=3", [5, 0, 0], 1),
+        ("now,done=2", [5, 0], 1),
+        ("soon,success=50%", [5, 0, 0], 0),
+        ("soon,success=90%", [5, 0, 0], 34),
+    ],
+)
+def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) -> None:
+    tally = Tally(Halt.parse(rule), total=len(codes))
+    for code in codes:
+        tally.add(code)
+    assert tally.exit_code == exit_code
+
+
+@given(LOGGED)
+def test_a_line_of_the_log_can_be_read_again(entry: Entry) -> None:
+    """Whatever the command is, ends of lines included: it is one line, of nine columns."""
+    line = entry.line()
+    assert line.count("\n") == 1
+    assert list(_joblog.entries([_joblog.HEADER, line])) == [entry]
+
+
+@given(LOGGED, st.integers(1, 20))
+def test_a_line_that_was_cut_off_says_nothing(entry: Entry, characters: int) -> None:
+    assert list(_joblog.entries([entry.line()[:-characters]])) == []
+
+
+def entry(command: str, sequence: int = 1, exit_value: int = 0, signal: int = 0) -> Entry:
+    return Entry(sequence, 0, 0, 0, exit_value, signal, command)
+
+
+def test_done_goes_by_the_command() -> None:
+    """Not by its number; and one that stands there twice must have run twice."""
+    done = _joblog.Done([entry("a", 5), entry("b", 6, exit_value=1), entry("a", 9)])
+    assert [done.take(command) for command in ("b", "a", "a", "a", "c")] == [True, True, True, False, False]
+
+
+def test_failures_may_be_run_again() -> None:
+    """A signal and a timeout are failures too; one that has then succeeded is done."""
+    log = [entry("a", exit_value=1), entry("b", signal=9), entry("c", exit_value=-1), entry("d"), entry("a")]
+    done = _joblog.Done(log, failed_again=True)
+    assert [done.take(command) for command in "abcda"] == [True, False, False, True, False]
+
+
+def test_one_that_has_run_again_is_done_once() -> None:
+    done = _joblog.Done([entry("a", 3, exit_value=1), entry("a", 3)])
+    assert [done.take("a"), done.take("a")] == [True, False]
+
+
+def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
+    """After a line that was cut off by a crash, a new one begins."""
+    path = tmp_path / "log"
+    for append, command in ((True, "a"), (True, "b"), (False, "c")):
+        log = _joblog.Joblog(str(path), append=append)
+        log.add(entry(command))
+        log.close()
+        if command == "b":
+            assert [one.command for one in _joblog.entries(path.read_text().splitlines(True))] == ["a", "b"]
+    path.write_text(path.read_text() + "2\t:\t1")
+    log = _joblog.Joblog(str(path), append=True)
+    log.add(entry("d"))
+    log.close()
+    assert path.read_text().splitlines()[0] == _joblog.HEADER.rstrip()
+    assert _joblog.done(str(path)).take("d")
+    assert [line.count("\t") for line in path.read_text().splitlines()] == [8, 8, 2, 8]
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
+def test_a_log_that_cannot_be_written_is_told_at_once(path: str) -> None:
+    with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
+        _joblog.Joblog(path, append=False)
+
+
+def test_a_former_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    assert not _joblog.done(str(tmp_path / "log")).take("a")
+    with pytest.raises(BatchError, match="cannot read the job log"):
+        _joblog.done(str(tmp_path))
+
+
+@given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
+def test_what_waits_for_its_turn_is_kept(outputs: list[bytes], in_memory: int, random: object) -> None:
+    """In memory or on disk, taken in any order, several times over."""
+    backlog = Backlog(in_memory)
+    for _ in range(2):
+        places = [(backlog.keep(io.BytesIO(output)), output) for output in outputs]
+        random.shuffle(places)  # type: ignore[attr-defined]
+        assert all(b"".join(backlog.take(place)) == output for place, output in places)
+
+
+@given(st.lists(st.sampled_from([b"a", b"\n", b"b\nc", b"\n\n", b"d\n"])))
+def test_each_line_is_tagged_once(pieces: list[bytes]) -> None:
+    """Wherever the pieces end; and nothing else is changed."""
+    lines = b"".join(pieces).splitlines(keepends=True)
+    assert b"".join(tagged(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)

@@ -1,0 +1,114 @@
+"""Where arguments come from: words, lines, their products; read as they are needed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.batch import BatchError
+from trioflow.batch._sources import Lines, Product, Values, parse
+
+
+def product(*words: str, files: tuple[str, ...] = (), end: bytes = b"\n") -> list[tuple[str, ...]]:
+    _, groups = parse(words, files, end)
+    return [item for item in Product(groups).items(blocking=True) if item is not None]
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[str, int]]:
+    """The path of a pipe, and the descriptor that is to be written to."""
+    read_end, write_end = os.pipe()
+    yield f"/dev/fd/{read_end}", write_end
+    os.close(read_end)
+
+
+def test_the_command_stands_before_the_first_separator() -> None:
+    assert parse(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
+    assert parse([":::", "c"])[0] == []
+
+
+def test_without_sources_the_standard_input_is_one() -> None:
+    assert parse(["a"]) == (["a"], [[Lines("-")]])
+
+
+def test_a_separator_without_arguments_is_an_empty_source() -> None:
+    assert [product(":::"), product(":::", "a", ":::"), product(":::", ":::", "a")] == [[], [], []]
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
+def test_several_sources_make_products(sources: list[list[str]]) -> None:
+    words = [word for source in sources for word in (":::", *source)]
+    assert product(*words) == list(itertools.product(*sources))
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b"]), max_size=4), min_size=3, max_size=3))
+def test_linked_sources_go_item_by_item(sources: list[list[str]]) -> None:
+    """As far as the shorter goes; what follows makes products with the pairs."""
+    first, second, third = sources
+    pairs = list(zip(first, second, strict=False))
+    expected = [(*pair, other) for pair in pairs for other in third]
+    assert product(":::", *first, ":::+", *second, ":::", *third) == expected
+
+
+def test_files_are_sources(tmp_path: Path) -> None:
+    """Those of -a come first; each of several behind :::: is one; ::::+ links."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("1\n2\n")
+    two.write_text("a\nb")
+    assert product(":::", "x", files=(str(one),)) == [("1", "x"), ("2", "x")]
+    assert product("::::", str(one), str(two)) == [("1", "a"), ("1", "b"), ("2", "a"), ("2", "b")]
+    assert product("::::", str(one), "::::+", str(two)) == [("1", "a"), ("2", "b")]
+
+
+@given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b"")), max_size=5), st.integers(1, 9), st.booleans())
+def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> None:
+    """Whatever bytes are in them, and wherever the pieces that are read end; an empty line is an empty argument."""
+    data = b"".join(line + b"\n" for line in lines)
+    ended = ended or not (lines and lines[-1])
+    read_end, write_end = os.pipe()
+    os.write(write_end, data if ended else data[:-1])
+    os.close(write_end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trioflow.batch._sources.PIECE", piece)
+        found = product(files=(f"/dev/fd/{read_end}",))
+    os.close(read_end)
+    assert [os.fsencode(line) for (line,) in found] == lines
+
+
+def test_lines_may_end_in_nul(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a\nb\0\0c")
+    assert product(files=(str(tmp_path / "file"),), end=b"\0") == [("a\nb",), ("",), ("c",)]
+
+
+def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None:
+    """What is there is given; where nothing is there yet, None; at the end of the file it ends."""
+    path, write_end = pipe
+    items = Product(parse([":::", "x"], (path,))[1]).items(blocking=False)
+    assert next(items) is None
+    os.write(write_end, b"one\ntw")
+    assert [next(items), next(items)] == [("one", "x"), None]
+    os.write(write_end, b"o\n")
+    assert [next(items), next(items)] == [("two", "x"), None]
+    os.close(write_end)
+    assert list(items) == []
+
+
+def test_how_many_there_are_is_known_if_nothing_is_to_be_read_for_it(tmp_path: Path) -> None:
+    """Or if all has been read to find out."""
+    (tmp_path / "file").write_text("1\n2\n")
+    assert Product([[Values("ab")], [Values("cde")]]).total == 6
+    unknown = Product([[Lines(str(tmp_path / "file"))], [Values("cde")]])
+    assert [unknown.total, unknown.count(), unknown.total, len(list(unknown.items(blocking=False)))] == [None, 6, 6, 6]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
+        product(files=("/no/such",))
+    with pytest.raises(BatchError, match="Is a directory"):
+        product(files=(str(tmp_path),))

@@ -1,0 +1,74 @@
+"""The command `trioflow` in a test: in this process, which is fast, or in one of its own, where that matters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from trioflow.cli._commands import command
+
+PROLOGUE = """
+from __future__ import annotations
+import anyio
+from trioflow import *
+
+async def work(value=None):
+    print("works", flush=True)
+    return value
+
+async def fail(*_):
+    raise OSError("broken")
+
+"""
+COMMAND = [sys.executable, "-m", "trioflow"]
+ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "80"}
+
+
+def written(directory: Path, code: str, name: str = "flow.py") -> str:
+    """Write a user's file that begins with the prologue, and return its path."""
+    path = directory / name
+    path.write_text(PROLOGUE + textwrap.dedent(code), encoding="utf-8")
+    return str(path)
+
+
+def trioflow(*arguments: Any) -> Result:
+    """Run the command in this process, and undo what it changes there."""
+    with unchanged_process():
+        return CliRunner(catch_exceptions=False).invoke(command, [str(one) for one in arguments], prog_name="trioflow")
+
+
+def run(*arguments: Any) -> Result:
+    """Run `trioflow run` without a monitor."""
+    return trioflow("run", "--no-monitor", *arguments)
+
+
+def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, "text": True, **options}
+    return subprocess.run([*COMMAND, *map(str, arguments)], timeout=50, check=False, **options)
+
+
+def labels(listing: str) -> list[str]:
+    """Return the labels in a listing, in its order, each once."""
+    return list(dict.fromkeys(line.split("`")[1] for line in listing.splitlines() if "`" in line))
+
+
+@contextlib.contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Put back what loading a user's file changes."""
+    path, argv, modules = list(sys.path), sys.argv, dict(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:], sys.argv = path, argv
+        for name in set(sys.modules) - set(modules):
+            if not name.startswith("trioflow"):
+                del sys.modules[name]

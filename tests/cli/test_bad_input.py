@@ -1,0 +1,308 @@
+"""What the command gets wrongly: files, names, outputs, terminals; each has its message and its exit code."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow.cli import main
+
+from .command_line import COMMAND, ENVIRONMENT, process, run, trioflow, written
+
+FINE = "scenario = Scheduler(Job(work, label='a'))"
+MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(5000))"
+COMMANDS = ["run", "list", "graph", "check"]
+
+
+# --- files and names
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_such_file(tmp_path: Path, command: str) -> None:
+    """A file that is not there is a usage error that names it."""
+    done = trioflow(command, tmp_path / "nowhere.py")
+    assert done.exit_code == 2
+    assert re.search("there is no file .*nowhere.py", done.stderr)
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    """A directory is no file."""
+    done = trioflow("list", tmp_path)
+    assert done.exit_code == 2
+    assert "is a directory" in done.stderr
+
+
+def test_no_such_name(tmp_path: Path) -> None:
+    """A name that the file does not have is a usage error that proposes one."""
+    done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
+    assert done.exit_code == 2
+    assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
+
+
+def test_no_such_name_and_none_like_it(tmp_path: Path) -> None:
+    """Then it lists the schedulers, and the functions that the file itself defines."""
+    code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
+    done = trioflow("list", written(tmp_path, code) + ":x")
+    assert done.exit_code == 2
+    assert "has no 'x'; its schedulers and functions: other, work, fail, make" in done.stderr
+
+
+def test_no_name_at_all(tmp_path: Path) -> None:
+    """What stands behind the colon must be a name."""
+    for name in ("", "a.b", "\x1b"):
+        done = trioflow("list", f"{written(tmp_path, FINE)}:{name}")
+        assert done.exit_code == 2
+        assert "is not a Python name" in done.stderr
+        assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
+def test_no_scheduler_in_the_file(tmp_path: Path, text: str) -> None:
+    """A file without a scheduler says how it should be."""
+    done = trioflow("list", written(tmp_path, text))
+    assert done.exit_code == 2
+    assert "has no global Scheduler" in done.stderr
+    assert "flow.py:NAME" in done.stderr
+
+
+OBJECTS = {
+    "x = 5": "'x' in .* is neither a Scheduler nor a function that returns one: it is of type int",
+    "x = Job(work)": "'x' in .* is neither a Scheduler .* of type Job",
+    "def x():\n    return 5": r"x\(\) of .* returned int, not a Scheduler: return one",
+    "def x():\n    pass": r"x\(\) of .* returned NoneType, not a Scheduler: return one",
+    "async def x():\n    pass": r"x\(\) of .* is async: make it a plain function",
+}
+
+
+@pytest.mark.parametrize("text", OBJECTS)
+def test_an_object_that_is_no_scheduler(tmp_path: Path, text: str) -> None:
+    """Anything that is not a scheduler, or does not return one, is named in the error."""
+    done = trioflow("list", written(tmp_path, text) + ":x")
+    assert done.exit_code == 2
+    assert re.search(OBJECTS[text], done.stderr), done.stderr
+
+
+RAISING = {
+    "in a function": ("def f():\n    1 / 0\nf()", ["<module>", "f"], "ZeroDivisionError: division by zero"),
+    "in trioflow": ("Job(len)", ["<module>"], "TypeError: Job"),
+    "while it is called": ("def scenario():\n    Job(len)", ["scenario"], "TypeError: Job"),
+    "syntax": ("def", [], "SyntaxError: invalid syntax"),
+    "null": ("\0", [], "null bytes"),
+    "import": ("import nowhere", ["<module>"], "ModuleNotFoundError: No module named 'nowhere'"),
+    "exit": ("import sys\nsys.exit('no')", ["<module>"], "SystemExit: no"),
+    "cause": ("try:\n    1 / 0\nexcept Exception as e:\n    Job(len)", ["<module>", "<module>"], "TypeError: Job"),
+    "recursion": ("def f():\n    f()\nf()", None, "RecursionError"),
+}
+
+
+@pytest.mark.parametrize("case", RAISING)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
+    """A file that raises when it is loaded, or called, shows its own traceback, without our frames; exit code 2."""
+    text, functions, message = RAISING[case]
+    file = written(tmp_path, text)
+    done = trioflow(command, file)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert re.search(rf"Error: .*{re.escape(file)} raised", done.stderr)
+    frames = re.findall(r'^ +File "(.*)", line \d+, in (.*)$', done.stderr, re.MULTILINE)
+    assert {name for name, _ in frames} <= {file}
+    assert functions is None or [function for _, function in frames] == functions
+
+
+def test_a_file_that_runs_its_scheduler(tmp_path: Path) -> None:
+    """A script that has run its scheduler while it was loaded says where to put that call."""
+    done = trioflow("list", written(tmp_path, "x = Scheduler(Job(work))\nx.run()"))
+    assert done.exit_code == 2
+    assert 'below if __name__ == "__main__":' in done.stderr
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    """A file that cannot be read, though it is there, says why."""
+    loop = tmp_path / "memory"
+    loop.symlink_to("/proc/self/mem")
+    done = trioflow("list", loop)
+    assert done.exit_code == 2
+    assert "cannot read" in done.stderr
+
+
+def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
+    """Control characters in a label do not reach the terminal."""
+    code = r"""
+    a = Job(fail, label="a\x1b[2J\r\n\u202e")
+    scenario = Scheduler(a, Job(work, label="b\x07", required=Job(work, label="stray\x9b")), label="s\x1b[2J")
+    """
+    file = written(tmp_path, code)
+    outputs = [trioflow("list", file), trioflow("list", "--paths", file), trioflow("check", file)]
+    outputs += [run(file), run(file, "--only", "c\x1b")]
+    for done in outputs:
+        assert not re.search("[^\n -~·◦▸✓✗∞⊗⊘⤼]", done.output), repr(done.output)
+    assert r"a\x1b[2J\r\n\u202e" in outputs[0].output
+
+
+# --- what is missing
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_a_missing_package_says_how_to_install_it(tmp_path: Path, missing: str) -> None:
+    """Without click or rich the command says what to install, with exit code 2."""
+    code = f"import sys; sys.modules[{missing!r}] = None; import trioflow.cli; trioflow.cli.main()"
+    command = [sys.executable, "-c", code, "run", written(tmp_path, FINE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 2
+    assert f"needs {'the package ' if missing == 'click' else ''}{missing}: pip install 'trioflow[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "works" not in done.stdout
+
+
+# --- outputs
+
+UNWRITABLE = {
+    "nowhere/out.svg": "there is no directory",
+    "flow.py/out.svg": "there is no directory",
+    "directory.svg": "is a directory",
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+@pytest.mark.parametrize("option", ["run --trace", "run --report", "graph --output"])
+def test_an_unwritable_output_is_told_before_the_run(tmp_path: Path, option: str, name: str) -> None:
+    """That a file cannot be written is a usage error before the user's file is even loaded."""
+    (tmp_path / "directory.svg").mkdir()
+    file = written(tmp_path, "print('loaded')\n" + FINE)
+    command, option = option.split()
+    done = trioflow(command, file, option, tmp_path / name)
+    assert done.exit_code == 2
+    assert option in done.stderr
+    assert UNWRITABLE[name] in done.stderr
+    assert "loaded" not in done.stdout
+
+
+def test_a_graph_of_an_unknown_kind(tmp_path: Path) -> None:
+    """The kind of a picture is that of its name."""
+    done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
+    assert done.exit_code == 2
+    assert ".svg or .png or .dot or .mmd" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])
+def test_a_full_disk(tmp_path: Path, command: list[str]) -> None:
+    """A standard output that takes no more is an error with a message and without a traceback."""
+    with open("/dev/full", "w") as full:
+        done = process(*command, written(tmp_path, FINE.replace("work", "anyio.sleep, 0")), stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
+
+
+def test_help_on_a_full_disk() -> None:
+    """So it is for --help."""
+    with open("/dev/full", "w") as full:
+        done = process("--help", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
+
+
+def into_nothing(*arguments: Any) -> tuple[int, str]:
+    """The exit code, and the standard error, of the command when nobody reads its output."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = process(*arguments, stdout=writing)
+    finally:
+        os.close(writing)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "list --paths"])
+def test_a_broken_pipe(tmp_path: Path, command: str) -> None:
+    """`trioflow list x.py | head`: the command ends without a word."""
+    assert into_nothing(*command.split(), written(tmp_path, MANY)) == (1, "")
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
+    """A broken pipe does not change what becomes of a run, nor its exit code."""
+    code = "from pathlib import Path\nasync def note():\n    Path(__file__).with_name('noted').touch()\n"
+    assert into_nothing("run", "--no-monitor", written(tmp_path, f"{code}x = Scheduler(Job(note))")) == (0, "")
+    assert (tmp_path / "noted").exists()
+
+
+def test_both_streams_to_nowhere(tmp_path: Path) -> None:
+    """With its errors in the same broken pipe, a run has its exit code as ever."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = process("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"), stdout=writing, stderr=writing)
+    os.close(writing)
+    assert done.returncode == 3
+
+
+def test_failures_are_told_where_nobody_reads_the_output(tmp_path: Path) -> None:
+    """With the standard output in a broken pipe, the standard error still says what failed."""
+    assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
+
+
+def test_closed_streams(tmp_path: Path) -> None:
+    """Without a standard output at all the command does its work."""
+    shell = 'exec "$@" >&- 2>&-'
+    command = ["sh", "-c", shell, "sh", *COMMAND, "run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
+    assert subprocess.run(command, env=ENVIRONMENT, timeout=50, check=False).returncode == 3
+
+
+def test_a_stream_that_is_ascii(tmp_path: Path) -> None:
+    """Where the output has no signs for the symbols and the labels, they are ASCII."""
+    file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
+    for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
+        done = process(*command, file, env={**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
+        assert done.returncode == {"check": 1, "run": 3}.get(command[0], 0), done.stderr
+        assert (done.stdout + done.stderr).isascii()
+
+
+# --- terminals
+
+
+def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
+    """Run the command on a terminal of this width, and return its exit code and what is written there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, columns))
+    environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    ) as started:
+        os.close(theirs)
+        written = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                written += chunk
+        except OSError:  # Linux tells the end of a terminal so
+            pass
+    os.close(ours)
+    return started.returncode, written.decode()
+
+
+@pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
+def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
+    """On a narrow terminal all works; what is longer than a line goes on in the next."""
+    code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
+    assert code == 0, text
+    assert {"list": "<Job `a`>", "check": "nothing found"}.get(command, "1 job: 1 succeeded") in text
+
+
+def test_help_on_a_terminal_of_twenty_columns() -> None:
+    """--help is readable there too."""
+    code, text = on_a_terminal(20, "run", "--help")
+    assert code == 0
+    assert "--jobs-window" in text
+
+
+def test_the_entry_point_is_the_command() -> None:
+    """The script that pip installs calls the same function as `python -m trioflow`."""
+    (script,) = entry_points(group="console_scripts", name="trioflow")
+    assert script.load() is main

@@ -1,0 +1,289 @@
+"""`trioflow check`: everything that is wrong, all at once, each with its job and what to do."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Job, JobState, Scheduler, Service, ref
+from trioflow.testing import run_virtual
+from trioflow.view.check._findings import FindingKind, components, findings
+
+from ..bodies import idle, nothing, refuse, serve, take
+from .command_line import trioflow, written
+
+
+def found(scheduler: Scheduler, kind: FindingKind | None = None) -> list[str]:
+    """What is found, one line each: kind, label, text."""
+    return [f"{one.kind.value}: {one.job.label}: {one.text}" for one in findings(scheduler) if kind in (None, one.kind)]
+
+
+def only(scheduler: Scheduler) -> str:
+    """The one finding that there is."""
+    (line,) = found(scheduler)
+    return line
+
+
+# --- refused
+
+
+def test_nothing_is_found_in_what_is_fine() -> None:
+    """A scenario with some of everything has no findings."""
+    a = Job(nothing, label="a")
+    database = Service(serve, label="database")
+    inner = Scheduler(Job(nothing, a), timeout=5, on_timeout="restart", restarts=2, required=database)
+    alarm = Job(nothing, label="alarm", required=inner, run_if="failed")
+    scheduler = Scheduler(a, database, inner, alarm, Job(nothing, forever=True), timeout=60)
+    assert found(scheduler) == []
+    assert scheduler.rain_check()
+
+
+def test_all_is_found_at_once() -> None:
+    """Cycles, missing requirements and the rest are all reported, at any depth; a run stops at the first."""
+    a, b, c, d, e, f = (idle(label) for label in "abcdef")
+    a.requires(b)
+    b.requires(a)
+    c.requires(d)
+    d.requires(c)
+    e.requires(stray := idle("stray"), forever := idle("forever", forever=True))
+    once = Job(nothing(), label="once", retry=1)
+    inner = Scheduler(c, d, once, label="inner")
+    scheduler = Scheduler(a, b, e, inner, forever, f)
+    lines = found(scheduler, FindingKind.REFUSED)
+    assert [re.sub(r"(cycle|'\w+' (?:requires|was)).*", r"\1", line) for line in lines] == [
+        "refused: a: cycle",
+        "refused: e: 'e' requires",
+        "refused: e: 'e' requires",
+        "refused: c: cycle",
+        "refused: once: 'once' was",
+    ]
+    assert all(name in " ".join(lines) for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function"))
+    assert stray.scheduler is None
+    scheduler.close()
+
+
+def test_each_component_has_one_cycle() -> None:
+    """Of jobs that all wait for each other, one cycle is reported; jobs that wait for them are not reported."""
+    jobs = [idle(str(n)) for n in range(6)]
+    for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
+        jobs[n].requires(jobs[requirement])
+    lines = found(Scheduler(jobs))
+    assert len(lines) == 2
+    assert [re.findall(r"\d", line.partition("none of")[0]) for line in lines] == [list("00210"), list("4454")]
+
+
+def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
+    """A job that uses the result of one in another nested scheduler lets these wait for each other."""
+    a, b = Job(nothing, label="a"), Job(nothing, label="b")
+    one = Scheduler(a, Job(nothing, b), label="one")
+    two = Scheduler(b, Job(nothing, a), label="two")
+    assert re.match("refused: (one|two): cycle: ", only(Scheduler(one, two)))
+
+
+def test_an_input_outside_of_what_is_checked() -> None:
+    """Of a nested scheduler that is to run alone, inputs from outside are refused, as the run would."""
+    outside = Job(nothing, label="outside")
+    inner = Scheduler(Job(nothing, outside, label="user"), label="inner")
+    Scheduler(outside, inner)
+    assert re.match("refused: user: 'user' uses the result of 'outside'", only(inner))
+    assert not inner.rain_check()
+
+
+def test_a_closed_scheduler() -> None:
+    """What is closed for good does not run."""
+    scheduler = Scheduler(idle("a"), label="all")
+    scheduler.close()
+    assert re.match("refused: all: 'all' is closed", only(scheduler))
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
+@settings(max_examples=100)
+def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> None:
+    """In any graph, split over two schedulers, something is refused here exactly if `rain_check` says that it is."""
+    jobs = [idle(str(n), forever=n == 7) for n in range(8)]
+    for n, requirement in pairs:
+        if n != requirement:
+            jobs[n].requires(jobs[requirement])
+    scheduler = Scheduler(jobs[:3], Scheduler(jobs[3:]))
+    assert (found(scheduler, FindingKind.REFUSED) == []) == scheduler.rain_check()
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
+@settings(max_examples=100)
+def test_components_are_those_that_reach_each_other(pairs: list[tuple[int, int]]) -> None:
+    """Two nodes are in one component exactly if each can be reached from the other."""
+    edges: dict[int, list[int]] = {n: [m for k, m in pairs if k == n and m != n] for n in range(8)}
+    reach = {n: {n} for n in edges}
+    for _ in range(8):
+        for n in edges:
+            reach[n].update(*(reach[m] for m in edges[n]))
+    together = {frozenset(m for m in reach[n] if n in reach[m]) for n in edges}
+    assert {frozenset(one) for one in components(edges, edges.__getitem__)} == {one for one in together if len(one) > 1}
+
+
+# --- never runs
+
+
+def test_an_alarm_without_requirements() -> None:
+    """run_if="failed" with nothing required is always SKIPPED."""
+    assert re.match(
+        "never runs: alarm: run_if='failed', but it requires nothing", only(Scheduler(idle("alarm", run_if="failed")))
+    )
+
+
+def test_an_alarm_that_watches_its_inputs_alone() -> None:
+    """An alarm whose requirements are all inputs is SKIPPED if they succeed, and BLOCKED if they fail."""
+    work = Job(nothing, label="work")
+    alarm = Job(nothing, work, label="alarm", run_if="failed")
+    assert re.match(r"never runs: alarm: .*failure of 'work'.*ref\(job\)", only(Scheduler(work, alarm)))
+    other = Job(nothing, label="other")
+    assert found(Scheduler(other, Job(nothing, ref(other), run_if="failed", required=other))) == []
+
+
+def test_a_job_that_needs_work_and_its_alarm() -> None:
+    """What asks for the success of a job and of its alarm asks for too much."""
+    work = idle("work")
+    alarm = idle("alarm", run_if="failed", required=work)
+    report = idle("report", run_if="succeeded", required=[work, alarm])
+    line = only(Scheduler(work, alarm, report))
+    assert re.match("never runs: report: .*success of 'alarm'.*only if 'work' failed.*run_if='settled'", line)
+
+
+def test_what_builds_on_what_never_runs() -> None:
+    """A job that never runs takes those with it that build on it, not those that merely wait."""
+    alarm = Job(nothing, label="alarm", run_if="failed")
+    user = Job(nothing, alarm, label="user")
+    waits = idle("waits", required=user)
+    lines = found(Scheduler(alarm, user, waits))
+    assert [line.split(":")[1] for line in lines] == [" alarm", " user"]
+    assert "'alarm' never runs" in lines[1]
+
+
+def test_an_alarm_over_what_never_runs() -> None:
+    """What is always SKIPPED never fails."""
+    first = idle("first", run_if="failed")
+    lines = found(Scheduler(first, idle("second", run_if="failed", required=first)))
+    assert re.match("never runs: second: run_if='failed', but what it requires never runs", lines[1])
+
+
+RULED = st.lists(
+    st.tuples(
+        st.sampled_from(["settled", "succeeded", "failed"]),
+        st.sets(st.integers(0, 4), max_size=3),  # required
+        st.sets(st.integers(0, 4), max_size=1),  # inputs
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
+    """Jobs as `shape` says, each of which requires and uses only earlier ones; some fail if they run."""
+    jobs: list[Job[Any]] = []
+    for (rule, required, inputs), fails in zip(shape, failing, strict=True):
+        given = [jobs[n] for n in sorted(inputs) if n < len(jobs)]
+        order = [jobs[n] for n in sorted(required) if n < len(jobs)]
+        body: Callable[..., Any] = refuse if fails else take
+        jobs.append(Job(body, *given, run_if=rule, required=order))
+    return jobs
+
+
+@given(RULED)
+@settings(max_examples=60)
+def test_what_is_said_never_to_run_never_does(shape: Any) -> None:
+    """Whichever jobs fail, none runs of which it is said that it never does; without alarms, all others may."""
+    jobs = built(shape, (False,) * len(shape))
+    scheduler = Scheduler(jobs)
+    said = {jobs.index(one.job) for one in findings(scheduler) if one.kind is FindingKind.NEVER_RUNS}  # type: ignore[arg-type]
+    ran: set[int] = set()
+    for failing in itertools.product((False, True), repeat=len(shape)):
+        run_virtual(Scheduler(trial := built(shape, failing)).co_run)
+        ran |= {n for n, job in enumerate(trial) if job.state in (JobState.SUCCEEDED, JobState.FAILED)}
+    assert not said & ran
+    if sum(job.run_if == "failed" for job in jobs) < 2:
+        assert said | ran == set(range(len(jobs)))
+
+
+# --- suspicious
+
+SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
+    "no jobs": ("all: it has no jobs", lambda: Scheduler(label="all")),
+    "nested without jobs": ("in: it has no jobs", lambda: Scheduler(Scheduler(label="in"))),
+    "forever alone": (
+        "all: all its jobs are forever jobs, and there is no timeout",
+        lambda: Scheduler(idle("a", forever=True), label="all"),
+    ),
+    "options outside": (
+        "all: forever and retry of the outermost scheduler have no effect",
+        lambda: Scheduler(idle("a"), label="all", forever=True, retry=1),
+    ),
+    "condition of nothing": (
+        "a: run_if='succeeded' without requirements",
+        lambda: Scheduler(idle("a", run_if="succeeded")),
+    ),
+    "timeout within a shorter one": (
+        "a: its timeout of 5 s never passes: 'all' ends everything after 2 s",
+        lambda: Scheduler(Scheduler(idle("a", timeout=5)), timeout=2, label="all"),
+    ),
+    "restarts without restart": ("a: restarts=3 changes nothing", lambda: Scheduler(idle("a", timeout=1, restarts=3))),
+    "too late": (
+        "watch: it runs for ever, but waits for all that does not",
+        lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),
+    ),
+}
+
+
+def test_forever_jobs_that_end_with_others() -> None:
+    """A nested scheduler of forever jobs that is one itself ends with the jobs around it."""
+    watch = Scheduler(idle("watch", forever=True), label="watches", forever=True)
+    assert found(Scheduler(idle("a"), watch)) == []
+
+
+@pytest.mark.parametrize("case", SUSPICIOUS)
+def test_what_is_suspicious(case: str) -> None:
+    """What is allowed but probably not meant is reported, with what to do; a run would start nevertheless."""
+    text, make = SUSPICIOUS[case]
+    scheduler = make()
+    assert only(scheduler).startswith(f"suspicious: {text}")
+    assert re.search(r"[:;] \w+ .*(it|two|end|too|leave|some|job|meant|timeout)", only(scheduler))
+    assert scheduler.rain_check()
+
+
+# --- the command
+
+
+def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
+    """Each finding has a line with its kind and the job's path; the last line counts them; the exit code is 1."""
+    code = """
+    alarm = Job(work, label="alarm", run_if="failed")
+    a = Job(work, label="a", required=Job(work, label="stray"))
+    x = Scheduler(a, Scheduler(alarm, label="in"))
+    """
+    done = trioflow("check", written(tmp_path, code))
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert re.match(r"refused     a: 'a' requires 'stray', which is in no scheduler", lines[0])
+    assert re.match(r"never runs  in/alarm: run_if='failed'", lines[1])
+    assert lines[2] == "3 jobs: 2 findings"
+
+
+def test_nothing_found_is_0(tmp_path: Path) -> None:
+    """A scenario that is fine exits with 0, and says so."""
+    done = trioflow("check", written(tmp_path, "x = Scheduler(Job(work))"))
+    assert (done.exit_code, done.stdout) == (0, "1 job: nothing found\n")
+
+
+def test_twenty_thousand_jobs_are_checked() -> None:
+    """A chain of 20,000 jobs is checked in time: nothing there is square."""
+    jobs = [idle(str(n), run_if="succeeded") for n in range(20_000)]
+    for before, after in itertools.pairwise(jobs):
+        after.requires(before)
+    jobs[0].requires(jobs[1])
+    assert len(found(Scheduler(jobs))) == 1

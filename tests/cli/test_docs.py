@@ -1,0 +1,73 @@
+"""What the page on the command line shows is what the command prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trioflow.cli import EXIT_CODES
+
+from ..places import ROOT
+from .command_line import trioflow
+
+PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def found() -> Iterator[tuple[str, str]]:
+    """Each command line of the page that prints something, and what it prints."""
+    for block in blocks("console"):
+        for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            line, _, output = example.partition("\n")
+            if output:
+                yield line, output
+
+
+EXAMPLES = list(found())
+
+
+def timeless(text: str) -> str:
+    return re.sub(r"\d+\.\d s", "0.0 s", text)
+
+
+@pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
+def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
+    """Each example prints what it is said to."""
+    for file, code in zip(("flow.py", "broken.py"), blocks("python"), strict=True):
+        (tmp_path / file).write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = shlex.split(line)
+    assert name == "trioflow"
+    assert timeless(trioflow(*arguments).output) == output
+
+
+def commands_of_the_readme() -> Iterator[str]:
+    """Its lines that begin with the command, one for each `&&`; `docs/release.py` in few seconds."""
+    for block in blocks("console", README):
+        for line in re.findall(r"^\$ (trioflow .*)$", block, re.MULTILINE):
+            yield from line.split(" && ")
+
+
+@pytest.mark.parametrize("line", list(commands_of_the_readme()))
+def test_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """They work as they stand there; what has a failed test in it says so by its exit code."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(line.replace("--set speed=5", ""))[1:]
+    code = trioflow(*arguments, "--set", "speed=50").exit_code
+    assert code == (3 if arguments[0] == "run" and "--only" not in arguments else 0)
+    for output in re.findall(r"(?:-o|--report) (\S+)", line):
+        assert (tmp_path / output).stat().st_size
+
+
+def test_exit_codes_of_the_page() -> None:
+    """The page and --help tell of the same exit codes."""
+    assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)

@@ -1,0 +1,99 @@
+"""`trioflow run --journal` and `trioflow journal`: what they say, and what they change."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import Result
+
+from ..journal.conftest import file as file
+from .command_line import run, trioflow, written
+
+CODE = """
+import sys
+async def double(number):
+    return 2 * number
+scenario = Scheduler(Job(double, 1, label="a"), Job(double, 2, label="b"), Job(double, 3, label="'; DROP TABLE jobs"))
+"""
+
+
+def ran(tmp_path: Path, file: Path, code: str = CODE) -> Result:
+    return run(written(tmp_path, code), "--journal", file, "--no-monitor")
+
+
+def lines(*arguments: Any) -> list[str]:
+    result = trioflow("journal", *arguments)
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_a_second_run_restores(tmp_path: Path, file: Path) -> None:
+    """The last line says how many jobs were restored."""
+    assert "3 succeeded;" in ran(tmp_path, file).output
+    assert "3 succeeded (3 restored);" in ran(tmp_path, file).output
+
+
+def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path: Path, file: Path) -> None:
+    """With the reason, and without a traceback."""
+    file.write_text("hello")
+    result = ran(tmp_path, file)
+    assert result.exit_code == 2
+    assert "this is no journal" in result.output
+    assert trioflow("journal", file).exit_code == 2
+    assert "no such file" in trioflow("journal", tmp_path / "none").output
+
+
+def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, file: Path) -> None:
+    """One line for each job, then the last run."""
+    ran(tmp_path, file)
+    assert [line.split() for line in lines(file)][:2] == [["ran", "a", "2"], ["ran", "b", "4"]]
+    ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
+    a, b, c, last = lines(file, "list")
+    assert a.split() == ["restored", "a", "2"]
+    assert b.split(maxsplit=2) == ["ran", "b", "argument 1 has changed from 2 to 5"]
+    assert c.startswith("restored '; DROP TABLE jobs")
+    assert last.startswith("3 jobs, 2 runs; the last of 'Scheduler', begun 2")
+    assert last.endswith(": COMPLETED")
+
+
+def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
+    """By path or pattern."""
+    ran(tmp_path, file)
+    shown = lines(file, "show", "a")
+    assert "result:      2" in shown
+    assert any(line.startswith("fingerprint: {") for line in shown)
+    assert len([line for line in lines(file, "show", "?") if line.startswith("path:")]) == 2
+
+
+def test_what_is_forgotten_runs_again(tmp_path: Path, file: Path) -> None:
+    """And only that."""
+    ran(tmp_path, file)
+    assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
+    assert "3 succeeded (2 restored);" in ran(tmp_path, file).output
+    result = trioflow("journal", file, "forget", "nothing*")
+    assert result.exit_code == 2
+    assert "no job in" in result.output
+
+
+def test_an_export_has_all_jobs(tmp_path: Path, file: Path) -> None:
+    """As CSV or JSON, with the same columns."""
+    ran(tmp_path, file)
+    table = list(csv.DictReader(io.StringIO("\n".join(lines(file, "export")))))
+    objects = json.loads("\n".join(lines(file, "export", "--format", "json")))
+    assert [row["path"] for row in table] == [row["path"] for row in objects] == ["a", "b", "'; DROP TABLE jobs"]
+    assert list(table[0]) == list(objects[0])
+    assert [row["result"] for row in objects] == ["2", "4", "6"]
+
+
+def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
+    """After many jobs were forgotten."""
+    many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
+    ran(tmp_path, file, many)
+    lines(file, "forget", "*")
+    before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
+    assert now < before / 4
+    assert lines(file)[-1].startswith("0 jobs, 1 run;")

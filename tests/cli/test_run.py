@@ -1,0 +1,194 @@
+"""`trioflow run`: its options, its exit codes, and what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from .command_line import run, written
+
+FINE = "scenario = Scheduler(Job(work, label='a'), Job(work, label='b'))"
+FAILS = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='all')"
+
+
+def ran(tmp_path: Path, code: str, *options: Any) -> Result:
+    return run(written(tmp_path, code), *options)
+
+
+# --- exit codes
+
+
+EXIT_CODES = {
+    "all fine": (0, FINE),
+    "nothing to do": (0, "scenario = Scheduler()"),
+    "a forever job was cancelled": (0, "x = Scheduler(Job(work), Job(anyio.sleep, 99, forever=True))"),
+    "a job was skipped": (0, "x = Scheduler(Job(work, run_if='failed', required=(a := Job(work))), a)"),
+    "failed": (3, FAILS),
+    "failed in a nested one": (3, "x = Scheduler(Scheduler(Job(fail)))"),
+    "a nested one failed": (3, "x = Scheduler(Scheduler(Job(fail, critical=True), critical=False))"),
+    "a forever job failed": (3, "x = Scheduler(Job(anyio.sleep, 0), Job(fail, forever=True))"),
+    "blocked": (3, "x = Scheduler(Job(work, Job(fail)))"),
+    "critical": (1, "x = Scheduler(Job(fail, critical=True))"),
+    "timeout": (1, "x = Scheduler(Job(anyio.sleep, 99), timeout=0.001)"),
+    "cancelled": (1, "x = Scheduler()\nasync def stop():\n    x.cancel()\nx.add(Job(stop))"),
+    "cycle": (2, "x = Scheduler(a := Job(work, label='a'), b := Job(work, required=a))\na.requires(b)"),
+    "missing requirement": (2, "x = Scheduler(Job(work, required=(a := Job(work))))"),
+    "requires a forever job": (2, "x = Scheduler(a := Job(work, forever=True), Job(work, required=a))"),
+    "closed": (2, "x = Scheduler()\nx.close()"),
+    "SystemExit": (130, "import sys\nasync def leave():\n    sys.exit(7)\nx = Scheduler(Job(leave))"),
+    "KeyboardInterrupt": (130, "async def leave():\n    raise KeyboardInterrupt\nx = Scheduler(Job(leave))"),
+}
+
+
+@pytest.mark.parametrize("case", EXIT_CODES)
+def test_exit_codes(tmp_path: Path, backend: str, case: str) -> None:
+    """The exit code says what became of the run, on both backends."""
+    code, text = EXIT_CODES[case]
+    done = ran(tmp_path, text, "--backend", backend)
+    assert done.exit_code == code, done.output
+
+
+def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None:
+    """A validation error is reported without a traceback, and names `check`, which finds all of them."""
+    done = ran(tmp_path, EXIT_CODES["cycle"][1])
+    assert re.match(r"Error: cycle: .* -> .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+# --- what it says
+
+
+def test_the_last_line_is_the_summary(tmp_path: Path) -> None:
+    """All fine: the jobs' own output, and one line that counts them; nothing on the standard error."""
+    done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
+    assert re.fullmatch(r"works\nworks\n3 jobs: 2 succeeded, 1 background; in \d+\.\d s\n", done.stdout)
+    assert done.stderr == ""
+
+
+def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where something failed, the debrief is on the standard error, and the summary is the last line as ever."""
+    done = ran(tmp_path, FAILS)
+    assert "\nfailure of b:\n" in done.stderr
+    assert "stop reason: COMPLETED" in done.stderr
+    assert "OSError: broken" in done.stderr
+    assert re.search(r"\n2 jobs: 1 succeeded, 1 failed; in \d+\.\d s\n$", done.stdout)
+    assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
+
+
+def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
+    """A run that did not go on to its end says so in its last line."""
+    done = ran(tmp_path, EXIT_CODES["timeout"][1])
+    assert re.search(r"1 job: 1 cancelled; TIMEOUT after \d+\.\d s\n$", done.stdout)
+    assert "stop reason: TIMEOUT" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
+def test_tracebacks_are_the_users_own(tmp_path: Path, backend: str, kind: str) -> None:
+    """A traceback begins in the user's code: no frame of trioflow, nor of what lies between it and that code."""
+    code = f"""
+    def deep():
+        {{}}["x"]
+    async def broken():
+        deep()
+    x = Scheduler({kind})
+    """
+    done = ran(tmp_path, code, "--backend", backend)
+    frames = re.findall(r'^  File "(.*)", line \d+, in (\w+)', done.stderr, re.MULTILINE)
+    assert frames == [
+        (str(tmp_path / "flow.py"), name) for name in (["deep"] if "Thread" in kind else ["broken", "deep"])
+    ]
+
+
+def test_frames_of_a_users_own_calls_of_libraries_stay(tmp_path: Path) -> None:
+    """What a user's code has called itself is shown, causes and groups included."""
+    code = """
+    async def broken():
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(fail)
+        except ExceptionGroup as group:
+            await anyio.to_thread.run_sync(int, "x")
+    x = Scheduler(Job(broken))
+    """
+    done = ran(tmp_path, code)
+    assert re.search(r"in fail\b[^#]*OSError: broken[^#]*During handling[^#]*in run_sync[^#]*ValueError", done.stderr)
+    assert "_worker.py" not in done.stderr
+
+
+# --- options
+
+
+def test_jobs_window(tmp_path: Path) -> None:
+    """--jobs-window takes the place of the scheduler's own; 0 is none."""
+    code = """
+    running = most = 0
+    async def count():
+        global running, most
+        running += 1
+        most = max(running, most)
+        for _ in range(50):  # turns of the loop, for the others to start in
+            await anyio.sleep(0)
+        running -= 1
+    async def tell():
+        print("most:", most)
+    jobs = [Job(count) for _ in range(5)]
+    x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
+    """
+    for options, most in ((), 3), (("--jobs-window", 2), 2), (("--jobs-window", 0), 5):
+        assert f"most: {most}\n" in ran(tmp_path, code, *options).stdout
+
+
+def test_timeout(tmp_path: Path) -> None:
+    """--timeout takes the place of the scheduler's own."""
+    done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
+    assert done.exit_code == 1
+    assert "TIMEOUT" in done.stdout
+
+
+def test_critical(tmp_path: Path) -> None:
+    """--critical lets the first failure stop the run, of nested jobs too, but of none that says it is not critical."""
+    last = "last = Job(work, label='last', required="
+    done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
+    assert done.exit_code == 1
+    assert "CRITICAL" in done.stdout
+    done = ran(tmp_path, f"a = Job(fail, critical=False)\n{last}a)\nscenario = Scheduler(a, last)", "--critical")
+    assert done.exit_code == 3
+
+
+def test_backend(tmp_path: Path) -> None:
+    """--backend chooses the event loop."""
+    code = """
+    import trio
+    async def tell():
+        print("trio" if trio.lowlevel.in_trio_run() else "asyncio")
+    x = Scheduler(Job(tell))
+    """
+    for name in "trio", "asyncio":
+        assert ran(tmp_path, code, "--backend", name).stdout.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--backend", "curio"), ("--jobs-window", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
+)
+def test_wrong_options_are_refused(tmp_path: Path, option: str, value: str) -> None:
+    """A value out of its range is a usage error that names the option, before anything is loaded."""
+    done = ran(tmp_path, "print('loaded')", option, value)
+    assert done.exit_code == 2
+    assert option in done.stderr
+
+
+def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
+    """What --set gives reaches the jobs."""
+    code = """
+    def scenario(times: int, word="x"):
+        return Scheduler(Job(say, word * times))
+    async def say(text):
+        print(text)
+    """
+    assert ran(tmp_path, code, "--set", "times=3", "--set", "word=ho").stdout.startswith("hohoho\n")

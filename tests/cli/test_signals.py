@@ -1,0 +1,151 @@
+"""Signals to the command: the first ends the run in order, the second ends the command at once."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from ..places import PATIENCE
+from .command_line import COMMAND, ENVIRONMENT, written
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+ACTOR = """
+import time
+def say(word):
+    print(word, flush=True)
+class Actor(AbstractJob):
+    async def co_run(self):
+        say("runs")
+        try:
+            await anyio.sleep(60)
+        finally:
+            say("unwinds")
+    async def co_shutdown(self):
+        say("begins")
+        await anyio.sleep({shutdown})
+        say("shut down")
+scenario = Scheduler(Actor(label="actor"), shutdown_timeout=30)
+"""
+BLOCKS = """
+import time
+async def block():
+    print("blocks", flush=True)
+    while True:
+        time.sleep(0.001)
+scenario = Scheduler(Job(block))
+"""
+
+
+def signalled(
+    *arguments: str, sends: dict[str, signal.Signals], sends_on_stderr: bool = False
+) -> tuple[int, list[str]]:
+    """Run the command, send it each signal when it prints the line for it; return its exit code and its lines."""
+    command = [*COMMAND, "run", "--no-monitor", *arguments]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
+    ) as process:
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.rstrip("\n"))
+                number = next((sends[key] for key in sends if lines[-1].endswith(key)), None)
+                if number is not None:
+                    process.send_signal(number)
+        finally:
+            timer.cancel()
+            timer.join()
+    return process.returncode, lines
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, number: signal.Signals) -> None:
+    """Jobs unwind, all is shut down, the debrief and the summary are printed; exit code 130."""
+    file = written(tmp_path, ACTOR.format(shutdown=0))
+    code, lines = signalled(file, "--backend", backend, sends={"runs": number})
+    assert code == 130
+    assert lines[:5] == [
+        "runs", f"{number.name}: ending in order; once more to end at once", "unwinds", "begins", "shut down"
+    ]  # fmt: skip
+    assert "stop reason: INTERRUPTED" in lines
+    assert re.fullmatch(r"1 job: 1 cancelled; INTERRUPTED after \d+\.\d s", lines[-1])
+
+
+@pytest.mark.parametrize(("first", "second"), [(SIGNALS[0], SIGNALS[0]), (SIGNALS[2], SIGNALS[1])])
+def test_the_second_signal_ends_the_command_at_once(
+    tmp_path: Path, first: signal.Signals, second: signal.Signals
+) -> None:
+    """A second signal, the same or another, does not wait for the shutdown; exit code 130."""
+    file = written(tmp_path, ACTOR.format(shutdown=60))
+    code, lines = signalled(file, sends={"runs": first, "begins": second})
+    assert code == 130
+    assert lines[-1] == "begins"
+
+
+def test_the_second_signal_ends_a_job_that_blocks(tmp_path: Path, backend: str) -> None:
+    """Where a job keeps the loop from turning, the second signal ends the command all the same."""
+    sends = {"blocks": signal.SIGTERM, "once more to end at once": signal.SIGTERM}
+    code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
+    assert code == 130
+    assert len(lines) == 2
+
+
+def test_an_interruption_while_the_file_is_loaded(tmp_path: Path) -> None:
+    """Ctrl-C while the user's file is executed ends the command, without a traceback; exit code 130."""
+    file = written(tmp_path, "import time\nprint('loads', flush=True)\ntime.sleep(60)")
+    code, lines = signalled(file, sends={"loads": signal.SIGINT})
+    assert code == 130
+    assert "".join(lines[1:]).strip() == ""
+
+
+def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
+    """A file that handles SIGINT itself gets it, however often it comes."""
+    code = """
+    import signal
+    count = 0
+    def handle(number, frame):
+        global count
+        count += 1
+        print("taken", count, flush=True)
+    signal.signal(signal.SIGINT, handle)
+    async def wait():
+        print("runs", flush=True)
+        while count < 3:
+            await anyio.sleep(0.001)
+    scenario = Scheduler(Job(wait))
+    """
+    sends = dict.fromkeys(("runs", "taken 1", "taken 2"), signal.SIGINT)
+    code_of_exit, lines = signalled(written(tmp_path, code), sends=sends)
+    assert code_of_exit == 0
+    assert lines[:4] == ["runs", "taken 1", "taken 2", "taken 3"]
+
+
+def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
+    """On a terminal the cursor is made visible before the command ends at once: a monitor may have hidden it."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
+        os.close(theirs)
+        text = b""
+        left = [b"runs", b"begins"]
+        try:
+            while chunk := os.read(ours, 4096):
+                text += chunk
+                if left and left[0] in text:
+                    left.pop(0)
+                    process.send_signal(signal.SIGINT)
+        except OSError:  # Linux tells the end of a terminal so
+            pass
+    os.close(ours)
+    assert process.returncode == 130
+    assert text.endswith(b"\x1b[?25h\r\n")

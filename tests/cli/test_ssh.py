@@ -1,0 +1,217 @@
+"""`trioflow ssh` and `trioflow batch -S`, against real servers on loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from trioflow import SshNode
+from trioflow.cli._on_nodes import _names
+from trioflow.jobs.ssh import _connections
+
+from ..jobs.posix.process_trees import Watched, until_there
+from ..jobs.posix.process_trees import watched as watched
+from ..jobs.ssh.conftest import site as site
+from ..jobs.ssh.servers import Server, Site, free_port
+from ..places import DOCS
+from .command_line import COMMAND, ENVIRONMENT, trioflow
+
+
+@pytest.fixture(scope="module")
+def server(site: Site) -> Server:
+    """node1 to node9 are there, dead1 to dead9 are not."""
+    server = site.serve(2)
+    site.alias("node*", server)
+    with site.config.open("a") as file:
+        file.write(f"Host dead*\n  HostName 127.0.0.1\n  Port {free_port('127.0.0.1')}\n")
+    return server
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.05)
+
+
+def ssh(server: Server, *words: Any) -> Result:
+    return trioflow("ssh", "-F", server.site.config, *words)
+
+
+def batch(server: Server, *words: Any) -> Result:
+    return trioflow("batch", "-F", server.site.config, *words)
+
+
+# ---- trioflow ssh
+
+
+def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.txt"
+    nodes.write_text("node[1-3]  # three\n")
+    done = ssh(server, "-H", nodes, "echo", "{node};", "echo err >&2")
+    blocks = re.split(r"(?m)^== ", re.sub(r"\d+\.\d s", "TIME", done.stdout))
+    assert sorted(blocks) == ["", *(f"node{n}: exit code 0, TIME\nnode{n}\n" for n in (1, 2, 3))]
+    assert done.stderr == "err\n" * 3 + "exit code 0  3  node[1-3]\n"
+    assert done.exit_code == 0
+
+
+def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> None:
+    line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 100;; esac"
+    done = ssh(server, "-H", "node[1-6]", "-H", "dead1", "--timeout", "8", line)
+    assert done.stderr.splitlines()[-5:] == [
+        "exit code 0              3  node[3,5-6]",
+        "ended by signal SIGKILL  1  node2",
+        "exit code 3              1  node1",
+        "timeout                  1  node4",
+        "unreachable              1  dead1",
+    ]
+    assert "dead1: it can't be reached (tried 3 times)" in done.stderr
+    assert done.exit_code == 4
+
+
+def test_lines_are_tagged_as_they_come(server: Server) -> None:
+    done = ssh(server, "-H", "node[1-2]", "--tag", "--quiet", "echo {node}; echo err >&2; printf rest")
+    assert sorted(done.stdout.splitlines()) == ["node1: node1", "node1: rest", "node2: node2", "node2: rest"]
+    assert sorted(done.stderr.splitlines()) == ["node1: err", "node2: err"]
+
+
+def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
+    done = ssh(server, "-H", "node1", "--quiet", "printf a; printf b >&2")
+    assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\n")
+
+
+def test_no_more_nodes_at_once_than_asked_for(server: Server, tmp_path: Path) -> None:
+    counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
+    assert ssh(server, "-H", "node[1-4]", "-j", 1, counted).exit_code == 0
+
+
+def test_options_of_the_command_are_its_own(server: Server) -> None:
+    assert ssh(server, "-H", "node1", "printf", "%s", "-H").stdout.splitlines()[1] == "-H"
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["-H", "node[1", "true"], "without its ']'"),
+        (["-H", "", "true"], "there are no nodes"),
+        (["true"], "Missing option '-H'"),
+        (["-H", "node1"], "Missing argument"),
+        (["-H", "-x", "true"], "'-' in front"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], what: str) -> None:
+    done = ssh(server, *words)
+    assert what in done.stderr
+    assert done.exit_code == 255
+
+
+def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watched) -> None:
+    line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
+    words = ["ssh", "-F", str(server.site.config), "-H", "node[1-2]", line]
+    process = subprocess.Popen(
+        [*COMMAND, *words], env={**ENVIRONMENT, "TRIOFLOW_TEST": watched.mark}, stderr=subprocess.PIPE
+    )
+    until_there(tmp_path / "node1", tmp_path / "node2")
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert told.decode().splitlines()[-1] == "not run  2  node[1-2]"
+    assert watched.gone_within(5), watched.alive()
+
+
+def test_nobody_reads_the_output(server: Server) -> None:
+    words = ["ssh", "-F", str(server.site.config), "-H", "node1", "head -c 1000000 /dev/zero"]
+    process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(20) == 141
+
+
+def test_names_are_shown_as_ranges() -> None:
+    names = ["b", "a3", "a1", "a2", "a10", "x01", "x02", "b", "10.0.0.7", "10.0.0.8"]
+    assert _names([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
+    assert _names([SshNode("n1", port=3), SshNode("n1", port=4)]) == "n1:3,n1:4"
+
+
+# ---- trioflow batch -S
+
+
+def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
+    done = batch(
+        server,
+        "-S",
+        "node[1-2]",
+        "-j",
+        2,
+        "-k",
+        "--joblog",
+        tmp_path / "log",
+        "echo {} $PARALLEL_SEQ",
+        ":::",
+        "a b",
+        "$x",
+        "c",
+    )
+    assert (done.stdout, done.stderr, done.exit_code) == ("a b 1\n$x 2\nc 3\n", "", 0)
+    hosts = {line.split("\t")[1] for line in (tmp_path / "log").read_text().splitlines()[1:]}
+    assert hosts <= {"node1", "node2"}
+
+
+def test_all_nodes_are_used(server: Server) -> None:
+    done = batch(server, "-S", "node[1-3]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(6))
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2", "node3"}
+    assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(6)]
+
+
+def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
+    cpus = os.cpu_count() or 1
+    meet = f"touch {tmp_path}/{{}}; while test $(ls {tmp_path} | wc -l) -lt {cpus}; do sleep 0.05; done"
+    done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
+    assert (done.output, done.exit_code) == ("", 0)
+
+
+def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> None:
+    done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
+    assert done.stdout == "".join(f"{number}\n" for number in range(6))
+    assert done.exit_code == 0
+    assert "dead1: it can't be reached" in done.stderr
+
+
+def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
+    before = time.monotonic()
+    done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
+    assert done.exit_code == 3
+    assert done.stdout == ""
+    assert time.monotonic() - before < 10
+
+
+def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
+    line = "test {} = slow && sleep 1000; exit {}"
+    words = ["-S", "node1", "-j", 2, "--timeout", 1, "--joblog", tmp_path / "log", line, ":::"]
+    done = batch(server, *words, 0, 3, "slow")
+    assert done.exit_code == 2
+    columns = [line.split("\t") for line in (tmp_path / "log").read_text().splitlines()[1:]]
+    assert sorted(line[6] for line in columns) == ["-1", "0", "3"]
+
+
+def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
+    done = batch(server, "-S", "node[1", "echo", ":::", 1)
+    assert "without its ']'" in done.stderr
+    assert done.exit_code == 255
+
+
+def test_the_page_tells_of_the_options() -> None:
+    from trioflow.cli._ssh import command
+
+    page = (DOCS / "ssh.md").read_text(encoding="utf-8").partition("## From a shell")[2]
+    told = set(re.findall(r"^\| .*?(?= \| )", page, re.MULTILINE))
+    known = {name for parameter in command.params for name in parameter.opts} - {"words"}
+    words = {word.strip("`,") for line in told for word in line.split() if word.strip("`,").startswith("-")}
+    assert words - {"---"} <= known
+    assert known - words <= {"--login", "--identity", "--ssh-config", "--gateway"}

@@ -1,0 +1,201 @@
+"""The command line shows a run, and draws a scenario: graph, monitor, trace, report; and it completes words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sysconfig
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from trioflow.cli._commands import command
+
+from .command_line import ENVIRONMENT, process, run, trioflow, written
+
+CODE = """
+inner = Scheduler(Job(work, label="b"), label="inner")
+scenario = Scheduler(Job(work, label="a"), inner)
+"""
+BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
+
+
+# --- graph
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
+def test_graph(tmp_path: Path, suffix: str, start: bytes) -> None:
+    """`graph -o` writes what the suffix says."""
+    target = tmp_path / f"x.{suffix}"
+    done = trioflow("graph", written(tmp_path, CODE), "-o", target)
+    assert (done.exit_code, done.output) == (0, "")
+    assert target.read_bytes().startswith(start)
+
+
+def test_graph_in_svg(tmp_path: Path) -> None:
+    """An SVG has the labels of the jobs, those of the chosen part alone."""
+    target = tmp_path / "x.SVG"
+    assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
+    texts = {
+        "".join(element.itertext()).strip() for element in ElementTree.parse(target).iter() if "text" in element.tag
+    }
+    assert any("b" in text for text in texts)
+    assert "a" not in texts
+
+
+def test_graph_without_a_file_is_printed(tmp_path: Path) -> None:
+    """Without -o the text for Graphviz goes to the standard output, in UTF-8 whatever the terminal takes."""
+    file = written(tmp_path, "x = Scheduler(Job(work, label='漢'))")
+    done = process("graph", file, env={**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}, text=False)
+    assert done.returncode == 0
+    assert "漢" in done.stdout.decode()  # type: ignore[attr-defined]
+
+
+def test_options_of_a_graph(tmp_path: Path) -> None:
+    """--collapse, --direction, --bundle and --legend are those of `Scheduler.graph`; Mermaid has no legend."""
+    file = written(tmp_path, CODE)
+    plain = trioflow("graph", file).stdout
+    assert "rankdir=LR" in trioflow("graph", file, "--direction", "LR").stdout
+    assert "legend" in trioflow("graph", file, "--legend").stdout.lower()
+    assert len(trioflow("graph", file, "--collapse", "inner", "--bundle").stdout) < len(plain)
+    assert trioflow("graph", file, "--legend", "-o", tmp_path / "x.mmd").exit_code == 0
+    done = trioflow("graph", file, "--collapse", "nowhere")
+    assert done.exit_code == 2
+    assert "no job has a path like 'nowhere'" in done.stderr
+
+
+def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the program dot a picture is an error that says how to install it; exit code 1."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
+    assert done.exit_code == 1
+    assert "apt install graphviz" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
+def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
+    """A file that takes no more is an error that names it; exit code 1."""
+    target = tmp_path / f"x.{suffix}"
+    target.symlink_to("/dev/full")
+    done = trioflow("graph", written(tmp_path, CODE), "-o", target)
+    assert done.exit_code == 1
+    assert "No space left" in done.stderr
+    assert str(target) in done.stderr
+
+
+# --- monitor
+
+
+def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
+    """Where the output is no terminal, lines tell when jobs end; --no-monitor leaves them out."""
+    file = written(tmp_path, CODE)
+    done = trioflow("run", file)
+    assert done.exit_code == 0
+    told = [line.split()[1:3] for line in done.stdout.splitlines() if " done " in line]
+    assert ["done", "a"] in told
+    assert done.stdout.splitlines()[-1].startswith("2 jobs: 2 succeeded; in ")
+    assert " done " not in run(file).stdout
+
+
+def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
+    """A scheduler that has a monitor gets no second one."""
+    done = trioflow(
+        "run",
+        written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
+    )
+    assert len([line for line in done.stdout.splitlines() if " done " in line and line.split()[2] == "a"]) == 1
+
+
+# --- trace and report
+
+
+def test_trace(tmp_path: Path, backend: str) -> None:
+    """--trace writes what ran when, as the suffix says: JSON for Perfetto, an SVG timeline, a CSV table."""
+    file = written(tmp_path, BROKEN)
+    for name in "x.json", "x.svg", "x.csv":
+        assert run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
+    events = json.loads((tmp_path / "x.json").read_text())
+    assert "broken" in json.dumps(events)
+    assert ElementTree.parse(tmp_path / "x.svg").getroot().tag.endswith("svg")
+    assert "broken" in (tmp_path / "x.csv").read_text()
+
+
+def test_report(tmp_path: Path) -> None:
+    """--report writes a page about the run, failures included; also of a run that was stopped."""
+    target = tmp_path / "x.html"
+    assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
+    text = target.read_text()
+    assert text.lower().startswith("<!doctype html>")
+    assert "OSError" in text
+
+
+def test_outputs_lie_where_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that changes the working directory does not change where outputs go."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    file = written(tmp_path, "import os\nos.chdir('elsewhere')\n" + CODE)
+    assert run(file, "--trace", "x.json").exit_code == 0
+    assert (tmp_path / "x.json").exists()
+
+
+def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
+    """A trace that finds the disk full is reported, the other file is written, and the exit code is 1."""
+    done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
+    assert done.exit_code == 1
+    assert "Error: cannot write '/dev/full': No space left" in done.stderr
+    assert (tmp_path / "x.html").exists()
+
+
+# --- completion
+
+
+def completed(*words: str) -> list[str]:
+    """What may stand in place of the last word."""
+    complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
+    return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]
+
+
+def test_subcommands_and_options_are_completed() -> None:
+    """The words of the command line are click's."""
+    assert completed("") == ["run", "list", "graph", "check", "batch", "ssh", "journal"]
+    assert "--jobs-window" in completed("run", "x.py", "--")
+    assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
+
+
+def test_names_in_a_file_are_completed(tmp_path: Path) -> None:
+    """Behind the colon stand the file's schedulers and functions; it is parsed, not executed."""
+    code = """
+    raise RuntimeError("executed")
+    one = Scheduler()
+    other: Scheduler = trioflow.Scheduler()
+    a = b = 5
+    number = int()
+    def make():
+        inside = Scheduler()
+    def _hidden(): ...
+    """
+    file = written(tmp_path, code)
+    assert completed("run", f"{file}:") == [f"{file}:{name}" for name in ("one", "other", "make")]
+    assert completed("run", f"{file}:o") == [f"{file}:one", f"{file}:other"]
+    assert completed("run", f"{tmp_path}/nowhere.py:") == completed("run", f"{written(tmp_path, 'def')}:") == []
+
+
+def test_completion_in_bash(tmp_path: Path) -> None:
+    """The script for bash, as the documentation has it, completes files and names."""
+    file = written(tmp_path, CODE)
+    script = f"""
+    COMP_WORDBREAKS=${{COMP_WORDBREAKS//:}}
+    eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
+    COMP_WORDS=(trioflow list {file}:sc) COMP_CWORD=2
+    _trioflow_completion trioflow
+    echo "${{COMPREPLY[@]}}"
+    """
+    environment = {**ENVIRONMENT, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.stdout == f"{file}:scenario\n", done.stderr

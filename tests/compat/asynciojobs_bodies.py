@@ -1,0 +1,19 @@
+"""Coroutines that the tests of asynciojobs' names share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+
+async def give(value: Any, delay: float = 0.0) -> Any:
+    """Sleep, and return the value."""
+    await anyio.sleep(delay)
+    return value
+
+
+async def fail(delay: float = 0.0) -> None:
+    """Sleep, and raise KeyError("lost")."""
+    await anyio.sleep(delay)
+    raise KeyError("lost")

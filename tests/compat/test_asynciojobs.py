@@ -1,0 +1,768 @@
+"""asynciojobs' names: its jobs, sequences and schedulers behave as its programs expect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Monitor
+from trioflow.abc import Instrument
+from trioflow.compat import asynciojobs
+from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
+from trioflow.testing import run_virtual
+
+from ..conftest import Virtual
+from ..places import ROOT
+from . import asynciojobs_bodies
+from .asynciojobs_bodies import fail, give
+
+SUBMODULES = ["job", "printjob", "purescheduler", "scheduler", "sequence", "watch"]
+
+
+class Note(AbstractJob):
+    """Notes its start and its shutdown."""
+
+    def __init__(self, label: str, notes: list[str] | None = None, delay: float = 0.0, **options: Any) -> None:
+        self.notes = [] if notes is None else notes
+        self.delay = delay
+        super().__init__(label=label, **options)
+
+    async def co_run(self) -> str | None:
+        self.notes.append(f"run {self.label}")
+        await anyio.sleep(self.delay)
+        return self.label
+
+    async def co_shutdown(self) -> None:
+        self.notes.append(f"shutdown {self.label}")
+
+
+def notes_of(letters: str) -> list[Note]:
+    notes: list[str] = []
+    return [Note(letter, notes) for letter in letters]
+
+
+def labels(jobs: Any) -> list[str | None]:
+    return sorted(job.label for job in jobs)
+
+
+# ---- names
+
+
+def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
+    """What programs import is there, and is at home in the package."""
+    for module in SUBMODULES:
+        __import__(f"trioflow.compat.asynciojobs.{module}")
+    assert sys.modules["trioflow.compat.asynciojobs.job"].AbstractJob is AbstractJob
+    assert sys.modules["trioflow.compat.asynciojobs.scheduler"].Scheduler is Scheduler
+    assert asynciojobs.__version__ == "0.21.3"
+    for name in set(asynciojobs.__all__) - {"__version__"}:
+        assert getattr(asynciojobs, name).__module__ in ("trioflow.compat.asynciojobs",)
+
+
+def test_a_subclass_may_use_scheduler_and_other_names() -> None:
+    """apssh sets `scheduler` before the constructor of `AbstractJob` runs; programs use `_run`, `_state`, `_host`."""
+
+    class Own(AbstractJob):
+        def __init__(self) -> None:
+            self.scheduler = self._run = self._state = self._host = self._members = "mine"
+            AbstractJob.__init__(self, forever=False)
+
+        async def co_run(self) -> list[str]:
+            return [self.scheduler, self._run, self._state, self._host, self._members]
+
+    job = Own()
+    assert run_virtual(Scheduler(job).co_run, backend="asyncio")
+    assert job.result() == ["mine"] * 5
+
+
+def test_stand_in_comes_before_asynciojobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two libraries of the same name in one process would not know each other's jobs."""
+    monkeypatch.setitem(sys.modules, "asynciojobs.job", sys)
+    with pytest.raises(RuntimeError, match="before anything imports it"):
+        asynciojobs.stand_in()
+
+
+# ---- building
+
+
+def test_requirements_in_any_shape() -> None:
+    """Jobs, sequences, nested collections and None; the job itself is left out without a word."""
+    a, b, c, d, e = notes_of("abcde")
+    nested = Scheduler()
+    assert e.requires(None, [a, (Sequence(b, c), {nested})], e, [None, [e]]) is e
+    assert e.required == {a, c, nested}
+    assert Note("f", required=[a, {b}]).required == {a, b}
+    e.required &= {a}
+    assert len(e.required) == 1
+    assert a in e.required
+    assert d.requires() is d
+
+
+def test_requirements_can_be_removed() -> None:
+    """`remove=True` takes an edge away, that to the last job of a sequence too; KeyError if there is none."""
+    a, b, c = notes_of("abc")
+    c.requires(a, b)
+    c.requires(a, remove=True)
+    c.requires(Sequence(a, b), remove=True)
+    assert c.required == set()
+    with pytest.raises(KeyError):
+        c.requires(a, remove=True)
+
+
+@pytest.mark.parametrize("wrong", [3, "name", PureScheduler(), lambda: None])
+def test_something_else_is_refused(wrong: Any) -> None:
+    """What is no job cannot be required, added, or stand in a sequence."""
+    a = Note("a")
+    for call in (a.requires, PureScheduler().add, PureScheduler, Sequence):
+        with pytest.raises(TypeError, match="give jobs or Sequences"):
+            call(wrong)
+
+
+def test_errors_say_how_a_coroutine_becomes_a_job() -> None:
+    """Instead of a coroutine object, and instead of a job."""
+    with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
+        Job(give)
+    coroutine = give(1)
+    with pytest.raises(TypeError, match=r"a coroutine becomes a job by Job\(give\(\.\.\.\)\)"):
+        PureScheduler(coroutine)
+    coroutine.close()
+    from trioflow import AbstractJob as Native
+
+    with pytest.raises(TypeError, match="the two do not mix"):
+        PureScheduler(Native())
+
+
+def test_sequences() -> None:
+    """The first job has what the sequence requires, and who requires it waits for the last one."""
+    a, b, c, d, e = notes_of("abcde")
+    scheduler = PureScheduler()
+    inner = Sequence(b, c)
+    sequence = Sequence(a, None, inner, required=e, scheduler=scheduler)
+    assert sequence.jobs == [a, b, c]
+    assert [a.required, b.required, c.required] == [{e}, {a}, {b}]
+    assert scheduler.jobs == {a, b, c}
+    sequence.append(d)
+    assert sequence.jobs == [a, b, c, d]
+    assert d.required == {c}
+    assert d in scheduler
+    after = Note("after", required=sequence)
+    assert after.required == {d}
+    assert Note("none", required=Sequence()).required == set()
+    Sequence().requires(a)
+
+
+def test_what_add_update_and_remove_return() -> None:
+    """The job or Sequence that was added; the scheduler."""
+    a, b, c = notes_of("abc")
+    scheduler = PureScheduler(a, None)
+    sequence = Sequence(b, c)
+    assert scheduler.add(sequence) is sequence
+    assert scheduler.update([a, None]) is scheduler
+    assert scheduler.jobs == {a, b, c}
+    assert scheduler.remove(b) is scheduler
+    assert len(scheduler) == 2
+    assert [*scheduler] == [a, c]
+    with pytest.raises(KeyError):
+        scheduler.remove(b)
+
+
+def test_jobs_are_taken_in_the_order_in_which_they_were_made() -> None:
+    """Sets have no order; which job starts first is never left to chance."""
+    notes: list[str] = []
+    jobs = [Note(f"{number}", notes) for number in range(20)]
+    scheduler = PureScheduler(*reversed(jobs), jobs_window=1)
+    assert run_virtual(scheduler.co_run, backend="asyncio")
+    assert notes[:20] == [f"run {number}" for number in range(20)]
+
+
+# ---- the graph
+
+
+def chain() -> tuple[list[Note], PureScheduler]:
+    jobs = notes_of("abcdx")
+    Sequence(*jobs[:4])
+    return jobs, PureScheduler(*jobs)
+
+
+def test_neighbours() -> None:
+    """Predecessors and successors, direct and at any distance; `successors` is an iterator."""
+    (a, b, c, d, x), scheduler = chain()
+    assert scheduler.predecessors(c, b) == {a, b}
+    assert isinstance(scheduler.successors(a), Iterator)
+    assert [*scheduler.successors(a)] == [b]
+    assert scheduler.predecessors_upstream(c) == {a, b}
+    assert scheduler.successors_downstream(b) == {c, d}
+    assert [*scheduler.topological_order()] == [a, x, b, c, d]
+    assert [*scheduler.entry_jobs()] == [a, x]
+    x.forever = True
+    assert [*scheduler.exit_jobs()] == [d]
+    assert [*scheduler.exit_jobs(discard_forever=False)] == [d, x]
+
+
+def test_bypass_and_remove() -> None:
+    """What requires the removed job then requires what it required."""
+    (a, b, c, _, _), scheduler = chain()
+    scheduler.bypass_and_remove(b)
+    assert c.required == {a}
+    assert labels(scheduler) == ["a", "c", "d", "x"]
+    with pytest.raises(ValueError, match="there is nothing to remove"):
+        scheduler.bypass_and_remove(b)
+
+
+def test_keep_only_drops_the_edges_through_what_is_gone() -> None:
+    """No bypass: whoever required a removed job requires less."""
+    (a, _, c, _, _), scheduler = chain()
+    scheduler.keep_only([a, Sequence(c), None])
+    assert scheduler.jobs == {a, c}
+    assert c.required == set()
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "options", "kept"),
+    [
+        ("b", "c", {}, "bc"),
+        ("bx", "c", {}, "bcx"),
+        ("b", "d", {"keep_starts": False, "keep_ends": False}, "c"),
+        ("bc", "d", {"keep_starts": False}, "cd"),
+        ("a", "cd", {"keep_ends": False}, "abc"),
+        ("c", None, {}, "cd"),
+        (None, "c", {"keep_ends": False}, "ab"),
+        (None, None, {}, "abcdx"),
+        ("c", "b", {}, "bc"),
+    ],
+)
+def test_keep_only_between(starts: str | None, ends: str | None, options: Any, kept: str) -> None:
+    """What lies between, and the edges themselves unless they are to go."""
+    jobs, scheduler = chain()
+    by_label = {job.label: job for job in jobs}
+    scheduler.keep_only_between(
+        starts=None if starts is None else [by_label[one] for one in starts],
+        ends=None if ends is None else [by_label[one] for one in ends],
+        **options,
+    )
+    assert labels(scheduler) == [*kept]
+
+
+def test_cycles_and_strangers() -> None:
+    """`check_cycles` is False, running and listing raise a plain Exception; nested ones count; nothing is shut down."""
+    notes: list[str] = []
+    a, b = Note("a", notes), Note("b", notes)
+    a.requires(b)
+    b.requires(a)
+    scheduler = PureScheduler(Scheduler(a, b, label="inner"))
+    assert not scheduler.check_cycles()
+    for call in (lambda: run_virtual(scheduler.co_run, backend="asyncio"), scheduler.list, scheduler.debrief):
+        with pytest.raises(Exception, match=r"a -> b -> a|b -> a -> b") as caught:
+            call()
+        assert type(caught.value) is Exception
+    assert notes == []
+    stray = PureScheduler(Note("c", required=a))
+    assert not stray.check_cycles()
+    with pytest.raises(Exception, match=r"'a' is required and is not in .*sanitize\(\)"):
+        stray.list()
+
+
+def test_sanitize(capsys: pytest.CaptureFixture[str]) -> None:
+    """It drops what leads out of a scheduler, of nested ones too; False if there was something to drop."""
+    a, b, c = notes_of("abc")
+    c.requires(a, b)
+    scheduler = PureScheduler(Scheduler(b, c))
+    assert not scheduler.sanitize(verbose=True)
+    assert "1 requirement(s)" in capsys.readouterr().out
+    assert c.required == {b}
+    assert scheduler.sanitize()
+
+
+def test_iterate_jobs() -> None:
+    """Nested ones are looked into; with `scan_schedulers` all schedulers count, the top one included."""
+    a, b, c = notes_of("abc")
+    scheduler = PureScheduler(a, Scheduler(b, Scheduler(c)))
+    assert labels(scheduler.iterate_jobs()) == ["a", "b", "c"]
+    assert len([*scheduler.iterate_jobs(scan_schedulers=True)]) == 6
+
+
+# ---- running
+
+
+def test_results_on_both_backends(virtual: Virtual) -> None:
+    """True, results and predicates; on trio too, where the jobs allow it."""
+    a = Job(give("value", 1.0), label="a")
+    b = Job(fail(), label="b", critical=False, required=a)
+    c = Note("c", required=b)
+    scheduler = PureScheduler(a, b, c)
+    assert [a.is_idle(), a.raised_exception()] == [True, False]
+    with pytest.raises(ValueError, match="'a' has no result"):
+        a.result()
+    assert virtual(scheduler.co_run)
+    assert [a.result(), b.result(), c.result()] == ["value", None, "c"]
+    assert [a.raised_exception(), type(b.raised_exception())] == [None, KeyError]
+    assert all(job.is_done() and job.is_running() and job.is_scheduled() and not job.is_idle() for job in scheduler)
+    assert scheduler.why() == "FINE"
+    assert scheduler.stats() == "3D + 0R + 0I = 3"
+
+
+def test_run_from_plain_code(backend: Any) -> None:
+    """`run` brings its own loop; `orchestrate` is the same; an empty scheduler is True; there is no `timeout=`."""
+    assert PureScheduler(Job(give(1))).run(backend=backend)
+    assert Scheduler(Job(give(1))).orchestrate()
+    assert PureScheduler().run()
+    assert Job(give(7)).standalone_run() == 7
+    with pytest.raises(TypeError, match="timeout"):
+        PureScheduler().run(timeout=1)  # type: ignore[call-arg]
+
+
+def test_run_within_a_loop_says_what_to_write() -> None:
+    """It cannot work there, and leaves no coroutine behind."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"await scheduler.co_run\(\)"):
+            PureScheduler(Note("a")).run()
+
+    run_virtual(main, backend="asyncio")
+
+
+def test_it_does_not_run_twice_at_the_same_time() -> None:
+    """A scheduler that runs refuses a second run."""
+    scheduler = PureScheduler(Note("a", delay=1.0))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(0.5)
+            with pytest.raises(RuntimeError, match="is running"):
+                await scheduler.co_run()
+
+    run_virtual(main, backend="asyncio")
+    assert run_virtual(scheduler.co_run, backend="asyncio")
+
+
+def test_a_pure_scheduler_returns_false() -> None:
+    """After a critical exception and after a timeout; what had not started stays idle, what ran is not done."""
+    cut, never = Job(give(1, 9.0), label="cut"), Note("never")
+    fatal = Job(fail(1.0), label="fatal")
+    never.requires(fatal)
+    scheduler = PureScheduler(cut, fatal, never)
+    assert not run_virtual(scheduler.co_run, backend="asyncio")
+    assert [scheduler.failed_critical(), scheduler.failed_time_out()] == [True, False]
+    assert "fatal" in scheduler.why()
+    assert [cut.is_done(), cut.is_running(), cut.raised_exception()] == [False, True, None]
+    assert never.is_idle()
+    late = PureScheduler(Job(give(1, 9.0)), timeout=2.0)
+    assert not run_virtual(late.co_run, backend="asyncio")
+    assert [late.failed_critical(), late.failed_time_out(), late.why()] == [False, 2.0, "TIMED OUT after 2.0s"]
+    at_once = PureScheduler(Job(give(1, 9.0)), timeout=0)
+    assert not run_virtual(at_once.co_run, backend="asyncio")
+    assert at_once.failed_time_out() is not False
+
+
+def test_a_critical_scheduler_raises() -> None:
+    """The job's own exception, or TimeoutError; one that is not critical returns False."""
+    for exception, options in ((KeyError, {}), (TimeoutError, {"timeout": 0.5})):
+        body = fail(1.0)
+        scheduler = Scheduler(Job(body), **options)
+        with pytest.raises(exception):
+            run_virtual(scheduler.co_run, backend="asyncio")
+        lenient = Scheduler(Job(fail(1.0)), critical=False, **options)
+        assert run_virtual(lenient.co_run, backend="asyncio") is False
+
+
+def test_nested_schedulers() -> None:
+    """A critical one fails with its job's exception; one that is not critical has the result False and goes on."""
+    strict = Scheduler(Job(fail(1.0)), label="strict")
+    outer = PureScheduler(strict, Note("never", required=strict))
+    assert not run_virtual(outer.co_run, backend="asyncio")
+    assert type(strict.raised_exception()) is KeyError
+    lenient = Scheduler(Job(fail(1.0)), label="lenient", critical=False)
+    after = Note("after", required=lenient)
+    assert run_virtual(Scheduler(lenient, after).co_run, backend="asyncio")
+    assert lenient.result() is False
+    assert after.is_done()
+
+
+def test_co_run_is_a_coroutine_for_a_job() -> None:
+    """The old way to nest a PureScheduler."""
+    inner = PureScheduler(Job(give("inside", 1.0), label="inner"))
+    outer = Job(inner.co_run())
+    assert run_virtual(PureScheduler(outer).co_run, backend="asyncio")
+    assert outer.result() is True
+    assert [job.result() for job in inner] == ["inside"]
+
+
+def test_an_overridden_co_run_is_used() -> None:
+    """By `run`, and where the scheduler is nested."""
+    calls: list[str] = []
+
+    class Loud(Scheduler):
+        async def co_run(self) -> bool:
+            calls.append("before")
+            result = await super().co_run()
+            calls.append("after")
+            return result
+
+    assert Loud(Note("a", calls)).run()
+    assert PureScheduler(Loud(Note("b", calls))).run()
+    assert calls == [
+        "before", "run a", "shutdown a", "after", "before", "run b", "shutdown b", "after",
+    ]  # fmt: skip
+
+
+def test_the_window_is_kept_exactly() -> None:
+    """15 jobs of 0.1 s with a window of 3 take half a second."""
+
+    async def main() -> float:
+        assert await PureScheduler(*[Job(give(1, 0.125)) for _ in range(15)], jobs_window=3).co_run()
+        return anyio.current_time()
+
+    assert run_virtual(main, backend="asyncio") == 0.625
+
+
+def test_each_job_has_a_task_and_a_context_of_its_own() -> None:
+    """Tasks are native ones, and what a job sets in context variables no other sees."""
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    tasks: list[Any] = []
+
+    async def look(number: int) -> int:
+        tasks.append(asyncio.current_task())
+        before = variable.get()
+        variable.set(number)
+        return before
+
+    jobs = [Job(look(number)) for number in range(1, 4)]
+    Sequence(*jobs)
+    assert run_virtual(PureScheduler(*jobs).co_run, backend="asyncio")
+    assert len(set(tasks)) == 3
+    assert {type(task) for task in tasks} == {asyncio.Task}
+    assert [job.result() for job in jobs] == [0, 0, 0]
+
+
+def test_job_settings_count_from_the_next_run_on() -> None:
+    """`critical`, `forever`, `label` and the scheduler's own are plain attributes."""
+    a, b = Job(fail(), label="a"), Note("b", delay=9.0)
+    scheduler = PureScheduler(a, b)
+    a.critical, b.forever, b.label, scheduler.timeout = False, True, "c", 5
+    assert run_virtual(scheduler.co_run, backend="asyncio")
+    assert not b.is_done()
+
+
+def test_forever_jobs_may_be_required() -> None:
+    """Who requires one waits for its end, an ordinary job as well as another forever job."""
+    notes: list[str] = []
+    first = Note("first", notes, delay=1.0, forever=True)
+    ordinary = Note("ordinary", notes, required=first)
+    other = Note("other", notes, delay=0.5, forever=True)
+    last = Note("last", notes, forever=True, required=other)
+    never = Note("never", notes, delay=9.0, forever=True)
+    after_never = Note("after never", notes, forever=True, required=never)
+    assert run_virtual(PureScheduler(first, ordinary, other, last, never, after_never).co_run, backend="asyncio")
+    assert notes[:5] == ["run first", "run other", "run never", "run last", "run ordinary"]
+    assert not never.is_done()
+
+
+def test_interruptions_end_the_run_in_order() -> None:
+    """A job that leaves by SystemExit ends all others first, everything is shut down, and `run` raises it bare."""
+    notes: list[str] = []
+
+    async def leave() -> None:
+        sys.exit(3)
+
+    with pytest.raises(SystemExit, match="3"):
+        PureScheduler(Job(leave()), Note("other", notes, delay=9.0)).run()
+    assert notes == ["run other", "shutdown other"]
+
+
+def test_ctrl_c_ends_the_run_in_order(tmp_path: Path) -> None:
+    """The jobs' `finally` and their shutdown come to their ends, and KeyboardInterrupt is raised."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        """
+import asyncio, os, signal
+from trioflow.compat.asynciojobs import AbstractJob, Job, Scheduler
+
+async def interrupt():
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Long(AbstractJob):
+    async def co_run(self):
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.05)
+            print("cleaned")
+    async def co_shutdown(self):
+        print("shut down")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    Scheduler(Scheduler(Long()), Job(interrupt())).run()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, program], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["cleaned", "shut down", "interrupted"]
+
+
+# ---- shutdown
+
+
+def test_shutdown_reaches_every_job_once_a_run() -> None:
+    """Those that never started, nested ones at the end of their own scheduler, and those that were never reached."""
+    notes: list[str] = []
+    fatal = Job(fail(1.0))
+    inner = Scheduler(Note("in", notes))
+    outer = Note("out", notes, delay=0.5)
+    unreached = Scheduler(Note("deep", notes), required=fatal)
+    scheduler = PureScheduler(inner, outer, fatal, unreached)
+    assert not run_virtual(scheduler.co_run, backend="asyncio")
+    assert sorted(notes[:3]) == ["run in", "run out", "shutdown in"]
+    assert sorted(notes[3:]) == ["shutdown deep", "shutdown out"]
+    scheduler.shutdown()
+    assert len(notes) == 5
+
+
+def test_shutdown_without_a_run() -> None:
+    """It shuts down what no run has shut down, nested ones included; once."""
+    notes: list[str] = []
+    scheduler = PureScheduler(Note("a", notes), Scheduler(Note("b", notes)))
+    assert scheduler.shutdown() is True
+    assert scheduler.shutdown() is None
+    assert sorted(notes) == ["shutdown a", "shutdown b"]
+
+
+def test_coshutdown_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
+    """Within `shutdown_timeout`; one that raises or takes too long is in the log, and the result stays."""
+    notes: list[str] = []
+
+    async def down(name: str, delay: float = 0.0) -> None:
+        await anyio.sleep(delay)
+        notes.append(name)
+        if name == "bad":
+            raise KeyError(name)
+
+    jobs = [
+        Job(give(1), coshutdown=down("good")),
+        Job(give(1), coshutdown=down("slow", 9.0), label="slow"),
+        Job(give(1), coshutdown=down("bad"), label="bad one"),
+    ]
+
+    async def main() -> float:
+        assert await PureScheduler(*jobs).co_run()
+        return anyio.current_time()
+
+    assert run_virtual(main, backend="asyncio") == 1.0
+    assert notes == ["good", "bad"]
+    assert "slow" in caplog.text
+    assert "bad one" in caplog.text
+
+
+def test_what_is_never_awaited_is_closed() -> None:
+    """With the job, or by the close methods: no warning that a coroutine was never awaited."""
+    Job(give(1), coshutdown=give(2))
+    kept = Job(give(1), coshutdown=give(2))
+    kept.close()
+    scheduler = Scheduler(Job(give(1)), Scheduler(Job(give(2))), PrintJob())
+    scheduler.close_idle_jobs()
+    scheduler.close_all_jobs()
+    Sequence(Job(give(1)), PrintJob()).close_idle_jobs()
+
+
+# ---- how it is shown
+
+
+def shown() -> PureScheduler:
+    class Detailed(Note):
+        def details(self) -> str:
+            return f"details of {self.label}"
+
+    a = Job(give(1), label="a")
+    b = Job(fail(), label="b", critical=False, required=a)
+    nested = Scheduler(Detailed("c"), Job(fail(1.0), label="d"), label="nested", required=b)
+    return PureScheduler(a, b, nested, Note("e", delay=9.0, forever=True, critical=False))
+
+
+def test_list_before(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line for each job: number, signs, kind and label, state, requirements, and the ends of nested schedulers."""
+    shown().list()
+    assert capsys.readouterr().out == (
+        "1 ⚠   ⚐   <Job `a`> [not done]\n"
+        "2     ⚐ ∞ <Note `e`> [not done]\n"
+        "3     ⚐   <Job `b`> [not done] requires={1}\n"
+        "4 ⚠   ⚐   <Scheduler `nested`> [not done] requires={3} -> entries={5, 6}\n"
+        "5 ⚠   ⚐   > <Detailed `c`> [not done]\n"
+        "6 ⚠   ⚐   > <Job `d`> [not done]\n"
+        "4 --end-- < <Scheduler `nested`> exits={5, 6}\n"
+    )
+
+
+def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
+    """Why it ended, the listing, and the exceptions; tracebacks begin in the user's code."""
+    scheduler = shown()
+    run_virtual(scheduler.co_run, backend="asyncio")
+    capsys.readouterr()
+    scheduler.debrief(details=True)
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "----- CRITICAL exception of <Scheduler `nested`>\n"
+        "1 ⚠ ☉ ☓   <Job `a`> [[ -> 1]]\n"
+        "2   ☉ ↺ ∞ <Note `e`> [not done]\n"
+        "3   ★ ☓   <Job `b`> !! exception => KeyError:'lost'!! requires={1}\n"
+        "4 ⚠ ★ ☓   <Scheduler `nested`> !! CRIT. EXC. => KeyError:'lost'!! requires={3} -> entries={5, 6}\n"
+        "5 ⚠ ☉ ☓   > <Detailed `c`> [[ -> c]]\n"
+        "details of c\n"
+        "6 ⚠ ★ ☓   > <Job `d`> !! CRIT. EXC. => KeyError:'lost'!!\n"
+        "4 --end-- < <Scheduler `nested`> exits={5, 6}\n"
+        "===== 2 job(s) with an exception, 1 critical\n"
+        "    ***** critical: 6 <Job `d`>\n"
+        "    Traceback (most recent call last):\n"
+        f'      File "{asynciojobs_bodies.__file__}", line '
+    )
+    assert out.endswith("non-critical: <Job `b`>: KeyError: 'lost'\n")
+    scheduler.list(silence_done_jobs=True)
+    assert [line[0] for line in capsys.readouterr().out.splitlines()] == ["2", "4", "4"]
+    scheduler.list_safe()
+    safe = capsys.readouterr().out.splitlines()
+    assert [line[8:].partition(" ")[0] for line in safe] == [".1", ".2", ".3", "3.1", "3.2", ".3", ".4"]
+
+
+def test_signs_while_it_runs() -> None:
+    """A job that waits for a slot has a sign of its own."""
+    scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
+
+    async def main() -> list[str]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            return [job.repr_short() for job in scheduler]
+
+    assert run_virtual(main, backend="asyncio") == ["⚠ ☉ ↺  ", "⚠   ⚑  "]
+
+
+def test_plain_signs_where_the_stream_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost on a terminal that knows ASCII alone."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    PureScheduler(Note("straße", forever=True)).list()
+    stream.seek(0)
+    assert stream.read() == "1 !   - 8 <Note `stra\\xdfe`> [not done]\n"
+
+
+def test_verbose_schedulers_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    """The time or the watch, the counts, and the job; `set_debug` makes all of them verbose."""
+    assert Scheduler(Note("a"), verbose=True, watch=Watch(show_elapsed=False)).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("000.0")
+    assert lines[1].endswith("0D + 1R + 0I = 1 STARTING: 1 ⚠ ☉ ↺   <Note `a`> [not done]")
+    assert lines[2].endswith("1D + 0R + 0I = 1 DONE    : 1 ⚠ ☉ ☓   <Note `a`> [[ -> a]]")
+    set_debug(True)
+    try:
+        assert PureScheduler(Note("a")).run()
+    finally:
+        set_debug(False)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
+    """A subclass's own `text_label`, `repr_main` and `repr_result` are used."""
+
+    class Own(Note):
+        def text_label(self) -> str:
+            return "my text"
+
+        def repr_result(self) -> str:
+            return "my result"
+
+    job = Own("x")
+    job.label = None
+    PureScheduler(job).list()
+    assert capsys.readouterr().out == "1 ⚠   ⚐   <Own `my text`> my result\n"
+    assert repr(PureScheduler(job)) == "PureScheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
+    assert repr(Scheduler(job)) == "Scheduler with 0 done + 0 ongoing + 1 idle = 1 job(s)"
+
+
+def test_a_watch(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it prints at creation and later, and that it can start again."""
+    watch = Watch("go", show_wall_clock=True)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "000.000  go"
+    assert second.endswith(" go")
+    watch.print_elapsed("|")
+    watch.print_wall_clock("|")
+    out = capsys.readouterr().out
+    assert out.startswith("000.0")
+    assert [len(part) for part in out.split("|")] == [8, 12, 0]
+    before = watch.start
+    watch.reset()
+    assert watch.start > before
+    assert 0 <= watch.seconds() < 60
+
+
+def test_print_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Banner, messages, and a sleep."""
+    job = PrintJob("one", 2, sleep=1.0, banner="***")
+    assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
+    assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
+    assert job.details() == "[+ sleep 1.0s] msg= one..."
+    assert PrintJob().details() == "msg= "
+
+
+# ---- as a picture
+
+
+def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
+    """Numbers and labels, colours for critical, dashes for forever, frames for nested ones; subclasses choose more."""
+
+    class Blue(Note):
+        def dot_style(self) -> dict[str, str]:
+            return {**super().dot_style(), "color": "blue"}
+
+        def graph_label(self) -> str:
+            return 'say "hello"\nand \\ more'
+
+    nested = Scheduler(Note("in", forever=True, critical=False), label="nested")
+    deeper = Scheduler(nested, label="deeper")
+    empty = Scheduler(label="empty", required=deeper)
+    scheduler = PureScheduler(deeper, empty, Blue("blue", required=empty))
+    source = scheduler.dot_format()
+    assert '3 [style="rounded,dashed", label="3: in", shape="box", penwidth="0.5"];' in source
+    assert 'graph [style="", label="2: nested", shape="box", color="red", penwidth="2"];' in source
+    assert r'label="say \"hello\"\nand \\ more", shape="box", color="blue"' in source
+    assert "3 -> 4 [lhead=cluster_4, ltail=cluster_1];" in source
+    assert "4 -> 5 [ltail=cluster_4];" in source
+    assert scheduler.graph().source == source
+    scheduler.export_as_dotfile(tmp_path / "a.dot")
+    assert (tmp_path / "a.dot").read_text() == source
+    scheduler.export_as_graphic(tmp_path / "b", "svg")
+    scheduler.export_as_pngfile(tmp_path / "c")
+    scheduler.export_as_svgfile(str(tmp_path / "d"))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a.dot", "b.dot", "b.svg", "c.dot", "c.png", "d.dot", "d.svg",
+    }  # fmt: skip
+
+
+# ---- what trioflow adds
+
+
+def test_instruments_watch_a_run() -> None:
+    """Whatever watches trioflow's runs can watch these."""
+    finished: list[str] = []
+
+    class Ends(Instrument):
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            finished.append(job.label)
+
+    monitor = Monitor(file=io.StringIO())
+    assert PureScheduler(Note("a"), Note("b")).run(instruments=[Ends(), monitor])
+    assert finished == ["a", "b"]

@@ -1,0 +1,189 @@
+"""The early names of asynciojobs: programs in the style of its notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import anyio
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from trioflow.compat import asynciojobs_classic
+from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, SchedulerJob, Sequence
+from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
+from trioflow.compat.asynciojobs_classic.job import AbstractJob, Job
+from trioflow.testing import run_virtual
+
+from ..places import ROOT
+from .asynciojobs_bodies import give
+
+BUS = '''
+import asyncio
+from trioflow.compat.asynciojobs_classic import Engine, Job, Sequence, Watch
+from trioflow.compat.asynciojobs_classic.job import AbstractJob
+
+class BusJob(AbstractJob):
+    """A job that says on a message bus what it does."""
+
+    def __init__(self, bus, label, duration=0.01, **options):
+        self.bus, self.duration = bus, duration
+        super().__init__(label=label, **options)
+
+    async def co_run(self):
+        await self.bus.put(f"{self.label} begins")
+        await asyncio.sleep(self.duration)
+        await self.bus.put(f"{self.label} ends")
+        return self.label
+
+    async def co_shutdown(self):
+        seen.append(f"{self.label} is shut down")
+
+seen = []
+bus = asyncio.Queue()
+
+async def monitor():
+    while True:
+        seen.append(await bus.get())
+
+prepare, left, right, collect = [BusJob(bus, name) for name in ("prepare", "left", "right", "collect")]
+left.requires(prepare)
+right.requires(prepare)
+engine = Engine(Sequence(prepare), left, right, Job(monitor(), forever=True, label="monitor"))
+engine.add(collect.requires((left, right)))
+'''
+
+
+async def fail() -> None:
+    raise KeyError("lost")
+
+
+def test_a_message_bus_and_a_monitor_that_runs_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    """The monitor takes in the last message before it is cancelled; all are shut down, once."""
+    space: dict[str, Any] = {}
+    exec(BUS, space)
+    engine, seen = space["engine"], space["seen"]
+    assert engine.rain_check()
+    assert engine.orchestrate(loop=None, timeout=10)
+    engine.shutdown()
+    assert seen[:2] == ["prepare begins", "prepare ends"]
+    assert seen[6:8] == ["collect begins", "collect ends"]
+    assert sorted(seen[8:]) == [f"{name} is shut down" for name in ("collect", "left", "prepare", "right")]
+    assert len(seen) == 12
+    assert [space["collect"].is_done(), space["collect"].result(), space["collect"].raised_exception()] == [
+        True,
+        "collect",
+        None,
+    ]
+    engine.list()
+    assert capsys.readouterr().out.splitlines()[-1] == "5   ☉ ☓   <BusJob `collect`> [[ -> collect]] requires={3, 4}"
+
+
+def test_the_same_in_a_notebook() -> None:
+    """An event loop runs in the cell: `orchestrate` works there, and so does `await`."""
+    cells = [
+        BUS,
+        "engine.orchestrate(loop=asyncio.get_event_loop()), len(seen)",
+        "jobs = [Job(asyncio.sleep(0.01, n), label=str(n)) for n in range(4)]\nlast = Engine(Sequence(*jobs))",
+        "await last.co_orchestrate(timeout=5), [job.result() for job in jobs]",
+        "engine.graph()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=30, resources={"metadata": {"path": str(ROOT)}}).execute(
+        env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert notebook.cells[1].outputs[0].data["text/plain"] == "(True, 12)"
+    assert notebook.cells[3].outputs[0].data["text/plain"] == "(True, [0, 1, 2, 3])"
+    assert "<svg" in notebook.cells[4].outputs[0].data["image/svg+xml"]
+
+
+def test_modules_have_the_names_that_notebooks_import() -> None:
+    """`engine` and `job`, and all names at home in the package."""
+    assert EngineOfModule is Engine
+    assert asynciojobs_classic.AbstractJob is AbstractJob
+    for name in asynciojobs_classic.__all__:
+        assert getattr(asynciojobs_classic, name).__module__.startswith("trioflow.compat.asynciojobs")
+
+
+def test_nothing_is_critical_by_default() -> None:
+    """Jobs, schedulers and prints are not; a failure changes nothing, and nothing is raised."""
+    failed, other = Job(fail(), label="failed"), Job(give(1))
+    engine = Engine(Sequence(failed, other))
+    assert engine.orchestrate()
+    assert type(failed.raised_exception()) is KeyError
+    assert other.result() == 1
+    assert not any(job.is_critical() for job in (failed, PrintJob(), SchedulerJob(), AbstractJob()))
+
+
+@pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
+def test_critical_jobs_make_it_false(of_job: bool, of_engine: bool) -> None:
+    """A job is critical if it or its engine says so; the run returns False and raises nothing."""
+    failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
+    engine = Engine(failed, cut, critical=of_engine)
+    assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
+    assert engine.failed_critical()
+    assert failed.is_critical()
+    assert not cut.is_done()
+
+
+def test_limits_of_one_run() -> None:
+    """`timeout` and `jobs_window` of `run`, `orchestrate` and their coroutines count for that run."""
+
+    async def timed(**options: Any) -> tuple[bool, float]:
+        start = anyio.current_time()
+        jobs = [Job(give(1, 1.0)) for _ in range(4)]
+        return await Scheduler(*jobs).co_run(**options), anyio.current_time() - start
+
+    async def main() -> list[tuple[bool, float]]:
+        return [await timed(), await timed(jobs_window=2), await timed(jobs_window=1, timeout=2.5, loop=None)]
+
+    assert run_virtual(main, backend="asyncio") == [(True, 1.0), (True, 2.0), (False, 2.5)]
+    assert Scheduler(Job(give(1, 9.0))).run(timeout=0.01, jobs_window=3) is False
+    assert Engine(Job(give(1, 9.0))).orchestrate(None, 0.01) is False
+
+
+def test_a_loop_that_is_given_is_used() -> None:
+    """What was made in that loop before is there."""
+    loop = asyncio.new_event_loop()
+    try:
+        future = loop.create_future()
+        loop.call_later(0.01, future.set_result, "from before")
+
+        async def look() -> Any:
+            return await future
+
+        job = Job(look())
+        assert Scheduler(job).run(loop=loop)
+        assert job.result() == "from before"
+    finally:
+        loop.close()
+
+
+def test_nested_scheduler_jobs() -> None:
+    """One that is critical ends the outer run, which returns False; run alone it returns False, too."""
+    for critical in (False, True):
+        inner = SchedulerJob(Job(fail(), critical=True), critical=critical, label="inner")
+        after = Job(give(1), required=inner)
+        assert Scheduler(inner, after).run() is not critical
+        assert after.is_done() is not critical
+        after.close()
+    assert SchedulerJob(Job(fail(), critical=True), critical=True).run() is False
+    assert Scheduler(SchedulerJob(Job(give(1)), label="inner", timeout=5)).run()
+
+
+def test_coshutdown_and_exports(tmp_path: Path) -> None:
+    """The second argument of `Job`, and the early name of the export."""
+    notes: list[str] = []
+
+    async def down() -> None:
+        notes.append("down")
+
+    scheduler = Scheduler(Job(give(1), down()))
+    scheduler.save_as_dotfile(tmp_path / "a.dot")
+    scheduler.export_as_dotfile(tmp_path / "b.dot")
+    assert (tmp_path / "a.dot").read_text() == (tmp_path / "b.dot").read_text()
+    assert scheduler.run()
+    assert notes == ["down"]

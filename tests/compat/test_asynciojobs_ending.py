@@ -1,0 +1,241 @@
+"""asynciojobs' names: how jobs are cancelled, and the faults of the original that are not to be had here."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow.compat.asynciojobs import AbstractJob, Job, PureScheduler, Scheduler, Sequence
+from trioflow.testing import run_virtual
+
+from .asynciojobs_bodies import fail
+
+
+class Stubborn:
+    """A body that notes each cancellation it gets, and goes on sleeping so many times."""
+
+    def __init__(self, times: int, sleep: float = 1.0) -> None:
+        self.times, self.sleep = times, sleep
+        self.cancelled_at: list[float] = []
+
+    async def body(self) -> str:
+        while True:
+            try:
+                await asyncio.sleep(self.sleep)
+                return "slept"
+            except asyncio.CancelledError:
+                self.cancelled_at.append(anyio.current_time())
+                if len(self.cancelled_at) > self.times:
+                    raise
+
+
+def timed(scheduler: PureScheduler) -> tuple[bool, float]:
+    """Run it under virtual time: the result, and how long it took."""
+
+    async def main() -> tuple[bool, float]:
+        return await scheduler.co_run(), anyio.current_time()
+
+    return run_virtual(main, backend="asyncio")
+
+
+# ---- cancellation as asyncio programs know it
+
+
+def test_a_finally_that_awaits_comes_to_its_end() -> None:
+    """A job is cancelled once: at the timeout, after a critical exception, and at the end of what runs forever."""
+    ended: list[str] = []
+
+    async def careful(name: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            for _ in range(4):
+                await asyncio.sleep(0.125)
+            ended.append(name)
+
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise KeyError("lost")
+
+    async def short() -> None:
+        await asyncio.sleep(1)
+
+    assert timed(PureScheduler(Job(careful("timeout")), timeout=1)) == (False, 1.5)
+    assert timed(PureScheduler(Job(careful("critical")), Job(fail()))) == (False, 1.5)
+    assert timed(PureScheduler(Job(careful("forever"), forever=True), Job(short()))) == (True, 1.5)
+    nested = Scheduler(Scheduler(Job(careful("nested"))), label="nested")
+    assert timed(PureScheduler(nested, timeout=1)) == (False, 1.5)
+    assert ended == ["timeout", "critical", "forever", "nested"]
+
+
+def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
+    """Once at the timeout; if it has not ended within `shutdown_timeout`, then again, as often as it takes."""
+    stubborn = Stubborn(times=3, sleep=60)
+    job = Job(stubborn.body(), label="stubborn")
+    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=2)) == (False, 3.0)
+    assert stubborn.cancelled_at == [1.0, 3.0, 3.0, 3.0]
+    assert not job.is_done()
+
+
+def test_without_a_limit_a_job_is_cancelled_once() -> None:
+    """`shutdown_timeout=None` waits as long as it takes; a job that returns after all is done."""
+    stubborn = Stubborn(times=9, sleep=4.0)
+    job = Job(stubborn.body())
+    assert timed(PureScheduler(job, timeout=1, shutdown_timeout=None)) == (False, 5.0)
+    assert stubborn.cancelled_at == [1.0]
+    assert job.result() == "slept"
+
+
+def test_a_cancellation_from_outside_ends_the_run_in_order() -> None:
+    """`wait_for` around `co_run`: jobs come to their ends, all is shut down, and the caller sees its TimeoutError."""
+    notes: list[str] = []
+
+    class Careful(AbstractJob):
+        async def co_run(self) -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.25)
+                notes.append("ended")
+
+        async def co_shutdown(self) -> None:
+            notes.append("shut down")
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(PureScheduler(Scheduler(Careful())).co_run(), 1)
+        return anyio.current_time()
+
+    assert run_virtual(main, backend="asyncio") == 1.25
+    assert notes == ["ended", "shut down"]
+
+
+def test_a_job_may_cancel_its_own_task_and_use_asyncio_timeouts() -> None:
+    """What happens to its task concerns no other job."""
+
+    async def in_time() -> str:
+        try:
+            async with asyncio.timeout(1):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            pass
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(1))
+        return "fine"
+
+    async def quit_itself() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    async def give() -> str:
+        return "given"
+
+    odd = Job(quit_itself(), critical=False)
+    others = [Job(in_time(), required=odd), Job(give(), required=odd)]
+    assert timed(PureScheduler(odd, *others)) == (True, 2.0)
+    assert [job.result() for job in others] == ["fine", "given"]
+
+
+# ---- faults of asynciojobs that are not here
+
+
+async def sleep(delay: float = 0.0) -> None:
+    await anyio.sleep(delay)
+
+
+def test_a_failing_job_gives_its_slot_back() -> None:
+    """asynciojobs hangs with a window of 1 when a job raises."""
+    scheduler = PureScheduler(*[Job(fail(1), critical=False) for _ in range(3)], Job(sleep(1)), jobs_window=1)
+    assert timed(scheduler) == (True, 4.0)
+
+
+def test_requirements_on_a_sequence_can_be_removed() -> None:
+    """asynciojobs adds the requirement once more."""
+    a, b = Job(sleep()), Job(sleep())
+    b.requires(Sequence(a))
+    b.requires(Sequence(a), remove=True)
+    assert b.required == set()
+
+
+def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
+    """asynciojobs ends when the first one returns."""
+    short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
+    assert timed(PureScheduler(short, long)) == (True, 3.0)
+    assert short.is_done()
+    assert long.is_done()
+
+
+def test_forever_jobs_take_no_slot() -> None:
+    """In asynciojobs, as many of them as the window is large leave no room for the others."""
+    forever = [Job(sleep(60), forever=True) for _ in range(3)]
+    assert timed(PureScheduler(*forever, Job(sleep(1)), jobs_window=1)) == (True, 1.0)
+
+
+def test_a_second_run_runs_and_shuts_down_again() -> None:
+    """asynciojobs shuts a scheduler down once for ever; jobs that can run again do so here, and are shut down again."""
+    notes: list[str] = []
+
+    class Again(AbstractJob):
+        async def co_run(self) -> None:
+            notes.append("run")
+
+        async def co_shutdown(self) -> None:
+            notes.append("shutdown")
+
+    scheduler = Scheduler(Scheduler(Again()))
+    for _ in range(2):
+        assert timed(scheduler)[0]
+    assert notes == ["run", "shutdown"] * 2
+
+
+def test_spent_coroutines_are_named_before_anything_runs() -> None:
+    """In asynciojobs a second run fails in the midst of it, with the language's own error."""
+    notes: list[str] = []
+
+    class Again(AbstractJob):
+        async def co_run(self) -> None:
+            notes.append("run")
+
+    spent = Job(sleep(), label="spent")
+    scheduler = PureScheduler(Again(), spent)
+    assert timed(scheduler)[0]
+    with pytest.raises(ValueError, match=r"awaited already: spent; .* a new corun"):
+        timed(scheduler)
+    spent.corun = sleep()
+    assert timed(scheduler)[0]
+    assert notes == ["run", "run"]
+
+
+def test_the_first_critical_exception_is_raised() -> None:
+    """In asynciojobs that depends on the order of a set."""
+
+    async def fail_with(exception: Exception) -> None:
+        await anyio.sleep(1)
+        raise exception
+
+    jobs = [Job(fail_with(ValueError(number)), label=str(number)) for number in range(10)]
+    scheduler = Scheduler(*jobs)
+    with pytest.raises(ValueError, match="0"):
+        timed(scheduler)
+
+
+def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
+    """asynciojobs waits for it, however long it takes."""
+    stubborn = Stubborn(times=1, sleep=3600)
+    assert timed(PureScheduler(Job(stubborn.body()), timeout=1)) == (False, 2.0)
+
+
+def test_jobs_that_cannot_be_run_are_no_puzzle() -> None:
+    """A job without a `co_run`, and one that waits for a coroutine twice, fail with what is wrong."""
+    nothing = AbstractJob(critical=False)
+    shared: Any = sleep()
+    twice = [Job(shared, critical=False), Job(shared, critical=False)]
+    Sequence(*twice)
+    assert timed(PureScheduler(nothing, *twice)) == (True, 0.0)
+    assert "must define async def co_run" in str(nothing.raised_exception())
+    assert "awaited" in str(twice[1].raised_exception())

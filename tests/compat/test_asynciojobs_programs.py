@@ -1,0 +1,102 @@
+"""asynciojobs' names: whole programs, which import `asynciojobs` itself, and apssh."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from ..places import ROOT
+
+PROGRAMS = Path(__file__).parent / "programs"
+STAND_IN = [str(PROGRAMS / "stand_in"), str(ROOT)]
+
+
+def report(program: str, *arguments: object, path: list[str]) -> Any:
+    """Run a program with these folders on its path, and return what it reports."""
+    done = subprocess.run(
+        [sys.executable, PROGRAMS / program, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.rpartition("REPORT ")[2])
+
+
+def test_a_program_has_the_same_results_with_asynciojobs_and_with_its_names(tmp_path: Path) -> None:
+    """Connections opened and closed, nested runs, windows, timeouts, slices and exports are all the same."""
+    reports = []
+    for path in ([], STAND_IN):
+        folder = tmp_path / str(len(path))
+        folder.mkdir()
+        reports.append(report("probe_network.py", folder, path=path))
+    assert reports[0] == reports[1]
+    assert reports[0]["connections"] == [6, 6, 0, 4]
+
+
+class Server(NamedTuple):
+    """A real sshd on loopback."""
+
+    port: int
+    key: Path
+    user: str
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Start an sshd that lets in the user who runs the tests, with a key made for it."""
+    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    assert sshd is not None
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where it drops its rights
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    (tmp_path / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/user.pub\n"
+        "PidFile none\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\n"
+    )
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([sshd, "-D", "-e", "-f", tmp_path / "config"], stderr=log) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 10
+            while b"listening" not in (tmp_path / "log").read_bytes():
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield Server(port, tmp_path / "user", getpass.getuser())
+        finally:
+            process.terminate()
+
+
+def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
+    """LocalNode and SshNode jobs, files pushed and pulled, scripts, and one connection, which is closed at the end."""
+    found = report("visit_by_apssh.py", server.port, server.key, server.user, tmp_path, path=STAND_IN)
+    assert found == {
+        "asynciojobs is": "trioflow.compat.asynciojobs",
+        "result": True,
+        "output": ["hello from afar", "script got one two", "pushed and pulled"],
+        "local": ["hello from here"],
+        "failed": 3,
+        "pulled": "pushed and pulled",
+        "critical": "CommandFailedError",
+        "listed": True,
+    }
+    log = (tmp_path / "log").read_text()
+    assert log.count("Accepted publickey") == 2  # one of each scheduler

@@ -1,0 +1,560 @@
+"""PyExPool's names: jobs, their callbacks and their output."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from trioflow.compat import pyexpool
+from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
+from trioflow.compat.pyexpool._callbacks import Callbacks
+
+from ..bodies import Flaw
+from .pools import Notes, boom
+
+V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]
+V1_JOB = ["name", "workdir", "args", "timeout", "ontimeout", "task", "startdelay", *V1_TASK[2:]]
+V3_JOB = ["rsrtonto", "onfinish", "category", "size", "slowdown", "omitafn", "memkind", "pipedout", "pipederr"]
+RUN_JOB = ["tstart", "tstop", "proc"]
+
+
+def test_arguments_stand_where_version_1_has_them() -> None:
+    assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
+    assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
+    assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
+
+
+def test_each_public_name_is_at_home_in_the_module_and_tells_what_it_is() -> None:
+    for name in pyexpool.__all__:
+        public = getattr(pyexpool, name)
+        assert public.__module__ == "trioflow.compat.pyexpool"
+        for attribute, value in {name: public, **vars(public)}.items():
+            if not attribute.startswith("_") and (callable(value) or isinstance(value, property)):
+                assert inspect.getdoc(value), attribute
+
+
+def test_a_job_has_its_arguments_as_attributes() -> None:
+    job = Job("j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err")
+    assert [getattr(job, name) for name in V1_JOB] == [
+        "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
+    ]  # fmt: skip
+    assert all(hasattr(job, name) for name in (*V3_JOB, *RUN_JOB))
+    assert Job("k", rsrtonto=True).ontimeout is True
+    job.ontimeout = False
+    assert job.rsrtonto is False
+
+
+def test_the_outputs_of_a_job_are_those_of_sys_by_default() -> None:
+    job = Job("j")
+    assert (job.stdout, job.stderr) == (sys.stdout, sys.stderr)
+    assert Job("j", stdout=None).stdout is None
+
+
+def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
+    notes, pool = Notes(), ExecPool(2)
+    job = notes.job("j")
+    assert pool.execute(job) == 0
+    assert pool.join() is True
+    assert notes == [("start", "j"), ("done", "j"), ("finish", "j")]
+    assert job.proc is not None
+    assert job.proc.returncode == 0
+    assert job.tstart is not None
+    assert job.tstop is not None
+    assert job.tstart <= job.tstop
+    assert (pool.jobsdone, pool.failures) == (1, [])
+
+
+def test_a_job_that_fails_is_not_done() -> None:
+    notes, pool = Notes(), ExecPool(2)
+    job = notes.job("j", "exit 3")
+    pool.execute(job)
+    assert pool.join() is True
+    assert notes.of("j") == ["start", "finish"]
+    (info,) = pool.failures
+    assert (info.name, info.code, info.pid) == ("j", 3, job.proc and job.proc.pid)
+    assert info.duration is not None
+    assert pool.jobsdone == 0
+
+
+def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
+    notes, pool = Notes(), ExecPool(4)
+    inside: list[int] = []
+
+    def alone(job: Job) -> None:
+        inside.append(1)
+        time.sleep(0.002)
+        assert len(inside) == 1
+        inside.pop()
+
+    jobs = [
+        Job(f"j{number}", args=["true"], onstart=alone, ondone=alone, onfinish=notes.on("f")) for number in range(8)
+    ]
+    for job in jobs:
+        pool.execute(job)
+    pool.join()
+    assert len(notes) == 8
+    assert not inside
+    assert len(notes.threads) == 1
+
+
+def test_a_start_sees_what_onstart_has_changed() -> None:
+    def change(job: Job) -> None:
+        job.args, job.stdout = ["echo", job.params], subprocess.PIPE
+
+    pool = ExecPool(1)
+    job = Job("j", args=["false"], onstart=change, params="changed")
+    pool.execute(job)
+    pool.join()
+    assert (job.pipedout, job.pipederr) == ("changed\n", None)
+
+
+def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.LogCaptureFixture) -> None:
+    notes, pool = Notes(), ExecPool(1)
+    job = notes.job("j", onstart=boom)
+    assert pool.execute(job) == -1
+    assert pool.execute(notes.job("k", onstart=boom), False) == -1
+    assert pool.join() is True
+    assert job.proc is None
+    assert (notes.of("j"), notes.of("k")) == (["finish"], ["finish"])
+    assert "onstart of job 'j' raised OSError('broken')" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["ondone", "onfinish"])
+def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
+    assert pool.join() is True
+    assert pool.jobsdone == 1
+    assert f"{what} of job 'j' raised" in caplog.text
+
+
+def test_what_ends_a_program_leaves_join() -> None:
+    def leave(job: Job) -> None:
+        sys.exit(3)
+
+    pool = ExecPool(2)
+    late = Job("late", args=["sleep", "1000"])
+    pool.execute(late)
+    pool.execute(Job("j", args=["true"], ondone=leave))
+    with pytest.raises(SystemExit, match="3"):
+        pool.join()
+    assert late.proc is not None
+    assert late.proc.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("args", [None, (), []])
+def test_a_stub_only_calls_back(args: Any) -> None:
+    notes, pool = Notes(), ExecPool(1)
+    job = Job("j", args=args, **notes.callbacks())
+    assert pool.execute(job) == 0
+    assert pool.join() is True
+    assert notes.of("j") == ["start", "done", "finish"]
+    assert job.proc is None
+    assert pool.jobsdone == 1
+
+
+def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    notes, pool = Notes(), ExecPool(1)
+    assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
+    assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
+    assert pool.join() is True
+    assert (notes.of("j"), notes.of("k")) == (["start", "finish"], ["start", "done", "finish"])
+    assert "job 'j' has failed: 'j': argument 1 has a NUL in it" in caplog.text
+
+
+def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    """The original broke down in this case, and so did its caller."""
+    notes, pool = Notes(), ExecPool(1)
+    job = Job("j", args=["no-such-program"], **notes.callbacks())
+    assert pool.execute(job) == -1
+    assert pool.join() is True
+    assert (notes.of("j"), job.proc) == (["start", "finish"], None)
+    assert [info.code for info in pool.failures] == [None]
+    assert "there is no program 'no-such-program'" in caplog.text
+
+
+# ---- output
+
+
+def test_ondone_reads_the_pipe() -> None:
+    """Also of more than a pipe holds, which the original waited for in vain."""
+    read: list[bytes] = []
+
+    def done(job: Job) -> None:
+        assert job.proc is not None
+        assert job.proc.stdout is not None
+        assert job.proc.stderr is not None
+        read.extend([job.proc.stdout.read(), job.proc.stderr.read()])
+
+    pool = ExecPool(1)
+    line = "head -c 300000 /dev/zero; echo oh >&2"
+    job = Job("j", args=["sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, ondone=done)
+    pool.execute(job)
+    pool.join()
+    assert read == [b"\0" * 300000, b"oh\n"]
+    assert job.pipederr == "oh\n"
+
+
+def test_both_outputs_in_one_pipe() -> None:
+    pool = ExecPool(1)
+    job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pool.execute(job)
+    pool.join()
+    assert job.proc is not None
+    assert job.proc.communicate() == (b"one\ntwo\n", None)
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    """Its name is relative to this program's directory; missing ones are made."""
+    out = tmp_path / "new" / "out"
+    pool = ExecPool(1)
+    for word in ("one", "two"):
+        pool.execute(Job(word, "/", ["sh", "-c", f"echo {word}; pwd"], stdout=str(out)))
+    pool.join()
+    assert out.read_text() == "one\n/\ntwo\n/\n"
+
+
+def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    """There, it is no file of the system's."""
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
+    pool.join()
+    assert capsys.readouterr() == ("one\n", "two\n")
+
+
+# ---- time limits
+
+
+def test_a_timeout_terminates() -> None:
+    notes, pool = Notes(), ExecPool(1)
+    job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
+    pool.execute(job)
+    assert pool.join() is True
+    assert notes.of("j") == ["start", "finish"]
+    assert job.proc is not None
+    assert job.proc.returncode == -signal.SIGTERM
+    assert [info.code for info in pool.failures] == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("option", ["ontimeout", "rsrtonto"])
+def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
+    notes, pool = Notes(), ExecPool(1)
+
+    def start(job: Job) -> None:
+        notes.append(("start", job.name))
+        if len(notes.of("j")) > 3:
+            job.args = ["true"]
+
+    job = Job("j", args=["sleep", "1000"], timeout=0.05, onstart=start, ondone=notes.on("done"), onfinish=notes.on("f"))
+    setattr(job, option, True)
+    pool.execute(job)
+    assert pool.join() is True
+    assert notes.of("j") == ["start", "f", "start", "f", "start", "done", "f"]
+    assert (pool.jobsdone, pool.failures) == (1, [])
+
+
+# ---- execute
+
+
+def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
+    pool = ExecPool(1)
+    assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
+    assert pool.execute(Job("k", args=["sh", "-c", "exit 3"]), concur=False) == 3
+    assert pool.execute(Job("l", args=["sh", "-c", "exit 3"]), **{"async": False}) == 3
+    assert pool.execute(Job("m", args=["sleep", "1000"], timeout=0.05), False) == -signal.SIGTERM
+    assert pool.join() is True
+
+
+def test_what_execute_waits_for_starts_at_once_whatever_the_pool_is_doing() -> None:
+    pool = ExecPool(1)
+    pool.execute(Job("long", args=["sleep", "1000"]))
+    pool.execute(Job("next", args=["sleep", "1000"]))
+    assert pool.execute(Job("now", args=["true"]), False) == 0
+    pool.clear()
+
+
+def test_a_started_job_has_its_process_when_execute_returns() -> None:
+    pool = ExecPool(2)
+    job, other, queued = (Job(name, args=["sleep", "1000"]) for name in ("j", "k", "queued"))
+    for each in (job, other, queued):
+        assert pool.execute(each) == 0
+    assert job.proc is not None
+    assert (job.proc.poll(), queued.proc) == (None, None)
+    with pytest.raises(subprocess.TimeoutExpired):
+        job.proc.wait(0.01)
+    job.proc.kill()
+    assert job.proc.wait(20) == -signal.SIGKILL
+    job.proc.terminate()  # it has gone
+    pool.clear()
+
+
+def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
+    started = threading.Event()
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["true"]))
+    pool.execute(Job("k", args=["true"], onstart=lambda job: started.set()))
+    assert started.wait(20)
+    pool.join()
+
+
+def test_no_more_jobs_at_once_than_workers() -> None:
+    running, most = set[str](), list[int]()
+
+    def start(job: Job) -> None:
+        running.add(job.name)
+        most.append(len(running))
+
+    pool = ExecPool(wksnum=3)
+    for number in range(9):
+        job = Job(f"j{number}", args=["sleep", "0.01"], onstart=start, onfinish=lambda job: running.discard(job.name))
+        pool.execute(job)
+    assert pool.join() is True
+    assert max(most) == 3
+
+
+def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+    pool = ExecPool(3)
+    first, second = Job("first", args=["true"], startdelay=1000), Job("second", args=["true"])
+    pool.execute(first)
+    thread = threading.Thread(target=pool.execute, args=(second,))
+    thread.start()
+    assert pool.join(0.2) is False
+    thread.join()
+    assert slept == [1000]
+    assert (first.proc and first.proc.returncode, second.tstart, second.tstop) == (0, None, None)
+
+
+def test_startdelay_holds_up_what_is_queued() -> None:
+    pool = ExecPool(1)
+    jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
+    for job in jobs:
+        pool.execute(job)
+    assert pool.join(0.2) is False
+    assert [job.tstart is not None for job in jobs] == [True, True, False]
+
+
+@pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
+def test_a_callback_may_execute_further_jobs(what: str) -> None:
+    """And wait for them, while others are called back; join waits for all of them."""
+    notes, pool = Notes(), ExecPool(1)
+
+    def more(job: Job) -> None:
+        pool.execute(notes.job("second"))
+        notes.append(("code", str(pool.execute(notes.job("now", "exit 5"), False))))
+
+    pool.execute(Job("first", args=["true"], **{what: more}))  # type: ignore[arg-type]
+    assert pool.join() is True
+    assert notes.of("5") == ["code"]
+    assert notes.of("now") == ["start", "finish"]
+    assert notes.of("second") == ["start", "done", "finish"]
+
+
+def test_a_chain_of_jobs_each_executed_by_the_one_before() -> None:
+    done: list[int] = []
+    pool = ExecPool(2)
+
+    def execute(number: int) -> None:
+        pool.execute(Job(f"j{number}", args=None, ondone=lambda job: after(number)))
+
+    def after(number: int) -> None:
+        done.append(number)
+        if number < 200:
+            execute(number + 1)
+
+    execute(0)
+    assert pool.join() is True
+    assert done == list(range(201))
+
+
+def test_threads_may_share_a_pool() -> None:
+    pool = ExecPool(4)
+
+    def execute() -> None:
+        for number in range(20):
+            pool.execute(Job(f"j{number}", args=["true"]))
+            pool.join()
+
+    threads = [threading.Thread(target=execute) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pool.join()
+    assert pool.jobsdone == 80
+
+
+def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    drained = Callbacks.drained
+
+    async def slowly(callbacks: Callbacks) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=pool.execute, args=(late,)))
+            threads[0].start()
+            await trio.sleep(0.05)
+        await drained(callbacks)
+
+    monkeypatch.setattr(Callbacks, "drained", slowly)
+    pool, late = ExecPool(1), Job("late", args=["true"])
+    pool.execute(Job("j", args=["true"]))
+    assert pool.join() is True
+    threads[0].join()
+    assert pool.join() is True
+    assert pool.jobsdone == 2
+
+
+def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
+    def flaw(number: int, frame: Any) -> None:
+        raise Flaw
+
+    old = signal.signal(signal.SIGUSR1, flaw)
+    try:
+        notes, pool = Notes(), ExecPool(1)
+        job = notes.job("j", "kill -USR1 $PPID; sleep 1000")
+        with pytest.raises(Flaw):
+            pool.execute(job, False)
+        assert pool.join() is True
+        assert (notes.of("j"), job.proc and job.proc.returncode) == (["start", "finish"], -signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+
+
+def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for ever otherwise."""
+    monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["false"]))
+    with pytest.raises(ZeroDivisionError):
+        pool.join()
+
+
+def test_reprs_tell_how_far_things_are() -> None:
+    pool = ExecPool(2, name="p")
+    job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
+    assert repr(job) == "<Job 'j' has not started>"
+    pool.execute(job)
+    assert repr(job) == "<Job 'j' runs>"
+    pool.execute(bad, False)
+    pool.execute(stub, False)
+    assert [repr(each) for each in (bad, stub, stub.task)] == [
+        "<Job 'k' has ended with 1>", "<Job 'l' has ended>", "<Task 't' 1 done, 0 terminated of 1>",
+    ]  # fmt: skip
+    assert repr(bad.proc) == "<Process: returncode: 1 args: ('false',)>"
+    assert repr(pool.failures) == "[<JobInfo 'k' code=1>]"
+    assert repr(pool) == "<ExecPool p 2 workers, 1 done, 1 failed>"
+    assert repr(ExecPool(1)) == "<ExecPool 1 workers, 0 done, 0 failed>"
+    pool.clear()
+
+
+# ---- a program that ignores SIGCHLD
+
+
+@pytest.fixture
+def no_sigchld() -> Any:
+    old = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, old)
+
+
+def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
+    """As in `subprocess`, but a timeout is recorded."""
+    notes, pool = Notes(), ExecPool(2)
+    jobs = [
+        notes.job("j", "exit 3"),
+        notes.job("slow", "sleep 0.05; exit 3"),
+        notes.job("late", "sleep 1000", timeout=0.2),
+    ]
+    for job in jobs:
+        pool.execute(job)
+    assert pool.join() is True
+    assert [job.proc and job.proc.returncode for job in jobs] == [0, 0, 0]
+    assert notes.of("slow") == ["start", "done", "finish"]
+    assert notes.of("late") == ["start", "finish"]
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Job(5), TypeError, "name must be a string"),  # type: ignore[arg-type]
+        (lambda: Job(""), ValueError, "name is empty"),
+        (lambda: Job("j", timeout=-1), ValueError, "timeout=-1 of job 'j'"),
+        (lambda: Job("j", timeout="5"), TypeError, "timeout='5' of job 'j'"),  # type: ignore[arg-type]
+        (lambda: Job("j", onstart=5), TypeError, "onstart=5 of job 'j'"),  # type: ignore[arg-type]
+        (lambda: Job("j", task="t"), TypeError, "task='t' of job 'j'"),  # type: ignore[arg-type]
+        (lambda: Job("j", memlim=1), ValueError, "memory_limit to a trioflow.CommandJob"),
+        (lambda: Job("j", poutlog="x"), ValueError, "poutlog='x' of job 'j'"),
+        (lambda: Task("t", timeout=-1), ValueError, "timeout=-1 of task 't'"),
+        (lambda: ExecPool(0), ValueError, "workers=0"),
+        (lambda: ExecPool(1.5), TypeError, "workers=1.5"),  # type: ignore[arg-type]
+        (lambda: ExecPool(2, 1), ValueError, "afnmask=1 of ExecPool is not supported"),
+        (lambda: ExecPool(2, memlimit=1, name="p"), ValueError, "memlimit=1 of pool 'p'"),
+        (lambda: ExecPool(2).execute("ls"), TypeError, "give a Job"),  # type: ignore[arg-type]
+        (lambda: ExecPool(2).execute(Job("j"), awync=True), TypeError, "no 'awync'"),
+        (lambda: ExecPool(2).join(-1), ValueError, "timeout=-1 of join"),
+    ],
+)
+def test_bad_arguments_are_named(make: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_job_is_executed_once() -> None:
+    pool = ExecPool(1)
+    job = Job("j", args=["true"])
+    pool.execute(job)
+    with pytest.raises(ValueError, match="'j' was executed already"):
+        pool.execute(job)
+    pool.join()
+
+
+def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
+    assert pool.join() is True
+    assert "join() in a callback" in caplog.text
+
+
+def test_a_pool_that_is_not_alive_takes_nothing() -> None:
+    pool = ExecPool(1)
+    pool.alive = False
+    assert pool.execute(Job("j", args=["true"])) == errno.EINTR
+    assert pool.join() is False
+
+
+def test_failures_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    pool = ExecPool(2)
+    pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
+    pool.execute(Job("k", args=["sleep", "1000"], timeout=0.05))
+    pool.join()
+    assert "job 'j' has failed: sh -c 'exit 3': exit code 3" in caplog.text
+    assert "job 'k' did not end within its timeout of 0.05 s" in caplog.text
+
+
+def test_arguments_without_effect_are_reported_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were ignored silently: jobs of a category that had failed went on."""
+    monkeypatch.setattr("trioflow.compat.pyexpool._checks._reported", set())
+    jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
+    assert [(job.category, job.size) for job in jobs] == [("c", 3), ("c", 4), (None, 0)]
+    assert [record.getMessage().partition(" has no effect")[0] for record in caplog.records] == [
+        "category='c' of job 'a'", "size=3 of job 'a'"
+    ]  # fmt: skip

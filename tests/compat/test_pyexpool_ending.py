@@ -1,0 +1,307 @@
+"""However a pool of PyExPool's ends, no process is left; and the programs of its README."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow.compat.pyexpool import ExecPool, Job, Task
+from trioflow.compat.pyexpool._batch import PATIENCE
+
+from ..jobs.posix.process_trees import TREE, Watched, until_there
+from ..jobs.posix.process_trees import watched as watched
+from .pools import Notes
+
+LOOP = ("sh", "-c", TREE)
+
+
+def busy(notes: Notes, workers: int = 2) -> tuple[ExecPool, list[Job]]:
+    """A pool with a job for each worker and one more."""
+    pool = ExecPool(workers)
+    jobs = [Job(f"j{number}", args=LOOP, **notes.callbacks()) for number in range(workers + 1)]
+    for job in jobs:
+        pool.execute(job)
+    return pool, jobs
+
+
+def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
+    """Those that ran were terminated, the one that waited was dropped."""
+    *running, waiting = jobs
+    assert [job.proc and job.proc.returncode for job in running] == [-signal.SIGTERM] * len(running)
+    assert [notes.of(job.name) for job in running] == [["start", "finish"]] * len(running)
+    assert (waiting.tstart, waiting.proc, notes.of(waiting.name)) == (None, None, [])
+
+
+def test_join_with_a_timeout(watched: Watched) -> None:
+    """And the pool is used again when `alive` is set."""
+    notes = Notes()
+    pool, jobs = busy(notes)
+    assert pool.join(0.1) is False
+    assert watched.alive() == []
+    ended_in_order(notes, jobs)
+    assert pool.alive is False
+    assert sorted(info.name for info in pool.failures) == ["j0", "j1", "j2"]
+    assert pool.execute(Job("k", args=["true"])) == errno.EINTR
+    pool.alive = True
+    assert pool.execute(Job("k", args=["true"])) == 0
+    assert pool.join(20) is True
+    assert pool.jobsdone == 1
+
+
+def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["sleep", "0.2"]))
+    pool.execute(Job("k", args=LOOP))
+    while pool.jobsdone < 1:
+        os.sched_yield()
+    assert pool.join(0.1) is False
+    assert watched.alive() == []
+
+
+def test_join_has_nothing_to_wait_for() -> None:
+    """False before the first job and after the last join."""
+    pool = ExecPool(1)
+    assert pool.join() is False
+    pool.execute(Job("j", args=["true"]))
+    assert (pool.join(), pool.join()) == (True, False)
+
+
+def test_clear(watched: Watched) -> None:
+    notes = Notes()
+    pool, jobs = busy(notes)
+    pool.execute(Job("t", args=["true"], task=Task("t")))
+    pool.clear()
+    assert watched.alive() == []
+    ended_in_order(notes, jobs)
+    assert (pool.alive, pool.failures, pool.tasks, pool.jobsdone) == (True, [], set(), 0)
+    assert pool.execute(Job("j", args=["true"])) == 0
+    assert pool.join() is True
+
+
+def test_the_end_of_a_with_block(watched: Watched) -> None:
+    notes = Notes()
+    with pytest.raises(OSError, match="broken"):
+        with_block(notes)
+    assert watched.alive() == []
+    assert notes.of("j0") == ["start", "finish"]
+
+
+def with_block(notes: Notes) -> None:
+    with ExecPool(1) as pool:
+        pool.execute(Job("j0", args=LOOP, **notes.callbacks()))
+        raise OSError("broken")
+
+
+@pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
+def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
+    notes = Notes()
+    pool, jobs = busy(notes)
+    getattr(pool, finalizer)()
+    assert watched.alive() == []
+    ended_in_order(notes, jobs)
+
+
+def test_del(watched: Watched) -> None:
+    """The pool's thread does not keep it."""
+    notes = Notes()
+    pool, jobs = busy(notes)
+    del pool
+    assert watched.alive() == []
+    ended_in_order(notes, jobs)
+
+
+def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
+    """The collector may come in any thread, and must not wait for its own."""
+    pool, _ = busy(Notes())
+    pool.self = pool  # type: ignore[attr-defined]
+    pool.execute(Job("k", args=["true"]))
+    del pool
+    gc.collect()
+    assert watched.gone_within(20)
+
+
+def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
+    pools, gone = list[ExecPool](), threading.Event()
+
+    def forget(job: Job) -> None:
+        pools.clear()
+        gone.set()
+
+    pools.append(ExecPool(2))
+    pools[0].execute(Job("long", args=LOOP))
+    pools[0].execute(Job("j", args=["sleep", "0.05"], ondone=forget))
+    assert gone.wait(20)
+    assert watched.gone_within(20)
+
+
+def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -> None:
+    codes: list[int] = []
+    pool = ExecPool(1)
+
+    def more(owner: Any) -> None:
+        codes.append(pool.execute(Job("k", args=LOOP)))
+        codes.append(pool.execute(Job("l", args=LOOP), False))
+
+    pool.execute(Job("j", args=LOOP, onfinish=more, task=Task("t", onfinish=more)))
+    assert pool.join(0.1) is False
+    assert codes == [errno.EINTR] * 4
+    assert watched.alive() == []
+
+
+def test_a_job_that_takes_its_time_to_end_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a second the engine asked its author, with our own frames, not to swallow cancellations."""
+    monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
+    slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
+    pool = ExecPool(1)
+    pool.execute(Job("slow", workdir=tmp_path, args=("sh", "-c", slow)))
+    until_there(tmp_path / "here")
+    assert pool.join(0.001) is False
+    assert "still runs" not in caplog.text
+
+
+# ---- programs
+
+IMPORTS = """
+import atexit, os, signal, subprocess, sys, threading, time
+from multiprocessing import cpu_count
+from trioflow.compat.pyexpool import ExecPool, Job, Task
+"""
+BUSY = f"""
+execpool = ExecPool(2)
+for number in range(4):
+    execpool.execute(Job("j%d" % number, args=("sh", "-c", 'touch "$0"; ' + {TREE!r}, sys.argv[1])))
+open(sys.argv[1] + ".busy", "w").close()
+"""
+FAILOVER = """
+execpool = None
+
+def terminated(number=None, frame=None, leave=True):
+    global execpool
+    if execpool:
+        del execpool
+        execpool = None
+        print("no process:", os.system("ps -o comm= --ppid %d | grep -q sleep" % os.getpid()) != 0, flush=True)
+    if leave:
+        sys.exit(0)
+
+for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT"):
+    signal.signal(getattr(signal, name), terminated)
+atexit.register(terminated, leave=False)
+"""
+
+
+def program(code: str, path: Path, *sends: signal.Signals) -> tuple[int, str]:
+    """Run a program that makes a file when it is busy, send it signals then, and return its code and output."""
+    arguments = [sys.executable, "-c", IMPORTS + code, str(path / "started")]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=path)
+    if sends:
+        until_there(path / "started", path / "started.busy")
+    for number in sends:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    return process.returncode, output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT])
+def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
+    """`del` in a signal handler, while the program waits for anything."""
+    code, output = program(FAILOVER + BUSY + "time.sleep(1000)", tmp_path, number)
+    assert (code, output) == (0, "no process: True\n")
+    assert watched.gone_within(5)
+
+
+WAYS = {
+    "a handler deletes it while join waits": (FAILOVER + BUSY + "execpool.join()", signal.SIGTERM, 0),
+    "a handler deletes it while execute waits": (
+        FAILOVER + BUSY + "execpool.execute(Job('j', args=['sleep', '1000']), False)", signal.SIGTERM, 0,
+    ),
+    "Ctrl-C while join waits": (BUSY + "execpool.join()", signal.SIGINT, -signal.SIGINT),
+    "SIGTERM without a handler": (BUSY + "execpool.join()", signal.SIGTERM, -signal.SIGTERM),
+    "SIGKILL": (BUSY + "execpool.join()", signal.SIGKILL, -signal.SIGKILL),
+    "the program ends without join": (BUSY + "time.sleep(0.1)", None, 0),
+    "the program ends by atexit": (FAILOVER + BUSY + "time.sleep(0.1)", None, 0),
+    "the program ends by an exception": (BUSY + "sys.exit(3)", None, 3),
+    "a callback keeps the pool": (
+        "def main():\n    pool = ExecPool(1)\n"
+        "    pool.execute(Job('j', args=['sleep', '1000'], ondone=lambda job: pool.join()))\nmain()", None, 0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
+    code, number, expected = WAYS[way]
+    sends = () if number is None else (number,)
+    assert program(code, tmp_path, *sends)[0] == expected
+    assert watched.gone_within(5)
+
+
+FORKED = """
+pool = ExecPool(1)
+pool.execute(Job("j", args=["sleep", "0.01"]))
+child = os.fork()
+if child == 0:
+    print(pool.join(), pool.execute(Job("own", args=["echo", "own"])), pool.join(), flush=True)
+    pool.execute(Job("left", args=["sleep", "1000"]))
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobsdone)
+"""
+
+
+def test_a_program_that_forks(tmp_path: Path) -> None:
+    """The child shares no job with the parent. Its end took 16 s: it waited for a thread that only the parent had."""
+    began = time.monotonic()
+    assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
+    assert time.monotonic() - began < PATIENCE
+
+
+USAGE = '''
+pool = ExecPool(max(cpu_count() - 1, 1))
+time_limit = 30 * 60
+
+pool.execute(Job(name="list_dir", args=("ls", "-a")))
+
+shuffled = []
+pool.execute(Job(
+    name="shuffle", workdir="nets", timeout=3 * 60,
+    args=(sys.executable, "-c", """
+import subprocess
+for number in range(1, 4):
+    subprocess.check_call(("sort", "-R", "net.txt", "-o", "net.%d.txt" % number))
+"""),
+    ondone=lambda job: shuffled.extend(sorted(os.listdir("nets"))),
+))
+
+task = Task("both", ondone=lambda task: print(task.name, "are done"))
+for word in ("one", "two"):
+    pool.execute(Job(word, args=("echo", word), task=task, stdout=word + ".txt"))
+
+print(pool.join(time_limit), shuffled)
+'''
+
+
+def test_the_usage_program(watched: Watched, tmp_path: Path) -> None:
+    """The one of the README of version 1, in words of our own."""
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "net.txt").write_text("1\n2\n3\n")
+    code, output = program(USAGE, tmp_path)
+    assert code == 0
+    listed, said, result = output.partition("both are done\n")
+    assert "nets" in listed.splitlines()
+    assert said
+    assert result == "True ['net.1.txt', 'net.2.txt', 'net.3.txt', 'net.txt']\n"
+    assert (tmp_path / "one.txt").read_text() + (tmp_path / "two.txt").read_text() == "one\ntwo\n"
+    assert sorted((tmp_path / "nets" / "net.2.txt").read_text().split()) == ["1", "2", "3"]
+    assert watched.gone_within(5)

@@ -1,0 +1,64 @@
+"""The pages for those who are new or come from elsewhere: each program on them prints what the page says."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..places import ROOT
+
+PROGRAMS = [
+    pytest.param(program, printed, id=f"{Path(page).name}-{number}")
+    for page in ("docs/asynciojobs", "docs/gather", "docs/nursery", "docs/parallel", "docs/pyexpool", "README")
+    for number, (program, printed) in enumerate(
+        re.findall(
+            r"^```python\n((?:(?!```).*\n)+)```\n\nIt prints[^\n]*:\n\n```text\n((?:(?!```).*\n)+)```$",
+            (ROOT / f"{page}.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+    )
+]
+
+
+@pytest.mark.parametrize(("program", "printed"), PROGRAMS)
+def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, printed: str) -> None:
+    """Run on its own, as a reader would; three dots on the page stand for any lines."""
+    file = tmp_path / "program.py"
+    file.write_text(program, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, file], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert doctest.OutputChecker().check_output(printed, done.stdout, doctest.ELLIPSIS), done.stdout
+
+
+def test_the_program_of_asynciojobs_prints_the_same_with_another_import(tmp_path: Path) -> None:
+    """Only the line changes of which the page speaks."""
+    old, new = "from asynciojobs import", "from trioflow.compat.asynciojobs import"
+    program, printed = PROGRAMS[0].values
+    assert isinstance(program, str)
+    assert program.count(old) == 1
+    test_a_program_prints_what_the_page_says(tmp_path, program.replace(old, new), str(printed))
+
+
+def test_the_readme_shows_what_is_logged(tmp_path: Path) -> None:
+    """The lines on standard error of the program with a failure stand below it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"on its standard error:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "program.py"
+    file.write_text(str(PROGRAMS[-1].values[0]), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stderr == shown
+
+
+def test_every_page_has_its_programs() -> None:
+    """No program is left out because of how it is written down."""
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 1 + 3 + 2

@@ -1,0 +1,121 @@
+"""The documentation agrees with the code and with itself; that its examples run, Sybil sees to."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trioflow import JobState, StopReason
+from trioflow._core.base._states import TRANSITIONS
+from trioflow.view.text._symbols import UNICODE
+
+from ..places import ROOT
+
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+STATES = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+
+
+def prose(page: Path) -> str:
+    """Return a page without its code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "`code`", text)
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield file and anchor of each link to something in the repository."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield ((page.parent / path).resolve() if path else page), anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what a link may have behind its "#": the headings, as GitHub turns them into anchors."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@by_page
+def test_links_resolve(page: Path) -> None:
+    """Each link within the repository leads to a file that is there, and to a heading that it has."""
+    for target, anchor in links(page):
+        assert target.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
+
+
+def test_pictures_are_shown_and_small() -> None:
+    """Each picture is on some page, and takes no more than 200 kB of everybody's clone."""
+    shown = {target for page in PAGES for target, _ in links(page)}
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert picture in shown
+        assert picture.stat().st_size < 200_000
+
+
+def test_each_page_can_be_reached() -> None:
+    """From the README, link by link, one comes to every page."""
+    reached = {README}
+    todo = [README]
+    while todo:
+        new = {target for target, _ in links(todo.pop()) if target in PAGES} - reached
+        reached |= new
+        todo += new
+    assert set(PAGES) - reached == set()
+
+
+def test_the_extras_that_users_are_told_to_install_exist() -> None:
+    """Each `trioflow[extra]` on a page or in a message of the package is an extra of the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    told = {
+        extra.strip()
+        for file in (*PAGES, *(ROOT / "trioflow").rglob("*.py"))
+        for extras in re.findall(r"(?:trioflow|['\"]\.)\[([a-z, ]+)\]", file.read_text(encoding="utf-8"))
+        for extra in extras.split(",")
+    }
+    assert {"all", "cli", "monitor"} <= told <= set(project["optional-dependencies"])
+
+
+def test_the_readme_explains_each_extra_of_all() -> None:
+    """The table under "Install" has the extras that `all` installs, and itself."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    install = README.read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
+    (everything,) = extras["all"]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", install, re.MULTILINE)) == sorted(
+        {"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))}
+    )
+
+
+def test_the_figure_of_states_is_the_table() -> None:
+    """Every step of `TRANSITIONS` is an arrow in the figure, and every arrow a step; settled states end it."""
+    (figure,) = re.findall(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", STATES, re.DOTALL | re.MULTILINE)
+    arrows = [re.fullmatch(r"    (\S+) --> (\S+)(?: : .+)?", line) for line in figure.splitlines()]
+    assert all(arrows), f"not an arrow: {figure.splitlines()[arrows.index(None)]}"
+    drawn = [arrow.groups() for arrow in arrows if arrow]
+    steps = {(old.name, new.name) for old in JobState for new in TRANSITIONS[old]}
+    ends = {(state.name, "[*]") for state in JobState if state.is_settled}
+    assert len(drawn) == len(set(drawn))
+    assert set(drawn) == {("[*]", "IDLE")} | steps | ends
+
+
+def test_the_tables_have_all_states_and_reasons() -> None:
+    """Each `JobState` has its row, with the sign that the listing shows, and each `StopReason` has one."""
+    signs = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
+    assert signs == [(state.name, UNICODE.states[state]) for state in JobState]
+    reasons = STATES.partition("## Why a run stopped")[2]
+    assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
+
+
+def test_the_glossary_is_in_order() -> None:
+    """Each term has one line, and one finds it by the alphabet."""
+    lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
+    terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
+    assert all(terms), f"not a term: {lines[terms.index(None)]}"
+    names = [term[1].lower() for term in terms if term]
+    assert names == sorted(set(names))

@@ -1,0 +1,34 @@
+"""The example that packs files with the system's gzip and xz, run as a newcomer runs it."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import re
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from .scripts import run_example
+
+
+def test_files_are_packed_and_can_be_had_back(tmp_path: Path) -> None:
+    for _ in range(2):  # what is there from last time is replaced
+        done = run_example("compress", "--files", 4, "--output", tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "4 of 4 files packed and proved" in done.stdout
+    assert "12 commands (12 succeeded)" in done.stdout
+    library = {path.read_bytes() for path in Path(sysconfig.get_path("stdlib")).rglob("*.py")}
+    assert len(list(tmp_path.iterdir())) == 4
+    for packed in tmp_path.iterdir():
+        opener: Any = gzip if packed.suffix == ".gz" else lzma
+        with opener.open(packed) as file:
+            assert file.read() in library
+
+
+def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
+    done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
+    assert done.returncode == 1
+    assert "0 of 3 files packed and proved" in done.stdout
+    reported = re.findall(r"^(?:gzip|xz) .*did not end within its timeout of 0.001 s", done.stderr, re.MULTILINE)
+    assert len(reported) == 3

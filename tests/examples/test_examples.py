@@ -1,0 +1,197 @@
+"""The examples, run as a newcomer runs them: by their command line, each in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..cli import command_line
+from ..places import EXAMPLES
+from .scripts import LIBRARY, python
+
+PACK_STDLIB = EXAMPLES / "pack_stdlib.py"
+
+WITH_ANOTHER_LIBRARY = """
+import runpy, sys, sysconfig
+script, library, *sys.argv[1:] = sys.argv[1:]
+sysconfig.get_path = {"stdlib": library}.__getitem__
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+def pack(*arguments: Any, library: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the example; with `library` it takes that directory for the standard library."""
+    if library is None:
+        return python(PACK_STDLIB, *arguments)
+    return python("-c", WITH_ANOTHER_LIBRARY, PACK_STDLIB, library, *arguments)
+
+
+def trioflow(*arguments: Any, library: Path) -> subprocess.CompletedProcess[str]:
+    """Run the example by the command, as the README does, with another directory for the standard library."""
+    command = WITH_ANOTHER_LIBRARY.replace("runpy.run_path(script, run_name=", "runpy.run_module(script, run_name=")
+    return python("-c", command, "trioflow", library, "run", PACK_STDLIB, *arguments)
+
+
+def facts(data: bytes) -> dict[str, Any]:
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def listed(output: str) -> list[str]:
+    """The labels in the listing, in its order."""
+    return re.findall(r"^\d+ .*`(.*)`", output, re.MULTILINE)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A small library: three packages, and what must not be packed."""
+    root = tmp_path / "library"
+    for name, content in {
+        "beta/__init__.py": "import alpha\n" * 1000,
+        "beta/test/test_beta.py": "assert False\n",
+        "beta/__pycache__/__init__.pyc": "",
+        "gamma/inner/deep.py": "deep\n" * 10,
+        "site-packages/other.py": "",
+        "config-3/library.a": "",
+        "alpha.py": "",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return root
+
+
+def check_manifest(output: Path, library: Path) -> dict[str, Any]:
+    """Compare manifest, packs and sources with each other, and return the manifest's packs."""
+    packs: dict[str, Any] = json.loads((output / "manifest.json").read_text())["packs"]
+    for name, described in packs.items():
+        assert facts((output / f"{name}.zip").read_bytes()) == described["packed"]
+        with zipfile.ZipFile(output / f"{name}.zip") as archive:
+            assert {one: facts(archive.read(one)) for one in archive.namelist()} == described["files"]
+        assert {one: facts((library / one).read_bytes()) for one in described["files"]} == described["files"]
+    return packs
+
+
+def test_pack_stdlib(backend: str, tmp_path: Path) -> None:
+    """The script, on the three largest packages of the real library: all is packed, listed, and verifies."""
+    done = pack("--limit", 3, "--output", tmp_path, "--backend", backend)
+    assert done.returncode == 0, done.stderr
+    packs = check_manifest(tmp_path, LIBRARY)
+    assert len(packs) == 3
+    assert sorted(listed(done.stdout)) == sorted(
+        [
+            *(f"{step} {name}" for step in ("read", "compress", "verify") for name in packs),
+            "write the manifest",
+            "report progress",
+        ]
+    )
+    assert " of 10 jobs done, at work: read " in done.stdout
+    assert done.stderr == ""
+
+
+def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path) -> None:
+    """The first command of the README: all is packed, and watched, and the last line counts the jobs."""
+    output = tmp_path / "output"
+    done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
+    assert done.returncode == 0, done.stderr
+    assert set(check_manifest(output, library)) == {"beta", "gamma"}
+    assert re.search(r"done .*write the manifest", done.stdout)
+    assert re.match(r"7 jobs: 7 succeeded; in ", done.stdout.splitlines()[-1])
+
+
+def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
+    """Each file is in exactly one pack; tests, caches, installed packages and the build's own files are in none."""
+    done = pack("--output", tmp_path, library=library)
+    assert done.returncode == 0, done.stderr
+    packs = check_manifest(tmp_path, library)
+    assert [set(described["files"]) for described in packs.values()] == [
+        {"beta/__init__.py"},
+        {"gamma/inner/deep.py"},
+        {"alpha.py"},
+        set(),  # the others, of which there are none
+    ]
+
+
+def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -> None:
+    """`--verify` finds one changed byte, a missing pack, and a file that is not what the manifest says."""
+    assert pack("--output", tmp_path, library=library).returncode == 0
+    manifest = tmp_path / "manifest.json"
+    verify = ("--verify", manifest, "--backend", backend)
+    assert pack(*verify).returncode == 0
+
+    damaged = bytearray((tmp_path / "beta.zip").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "beta.zip").write_bytes(damaged)
+    (tmp_path / "gamma.zip").unlink()
+    described = json.loads(manifest.read_text())
+    described["packs"]["alpha"]["files"]["alpha.py"]["size"] = 1
+    manifest.write_text(json.dumps(described))
+
+    done = pack(*verify)
+    assert done.returncode == 1
+    assert re.search(r"failed: verify beta: .*is not what was written", done.stdout)
+    assert re.search(r"failed: verify gamma: .*No such file", done.stdout)
+    assert re.search(r"failed: verify alpha: .*does not hold what was read", done.stdout)
+    assert "failed: verify others" not in done.stdout
+
+
+def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) -> None:
+    """A file that cannot be read is named in the output and in the manifest; the rest of its package is packed."""
+    (library / "gamma" / "gone.py").symlink_to("nowhere")
+    done = pack("--output", tmp_path, library=library)
+    assert done.returncode == 0, done.stderr
+    assert re.search("left out: .*gamma/gone.py", done.stdout)
+    gamma = check_manifest(tmp_path, library)["gamma"]
+    assert set(gamma["files"]) == {"gamma/inner/deep.py"}
+    assert set(gamma["unreadable"]) == {"gamma/gone.py"}
+
+
+def test_pack_stdlib_goes_on_without_a_pack(tmp_path: Path, library: Path) -> None:
+    """A pack that cannot be written fails its chain alone: the manifest has the others, and the exit code is 1."""
+    (tmp_path / "beta.zip").mkdir()
+    done = pack("--output", tmp_path, library=library)
+    assert done.returncode == 1
+    assert "failed: compress beta: " in done.stdout
+    assert set(check_manifest(tmp_path, library)) == {"gamma", "alpha", "others"}
+
+
+def test_pack_stdlib_needs_its_manifest(tmp_path: Path, library: Path) -> None:
+    """The manifest is critical: if it cannot be written, the exit code is 1."""
+    (tmp_path / "manifest.json").mkdir()
+    done = pack("--output", tmp_path, library=library)
+    assert done.returncode == 1
+    assert "failed: write the manifest: " in done.stdout
+
+
+CASES = [
+    ("compress.py", ["files=2"], 6),
+    ("module_graph.py", ["limit=3"], 8),
+    ("own_kind.py", ["towns=3"], 5),
+    ("pack_stdlib.py", ["limit=1"], 4),
+    ("wfcommons.py", ["speed=10000"], 17),
+]
+PROGRAMS = ["killed.py"]
+"""Examples that are programs, not scenarios; each has a test of its own."""
+
+
+@pytest.mark.parametrize(("name", "values", "number"), CASES, ids=[case[0] for case in CASES])
+def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[str], number: int) -> None:
+    """What the head of each example says: the command takes its scenario, finds nothing wrong, and runs it."""
+    if name not in ("own_kind.py", "wfcommons.py"):  # these write nothing
+        values = [*values, f"output={tmp_path}"]
+    arguments = [str(EXAMPLES / name), *(word for value in values for word in ("--set", value))]
+    assert command_line.process("check", *arguments).stdout == f"{number} jobs: nothing found\n"
+    done = command_line.process("run", "--no-monitor", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{number} jobs: ")
+
+
+def test_there_is_no_other_example() -> None:
+    """Each example is named here, so that a new one is tested too."""
+    assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))

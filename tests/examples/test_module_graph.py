@@ -1,0 +1,248 @@
+"""The example `module_graph`, run by its command line, and its scenario with a parser that fails."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream, TaskStatus
+
+from trioflow import JobState, StopReason
+
+from ..places import EXAMPLES, ROOT
+from .scripts import LIBRARY, load_example, run_example
+
+MODULE_GRAPH = EXAMPLES / "module_graph.py"
+
+SMALL = {
+    "a.py": "import b, sys\nfrom pkg import name, inner",
+    "b.py": "def late():\n    import c",
+    "c.py": "import a.nothing\nimport a",
+    "alone.py": "import alone, pkg.inner.deep",
+    "pkg/__init__.py": "from . import inner",
+    "pkg/inner/__init__.py": "from .. import __doc__\nfrom ...beyond import it",
+    "pkg/inner/deep.py": "from .missing import it\nfrom ..inner import deep\nfrom . import deep",
+    "test/test_a.py": "def (",
+    "site-packages/other.py": "def (",
+}
+IMPORTS = {
+    "a": ["b", "pkg", "pkg.inner"],
+    "b": ["c"],
+    "c": ["a"],
+    "alone": ["pkg.inner.deep"],
+    "pkg": ["pkg.inner"],
+    "pkg.inner": ["pkg"],
+    "pkg.inner.deep": ["pkg.inner"],
+}
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A small library with two circles, and what must not be looked at."""
+    for name, source in SMALL.items():
+        path = tmp_path / "library" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return tmp_path / "library"
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    """The example as a module."""
+    return load_example("module_graph")
+
+
+def report(output: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / "module_graph.json").read_text())
+    return found
+
+
+# ---------------------------------------------------------------- the same by other means
+
+
+def names_in(code: CodeType) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yield level, name and members of each import, as the compiler has understood it."""
+    instructions = list(dis.get_instructions(code))
+    for place, one in enumerate(instructions):
+        if one.opname == "IMPORT_NAME":
+            level, members = (before.argval for before in instructions[place - 2 : place])
+            yield level, one.argval, members or ()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from names_in(constant)
+
+
+@functools.cache
+def names_in_file(path: Path) -> list[tuple[int, str, tuple[str, ...]]]:
+    return list(names_in(compile(path.read_bytes(), path, "exec")))
+
+
+def imported(module: str, path: Path, modules: set[str]) -> list[str]:
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found: set[str] = set()
+    for level, name, members in names_in_file(path):
+        origin = importlib.util.resolve_name("." * level + name, package) if level else name
+        found |= {origin, *(f"{origin}.{member}" for member in members)}
+    return sorted(found & modules - {module})
+
+
+def circles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
+    """Find the strongly connected parts by the definition: each reaches the other."""
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        todo = [start]
+        reach[start] = set()
+        while todo:
+            new = set(graph[todo.pop()]) - reach[start]
+            reach[start] |= new
+            todo += new
+    return {frozenset(b for b in reach[a] if a in reach[b]) for a in graph if a in reach[a]}
+
+
+# ---------------------------------------------------------------- the tests
+
+
+def test_graph_of_the_largest_modules(backend: str, tmp_path: Path) -> None:
+    """On the real library the report says what the compiler and the definition of a strongly connected part say."""
+    done = run_example("module_graph", "--output", tmp_path, "--limit", 25, "--backend", backend)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith("25 modules, ")
+    found = report(tmp_path)
+    graph = found["imports"]
+    assert len(graph) == 25
+    for module, imports in graph.items():
+        file = LIBRARY.joinpath(*module.split("."))
+        path = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        assert imports == imported(module, path, set(graph)), module
+    assert {frozenset(circle) for circle in found["circles"]} == circles_of(graph)
+
+
+def test_graph_of_a_small_library(backend: str, tmp_path: Path, library: Path) -> None:
+    """Imports inside functions count, relative ones are resolved, and a report has all modules and all circles."""
+    done = run_example("module_graph", "--output", tmp_path, "--library", library, "--backend", backend, "--window", 0)
+    assert done.returncode == 0, done.stderr
+    assert report(tmp_path)["imports"] == IMPORTS
+    assert report(tmp_path)["circles"] == [["a", "b", "c"], ["pkg", "pkg.inner"]]
+    assert done.stdout.startswith("7 modules, 9 imports, 2 circles, the largest of 3 modules; ")
+    assert not (tmp_path / "module_graph.failed").exists()
+
+
+def test_no_report_but_an_alarm(backend: str, tmp_path: Path, library: Path) -> None:
+    """Sources that cannot be parsed or read block the report; the alarm names them, and nothing old stays behind."""
+    assert run_example("module_graph", "--output", tmp_path, "--library", library).returncode == 0
+    (library / "b.py").write_text("def (")
+    (library / "c.py").unlink()
+    (library / "c.py").symlink_to("nowhere")
+    done = run_example("module_graph", "--output", tmp_path, "--library", library, "--backend", backend)
+    assert done.returncode == 1
+    assert not (tmp_path / "module_graph.json").exists()
+    broken, gone = sorted((tmp_path / "module_graph.failed").read_text().splitlines())
+    assert broken.startswith("imports of b, attempt 3: ValueError(")
+    assert gone.startswith("imports of c, attempt 3: FileNotFoundError(")
+    assert "no report; what failed: " in done.stdout
+
+
+def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
+    modules = example.find_modules(library, None)
+    scheduler, _ = example.drawing_up(modules, library / "report", library / "alarm")
+    return scheduler.run(backend=backend, jobs_window=1), scheduler
+
+
+def test_a_parser_that_hangs_up_is_asked_again(
+    backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two connections without an answer are forgiven to a job; the third gives it."""
+    callers: list[int] = []
+
+    async def answer(stream: SocketStream) -> None:
+        async with stream:
+            callers.append(stream.extra(SocketAttribute.remote_port))
+            source = b"".join([part async for part in stream])
+            if len(callers) > 2:
+                await stream.send(json.dumps(list(example.imports_in(source))).encode())
+
+    async def hangs_up_twice(*, task_status: TaskStatus[int]) -> None:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            task_status.started(listener.extra(SocketAttribute.local_port))
+            await listener.serve(answer)
+
+    monkeypatch.setattr(example, "parser", hangs_up_twice)
+    completed, scheduler = run(example, library, backend)
+    assert completed
+    assert [job.attempts for job in scheduler if job.label.startswith("imports of ")] == [3, 1, 1, 1, 1, 1, 1]
+
+
+def test_the_parser_ends_with_the_run(
+    backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service succeeds, and its process is gone when the run is over."""
+    processes: list[Any] = []
+    open_process = anyio.open_process
+
+    async def watched(*args: Any, **kwargs: Any) -> Any:
+        processes.append(await open_process(*args, **kwargs))
+        return processes[-1]
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the process
+    monkeypatch.setattr(anyio, "open_process", watched)
+    completed, scheduler = run(example, library, backend)
+    assert completed
+    assert next(iter(scheduler)).state is JobState.SUCCEEDED
+    assert [process.returncode for process in processes] == [-9]
+
+
+def test_without_a_parser_everything_is_blocked(
+    backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that never gets ready fails: no job that needs it runs, and the alarm names the service alone."""
+
+    async def refuses(*, task_status: TaskStatus[int]) -> None:
+        raise OSError("no port is free")
+
+    monkeypatch.setattr(example, "parser", refuses)
+    completed, scheduler = run(example, library, backend)
+    assert not completed
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit.label == "write the report"
+    assert (library / "alarm").read_text() == "parser, attempt 1: OSError('no port is free')\n"
+
+
+ABANDON = """
+import subprocess, sys
+parser = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+print(parser.stdout.readline().decode())
+"""
+
+
+def test_the_parser_ends_with_its_parent() -> None:
+    """If the example is killed, and so cannot end its parser, that notices within its next half second."""
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        timeout=20,
+        check=True,
+    )
+    address = ("127.0.0.1", int(done.stdout))
+    for _ in range(100):
+        try:
+            socket.create_connection(address).close()
+        except ConnectionRefusedError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the parser still serves")

@@ -1,0 +1,139 @@
+"""The example that runs workflows as WfCommons records them, whatever the version of the format."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ..places import EXAMPLES
+from ..view.graph.pictures import seen, texts
+from .scripts import load_example, run_example
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+MOSAIC = EXAMPLES / "data" / "mosaic.json"
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    """The example as a module."""
+    return load_example("wfcommons")
+
+
+FORMS: dict[str, Any] = {
+    "shortened": {
+        "name": "w",
+        "tasks": [{"name": "a", "runtime_s": 3, "needs": []}, {"name": "b", "runtime_s": 4.5, "needs": [0]}],
+    },
+    "1.5": {
+        "name": "w",
+        "workflow": {
+            "specification": {"tasks": [{"name": "p", "id": "a", "parents": []}, {"id": "b", "parents": ["a"]}]},
+            "execution": {"tasks": [{"id": "b", "runtimeInSeconds": 4.5}, {"id": "a", "runtimeInSeconds": 3}]},
+        },
+    },
+    "1.4": {
+        "name": "w",
+        "workflow": {
+            "tasks": [
+                {"name": "a", "id": "1", "runtimeInSeconds": 3, "parents": []},
+                {"name": "b", "id": "2", "runtimeInSeconds": 4.5, "parents": ["a"]},
+            ]
+        },
+    },
+    "1.1": {
+        "name": "w",
+        "workflow": {
+            "jobs": [{"name": "b", "runtime": 4.5, "parents": ["a"]}, {"name": "a", "runtime": 3, "parents": []}]
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form: str, example: ModuleType, tmp_path: Path, virtual: Virtual) -> None:
+    """Names, dependencies and run times are read from all forms; a run takes as long as was recorded, scaled."""
+    (tmp_path / "w.json").write_text(json.dumps(FORMS[form]))
+    scheduler = example.scenario(tmp_path / "w.json", speed=1.5)
+    jobs = {job.label: job for job in scheduler}
+    assert set(jobs) == {"a", "b"}
+    assert list(jobs["b"].required) == [jobs["a"]]
+    assert [jobs[label].expected_duration for label in "ab"] == [2, 3]
+    virtual(scheduler.co_run)
+    assert (jobs["a"].elapsed, jobs["b"].elapsed) == (2, 3)
+    assert jobs["b"].started_at == jobs["a"].finished_at
+
+
+def test_what_was_never_run_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
+    """A workflow that is only described can be run as well."""
+    content = {"workflow": {"specification": {"tasks": [{"id": "a", "parents": []}]}}}
+    (tmp_path / "w.json").write_text(json.dumps(content))
+    scheduler = example.scenario(str(tmp_path / "w.json"))
+    assert scheduler.label == "w"
+    assert [job.expected_duration for job in scheduler] == [0]
+
+
+def test_mosaic(example: ModuleType, virtual: Virtual) -> None:
+    """The file that comes with the example takes as long as it says, and is drawn whole or in steps."""
+    scheduler = example.scenario(MOSAIC, speed=1)
+    virtual(scheduler.co_run)
+    took = max(job.finished_at for job in scheduler) - min(job.started_at for job in scheduler)
+    assert round(took, 6) == json.loads(MOSAIC.read_text())["workflow"]["execution"]["makespanInSeconds"]
+    assert len(seen(scheduler.graph()).boxes) == len(scheduler) == 17
+    assert set(seen(scheduler.graph(bundle=True)).boxes) == {
+        "project_*|× 4", "compare_*|× 5", "fit_1", "model_1", "correct_*|× 4", "join_1", "shrink_1"
+    }  # fmt: skip
+
+
+def test_command(tmp_path: Path, backend: str) -> None:
+    """The script runs a workflow, tells how long it took, and draws it."""
+    done = run_example(
+        "wfcommons",
+        MOSAIC,
+        "--speed",
+        10_000,
+        "--window",
+        2,
+        "--backend",
+        backend,
+        "--graph",
+        tmp_path / "g.svg",
+        "--bundle",
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"mosaic: 17 tasks, 0\.\d+ s of work in 0\.\d+ s\n", done.stdout)
+    assert {"project_*", "× 4", "Legend"} < set(texts((tmp_path / "g.svg").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no workflow of WfCommons: JSONDecodeError"),
+        ("[]", "is no workflow of WfCommons: "),
+        ('{"name": "w"}', "is no workflow of WfCommons: KeyError: 'tasks'"),
+        ('{"tasks": [{"name": "a", "runtime_s": 1, "needs": [7]}]}', "the task 'a' needs '7', which is not there"),
+    ],
+)
+def test_bad_files(content: str, message: str, example: ModuleType, tmp_path: Path) -> None:
+    """What is no workflow is refused, with the file's name and what is wrong."""
+    (tmp_path / "w.json").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as info:
+        example.scenario(tmp_path / "w.json")
+    assert str(tmp_path / "w.json") in str(info.value)
+
+
+def test_bad_use(example: ModuleType, tmp_path: Path) -> None:
+    """A speed of nothing is refused; the command says what is wrong with a file, and exits with 2."""
+    for speed in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="speed="):
+            example.scenario(MOSAIC, speed=speed)
+    done = run_example("wfcommons", tmp_path / "missing.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "missing.json" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,359 @@
+"""Jobs as arguments: results flow to those that use them; what is searched, what is filled in, what is refused."""
+
+from __future__ import annotations
+
+import collections
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
+from trioflow.testing import run_virtual
+
+from ..bodies import add, give
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def take(*args: Any, **kwargs: Any) -> Any:
+    """Return what was given: the positional arguments, and the keyword ones if there are any."""
+    return (args, kwargs) if kwargs else args
+
+
+async def fresh(size: int = 1) -> list[int]:
+    return [0] * size
+
+
+def taken(virtual: Virtual, job: Job[Any]) -> Any:
+    """Run a job with its inputs and return its result."""
+    virtual(lambda: Scheduler(job).co_run(check=True))
+    return job.result()
+
+
+# --- what is filled in
+
+
+def test_a_job_as_positional_argument_gives_its_result(virtual: Virtual) -> None:
+    """`Job(f, a)` requires `a`, starts after it, and is called with its result."""
+    a = Job(give, "value")
+    job = Job(take, 1, a)
+    assert list(job.required) == [a]
+    assert taken(virtual, job) == (1, "value")
+    assert job.started_at == a.finished_at == 1
+
+
+def test_a_job_as_keyword_argument_gives_its_result(virtual: Virtual) -> None:
+    """Jobs among `kwargs` are dependencies as well; other keyword arguments reach the function as they are."""
+    a = Job(give, "value")
+    job = Job(take, kwargs={"x": a, "y": 2})
+    assert list(job.required) == [a]
+    assert taken(virtual, job) == ((), {"x": "value", "y": 2})
+
+
+@hypothesis.settings(max_examples=30, derandomize=True)
+@hypothesis.given(st.lists(st.sampled_from(["job", "other job", "scheduler", "atom", "object"]), max_size=6))
+def test_direct_arguments_are_what_searched_ones_are(kinds: list[str]) -> None:
+    """Jobs that are arguments themselves take a shorter path than those in containers, with the same effect."""
+    a, b, scheduler, something = Job(give, 1, 0.1), Job(give, [2], 0.2), Scheduler(), object()
+    values = {"job": a, "other job": b, "scheduler": scheduler, "atom": 7, "object": something}
+    arguments = [values[kind] for kind in kinds]
+    direct, searched = Job(take, *arguments), Job(take, *arguments, [])
+    assert list(direct.required) == list(searched.required)
+    run_virtual(lambda: Scheduler(direct, searched).co_run(check=True))
+    assert (*direct.result(), []) == searched.result()
+    assert all(one is other for one, other in zip(direct.result(), searched.result(), strict=False))
+
+
+def test_jobs_in_nested_plain_containers(virtual: Virtual) -> None:
+    """Plain lists, tuples and dict values are searched at any depth, and keep their kinds."""
+    a, b, c = (Job(give, name) for name in "abc")
+    job = Job(take, [a, (1, {"k": [b]})], kwargs={"x": {"deep": ({"er": (c,)},)}})
+    assert list(job.required) == [a, b, c]
+    assert taken(virtual, job) == ((["a", (1, {"k": ["b"]})],), {"x": {"deep": ({"er": ("c",)},)}})
+
+
+def test_very_deep_containers(virtual: Virtual) -> None:
+    """There is no limit to the depth: ten thousand nested lists work."""
+    deep: Any = [Job(give, "bottom")]
+    for _ in range(10_000):
+        deep = [deep]
+    found = taken(virtual, Job(take, deep))[0]
+    for _ in range(10_000):
+        (found,) = found
+    assert found == ["bottom"]
+
+
+def test_dicts_keep_the_order_of_their_items(virtual: Virtual) -> None:
+    """A filled dict has its items in the order in which they were given."""
+    job = Job(take, {"z": Job(give, 1), "a": 2, "m": Job(give, 3)})
+    assert list(taken(virtual, job)[0].items()) == [("z", 1), ("a", 2), ("m", 3)]
+
+
+@pytest.mark.parametrize("value", [[1, [2]], (1, (2,)), {"a": {"b": 1}}, {1, 2}, frozenset("ab"), object()])
+def test_what_holds_no_job_is_passed_as_the_same_object(virtual: Virtual, value: Any) -> None:
+    """A container without jobs is not copied, neither as an argument nor inside a container that is."""
+    same, inside = taken(virtual, Job(take, value, [Job(give), value]))
+    assert same is value
+    assert inside[1] is value
+
+
+def test_a_container_with_jobs_is_built_anew_at_each_start(virtual: Virtual) -> None:
+    """Changes that a function makes to its argument, or the user to the original, do not reach the next start."""
+    a = Job(give, 1)
+    original = [a]
+
+    async def change(values: list[Any]) -> list[Any]:
+        values.append("changed")
+        return values
+
+    job = Job(change, original)
+    original.append("later")
+    scheduler = Scheduler(job)
+    virtual(scheduler.co_run)
+    first = job.result()
+    virtual(scheduler.co_run)
+    assert first == job.result() == [1, "changed"]
+    assert job.result() is not first
+    assert original == [a, "later"]
+
+
+def test_each_attempt_gets_new_containers(virtual: Virtual) -> None:
+    """A retry calls the function with containers as they were for the first attempt."""
+
+    async def change(values: list[int]) -> list[int]:
+        values.append(2)
+        if job.attempts < 3:
+            raise OSError
+        return values
+
+    job = Job(change, [Job(give, 1)], retry=2)
+    assert taken(virtual, job) == [1, 2]
+    assert job.attempts == 3
+
+
+def test_a_job_in_several_places(virtual: Virtual) -> None:
+    """A job may stand in several places: it runs once, is required once, and each place has the very same result."""
+    a = Job(fresh)
+    job = Job(take, a, [a], kwargs={"x": a})
+    assert list(job.required) == [a]
+    (first, second), keywords = taken(virtual, job)
+    assert first is second[0] is keywords["x"] is a.result()
+
+
+def test_a_container_in_several_places_stays_one(virtual: Virtual) -> None:
+    """One list in two places is one list again when it is filled in."""
+    shared = [Job(give, 1)]
+    first, second = taken(virtual, Job(take, shared, {"again": shared}))
+    assert first == [1]
+    assert second["again"] is first
+
+
+def test_containers_shared_at_every_level_cost_no_more_than_a_walk(virtual: Virtual) -> None:
+    """Sixty levels, each holding the one below twice: two to the sixtieth places, and sixty lists."""
+    shared: Any = [Job(give, "bottom")]
+    for _ in range(60):
+        shared = [shared, shared]
+    found = taken(virtual, Job(take, shared))[0]
+    while len(found) == 2:
+        assert found[0] is found[1]
+        found = found[0]
+    assert found == ["bottom"]
+
+
+def test_a_result_of_none_is_passed(virtual: Virtual) -> None:
+    """None is passed on like any other value."""
+    assert taken(virtual, Job(take, Job(give, None), [Job(give, None)])) == (None, [None])
+
+
+def test_a_result_is_not_searched(virtual: Virtual) -> None:
+    """Jobs inside a result are values: they are passed on as they are."""
+    other = Job(give)
+
+    async def build() -> list[Job[Any]]:
+        return [other]
+
+    assert taken(virtual, Job(take, Job(build))) == ([other],)
+
+
+def test_rerun_gives_new_values(virtual: Virtual) -> None:
+    """Each run passes on the results of that run."""
+    a = Job(fresh)
+    job = Job(take, a)
+    scheduler = Scheduler(job)
+    virtual(scheduler.co_run)
+    first = job.result()[0]
+    virtual(scheduler.co_run)
+    assert job.result()[0] is a.result()
+    assert job.result()[0] is not first
+
+
+def test_a_chain_of_inputs(virtual: Virtual) -> None:
+    """Results flow from job to job."""
+
+    one = Job(give, 1)
+    two = Job(add, one, one)
+    assert taken(virtual, Job(add, two, Job(add, two, one))) == 5
+
+
+# --- what is passed as it is
+
+
+def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
+    """`ref(job)` is the job, in any place, and no dependency."""
+    a, b = Job(give), Job(give, "b")
+    job = Job(take, ref(a), [ref(a), b], kwargs={"x": {"y": ref(a)}})
+    assert list(job.required) == [b]
+    assert taken(virtual, job) == ((a, [a, "b"]), {"x": {"y": a}})
+    assert a.scheduler is None
+
+
+def test_ref_and_order_show_a_failed_job(virtual: Virtual) -> None:
+    """With `ref` and a requirement a job looks at another, whatever became of that."""
+
+    async def look(other: AbstractJob[Any]) -> Any:
+        return other.state, other.raised_exception()
+
+    error = OSError("broken")
+
+    async def fail() -> None:
+        raise error
+
+    a = Job(fail)
+    job = Job(look, ref(a), required=a)
+    virtual(Scheduler(a, job).co_run)
+    assert job.result() == (JobState.FAILED, error)
+
+
+def test_ref_of_anything_else_is_refused() -> None:
+    """`ref` takes a job: TypeError that shows what it got."""
+    with pytest.raises(TypeError, match=r"ref\(3\).*job"):
+        ref(3)  # type: ignore[arg-type]
+
+
+def test_a_scheduler_is_passed_as_it_is(virtual: Virtual) -> None:
+    """A Scheduler as an argument is the scheduler itself: no dependency, not adopted, not run."""
+    other = Scheduler(Job(give))
+    job = Job(take, other, [other, Job(give, 1)])
+    assert other not in job.required
+    assert taken(virtual, job) == (other, [other, 1])
+    assert other.scheduler is other.stop_reason is None
+
+
+def test_a_job_may_grow_the_scheduler_that_it_is_given(virtual: Virtual) -> None:
+    """What a scheduler as an argument is for: the job adds to the one that runs it."""
+
+    async def grow(scheduler: Scheduler) -> Job[Any]:
+        return scheduler.add(Job(give, "new"))
+
+    scheduler = Scheduler()
+    job = scheduler.add(Job(grow, scheduler))
+    virtual(scheduler.co_run)
+    assert job.result().result() == "new"
+
+
+# --- refused
+
+
+def test_an_argument_that_contains_itself_is_refused() -> None:
+    """A container inside itself could not be searched to its end: ValueError naming the job, whatever holds it."""
+    around: list[Any] = []
+    around.append({"deep": (around,)})
+    with pytest.raises(ValueError, match=r"'mine' contains itself.*list"):
+        Job(take, 1, around, label="mine")
+    circle: dict[str, Any] = {}
+    circle["self"] = circle
+    with pytest.raises(ValueError, match=r"'take' contains itself.*dict"):
+        Job(take, kwargs={"x": circle})
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+class MyList(list[Any]):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("hide", "where"),
+    [
+        (lambda job: {job}, "a set"),
+        (lambda job: frozenset([job]), "a frozenset"),
+        (lambda job: {job: 1}, "a key of a dict"),
+        (lambda job: {(1, (job,)): 1}, "a key of a dict"),
+        (lambda job: Pair(1, job), "a Pair"),
+        (lambda job: Pair(1, [{"x": job}]), "a Pair"),
+        (lambda job: MyList([job]), "a MyList"),
+        (lambda job: {(1, job)}, "a set"),
+        (lambda job: collections.OrderedDict(x=job), "a OrderedDict"),
+    ],
+    ids=["set", "frozenset", "key", "in a key", "namedtuple", "deep", "list subclass", "in a set", "dict subclass"],
+)
+@pytest.mark.parametrize("wrap", [lambda job: job, ref], ids=["job", "ref"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_job_where_no_result_can_be_filled_in_is_refused(hide: Any, where: str, wrap: Any, depth: int) -> None:
+    """A job in a set, a key, a namedtuple or a subclass: TypeError naming both jobs, the place and the way out."""
+    hidden = hide(wrap(Job(give, label="hidden")))
+    value = [{"x": hidden}] if depth else hidden
+    with pytest.raises(TypeError, match=rf"'hidden' is (in )?{where} among the arguments of 'mine'.*plain list"):
+        Job(take, value, label="mine")
+    with pytest.raises(TypeError, match=r"'hidden'.*'mine'"):
+        Job(take, kwargs={"x": value}, label="mine")
+
+
+def test_sets_and_subclasses_without_jobs_are_fine(virtual: Virtual) -> None:
+    """Anything but a job is accepted there."""
+    values = ({1, (2, 3)}, Pair(1, 2), MyList([1]), collections.OrderedDict(x=1), {(1, 2): 3})
+    assert all(one is other for one, other in zip(taken(virtual, Job(take, *values)), values, strict=True))
+
+
+# --- other kinds of jobs
+
+
+@pytest.mark.parametrize("kind", [Job, ThreadJob, Service])
+def test_refused_for_every_kind_of_job(kind: Any) -> None:
+    """Each kind of job that takes arguments searches them, and names itself in its errors."""
+
+    def function(*args: Any, **kwargs: Any) -> None: ...
+
+    async def async_function(*args: Any, task_status: Any = None) -> None: ...
+
+    called = function if kind is ThreadJob else async_function
+    with pytest.raises(TypeError, match=r"'hidden' is in a set among the arguments of 'mine'"):
+        kind(called, {Job(give, label="hidden")}, label="mine")
+    with pytest.raises(TypeError, match=rf"arguments of '{called.__name__}'"):
+        kind(called, kwargs={"x": {Job(give)}})
+
+
+def test_a_thread_job_is_called_with_results(backend: str) -> None:
+    """`ThreadJob` takes jobs as arguments like `Job`, and gives its own result to others."""
+
+    def add(numbers: list[int], *, last: int) -> int:
+        return sum(numbers) + last
+
+    one, two = Job(give, 1, 0), ThreadJob(int, "2")
+    total = ThreadJob(add, [one, two], kwargs={"last": two}, label="total")
+    after = Job(take, total)
+    scheduler = Scheduler(after)
+    assert list(total.required) == [one, two]
+    assert list(scheduler) == [one, two, total, after]
+    for _ in range(2):
+        assert scheduler.run(backend=backend, check=True)  # type: ignore[arg-type]
+        assert after.result() == (5,)
+    assert ThreadJob(add, [1], kwargs={"last": one}).label == "add([1], last=give(…))"
+
+
+def test_a_service_is_called_with_results_and_gives_its_value(virtual: Virtual) -> None:
+    """A service takes jobs as arguments, and what it passes to `started` is its result for those that use it."""
+
+    async def serve(name: str, *, port: int, task_status: Any) -> None:
+        task_status.started(f"{name}:{port}")
+        await anyio.sleep_forever()
+
+    service = Service(serve, Job(give, "host"), kwargs={"port": Job(give, 80)})
+    assert taken(virtual, Job(take, service)) == ("host:80",)

@@ -1,0 +1,298 @@
+"""Where the inputs of a job stand: adopted with it, in its scheduler, in one around it, in one nested beside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
+
+from ..bodies import checked_result, fail, give, later, take
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- adopted
+
+
+def adopting(how: str, job: Job[Any]) -> Scheduler:
+    if how == "constructor":
+        return Scheduler(job)
+    if how == "sequence":
+        return Scheduler(Sequence(job))
+    scheduler = Scheduler()
+    if how == "add":
+        assert scheduler.add(job) is job
+    elif how == "update":
+        scheduler.update([job])
+    else:
+        Job(take, job, scheduler=scheduler)
+    return scheduler
+
+
+@pytest.mark.parametrize("how", ["constructor", "sequence", "add", "update", "option"])
+def test_inputs_come_in_before_the_job_that_brings_them(how: str) -> None:
+    """Inputs in no scheduler are added too: in argument order, their own inputs first, the job behind them."""
+    a, b, c = (Job(give, label=label) for label in "abc")
+    ab = Job(take, a, b, label="ab")
+    job = Job(take, c, [ab], a, label="job")
+    scheduler = adopting(how, job)
+    assert list(scheduler)[:5] == [c, a, b, ab, job]
+    assert all(one.scheduler is scheduler for one in (a, b, c, ab, job))
+
+
+def test_each_job_of_an_update_brings_its_own_inputs() -> None:
+    """Jobs of one update stay in their order, each with what it brings before it."""
+    a, b = Job(give), Job(give)
+    first, second, third = Job(take, a), Job(give), Job(take, b, a)
+    assert list(Scheduler().update([first, second, third])) == [a, first, second, b, third]
+
+
+def test_a_long_chain_of_inputs_is_adopted_whole(virtual: Virtual) -> None:
+    """Adoption follows inputs of inputs as far as they go."""
+    job: Job[Any] = Job(give, 0, 0)
+    for _ in range(10_000):
+        job = Job(give, job, 0)
+    scheduler = Scheduler(job)
+    assert len(scheduler) == 10_001
+    virtual(checked_result(scheduler))
+    assert job.result() == 0
+
+
+def test_what_is_required_is_not_adopted() -> None:
+    """Only inputs come in by themselves; order alone has to be added by hand, as ever."""
+    a, b = Job(give), Job(give, label="b")
+    scheduler = Scheduler(Job(take, a, required=b))
+    assert a in scheduler
+    assert b not in scheduler
+    assert scheduler.rain_check() is False
+
+
+def test_an_adopted_job_may_be_added_elsewhere() -> None:
+    """Adoption is provisional: adding the input by hand to another scheduler moves it there."""
+    a = Job(give)
+    inner = Scheduler(Job(take, a))
+    outer = Scheduler(inner)
+    outer.add(a)
+    assert a.scheduler is outer
+    assert a not in inner
+    assert list(outer) == [inner, a]
+    assert outer.rain_check() is True
+
+
+def test_an_input_that_was_added_by_hand_stays() -> None:
+    """Adding an adopted input by hand to the scheduler where it is makes it a member like others."""
+    a = Job(give, label="a")
+    inner = Scheduler(Job(take, a), label="inner")
+    inner.add(a)
+    with pytest.raises(ValueError, match=r"'a' is in the scheduler 'inner'"):
+        Scheduler(a)
+    assert a.scheduler is inner
+
+
+def test_an_input_of_two_is_adopted_once() -> None:
+    """A second user, in another scheduler, does not take the input away from the first."""
+    a = Job(give)
+    first = Scheduler(Job(take, a))
+    second = Scheduler(Job(take, a))
+    assert a.scheduler is first
+    assert a not in second
+
+
+def test_after_a_run_adoption_is_final(virtual: Virtual) -> None:
+    """What was adopted belongs to its scheduler for good as soon as that has run."""
+    a = Job(give, label="a")
+    scheduler = Scheduler(Job(take, a), label="home")
+    virtual(checked_result(scheduler))
+    with pytest.raises(ValueError, match=r"'a' is in the scheduler 'home'"):
+        Scheduler(a)
+
+
+def test_a_running_scheduler_does_not_lose_what_a_nested_one_has_adopted(virtual: Virtual) -> None:
+    """From the start of the outermost run on adoption is final, in nested schedulers that wait for their turn too."""
+    a = Job(give, "value", label="a")
+    job = Job(take, a)
+    inner = Scheduler(job, label="inner")
+
+    def steal() -> None:
+        with pytest.raises(ValueError, match=r"'a' is in the scheduler 'inner'"):
+            outer.add(a)
+
+    outer = Scheduler(Sequence(Job(later, 1, steal), inner))
+    virtual(checked_result(outer))
+    assert a.scheduler is inner
+    assert job.result() == ("value",)
+
+
+def test_a_refused_job_brings_nothing_in() -> None:
+    """If the job can't be added its inputs aren't either."""
+    a, elsewhere = Job(give), Job(give)
+    Scheduler(elsewhere)
+    scheduler = Scheduler()
+    with pytest.raises(ValueError, match="remove it there first"):
+        scheduler.update([Job(take, a), elsewhere])
+    assert len(scheduler) == 0
+    assert a.scheduler is None
+
+
+def test_a_job_added_while_it_runs_brings_its_inputs(virtual: Virtual) -> None:
+    """Adoption works while a scheduler runs; the next run forgets what came in that way."""
+    a = Job(give, "late")
+    job = Job(take, a)
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(job)))
+    virtual(checked_result(scheduler))
+    assert list(scheduler)[1:] == [a, job]
+    assert job.result() == ("late",)
+
+
+# --- in another scheduler of the same scenario
+
+
+def test_input_in_an_enclosing_scheduler(virtual: Virtual) -> None:
+    """A nested job uses a job of the scheduler around: the nested scheduler waits for that, and gets its value."""
+    a = Job(give, "outside", 3)
+    early, job = Job(give, None, 1), Job(take, a)
+    inner = Scheduler(early, job)
+    outer = Scheduler(inner, a)
+    virtual(checked_result(outer))
+    assert job.result() == ("outside",)
+    assert inner.started_at == early.started_at == 3
+
+
+def test_input_nested_in_a_scheduler_beside(virtual: Virtual) -> None:
+    """A job uses one that is nested in a scheduler beside: it waits for that scheduler as a whole."""
+    a, slow = Job(give, "inside", 1), Job(give, None, 5)
+    inner = Scheduler(a, slow)
+    job = Job(take, a)
+    outer = Scheduler(job, inner)
+    virtual(checked_result(outer))
+    assert job.result() == ("inside",)
+    assert job.started_at == inner.finished_at == 5
+
+
+def test_input_deep_on_both_sides(virtual: Virtual) -> None:
+    """User and input may both be nested: the members of their common scheduler are ordered, and nothing else."""
+    a = Job(give, "deep", 1)
+    left = Scheduler(Scheduler(a, Job(give, None, 2)))
+    job, beside = Job(take, a), Job(give, None, 1)
+    right = Scheduler(Scheduler(job), beside)
+    outer = Scheduler(right, left)
+    virtual(checked_result(outer))
+    assert job.result() == ("deep",)
+    assert left.started_at == 0
+    assert right.started_at == beside.started_at == left.finished_at == 2
+
+
+def test_input_in_a_scheduler_nested_beside_within_an_inner_one(virtual: Virtual) -> None:
+    """The common scheduler may itself be nested: its members are ordered, those outside are not."""
+    a = Job(give, "deep", 1)
+    job = Job(take, a)
+    middle = Scheduler(job, Scheduler(a))
+    beside = Job(give)
+    virtual(checked_result(Scheduler(middle, beside)))
+    assert job.result() == ("deep",)
+    assert middle.started_at == beside.started_at == 0
+
+
+def test_topological_order_respects_inputs_across_levels() -> None:
+    """The order that inputs of nested jobs imply shows in `topological_order()` and in the listing."""
+    a, b = Job(give, label="a"), Job(give, label="b")
+    left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(Job(take, a), label="right")
+    outer = Scheduler(right, left, b)
+    assert outer.topological_order() == [b, left, right]
+    listing = outer.listing()
+    assert listing.index("`b`") < listing.index("`left`") < listing.index("`right`")
+
+
+@pytest.mark.parametrize("fate", ["failed", "skipped", "cancelled"])
+def test_what_became_of_an_input_elsewhere_counts(virtual: Virtual, fate: str) -> None:
+    """Rules hold across levels: BLOCKED with the root failure, or SKIPPED."""
+    bad: Job[Any] = Job(fail)
+    a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
+    inside, below, job = Job(take, a), Job(give), Job(take, a)
+    canceller = Job(later, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
+    virtual(Scheduler(canceller, Scheduler(inside, below), a, job).co_run)
+    wanted = JobState.SKIPPED if fate == "skipped" else JobState.BLOCKED
+    assert inside.state is job.state is wanted
+    assert below.state is JobState.SUCCEEDED
+    if fate == "failed":
+        error = inside.raised_exception()
+        assert error is not None
+        assert error.__cause__ is bad.raised_exception()
+
+
+def test_input_that_its_scheduler_did_not_reach(virtual: Virtual) -> None:
+    """An input that is still IDLE when its scheduler has ended counts as failed."""
+    never = Job(give, label="never")
+    inner = Scheduler(Sequence(Job(fail, critical=True), never), label="inner")
+    job = Job(take, never)
+    scheduler = Scheduler(inner, job)
+    assert virtual(scheduler.co_run) is True
+    assert never.state is JobState.IDLE
+    assert job.state is JobState.BLOCKED
+    assert "'never' was not reached" in str(job.raised_exception().__cause__)  # type: ignore[union-attr]
+
+
+def test_cycle_that_inputs_imply_is_refused_with_the_circle() -> None:
+    """Two schedulers that need results of each other can't be ordered: CycleError showing the members."""
+    a, b = Job(give, label="a"), Job(give, label="b")
+    left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(b, Job(take, a), label="right")
+    outer = Scheduler(left, right)
+    assert outer.rain_check() is False
+    with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right") as caught:
+        outer.topological_order()
+    assert set(caught.value.cycle) == {left, right}
+
+
+def test_cycle_of_an_input_and_order_is_refused(virtual: Virtual) -> None:
+    """A member that must end before a scheduler, one of whose jobs it needs: the run does not start."""
+    a = Job(give, label="a")
+    inner = Scheduler(a, label="inner")
+    job = Job(take, a, label="job")
+    inner.requires(job)
+    with pytest.raises(CycleError, match=r"inner -> job -> inner|job -> inner -> job"):
+        virtual(Scheduler(inner, job).co_run)
+    assert a.is_idle()
+
+
+def test_input_in_an_unrelated_scheduler_is_refused(virtual: Virtual) -> None:
+    """Nothing could wait for it: MissingRequirement naming the pair and both schedulers, and nothing starts."""
+    a, first = Job(give, label="a"), Job(give)
+    Scheduler(a, label="elsewhere")
+    scheduler = Scheduler(first, Scheduler(Job(take, a, label="user"), label="home"))
+    with pytest.raises(MissingRequirement, match=r"'user' requires 'a', which is in 'elsewhere', not in 'home'"):
+        virtual(scheduler.co_run)
+    assert first.is_idle()
+
+
+def test_nested_scheduler_alone_can_not_wait_for_an_input_outside(virtual: Virtual) -> None:
+    """A nested scheduler that is run by itself uses what has settled outside, and refuses to begin without."""
+    a = Job(give, "outside", label="a")
+    job = Job(take, a, label="user")
+    inner = Scheduler(job, label="inner")
+    outer = Scheduler(a, inner)
+    with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
+        virtual(inner.co_run)
+    virtual(checked_result(outer))
+    virtual(checked_result(inner))
+    assert job.result() == ("outside",)
+
+
+def test_input_across_levels_when_a_nested_scheduler_is_tried_again(virtual: Virtual) -> None:
+    """Each attempt of a nested scheduler gets the result from outside; what uses its own gets those of the last."""
+    tries: list[Any] = []
+
+    async def second_time(value: Any) -> int:
+        tries.append(value)
+        if len(tries) < 2:
+            raise OSError
+        return len(tries)
+
+    a = Job(give, "outside")
+    inside = Job(second_time, a, critical=True)
+    user = Job(take, inside)
+    virtual(checked_result(Scheduler(user, Scheduler(inside, retry=1), a)))
+    assert tries == ["outside", "outside"]
+    assert user.result() == (2,)

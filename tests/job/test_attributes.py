@@ -1,0 +1,51 @@
+"""A user's job may use any attribute that `AbstractJob` lacks: attributes do not make it a scheduler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, Job, Scheduler, current_job
+
+SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Busy(AbstractJob[int]):
+    """A user's job that names its attributes like those of a scheduler."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(**options)
+        setattr(self, name, 7)
+
+    async def co_run(self) -> int:
+        await anyio.lowlevel.checkpoint()
+        return 1
+
+
+@pytest.mark.parametrize("name", SCHEDULERS_OWN)
+def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str, name: str) -> None:
+    """Attributes such as `critical_jobs` do not make a job a scheduler: it runs, and every view shows it as a job."""
+    job = Busy(name, label="busy")
+    scheduler = Scheduler(Scheduler(job, label="inner"), label="outer")
+    assert scheduler.rain_check()
+    assert scheduler.run(backend=backend)  # type: ignore[arg-type]
+    assert job.path == "inner/busy"
+    assert "busy" in scheduler.graph().source
+    assert "<Busy `busy`>" in scheduler.listing()
+    assert scheduler.explain(job).startswith("'busy' succeeded")
+
+
+@pytest.mark.parametrize("name", SCHEDULERS_OWN)
+def test_such_a_job_may_be_added_late(backend: str, name: str) -> None:
+    """A job with an attribute `iterate_jobs` was taken for a scheduler where it was added while the run was on."""
+
+    async def adding() -> None:
+        scheduler: Any = current_job().scheduler
+        scheduler.add(Busy(name))
+
+    scheduler = Scheduler(Job(adding))
+    assert scheduler.run(backend=backend)  # type: ignore[arg-type]
+    assert len(scheduler) == 2

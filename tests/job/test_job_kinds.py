@@ -1,0 +1,177 @@
+"""Kinds of jobs: what callables Job takes, and what subclasses may do."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- kinds of callables
+
+
+class AsyncCall:
+    async def __call__(self, value: int) -> int:
+        return value
+
+    async def method(self, value: int) -> int:
+        return value
+
+    @classmethod
+    async def of_class(cls, value: int) -> int:
+        return value
+
+    @staticmethod
+    async def static(value: int) -> int:
+        return value
+
+
+async def echo(value: int, *, plus: int = 0) -> int:
+    return value + plus
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        echo,
+        lambda value: echo(value),
+        functools.partial(echo, plus=0),
+        AsyncCall(),
+        AsyncCall().method,
+        AsyncCall.of_class,
+        AsyncCall.static,
+        functools.partial(AsyncCall().method),
+    ],
+)
+def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int], Any]) -> None:
+    """Async functions, methods, lambdas, partials and callable objects are called at each start."""
+    job = Job(function, 42)
+    scheduler = Scheduler(job)
+    for _ in range(2):
+        assert virtual(functools.partial(scheduler.co_run, check=True)) is True
+        assert job.result() == 42
+
+
+def test_job_passes_arguments(virtual: Virtual) -> None:
+    """args are positional, kwargs= a mapping."""
+    job = Job(echo, 40, kwargs={"plus": 2})
+    virtual(Scheduler(job).co_run)
+    assert job.result() == 42
+
+
+def test_job_calls_at_the_start_not_before(virtual: Virtual) -> None:
+    """The callable is called when the job starts, at each start."""
+    calls: list[float] = []
+
+    def make() -> Any:
+        calls.append(anyio.current_time())
+        return nap()
+
+    first = Job(nap, 2)
+    scheduler = Scheduler(first, Job(lambda: make(), required=first))
+    assert calls == []
+    virtual(scheduler.co_run)
+    virtual(scheduler.co_run)
+    assert calls == [2, 2]
+
+
+def test_default_labels_say_what_is_called() -> None:
+    """A default label is the call; label= replaces it."""
+    coroutine = nap()
+    job = Job(coroutine)
+    assert Job(nap).label == "nap()"
+    assert job.label == "nap(…)"
+    job.close()
+    assert job.label == "nap(…)"
+    assert Job(nap, label="mine").label == "mine"
+    assert Scheduler(label="all").label == "all"
+
+
+# --- subclasses
+
+
+class Copy(AbstractJob[str]):
+    """Uses names that an engine might want for itself."""
+
+    def __init__(self, source: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.source = source
+        self.name = "copy"
+        self.task = self.run = self.worker = self.args = self.function = self.kwargs = self.pending = None
+        self.started = self.outcome = self.value = self.exception = self.successors = self.limits = None
+
+    async def co_run(self) -> str:
+        await anyio.sleep(1)
+        return self.source.upper()
+
+
+def test_subclass_of_abstract_job(virtual: Virtual) -> None:
+    """A subclass defines co_run, and uses any public attribute names that AbstractJob does not define."""
+    job = Copy("source", label="copy", timeout=5)
+    assert virtual(functools.partial(Scheduler(job).co_run, check=True)) is True
+    assert job.result() == "SOURCE"
+    assert (job.label, job.timeout, job.name) == ("copy", 5, "copy")
+
+
+def test_subclass_of_job_overrides_co_run(virtual: Virtual) -> None:
+    """A subclass of Job may wrap co_run."""
+
+    class Twice(Job[int]):
+        async def co_run(self) -> int:
+            return 2 * await super().co_run()
+
+    job = Twice(echo, 21)
+    assert virtual(Scheduler(job).co_run) is True
+    assert job.result() == 42
+
+
+def test_subclass_of_scheduler_overrides_co_run(virtual: Virtual) -> None:
+    """A subclass of Scheduler may wrap co_run, nested too."""
+
+    class Prepared(Scheduler):
+        async def co_run(self, **options: Any) -> bool:
+            await anyio.sleep(1)
+            return await super().co_run(**options)
+
+    job = Job(nap, 1, "done")
+    inner = Prepared(job)
+    assert virtual(Scheduler(inner).co_run) is True
+    assert job.started_at == 1
+    assert inner.result() is True
+
+
+def test_jobs_compare_by_identity() -> None:
+    """Jobs compare by identity: two jobs that look alike are not equal."""
+    a, b = Job(nap, label="x"), Job(nap, label="x")
+    assert a != b
+    assert len({a, b}) == 2
+    assert "x" in repr(a)
+    assert "idle" in repr(a)
+
+
+def test_options_are_readable() -> None:
+    """Each option can be asked for."""
+    job = Job(nap, critical=True, timeout=5, on_timeout="restart", restarts=2, own_task=True, forever=True)
+    assert (job.critical, job.timeout, job.on_timeout, job.restarts) == (True, 5, "restart", 2)
+    assert (job.own_task, job.forever) == (True, True)
+    plain = Job(nap)
+    assert (plain.critical, plain.timeout, plain.on_timeout, plain.restarts) == (None, None, "fail", None)
+    assert (plain.own_task, plain.forever) == (False, False)
+    assert plain.state is JobState.IDLE
+
+
+def test_abstract_job_is_the_same_in_both_places() -> None:
+    """AbstractJob is exported from trioflow and from trioflow.abc: one class."""
+    import trioflow.abc
+
+    assert trioflow.abc.AbstractJob is AbstractJob

@@ -1,0 +1,381 @@
+"""`keep_result=False`: a result is given up when the last job that uses it has started, and not before."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from trioflow import Job, JobNotDone, JobState, Scheduler, Sequence, Service, ThreadJob, current_job
+from trioflow.abc import Instrument
+
+from ..bodies import fail_now, nap, refuse
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class Big:
+    """A result whose memory matters."""
+
+
+class Maker:
+    """Makes a `Big` at each call, and tells whether the last one is still there."""
+
+    def __init__(self) -> None:
+        self._last: weakref.ref[Big] | None = None
+
+    async def __call__(self) -> Big:
+        big = Big()
+        self._last = weakref.ref(big)
+        return big
+
+    @property
+    def there(self) -> bool:
+        gc.collect()
+        assert self._last is not None
+        return self._last() is not None
+
+
+async def use(big: Any, seconds: float = 1) -> None:
+    """Use it at the start, and go on without."""
+    del big
+    await anyio.sleep(seconds)
+
+
+def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
+    """A job whose result tells whether the `Big` is there at that time."""
+
+    async def looked() -> bool:
+        await anyio.sleep(seconds)
+        return maker.there
+
+    return Job(looked, **options)
+
+
+def looks(virtual: Virtual, maker: Maker, *jobs: Any, at: tuple[float, ...], **options: Any) -> list[bool]:
+    """Run the jobs, and return whether the `Big` was there at each of these times."""
+    watchers = [look(maker, seconds) for seconds in at]
+    virtual(lambda: Scheduler(*watchers, *jobs, **options).co_run(check=True))
+    return [watcher.result() for watcher in watchers]
+
+
+def made(maker: Maker, **options: Any) -> Job[Big]:
+    return Job(maker, keep_result=False, **options)
+
+
+# --- given up
+
+
+def test_freed_when_the_last_that_uses_it_has_started(virtual: Virtual) -> None:
+    """It is there until all that use it have started, and gone while the last one is still running."""
+    maker = Maker()
+    a = made(maker)
+    first, last = Job(use, a, 5), Job(use, a, 5, required=Job(nap, 2))
+    jobs = (*last.required, first, last)
+    assert looks(virtual, maker, *jobs, at=(1, 3)) == [True, False]
+
+
+def test_kept_by_default(virtual: Virtual) -> None:
+    """Without the option a result stays, whoever has used it."""
+    maker = Maker()
+    a = Job(maker)
+    assert a.keep_result is True
+    assert looks(virtual, maker, Job(use, a), at=(3,)) == [True]
+    assert isinstance(a.result(), Big)
+
+
+def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
+    """Where the job stands among the arguments makes no difference."""
+    maker = Maker()
+    a = made(maker)
+
+    async def use_deep(*args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        await anyio.sleep(5)
+
+    assert looks(virtual, maker, Job(use_deep, [{"x": (a,)}, a], kwargs={"x": a}), at=(1,)) == [False]
+
+
+@pytest.mark.parametrize("retry", [None, 2])
+def test_a_job_that_waits_for_a_slot_still_needs_it(virtual: Virtual, retry: Any) -> None:
+    """Being ready is not having started: the arguments are needed until the slot is there."""
+    maker = Maker()
+    a = made(maker)
+    jobs = [a, Job(nap, 3), Job(use, a, 5, retry=retry)]
+    watchers = [look(maker, seconds, forever=True) for seconds in (2, 4)]  # these take no slot
+    scheduler = Scheduler(*jobs, *watchers, jobs_window=1)
+    virtual(lambda: scheduler.co_run(check=True))
+    assert [watcher.result() for watcher in watchers] == [True, retry is not None]
+
+
+def test_freed_at_the_start_of_a_job_with_a_timeout(virtual: Virtual) -> None:
+    """A timeout that fails or moves on calls the function once: its arguments are not needed again."""
+    maker = Maker()
+    assert looks(virtual, maker, Job(use, made(maker), 5, timeout=9), at=(1,)) == [False]
+
+
+def test_freed_at_the_start_of_a_service(virtual: Virtual) -> None:
+    """A service has its arguments from its start on, and lasts to the end of the run: the result does not."""
+    maker = Maker()
+
+    async def serve(big: Any, *, task_status: Any) -> None:
+        del big
+        task_status.started()
+        await anyio.sleep_forever()
+
+    assert looks(virtual, maker, Service(serve, made(maker)), at=(1, 3)) == [False, False]
+
+
+def test_freed_at_the_start_of_a_thread_job(backend: str) -> None:
+    """Nor does the engine keep it while a thread works: the result is given up, the call alone has it."""
+    entered, release = threading.Event(), threading.Event()
+
+    def work(big: Big) -> None:
+        entered.set()
+        assert release.wait(10)
+
+    maker = Maker()
+    a = made(maker)
+
+    async def ask() -> None:
+        await anyio.to_thread.run_sync(entered.wait, 10)
+        with pytest.raises(JobNotDone):
+            a.result()
+        release.set()
+
+    assert Scheduler(ThreadJob(work, a), Job(ask)).run(backend=backend, check=True)  # type: ignore[arg-type]
+    end = time.monotonic() + 5
+    while maker.there and time.monotonic() < end:  # the worker's thread may hold the call a moment longer
+        time.sleep(0.001)
+    assert not maker.there
+
+
+def test_each_link_of_a_chain_is_freed(virtual: Virtual) -> None:
+    """A long chain that passes something big on never holds more than the ends in use."""
+    alive: weakref.WeakSet[Big] = weakref.WeakSet()
+    most = 0
+
+    async def step(before: Any) -> Big:
+        nonlocal most
+        await anyio.sleep(1)
+        del before
+        big = Big()
+        alive.add(big)
+        gc.collect()
+        most = max(most, len(alive))
+        return big
+
+    job: Job[Big] = Job(step, None, keep_result=False)
+    for _ in range(20):
+        job = Job(step, job, keep_result=False)
+    virtual(lambda: Scheduler(job).co_run(check=True))
+    assert most <= 2
+    assert isinstance(job.result(), Big)
+
+
+# --- not before
+
+
+def test_without_anyone_who_uses_it_a_result_stays(virtual: Virtual) -> None:
+    """Nobody's start gives it up, so it can be read."""
+    maker = Maker()
+    a = made(maker)
+    after = Job(nap, required=a)
+    virtual(lambda: Scheduler(a, after).co_run(check=True))
+    assert isinstance(a.result(), Big)
+
+
+@pytest.mark.parametrize("options", [{"retry": 1}, {"timeout": 2, "on_timeout": "restart"}], ids=["retry", "restart"])
+def test_a_job_that_may_be_called_again_needs_it_until_it_settles(virtual: Virtual, options: Any) -> None:
+    """Each attempt, and each restart, gets the argument; when the job has settled it is gone."""
+    maker = Maker()
+    calls: list[Any] = []
+
+    async def second_time(big: Any) -> None:
+        calls.append(type(big))
+        del big
+        await anyio.sleep(1 if len(calls) == 2 else 3)
+        if "retry" in options and len(calls) == 1:
+            raise OSError
+
+    job = Job(second_time, made(maker), **options)
+    end = 4 if "retry" in options else 3
+    assert looks(virtual, maker, job, at=(1, end - 0.5, end + 1)) == [True, True, False]
+    assert calls == [Big, Big]
+
+
+@pytest.mark.parametrize("fate", ["blocked", "skipped", "cancelled"])
+def test_who_never_starts_counts_as_soon_as_that_is_certain(virtual: Virtual, fate: str) -> None:
+    """A job that is BLOCKED, SKIPPED or CANCELLED before its start needs its arguments no more, and did until then."""
+    maker = Maker()
+    a = made(maker)
+    gate = Job(nap, 2)
+    late = Job(fail_now, required=gate)
+    other: Any = {"blocked": late, "skipped": gate, "cancelled": gate}[fate]
+    rule: Any = {"blocked": "succeeded", "skipped": "failed", "cancelled": "settled"}[fate]
+    job = Job(use, a, required=[other] if fate != "cancelled" else [gate, Job(nap, 9)], run_if=rule)
+
+    async def cancel() -> None:
+        await anyio.sleep(2)
+        if fate == "cancelled":
+            job.cancel()
+
+    watchers = [look(maker, seconds) for seconds in (1, 3)]
+    virtual(Scheduler(*watchers, gate, late, *[one for one in job.required if one is not a], job, Job(cancel)).co_run)
+    assert job.state is JobState[fate.upper()]
+    assert [watcher.result() for watcher in watchers] == [True, False]
+
+
+def test_who_failed_counts_once(virtual: Virtual) -> None:
+    """A job that uses it, fails, and settles is counted once: the other one still finds it."""
+    maker = Maker()
+    a = made(maker)
+
+    async def see(big: Any) -> Any:
+        return type(big)
+
+    refusing = Job(refuse, a)
+    last = Job(see, a, required=[refusing, Job(nap, 2)])
+    virtual(Scheduler(*last.required, refusing, last).co_run)
+    assert last.result() is Big
+    with pytest.raises(JobNotDone):  # the traceback of the one that failed still holds it
+        a.result()
+
+
+# --- from elsewhere
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_used_from_another_scheduler_it_stays(virtual: Virtual, listed: bool) -> None:
+    """A scheduler is run again by retries, and may be alone: what jobs of others use is kept; looking changes nothing.
+
+    Each `topological_order()` of the inner scheduler used to forget who uses its jobs from outside.
+    """
+    maker = Maker()
+    a = made(maker)
+
+    async def look_at_order() -> None:
+        if listed:
+            scheduler = current_job().scheduler
+            assert scheduler is not None
+            scheduler.topological_order()
+
+    inner = Scheduler(a, Job(look_at_order, required=a), Job(use, a))
+    virtual(lambda: Scheduler(inner, Job(use, a)).co_run(check=True))
+    assert isinstance(a.result(), Big)
+    assert maker.there
+
+
+def test_nested_scheduler_that_is_tried_again_makes_it_anew(virtual: Virtual) -> None:
+    """Within a nested scheduler each attempt makes, uses and gives up its own."""
+    maker = Maker()
+    a = made(maker)
+    seen: list[Any] = []
+
+    async def second_time(big: Any) -> None:
+        seen.append(type(big))
+        if len(seen) == 1:
+            raise OSError
+
+    virtual(lambda: Scheduler(Scheduler(a, Job(second_time, a, critical=True), retry=1)).co_run(check=True))
+    assert seen == [Big, Big]
+    assert not maker.there
+
+
+# --- afterwards
+
+
+def test_a_late_reader_gets_a_clear_error(virtual: Virtual) -> None:
+    """The job has succeeded, but its result is gone: JobNotDone that names job and option, each time."""
+    a = Job(nap, 0, keep_result=False, label="big")
+    virtual(lambda: Scheduler(Job(use, a)).co_run(check=True))
+    assert a.state is JobState.SUCCEEDED
+    assert a.raised_exception() is None
+    for _ in range(2):
+        with pytest.raises(JobNotDone, match=r"'big' was dropped.*keep_result=False"):
+            a.result()
+
+
+def test_what_was_given_up_can_be_looked_at(virtual: Virtual) -> None:
+    """Listing, debrief and explain show a job whose result is gone as any other that succeeded."""
+    a = Job(nap, 0, keep_result=False, label="big")
+    scheduler = Scheduler(Job(use, a))
+    virtual(lambda: scheduler.co_run(check=True))
+    assert "`big`" in scheduler.listing(details=True)
+    scheduler.debrief()
+    assert "succeeded" in scheduler.explain(a)
+
+
+def test_a_job_added_late_finds_it_gone_with_a_clear_error(virtual: Virtual) -> None:
+    """A job that comes when the result has been given up can't be called: it fails, or is refused, and says why."""
+    a = Job(nap, 0, keep_result=False, label="big")
+    job = Job(use, a, 0)
+
+    async def add_late() -> None:
+        await anyio.sleep(3)
+        scheduler.add(job)
+
+    adding = Job(add_late)
+    scheduler = Scheduler(Job(use, a), adding)
+    virtual(scheduler.co_run)
+    error = job.raised_exception() or adding.raised_exception()
+    assert isinstance(error, (JobNotDone, ValueError))
+    assert "'big'" in str(error)
+    assert "dropped" in str(error)
+
+
+def test_a_job_added_in_time_counts(virtual: Virtual) -> None:
+    """A job that is added while the result is there is one more that uses it."""
+    maker = Maker()
+    a = made(maker)
+
+    async def add_early() -> None:
+        await anyio.sleep(1)
+        scheduler.add(Job(use, a, 0, required=gate))
+
+    gate = Job(nap, 4)
+    first = Job(use, a, 0, required=Job(nap, 2))
+    watchers = [look(maker, seconds) for seconds in (3, 5)]
+    scheduler = Scheduler(*watchers, gate, *first.required, first, Job(add_early))
+    scheduler.update([one for one in first.required if one.scheduler is None])
+    virtual(lambda: scheduler.co_run(check=True))
+    assert [watcher.result() for watcher in watchers] == [True, False]
+
+
+def test_second_run_works(virtual: Virtual) -> None:
+    """Each run makes the result anew, passes it on and gives it up."""
+    maker = Maker()
+    seen: list[Any] = []
+
+    async def see(big: Any) -> None:
+        seen.append(type(big))
+
+    a = made(maker)
+    scheduler = Scheduler(Sequence(Job(see, a), Job(nap), Job(see, a)))
+    for _ in range(3):
+        virtual(lambda: scheduler.co_run(check=True))
+        assert not maker.there
+    assert seen == [Big] * 6
+
+
+def test_instruments_see_it_when_it_is_made(virtual: Virtual) -> None:
+    """An instrument that reads results as jobs finish gets it: it is given up later."""
+    read: list[Any] = []
+
+    class Reads(Instrument):
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            if job is a:
+                read.append(type(job.result()))
+
+    maker = Maker()
+    a = made(maker)
+    virtual(lambda: Scheduler(Job(use, a), instruments=[Reads()]).co_run(check=True))
+    assert read == [Big]
+    assert not maker.there

@@ -1,0 +1,151 @@
+"""Default labels tell jobs apart: they show the call, shortened, and run no code of the user's."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Hostile:
+    """An argument whose own methods all raise."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("repr")
+
+    __str__ = __repr__
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("eq")
+
+    def __hash__(self) -> int:
+        raise RuntimeError("hash")
+
+    def __len__(self) -> int:
+        raise RuntimeError("len")
+
+
+async def fetch(*args: Any, **kwargs: Any) -> None: ...
+
+
+three = Job(fetch, 3)
+
+
+@pytest.mark.parametrize(
+    ("args", "label"),
+    [
+        ((), "fetch()"),
+        ((3,), "fetch(3)"),
+        ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
+        (("https://example.org/a/long/path/page/17",), "fetch('https://exam…ath/page/17')"),
+        ((10**5000,), "fetch(<int>)"),
+        ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"),
+        ((three,), "fetch(fetch(…))"),
+        ((ref(three),), "fetch(fetch(…))"),
+        (([three, 2],), "fetch([fetch(…), 2])"),
+        ((AbstractJob(label="mine"),), "fetch(mine)"),
+        (({"a": 1},), "fetch({'a': 1})"),
+        ((list(range(100)),), "fetch([…])"),
+        (([[1]],), "fetch([…])"),
+        ((Colour.RED, Path("/a/b")), "fetch(Colour.RED, '/a/b')"),
+        ((fetch, int), "fetch(fetch, int)"),
+        ((Hostile(),), "fetch(<Hostile>)"),
+        (([Hostile()],), "fetch([<Hostile>])"),
+        (tuple(range(60)), "fetch(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, …)"),
+    ],
+)
+def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None:
+    """The arguments are shown, shortened; what only the user's code could show is shown by its type."""
+    job = Job(fetch, *args)
+    assert job.label == label
+    assert ThreadJob(print, *args).label == label.replace("fetch(", "print(", 1)
+
+
+def test_keyword_arguments_are_shown() -> None:
+    """Keyword arguments stand behind the others, jobs among them too."""
+    assert Job(fetch, 1, kwargs={"key": three, "x": "y"}).label == "fetch(1, key=fetch(…), x='y')"
+
+
+def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
+    """A job among the arguments is shown without its own: a chain of thousands needs no recursion."""
+    job = three
+    for _ in range(5000):
+        job = Job(fetch, job)
+    assert job.label == "fetch(fetch(…))"
+
+
+def test_coroutine_object_shows_that_its_arguments_are_unknown() -> None:
+    """What a coroutine object was called with can't be known."""
+    job = Job(fetch(1))
+    assert job.label == "fetch(…)"
+    job.close()
+
+
+def test_redacted_job_shows_no_arguments() -> None:
+    """`redact=True` keeps arguments out of labels, and out of errors made while the job is built."""
+    assert Job(fetch, "secret", redact=True).label == "fetch(…)"
+    assert Job(fetch, [three, "secret"], kwargs={"key": "secret"}, redact=True).label == "fetch(…)"
+    assert CommandJob(["curl", "-H", "secret"], redact=True).label == "command …"
+    with pytest.raises(ValueError, match="timeout=-1") as caught:
+        Job(fetch, "secret", redact=True, timeout=-1)
+    assert "secret" not in str(caught.value)
+
+
+def test_task_has_the_label_of_its_job() -> None:
+    """Under trio each task's name is the label, with the arguments of that very job."""
+    import trio
+
+    names: list[str] = []
+
+    async def note(number: int) -> None:
+        names.append(trio.lowlevel.current_task().name)
+
+    Scheduler([Job(note, number) for number in range(3)], Job(note, 7, label="mine")).run()
+    assert names == ["note(0)", "note(1)", "note(2)", "mine"]
+
+
+# --- map(label=)
+
+
+def test_map_makes_labels_of_a_format_string_or_a_function() -> None:
+    """`label=` of `map` is filled in with the arguments of each job."""
+    scheduler = Scheduler()
+    assert [job.label for job in scheduler.map(fetch, [1, 2])] == ["fetch(1)", "fetch(2)"]
+    assert [job.label for job in scheduler.map(fetch, "ab", [1, 2], label="page {1} of {0}")] == [
+        "page 1 of a",
+        "page 2 of b",
+    ]
+    assert [job.label for job in scheduler.map(fetch, "ab", label=str.upper)] == ["A", "B"]
+    assert [job.label for job in scheduler.map(fetch, "ab", label="same")] == ["same", "same"]
+
+
+def label_that_raises(item: str) -> str:
+    raise KeyError(item)
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "message"),
+    [
+        (7, TypeError, "label=7 is neither text nor a function"),
+        ("page {3}", ValueError, r"label='page \{3\}' can't be filled in for label\('a'\)"),
+        (len, TypeError, r"label\('a'\) returned int; it must return text"),
+        (label_that_raises, ValueError, r"the function of label= raised for label\('a'\): KeyError"),
+    ],
+)
+def test_map_refuses_labels_that_are_none(label: Any, error: type[Exception], message: str) -> None:
+    """What gives no text is refused with the item, and no job is added."""
+    scheduler = Scheduler(label="home")
+    with pytest.raises(error, match=message):
+        scheduler.map(fetch, ["a"], label=label)
+    assert len(scheduler) == 0

@@ -1,0 +1,242 @@
+"""What a job tells of itself: state, result, times; and waiting for it."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, JobState, Scheduler
+
+from ..bodies import IDLE, RUNNING, SCHEDULED, SUCCEEDED, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- states and outcomes
+
+
+def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
+    """IDLE until what it requires has settled, SCHEDULED until there is a slot, RUNNING, then settled."""
+    first, second = Job(nap, 2), Job(nap, 2)
+    third = Job(nap, 2, required=first)
+    seen: list[list[JobState]] = []
+
+    async def look(scheduler: Scheduler) -> None:
+        for _ in range(4):
+            await anyio.sleep(1)
+            seen.append([job.state for job in (first, second, third)])
+            await anyio.sleep(1)
+
+    async def main() -> None:
+        scheduler = Scheduler(first, second, third, jobs_window=1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look, scheduler)
+            assert await scheduler.co_run()
+
+    virtual(main)
+    assert seen == [
+        [RUNNING, SCHEDULED, IDLE],
+        [SUCCEEDED, RUNNING, SCHEDULED],
+        [SUCCEEDED, SUCCEEDED, RUNNING],
+        [SUCCEEDED, SUCCEEDED, SUCCEEDED],
+    ]
+
+
+def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
+    """is_done is SUCCEEDED or FAILED, is_settled any final state."""
+    ok, bad, cut = Job(nap, 1), Job(fail, 1), Job(nap, 9)
+    never = Job(nap, required=cut)
+    scheduler = Scheduler(ok, bad, cut, never, timeout=2)
+    assert virtual(scheduler.co_run) is False
+    assert [job.is_done() for job in scheduler] == [True, True, False, False]
+    assert [job.is_settled() for job in scheduler] == [True, True, True, False]
+    assert [job.is_idle() for job in scheduler] == [False, False, False, True]
+    assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
+
+
+def test_result_is_the_value(virtual: Virtual) -> None:
+    """result() is what the job returned, the same object for every reader."""
+    value = object()
+    job = Job(nap, 1, value)
+    virtual(Scheduler(job).co_run)
+    assert job.result() is value
+    assert job.result() is value
+    assert job.raised_exception() is None
+
+
+def test_result_raises_what_the_job_raised_with_its_first_traceback(virtual: Virtual) -> None:
+    """result() raises it again and again, and the traceback does not grow."""
+    error = OSError("broken")
+    job = Job(fail, 1, error)
+    virtual(Scheduler(job).co_run)
+    lengths = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="broken") as caught:
+            job.result()
+        assert caught.value is error
+        lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert lengths[0] == lengths[1] == lengths[2]
+    assert any(frame.name == "fail" for frame in traceback.extract_tb(error.__traceback__))
+    assert job.raised_exception() is error
+
+
+def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> None:
+    """One frame of the engine stands above the user's function."""
+    job = Job(fail)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert error is not None
+    names = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert names.index("fail") <= 1
+
+
+def test_result_before_the_end_is_job_not_done(virtual: Virtual) -> None:
+    """Before it has settled, result() is a JobNotDone that names job and state; never reached, too."""
+    job = Job(nap, label="slow")
+    with pytest.raises(JobNotDone, match=r"'slow' is idle"):
+        job.result()
+    never = Job(nap, label="never", required=job)
+    assert virtual(functools.partial(Scheduler(job, never).co_run, timeout=0.5)) is False
+    with pytest.raises(JobNotDone, match=r"'never' is idle"):
+        never.result()
+
+
+def test_result_of_a_cancelled_job_is_a_fresh_job_cancelled(virtual: Virtual) -> None:
+    """A cancellation is never stored: each result() raises a fresh JobCancelled that names the job."""
+    job = Job(nap, label="cut")
+    virtual(functools.partial(Scheduler(job).co_run, timeout=0.5))
+    errors = []
+    for _ in range(2):
+        with pytest.raises(JobCancelled, match="'cut'") as caught:
+            job.result()
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+    assert job.raised_exception() is None
+
+
+def test_times_are_on_the_backends_clock(virtual: Virtual) -> None:
+    """started_at, finished_at and elapsed are seconds on the backend's clock; None where there is nothing to tell."""
+    first, second = Job(nap, 2), Job(nap, 3)
+    second.requires(first)
+    never = Job(nap, required=second)
+    assert (second.started_at, second.finished_at, second.elapsed) == (None, None, None)
+
+    async def main() -> None:
+        await anyio.sleep(10)
+        await Scheduler(first, second, never).co_run(timeout=4)
+
+    virtual(main)
+    assert (first.started_at, first.finished_at, first.elapsed) == (10, 12, 2)
+    assert (second.started_at, second.finished_at, second.elapsed) == (12, 14, 2)
+    assert (never.started_at, never.finished_at, never.elapsed) == (None, None, None)
+
+
+def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
+    """While a job runs, elapsed is the time until now."""
+    job = Job(nap, 5)
+
+    async def look() -> float | None:
+        await anyio.sleep(2)
+        return job.elapsed
+
+    looker = Job(look)
+    virtual(Scheduler(job, looker).co_run)
+    assert looker.result() == 2
+
+
+def test_attempts_counts_starts(virtual: Virtual) -> None:
+    """attempts is 0 before, 1 for a job that started."""
+    job, never = Job(fail, critical=True), Job(nap)
+    never.requires(job)
+    assert job.attempts == 0
+    virtual(Scheduler(job, never).co_run)
+    assert (job.attempts, never.attempts) == (1, 0)
+
+
+# --- wait_settled
+
+
+def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
+    """wait_settled returns when the job has settled, however it did, to all who wait for it."""
+    ok, bad = Job(nap, 1), Job(fail, 2)
+    scheduler = Scheduler(ok, bad, Job(nap, 3))
+    woken: dict[str, float] = {}
+
+    async def wait(name: str, job: AbstractJob[Any]) -> None:
+        await job.wait_settled()
+        woken[name] = anyio.current_time()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, "ok", ok)
+            tasks.start_soon(wait, "bad", bad)
+            tasks.start_soon(wait, "bad too", bad)
+            await scheduler.co_run()
+
+    virtual(main)
+    assert woken == {"ok": 1, "bad": 2, "bad too": 2}
+
+
+def test_wait_settled_in_another_job(virtual: Virtual) -> None:
+    """A job may wait for another that it does not require."""
+    slow = Job(nap, 2)
+
+    async def wait() -> float:
+        await slow.wait_settled()
+        return anyio.current_time()
+
+    waiter = Job(wait)
+    virtual(Scheduler(waiter, slow).co_run)
+    assert waiter.result() == 2
+
+
+def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
+    """Afterwards it returns at once, in a later loop too."""
+
+    async def wait() -> tuple[float, float]:
+        start = anyio.current_time()
+        await job.wait_settled()
+        return start, anyio.current_time()
+
+    job = Job(nap)
+    virtual(Scheduler(job).co_run)
+    start, end = virtual(wait)
+    assert start == end
+
+
+def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:
+    """If the run ends without reaching the job, wait_settled raises JobNotDone naming it: at once, and afterwards."""
+    bad = Job(fail, 1, critical=True)
+    never = Job(nap, label="never", required=bad)
+    inside = Job(nap, label="inside")
+    scheduler = Scheduler(bad, never, Scheduler(inside, required=bad))
+    told: list[str] = []
+
+    async def wait(job: Job[Any]) -> None:
+        with pytest.raises(JobNotDone) as caught:
+            await job.wait_settled()
+        told.append(str(caught.value))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, never)
+            tasks.start_soon(wait, inside)
+            await anyio.lowlevel.checkpoint()
+            await scheduler.co_run()
+        await wait(never)
+
+    virtual(main)
+    assert sum("'never'" in one for one in told) == 2
+    assert sum("'inside'" in one for one in told) == 1
+
+
+def test_wait_settled_of_a_job_in_no_scheduler(virtual: Virtual) -> None:
+    """A job in no scheduler can never settle: JobNotDone."""
+    with pytest.raises(JobNotDone, match="'lonely'"):
+        virtual(Job(nap, label="lonely").wait_settled)

@@ -1,0 +1,305 @@
+"""`Service`: ready at some point, required from then on, ended after all that uses it, on every path of ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, Scheduler, Service, StopReason
+from trioflow.abc import Instrument
+
+from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
+    async def act() -> None:
+        await anyio.sleep(seconds)
+        action()
+
+    return Job(act)
+
+
+# --- ready
+
+
+def test_service_is_required_from_when_it_is_ready(virtual: Virtual) -> None:
+    """What requires a service starts when that calls started(), and gets its value as an argument."""
+    service = Service(serve, 2, "address")
+    client, late = Job(give_now, service), Job(nap, 3, required=service)
+    assert virtual(timed, Scheduler(service, client, late)) == (True, 5)
+    assert (client.started_at, client.result(), late.started_at) == (2, "address", 2)
+    assert (service.state, service.result(), service.finished_at) == (SUCCEEDED, "address", 5)
+
+
+def test_value_of_a_service_may_be_left_out(virtual: Virtual) -> None:
+    """started() without a value: the result is None."""
+
+    async def quiet(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service = Service(quiet)
+    virtual(Scheduler(service, Job(nap)).co_run)
+    assert (service.state, service.result()) == (SUCCEEDED, None)
+
+
+def test_result_before_and_after(virtual: Virtual) -> None:
+    """Before it is ready a service has no result; from then on it has, while it runs and when it has ended."""
+    seen: list[Any] = []
+
+    def look() -> None:
+        try:
+            seen.append((service.state, service.result()))
+        except JobNotDone as error:
+            seen.append((service.state, type(error)))
+
+    service = Service(serve, 2, "value")
+    scheduler = Scheduler(service, after(1, look), after(3, look))
+    look()
+    assert virtual(scheduler.co_run) is True
+    look()
+    assert seen == [(IDLE, JobNotDone), (RUNNING, JobNotDone), (RUNNING, "value"), (SUCCEEDED, "value")]
+
+
+def test_service_is_called_with_its_arguments(virtual: Virtual) -> None:
+    """A service takes args and kwargs as a Job, jobs among them."""
+    got: list[Any] = []
+
+    async def server(port: int, *, host: str, task_status: Any) -> None:
+        got.append((port, host))
+        task_status.started()
+
+    port = Job(give_now, 80)
+    nested = Scheduler()
+    host = Job(give_now, "here", scheduler=nested)
+    virtual(Scheduler(port, Service(server, port, kwargs={"host": host}), nested).co_run)
+    assert got == [(80, "here")]
+
+
+def test_service_requires_a_service(virtual: Virtual) -> None:
+    """A service that uses another starts when that is ready; their values flow on."""
+    first = Service(serve, 1, "first")
+    second = Service(lambda uses, *, task_status: serve(1, [uses, "second"], task_status=task_status), first)
+    client = Job(give_now, second)
+    assert virtual(timed, Scheduler(first, second, client)) == (True, 2)
+    assert client.result() == ["first", "second"]
+
+
+def test_services_take_no_slot(virtual: Virtual) -> None:
+    """However small the window: services and their clients run."""
+    services = [Service(serve, 1) for _ in range(3)]
+    jobs = [Job(nap, 1, required=services) for _ in range(2)]
+    assert virtual(timed, Scheduler(services, jobs, jobs_window=1)) == (True, 3)
+
+
+def test_service_that_nobody_uses_is_ended_with_the_run(virtual: Virtual) -> None:
+    """A service does not keep the run going; ended before it was ready it is CANCELLED."""
+    ready, slow = Service(serve, 1), Service(serve, 9)
+    assert virtual(timed, Scheduler(ready, slow, Job(nap, 2))) == (True, 2)
+    assert (ready.state, slow.state) == (SUCCEEDED, CANCELLED)
+    with pytest.raises(JobCancelled):
+        slow.result()
+
+
+def test_readiness_is_told(virtual: Virtual) -> None:
+    """Instruments hear job_ready, between job_started and job_finished, with the result readable."""
+    seen: list[Any] = []
+
+    class Watch(Instrument):
+        def job_ready(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            seen.append((job.result(), anyio.current_time()))
+
+    virtual(Scheduler(Service(serve, 2, "value"), Job(nap, 3), instruments=[Watch()]).co_run)
+    assert seen == [("value", 2)]
+
+
+def test_runs_again(virtual: Virtual) -> None:
+    """In each run a service is started anew, and has to say anew that it is ready."""
+    service = Service(serve, 1)
+    client = Job(nap, 1, required=service)
+    scheduler = Scheduler(service, client)
+    assert [virtual(timed, scheduler), virtual(timed, scheduler)] == [(True, 2)] * 2
+    assert client.started_at == 1
+
+
+def test_late_use_of_a_service(virtual: Virtual) -> None:
+    """Jobs added while it runs may require a service, whether it is ready or not, and get its value."""
+    ready, slow = Service(serve, 0, "now"), Service(serve, 5, "later")
+    late = [Job(give_now, ready), Job(give_now, slow)]
+    assert virtual(timed, scheduler := Scheduler(ready, slow, after(2, lambda: scheduler.update(late)))) == (True, 5)
+    assert [(job.started_at, job.result()) for job in late] == [(2, "now"), (5, "later")]
+
+
+def test_service_added_late(virtual: Virtual) -> None:
+    """A service may be added while the scheduler runs, together with what uses it."""
+    service = Service(serve, 1, "late")
+    client = Job(give_now, service)
+    scheduler = Scheduler(Job(nap, 1))
+    scheduler.add(after(1, lambda: scheduler.update([service, client])))
+    assert virtual(timed, scheduler) == (True, 2)
+    assert (client.result(), service.state) == ("late", SUCCEEDED)
+
+
+def test_service_of_an_enclosing_scheduler(virtual: Virtual) -> None:
+    """Jobs of a nested scheduler use a service outside; it outlives them all."""
+    service = Service(serve, 1, "outside")
+    client = Job(give_now, service)
+    assert virtual(timed, Scheduler(service, Scheduler(client, Job(nap, 2)))) == (True, 3)
+    assert (client.result(), service.finished_at) == ("outside", 3)
+
+
+# --- ends by itself
+
+
+def test_started_twice_is_an_error(virtual: Virtual) -> None:
+    """A second started() is a RuntimeError that names the service; unless caught it has FAILED."""
+
+    async def twice(*, task_status: Any) -> None:
+        task_status.started(1)
+        task_status.started(2)
+
+    service = Service(twice, label="eager")
+    client = Job(give_now, service)
+    assert virtual(Scheduler(service, client, Job(nap)).co_run) is True
+    assert service.state is FAILED
+    with pytest.raises(RuntimeError, match=r"'eager'.*started\(\) already"):
+        service.result()
+    assert client.state is FAILED  # it was let go, and there is no value any more
+
+
+def test_started_too_late_is_an_error(virtual: Virtual) -> None:
+    """started() of a call that is over is a RuntimeError, and changes nothing.
+
+    It wrote its value over the outcome of the job, whose result() was an AttributeError from then on.
+    """
+    kept: list[Any] = []
+
+    async def forgetful(*, task_status: Any) -> None:
+        kept.append(task_status)
+        raise Flaw
+
+    async def late() -> None:
+        with pytest.raises(RuntimeError, match=r"'forgetful'.*has ended"):
+            kept[0].started("late")
+
+    service = Service(forgetful, label="forgetful")
+    job = Job(late, required=service)
+    assert virtual(Scheduler(service, job).co_run) is True
+    job.result()
+    with pytest.raises(Flaw):
+        service.result()
+
+
+def test_returning_before_it_is_ready_is_a_failure(virtual: Virtual) -> None:
+    """A service that returns without started() FAILED, with an error that says what to do; its users are BLOCKED."""
+
+    async def hasty(*, task_status: Any) -> None: ...
+
+    service = Service(hasty, label="hasty")
+    client, other = Job(give_now, service), Job(nap, required=service)
+    assert virtual(Scheduler(service, client, other).co_run) is True
+    assert [job.state for job in (service, client, other)] == [FAILED, BLOCKED, SUCCEEDED]
+    with pytest.raises(RuntimeError, match=r"'hasty' returned without .*started\(\)"):
+        service.result()
+
+
+def test_returning_when_it_is_ready_is_success(virtual: Virtual) -> None:
+    """A service may end by itself; its result stays, for late users too."""
+
+    async def short(*, task_status: Any) -> str:
+        task_status.started("value")
+        await anyio.sleep(1)
+        return "ignored"
+
+    service = Service(short)
+    assert virtual(timed, Scheduler(service, wait := Job(nap, 2), late := Job(give_now, service, required=wait))) == (
+        True,
+        2,
+    )
+    assert (service.state, service.finished_at, service.result(), late.result()) == (SUCCEEDED, 1, "value", "value")
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_raising_is_a_failure(virtual: Virtual, ready: bool) -> None:
+    """A service that raises FAILED; whoever required it when it was ready has had it, others are BLOCKED."""
+
+    async def broken(*, task_status: Any) -> None:
+        if ready:
+            task_status.started("value")
+        await anyio.sleep(1)
+        raise Flaw
+
+    service = Service(broken)
+    client = Job(nap, 2, service)
+    assert virtual(Scheduler(service, client, Job(nap, 2)).co_run) is True
+    assert (service.state, client.state) == (FAILED, SUCCEEDED if ready else BLOCKED)
+    with pytest.raises(Flaw):
+        service.result()
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_raising_may_be_critical(virtual: Virtual, ready: bool) -> None:
+    """A critical service that raises ends the run, ready or not."""
+
+    async def broken(*, task_status: Any) -> None:
+        if ready:
+            task_status.started()
+        await fail(1, Flaw())
+
+    service = Service(broken, critical=True)
+    assert virtual(timed, scheduler := Scheduler(service, Job(nap, 9))) == (False, 1)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, service)
+
+
+def test_raising_while_it_is_ended(virtual: Virtual) -> None:
+    """A service that raises while it unwinds FAILED, and is told of; the run has been decided before."""
+
+    async def clumsy(*, task_status: Any) -> None:
+        task_status.started()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise Flaw
+
+    service = Service(clumsy, critical=True)
+    assert virtual(Scheduler(service, Job(nap)).co_run) is True
+    assert service.state is FAILED
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
+    """job.cancel() is not the run's end: the service is CANCELLED."""
+    service = Service(serve, 0 if ready else 9)
+    client = Job(nap, 5, service)
+    assert virtual(Scheduler(service, client, after(1, service.cancel)).co_run) is True
+    assert (service.state, client.state) == (CANCELLED, SUCCEEDED if ready else BLOCKED)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("how", ["fails", "cancelled"])
+def test_failure_of_a_service_is_raised_in_who_starts_with_it_later(virtual: Virtual, how: str, inside: bool) -> None:
+    """A job that waited for a slot while its service failed was called with the engine's record of the failure."""
+
+    async def break_down(*, task_status: Any) -> None:
+        task_status.started("address")
+        await anyio.sleep(1 if how == "fails" else 9)
+        raise Flaw
+
+    async def end_it() -> None:
+        await anyio.sleep(1)
+        if how == "cancelled":
+            service.cancel()
+        await anyio.sleep(0.5)  # its slot is free when the service has ended
+
+    service = Service(break_down)
+    client = Job(give_now, [service] if inside else service)
+    others = [after(2, lambda: None), Job(end_it)]
+    virtual(timed, Scheduler(service, others, client, jobs_window=2))
+    assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
+    assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)

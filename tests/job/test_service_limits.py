@@ -1,0 +1,112 @@
+"""Limits of a `Service`, which hold until it is ready, and what is no service at all."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobTimeout, Scheduler, Service
+
+from ..bodies import BLOCKED, FAILED, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def test_timeout_until_it_is_ready(virtual: Virtual) -> None:
+    """A service that is not ready in time FAILED with JobTimeout; one that is may run as long as it likes."""
+    slow, quick = Service(serve, 9, timeout=2), Service(serve, 1, timeout=2)
+    client = Job(give_now, slow)
+    assert virtual(timed, Scheduler(slow, quick, client, Job(nap, 20))) == (True, 20)
+    assert (slow.state, slow.finished_at, client.state) == (FAILED, 2, BLOCKED)
+    assert isinstance(slow.raised_exception(), JobTimeout)
+    assert (quick.state, quick.finished_at, quick.timed_out) == (SUCCEEDED, 20, False)
+
+
+def test_ready_at_the_second_restart(virtual: Virtual) -> None:
+    """restart starts a service again until it is ready in time, and the limit is off from then on."""
+    calls: list[float] = []
+
+    async def slower(*, task_status: Any) -> None:
+        calls.append(anyio.current_time())
+        await serve(4 - len(calls), len(calls), task_status=task_status)
+
+    service = Service(slower, timeout=1.5, on_timeout="restart")
+    client = Job(give_now, service)
+    assert virtual(timed, Scheduler(service, client, Job(nap, 9))) == (True, 9)
+    assert (calls, client.result(), client.started_at, service.state) == ([0, 1.5, 3], 3, 4, SUCCEEDED)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_retry_until_it_is_ready(virtual: Virtual, failures: int) -> None:
+    """retry starts a service again that failed before it was ready."""
+    calls: list[float] = []
+
+    async def flaky(*, task_status: Any) -> None:
+        calls.append(anyio.current_time())
+        if len(calls) <= failures:
+            await fail(1, Flaw())
+        await serve(1, len(calls), task_status=task_status)
+
+    service = Service(flaky, retry=1)
+    client = Job(give_now, service)
+    virtual(Scheduler(service, client).co_run)
+    assert service.attempts == len(calls) == 2
+    assert (service.state, client.state) == ((SUCCEEDED, SUCCEEDED) if failures == 1 else (FAILED, BLOCKED))
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "restart"])
+def test_nothing_is_tried_again_when_it_was_ready(virtual: Virtual, on_timeout: Any) -> None:
+    """A service that fails after it was ready is not tried again."""
+
+    async def broken(*, task_status: Any) -> None:
+        task_status.started("value")
+        await fail(5, Flaw())
+
+    service = Service(broken, retry=5, timeout=2, on_timeout=on_timeout)
+    assert virtual(timed, Scheduler(service, Job(nap, 9))) == (True, 9)
+    assert (service.state, service.attempts, service.finished_at) == (FAILED, 1, 5)
+    assert isinstance(service.raised_exception(), Flaw)
+
+
+def test_ready_while_it_is_cut(virtual: Virtual) -> None:
+    """A service that gets ready while its timeout cuts it is not started again: others use it already.
+
+    It was, and its second call of started() failed.
+    """
+
+    async def shielded(*, task_status: Any) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(3)
+        task_status.started("value")
+        await anyio.sleep_forever()
+
+    service = Service(shielded, timeout=2, on_timeout="restart", retry=3)
+    assert virtual(timed, Scheduler(service, Job(nap, 9))) == (True, 9)
+    assert (service.state, service.attempts, service.finished_at) == (FAILED, 1, 3)
+    assert isinstance(service.raised_exception(), JobTimeout)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize("function", [nap, lambda: nap(), functools.partial(nap, 1), anyio.sleep])
+def test_function_without_task_status_is_refused(function: Any) -> None:
+    """A Service's function takes task_status: anything else is a TypeError that shows how to write it."""
+    with pytest.raises(TypeError, match=r"takes no task_status; write async def .*task_status"):
+        Service(function)
+
+
+@pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: 1])
+def test_function_that_is_not_async_is_refused(virtual: Virtual, function: Any) -> None:
+    """Not an async callable: a TypeError, at creation where that can be seen, else it is how the service FAILED."""
+    if callable(function) and function is not print:
+        service = Service(function)
+        virtual(Scheduler(service, Job(nap)).co_run)
+        assert isinstance(service.raised_exception(), TypeError)
+    else:
+        with pytest.raises(TypeError, match="async function"):
+            Service(function)

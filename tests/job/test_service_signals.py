@@ -1,0 +1,78 @@
+"""Ctrl-C at a run with services: a real signal to a real process."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ..scheduler.signalled import child
+
+PLANT = """
+again = None
+
+async def serve(name, *uses, task_status):
+    task_status.started(name)
+    await act(name)
+
+async def act(name):
+    try:
+        await anyio.sleep(60)
+    finally:
+        with anyio.CancelScope(shield=True):
+            say(name, "unwinds")
+            await anyio.sleep(0.005)
+            await until_signals(2 if name == again else 0)
+            say(name, "is gone")
+
+async def ready(*uses):
+    say("ready")
+    await act("client")
+
+class Last(AbstractJob):
+    async def co_run(self):
+        pass
+    async def co_shutdown(self):
+        say("shut down")
+
+base = Service(serve, "base")
+upper = Service(serve, "upper", base)
+client = Job(ready, upper)
+alarm = Job(anyio.sleep, 0, run_if="failed", required=client)
+forever = Job(act, "forever", forever=True)
+scheduler = Scheduler(base, forever, client, upper, alarm, Last())
+"""
+ORDER = ["client", "forever", "upper", "base"]
+ENDING = [line for name in ORDER for line in (f"{name} unwinds", f"{name} is gone")]
+
+
+@pytest.mark.parametrize("again", [None, *ORDER])
+def test_ctrl_c_ends_services_in_order(backend: str, again: str | None) -> None:
+    """Ctrl-C: clients, forever jobs, services, users first, then the shutdown; a second one, whenever, is no matter."""
+    code = f"""{PLANT}
+again = {again!r}
+watched(lambda: scheduler.run(backend={backend!r}))
+say(base.state, upper.result(), alarm.state)
+"""
+    sends = [("ready", signal.SIGINT)] + ([] if again is None else [(f"{again} unwinds", signal.SIGINT)])
+    assert child(code, *sends) == [
+        "ready", *ENDING, "shut down", "raised KeyboardInterrupt StopReason.INTERRUPTED",
+        "JobState.SUCCEEDED upper JobState.IDLE",
+    ]  # fmt: skip
+
+
+def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
+    """In a program that owns its loop Ctrl-C ends the run in the same order."""
+    run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
+    code = f"import trio, asyncio\n{PLANT}\nwatched(lambda: {run}); say(base.state, upper.result(), alarm.state)"
+    lines = child(code, ("ready", signal.SIGINT))
+    assert lines[:-2] == ["ready", *ENDING, "shut down"]
+    assert lines[-2].startswith("raised KeyboardInterrupt")
+    assert lines[-1] == "JobState.SUCCEEDED upper JobState.IDLE"
+
+
+def test_sigterm_ends_services_in_order(backend: str) -> None:
+    """With handle_signals=True SIGTERM does, too, and run() returns False."""
+    code = PLANT + f"watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
+    lines = child(code, ("ready", signal.SIGTERM))
+    assert lines == ["ready", *ENDING, "shut down", "returned False StopReason.INTERRUPTED"]

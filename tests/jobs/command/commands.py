@@ -1,0 +1,27 @@
+"""What the tests of commands share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from trioflow import CommandError, CommandJob
+
+from ...bodies import run
+
+PIPE = subprocess.PIPE
+
+
+def python(code: str, *arguments: Any, **options: Any) -> CommandJob:
+    """Return a job that runs this code in a Python of its own."""
+    return CommandJob([sys.executable, "-S", "-E", "-c", code, *arguments], **options)
+
+
+def failure_of(backend: str, job: CommandJob) -> CommandError:
+    """Run a job, and return the error that it has failed with."""
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, CommandError)
+    assert error.job is job
+    return error

@@ -1,0 +1,186 @@
+"""`on_start`, `on_done`, `on_settled`: when they are called, what they can see, and what comes of an error."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stamina
+
+from trioflow import (
+    CommandError,
+    CommandJob,
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Scheduler,
+    StopReason,
+    exited_with,
+)
+
+from ...bodies import fail, run
+from .commands import PIPE
+
+
+class Told:
+    """Callbacks that write down what they see."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def __call__(self, name: str) -> Callable[[CommandJob], None]:
+        def callback(job: CommandJob) -> None:
+            self.calls.append((name, job.state, self._outcome(job)))
+
+        return callback
+
+    def _outcome(self, job: CommandJob) -> Any:
+        try:
+            return job.result().returncode
+        except Exception as error:
+            return type(error)
+
+    def all(self) -> dict[str, Any]:
+        return {"on_start": self("start"), "on_done": self("done"), "on_settled": self("settled")}
+
+    def outcomes(self) -> list[tuple[str, Any]]:
+        return [(name, outcome) for name, state, outcome in self.calls if state is JobState.RUNNING]
+
+
+NOT_YET = ("start", __import__("trioflow").JobNotDone)
+
+
+def test_on_success_all_three_are_called_in_order(backend: str) -> None:
+    """The job still runs, and its result is there."""
+    told = Told()
+    run(backend, CommandJob(["true"], **told.all()))
+    assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
+
+
+def test_they_are_called_inside_the_slot(backend: str) -> None:
+    """The next command of a window of one starts after them."""
+    names: list[str] = []
+    jobs = [
+        CommandJob(
+            ["true"],
+            on_start=lambda job: names.append("start"),
+            on_done=lambda job: names.append("done"),
+            on_settled=lambda job: names.append("settled"),
+        )
+        for _ in range(3)
+    ]
+    run(backend, *jobs, jobs_window=1)
+    assert names == ["start", "done", "settled"] * 3
+
+
+def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
+    pids: list[int | None] = []
+    job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
+    run(backend, job)
+    assert pids == [int(job.result().stdout or b"")]
+    assert job.pid is None
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        ({"command": ["false"]}, CommandError),
+        ({"command": ["sleep", 100], "timeout": 0.02}, JobTimeout),
+    ],
+)
+def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, outcome: type[Exception]) -> None:
+    told = Told()
+    job = CommandJob(options.pop("command"), **options, **told.all())
+    options["command"] = list(job.command)
+    run(backend, job)
+    assert told.outcomes() == [NOT_YET, ("settled", outcome)]
+    assert job.state is JobState.FAILED
+
+
+def test_a_command_that_could_not_be_started_settles_too(backend: str) -> None:
+    told = Told()
+    run(backend, CommandJob(["no such program"], **told.all()))
+    assert told.outcomes() == [("settled", CommandError)]
+
+
+def test_a_cancelled_command_settles_too(backend: str) -> None:
+    told = Told()
+    job = CommandJob(["sleep", 100], **told.all())
+    scheduler = run(backend, job, Job(fail, 0.02, critical=True))
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert told.outcomes() == [NOT_YET, ("settled", JobCancelled)]
+    assert job.state is JobState.CANCELLED
+
+
+def test_they_are_called_when_the_last_attempt_is_over(backend: str) -> None:
+    """`on_start` at each attempt, the others once."""
+    told = Told()
+    job = CommandJob(["false"], retry=2, **told.all())
+    run(backend, job)
+    assert told.outcomes() == [NOT_YET, NOT_YET, NOT_YET, ("settled", CommandError)]
+    assert (job.retry, job.attempts) == (2, 3)
+
+
+def test_they_go_with_a_retry_decorator(backend: str) -> None:
+    told = Told()
+    decorator = stamina.retry(on=exited_with(1), attempts=2, wait_initial=0, wait_jitter=0)
+    job = CommandJob(["false"], retry=decorator, **told.all())
+    run(backend, job)
+    assert told.outcomes() == [NOT_YET, NOT_YET, ("settled", CommandError)]
+    assert job.retry is decorator
+
+
+def test_move_on_is_a_success_without_a_result(backend: str) -> None:
+    seen: list[Any] = []
+    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_done=lambda job: seen.append(job.result()))
+    run(backend, job)
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
+def test_one_that_raises_fails_the_job(backend: str, name: str) -> None:
+    """Its process is ended, and the run goes on."""
+
+    def broken(job: CommandJob) -> None:
+        raise LookupError(name)
+
+    job = CommandJob(["sleep", 0.02], **{name: broken})
+    other = CommandJob(["true"])
+    scheduler = run(backend, job, other)
+    with pytest.raises(LookupError, match=name):
+        job.result()
+    assert other.state is JobState.SUCCEEDED
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_on_settled_sees_what_on_done_raised(backend: str) -> None:
+    told = Told()
+
+    def broken(job: CommandJob) -> None:
+        raise LookupError("broken")
+
+    run(backend, CommandJob(["true"], on_done=broken, on_settled=told("settled")))
+    assert told.outcomes() == [("settled", LookupError)]
+
+
+def test_a_callback_may_add_jobs(backend: str) -> None:
+    added = CommandJob(["true"])
+
+    def add(job: CommandJob) -> None:
+        assert job.scheduler is not None
+        job.scheduler.add(added)
+
+    assert Scheduler(CommandJob(["true"], on_done=add)).run(backend=backend)
+    assert added.state is JobState.SUCCEEDED
+
+
+def test_on_done_can_read_what_was_captured(backend: str) -> None:
+    seen: list[bytes | None] = []
+    run(
+        backend,
+        CommandJob(["echo", "a"], stdout=subprocess.PIPE, on_done=lambda job: seen.append(job.result().stdout)),
+    )
+    assert seen == [b"a\n"]

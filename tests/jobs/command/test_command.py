@@ -1,0 +1,462 @@
+"""`CommandJob`: what is run, with what arguments, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import (
+    CommandError,
+    CommandJob,
+    CommandResult,
+    Job,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    Sequence,
+    ThreadJob,
+    exited_with,
+    retry_on_exit,
+)
+from trioflow.jobs.posix import _processes
+
+from ...bodies import nothing, run
+from .commands import PIPE, failure_of, python
+
+# --- what it is
+
+
+def test_a_command_returns_how_it_ended(backend: str) -> None:
+    """The result holds the exit code, what was captured, and what it has used."""
+    job = CommandJob(["echo", "hello"], stdout=PIPE)
+    run(backend, job)
+    result = job.result()
+    assert isinstance(result, CommandResult)
+    assert (result.returncode, result.signal, result.stdout, result.stderr) == (0, None, b"hello\n", None)
+    assert result.elapsed > 0
+    assert result.user_time + result.system_time > 0
+    assert result.max_rss is None  # less than this program's own
+    assert not result.spooled
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
+    job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
+    run(backend, job)
+    assert 0.1 <= job.result().user_time + job.result().system_time < 5
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
+    """That of a small program was this program's own: the kernel counts it too."""
+    ballast = b"x" * 100_000_000
+    large, small = python("x = b'x' * 500_000_000"), [CommandJob(["true"]) for _ in range(20)]
+    run(backend, large, *small, jobs_window=1)
+    del ballast
+    assert 500_000_000 < (large.result().max_rss or 0) < 1_000_000_000
+    assert {job.result().max_rss for job in small} == {None}
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["gzip", "-k", "a file"], "gzip -k 'a file'"),
+        (["x"] * 100, "x x x x x x x x x x x x x x x x x x x x"),
+        (["echo", "y" * 100], "echo " + "y" * 52 + "..."),
+        ([Path("/bin/true"), b"bytes", 1.5], "/bin/true bytes 1.5"),
+    ],
+)
+def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
+    assert CommandJob(command).label == expected
+
+
+def test_the_label_of_a_shells_line_is_the_line() -> None:
+    assert CommandJob("a | b\n c", shell=True).label == "a | b c"
+
+
+def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
+    job = CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"a b|\xff|p|3|0.5|"
+    assert job.command[1:3] == ("%s|", "a b")
+
+
+def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
+    """Their results are arguments; that of a command is what it wrote, without the end of the last line."""
+    number = ThreadJob(lambda: 7)
+    words = CommandJob(["echo", "two words"], stdout=PIPE)
+    job = CommandJob(["printf", "%s|", number, words], stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"7|two words|"
+    assert job.label == "printf '%s|' <<lambda>()> <echo 'two words'>"
+
+
+def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -> None:
+    nobody = Job(nothing, label="nobody")
+    job = CommandJob(["echo", nobody])
+    run(backend, job)
+    with pytest.raises(TypeError, match="argument 1 is None, a NoneType: give a string"):
+        job.result()
+
+
+def test_the_output_of_an_uncaptured_command_can_be_no_argument(backend: str) -> None:
+    job = CommandJob(["echo", CommandJob(["true"])])
+    run(backend, job)
+    with pytest.raises(TypeError, match="whose output was not captured"):
+        job.result()
+
+
+def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backend: str) -> None:
+    source = ThreadJob(lambda: "x", keep_result=False)
+    job = CommandJob(["echo", source], stdout=PIPE, stdin=source)
+    run(backend, source, CommandJob(["echo", source]))
+    assert job is not None
+    with pytest.raises(JobNotDone, match="dropped"):
+        source.result()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "error", "message"),
+    [
+        ("echo a", {}, TypeError, r"give a list, CommandJob\(\['echo', 'a'\]\), or a shell's line with shell=True"),
+        (["echo"], {"shell": True}, TypeError, "as one string"),
+        ([], {}, ValueError, "the command is empty"),
+        (5, {}, TypeError, "give a list"),
+        (["echo", None], {}, TypeError, "argument 1 is None"),
+        (["echo", ["a"]], {}, TypeError, r"argument 1 is \['a'\], a list"),
+        (["echo", True], {}, TypeError, "argument 1 is True"),
+        (["echo", "a\0b"], {}, ValueError, "argument 1 has a NUL in it"),
+        ("echo a\0b", {"shell": True}, ValueError, "NUL"),
+        (["x"], {"terminate_grace": -1}, ValueError, "terminate_grace=-1"),
+        (["x"], {"on_start": 3}, TypeError, "on_start=3"),
+        (["x"], {"pin": "core"}, ValueError, "pin='core'"),
+        (["x"], {"nice": 1.5}, TypeError, "nice=1.5"),
+        (["x"], {"memory_limit": 0}, ValueError, "memory_limit=0"),
+        (["x"], {"stdin": PIPE}, ValueError, "give what it is to read"),
+        (["x"], {"stdout": b"bytes"}, TypeError, "stdout=b'bytes'"),
+        (["x"], {"stdout": subprocess.STDOUT}, ValueError, "this is for stderr"),
+        (["x"], {"stdout": "file", "tag": True}, ValueError, "line by line"),
+        (["x"], {"env": {"A": 1}}, TypeError, "'A': 1"),
+        (["x"], {"env": {"A=B": "c"}}, ValueError, "no '=' in a name"),
+        (["x"], {"retry": -1, "on_done": print}, ValueError, "retry=-1"),
+        (["x"], {"timeout": 0}, ValueError, "timeout=0"),
+        (["x"], {"unknown": 0}, TypeError, "unknown"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_the_job_is_made(
+    command: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        CommandJob(command, **options)
+
+
+def test_a_command_outside_a_run_is_refused() -> None:
+    """Its guard belongs to a run."""
+    coroutine = CommandJob(["true"]).co_run()
+    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+        coroutine.send(None)
+
+
+def test_a_shell_takes_the_line(backend: str) -> None:
+    job = CommandJob("echo a b | wc -w", shell=True, stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"2\n"
+    assert job.command == ("echo a b | wc -w",)
+
+
+def test_directory_and_environment(backend: str, tmp_path: Path) -> None:
+    """The environment that is given is all there is, but for the mark of the run."""
+    job = CommandJob("pwd; /usr/bin/env", shell=True, cwd=tmp_path, env={"A": "ä"}, stdout=PIPE)
+    run(backend, job)
+    directory, *variables = job.result().stdout.decode().splitlines()
+    assert directory == str(tmp_path)
+    assert "A=ä" in variables
+    assert {one.partition("=")[0] for one in variables} == {"A", "TRIOFLOW_RUN", "PWD"}
+
+
+def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def change() -> None:
+        monkeypatch.setenv("TRIOFLOW_NEW", "here")
+
+    before = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
+    after = CommandJob("echo $TRIOFLOW_NEW", shell=True, stdout=PIPE)
+    run(backend, Sequence(before, ThreadJob(change), after))
+    assert (before.result().stdout, after.result().stdout) == (b"\n", b"here\n")
+
+
+def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
+    job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout.startswith(b"outer-mark:")
+
+
+# --- how it is started
+
+
+@pytest.fixture(params=["posix_spawn", "Popen"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both ways to start a program."""
+    calls: list[Any] = []
+    real = os.posix_spawnp
+
+    def spy(*args: Any, **options: Any) -> int:
+        calls.append(args)
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, "posix_spawnp", spy)
+    if request.param == "Popen":
+        monkeypatch.setattr(_processes, "_inheritable", lambda: None)
+    yield request.param
+    assert bool(calls) == (request.param == "posix_spawn")
+
+
+def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
+    """Neither those of this program, nor what somebody has made inheritable before the run, or during it."""
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    line = "ls /proc/$$/fd; exit 0"
+    job = CommandJob(line, shell=True, stdout=PIPE, on_done=lambda job: os.set_inheritable(read_end, True))
+    later = CommandJob(line, shell=True, stdout=PIPE, stderr=subprocess.STDOUT, required=job)
+    run(backend, job, later)
+    assert (job.result().stdout, later.result().stdout) == (b"0\n1\n2\n", b"0\n1\n2\n")
+    os.close(read_end)
+    os.close(write_end)
+
+
+def test_streams_are_the_same_either_way(backend: str, way: str, tmp_path: Path) -> None:
+    job = CommandJob(
+        "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
+    )
+    merged = CommandJob("echo out; echo err >&2", shell=True, stdout=PIPE, stderr=subprocess.STDOUT)
+    quiet = CommandJob("echo out; echo err >&2", shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    run(backend, job, merged, quiet)
+    assert (tmp_path / "log").read_text() == "in none\n"
+    assert (job.result().stderr, merged.result().stdout) == (b"err\n", b"out\nerr\n")
+
+
+def test_a_command_is_a_group_and_heeds_a_broken_pipe_either_way(backend: str, way: str) -> None:
+    """Python ignores SIGPIPE; what it starts should not."""
+    job = CommandJob("ps -o pid=,pgid= -p $$; kill -PIPE $$; echo ignored", shell=True, stdout=PIPE, check=False)
+    run(backend, job)
+    assert len(set((job.result().stdout or b"").split())) == 1
+    assert job.result().signal is signal.SIGPIPE
+
+
+def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
+    backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        program = tmp_path / name / "program"
+        program.write_text(f"#!/bin/sh\necho {name}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "here"), prepend=os.pathsep)
+    ours = CommandJob(["program"], stdout=PIPE)
+    other = CommandJob(["program"], stdout=PIPE, env={"PATH": str(tmp_path / "there")})
+    run(backend, ours, other)
+    assert (ours.result().stdout, other.result().stdout) == (b"here\n", b"there\n")
+
+
+def test_a_program_that_a_job_has_just_made_is_found(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is remembered of where it was before."""
+    directories = [tmp_path / "first", tmp_path / "second"]
+
+    def install(directory: Path) -> None:
+        directory.mkdir()
+        (directory / "program").write_text(f"#!/bin/sh\necho {directory.name}\n")
+        (directory / "program").chmod(0o755)
+
+    monkeypatch.setenv("PATH", os.pathsep.join([*map(str, directories), os.environ["PATH"]]))
+    install(directories[1])
+    before, after = (CommandJob(["program"], stdout=PIPE) for _ in range(2))
+    run(backend, Sequence(before, ThreadJob(install, directories[0]), after))
+    assert (before.result().stdout, after.result().stdout) == (b"second\n", b"first\n")
+
+
+def test_this_programs_own_streams_may_be_given(backend: str, way: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A descriptor up to 2 might be overwritten before it is used: subprocess knows what to do about that."""
+    run(backend, CommandJob("echo out; echo err >&2", shell=True, stdout=2, stderr=1), CommandJob(["true"]))
+    assert capfd.readouterr() == ("err\n", "out\n")
+
+
+# --- what comes of it
+
+
+def test_an_exit_code_other_than_0_is_a_failure(backend: str) -> None:
+    """The error has the command, the code and the end of its standard error."""
+    job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
+    error = failure_of(backend, job)
+    assert (error.returncode, error.stderr) == (3, b"no such luck\n")
+    assert error.command == "sh -c 'echo no such luck >&2; exit 3'"
+    assert str(error).endswith("exit code 3. Its standard error ended:\nno such luck")
+    assert error.result is job.last_result
+
+
+def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, tmp_path: Path) -> None:
+    """Only what this command has added to it."""
+    log = tmp_path / "log"
+    log.write_text("of somebody else\n")
+    job = CommandJob("echo mine >&2; exit 1", shell=True, stderr=log)
+    assert failure_of(backend, job).stderr == b"mine\n"
+    merged = CommandJob("echo both >&2; exit 1", shell=True, stdout=log, stderr=subprocess.STDOUT)
+    assert failure_of(backend, merged).stderr == b"both\n"
+
+
+def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
+    """Its name is its descriptor, which is not ours to close."""
+    with tempfile.TemporaryFile() as file:
+        error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
+        assert error.stderr is None
+        file.seek(0)
+        assert file.read() == b"mine\n"
+
+
+def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:
+    job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
+    shown = failure_of(backend, job).stderr
+    assert shown is not None
+    assert len(shown) == 2000
+    assert shown.endswith(b"\n100000\n")
+
+
+def test_unchecked_any_code_is_a_result(backend: str) -> None:
+    job = CommandJob(["sh", "-c", "exit 3"], check=False)
+    run(backend, job)
+    assert (job.state, job.result().returncode) == (JobState.SUCCEEDED, 3)
+
+
+def test_a_signal_is_told_from_an_exit_code(backend: str) -> None:
+    job = CommandJob("kill -SEGV $$", shell=True)
+    error = failure_of(backend, job)
+    assert error.returncode == -signal.SIGSEGV
+    assert error.result is not None
+    assert error.result.signal is signal.SIGSEGV
+    assert "ended by signal SIGSEGV" in str(error)
+
+
+def test_a_signal_without_a_name_is_its_number(backend: str) -> None:
+    job = CommandJob("kill -40 $$", shell=True, check=False)
+    run(backend, job)
+    assert (job.result().signal, job.result().returncode) == (40, -40)
+
+
+def test_our_timeout_is_told_from_our_cancel(backend: str) -> None:
+    """Neither is a CommandError; how the process itself ended is in `last_result`."""
+    late = CommandJob(["sleep", 100], timeout=0.02)
+    called_off = CommandJob(["sleep", 100], on_start=lambda job: job.cancel())
+    run(backend, late, called_off)
+    assert isinstance(late.raised_exception(), JobTimeout)
+    assert late.timed_out
+    assert called_off.state is JobState.CANCELLED
+    for job in (late, called_off):
+        assert job.last_result is not None
+        assert job.last_result.signal is signal.SIGTERM
+
+
+def test_a_run_again_forgets_the_last(backend: str) -> None:
+    job = CommandJob(["true"])
+    scheduler = run(backend, job)
+    first = job.last_result
+    assert scheduler.run(backend=backend)
+    assert job.last_result is not first
+    assert job.pid is None
+
+
+def test_a_process_that_somebody_else_has_reaped_fails_the_job(backend: str) -> None:
+    """Without its exit code nobody knows how it ended."""
+
+    def steal(job: CommandJob) -> None:
+        assert job.pid is not None
+        os.waitpid(job.pid, 0)
+
+    job = CommandJob(["true"], on_start=steal)
+    run(backend, job)
+    with pytest.raises(CommandError, match="nobody knows how it ended"):
+        job.result()
+
+
+# --- more than once
+
+
+def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> None:
+    """At most `restarts` times; each is a process of its own, in the same attempt."""
+    pids: list[int | None] = []
+    job = CommandJob(
+        ["sleep", 100], timeout=0.02, on_timeout="restart", restarts=2, on_start=lambda job: pids.append(job.pid)
+    )
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert len(set(pids)) == 3
+    assert job.attempts == 1
+
+
+def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=0.3, on_timeout="restart")
+    run(backend, job)
+    assert job.result().returncode == 0
+    assert job.timed_out
+
+
+def test_move_on_succeeds_without_a_result(backend: str) -> None:
+    job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on")
+    run(backend, job)
+    assert (job.state, job.result(), job.timed_out) == (JobState.SUCCEEDED, None, True)
+
+
+def test_retry_on_exit_repeats_for_these_codes_only(backend: str, tmp_path: Path) -> None:
+    """75 and then 1: the second is another failure."""
+    count = f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 2 && exit 1; exit 75"
+    job = CommandJob(count, shell=True, retry=retry_on_exit(75, times=5))
+    error = failure_of(backend, job)
+    assert (error.returncode, job.attempts) == (1, 2)
+
+
+def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path) -> None:
+    job = CommandJob(
+        f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 3",
+        shell=True,
+        retry=retry_on_exit(times=5, delay=0.001),
+    )
+    run(backend, job)
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
+
+
+def test_retry_on_exit_gives_up_after_so_many_times(backend: str) -> None:
+    job = CommandJob(["false"], retry=retry_on_exit(1, times=2))
+    assert failure_of(backend, job).returncode == 1
+    assert job.attempts == 3
+
+
+def test_retry_on_exit_does_not_repeat_what_is_no_exit(backend: str) -> None:
+    job = CommandJob(["sleep", 100], timeout=0.02, retry=retry_on_exit(times=5))
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.attempts == 1
+
+
+@pytest.mark.parametrize("arguments", [{"times": -1}, {"delay": -1}])
+def test_retry_on_exit_refuses_nonsense(arguments: Any) -> None:
+    with pytest.raises(ValueError, match=r"retry_on_exit\(\)"):
+        retry_on_exit(1, **arguments)
+
+
+def test_exited_with_is_a_predicate(backend: str) -> None:
+    error = failure_of(backend, CommandJob(["sh", "-c", "exit 7"]))
+    assert exited_with(7, 8)(error)
+    assert exited_with()(error)
+    assert not exited_with(8)(error)
+    assert not exited_with()(failure_of(backend, CommandJob(["no such program"])))
+    with pytest.raises(TypeError, match="give exit codes"):
+        exited_with("7")  # type: ignore[arg-type]

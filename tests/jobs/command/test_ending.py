@@ -1,0 +1,380 @@
+"""How commands end: with all of their group, by SIGTERM first, alike on both backends, whatever ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, StopReason
+from trioflow.jobs.posix import _processes
+
+from ...bodies import fail, nap, run
+from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
+from ..posix.process_trees import watched as watched
+from .commands import PIPE
+
+ENDS = ("timeout", "cancel", "critical", "scheduler's timeout", "scheduler's cancel")
+
+
+def sh(line: str, **options: Any) -> CommandJob:
+    return CommandJob(line, shell=True, **{"terminate_grace": 0.05, **options})
+
+
+def armed(line: str, flag: Path, **options: Any) -> CommandJob:
+    """A command whose shell has set its trap before anything else happens in this program."""
+    trap, _, rest = line.rpartition("TERM; ")
+    first = f"{trap}TERM; " if trap else ""
+    return sh(f"{first}touch '{flag}'; {rest}", on_start=lambda job: until_there(flag), **options)
+
+
+def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
+    """Run commands that would not end, each after it was started, and end them in one of these ways."""
+    scheduler = Scheduler(*commands, label="all")
+
+    def end() -> None:
+        if how == "cancel":
+            for job in commands:
+                job.cancel()
+        elif how == "scheduler's cancel":
+            scheduler.cancel()
+        elif how == "critical":
+            raise OSError("broken")
+
+    async def main() -> None:
+        while not all(job.pid for job in commands):  # noqa: ASYNC110 - nothing tells that all of them are there
+            await anyio.sleep(0.002)
+        await anyio.sleep(0.05)
+        end()
+
+    if how == "timeout":
+        for job in commands:
+            job.timeout = 0.2
+    elif how == "scheduler's timeout":
+        scheduler.timeout = 0.6 if len(commands) < 10 else 3
+    else:
+        scheduler.add(Job(main, critical=True))
+    scheduler.run(backend=backend)
+    return scheduler
+
+
+STATES = {
+    "timeout": (JobState.FAILED, StopReason.COMPLETED),
+    "cancel": (JobState.CANCELLED, StopReason.COMPLETED),
+    "critical": (JobState.CANCELLED, StopReason.CRITICAL),
+    "scheduler's timeout": (JobState.CANCELLED, StopReason.TIMEOUT),
+    "scheduler's cancel": (JobState.CANCELLED, StopReason.CANCELLED),
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+    """Some heed SIGTERM, some don't, one forks without end, one has pipes that its children hold."""
+    lines = [TREE, STUBBORN, FORKING]
+    commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]
+    commands.append(armed(STUBBORN, tmp_path / "pipes", stdout=PIPE, stderr=subprocess.STDOUT))
+    scheduler = ended_by(how, commands, backend)
+    assert watched.alive() == []
+    assert ({job.state for job in commands}, scheduler.stop_reason) == ({STATES[how][0]}, STATES[how][1])
+    signals = [job.last_result.signal for job in commands if job.last_result is not None]
+    assert signals == [signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGKILL]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", ENDS)
+def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
+    commands = [
+        sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
+    ]
+    if how == "timeout":
+        for job in commands:
+            job.timeout = 3
+    ended_by(how, commands, backend)
+    assert watched.gone_within(1)
+
+
+def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) -> None:
+    """SIGTERM first, and nothing else before the grace is over."""
+    ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
+    job = sh(
+        f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; touch {ready}; sleep 1000 & wait",
+        terminate_grace=20,
+        timeout=0.3,
+    )
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.last_result is not None
+    assert (job.last_result.returncode, cleaned.exists()) == (7, True)
+
+
+def test_no_grace_is_sigkill_at_once(backend: str) -> None:
+    job = sh("trap '' TERM; while :; do sleep 1000; done", terminate_grace=0, timeout=0.1)
+    run(backend, job)
+    assert job.last_result is not None
+    assert job.last_result.signal is signal.SIGKILL
+
+
+@pytest.mark.parametrize("line", ["exec sleep 1000", "sleep 1000 & exit 0"])
+def test_what_belongs_to_another_user_is_not_waited_for(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    """A command run by sudo held up its timeout, and the end of the run, for as long as it ran."""
+
+    def refuse(group: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    options: dict[str, Any] = {"timeout": 0.1, "terminate_grace": 0.3, "label": "foreign"}
+    job = sh(line, **options, on_start=lambda job: monkeypatch.setattr(os, "killpg", refuse))
+    began = time.monotonic()
+    run(backend, job)
+    assert time.monotonic() - began < 10
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert "'foreign': the process group" in caplog.text
+    assert "belongs to another user" in caplog.text
+
+
+def test_a_stopped_command_is_ended(backend: str, watched: Watched) -> None:
+    """SIGTERM alone would wait until it is continued."""
+    job = sh("kill -STOP $$; sleep 1000", timeout=0.1, terminate_grace=20)
+    run(backend, job)
+    assert watched.alive() == []
+    assert job.last_result is not None
+    assert job.last_result.signal is signal.SIGTERM
+
+
+LEFTOVERS = ("exec sleep 1000", 'trap "" TERM; exec sleep 1000', FORKING)
+
+
+@pytest.mark.parametrize("leftovers", ["wait", "end"])
+def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched, leftovers: str) -> None:
+    """What a command leaves in the background is ended before its job settles, and the job has succeeded."""
+    left: list[list[str]] = []
+    jobs = [
+        sh(
+            f"({line}) & sleep 0.05; exit 0",
+            leftovers=leftovers,
+            on_settled=lambda job: left.append(watched.commands()),
+        )
+        for line in LEFTOVERS
+    ]
+    run(backend, *jobs, jobs_window=1)
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 3
+    assert left == [[], [], []]
+
+
+def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) -> None:
+    """A shell exits before its `>(gzip)` has written all: that was cut off, with exit code 0."""
+    file = tmp_path / "x"
+    job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=20)
+    run(backend, job)
+    assert job.result().stdout == b"more\n"
+    assert file.read_text() == "late\n"
+    assert job.result().elapsed < 10
+
+
+def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path) -> None:
+    """Then they have the same time again, to clean up."""
+    ready, file = tmp_path / "ready", tmp_path / "x"
+    job = sh(
+        f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
+        f"until test -e {ready}; do sleep 0.01; done",
+        terminate_grace=0.5,
+    )
+    run(backend, job)
+    assert job.state is JobState.SUCCEEDED
+    assert 0.5 <= job.result().elapsed < 1
+    assert file.read_text() == "cleaned\n"
+
+
+def test_leftovers_can_be_ended_at_once(backend: str, tmp_path: Path) -> None:
+    """For a program that leaves a daemon behind."""
+    job = sh("sleep 1000 & exit 0", terminate_grace=20, leftovers="end")
+    run(backend, job)
+    assert job.result().elapsed < 10
+
+
+def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
+    """What they were doing is not done, so the job has not succeeded; its command had."""
+    job = sh("sleep 1000 & exit 0", terminate_grace=20, timeout=0.3)
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.last_result is not None
+    assert (job.last_result.returncode, watched.alive()) == (0, [])
+    assert job.last_result.elapsed < 10
+
+
+def test_a_cancellation_cuts_off_leftovers(backend: str, watched: Watched) -> None:
+    job = sh("sleep 1000 & exit 0", terminate_grace=20)
+    began = time.monotonic()
+    run(backend, job, timeout=0.3)
+    assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
+    assert time.monotonic() - began < 10
+
+
+def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
+    run(backend, job)
+    assert (job.state, file.exists()) == (JobState.FAILED, True)
+
+
+def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
+    """The loop was busy when both came due: the process had ended, and nothing was cut."""
+
+    def be_busy(job: CommandJob) -> None:
+        assert job.pid is not None
+        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        time.sleep(0.06)
+
+    job = sh("exit 0", timeout=0.05, on_start=be_busy)
+    run(backend, job)
+    assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)
+
+
+def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched) -> None:
+    """They have a session of their own, so the terminal's does not: the run ends them in order."""
+    job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
+    scheduler = Scheduler(job)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend)
+    assert watched.alive() == []
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert job.last_result is not None
+    assert job.last_result.signal is signal.SIGTERM
+
+
+def test_a_command_is_a_group_of_its_own(backend: str) -> None:
+    job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
+    run(backend, job)
+    assert len(set((job.result().stdout or b"").split())) == 1
+
+
+ON_A_TERMINAL = """
+import pty, sys
+from trioflow import CommandJob, Scheduler
+program = "trap 'echo INT' INT; ps -o pid=,sid= -p $$; true < /dev/tty || echo none; touch $0; sleep 1000 & wait"
+job = CommandJob(["sh", "-c", program, sys.argv[2]], terminate_grace=20)
+try:
+    Scheduler(job).run(backend=sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", job.last_result.signal.name)
+"""
+
+
+def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Each command has a session of its own there, without that terminal."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL, backend, str(tmp_path / "started")])
+    until_there(tmp_path / "started")
+    os.write(terminal, b"\x03")
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(terminal, 1000):
+            shown += piece
+    os.close(terminal)
+    assert os.waitpid(pid, 0)[1] == 0
+    first, *others = shown.decode().splitlines()
+    assert len(set(first.split())) == 1
+    assert "none" in others
+    assert others[-1].endswith("interrupted SIGTERM")
+    assert "INT" not in others
+    assert watched.alive() == []
+
+
+def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """The job is FAILED by its timeout; meanwhile the run was cancelled."""
+    job = armed(STUBBORN, tmp_path / "armed", timeout=0.1, terminate_grace=0.3)
+
+    async def cancel_late() -> None:
+        await anyio.sleep(0.2)
+        scheduler.cancel()
+
+    scheduler = Scheduler(job, Job(cancel_late))
+    scheduler.run(backend=backend)
+    assert watched.alive() == []
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert job.last_result is not None
+    assert job.last_result.signal is signal.SIGKILL
+
+
+def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None:
+    """asyncio's own, again and again, straight at the task of the job."""
+    tasks: list[asyncio.Task[Any]] = []
+    job = sh(STUBBORN, on_start=lambda job: tasks.append(asyncio.current_task()), terminate_grace=0.1)  # type: ignore[arg-type]
+
+    async def bother() -> None:
+        while not tasks:  # noqa: ASYNC110 - this is quicker than an event
+            await anyio.sleep(0.001)
+        while not job.is_settled():
+            tasks[0].cancel()
+            await anyio.sleep(0.005)
+
+    Scheduler(job, Job(bother)).run(backend="asyncio")
+    assert watched.alive() == []
+    assert job.is_settled()
+
+
+def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, watched: Watched) -> None:
+    async def main() -> None:
+        with anyio.move_on_after(0.1):
+            await Scheduler(sh(TREE), Scheduler(sh(STUBBORN))).co_run()
+        assert watched.alive() == []
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) -> None:
+    daemon = sh(TREE, forever=True)
+    assert Scheduler(daemon, Job(nap, 0.05)).run(backend=backend)
+    assert watched.alive() == []
+    assert daemon.state is JobState.CANCELLED
+
+
+def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path: Path) -> None:
+    broken = Job(fail, 0.01, critical=True)
+    cleanup = sh(f"touch {tmp_path}/cleaned", required=broken, run_if="failed")
+    Scheduler(broken, cleanup, sh(STUBBORN)).run(backend=backend)
+    assert cleanup.state is JobState.SUCCEEDED
+    until_there(tmp_path / "cleaned")
+
+
+def test_where_there_is_no_pidfd_a_thread_waits(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ends, with a pipe in the place of the pidfd."""
+
+    def missing(pid: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(_processes.os, "pidfd_open", missing)
+    good, late = sh("echo a", stdout=PIPE), sh(STUBBORN, timeout=0.1)
+    run(backend, good, sh("exit 3", check=False), late)
+    assert good.result().stdout == b"a\n"
+    assert isinstance(late.raised_exception(), JobTimeout)
+    assert watched.alive() == []
+
+
+def test_a_command_beside_an_idle_scheduler_lives(backend: str) -> None:
+    """Nothing ends it but what it is told: no thread that is retired, no timer of ours."""
+    job = sh("sleep 0.2; echo lived", stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"lived\n"
+
+
+@pytest.mark.soak
+def test_a_command_of_15_seconds_beside_an_idle_scheduler_lives(backend: str) -> None:
+    """A parent-death signal follows the spawning thread, and trio's threads retire after 10 s: none is used."""
+    job = sh("sleep 15; echo lived", stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"lived\n"

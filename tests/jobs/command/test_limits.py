@@ -1,0 +1,108 @@
+"""`pin`, `nice`, `memory_limit`: what a command may use."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from trioflow import CommandError, CommandJob, JobState, Scheduler
+
+from ...bodies import run
+from ..posix.process_trees import Watched
+from ..posix.process_trees import watched as watched
+from .commands import PIPE, failure_of, python
+
+CPUS = sorted(os.sched_getaffinity(0))
+AFFINITY = "import os; print(sorted(os.sched_getaffinity(0)))"
+
+
+def test_each_slot_keeps_its_cpu(backend: str) -> None:
+    """The k-th slot of the window runs on CPU k modulo their number; this program itself is not bound."""
+    window = len(CPUS) + 1
+    jobs = [python(f"{AFFINITY}; import time; time.sleep(0.2)", stdout=PIPE, pin="slot") for _ in range(window)]
+    after = python(AFFINITY, stdout=PIPE, pin="slot", required=jobs)
+    run(backend, *jobs, after, jobs_window=window)
+    expected = [[CPUS[number % len(CPUS)]] for number in range(window)]
+    assert [job.result().stdout for job in jobs] == [f"{one}\n".encode() for one in expected]
+    assert after.result().stdout == f"[{CPUS[0]}]\n".encode()
+    assert sorted(os.sched_getaffinity(0)) == CPUS
+
+
+def test_a_slot_is_given_back_however_the_command_ended(backend: str) -> None:
+    """One that fails, one that can't be started, one that is cut: the next has the first CPU again."""
+    jobs = [
+        CommandJob(["false"], pin="slot"),
+        CommandJob(["no such program"], pin="slot"),
+        CommandJob(["sleep", 100], pin="slot", timeout=0.02),
+        python(AFFINITY, stdout=PIPE, pin="slot"),
+    ]
+    run(backend, *jobs, jobs_window=1)
+    assert jobs[-1].result().stdout == f"[{CPUS[0]}]\n".encode()
+
+
+def test_slots_are_those_of_each_scheduler(backend: str) -> None:
+    inner = python(AFFINITY, stdout=PIPE, pin="slot")
+    outer = CommandJob(["sleep", 0.2], pin="slot")
+    Scheduler(outer, Scheduler(inner)).run(backend=backend)
+    assert inner.result().stdout == f"[{CPUS[0]}]\n".encode()
+
+
+def test_without_a_pin_a_command_may_run_anywhere(backend: str) -> None:
+    job = python(AFFINITY, stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == f"{CPUS}\n".encode()
+
+
+def test_nice_is_added_to_this_programs_own(backend: str) -> None:
+    """The children of the command have it too."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    job = CommandJob("sleep 0.1; nice; sh -c nice", shell=True, nice=3, stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == f"{own + 3}\n{own + 3}\n".encode()
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+GREEDY = "x = b'x' * 500_000_000; print(len(x))"
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_a_memory_limit_is_one_from_the_first_moment_on(backend: str) -> None:
+    """RLIMIT_AS, in bytes; without it, or within it, the program has what it asks for."""
+    limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)
+    free = python(GREEDY, stdout=PIPE)
+    enough = python("import resource; print(resource.getrlimit(resource.RLIMIT_AS))", memory_limit=1 << 30, stdout=PIPE)
+    run(backend, limited, free, enough)
+    error = limited.raised_exception()
+    assert isinstance(error, CommandError)
+    assert b"MemoryError" in (error.stderr or b"")
+    assert free.state is JobState.SUCCEEDED
+    assert enough.result().stdout == f"({1 << 30}, {1 << 30})\n".encode()
+
+
+@pytest.mark.parametrize("program", ["no such program", "/no/such/program", "/tmp"])
+def test_with_a_memory_limit_the_errors_are_the_same(backend: str, program: str) -> None:
+    """The shell that sets the limit would say it in words of its own."""
+    error = failure_of(backend, CommandJob([program], memory_limit=1 << 30))
+    assert error.returncode is None
+    assert "not started" in str(error)
+
+
+def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(backend: str) -> None:
+    directory, name = os.path.split(os.path.realpath(sys.executable))
+    job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"5\n"
+
+
+def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
+    backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    def refuse(which: int, who: int, priority: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    error = failure_of(backend, CommandJob(["sleep", 1000], nice=-5))
+    assert "nice=-5 is for root only" in str(error)
+    assert watched.alive() == []

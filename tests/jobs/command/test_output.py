@@ -1,0 +1,353 @@
+"""The standard streams of commands: files, captures, lines, input."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
+from trioflow.jobs.command import _capture
+
+from ...bodies import run
+from .commands import PIPE, failure_of, python
+
+STDOUT, DEVNULL = subprocess.STDOUT, subprocess.DEVNULL
+
+
+def sh(line: str, **options: Any) -> CommandJob:
+    return CommandJob(line, shell=True, **options)
+
+
+# --- to files
+
+
+def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "directory" / "log"
+    run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
+    assert path.read_text() == "a\nb\nc\n"
+
+
+class Display(io.StringIO):
+    """What stands for sys.stdout while a live display, or a notebook, shows what is printed."""
+
+    def fileno(self) -> int:
+        return 1
+
+
+def test_output_goes_where_print_goes_not_to_the_descriptor_behind_it(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live display and a notebook tell a descriptor; what a command wrote to that was overwritten, or elsewhere."""
+    monkeypatch.setattr(sys, "stdout", Display())
+    run(backend, sh("echo a; printf b"))
+    assert sys.stdout.getvalue() == "a\nb"  # type: ignore[attr-defined]
+
+
+def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run(backend, sh("echo a", cwd=tmp_path / "elsewhere", stdout="log"))
+    assert (tmp_path / "log").read_text() == "a\n"
+
+
+def test_an_open_file_is_written_to(backend: str, tmp_path: Path) -> None:
+    """By its descriptor; a number is one."""
+    with (tmp_path / "log").open("w") as file:
+        run(backend, sh("echo a", stdout=file), sh("echo b", stdout=file.fileno()), jobs_window=1)
+    assert (tmp_path / "log").read_text() == "a\nb\n"
+
+
+def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run(backend, sh("echo out; echo err >&2"))
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
+def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> None:
+    """As in a notebook."""
+    file = io.StringIO()
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        job = sh("echo out; printf 'gr\\303\\274n \\377'")
+        run(backend, job, sh("echo err >&2"), jobs_window=1)
+    assert job.result().stdout is None
+    assert file.getvalue() == "out\ngrün \\xfferr\n"
+
+
+def test_an_object_that_takes_bytes_gets_bytes(backend: str) -> None:
+    file = io.BytesIO()
+    run(backend, sh("printf 'a\\377'", stdout=file, stderr=STDOUT))
+    assert file.getvalue() == b"a\xff"
+
+
+def test_without_any_standard_output_there_is_none(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program without a terminal may have None in the place of sys.stdout."""
+    monkeypatch.setattr(sys, "stdout", None)
+    job = sh("exec 3>&1; readlink /proc/$$/fd/3 >&2", stderr=PIPE)
+    run(backend, job)
+    assert job.result().stderr == b"/dev/null\n"
+
+
+def test_devnull_is_nowhere(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run(backend, sh("echo out; echo err >&2", stdout=DEVNULL, stderr=STDOUT))
+    assert capfd.readouterr() == ("", "")
+
+
+# --- captured
+
+
+def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
+    apart = sh("echo out; echo err >&2", stdout=PIPE, stderr=PIPE)
+    together = sh("echo out; echo err >&2", stdout=PIPE, stderr=STDOUT)
+    error_alone = sh("echo out; echo err >&2", stdout=DEVNULL, stderr=PIPE)
+    run(backend, apart, together, error_alone)
+    assert (apart.result().stdout, apart.result().stderr) == (b"out\n", b"err\n")
+    assert (together.result().stdout, together.result().stderr) == (b"out\nerr\n", None)
+    assert (error_alone.result().stdout, error_alone.result().stderr) == (None, b"err\n")
+
+
+def test_bytes_that_are_no_utf8_are_kept(backend: str) -> None:
+    job = sh("printf '\\377\\376\\0x'", stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"\xff\xfe\0x"
+
+
+def test_much_output_is_spooled_to_disk(backend: str) -> None:
+    """8 MiB of it are never in memory at once; the result says so, and reads it in pieces or whole."""
+    size = 8 << 20
+    job = sh(f"head -c {size} /dev/zero | tr '\\0' x; echo end >&2", stdout=PIPE, stderr=PIPE)
+    run(backend, job)
+    result = job.result()
+    assert result.spooled
+    assert repr(result).startswith(f"<CommandResult returncode=0, stdout={size} bytes, stderr=b'end\\n',")
+    with result.open() as file:
+        assert file.read(3) == b"xxx"
+        assert file.seek(-2, os.SEEK_END) == size - 2
+        assert file.read() == b"xx"
+        assert file.seek(1) + file.seek(1, os.SEEK_CUR) == 3
+    assert result.stdout == b"x" * size
+    assert result.open("stderr").read() == b"end\n"
+    with pytest.raises(ValueError, match="'stdin' was not captured"):
+        result.open("stdin")  # type: ignore[arg-type]
+
+
+@pytest.mark.soak
+def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    job = sh(f"head -c {1 << 30} /dev/zero", stdout=PIPE)
+    run(backend, job)
+    with job.result().open() as file:
+        assert file.seek(0, os.SEEK_END) == 1 << 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_capture.Spool, "write", full)
+    job, other = sh("yes", stdout=PIPE), sh("echo a", stdout=PIPE)
+    run(backend, job, other)
+    with pytest.raises(OSError, match="No space left"):
+        job.result()
+    assert other.result().stdout == b"a\n"
+
+
+def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str) -> None:
+    """It has a session of its own, so it outlives the job; the job has all that was written before."""
+    job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
+    run(backend, job)
+    assert job.result().stdout == b"x"
+
+
+def test_what_a_command_writes_at_its_end_is_captured(backend: str) -> None:
+    """Also when it is ended: pipes are read until the last one has gone."""
+    job = sh("trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; sleep 1000 & wait", stdout=PIPE, timeout=0.1)
+    run(backend, job)
+    assert job.last_result is not None
+    assert job.last_result.returncode == 1
+    assert len(job.last_result.stdout or b"") == 200_001
+
+
+# --- line by line
+
+
+def test_lines_come_as_they_are_written(backend: str) -> None:
+    """Text without its end; what follows the last end of line is a line too."""
+    lines: list[tuple[str, str]] = []
+    job = sh(
+        "printf 'a\\r\\nb\\377\\n\\nc'; exit 0", label="me", on_line=lambda job, line: lines.append((job.label, line))
+    )
+    run(backend, job)
+    assert lines == [("me", "a"), ("me", "b\\xff"), ("me", ""), ("me", "c")]
+    assert job.result().stdout is None
+
+
+def test_a_line_is_handed_over_while_the_command_runs(backend: str) -> None:
+    """This one would wait for ever."""
+    job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
+    run(backend, job)
+    assert job.state is JobState.CANCELLED
+
+
+def test_lines_are_captured_as_well_where_that_is_asked_for(backend: str) -> None:
+    lines: list[str] = []
+    job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
+    run(backend, job)
+    assert sorted(lines) == ["a", "b"]
+    assert (job.result().stdout, job.result().stderr) == (b"a\n", b"b\n")
+
+
+def test_a_line_without_end_comes_in_pieces(backend: str) -> None:
+    lines: list[str] = []
+    run(backend, sh("head -c 200000 /dev/zero | tr '\\0' x", on_line=lambda job, line: lines.append(line)))
+    assert [len(line) for line in lines] == [65536, 65536, 65536, 200_000 - 3 * 65536]
+
+
+def test_a_callback_for_lines_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
+    def refuse(job: CommandJob, line: str) -> None:
+        raise LookupError(line)
+
+    job = sh("echo a; echo b; exec sleep 1000", on_line=refuse)
+    run(backend, job)
+    with pytest.raises(LookupError, match="a"):
+        job.result()
+
+
+def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each behind the label, or behind what is given; to the stream that they were written to."""
+    run(backend, sh("echo a; printf b", label="one", tag=True), sh("echo c >&2", tag="2> "), jobs_window=1)
+    assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
+
+
+def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [
+        python("import sys\nfor _ in range(50): print(sys.argv[1] * 99, flush=True)", name, tag=f"{name} ")
+        for name in "abcdef"
+    ]
+    run(backend, *jobs)
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(set(lines)) == [f"{name} {name * 99}" for name in "abcdef"]
+    assert len(lines) == 300
+
+
+# --- input
+
+
+def test_a_command_reads_nothing_by_default(backend: str) -> None:
+    job = sh("wc -c", stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"0\n"
+
+
+@pytest.mark.parametrize("size", [0, 3, 5_000_000])
+def test_input_from_bytes(backend: str, size: int) -> None:
+    """However many there are, nobody has to feed it."""
+    job = CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE)
+    run(backend, job)
+    assert int(job.result().stdout or b"-1") == size
+
+
+def test_input_from_a_path_a_file_a_number_or_nothing(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "input"
+    path.write_text("text")
+    with path.open() as file, path.open() as another:
+        given: list[Any] = [path, str(path), file, another.fileno(), DEVNULL]
+        jobs = [CommandJob(["cat"], stdin=one, stdout=PIPE) for one in given]
+        run(backend, *jobs)
+    assert [job.result().stdout for job in jobs] == [b"text"] * 4 + [b""]
+
+
+def test_input_from_jobs(backend: str) -> None:
+    """Bytes, or what a command has written, spooled or not; several may read it."""
+    few, many = CommandJob(["echo", "few"], stdout=PIPE), sh("head -c 3000000 /dev/zero", stdout=PIPE)
+    data = ThreadJob(lambda: b"data")
+    jobs = [CommandJob(["wc", "-c"], stdin=one, stdout=PIPE) for one in (few, many, many, data)]
+    run(backend, *jobs)
+    assert [int(job.result().stdout or b"") for job in jobs] == [4, 3_000_000, 3_000_000, 4]
+
+
+def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
+    job = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="reader")
+    run(backend, job)
+    with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
+        job.result()
+
+
+def test_output_in_small_pieces_takes_no_more_memory() -> None:
+    """Each piece on its own took six times its size: a limit of a mebibyte was one of many."""
+    capture = _capture.Capture()
+    tracemalloc.start()
+    for _ in range(_capture.SPOOL_LIMIT // 10):
+        capture.write(str(tracemalloc).encode()[:10])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(capture.kept(), bytes)
+    assert peak < 3 * _capture.SPOOL_LIMIT
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
+    """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
+    job = CommandJob(["head", "-c", _capture.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)
+    run(backend, job)
+    assert job.result().spooled
+    for made in (pickle.loads(pickle.dumps(job.result())), copy.deepcopy(job.result())):
+        assert not made.spooled
+        assert made.stdout == bytes(_capture.SPOOL_LIMIT + 1)
+        assert made.elapsed == job.result().elapsed
+
+
+def test_a_file_in_memory_is_no_input(backend: str) -> None:
+    """It has a `fileno` that raises: the error says what to give instead."""
+    job = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="reader")
+    run(backend, job)
+    with pytest.raises(TypeError, match=r"stdin of 'reader': <_io.BytesIO .*: give bytes, a path, an open file"):
+        job.result()
+
+
+@pytest.mark.parametrize(
+    ("stream", "path"), [("stdout", "/proc/nothing/log"), ("stderr", "/dev"), ("stdin", "/no such file")]
+)
+def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str, path: str) -> None:
+    error = failure_of(backend, CommandJob(["true"], **{stream: path}))  # type: ignore[arg-type]
+    assert "not started" in str(error)
+    assert "can't be opened" in str(error)
+    assert isinstance(error.__cause__, OSError)
+
+
+def test_an_unwritable_output_of_a_program_is_its_own_failure(backend: str) -> None:
+    error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
+    assert isinstance(error, CommandError)
+    assert b"No space left" in (error.stderr or b"")
+
+
+def test_no_descriptor_is_left(backend: str, tmp_path: Path) -> None:
+    """Whatever streams there were, and however it ended."""
+
+    def jobs() -> list[CommandJob]:
+        return [
+            sh("echo a", stdout=PIPE, stderr=PIPE, stdin=b"x"),
+            sh("echo a", stdout=tmp_path / "log", on_settled=lambda job: None),
+            sh("exec sleep 1000", stdout=PIPE, stderr=STDOUT, timeout=0.02),
+            sh("echo a", tag=True),
+            CommandJob(["no such program"], stdout=PIPE, stdin=b"x"),
+            CommandJob(["true"], stdin="no such file", stdout=PIPE),
+            sh("setsid sleep 1000 & echo a", stdout=PIPE),
+        ]
+
+    run(backend, *jobs())
+    before = set(os.listdir("/proc/self/fd"))
+    scheduler = Scheduler(*jobs())
+    scheduler.run(backend=backend)
+    assert set(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,93 @@
+"""Many commands in a row: nothing of this program grows."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trioflow import CommandJob, JobState, Scheduler
+from trioflow.testing import run_virtual
+
+from ..posix.process_trees import Watched
+from ..posix.process_trees import watched as watched
+from .commands import PIPE
+
+
+def resident() -> int:
+    """Bytes of memory that this program has resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def zombies() -> int:
+    """Dead children of this program that nobody has reaped."""
+    return sum(1 for line in _children() if line[0] == "Z")
+
+
+def _children() -> Iterator[list[str]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == os.getpid():
+            yield fields
+
+
+class Series:
+    """Commands that each ask for the next one, two at a time; what the program has is noted now and then."""
+
+    def __init__(self, number: int, every: int) -> None:
+        self.left = number
+        self.every = every
+        self.done = 0
+        self.dead_before = zombies()  # of earlier tests
+        self.notes: list[tuple[int, int, int, int]] = []
+        self.scheduler = Scheduler(*(self.next() for _ in range(2)))
+
+    def next(self) -> CommandJob:
+        self.left -= 1
+        captured = PIPE if self.left % 2 else None
+        return CommandJob(["echo", "x"] if captured else ["true"], stdout=captured, on_done=self.note)
+
+    def note(self, job: CommandJob) -> None:
+        self.done += 1
+        if not self.done % self.every:
+            descriptors = len(os.listdir("/proc/self/fd"))
+            self.notes.append((descriptors, threading.active_count(), zombies(), resident()))
+        if self.left > 0:
+            self.scheduler.add(self.next())
+
+
+def check(series: Series, backend: str) -> None:
+    assert series.scheduler.run(backend=backend)
+    assert {job.state for job in series.scheduler} == {JobState.SUCCEEDED}
+    descriptors, threads, dead, memory = zip(*series.notes, strict=True)
+    assert max(descriptors) - min(descriptors) <= 4  # those of the other command, at whatever point it is
+    assert max(threads) == threads[0]  # one of an earlier test may be about to end
+    assert max(dead) <= series.dead_before + 2  # about to be reaped: the one that tells is not yet
+    assert max(memory) <= memory[0] * 1.05 + 3000 * series.done  # the jobs are all kept, with their results
+
+
+def test_nothing_grows_with_the_number_of_commands(backend: str) -> None:
+    check(Series(400, 50), backend)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_nothing_grows_with_ten_thousand_commands(backend: str) -> None:
+    check(Series(10_000, 1_000), backend)
+
+
+def test_under_a_virtual_clock_commands_run_and_limits_are_over_at_once(backend: str, watched: Watched) -> None:
+    """Virtual time is for virtual jobs: with no deadline the loop really waits, with one it jumps there."""
+    real = CommandJob("sleep 0.05; echo real", shell=True, stdout=PIPE)
+    limited = CommandJob(["sleep", 1000], timeout=3600, required=real)
+    assert run_virtual(Scheduler(real, limited).co_run, backend=backend)
+    assert real.result().stdout == b"real\n"
+    assert limited.timed_out
+    assert watched.alive() == []

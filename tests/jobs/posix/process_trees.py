@@ -1,0 +1,85 @@
+"""Real processes for tests: trees that resist their end, and a way to find which of them are alive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ...places import PATIENCE
+
+VARIABLE = "TRIOFLOW_TEST"
+
+TREE = 'sh -c "sh -c \\"sleep 1000 & exec sleep 1000\\" & exec sleep 1000" & exec sleep 1000'
+"""Three deep, four processes."""
+STUBBORN = f'trap "" TERM; {TREE}'
+"""The same, and all of them ignore SIGTERM."""
+FORKING = 'trap "" TERM; while :; do sleep 0.02 & sleep 0.01; done'
+"""Starts other processes without end."""
+
+
+class Watched:
+    """Finds the processes that a test has started, by a variable in their environment that they inherit."""
+
+    def __init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+
+    def alive(self) -> list[str]:
+        """Return the command lines of the processes that are alive."""
+        found = [_command_line(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+        return [line for line in found if line]
+
+    def commands(self) -> list[str]:
+        """Return the same, without the guard of a run that is under way."""
+        return [line for line in self.alive() if "_guard_script" not in line]
+
+    def gone_within(self, seconds: float) -> bool:
+        """Wait until none is alive; return whether that was so within these seconds."""
+        end = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def kill(self) -> None:
+        """Kill the processes that a failed test has left."""
+        for path in filter(self._is_ours, Path("/proc").glob("[0-9]*")):
+            with contextlib.suppress(OSError):
+                os.kill(int(path.name), signal.SIGKILL)
+
+    def _is_ours(self, path: Path) -> bool:
+        try:
+            return path.name != str(os.getpid()) and self.mark.encode() in (path / "environ").read_bytes()
+        except OSError:
+            return False
+
+
+def _command_line(path: Path) -> str:
+    try:
+        return (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    """Mark what the test starts, in its environment, and kill what is left of it after the test."""
+    watched = Watched()
+    monkeypatch.setenv(VARIABLE, watched.mark)
+    yield watched
+    watched.kill()
+
+
+def until_there(*paths: Path) -> None:
+    """Wait until files exist."""
+    end = time.monotonic() + PATIENCE
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < end, f"never came: {[path for path in paths if not path.exists()]}"
+        time.sleep(0.002)

@@ -1,0 +1,364 @@
+"""Nothing of a run's commands outlives the run, or the death of the program that ran it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Scheduler
+from trioflow.jobs.posix import _groups, _guard, _guard_script
+
+from ...bodies import run
+from ...places import PATIENCE
+from ...processes import fork_server as fork_server
+from ...processes import forked, forks
+from ..command.commands import PIPE
+from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_there
+from .process_trees import watched as watched
+
+CONDUCTOR = """
+import os
+from pathlib import Path
+from trioflow import CommandJob, Scheduler
+from trioflow.jobs.posix import _guard
+_guard.GRACE = 0.1
+backend, started, number, lines, environment = {arguments!r}
+os.environ.update(environment)
+count = 0
+
+def note(job):
+    global count
+    count += 1
+    if count == number:
+        Path(started).touch()
+
+options = {{"shell": True, "on_start": note, "terminate_grace": 0.1}}
+commands = [CommandJob(lines[n % len(lines)], **options) for n in range(number)]
+scheduler = Scheduler(*commands, label="conductor")
+try:
+    print(scheduler.run(backend=backend, handle_signals=True), scheduler.stop_reason.name)
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", scheduler.stop_reason.name)
+"""
+
+
+@contextmanager
+def conductor(backend: str, started: Path, number: int, *lines: str) -> Iterator[Callable[[signal.Signals], list[str]]]:
+    """A program of its own that runs commands which would not end; what it says when it has got a signal."""
+    arguments = backend, str(started), number, lines, {VARIABLE: os.environ[VARIABLE]}
+    reader, writer = forks.Pipe(duplex=False)
+    with reader, forked(CONDUCTOR.format(arguments=arguments), writer) as process:
+        writer.close()
+
+        def end(how: signal.Signals) -> list[str]:
+            assert process.pid is not None
+            os.kill(process.pid, how)
+            with open(reader.fileno(), closefd=False) as output:
+                said = output.read().splitlines()
+            process.join()
+            return [*said, str(process.exitcode)]
+
+        yield end
+
+
+SAID = {
+    signal.SIGKILL: ["-9"],
+    signal.SIGTERM: ["False INTERRUPTED", "0"],
+    signal.SIGINT: ["KeyboardInterrupt INTERRUPTED", "0"],
+}
+STAYING = [STUBBORN, TREE, FORKING, f"setsid {TREE}", 'trap "" TERM; setsid sleep 1000 & exec sleep 1000']
+
+
+def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> None:
+    with conductor(backend, directory / "started", number, *STAYING) as end:
+        until_there(directory / "started")
+        assert end(how) == SAID[how]
+
+
+@pytest.mark.parametrize("how", SAID)
+def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
+    """By SIGTERM and Ctrl-C in order; by SIGKILL through the guard. Those that have left their group as well."""
+    killed(backend, tmp_path, 10, how)
+    assert watched.gone_within(1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("how", SAID)
+def test_two_hundred_commands_die_with_their_conductor(
+    backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
+) -> None:
+    killed(backend, tmp_path, 200, how)
+    assert watched.gone_within(1)
+
+
+def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """Whatever instant it is, between spawning and telling the guard too."""
+    for delay in (0.0, 0.005):
+        flag = tmp_path / f"after {delay}"
+        with conductor(backend, tmp_path / "all", 1000, f"touch '{flag}'; {TREE}") as end:
+            until_there(flag)
+            time.sleep(delay)
+            end(signal.SIGKILL)
+        assert watched.gone_within(1)
+
+
+def test_what_has_left_its_session_ends_with_the_run(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what does not heed SIGTERM, and has closed all that it inherited."""
+    monkeypatch.setattr(_guard, "GRACE", 0.1)
+    jobs = [
+        CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
+        for line in ("sleep 1000", "sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'")
+    ]
+    alive: list[list[str]] = []
+
+    def look(job: CommandJob) -> None:
+        alive.append(watched.commands())
+
+    jobs.append(CommandJob(["true"], required=jobs, on_done=look))
+    assert Scheduler(*jobs).run(backend=backend)
+    assert len(alive[0]) >= 2
+    assert watched.alive() == []
+
+
+def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> None:
+    """Only what carries the mark of this very run, which is not an outer program's."""
+    other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
+    run(backend, CommandJob(["true"]))
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_one_guard_serves_a_whole_run_and_ends_with_it(backend: str, watched: Watched) -> None:
+    """Nested schedulers share it. It is a child of this program in a session of its own, and has no stream of ours."""
+    seen: list[list[int]] = []
+
+    def look(job: CommandJob) -> None:
+        seen.append(guards())
+
+    inner = Scheduler(CommandJob(["true"], on_done=look), CommandJob(["true"], on_done=look))
+    run(backend, CommandJob(["true"], on_done=look), inner, CommandJob(["true"], on_done=look), jobs_window=1)
+    assert len(seen) == 4
+    assert len({tuple(one) for one in seen}) == 1
+    assert len(seen[0]) == 1
+    assert guards() == []
+
+
+def guards() -> list[int]:
+    """The guards that are children of this program."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and "_guard_script" in (path / "cmdline").read_text():
+                found.append(int(path.name))
+                assert os.getsid(found[-1]) == found[-1]
+                assert os.readlink(path / "fd/1") == os.readlink(path / "fd/2") == os.devnull
+                assert os.readlink(path / "cwd") == "/"
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def test_without_commands_there_is_no_guard(backend: str) -> None:
+    from ...bodies import nothing
+
+    async def look() -> None:
+        await nothing()
+        seen.append(guards())
+
+    from trioflow import Job
+
+    seen: list[list[int]] = []
+    Scheduler(Job(look)).run(backend=backend)
+    assert seen == [[]]
+
+
+def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Watched) -> None:
+    """The run goes on unguarded, and ends in order."""
+
+    def kill(job: CommandJob) -> None:
+        os.kill(guards()[0], signal.SIGKILL)
+
+    job = CommandJob(["sleep", 0.05], on_start=kill)
+    assert Scheduler(job, CommandJob("setsid sleep 1000 &", shell=True)).run(backend=backend, check=True)
+    assert watched.alive() == []
+
+
+def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
+    def bother(job: CommandJob) -> None:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(guards()[0], number)
+        time.sleep(0.05)
+        alive.append(guards())
+
+    alive: list[list[int]] = []
+    run(backend, CommandJob(["sleep", 0.05], on_start=bother))
+    assert len(alive[0]) == 1
+
+
+FORKING_CONDUCTOR = """
+import os, sys, time
+from pathlib import Path
+from trioflow import CommandJob, Scheduler
+
+def fork(job):
+    if not os.fork():
+        while not Path(sys.argv[2], "finish").exists():
+            time.sleep(0.01)
+        os._exit(0)
+    Path(sys.argv[2], "started").touch()
+
+Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.argv[1])
+"""
+
+
+def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
+    backend: str, watched: Watched, tmp_path: Path
+) -> None:
+    """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
+    process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
+    until_there(tmp_path / "started")
+    process.kill()
+    process.wait()
+    end = time.monotonic() + PATIENCE
+    while "sleep 1000" in watched.alive() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert "sleep 1000" not in watched.alive()
+    assert watched.alive() != []  # the forked child is still there
+    (tmp_path / "finish").touch()
+    assert watched.gone_within(PATIENCE)
+
+
+def test_the_guard_does_the_rest_whoever_holds_its_pipe(backend: str, watched: Watched) -> None:
+    """There was no time for the sweep; and the pipe would not close, as a child of a fork by a library has it too."""
+    copies: list[int] = []
+
+    def copy(job: CommandJob) -> None:
+        copies.extend(os.dup(guard.pipe) for guard in _guard._alive)
+
+    job = CommandJob('trap "" TERM; setsid sleep 1000 & sleep 0.1', shell=True, on_start=copy)
+    Scheduler(job, shutdown_timeout=0.01).run(backend=backend)
+    assert watched.alive() == []
+    assert len(copies) == 1
+    os.close(copies[0])
+
+
+# --- its parts
+
+
+def test_what_was_started_while_others_were_looked_at_is_found(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes itself a daemon was not there yet when its parent was: one run in ten that ended then left it."""
+    real, started = os.listdir, list[subprocess.Popen[bytes]]()
+
+    def late(path: str) -> list[str]:
+        listed = real(path)
+        if not started:
+            started.append(subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "my-mark"}))
+        return listed
+
+    monkeypatch.setattr(_guard_script.os, "listdir", late)
+    assert _guard_script.marked(b"my-mark") == [started[0].pid]
+    started[0].kill()
+    started[0].wait()
+
+
+@pytest.fixture
+def table() -> Iterator[_guard.Table]:
+    table = _guard.Table()
+    yield table
+    table.close()
+
+
+def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.Table) -> None:
+    entries = [table.enter(number) for number in (11, 22, 33)]
+    table.leave(entries[1])
+    assert _guard_script.groups(table.descriptor) == [11, 33]
+    assert table.enter(44) == entries[1]
+    assert _guard_script.groups(table.descriptor) == [11, 44, 33]
+
+
+def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_guard.os, "memfd_create")
+    table = _guard.Table()
+    table.enter(5)
+    assert _guard_script.groups(table.descriptor) == [5]
+    table.close()
+
+
+def test_a_guard_that_cannot_be_started_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the descriptors run out, none is left open."""
+    before = os.listdir("/proc/self/fd")
+    for owner, name in ((os, "memfd_create"), (os, "truncate"), (os, "pipe"), (subprocess, "Popen")):
+        with monkeypatch.context() as context:
+            context.setattr(owner, name, _missing)
+            with pytest.raises(OSError, match="no more"):
+                _guard.Guard(None)  # type: ignore[arg-type]
+        assert os.listdir("/proc/self/fd") == before
+    assert list(_guard._alive) == []
+
+
+def _missing(*args: Any, **options: Any) -> Any:
+    raise OSError(24, "no more")
+
+
+def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watched: Watched) -> None:
+    """What the guard becomes when its conductor dies, called here."""
+    tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
+    marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "a:my-mark:b"})
+    table.enter(tree.pid)
+    table.enter(2**22 - 5)  # none of ours, and gone
+    time.sleep(0.05)
+    _guard_script.main(table.descriptor, b"my-mark")
+    assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
+    assert watched.gone_within(1)
+
+
+def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
+    """A look that began before tells nothing."""
+    survey = _groups.Survey()
+    own = os.getpgid(0)
+    now = time.monotonic()
+    assert not survey.found_dead(own, now)
+    assert survey.found_dead(2**22 - 5, now)
+    assert not survey.found_dead(2**22 - 5, time.monotonic() + 100)
+
+
+def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many containers the first process reaps late or never: what is dead counts as gone."""
+    job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=PATIENCE, leftovers="end")
+    start = time.monotonic()
+    run(backend, job)
+    assert time.monotonic() - start < PATIENCE / 2
+    assert watched.alive() == []
+
+
+def test_it_works_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the groups are all that is known."""
+    real: Any = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
+    assert _guard_script.marked(b"") == []
+
+
+def test_commands_run_where_files_must_be_small() -> None:
+    """The guard's table counts as a file: it takes what room there is, and when it is full the mark alone tells."""
+    code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
+    limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]
+    assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "True\n"

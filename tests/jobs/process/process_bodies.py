@@ -1,0 +1,86 @@
+"""Functions for worker processes, which import them from here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+counter = 0
+
+
+def add(a: Any, b: Any = 0, *, c: Any = 0) -> Any:
+    return a + b + c
+
+
+def whoami() -> tuple[int, int]:
+    return os.getpid(), os.getppid()
+
+
+def count() -> int:
+    global counter
+    counter += 1
+    return counter
+
+
+def nap_for_ever(path: str | None = None) -> None:
+    """Sleep, and have a child that does."""
+    subprocess.Popen(["sleep", "1000"])
+    if path is not None:
+        Path(path).touch()
+    time.sleep(1000)
+
+
+def fail(text: str) -> None:
+    raise LookupError(text)
+
+
+class Awkward(Exception):
+    """Can be pickled, but not back."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+
+
+def fail_awkwardly() -> None:
+    raise Awkward(1, 2)
+
+
+def interrupt(error: str) -> None:
+    raise {"SystemExit(3)": SystemExit(3), "KeyboardInterrupt()": KeyboardInterrupt()}[error]
+
+
+def die(how: str) -> None:
+    if how == "fork" and not os.fork():
+        time.sleep(1000)
+    if how in ("exit", "fork"):
+        os._exit(5)
+    os.kill(os.getpid(), 11)
+
+
+def returns_nonsense() -> Any:
+    return lambda: None
+
+
+def read_and_print() -> str:
+    print("printed", flush=True)
+    return sys.stdin.read()
+
+
+def large(data: bytes) -> bytes:
+    return data[::-1]
+
+
+class Fragile:
+    """Can't be loaded in the worker."""
+
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+def refuse() -> None:
+    if os.environ.get("TRIOFLOW_RUN"):
+        raise OSError("not here")

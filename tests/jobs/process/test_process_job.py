@@ -1,0 +1,251 @@
+"""`ProcessJob`: Python functions in worker processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
+
+from ...bodies import notes, run
+from ..posix.process_trees import Watched, until_there
+from ..posix.process_trees import watched as watched
+from . import process_bodies as bodies
+
+
+def test_a_function_is_called_in_another_process(backend: str) -> None:
+    job = ProcessJob(bodies.whoami)
+    run(backend, job)
+    pid, parent = job.result()
+    assert pid != os.getpid()
+    assert parent == os.getpid()
+    assert job.label == "whoami()"
+
+
+def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
+    first = ProcessJob(bodies.add, 1, 2)
+    second = ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first})
+    run(backend, second)
+    assert (first.result(), second.result()) == (3, 16)
+
+
+def test_much_data_goes_both_ways(backend: str) -> None:
+    """More than a socket holds; the loop goes on meanwhile."""
+    data = bytes(range(256)) * 20_000
+    job = ProcessJob(bodies.large, data)
+    run(backend, job)
+    assert job.result() == data[::-1]
+
+
+def test_a_process_serves_for_further_jobs_and_is_gone_when_the_run_ends(backend: str, watched: Watched) -> None:
+    jobs = [ProcessJob(bodies.count) for _ in range(3)]
+    scheduler = run(backend, *jobs, jobs_window=1)
+    assert [job.result() for job in jobs] == [1, 2, 3]
+    assert watched.alive() == []
+    assert scheduler.run(backend=backend)
+    assert [job.result() for job in jobs] == [1, 2, 3]
+
+
+def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched: Watched) -> None:
+    async def main() -> None:
+        assert await Scheduler(*(ProcessJob(bodies.add, 1) for _ in range(3))).co_run()
+        assert watched.alive() == []
+
+    anyio.run(main, backend=backend)
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
+def test_it_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+    """By its timeout, a cancellation, the end of the run; another one takes its place."""
+    flag = tmp_path / "started"
+    job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.3 if how == "timeout" else None)
+    after = ProcessJob(bodies.add, 1, required=job)
+
+    async def end() -> None:
+        if how == "timeout":
+            return
+        await anyio.to_thread.run_sync(until_there, flag)
+        assert job.pid is not None
+        if how == "critical":
+            raise OSError("broken")
+        if how == "cancel":
+            job.cancel()
+
+    scheduler = run(backend, job, after, Job(end, critical=True))
+    assert watched.alive() == []
+    expected = {"timeout": JobTimeout, "cancel": JobCancelled, "critical": JobCancelled}[how]
+    with pytest.raises(expected):
+        job.result()
+    if how == "critical":
+        assert (after.state, scheduler.stop_reason) == (JobState.IDLE, StopReason.CRITICAL)
+    else:
+        assert after.result() == 1
+
+
+def test_a_killed_conductor_takes_its_busy_workers_along(backend: str, watched: Watched, tmp_path: Path) -> None:
+    code = (
+        "from tests.jobs.process.process_bodies import nap_for_ever\n"
+        "from trioflow import ProcessJob, Scheduler\nimport sys\n"
+        "Scheduler(ProcessJob(nap_for_ever, sys.argv[2])).run(backend=sys.argv[1])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, backend, str(tmp_path / "started")])
+    until_there(tmp_path / "started")
+    process.kill()
+    process.wait()
+    assert watched.gone_within(1)
+
+
+def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> None:
+    job = ProcessJob(bodies.fail, "no luck")
+    run(backend, job)
+    with pytest.raises(LookupError, match="no luck"):
+        job.result()
+    assert "in a worker process:\nTraceback" in notes(job.raised_exception())
+    assert "process_bodies.py" in notes(job.raised_exception())
+
+
+def test_an_exception_that_cannot_be_sent_is_told_by_its_text(backend: str) -> None:
+    job = ProcessJob(bodies.fail_awkwardly)
+    run(backend, job)
+    with pytest.raises(RuntimeError, match="Awkward: 1 and 2"):
+        job.result()
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()"])
+def test_an_exit_or_interruption_there_fails_its_job_only(backend: str, error: str) -> None:
+    """They ended the whole run and the program that ran it."""
+    job, after = ProcessJob(bodies.interrupt, error), ProcessJob(bodies.add, 1)
+    run(backend, job, after, jobs_window=1)
+    with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")):
+        job.result()
+    cause = job.raised_exception().__cause__  # type: ignore[union-attr]
+    assert "process_bodies.py" in notes(cause)
+    assert after.result() == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("exit", "exit code 5"), ("crash", "ended by signal SIGSEGV"), ("fork", "exit code 5")]
+)
+def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched, how: str, told: str) -> None:
+    """Also where it has forked another one, which would hold its socket and keep it from being missed."""
+    job, after = ProcessJob(bodies.die, how), ProcessJob(bodies.add, 1)
+    run(backend, job, after, jobs_window=1)
+    with pytest.raises(RuntimeError, match=f"its process has died: {told}"):
+        job.result()
+    assert after.result() == 1
+    assert watched.alive() == []
+
+
+def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
+    first = ProcessJob(bodies.whoami)
+
+    async def kill() -> None:
+        os.kill(first.result()[0], 9)
+        os.waitid(os.P_PID, first.result()[0], os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it is dying already
+
+    killer = Job(kill, required=first)
+    second = ProcessJob(bodies.whoami, required=killer)
+    run(backend, second, killer, first)
+    assert second.result()[0] != first.result()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        ((lambda: None,), {}, r"<lambda> can't be sent to a process, which could not find it: define it at the top"),
+        ((threading.Lock().acquire,), {}, r"its function \S*acquire can't be sent"),
+        ((bodies.add, 1, threading.Lock()), {}, "argument 2, a lock, can't be sent"),
+        ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, can't be sent"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named_before_it_is_sent(
+    backend: str, arguments: Any, keywords: Any, message: str, watched: Watched
+) -> None:
+    """No process is started for it."""
+    job = ProcessJob(*arguments, kwargs=keywords)
+    run(backend, job)
+    with pytest.raises(TypeError, match=message):
+        job.result()
+
+
+def test_a_local_function_is_named(backend: str) -> None:
+    def inside() -> None:
+        """Not to be found by its name."""
+
+    job = ProcessJob(inside)
+    run(backend, job)
+    with pytest.raises(TypeError, match=r"test_a_local_function_is_named.<locals>.inside can't be sent"):
+        job.result()
+
+
+def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
+    job = ProcessJob(bodies.returns_nonsense)
+    run(backend, job)
+    with pytest.raises(TypeError, match="returns_nonsense returned a function, which can't be pickled"):
+        job.result()
+
+
+def test_an_argument_that_cannot_be_loaded_there_says_so(backend: str) -> None:
+    job = ProcessJob(bodies.add, bodies.Fragile())
+    run(backend, job)
+    with pytest.raises(OSError, match="not here"):
+        job.result()
+    assert "could not load the function or an argument" in notes(job.raised_exception())
+
+
+def test_it_reads_nothing_and_prints_where_this_program_does(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """What it prints does not get into the answer."""
+    job = ProcessJob(bodies.read_and_print)
+    run(backend, job)
+    assert job.result() == ""
+    assert capfd.readouterr().out == "printed\n"
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) -> None:
+    """Its main module is imported under another name, so what stands below `if __name__` does not run again."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom trioflow import ProcessJob, Scheduler\n\ndef twice(x):\n    return 2 * x\n\n"
+        "if __name__ == '__main__':\n    job = ProcessJob(twice, 21)\n"
+        "    Scheduler(job).run(backend=sys.argv[1], check=True)\n    print(job.result())\n"
+    )
+    found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("42\n", "")
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
+    """It can't be imported in a worker; functions of others can."""
+    program = (
+        "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
+        "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
+    )
+    found = subprocess.run([sys.executable, "-", backend], input=program, capture_output=True, text=True, check=False)
+    assert (found.stdout, found.stderr) == ("21\n", "")
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
+def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str, tmp_path: Path) -> None:
+    """A worker imports it, and would do all of it again; it ends, and says why."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom trioflow import ProcessJob, Scheduler\n\njob = ProcessJob(abs, -21)\n"
+        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())\n"
+    )
+    found = subprocess.run([sys.executable, program, backend], capture_output=True, text=True, check=False)
+    assert found.stdout == "'abs(-21)': its process has died: exit code 1\n"
+    assert 'put what is to happen once below `if __name__ == "__main__":`' in found.stderr
+
+
+def test_it_needs_a_run() -> None:
+    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+        ProcessJob(bodies.add, 1).co_run().send(None)

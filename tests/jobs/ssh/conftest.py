@@ -1,0 +1,33 @@
+"""The servers that tests share, and what is left behind on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ..posix.process_trees import Watched
+from ..posix.process_trees import watched as watched
+from .servers import Server, Site, have_sshd
+
+pytestmark = pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A user's key, configuration and known hosts, and the servers of a session."""
+    site = Site(tmp_path_factory.mktemp("ssh"))
+    yield site
+    site.close()
+
+
+@pytest.fixture(scope="session")
+def server(site: Site) -> Server:
+    """A server with the usual settings."""
+    return site.serve(2)
+
+
+@pytest.fixture
+def mark(watched: Watched) -> dict[str, str]:
+    """An environment for commands on nodes, by which `watched` finds them."""
+    return {"TRIOFLOW_TEST": watched.mark}

@@ -1,0 +1,308 @@
+"""Real ssh servers on loopback, for tests: their keys, their configurations, and what they have logged."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+
+from trioflow.jobs.ssh._nodes import SshNode
+
+from ...places import PATIENCE
+
+SSHD = "/usr/sbin/sshd"
+
+
+def make_key(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
+    return path
+
+
+class Site:
+    """A directory with a user's key, a configuration of ssh, a file of known hosts, and servers."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.identity = make_key(directory / "identity")
+        self.known_hosts = directory / "known_hosts"
+        self.known_hosts.touch()
+        self.config = directory / "config"
+        self.config.write_text(
+            f"Host *\n  IdentityFile {self.identity}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
+            f"  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+        )
+        self.servers: list[Server] = []
+
+    def serve(self, number: int = 2, **settings: Any) -> Server:
+        """Start a server on 127.0.0.number, with these settings of sshd_config."""
+        server = Server(self, f"127.0.0.{number}", settings)
+        self.servers.append(server)
+        return server
+
+    def alias(self, pattern: str, server: Server) -> None:
+        """Let many names stand for a server."""
+        with self.config.open("a") as file:
+            file.write(
+                f"Host {pattern}\n  HostName {server.address}\n  Port {server.port}\n"
+                f"  HostKeyAlias [{server.address}]:{server.port}\n"
+            )
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.stop()
+
+
+class Server:
+    """One sshd, its host key and its log."""
+
+    def __init__(self, site: Site, address: str, settings: dict[str, Any]) -> None:
+        self.site = site
+        self.address = address
+        self.port = free_port(address)
+        self.directory = site.directory / f"{address}-{self.port}"
+        self.directory.mkdir()
+        self.log = self.directory / "log"
+        self.host_key = make_key(self.directory / "host_key")
+        self.settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self.know()
+        self.start()
+
+    def know(self) -> None:
+        """Write its key into the file of known hosts."""
+        key = self.host_key.with_suffix(".pub").read_text()
+        with self.site.known_hosts.open("a") as file:
+            file.write(f"[{self.address}]:{self.port} {key}")
+
+    def change_key(self) -> None:
+        for path in (self.host_key, self.host_key.with_suffix(".pub")):
+            path.unlink()
+        make_key(self.host_key)
+        self.stop()
+        self.start()
+
+    def start(self) -> None:
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        config = self.directory / "sshd_config"
+        settings = {
+            "Port": self.port,
+            "ListenAddress": self.address,
+            "HostKey": self.host_key,
+            "PidFile": "none",
+            "AuthorizedKeysFile": self.site.identity.with_suffix(".pub"),
+            "StrictModes": "no",
+            "UsePAM": "no",
+            "PasswordAuthentication": "no",
+            "KbdInteractiveAuthentication": "no",
+            "PermitRootLogin": "prohibit-password",
+            "PrintMotd": "no",
+            "LogLevel": "VERBOSE",
+            "Subsystem": "sftp internal-sftp",
+            "SetEnv": "SHLVL=1",  # bash reads its .bashrc otherwise, and who knows what is in there
+            **self.settings,
+        }
+        config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIOFLOW")}
+        self._process = subprocess.Popen(
+            [SSHD, "-D", "-f", config, "-E", self.log], env=environment, start_new_session=True
+        )
+        end = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End it, with all that it serves."""
+        if self._process is not None:
+            self.cut()
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def cut(self) -> None:
+        """Kill the processes of its connections, and nothing that they have started."""
+        for pid in self.sessions():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def sessions(self) -> list[int]:
+        """Return the processes of its connections."""
+        assert self._process is not None
+        found, todo = list[int](), [self._process.pid]
+        while todo:
+            parent = todo.pop()
+            with contextlib.suppress(OSError):
+                children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+                own = [pid for pid in children if "sshd" in name_of(pid)]
+                found += own
+                todo += own
+        return found
+
+    def logged(self, pattern: str) -> int:
+        """Return how often this has been logged."""
+        return len(re.findall(pattern, self.log.read_text()))
+
+    @property
+    def accepted(self) -> int:
+        """How many connections have been let in."""
+        return self.logged("Accepted publickey")
+
+    def node(self, **options: Any) -> SshNode:
+        """Return this server as a node."""
+        return SshNode(self.address, **{"port": self.port, "config": self.site.config, **options})
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def have_sshd() -> bool:
+    return os.path.exists(SSHD) and shutil.which("ssh") is not None and bool(getpass.getuser())
+
+
+class Proxy:
+    """A port in front of a server, in a thread: each connection is kept waiting for a while first.
+
+    Args:
+        server: where connections go.
+        delays: seconds for the first, the second, ... connection; none for the others.
+
+    """
+
+    def __init__(self, server: Server, *delays: float) -> None:
+        self.server = server
+        self.delays = list(delays)
+        self.count = 0
+        self._listener = socket.create_server((server.address, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        key = server.host_key.with_suffix(".pub").read_text()
+        with server.site.known_hosts.open("a") as file:
+            file.write(f"[{server.address}]:{self.port} {key}")
+
+    def node(self, **options: Any) -> SshNode:
+        return self.server.node(port=self.port, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def cut(self) -> None:
+        """Cut all connections."""
+        for one in self._sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            delay = self.delays[self.count] if self.count < len(self.delays) else 0
+            self.count += 1
+            self._sockets.append(client)
+            self._threads.append(threading.Thread(target=self._serve, args=(client, delay)))
+            self._threads[-1].start()
+
+    def _serve(self, client: socket.socket, delay: float) -> None:
+        with client:
+            time.sleep(delay)
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection((self.server.address, self.server.port)) as other,
+            ):
+                self._sockets.append(other)
+                back = threading.Thread(target=_pass_on, args=(other, client))
+                back.start()
+                _pass_on(client, other)
+                back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    for one in (source, target):
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+
+
+class Impostor:
+    """A port that says something, whoever comes, and nothing more until the other side goes."""
+
+    def __init__(self, says: bytes = b"", *, closes: bool = False) -> None:
+        self._says, self._closes = says, closes
+        self.count = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+
+    def node(self, site: Site, **options: Any) -> SshNode:
+        return SshNode("127.0.0.1", **{"port": self.port, "config": site.config, **options})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(PATIENCE)
+        for one in self._sockets:
+            one.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.count += 1
+                with contextlib.suppress(OSError):
+                    client.sendall(self._says)
+                if self._closes:
+                    client.close()
+                else:
+                    self._sockets.append(client)
+
+
+async def until_written(path: Path) -> None:
+    """Wait until another process has written something into a file."""
+    there = anyio.Path(path)
+    while not (await there.exists() and (await there.read_text()).endswith("\n")):  # noqa: ASYNC110 - it has no event
+        await anyio.sleep(0.01)

@@ -1,0 +1,449 @@
+"""One connection for each node: who opens it, who shares it, what becomes of it, and what keeps it from opening."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import (
+    Job,
+    JobState,
+    JobTimeout,
+    RequirementFailed,
+    Scheduler,
+    SshError,
+    SshJob,
+    SshNode,
+    SshNodes,
+    StopReason,
+    Unreachable,
+)
+from trioflow.jobs.ssh import _connections
+
+from ...bodies import Flaw, fail, run
+from ..posix.process_trees import Watched
+from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
+
+PIPE = subprocess.PIPE
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries are short here."""
+    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(_connections, "LAST_PAUSE", 0.4)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """After each test no process is left here, and no directory of sockets."""
+    sockets = Path("/tmp", f"tf-{os.getpid()}")
+    sockets.mkdir(exist_ok=True)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
+    yield
+    assert watched.alive() == []
+    assert list(sockets.iterdir()) == []
+    sockets.rmdir()
+
+
+def peak(server: Server, since: int) -> int:
+    """Return how many sessions there were at once, in what has been logged from a place on."""
+    now = most = 0
+    for event in re.findall("Starting session|Close session", server.log.read_bytes()[since:].decode()):
+        now += 1 if event == "Starting session" else -1
+        most = max(most, now)
+    return most
+
+
+# ---- one for all
+
+
+def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
+    """However many wait for it at once, in whatever scheduler, and by whatever object they call the node."""
+    before = server.accepted
+    jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(12)]
+    run(backend, *jobs[:6], Scheduler(*jobs[6:9], Scheduler(*jobs[9:])))
+    assert [job.result().stdout for job in jobs] == [f"{number}\n".encode() for number in range(12)]
+    assert server.accepted == before + 1
+
+
+@pytest.mark.parametrize("end", ["completed", "critical", "timeout", "cancel"])
+def test_it_is_closed_whatever_the_end(backend: str, server: Server, end: str) -> None:
+    job = SshJob(server.node(), "echo")
+    after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None
+    endless = Job(anyio.sleep, 1000, required=job) if end in ("timeout", "cancel") else None
+    scheduler = Scheduler(job, after, endless, timeout=2 if end == "timeout" else None)
+    if end == "cancel":
+
+        async def cancel() -> None:
+            scheduler.cancel()
+
+        scheduler.add(Job(cancel, required=job))
+    scheduler.run(backend=backend)
+    assert (
+        scheduler.stop_reason
+        is {
+            "completed": StopReason.COMPLETED,
+            "critical": StopReason.CRITICAL,
+            "timeout": StopReason.TIMEOUT,
+            "cancel": StopReason.CANCELLED,
+        }[end]
+    )
+    end_of_patience = time.monotonic() + 5
+    while server.sessions():
+        assert time.monotonic() < end_of_patience
+        time.sleep(0.01)
+
+
+def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server: Server) -> None:
+    before = server.accepted
+    failing = Job(fail, 0)
+    blocked = SshJob(server.node(), "true", required=failing, run_if="succeeded")
+    run(backend, failing, blocked)
+    assert isinstance(blocked.raised_exception(), RequirementFailed)
+    assert server.accepted == before
+
+
+def test_no_more_sessions_than_allowed_at_once(backend: str, server: Server) -> None:
+    since = server.log.stat().st_size
+    run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
+    assert peak(server, since) == 2
+
+
+def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site) -> None:
+    server = site.serve(2, MaxSessions=2)
+    jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(10)]
+    run(backend, *jobs)
+    assert [job.result().stdout for job in jobs] == [b"x\n"] * 10
+    assert server.accepted == 1
+    server.stop()
+
+
+def test_a_server_that_drops_who_comes_in_a_crowd_is_asked_again(backend: str, site: Site) -> None:
+    server = site.serve(2, MaxStartups="1:100:1")
+    site.alias(f"crowd-{backend}-*", server)
+    nodes = SshNodes(f"crowd-{backend}-[1-4]", config=site.config)
+    jobs = [SshJob(node, "echo {node}", stdout=PIPE) for node in nodes]
+    run(backend, *jobs)
+    assert [job.result().stdout.decode() for job in jobs] == [f"{node.hostname}\n" for node in nodes]
+    assert server.accepted == 4
+    server.stop()
+
+
+def test_no_more_handshakes_than_allowed_at_once(backend: str, server: Server) -> None:
+    """Each takes a while; with two at a time six nodes take at least three times as long as one."""
+    with Proxy(server, *[0.2] * 6) as proxy:
+        jobs = [SshJob(proxy.node(max_handshakes=2, connect_timeout=30 + number), "true") for number in range(6)]
+        before = time.monotonic()
+        run(backend, *jobs)
+        assert time.monotonic() - before >= 0.6
+        assert all(job.state is JobState.SUCCEEDED for job in jobs)
+
+
+def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
+    with Proxy(server, 2) as proxy:
+        first = SshJob(proxy.node(), "true", timeout=0.3)
+        others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
+        run(backend, first, *others)
+        assert isinstance(first.raised_exception(), JobTimeout)
+        assert [job.result().stdout for job in others] == [b"x\n"] * 3
+        assert proxy.count == 2
+
+
+# ---- lost
+
+
+def test_a_connection_that_is_cut_ends_the_command_and_is_told(
+    backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Path
+) -> None:
+    """It may have done its work, so it is not run again; other jobs get a new connection."""
+    before = server.accepted
+    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.3)
+    after = SshJob(server.node(), "echo after", stdout=PIPE, required=job)
+
+    async def cut() -> None:
+        await until_written(tmp_path / "begun")
+        server.cut()
+
+    run(backend, job, after, Job(cut))
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert error.started
+    assert "the connection was lost; there, this was ended: echo x" in str(error)
+    assert (tmp_path / "begun").read_text() == "x\n"
+    assert after.result().stdout == b"after\n"
+    assert server.accepted == before + 2
+    assert watched.gone_within(5), watched.alive()
+
+
+def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, server: Server) -> None:
+    """What has not started yet does not notice."""
+    first = SshJob(server.node(), "true")
+
+    async def cut() -> None:
+        server.cut()
+        await anyio.sleep(0.3)  # until that is known here
+
+    between = Job(cut, required=first)
+    second = SshJob(server.node(), "echo x", stdout=PIPE, required=between)
+    before = server.accepted
+    run(backend, first, between, second)
+    assert second.result().stdout == b"x\n"
+    assert server.accepted == before + 2
+
+
+def test_what_has_started_is_run_again_on_request(backend: str, server: Server, tmp_path: Path) -> None:
+    job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; test -e {tmp_path}/cut || sleep 1000", retry=1)
+
+    async def cut() -> None:
+        await until_written(tmp_path / "begun")
+        (tmp_path / "cut").touch()
+        server.cut()
+
+    run(backend, job, Job(cut))
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 2)
+    assert (tmp_path / "begun").read_text() == "x\nx\n"
+
+
+# ---- never there
+
+
+def test_a_node_that_refuses_is_tried_again_for_all_its_jobs_at_once(backend: str, site: Site) -> None:
+    """All its jobs fail by the same tries."""
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
+    jobs = [SshJob(node, "true") for _ in range(5)]
+    run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, Unreachable)
+        assert not error.started
+        assert "it can't be reached (tried 3 times)" in str(error)
+        assert "Connection refused" in str(error)
+    assert len({id(job.raised_exception()) for job in jobs}) == 5
+
+
+def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: Server) -> None:
+    dead = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
+    chains = {
+        node: [SshJob(node, "true", label="a"), SshJob(node, "true", label="b", run_if="succeeded")]
+        for node in (dead, server.node())
+    }
+    for first, second in chains.values():
+        second.requires(first)
+    run(backend, *chains.values())
+    assert [job.state for job in chains[dead]] == [JobState.FAILED, JobState.BLOCKED]
+    assert [job.state for job in chains[server.node()]] == [JobState.SUCCEEDED] * 2
+
+
+def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Site) -> None:
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
+    jobs = [SshJob(node, "true") for _ in range(3)]
+    scheduler = run(backend, *jobs)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert [job.result() for job in jobs] == [None] * 3
+    assert all(isinstance(job.unreachable, Unreachable) for job in jobs)
+    (incident,) = scheduler.incidents
+    assert "can't be reached" in incident.message
+    assert incident.message.endswith("its jobs are skipped")
+
+
+def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
+    """So a job can wait until a node has come up."""
+    server = site.serve(2)
+    server.stop()
+    node = server.node()
+
+    def patiently(attempt: Any) -> Any:
+        async def again() -> Any:
+            try:
+                return await attempt()
+            except Unreachable:
+                server.start()
+                return await attempt()
+
+        return again
+
+    job = SshJob(node, "echo up", stdout=PIPE, retry=patiently)
+    run(backend, job)
+    assert job.result().stdout == b"up\n"
+    server.stop()
+
+
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0-hangs\r\n"], ids=["silent", "handshake"])
+def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site, says: bytes) -> None:
+    with Impostor(says) as impostor:
+        job = SshJob(impostor.node(site, connect_timeout=1.2), "true")
+        before = time.monotonic()
+        run(backend, job)
+        assert time.monotonic() - before < 5
+    error = job.raised_exception()
+    assert isinstance(error, Unreachable)
+    assert re.search("no answer in 1.2 s|timed out", str(error))
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-1.5-old\r\n",
+        b"SSH-2.0-x\r\n" + bytes(range(256)) * 40,
+        b"\xff\x00\x1b[2J" * 1000,
+    ],
+    ids=["http", "version 1", "noise", "no line"],
+)
+def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site, says: bytes) -> None:
+    with Impostor(says, closes=True) as impostor:
+        job = SshJob(impostor.node(site, connect_timeout=3), "true")
+        run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, Unreachable)
+    assert "\x1b" not in str(error)
+
+
+def test_a_name_that_nobody_knows(backend: str) -> None:
+    job = SshJob("no-such-host.invalid", "true")
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, Unreachable)
+    assert "Could not resolve hostname" in str(error)
+
+
+# ---- there, and it won't have us
+
+
+def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    known = tmp_path / "nobody known"
+    known.touch()
+    job = SshJob(server.node(known_hosts=known), "true")
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert not isinstance(error, Unreachable)
+    assert f"its host key is not known: there is none for it in {known}" in str(error)
+    assert str(error).startswith("127.0.0.2")
+
+
+def test_the_file_of_keys_is_that_of_the_configuration(backend: str, site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
+    (server,) = site.servers[:1]
+    job = SshJob(server.node(config=config), "true")
+    run(backend, job)
+    assert f"there is none for it in {tmp_path}/other" in str(job.raised_exception())
+
+
+def test_a_new_key_is_taken_on_request_and_written_down(backend: str, server: Server, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    node = server.node(known_hosts=known, accept_new=True)
+    assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
+    assert f"[127.0.0.2]:{server.port}" in known.read_text()
+    again = SshJob(server.node(known_hosts=known), "true")
+    run(backend, again)
+    assert again.state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("accept_new", [False, True])
+def test_a_changed_key_is_refused_in_any_case(backend: str, site: Site, accept_new: bool) -> None:
+    server = site.serve(2)
+    line = len(site.known_hosts.read_text().splitlines())
+    server.change_key()
+    job = SshJob(server.node(accept_new=accept_new), "true")
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert not isinstance(error, Unreachable)
+    assert f"its host key has changed: it is not the one in {site.known_hosts}, line {line}" in str(error)
+    server.stop()
+
+
+def test_a_node_that_does_not_let_us_in_is_not_asked_again(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
+    stranger = make_key(tmp_path / "stranger")
+    config = tmp_path / "config"
+    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
+    since = server.logged("Connection from")
+    jobs = [SshJob(server.node(config=config), "true") for _ in range(3)]
+    run(backend, *jobs)
+    for job in jobs:
+        assert "it does not let us in (" in str(job.raised_exception())
+        assert "Permission denied (publickey)" in str(job.raised_exception())
+    assert server.logged("Connection from") == since + 1
+
+
+def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
+    job = SshJob(server.node(config=config, identity=site.identity), "true")
+    run(backend, job)
+    assert job.state is JobState.SUCCEEDED
+
+
+def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Nonsense yes\n")
+    job = SshJob(SshNode("node", config=config), "true")
+    run(backend, job)
+    assert "ssh can't use its settings" in str(job.raised_exception())
+
+
+def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/no/where")
+    job = SshJob(server.node(), "true")
+    run(backend, job)
+    assert "ssh could not be started" in str(job.raised_exception())
+
+
+# ---- gateways
+
+
+def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, server: Server) -> None:
+    gateway = site.serve(3)
+    behind = [site.serve(4), site.serve(5)]
+    nodes = [one.node(gateway=gateway.node()) for one in behind]
+    jobs = [SshJob(node, "echo $SSH_CONNECTION", stdout=PIPE) for node in nodes for _ in range(3)]
+    own = SshJob(gateway.node(), "true")
+    run(backend, *jobs, own)
+    assert [job.state for job in (*jobs, own)] == [JobState.SUCCEEDED] * 7
+    assert [one.accepted for one in (gateway, *behind)] == [1, 1, 1]
+    for one in (gateway, *behind):
+        one.stop()
+
+
+def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, server: Server) -> None:
+    gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
+    jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
+    run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, Unreachable)
+        assert f"its gateway is out of reach: 127.0.0.1:{gateway.port}: it can't be reached" in str(error)
+
+
+def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server: Server) -> None:
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
+    job = SshJob(node, "true")
+    run(backend, job)
+    assert isinstance(job.raised_exception(), Unreachable)
+    assert "(tried 3 times): its gateway can't reach it" in str(job.raised_exception())
+
+
+def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:
+    """The connection is closed when the body of an open block raises."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            job = scheduler.add(SshJob(server.node(), "true"))
+            await job.wait_settled()
+            raise Flaw
+
+    with pytest.raises(Flaw):
+        anyio.run(main, backend=backend)

@@ -1,0 +1,186 @@
+"""`Push` and `Pull`: files and trees, whatever they are called, complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
+
+from .servers import Server
+
+NAMES = [
+    "plain",
+    "two words",
+    "it's",
+    'quo"te',
+    "back\\slash",
+    "st*r",
+    "[x]",
+    "q?",
+    "#hash",
+    "-dash",
+    "ümlaut",
+    "$x",
+    "~",
+]
+
+
+def copied(backend: str, server: Server, *steps: Any) -> Any:
+    job = SshJob(server.node(), list(steps))
+    Scheduler(job).run(backend=backend)
+    return job.result()
+
+
+def content(directory: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Return mode and content of everything below."""
+    return {
+        str(path.relative_to(directory)): (path.stat().st_mode & 0o777, path.read_bytes() if path.is_file() else None)
+        for path in directory.rglob("*")
+    }
+
+
+def make_tree(directory: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        (directory / name).mkdir(parents=True)
+        file = directory / name / name
+        file.write_bytes(f"{number}".encode() * 1000)
+        file.chmod(0o640 if number % 2 else 0o755)
+    (directory / "empty").mkdir(mode=0o700)
+    return directory
+
+
+def test_a_file_may_have_any_name(server: Server, tmp_path: Path) -> None:
+    """There and back, with its mode and its time."""
+    steps: list[Any] = []
+    for number, name in enumerate(NAMES):
+        source = tmp_path / "from" / str(number) / name
+        source.parent.mkdir(parents=True)
+        source.write_text(name)
+        source.chmod(0o640)
+        os.utime(source, (1e9, 1e9))
+        pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name)
+        steps.append(Push(source, to=f"{tmp_path}/there/{number}/"))
+        steps.append(Pull(f"{tmp_path}/there/{number}/{pattern}", to=f"{tmp_path}/back/{number}/"))
+    copied("trio", server, *steps)
+    for place in ("there", "back"):
+        for number, name in enumerate(NAMES):
+            file = tmp_path / place / str(number) / name
+            assert file.read_text() == name
+            assert file.stat().st_mode & 0o777 == 0o640
+            assert file.stat().st_mtime == 1e9
+            assert [path.name for path in file.parent.iterdir()] == [name]
+
+
+def test_a_tree_goes_there_and_back(backend: str, server: Server, tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree", NAMES)
+    copied(
+        backend,
+        server,
+        Push(tree, to=f"{tmp_path}/there/deep/tree"),
+        Pull(f"{tmp_path}/there/deep/tree", to=f"{tmp_path}/back"),
+    )
+    assert content(tmp_path / "there" / "deep" / "tree") == content(tree)
+    assert content(tmp_path / "back") == content(tree)
+    assert [path.name for path in (tmp_path / "there" / "deep").iterdir()] == ["tree"]
+
+
+def test_what_was_there_is_replaced(backend: str, server: Server, tmp_path: Path) -> None:
+    """A file by a file, a directory by a directory, with nothing left of the old one."""
+    (tmp_path / "file").write_text("new")
+    tree = make_tree(tmp_path / "tree", ["a"])
+    for place in ("there", "back"):
+        make_tree(tmp_path / place / "tree", ["old"])
+        (tmp_path / place / "file").write_text("old")
+    copied(
+        backend,
+        server,
+        Push(tmp_path / "file", tree, to=f"{tmp_path}/there"),
+        Pull(f"{tmp_path}/there/file", f"{tmp_path}/there/tree", to=f"{tmp_path}/back"),
+    )
+    for place in ("there", "back"):
+        assert (tmp_path / place / "file").read_text() == "new"
+        assert content(tmp_path / place / "tree") == content(tree)
+        assert len(list((tmp_path / place).iterdir())) == 2
+
+
+def test_patterns_stand_for_several(backend: str, server: Server, tmp_path: Path) -> None:
+    for name in ("a.log", "b.log", "c.txt"):
+        (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "two words" / name).write_text(name)
+    (places,) = copied(backend, server, Pull(f"{tmp_path}/two words/*.log", to=f"{tmp_path}/{{node}}/"))
+    assert places == [f"{tmp_path}/127.0.0.2/{name}" for name in ("a.log", "b.log")]
+    assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
+
+
+def test_names_are_relative_to_home_there_and_to_here(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    name = f".trioflow-test-{os.getpid()}"
+    copied("trio", server, Push("file", to=f"~/{name}/"), Pull(f"{name}/file", to="back"), f"rm -r {name}")
+    assert (tmp_path / "back").read_text() == "x"
+    assert not (Path.home() / name).exists()
+
+
+def test_results_of_jobs_are_sources(backend: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
+    job = SshJob(server.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
+    pulled = SshJob(server.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
+    Scheduler(pulled, name, job).run(backend=backend)
+    assert pulled.result() == [f"{tmp_path}/back"]
+
+
+def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    (tmp_path / "tree" / "link").symlink_to("file")
+    (tmp_path / "link").symlink_to("tree/file")
+    copied("trio", server, Push(tmp_path / "tree", tmp_path / "link", to=f"{tmp_path}/there/"))
+    assert content(tmp_path / "there") == {"tree": (0o755, None), "tree/file": (0o644, b"x"), "link": (0o644, b"x")}
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "what"),
+    [
+        (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
+        (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
+        (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): realpath"),
+        (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end with a '/'"),
+        (lambda path: Pull("a\nb", to=str(path / "one")), ValueError, "line break"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_nothing_is_left(
+    backend: str, server: Server, step: Any, error: type[Exception], what: str, tmp_path: Path
+) -> None:
+    job = SshJob(server.node(), step(tmp_path))
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(error, match=what):
+        job.result()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    make_tree(tmp_path / "there", ["a"])
+    job = SshJob(server.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(SshError, match="rename"):
+        job.result()
+    assert (tmp_path / "there" / "a" / "a").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]
+
+
+def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
+    server = site.serve(2, Subsystem="other /bin/false")
+    (tmp_path / "file").write_text("x")
+    job = SshJob(server.node(), Push(tmp_path / "file", to="/tmp/x"))
+    Scheduler(job).run()
+    with pytest.raises(SshError, match="does its sshd have a Subsystem sftp"):
+        job.result()
+    server.stop()

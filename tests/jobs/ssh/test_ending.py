@@ -1,0 +1,271 @@
+"""Whatever ends a job, or this program: nothing that it has started on a node goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import asyncssh
+import pytest
+
+from trioflow import (
+    Job,
+    JobCancelled,
+    JobState,
+    JobTimeout,
+    Push,
+    Scheduler,
+    ScriptText,
+    SshError,
+    SshJob,
+    SshNode,
+    StopReason,
+)
+
+from ...bodies import fail
+from ...places import PATIENCE
+from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
+from .servers import Server, Site, free_port, make_key, until_written
+
+BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
+
+
+def sleepers(watched: Watched) -> list[str]:
+    """Return what a node still runs: the local processes have the mark too, but none of them sleeps."""
+    return [line for line in watched.alive() if line.startswith("sleep")]
+
+
+def long(server: Server, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
+    """A job that says in a file that it has begun, and goes on for ever."""
+    command = f"echo begun > {tmp_path}/begun; {body}"
+    return SshJob(server.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_timeout_ends_it_on_the_node(
+    backend: str, server: Server, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
+    """When the job has settled, nothing of it is left there."""
+    job = long(server, tmp_path, mark, body, timeout=1)
+    left: list[str] = []
+
+    async def look() -> None:
+        left.extend(sleepers(watched))
+
+    Scheduler(job, Job(look, required=job)).run(backend=backend)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert (tmp_path / "begun").exists()
+    assert job.last_result is not None
+    assert job.last_result.signal in (signal.SIGTERM, signal.SIGKILL)
+    assert left == []
+    assert watched.alive() == []
+
+
+@pytest.mark.parametrize("end", ["job", "critical", "scheduler", "scope"])
+def test_a_cancellation_ends_it_on_the_node(
+    backend: str, server: Server, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
+    job = long(server, tmp_path, mark)
+    scheduler = Scheduler(job)
+    scopes: list[anyio.CancelScope] = []
+
+    async def cancel() -> None:
+        await until_written(tmp_path / "begun")
+        if end == "job":
+            job.cancel()
+        elif end == "critical":
+            await fail(0)
+        elif end == "scheduler":
+            scheduler.cancel()
+        else:
+            scopes[0].cancel()
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await scheduler.co_run()
+
+    scheduler.add(Job(cancel, critical=end == "critical"))
+    anyio.run(main, backend=backend)
+    with pytest.raises(JobCancelled):
+        job.result()
+    assert sleepers(watched) == []
+    assert watched.gone_within(1), watched.alive()
+
+
+def test_a_command_may_end_by_itself_when_it_is_asked(
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
+) -> None:
+    """It has the grace to do so, and the job waits for it."""
+    body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
+    job = long(server, tmp_path, mark, body, terminate_grace=5)
+
+    async def cancel() -> None:
+        await until_written(tmp_path / "begun")
+        job.cancel()
+
+    Scheduler(job, Job(cancel)).run(backend=backend)
+    assert (tmp_path / "bye").exists()
+    assert job.state is JobState.CANCELLED
+
+
+def test_a_cancelled_transfer_leaves_nothing(backend: str, server: Server, tmp_path: Path, watched: Watched) -> None:
+    """What was copied half-way is not seen under its name, nor under another one."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(4 << 30)
+    (tmp_path / "there").mkdir()
+    job = SshJob(server.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
+
+    async def cancel() -> None:
+        while not list((tmp_path / "there").iterdir()):  # noqa: ASYNC110 - another process writes there
+            await anyio.sleep(0.01)
+        job.cancel()
+
+    Scheduler(job, Job(cancel)).run(backend=backend)
+    assert job.state is JobState.CANCELLED
+    assert list((tmp_path / "there").iterdir()) == []
+    assert watched.gone_within(1), watched.alive()
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_nothing_is_left_when_this_program_is_killed(
+    backend: str, server: Server, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
+    """Neither there nor here: no command, no client, no process that holds a connection."""
+    code = (
+        "import trioflow\n"
+        f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
+        f"command = {f'echo begun > {tmp_path}/begun; {body}'!r}\n"
+        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
+        f"trioflow.Scheduler(job).run(backend={backend!r})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until_there(tmp_path / "begun")
+    process.kill()
+    process.wait()
+    assert watched.gone_within(10), watched.alive()
+    end = time.monotonic() + PATIENCE
+    while server.sessions():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_ctrl_c_ends_it_on_the_node(
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
+) -> None:
+    job = long(server, tmp_path, mark)
+    scheduler = Scheduler(job)
+
+    def interrupt() -> None:
+        until_there(tmp_path / "begun")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend)
+    thread.join()
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert watched.gone_within(1), watched.alive()
+
+
+def test_what_daemonizes_is_its_own_master(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
+    """A session of its own is how a command on a node says that it wants to stay."""
+    command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 1000' >/dev/null 2>&1 &"
+    job = SshJob(server.node(), [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"], env=mark)
+    Scheduler(job).run(backend=backend)
+    pid = int((tmp_path / "pid").read_text())
+    assert job.state is JobState.SUCCEEDED
+    assert Path(f"/proc/{pid}").exists()
+
+
+# ---- a server that means no good
+
+
+class Hostile:
+    """An ssh server of asyncssh's, in a thread, whose answer to every command is garbage."""
+
+    def __init__(self, site: Site, answer: Any) -> None:
+        self.site, self._answer = site, answer
+        self.port = free_port("127.0.0.1")
+        self.key = make_key(site.directory / f"hostile-{self.port}")
+        with site.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{self.port} {self.key.with_suffix('.pub').read_text()}")
+        self._ready, self._done = threading.Event(), anyio.Event()
+        self._thread = threading.Thread(target=anyio.run, args=(self._serve,))
+
+    async def _serve(self) -> None:
+        self._done = anyio.Event()
+        self._scope = anyio.lowlevel.current_token()
+        server = await asyncssh.create_server(
+            asyncssh.SSHServer,
+            "127.0.0.1",
+            self.port,
+            server_host_keys=[str(self.key)],
+            authorized_client_keys=str(self.site.identity.with_suffix(".pub")),
+            process_factory=self._answer,
+            encoding=None,
+        )
+        self._ready.set()
+        await self._done.wait()
+        server.close()
+
+    def __enter__(self) -> Hostile:
+        self._thread.start()
+        assert self._ready.wait(PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        anyio.from_thread.run_sync(self._done.set, token=self._scope)
+        self._thread.join(PATIENCE)
+
+
+def noise(size: int) -> bytes:
+    return random.Random(5).randbytes(size)
+
+
+async def says_nothing(process: Any) -> None:
+    process.exit(0)
+
+
+async def says_noise(process: Any) -> None:
+    process.stdout.write(noise(100_000))
+    process.stderr.write(noise(100_000))
+    process.exit(7)
+
+
+async def forges_reports(process: Any) -> None:
+    """It has seen the token in the command line, and makes bad use of it."""
+    token = process.command.split(" trioflow ")[1].split()[0].encode()
+    process.stderr.write(b"\x1e%b start\n\x1e%b start\n\x1e%b end 99999999 0m0s" % (token, token, token))
+    process.exit(0)
+
+
+async def drops_the_connection(process: Any) -> None:
+    process.channel.get_connection().abort()
+
+
+@pytest.fixture(params=[says_nothing, says_noise, forges_reports, drops_the_connection], ids=lambda one: one.__name__)
+def hostile(site: Site, request: pytest.FixtureRequest) -> Iterator[Hostile]:
+    with Hostile(site, request.param) as server:
+        yield server
+
+
+def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: Site, hostile: Hostile) -> None:
+    node = SshNode("127.0.0.1", port=hostile.port, config=site.config)
+    jobs = [SshJob(node, command, stdout=-1, stderr=-1, timeout=20) for command in ("true", ScriptText("exit 3"))]
+    before = time.monotonic()
+    Scheduler(*jobs).run(backend=backend)
+    assert time.monotonic() - before < 15
+    for job in jobs:
+        assert isinstance(job.raised_exception(), SshError)
+        assert "\x1b" not in str(job.raised_exception())

@@ -1,0 +1,110 @@
+"""`SshNode` and `SshNodes`: what users write, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import SshNode, SshNodes
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("node", ["node"]),
+        ("node[1-3]", ["node1", "node2", "node3"]),
+        ("node[08-11]", ["node08", "node09", "node10", "node11"]),
+        ("r[1-2]n[a,b,7]", ["r1na", "r1nb", "r1n7", "r2na", "r2nb", "r2n7"]),
+        ("a,b c", ["a", "b", "c"]),
+        ("n[1,3-4].example.org,other", ["n1.example.org", "n3.example.org", "n4.example.org", "other"]),
+        ("fe80::1", ["fe80::1"]),
+        ("", []),
+    ],
+)
+def test_a_string_stands_for_names_and_ranges(written: str, names: list[str]) -> None:
+    assert [node.hostname for node in SshNodes(written)] == names
+
+
+def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
+    file = tmp_path / "nodes.txt"
+    file.write_text("# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n")
+    nodes = SshNodes(file, username="me", max_sessions=3)
+    assert [(node.username, node.hostname, node.port) for node in nodes] == [
+        ("me", "node1", None),
+        ("me", "node2", None),
+        ("root", "other", 2222),
+    ]
+    assert {node.max_sessions for node in nodes} == {3}
+    assert list(SshNodes(str(file), username="me", max_sessions=3)) == list(nodes)
+
+
+def test_a_list_has_names_ranges_and_nodes() -> None:
+    own = SshNode("own", port=22)
+    nodes = SshNodes(["n[1-2]", own, "n2"], username="me")
+    assert list(nodes) == [SshNode("n1", username="me"), SshNode("n2", username="me"), own]
+    assert (len(nodes), nodes[-1], nodes[:1], own in nodes) == (3, own, (nodes[0],), True)
+
+
+def test_equal_nodes_are_one() -> None:
+    assert SshNode("a", port=3) == SshNode("a", port=3)
+    assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
+
+
+def test_names_show() -> None:
+    assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
+    assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
+    assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"
+
+
+def test_a_gateway_may_be_named() -> None:
+    node = SshNode("a", gateway="b", config="c")
+    assert node.gateway == SshNode("b", config="c")
+
+
+@pytest.mark.parametrize(
+    ("hostname", "options", "error", "what"),
+    [
+        ("-oProxyCommand=evil", {}, ValueError, "'-' in front"),
+        ("a b", {}, ValueError, "without spaces"),
+        ("a;b", {}, ValueError, "without spaces"),
+        ("", {}, ValueError, "give a name"),
+        (5, {}, TypeError, "give a string"),
+        ("a", {"username": "-x"}, ValueError, "username"),
+        ("a", {"port": 0}, ValueError, "1 to 65535"),
+        ("a", {"port": 70000}, ValueError, "1 to 65535"),
+        ("a", {"max_sessions": 0}, ValueError, "1 or more"),
+        ("a", {"max_handshakes": None}, ValueError, "1 or more"),
+        ("a", {"connect_timeout": 0}, ValueError, "positive"),
+        ("a", {"connect_timeout": float("inf")}, ValueError, "finite"),
+        ("a", {"on_unreachable": "ignore"}, ValueError, "choose 'fail' or 'skip'"),
+        ("a", {"gateway": 3}, TypeError, "give an SshNode"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
+    with pytest.raises(error, match=what):
+        SshNode(hostname, **options)
+
+
+@pytest.mark.parametrize(
+    ("written", "what"),
+    [
+        ("node[1-3", "without its"),
+        ("node1]", "without its"),
+        ("node[3-1]", "from the smaller to the larger"),
+        ("node[a-c]", "no range of numbers"),
+        ("node[1,,2]", "nothing stands"),
+        ("node[1-99999999]", "slip of the pen"),
+        ("n[1-1000]n[1-1000]", "slip of the pen"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(written: str, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        SshNodes(written)
+
+
+@pytest.mark.parametrize("given", [5, [5]])
+def test_what_is_no_list_of_nodes_is_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match="SshNodes"):
+        SshNodes(given)

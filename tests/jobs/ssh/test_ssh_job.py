@@ -1,0 +1,374 @@
+"""`SshJob`: what runs on a node, what it gets, and what comes back. Real servers on loopback."""
+
+from __future__ import annotations
+
+import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import (
+    CommandError,
+    CommandJob,
+    Job,
+    JobState,
+    Pull,
+    Push,
+    Scheduler,
+    Script,
+    ScriptText,
+    SshError,
+    SshJob,
+    SshNode,
+)
+
+from ...bodies import run, take
+from .servers import Server
+
+PIPE = subprocess.PIPE
+
+
+def captured(backend: str, node: SshNode, command: Any, **options: Any) -> Any:
+    job = SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options})
+    run(backend, job)
+    return job.result()
+
+
+# ---- the outcome
+
+
+def test_output_and_exit_code_come_back(backend: str, server: Server) -> None:
+    result = captured(backend, server.node(), "echo out; echo err >&2; exit 3", check=False)
+    assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
+    assert result.elapsed > 0
+
+
+def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, server: Server) -> None:
+    job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, CommandError)
+    assert (error.returncode, error.stderr) == (3, b"why\n")
+    assert str(error) == (f"127.0.0.2:{server.port}: echo why >&2; exit 3: exit code 3. Its standard error ended:\nwhy")
+    assert job.last_result is error.result
+
+
+def test_an_exit_code_is_the_commands_own(server: Server) -> None:
+    """Also 255, which is what ssh itself says when it has lost the connection."""
+    codes = [0, 1, 127, 128, 254, 255]
+    results = captured("trio", server.node(), [f"exit {code}" for code in codes], check=False)
+    assert [result.returncode for result in results] == codes
+
+
+def test_a_signal_is_told(backend: str, server: Server) -> None:
+    result = captured(backend, server.node(), "kill -KILL $$", check=False)
+    assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
+
+
+def test_times_are_those_on_the_node(server: Server) -> None:
+    result = captured("trio", server.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
+    assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
+
+
+def test_much_output_comes_through(backend: str, server: Server) -> None:
+    """More than pipes hold, and more than is kept in memory; both streams at once."""
+    code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
+    result = captured(backend, server.node(), code)
+    assert result.stdout == bytes(3_000_000)
+    assert result.stderr == bytes(300_000)
+
+
+def test_a_program_that_is_not_there(backend: str, server: Server) -> None:
+    assert captured(backend, server.node(), ("no-such-program",), check=False).returncode == 127
+
+
+# ---- what it gets
+
+
+def test_a_tuple_is_a_program_with_its_arguments(server: Server) -> None:
+    words = ("printf", "%s|", "a b", "$HOME", "*", "it's", '"', "\\", "é", "line\nbreak", "", 5, Path("/p"))
+    result = captured("trio", server.node(), words)
+    assert result.stdout.decode() == "a b|$HOME|*|it's|\"|\\|é|line\nbreak||5|/p|"
+
+
+def test_a_string_is_a_line_for_the_shell(server: Server) -> None:
+    assert captured("trio", server.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
+
+
+def test_results_of_jobs_are_arguments(backend: str, server: Server) -> None:
+    here = CommandJob(["echo", "from here"], stdout=PIPE)
+    first = SshJob(server.node(), "echo 'from there'", stdout=PIPE)
+    second = SshJob(
+        server.node(),
+        "echo {node} {here} {there} ${HOME:+home} {unknown}",
+        values={"here": here, "there": first},
+        stdout=PIPE,
+    )
+    third = SshJob(server.node(), ("echo", second), stdout=PIPE)
+    run(backend, third)
+    expected = b"127.0.0.2 from here from there home {unknown}\n"
+    assert (second.result().stdout, third.result().stdout) == (expected, expected)
+
+
+def test_values_are_quoted(server: Server) -> None:
+    result = captured("trio", server.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
+    assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
+
+
+def test_a_job_on_a_node_is_an_input_of_others(backend: str, server: Server) -> None:
+    first = SshJob(server.node(), "echo 5", stdout=PIPE)
+    second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
+    third = Job(take, first)
+    run(backend, second, third)
+    assert second.result().stdout == b"6\n"
+    assert third.result() == (first.result(),)
+
+
+def test_directory_and_environment(backend: str, server: Server, tmp_path: Path) -> None:
+    env = {"A": "a b", "B": "on {node}"}
+    result = captured(backend, server.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
+    assert result.stdout.decode() == f"{tmp_path}\na b|on 127.0.0.2\n"
+    assert captured(backend, server.node(), ("pwd",), cwd="/no/such", check=False).returncode != 0
+
+
+def test_a_command_starts_in_the_home_directory(server: Server) -> None:
+    assert captured("trio", server.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
+def test_a_command_reads_what_it_is_given(backend: str, server: Server, kind: str, tmp_path: Path) -> None:
+    data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
+    file = tmp_path / "input"
+    file.write_bytes(data)
+    with file.open("rb") as opened:
+        stdin: Any = {
+            "bytes": data,
+            "large": data,
+            "path": file,
+            "file": opened,
+            "job": CommandJob(["cat", file], stdout=PIPE),
+        }[kind]
+        job = SshJob(server.node(), "cat", stdin=stdin, stdout=PIPE)
+        run(backend, job)
+    assert job.result().stdout == data
+    assert list(Path.home().glob(".trioflow-*")) == []
+
+
+def test_a_command_reads_nothing_by_default(server: Server) -> None:
+    assert captured("trio", server.node(), "cat").stdout == b""
+
+
+# ---- scripts
+
+
+def test_a_script_is_sent_and_run(backend: str, server: Server, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
+    number = CommandJob(["echo", "7"], stdout=PIPE)
+    result = captured(backend, server.node(), Script(script, "a b", number, "$x"))
+    assert result.stdout == b"['a b', '7', '$x'] True\n"
+
+
+def test_a_script_of_text(backend: str, server: Server) -> None:
+    result = captured(backend, server.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
+    assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
+
+
+@pytest.mark.parametrize(
+    "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
+)
+def test_a_script_that_no_command_line_can_hold(backend: str, server: Server, content: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(content)
+    assert captured(backend, server.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
+    assert list(Path.home().glob(".trioflow-*")) == []
+
+
+def test_a_script_leaves_nothing_behind(server: Server) -> None:
+    result = captured("trio", server.node(), ScriptText("echo $0"))
+    assert not Path(result.stdout.decode().strip()).exists()
+
+
+def test_a_script_that_is_not_there(server: Server) -> None:
+    job = SshJob(server.node(), Script("/no/such/script"))
+    run("trio", job)
+    assert isinstance(job.raised_exception(), FileNotFoundError)
+
+
+# ---- several steps
+
+
+def test_a_list_is_done_step_by_step(backend: str, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("hello")
+    job = SshJob(
+        server.node(),
+        [
+            Push(tmp_path / "in.txt", to=f"{tmp_path}/there/"),
+            f"tr a-z A-Z < {tmp_path}/there/in.txt > {tmp_path}/there/out.txt; echo done",
+            Pull(f"{tmp_path}/there/out.txt", to=f"{tmp_path}/{{node}}.txt"),
+            ScriptText("echo $1", "last"),
+        ],
+        stdout=PIPE,
+    )
+    run(backend, job)
+    nothing, command, places, script = job.result()
+    assert (nothing, command.stdout, script.stdout) == (None, b"done\n", b"last\n")
+    assert places == [f"{tmp_path}/127.0.0.2.txt"]
+    assert Path(places[0]).read_text() == "HELLO"
+
+
+def test_a_step_that_fails_is_the_last(backend: str, server: Server, tmp_path: Path) -> None:
+    job = SshJob(server.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
+    run(backend, job)
+    assert isinstance(job.raised_exception(), CommandError)
+    assert (tmp_path / "a").exists()
+    assert not (tmp_path / "b").exists()
+
+
+# ---- where the output goes
+
+
+def test_output_goes_to_a_file_for_each_node(backend: str, server: Server, tmp_path: Path) -> None:
+    where = tmp_path / "logs" / "{node}-{what}.txt"
+    job = SshJob(
+        server.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
+    )
+    run(backend, job)
+    assert (tmp_path / "logs" / "127.0.0.2-x.txt").read_text() == "1\n2\n3\n"
+
+
+def test_errors_go_to_a_file(backend: str, server: Server, tmp_path: Path) -> None:
+    result = captured(backend, server.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
+    assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
+
+
+def test_output_is_shown_live_with_the_node_in_front(
+    backend: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(backend, SshJob(server.node(), "echo out; echo err >&2; printf rest", tag=True))
+    shown = capsys.readouterr()
+    name = f"127.0.0.2:{server.port}"
+    assert (shown.out, shown.err) == (f"{name}: out\n{name}: rest\n", f"{name}: err\n")
+
+
+def test_output_goes_where_print_goes(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    run(backend, SshJob(server.node(), "echo out; echo err >&2"))
+    assert capsys.readouterr() == ("out\n", "err\n")
+
+
+def test_lines_are_handed_over_as_they_come(backend: str, server: Server) -> None:
+    lines: list[tuple[str, str]] = []
+    job = SshJob(server.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
+    run(backend, job)
+    assert lines == [("x", "1"), ("x", "2")]
+
+
+def test_output_goes_to_open_files(backend: str, server: Server, tmp_path: Path) -> None:
+    text = io.StringIO()
+    with (tmp_path / "out").open("wb") as file:
+        run(backend, SshJob(server.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
+    assert ((tmp_path / "out").read_text(), text.getvalue()) == ("é\n", "2\n")
+
+
+def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
+    """The process that holds the connection makes those that it gets non-blocking, for everybody."""
+    code = (
+        "import os, sys, trioflow\n"
+        f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
+        "assert trioflow.Scheduler(trioflow.SshJob(node, 'echo there')).run()\n"
+        "print('here', os.get_blocking(0), os.get_blocking(1), os.get_blocking(2))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdin=PIPE, capture_output=True, text=True, check=True)
+    assert done.stdout == "there\nhere True True True\n"
+
+
+def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
+    backend: str, server: Server, mark: dict[str, str], watched: Any
+) -> None:
+    def broken(_: SshJob, line: str) -> None:
+        raise ValueError(line)
+
+    job = SshJob(server.node(), "echo 5; sleep 1000", on_line=broken, env=mark)
+    run(backend, job)
+    assert isinstance(job.raised_exception(), ValueError)
+    assert watched.gone_within(5), watched.alive()
+
+
+# ---- what is refused, and how it shows
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "error", "what"),
+    [
+        ([], {}, ValueError, "nothing to do"),
+        ("", {}, ValueError, "empty"),
+        ("  ", {}, ValueError, "empty"),
+        ((), {}, ValueError, "empty"),
+        (["ls", "-l"], {}, ValueError, r"a list is several commands.*'ls -l', or a tuple: \('ls', '-l'\)"),
+        (5, {}, TypeError, "is nothing to do on a node"),
+        ([5], {}, TypeError, "is nothing to do on a node"),
+        (("a", b"\0"), {}, ValueError, "NUL"),
+        (("a", object()), {}, TypeError, "argument 1"),
+        ("true", {"values": {"a b": 1}}, ValueError, "can't stand in braces"),
+        ("true", {"values": {"node": 1}}, ValueError, "'node' is the node's own"),
+        ("true", {"stdout": b"x"}, TypeError, "give a path"),
+        ("true", {"terminate_grace": -1}, ValueError, "0 or more"),
+        ("true", {"on_line": 5}, TypeError, "plain function"),
+        ("true", {"stdin": PIPE}, ValueError, "what it is to read"),
+        ("true", {"timeout": 0}, ValueError, "positive"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(command: Any, options: Any, error: type[Exception], what: str) -> None:
+    with pytest.raises(error, match=what):
+        SshJob("node", command, **options)
+
+
+@pytest.mark.parametrize("kind", [Push, Pull])
+def test_nothing_to_copy_is_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="give the files"):
+        kind(to="x")
+
+
+def test_labels_show_node_and_command() -> None:
+    assert SshJob("node", "echo {node}").label == "node: echo {node}"
+    assert SshJob("node", ("ls", "-l", SshJob("m", "x"))).label == "node: ls -l <m: x>"
+    steps = SshJob(SshNode("node", port=3), [Push("a", to="b/"), "true"])
+    assert steps.label == "node:3: Push(a, to=b/); ..."
+    assert repr(steps) == "<SshJob `node:3: Push(a, to=b/); ...` idle>"
+    assert repr(Script("a", 1)) == "Script(a, 1)"
+    assert Pull("a", to="b") == Pull("a", to="b") != Push("a", to="b")
+    assert len({Script("a"), Script("a"), ScriptText("a")}) == 2
+
+
+def test_it_needs_a_run() -> None:
+    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+        anyio.run(SshJob("node", "true").co_run)
+
+
+def test_a_job_runs_again(backend: str, server: Server) -> None:
+    """In a second run there is a new connection, and nothing is left of the first."""
+    before = server.accepted
+    job = SshJob(server.node(), "echo x", stdout=PIPE)
+    scheduler = Scheduler(job)
+    for _ in range(2):
+        assert scheduler.run(backend=backend)
+        assert job.result().stdout == b"x\n"
+        assert job.state is JobState.SUCCEEDED
+    assert server.accepted == before + 2
+
+
+def test_errors_are_trioflows_own() -> None:
+    error = SshError(SshNode("a"), "what", started=True)
+    assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
+
+
+def test_a_secret_is_kept_out_of_label_and_error(backend: str, server: Server) -> None:
+    job = SshJob(server.node(), "secret() { exit 3; }; secret", redact=True)
+    run(backend, job)
+    assert "secret" not in f"{job!r} {job.raised_exception()}"
+    assert job.label.endswith(": command …")

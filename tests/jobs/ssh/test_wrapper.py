@@ -1,0 +1,197 @@
+"""The script around commands on nodes, in each shell that this machine has, and what reads its reports."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.jobs.command._capture import Capture
+from trioflow.jobs.ssh import _wrapper
+from trioflow.jobs.ssh._wrapper import Report, ReportFilter
+
+from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
+
+TOKEN = "0123456789abcdef"
+SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox sh", "ksh": "ksh"}
+FOUND = [command for command in SHELLS.values() if shutil.which(command.split()[0])]
+in_each_shell = pytest.mark.parametrize("shell", FOUND)
+
+
+class Wrapped:
+    """A command in its wrapper, run by this machine as a node would run it."""
+
+    def __init__(self, shell: str, words: list[str], **options: Any) -> None:
+        line = _wrapper.line(words, TOKEN, **{"grace": 0.3, **options}).replace("/bin/sh", shell, 1)
+        read_end, self.lifeline = os.pipe()
+        self.process = subprocess.Popen(
+            ["/bin/sh", "-c", line],
+            stdin=read_end,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        os.close(read_end)
+
+    def let_go(self) -> None:
+        os.close(self.lifeline)
+        self.lifeline = -1
+
+    def end(self) -> tuple[int, bytes, bytes, Report]:
+        """Return exit code, both outputs, and the report."""
+        stdout, stderr = self.process.communicate(timeout=30)
+        if self.lifeline >= 0:
+            self.let_go()
+        capture = Capture()
+        reader = ReportFilter(TOKEN, [capture])
+        reader.write(stderr)
+        reader.finish()
+        kept = capture.kept()
+        assert isinstance(kept, bytes)
+        return self.process.returncode, stdout, kept, reader.report
+
+
+@in_each_shell
+def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
+    code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
+    assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
+    assert (report.started, report.returncode) == (True, 3)
+
+
+@in_each_shell
+def test_a_signal_is_told_as_shells_tell_it(shell: str) -> None:
+    assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
+
+
+@in_each_shell
+def test_errors_may_go_where_the_output_goes(shell: str) -> None:
+    _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
+    assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
+
+
+@in_each_shell
+def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -> None:
+    file = tmp_path / "in put"
+    file.write_text("read")
+    assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
+    assert not file.exists()
+
+
+@in_each_shell
+def test_a_command_reads_nothing_otherwise(shell: str) -> None:
+    assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
+
+
+@in_each_shell
+def test_a_program_that_is_not_there(shell: str) -> None:
+    _, _, stderr, report = Wrapped(shell, ["no-such-program"]).end()
+    assert b"no-such-program" in stderr
+    assert report.returncode == 127
+
+
+@in_each_shell
+def test_times_are_those_of_the_command(shell: str) -> None:
+    busy = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done"
+    report = Wrapped(shell, ["sh", "-c", busy]).end()[3]
+    assert report.user_time + report.system_time > 0.01
+
+
+@in_each_shell
+@pytest.mark.parametrize("body", [TREE, STUBBORN, FORKING], ids=["tree", "stubborn", "forking"])
+def test_nothing_is_left_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
+    wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
+    assert wrapped.process.stdout is not None
+    assert wrapped.process.stdout.readline() == b"begun\n"
+    time.sleep(0.05)
+    wrapped.let_go()
+    assert wrapped.end()[3].returncode in (137, 143)
+    assert watched.gone_within(5), watched.alive()
+
+
+@in_each_shell
+def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watched) -> None:
+    wrapped = Wrapped(shell, ["sleep", "1000"])
+    wrapped.let_go()
+    wrapped.end()
+    assert watched.gone_within(5), watched.alive()
+
+
+@in_each_shell
+def test_a_line_ends_it_as_well(shell: str, watched: Watched) -> None:
+    wrapped = Wrapped(shell, ["sleep", "1000"])
+    os.write(wrapped.lifeline, b"end\n")
+    assert wrapped.end()[3].returncode == 143
+
+
+@in_each_shell
+def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
+    """It ends by itself, or by SIGTERM, or is killed."""
+    done = tmp_path / "done"
+    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=5)
+    assert wrapped.end()[0] == 0
+    assert done.exists()
+    wrapped = Wrapped(shell, ["sh", "-c", f"({STUBBORN}) >/dev/null 2>&1 & exit 5"])
+    assert wrapped.end()[3].returncode == 5
+    assert watched.gone_within(5), watched.alive()
+
+
+@in_each_shell
+def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
+    wrapped = Wrapped(shell, ["sh", "-c", "echo begun; kill -STOP $$"])
+    assert wrapped.process.stdout is not None
+    wrapped.process.stdout.readline()
+    time.sleep(0.05)
+    wrapped.let_go()
+    assert wrapped.end()[3].returncode == 143
+
+
+@pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
+def test_it_passes_through_login_shells(shell: str) -> None:
+    """Also through those that are not like sh: with spaces, quotes and variables as they are."""
+    line = _wrapper.line(
+        ["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", "it's", '"a  b"', "$HOME", "{x}"], TOKEN, grace=1
+    )
+    read_end, lifeline = os.pipe()
+    done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=30, check=False)
+    for descriptor in (read_end, lifeline):
+        os.close(descriptor)
+    assert (done.stdout, done.returncode) == (b'it\'s|"a  b"|$HOME|{x}|', 3)
+    assert "\n" not in line
+
+
+START = b"\x1e%b start\n" % TOKEN.encode()
+END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
+
+
+@given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
+def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[int]) -> None:
+    """Whatever is before, between and behind comes through as it is, in whatever pieces it is read."""
+    before, *between, behind = texts
+    data = before + START + b"".join(between) + END + behind
+    capture = Capture()
+    reader = ReportFilter(TOKEN, [capture])
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    for first, last in itertools.pairwise(places):
+        reader.write(data[first:last])
+    reader.finish()
+    assert capture.kept() == before + b"".join(between) + behind
+    assert reader.report == Report(True, 7, 62.5, 0.25)
+
+
+@given(st.binary(max_size=60), st.integers(0, 60))
+def test_what_is_no_report_comes_through(data: bytes, cut: int) -> None:
+    capture = Capture()
+    reader = ReportFilter("a", [capture])
+    reader.write(data[:cut])
+    reader.write(data[cut:])
+    reader.finish()
+    assert capture.kept() == data
+    assert not reader.report.started

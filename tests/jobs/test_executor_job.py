@@ -1,0 +1,278 @@
+"""`ExecutorJob`: functions in executors of all kinds, in real time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Executor, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
+
+from ..bodies import Flaw, run
+from . import executor_bodies as bodies
+
+PATIENCE = 10.0
+
+
+def new_pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessPoolExecutor]:
+    with new_pool() as pool:
+        yield pool
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolExecutor) -> None:
+    job = ExecutorJob(threads, threading.current_thread)
+    assert run(backend, job).stop_reason
+    assert job.result().name.startswith("ThreadPoolExecutor")
+    assert job.label == "current_thread()"
+    assert threads.submit(int).result() == 0  # it is still the caller's
+
+
+def test_arguments_and_results_go_to_processes_and_back(backend: str, processes: ProcessPoolExecutor) -> None:
+    first = ExecutorJob(processes, bodies.add, 1, 2)
+    second = ExecutorJob(processes, bodies.add, first, kwargs={"extra": first})
+    run(backend, second)
+    assert (first.result(), second.result()) == (3, 6)
+
+
+def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessPoolExecutor) -> None:
+    job = ExecutorJob(processes, bodies.fail)
+    run(backend, job)
+    with pytest.raises(OSError, match="in the worker"):
+        job.result()
+
+
+def test_our_own_executor_is_one_too(backend: str) -> None:
+    with Executor(2, backend="trio") as pool:
+        jobs = [ExecutorJob(pool, bodies.add, number) for number in range(10)]
+        assert Scheduler(*jobs, jobs_window=4).run(backend=backend)
+    assert [job.result() for job in jobs] == list(range(10))
+
+
+def test_a_call_that_waits_is_cancelled_with_its_job(backend: str, threads: ThreadPoolExecutor) -> None:
+    """The function is never called, and the job settles while the pool is still busy with something else."""
+    go, called = threading.Event(), list[int]()
+    threads.submit(go.wait, PATIENCE)
+    job = ExecutorJob(threads, called.append, 1, label="waits")
+
+    async def cancel() -> None:
+        await anyio.sleep(0.05)
+        job.cancel()
+
+    run(backend, job, Job(cancel))
+    assert job.state is JobState.CANCELLED
+    go.set()
+    threads.submit(int).result(PATIENCE)
+    assert called == []
+
+
+def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
+    """Then the job is what the cancellation has made of it, and the value is dropped."""
+    go, began, order = threading.Event(), threading.Event(), list[str]()
+
+    def hold() -> str:
+        began.set()
+        assert go.wait(PATIENCE)
+        order.append("ended")
+        return "late"
+
+    job = ExecutorJob(threads, hold)
+
+    async def cancel() -> None:
+        await anyio.to_thread.run_sync(began.wait, PATIENCE)
+        job.cancel()
+        await anyio.sleep(0.05)
+        assert job.is_running()
+        go.set()
+
+    async def after() -> None:
+        order.append("after")
+
+    run(backend, job, Job(cancel), Job(after, required=job))
+    assert order == ["ended", "after"]
+    with pytest.raises(JobCancelled):
+        job.result()
+
+
+def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExecutor) -> None:
+    go = threading.Event()
+    job = ExecutorJob(threads, go.wait, PATIENCE, timeout=0.05)
+    timer = threading.Timer(0.2, go.set)
+    timer.start()
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "named"),
+    [
+        (lambda: None, (), "<lambda> can't be sent to a worker of ProcessPoolExecutor, which could not find it"),
+        (bodies.add, (1, threading.Lock()), "argument 2, a lock, can't be sent"),
+    ],
+)
+def test_what_cannot_be_pickled_is_named_before_anything_is_sent(
+    processes: ProcessPoolExecutor, function: Any, arguments: tuple[Any, ...], named: str
+) -> None:
+    submitted = list[Any]()
+    submit = processes.submit
+
+    def noted(*args: Any) -> Future[Any]:
+        submitted.append(args)
+        return submit(*args)
+
+    processes.submit = noted  # type: ignore[method-assign, assignment]
+    job = ExecutorJob(processes, function, *arguments, label="send")
+    run("trio", job)
+    with pytest.raises(TypeError, match=named) as info:
+        job.result()
+    assert "'send'" in str(info.value)
+    assert submitted == []
+
+
+def test_threads_need_no_pickles(threads: ThreadPoolExecutor) -> None:
+    job = ExecutorJob(threads, lambda lock: lock.locked(), threading.Lock())
+    run("trio", job)
+    assert job.result() is False
+
+
+def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
+    with new_pool() as pool:
+        first = ExecutorJob(pool, bodies.die, label="die")
+        second = ExecutorJob(pool, bodies.pid, required=first, label="next")
+        run(backend, first, second)
+    for job in (first, second):
+        error = job.raised_exception()
+        assert isinstance(error, BrokenExecutor)
+        assert error.__notes__ == [
+            f"{job.label!r}: its executor has broken, and takes no more calls; restart_broken=True makes a new one"
+        ]
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["maker", "pool"])
+def test_a_broken_pool_is_made_again_on_request(backend: str, made: bool) -> None:
+    """What it had taken fails once, and may be tried again; what comes later does not notice."""
+    pool: Any = new_pool if made else new_pool()
+    first = ExecutorJob(pool, bodies.die, restart_broken=True)
+    second = ExecutorJob(pool, bodies.pid, required=first, restart_broken=True)
+    third = ExecutorJob(pool, bodies.pid, required=second, restart_broken=True)
+    run(backend, first, second, third)
+    assert isinstance(first.raised_exception(), BrokenExecutor)
+    assert second.result() == third.result()
+    assert_gone(second.result())
+    if not made:
+        pool.shutdown()
+
+
+def assert_gone(pid: int) -> None:
+    assert not Path("/proc", str(pid)).exists()
+
+
+def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: Path) -> None:
+    job = ExecutorJob(new_pool, _die_once, str(tmp_path / "died"), restart_broken=True, retry=1)
+    run(backend, job)
+    assert (job.result(), job.attempts) == ("alive", 2)
+
+
+def _die_once(path: str) -> str:
+    if not Path(path).exists():
+        Path(path).touch()
+        bodies.die()
+    return "alive"
+
+
+def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str) -> None:
+    jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
+    inner = ExecutorJob(new_pool, bodies.pid)
+    run(backend, *jobs, Scheduler(inner))
+    pids = {job.result() for job in (*jobs, inner)}
+    assert len(pids) == 1
+    assert_gone(pids.pop())
+
+
+def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    job = ExecutorJob(pool, int)
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, RuntimeError)
+    assert "must not be shut down before the run" in error.__notes__[0]
+
+
+def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadPoolExecutor) -> None:
+    """It is no cancellation of the job: nobody asked for that."""
+    go = threading.Event()
+    threads.submit(go.wait, PATIENCE)
+    job = ExecutorJob(threads, int)
+
+    async def shut_down() -> None:
+        await anyio.sleep(0.05)
+        threads.shutdown(wait=False, cancel_futures=True)
+        go.set()
+
+    run(backend, job, Job(shut_down))
+    with pytest.raises(RuntimeError, match="was cancelled, and not by the run: was the executor shut down"):
+        job.result()
+
+
+def test_a_stop_iteration_is_told_as_the_cause(backend: str, threads: ThreadPoolExecutor) -> None:
+    job = ExecutorJob(threads, bodies.stop_iteration)
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, RuntimeError)
+    assert isinstance(error.__cause__, StopIteration)
+
+
+async def co() -> None:
+    raise Flaw
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "advice"),
+    [
+        ((3, int), {}, "give an executor, or a function that makes one"),
+        ((ThreadPoolExecutor, co), {}, r"write Job\(co, ...\)"),
+        ((Executor, 5), {}, "give a plain function"),
+        ((ThreadPoolExecutor(1), int), {"restart_broken": True}, "give a function that does: ExecutorJob"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        ExecutorJob(*arguments, **options)
+
+
+def test_a_dask_client_is_told_from_its_executor() -> None:
+    class Client:
+        def get_executor(self) -> None: ...
+
+    with pytest.raises(TypeError, match=r"give its get_executor\(\), or use DaskJob"):
+        ExecutorJob(Client(), int)  # type: ignore[arg-type]
+
+
+def test_a_maker_that_makes_none_is_named(backend: str) -> None:
+    job = ExecutorJob(int, int)  # type: ignore[arg-type]
+    run(backend, job)
+    with pytest.raises(TypeError, match="was to make an executor, and returned 0"):
+        job.result()
+
+
+def test_it_needs_a_run() -> None:
+    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+        anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

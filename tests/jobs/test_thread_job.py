@@ -1,0 +1,503 @@
+"""`ThreadJob`: plain functions in real threads, and so in real time. Events say when things happen, not naps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import math
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+
+from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason, ThreadJob, current_job
+
+from ..bodies import turns
+
+PATIENCE = 10.0  # seconds after which a thread that waits for its test gives up
+SOON = 0.1  # a timeout that passes while the function works, and not before it has begun
+
+
+class Held:
+    """A function that works until it is let go, and counts how many do."""
+
+    def __init__(self, value: Any = "late", then: BaseException | None = None) -> None:
+        self.value = value
+        self.then = then
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.left = threading.Event()
+
+    def __call__(self) -> Any:
+        self.entered.set()
+        assert self.release.wait(PATIENCE)
+        self.left.set()
+        if self.then is not None:
+            raise self.then
+        return self.value
+
+    async def until_entered(self) -> None:
+        await anyio.to_thread.run_sync(self.entered.wait, PATIENCE)
+
+
+def release_after(held: Held, step: Callable[[], Any]) -> Job[None]:
+    """A job that waits until the function works, takes a step, gives the engine time, and lets the function go."""
+
+    async def body() -> None:
+        await held.until_entered()
+        step()
+        await turns()
+        held.release.set()
+
+    return Job(body, label="release")
+
+
+def release_late(held: Held) -> Job[None]:
+    """A job that lets the function go some time after its timeout."""
+
+    async def body() -> None:
+        await held.until_entered()
+        await anyio.sleep(1.5 * SOON)
+        held.release.set()
+
+    return Job(body, label="release")
+
+
+# --- calling
+
+
+def test_the_result_is_what_the_function_returns(backend: str) -> None:
+    """Positional and keyword arguments reach the function, and its value is the job's."""
+    job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
+    scheduler = Scheduler(job)
+    assert scheduler.run(backend=backend) is True
+    assert job.result() == [3, 2, 1]
+    assert scheduler.run(backend=backend) is True  # it can run again
+    assert job.result() == [3, 2, 1]
+
+
+def test_it_works_in_another_thread(backend: str) -> None:
+    """The event loop's thread is free meanwhile."""
+    held = Held()
+    job = ThreadJob(held)
+    assert Scheduler(job, release_after(held, lambda: None)).run(backend=backend) is True
+    assert job.result() == "late"
+    here = ThreadJob(threading.get_ident)
+    Scheduler(here).run(backend=backend)
+    assert here.result() != threading.get_ident()
+
+
+def test_an_exception_is_the_jobs_own(backend: str) -> None:
+    """What the function raises is what the job raises: the same object, with the line that raised it."""
+    error = ValueError("wrong")
+
+    def fail() -> None:
+        raise error
+
+    job = ThreadJob(fail, critical=True)
+    scheduler = Scheduler(job)
+    assert scheduler.run(backend=backend) is False
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert job.raised_exception() is error
+    assert "fail" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_ends_the_run(backend: str, kind: type[BaseException]) -> None:
+    """KeyboardInterrupt and SystemExit out of a thread leave the run bare, as out of any job."""
+
+    def interrupt() -> None:
+        raise kind("now")
+
+    job = ThreadJob(interrupt)
+    scheduler = Scheduler(job, Job(anyio.sleep, math.inf))
+    with pytest.raises(kind, match="now"):
+        scheduler.run(backend=backend)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert job.state is JobState.FAILED
+
+
+def test_stop_iteration_becomes_a_runtime_error(backend: str) -> None:
+    """No coroutine can raise StopIteration (PEP 479): it is the cause of a RuntimeError, as in any async function."""
+    job = ThreadJob(next, iter(()))
+    assert Scheduler(job).run(backend=backend) is True
+    assert isinstance(job.raised_exception(), RuntimeError)
+    with pytest.raises(RuntimeError) as caught:
+        job.result()
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
+def test_current_job_works_in_the_thread(backend: str) -> None:
+    """The function sees the context of its job, and `current_job()` is that job."""
+    jobs = [ThreadJob(current_job, label=str(number)) for number in range(5)]
+    assert Scheduler(*jobs, jobs_window=2).run(backend=backend) is True
+    assert [job.result() for job in jobs] == jobs
+
+
+def test_context_is_a_copy(backend: str) -> None:
+    """The function sees the variables that the run was called with; what it sets, no other job sees."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    def look_and_set() -> str:
+        seen = variable.get()
+        variable.set("from a thread")
+        return seen
+
+    variable.set("outside")
+    jobs = [ThreadJob(look_and_set) for _ in range(3)]
+    assert Scheduler(*jobs, jobs_window=1).run(backend=backend) is True
+    assert [job.result() for job in jobs] == ["outside"] * 3
+    assert variable.get() == "outside"
+
+
+def test_the_function_may_call_back(backend: str) -> None:
+    """The function may have the event loop run something, by anyio.from_thread."""
+
+    async def double(number: int) -> int:
+        await turns(3)
+        return 2 * number
+
+    job = ThreadJob(anyio.from_thread.run, double, 21)
+    after = ThreadJob(current_job, required=job)
+    assert Scheduler(job, after, jobs_window=1).run(backend=backend) is True
+    assert job.result() == 42
+    assert after.result() is after
+
+
+# --- windows and limiters
+
+
+def test_more_than_forty_at_once(backend: str) -> None:
+    """The window is the limit, not the 40 threads that trio and anyio allow by default."""
+    barrier = threading.Barrier(50)
+    jobs = [ThreadJob(barrier.wait, PATIENCE) for _ in range(50)]
+    assert Scheduler(*jobs).run(backend=backend) is True
+    assert sorted(job.result() for job in jobs) == list(range(50))
+
+
+class Crowd:
+    """A function that knows how many at most were in it at once, and that none leaves before there were so many."""
+
+    def __init__(self, expected: int) -> None:
+        self.lock = threading.Lock()
+        self.barrier = threading.Barrier(expected)
+        self.inside = 0
+        self.most = 0
+
+    def __call__(self) -> None:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        self.barrier.wait(PATIENCE)
+        with self.lock:
+            self.inside -= 1
+
+
+def test_the_window_holds(backend: str) -> None:
+    """Never more threads work than the window has slots, and all slots are used."""
+    crowd = Crowd(3)
+    jobs = [ThreadJob(crowd) for _ in range(21)]
+    assert Scheduler(*jobs, jobs_window=3).run(backend=backend) is True
+    assert all(job.raised_exception() is None for job in jobs)
+    assert crowd.most == 3
+
+
+@pytest.mark.parametrize("library", [trio, anyio])
+def test_a_limiter_holds(backend: str, library: Any) -> None:
+    """No more threads work than `limiter=` has tokens: one of anyio's on both backends, of trio's on trio alone."""
+    crowd = Crowd(2)
+    limiter = library.CapacityLimiter(2)
+    jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(10)]
+    assert Scheduler(*jobs).run(backend=backend) is True
+    if library is trio and backend == "asyncio":
+        assert all(isinstance(job.raised_exception(), TypeError) for job in jobs)
+        return
+    assert all(job.raised_exception() is None for job in jobs)
+    assert crowd.most == 2
+    if library is trio:
+        assert limiter.borrowed_tokens == 0
+
+
+def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
+    """The slot of the job is a token of the limiter already: to wait for a second would be for ever."""
+    crowd = Crowd(1)
+    limiter = anyio.CapacityLimiter(1)
+    jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
+    assert Scheduler(*jobs, jobs_window=limiter).run(backend=backend) is True
+    assert crowd.most == 1
+    assert all(job.raised_exception() is None for job in jobs)
+
+
+def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
+    """A forever job has no slot, so one with the window as its limiter asks for a token like anybody."""
+    limiter = anyio.CapacityLimiter(2)
+    held = Held()
+    borrowed: list[int] = []
+    forever = ThreadJob(held, limiter=limiter, forever=True)
+    release = release_after(held, lambda: borrowed.append(limiter.borrowed_tokens))
+    assert Scheduler(forever, release, jobs_window=limiter).run(backend=backend) is True
+    assert borrowed == [2]
+
+
+def test_a_limiter_that_is_a_window_further_out_is_refused(backend: str) -> None:
+    """The nested scheduler holds a token for as long as its jobs wait for one: an error instead of a deadlock."""
+    limiter = anyio.CapacityLimiter(1)
+    job = ThreadJob(int, limiter=limiter)
+    inner = Scheduler(job, label="inner")
+    outer = Scheduler(inner, jobs_window=limiter, label="outer")
+    assert outer.run(backend=backend) is True
+    with pytest.raises(ValueError, match=r"int\(\)'.*'outer'.*jobs_window="):
+        job.result()
+    inner.jobs_window = limiter
+    assert outer.run(backend=backend) is True
+    assert job.result() == 0
+
+
+def test_a_limiter_of_the_other_library() -> None:
+    """A trio limiter cannot work on asyncio: the job fails with an error that says which would."""
+    job = ThreadJob(int, limiter=trio.CapacityLimiter(1), label="mine")
+    assert Scheduler(job).run(backend="asyncio") is True
+    with pytest.raises(TypeError, match=r"'mine' is not for asyncio.*anyio"):
+        job.result()
+
+
+# --- timeouts
+
+
+def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str) -> None:
+    """The thread keeps the slot until it ends; then the job has failed, and its value is dropped."""
+    held = Held()
+    job = ThreadJob(held, timeout=SOON)
+    after = ThreadJob(held.left.is_set)
+    scheduler = Scheduler(Scheduler(job, after, jobs_window=1), release_late(held))
+    assert scheduler.run(backend=backend) is True
+    with pytest.raises(JobTimeout):
+        job.result()
+    assert job.timed_out
+    assert after.result() is True, "the next job got the slot while the thread was at work"
+
+
+def test_a_timeout_drops_the_exception(backend: str) -> None:
+    """What the function raises after its time is over is nobody's."""
+    held = Held(then=ValueError("late"))
+    job = ThreadJob(held, timeout=SOON)
+    assert Scheduler(job, release_late(held)).run(backend=backend) is True
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+def test_a_late_interruption_is_not_dropped(backend: str) -> None:
+    """SystemExit ends the run, however late it comes."""
+    held = Held(then=SystemExit("late"))
+    job = ThreadJob(held, timeout=SOON)
+    scheduler = Scheduler(job, release_late(held))
+    with pytest.raises(SystemExit, match="late"):
+        scheduler.run(backend=backend)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+
+
+def test_move_on(backend: str) -> None:
+    """With `on_timeout="move_on"` the job has succeeded with None once the thread has ended."""
+    held = Held()
+    job = ThreadJob(held, timeout=SOON, on_timeout="move_on")
+    assert Scheduler(job, release_late(held)).run(backend=backend) is True
+    assert job.state is JobState.SUCCEEDED
+    assert job.result() is None
+    assert job.timed_out
+    assert held.left.is_set()
+
+
+def test_restart(backend: str) -> None:
+    """With `on_timeout="restart"` the function is called again, after the first call has ended."""
+    held = Held()
+    calls: list[bool] = []
+
+    def late_once() -> str:
+        calls.append(held.left.is_set())
+        return held() if len(calls) == 1 else "in time"
+
+    job = ThreadJob(late_once, timeout=SOON, on_timeout="restart")
+    assert Scheduler(job, release_late(held)).run(backend=backend) is True
+    assert job.result() == "in time"
+    assert calls == [False, True]
+
+
+def test_a_function_that_asks_ends_early(backend: str) -> None:
+    """A function that calls `anyio.from_thread.check_cancelled()` is told of its timeout."""
+
+    def patient() -> None:
+        while True:
+            threading.Event().wait(0.001)
+            anyio.from_thread.check_cancelled()
+
+    job = ThreadJob(patient, timeout=SOON)
+    assert Scheduler(job).run(backend=backend) is True
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+# --- cancellation
+
+
+@pytest.mark.parametrize("then", [None, ValueError("late")])
+def test_cancel_waits_for_the_thread(backend: str, then: Exception | None) -> None:
+    """A cancelled job runs on until its thread has ended, and is CANCELLED then, whatever the function did."""
+    held = Held(then=then)
+    job = ThreadJob(held)
+    states: list[JobState] = []
+
+    async def cancel() -> None:
+        await held.until_entered()
+        job.cancel()
+        await turns()
+        states.append(job.state)
+        held.release.set()
+
+    assert Scheduler(job, Job(cancel)).run(backend=backend) is True
+    assert states == [JobState.RUNNING]
+    assert job.state is JobState.CANCELLED
+    with pytest.raises(JobCancelled):
+        job.result()
+
+
+def test_a_run_ends_when_its_threads_have(backend: str) -> None:
+    """A scheduler whose time is over still waits for the thread: nothing of a run goes on after it."""
+    held = Held()
+    job = ThreadJob(held)
+    inner = Scheduler(job, timeout=SOON)
+    assert Scheduler(inner, release_late(held)).run(backend=backend) is True
+    assert inner.stop_reason is StopReason.TIMEOUT
+    assert job.state is JobState.CANCELLED
+    assert held.left.is_set()
+
+
+def test_a_forever_job_is_cancelled_at_the_end(backend: str) -> None:
+    """A thread can be a forever job; the run's end waits for it."""
+    held = Held()
+    job = ThreadJob(held, forever=True)
+
+    async def release_soon() -> None:
+        await held.until_entered()
+        threading.Timer(SOON, held.release.set).start()
+
+    assert Scheduler(job, Job(release_soon)).run(backend=backend) is True
+    assert job.state is JobState.CANCELLED
+    assert held.left.is_set()
+
+
+def test_abandon_lets_go_at_once(backend: str) -> None:
+    """A cancelled job gives its slot back while its thread goes on, which still knows its job."""
+    held = Held()
+    known: list[Any] = []
+    ended = threading.Event()
+
+    def body() -> None:
+        held()
+        known.append(current_job())
+        ended.set()
+
+    job = ThreadJob(body, abandon_on_cancel=True)
+    after = ThreadJob(held.left.is_set)
+
+    async def cancel() -> None:
+        await held.until_entered()
+        job.cancel()
+
+    assert Scheduler(Job(cancel), Scheduler(job, after, jobs_window=1)).run(backend=backend) is True
+    assert job.state is JobState.CANCELLED
+    assert after.result() is False
+    held.release.set()
+    assert ended.wait(PATIENCE)
+    assert known == [job]
+
+
+def test_abandon_by_timeout(backend: str) -> None:
+    """The same with a timeout; an abandoned function that raises disturbs nobody."""
+    held = Held(then=ValueError("unheard"))
+    job = ThreadJob(held, abandon_on_cancel=True, timeout=SOON)
+    assert Scheduler(job).run(backend=backend) is True
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert not held.left.is_set()
+    held.release.set()
+    assert held.left.wait(PATIENCE)
+
+
+def test_abandon_keeps_the_value_of_a_job_in_time(backend: str) -> None:
+    """An abandoning job that nobody cancels is like any other."""
+    job = ThreadJob(current_job, abandon_on_cancel=True, timeout=PATIENCE)
+    assert Scheduler(job).run(backend=backend) is True
+    assert job.result() is job
+
+
+def test_a_native_cancellation_keeps_the_slot() -> None:
+    """No anyio shield stops `Task.cancel()`, which programs call on all tasks: the thread keeps its slot even so."""
+    held = Held()
+    job = ThreadJob(held, label="thread")
+    after = ThreadJob(held.left.is_set)
+    before: set[asyncio.Task[Any]] = set()
+
+    async def cancel_natively() -> None:
+        await held.until_entered()
+        for _ in range(2):
+            for task in asyncio.all_tasks() - before - {asyncio.current_task()}:
+                task.cancel()
+            await turns()
+        held.release.set()
+
+    async def main() -> bool:
+        before.update(asyncio.all_tasks())
+        inner = Scheduler(job, after, jobs_window=1)
+        canceller = asyncio.create_task(cancel_natively())
+        before.add(canceller)
+        result = await inner.co_run()
+        await canceller
+        return result
+
+    assert asyncio.run(main()) is True
+    assert job.state is JobState.FAILED
+    with pytest.raises(JobCancelled, match="nobody asked for"):
+        job.result()
+    assert after.result() is True
+
+
+# --- bad input
+
+
+async def an_async_function() -> None:
+    raise AssertionError("never called")
+
+
+def test_a_returned_coroutine_is_an_error(backend: str) -> None:
+    """A lambda around an async function passes the first check; the coroutine is closed, and the error names Job."""
+    job = ThreadJob(lambda: an_async_function(), label="mine")
+    assert Scheduler(job).run(backend=backend) is True
+    with pytest.raises(TypeError, match=r"'mine'.*coroutine.*Job"):
+        job.result()
+
+
+def test_a_limiter_that_is_none_is_refused() -> None:
+    """A number is no limiter; the job does not get into its scheduler."""
+    scheduler = Scheduler()
+    with pytest.raises(TypeError, match=r"limiter=4 of 'mine'.*CapacityLimiter"):
+        ThreadJob(int, limiter=4, label="mine", scheduler=scheduler)  # type: ignore[arg-type]
+    assert not len(scheduler)
+
+
+# --- looks
+
+
+def test_its_label() -> None:
+    """The default label names the kind and the function, through partials too."""
+    assert ThreadJob(an_ordinary_function).label == "an_ordinary_function()"
+    assert ThreadJob(functools.partial(an_ordinary_function)).label == "an_ordinary_function()"
+    assert ThreadJob(an_ordinary_function, kwargs={"a": 1}).label == "an_ordinary_function(a=1)"
+    assert repr(ThreadJob(int, label="mine")) == "<ThreadJob `mine` idle>"
+
+
+def an_ordinary_function() -> None: ...

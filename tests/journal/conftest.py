@@ -1,0 +1,13 @@
+"""What the tests of the journal share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Return where a journal can be."""
+    return tmp_path / "run.db"

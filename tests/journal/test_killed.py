@@ -1,0 +1,285 @@
+"""Runs that are killed, at each write and at random instants, and go on from what they had committed.
+
+Each run is a forked process. Its jobs write their names to a log, so that the test knows what has run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, CommandJob, Job, JournalError, Scheduler, current_job
+from trioflow.journal._store import Store, reading
+
+PR_SET_CHILD_SUBREAPER = 36
+INSTANTS = 6
+"""How many random instants the short test takes for each scenario."""
+
+
+class Stage:
+    """A directory with a journal, a log of what has run, and the files of commands."""
+
+    def __init__(self, directory: Path, build: Callable[[Stage], Scheduler], backend: str) -> None:
+        self.journal = directory / "run.db"
+        self.log = directory / "log"
+        self.files = directory
+        self.outcome = directory / "outcome"
+        self.build = build
+        self.backend = backend
+
+    def note(self, name: str) -> None:
+        """Record that a job has run; a short write to the end of a file is never torn."""
+        file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{name}\n".encode())
+        os.close(file)
+
+    def run(self, prepare: Callable[[], object] = lambda: None, journal: bool = True) -> int:
+        """Begin a run in a process of its own, and return its id."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have idle threads
+            child = os.fork()
+        if child:
+            return child
+        code = 1
+        try:
+            prepare()
+            scheduler = self.build(self)
+            code = not scheduler.run(backend=self.backend, journal=self.journal if journal else None)  # type: ignore[arg-type]
+            self.outcome.write_text(repr([(job.path, job.result()) for job in leaves(scheduler)]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def kill(self, child: int) -> None:
+        """Kill a run, and wait until nothing of it is left: the guard ends its commands, a moment later."""
+        os.kill(child, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for all that a killed run has left behind, which are children of this process now."""
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
+    def complete(self, journal: bool = True) -> tuple[str, list[str]]:
+        """Run to the end, and return the results, and what has run."""
+        self.log.unlink(missing_ok=True)
+        child = self.run(journal=journal)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return self.outcome.read_text(), self.log.read_text().split() if self.log.exists() else []
+
+    def committed(self) -> set[str]:
+        """Return the paths of the jobs in the journal."""
+        if not self.journal.exists():
+            return set()
+        try:
+            return {one.path for one in reading(self.journal, lambda store: list(store.records()))}
+        except JournalError as error:
+            if "is empty" in str(error):  # killed before there was anything in it
+                return set()
+            raise
+
+    def check(self, expected: str) -> int:
+        """Go on from where the killed run was, and return how many jobs were restored."""
+        committed = self.committed()
+        results, ran = self.complete()
+        assert results == expected
+        again = committed & set(ran)
+        assert not again, f"committed, and run again: {again}"
+        assert len(ran) == len(set(ran))
+        return len(committed)
+
+
+def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
+    return [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler) and job.label != "grow"]
+
+
+# ---- scenarios: what a job logs is its path
+
+
+def functions(stage: Stage) -> Scheduler:
+    """Nested and growing, with results as arguments."""
+
+    async def work(name: str, *numbers: int) -> int:
+        stage.note(name)
+        await anyio.sleep(random.choice((0, 0.001, 0.002)))
+        return 1 + sum(numbers)
+
+    async def grow() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        for number in range(3):
+            scheduler.add(Job(work, f"grown{number}", label=f"grown{number}"))
+
+    first = [Job(work, f"first{number}", label=f"first{number}") for number in range(5)]
+    inner = Scheduler(label="in")
+    last = None
+    for number in range(4):
+        last = inner.add(Job(work, f"in/{number}", *([last] if last else first), label=str(number)))
+    total = Job(work, "total", *first, label="total", required=inner)
+    return Scheduler(first, inner, total, Job(grow, label="grow", save=None), jobs_window=3)
+
+
+def commands(stage: Stage) -> Scheduler:
+    """Each reads what the one before it has written."""
+    scheduler, before = Scheduler(), None
+    for number in range(3):
+        source, target = stage.files / f"{number}.txt", stage.files / f"{number + 1}.txt"
+        code = f"echo {number} >> {stage.log}; printf half > {target}; sleep 0.01; cat {source} >> {target}; echo {number} >> {target}"  # noqa: E501
+        code = f"test ! -e {target} && {code}"  # what a killed one has left must be out of the way
+        job = CommandJob(code, shell=True, label=str(number), reads=[source], writes=[target], required=before)
+        scheduler.add(job)
+        before = job
+    output = CommandJob(
+        ["cat", stage.files / "3.txt"], stdout=subprocess.PIPE, label="show", required=before, save=None
+    )
+    scheduler.add(output)
+    scheduler.add(Job(text, output, label="text", save=None))
+    return scheduler
+
+
+async def text(result: Any) -> str:
+    return str(result.stdout)
+
+
+@pytest.fixture(params=[functions, commands])
+def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Iterator[Stage]:
+    (tmp_path / "0.txt").write_text("begin\n")
+    adopt_orphans(True)
+    yield Stage(tmp_path, request.param, backend)
+    adopt_orphans(False)
+
+
+def adopt_orphans(adopts: bool) -> None:
+    """Let this process be the parent of those whose parent has died (Linux)."""
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0
+
+
+def fresh(stage: Stage) -> None:
+    for file in stage.files.iterdir():
+        if file.name != "0.txt":
+            file.unlink()
+
+
+def expected(stage: Stage) -> str:
+    results, _ = stage.complete(journal=False)
+    fresh(stage)
+    return results
+
+
+@pytest.fixture(autouse=True)
+def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of a command differ in their times."""
+    from trioflow import CommandResult
+
+    monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
+
+
+# ---- the tests
+
+
+class Fault:
+    """Kills the process before or after the n-th write to the journal."""
+
+    def __init__(self, at: int, after: bool) -> None:
+        self.at, self.after, self.count = at, after, 0
+
+    def install(self) -> None:
+        for name in ("_write", "commit", "write_result", "_begin"):
+            setattr(Store, name, self.wrapped(getattr(Store, name)))
+
+    def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*args: Any) -> Any:
+            hit, self.count = self.count == self.at, self.count + 1
+            if hit and not self.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            value = method(*args)
+            if hit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return value
+
+        return write
+
+
+def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
+    """Kill a run before and after the first write, and so on; return the numbers of jobs that were restored."""
+    right = expected(stage)
+    at, finished, restored = first, 0, set()
+    while finished < 2:
+        finished = 0
+        for after in (False, True):
+            child = stage.run(Fault(at, after).install)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            assert code in (0, -signal.SIGKILL)
+            stage.wait()
+            finished += code == 0
+            restored.add(stage.check(right))
+            fresh(stage)
+        at += step
+    return restored
+
+
+def test_a_run_that_is_killed_at_a_write_goes_on(stage: Stage) -> None:
+    """The journal opens, what was committed is not run again, and the results are right; each sixth write."""
+    assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 3, 6)) > 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_run_that_is_killed_at_any_write_goes_on(stage: Stage) -> None:
+    """Before and after each write."""
+    assert len(killed_at_writes(stage, 0, 1)) > 3
+
+
+def killed_at_random(stage: Stage, instants: int) -> None:
+    right = expected(stage)
+    begin = time.monotonic()
+    stage.complete()
+    longest = time.monotonic() - begin
+    fresh(stage)
+    for _ in range(instants):
+        child = stage.run()
+        time.sleep(random.uniform(0, longest))
+        stage.kill(child)
+        stage.check(right)
+        fresh(stage)
+
+
+def test_a_run_that_is_killed_at_random_instants_goes_on(stage: Stage) -> None:
+    """A few instants; the soak test takes many."""
+    killed_at_random(stage, INSTANTS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_run_that_is_killed_at_two_thousand_instants_goes_on(stage: Stage) -> None:
+    """500 for each scenario and backend."""
+    killed_at_random(stage, 500)
+
+
+def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> None:
+    """Each time it is a little further: nothing that was committed is lost."""
+    right = expected(stage)
+    before: set[str] = set()
+    for _ in range(6):
+        child = stage.run()
+        time.sleep(random.uniform(0.02, 0.06))
+        stage.kill(child)
+        now = stage.committed()
+        assert before <= now
+        before = now
+    stage.check(right)

@@ -1,0 +1,597 @@
+"""A run with a journal: what is restored, what runs again and why, and that all else is as without one."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import operator
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import (
+    AbstractJob,
+    Job,
+    JobState,
+    Journal,
+    JournalError,
+    Scheduler,
+    Service,
+    StopReason,
+    ThreadJob,
+    current_job,
+    ref,
+)
+from trioflow.abc import Instrument
+
+from ..bodies import fail
+from ..conftest import Virtual
+
+calls: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def no_calls() -> None:
+    """No test sees the calls of another."""
+    calls.clear()
+
+
+async def double(number: Any) -> Any:
+    calls.append(number)
+    return 2 * number
+
+
+async def total(*numbers: Any, start: int = 0) -> Any:
+    calls.append(numbers)
+    return sum(numbers, start)
+
+
+async def version_one() -> str:
+    return "one"
+
+
+def again(virtual: Virtual, journal: Any, build: Callable[[], Scheduler]) -> Scheduler:
+    """Run a new scheduler with the journal."""
+    scheduler = build()
+    calls.clear()
+    virtual(functools.partial(scheduler.co_run, journal=journal))
+    return scheduler
+
+
+def states(scheduler: Scheduler) -> dict[str, str]:
+    return {job.label: "restored" if job.restored else job.state.value for job in scheduler.iterate_jobs()}
+
+
+# ---- what is restored
+
+
+def diamond() -> Scheduler:
+    a = Job(double, 1, label="a")
+    b, c = Job(double, a, label="b"), Job(total, a, 3, label="c")
+    return Scheduler(Job(total, b, label="d", kwargs={"start": c}, required=a))
+
+
+def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
+    """No function is called, and each job is SUCCEEDED with the result that it had."""
+    first = again(virtual, file, diamond)
+    assert len(calls) == 4
+    second = again(virtual, file, diamond)
+    assert calls == []
+    assert set(states(second).values()) == {"restored"}
+    assert [job.result() for job in second] == [job.result() for job in first]
+    assert second.stop_reason is StopReason.COMPLETED
+    assert all(job.attempts == 0 and job.started_at is None and job.elapsed is None for job in second)
+
+
+def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
+    """The same scheduler, run again without one, runs; and `restored` is of the last run."""
+    scheduler = again(virtual, file, diamond)
+    virtual(functools.partial(scheduler.co_run, journal=file))
+    assert set(states(scheduler).values()) == {"restored"}
+    virtual(scheduler.co_run)
+    assert set(states(scheduler).values()) == {"succeeded"}
+
+
+def test_what_failed_runs_again(virtual: Virtual, file: Path) -> None:
+    """With all that was blocked by it; what succeeded beside it is restored."""
+    broken = True
+
+    async def sometimes() -> int:
+        if broken:
+            raise ValueError("broken")
+        return 7
+
+    def build() -> Scheduler:
+        job = Job(sometimes, label="sometimes")
+        return Scheduler(Job(double, 1, label="fine"), Job(double, job, label="after"))
+
+    assert states(again(virtual, file, build)) == {"fine": "succeeded", "sometimes": "failed", "after": "blocked"}
+    broken = False
+    assert states(again(virtual, file, build)) == {"fine": "restored", "sometimes": "succeeded", "after": "succeeded"}
+    assert set(states(again(virtual, file, build)).values()) == {"restored"}
+
+
+def test_rules_follow_from_what_was_restored(virtual: Virtual, file: Path) -> None:
+    """A restored job has succeeded, for every rule."""
+
+    def build() -> Scheduler:
+        good = Job(double, 1, label="good")
+        alarm = Job(double, 2, label="alarm", run_if="failed", required=good)
+        return Scheduler(good, alarm, Job(double, alarm, label="after alarm"))
+
+    expected = {"good": "succeeded", "alarm": "skipped", "after alarm": "skipped"}
+    assert states(again(virtual, file, build)) == expected
+    assert states(again(virtual, file, build)) == expected | {"good": "restored"}
+
+
+def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> None:
+    """By path: jobs with equal labels in different schedulers are different jobs."""
+
+    def build() -> Scheduler:
+        inner = [Scheduler(Job(double, n, label="a"), Job(double, n + 1, label="a"), label="in") for n in (1, 3)]
+        return Scheduler(*inner)
+
+    first = again(virtual, file, build)
+    assert sorted(calls) == [1, 2, 3, 4]
+    second = again(virtual, file, build)
+    assert calls == []
+    assert [job.result() for job in second.iterate_jobs()] == [job.result() for job in first.iterate_jobs()]
+    assert [job.restored for job in second] == [False, False]  # the nested schedulers themselves have run
+
+
+def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) -> None:
+    """Those that a job adds, and the job itself runs again, because nobody knows what else it does."""
+
+    async def grow() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        for number in range(3):
+            scheduler.add(Job(double, number, label="grown"))
+
+    def build() -> Scheduler:
+        return Scheduler(Job(grow, label="grow", save=None))
+
+    again(virtual, file, build)
+    assert calls == [0, 1, 2]
+    second = again(virtual, file, build)
+    assert calls == []
+    assert [job.restored for job in second] == [False, True, True, True]
+
+
+def test_services_always_run(virtual: Virtual, file: Path) -> None:
+    """Whoever uses one is restored nevertheless: the service counts by its being one."""
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[object]) -> None:
+        calls.append("serve")
+        task_status.started(object())
+        await anyio.sleep_forever()
+
+    async def use(service: object) -> int:
+        calls.append("use")
+        return 1
+
+    def build() -> Scheduler:
+        return Scheduler(Job(use, Service(serve, label="service"), label="use"))
+
+    again(virtual, file, build)
+    assert calls == ["serve", "use"]
+    second = again(virtual, file, build)
+    assert calls == ["serve"]
+    assert states(second) == {"service": "succeeded", "use": "restored"}
+
+
+def test_a_result_that_is_given_up_is_still_stored(virtual: Virtual, file: Path) -> None:
+    """`keep_result=False` is about memory."""
+
+    def build() -> Scheduler:
+        return Scheduler(Job(double, Job(double, 1, label="a", keep_result=False), label="b"))
+
+    again(virtual, file, build)
+    assert states(again(virtual, file, build)) == {"a": "restored", "b": "restored"}
+
+
+def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> None:
+    """`on_timeout="move_on"` lets it pass, but it was not done."""
+
+    def build() -> Scheduler:
+        return Scheduler(Job(anyio.sleep, 10, label="nap", timeout=1, on_timeout="move_on"))
+
+    for _ in range(2):
+        assert states(again(virtual, file, build)) == {"nap": "succeeded"}
+
+
+def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual, file: Path) -> None:
+    """As without a journal: what was restored in the first attempt runs in the second."""
+    good = Job(double, 1, label="good")
+
+    def build() -> Scheduler:
+        bad = Job(fail, label="bad", critical=True, required=Job(double, 1, label="good"))
+        return Scheduler(Scheduler(*bad.required, bad, label="inner", retry=1))
+
+    again(virtual, file, build)
+    assert calls == [1, 1]
+    again(virtual, file, build)
+    assert calls == [1]
+    assert good.state is JobState.IDLE
+
+
+def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
+    """The kinds that call functions elsewhere are no different."""
+    for restored in (False, True):
+        job = ThreadJob(operator.add, 1, 2)
+        Scheduler(job).run(journal=tmp_path / "run.db")
+        assert (job.result(), job.restored) == (3, restored)
+
+
+# ---- why a job runs again
+
+
+def reason(
+    virtual: Virtual, file: Path, old: Callable[[], AbstractJob[Any]], new: Callable[[], AbstractJob[Any]]
+) -> str:
+    """Return why `new` runs although `old` is in the journal; "" if it is restored."""
+    first, job = old(), new()
+    first.label = job.label = "job"
+    again(virtual, file, lambda: Scheduler(first))
+    again(virtual, file, lambda: Scheduler(job))
+    return "" if job.restored else scheduler_says(job)
+
+
+def scheduler_says(job: AbstractJob[Any]) -> str:
+    assert job.scheduler is not None
+    return job.scheduler.explain(job)
+
+
+class Own(AbstractJob[int]):
+    def __init__(self, number: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.number = number
+
+    async def co_run(self) -> int:
+        return self.number
+
+
+class Adder:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    async def add(self, other: int) -> int:
+        return self.number + other
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (lambda: Job(double, 1), lambda: Job(double, 1), ""),
+        (lambda: Job(double, 1), lambda: Job(double, 2), "argument 1 has changed from 1 to 2"),
+        (lambda: Job(double, 1), lambda: Job(double, True), "argument 1 has changed from 1 to true"),
+        (lambda: Job(double, 1), lambda: Job(double, 1.0), "argument 1 has changed from 1 to 1.0"),
+        (lambda: Job(double, "x" * 99), lambda: Job(double, "y" * 99), "argument 1 has changed"),
+        (lambda: Job(total, 1), lambda: Job(double, 1), "its function has changed from .*:total to .*:double"),
+        (lambda: Job(total, 1), lambda: Job(total, 1, 2), "it had 1 argument, and has 2"),
+        (lambda: Job(total, kwargs={"start": 1}), lambda: Job(total, kwargs={"start": 2}), "argument 'start' has ch"),
+        (lambda: Job(functools.partial(total, 1)), lambda: Job(total, 1), ""),
+        (lambda: Job(double, 1), lambda: Job(double, 1, version=2), "its version has changed"),
+        (lambda: Job(double, 1, version=1), lambda: Job(double, 1, version=2), "its version has changed from 1 to 2"),
+        (lambda: Job(double, 1, key="x"), lambda: Job(total, 2, key="x"), ""),
+        (lambda: Job(double, 1, key="x"), lambda: Job(double, 1, key="y"), 'its key has changed from "x" to "y"'),
+        (lambda: Job(double, 1), lambda: Job(double, 1, key="y"), "it was given a key"),
+        (lambda: Job(double, 1), lambda: Job(double, 1, save="pickle"), "stored by json, and save= now says pickle"),
+        (lambda: Job(double, 1), lambda: Job(double, 1, save=None), "save=None"),
+        (lambda: Job(double, 1), lambda: Job(double, Job(double, 1)), "argument 1, the result of .*, has changed from"),
+        (lambda: Job(double, 2), lambda: Job(double, Job(double, 1)), ""),
+        (lambda: Job(double, [2]), lambda: Job(double, [Job(double, 1)]), "argument 1 has changed"),
+        (lambda: Own(1), lambda: Own(1), ""),
+        (lambda: Own(1), lambda: Own(2), "attribute 'number' has changed from 1 to 2"),
+        (lambda: Job(double, 1, key=object()), lambda: Job(double, 1, key=object()), "its key .a value of type"),
+        (lambda: Job(total, start), lambda: Job(total, start), "argument 1 .a value of type"),
+        (lambda: Job(version_one()), lambda: Job(version_one()), "made of a coroutine object"),
+        (lambda: Job(version_one(), key=1), lambda: Job(version_one(), key=1), ""),
+    ],
+)  # fmt: skip
+def test_a_job_whose_work_has_changed_runs_again(
+    virtual: Virtual, file: Path, old: Any, new: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the reason is told; only what identifies the work counts."""
+    found = reason(virtual, file, old, new)
+    assert (found == "") if not said else re.search(said, found), found
+
+
+start = object()
+
+
+def test_explain_says_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
+    """And for one that the journal did not have, just that."""
+    first = again(virtual, file, diamond)
+    assert "the journal does not have it" in scheduler_says(next(iter(first)))
+    second = again(virtual, file, diamond)
+    assert scheduler_says(next(iter(second))) == "'a' was restored: the journal has its result"
+
+
+def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path, tmp_path: Path) -> None:
+    """`source=True` compares the text of the function; without it, only its name."""
+    module = tmp_path / "made_for_the_test.py"
+
+    def build() -> Scheduler:
+        names: dict[str, Any] = {"__name__": "made"}
+        import linecache
+
+        linecache.clearcache()
+        exec(compile(module.read_text(), module, "exec"), names)
+        return Scheduler(Job(names["work"], label="work"))
+
+    for text, restored in (("1", False), ("1", True), ("2", False)):
+        module.write_text(f"async def work():\n    return {text}\n")
+        scheduler = again(virtual, Journal(file, source=True), build)
+        assert [job.restored for job in scheduler] == [restored]
+    module.write_text("async def work():\n    return 3\n")
+    other = Journal(file.with_name("other.db"))
+    again(virtual, other, build)
+    module.write_text("async def work():\n    return 4\n")
+    assert [job.result() for job in again(virtual, other, build)] == [3]
+
+
+def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their names do not say what they capture."""
+    number = 1
+
+    async def closure() -> int:
+        return number
+
+    def build() -> Scheduler:
+        adder = Job(Adder(1).add, 1, label="bound")
+        return Scheduler(Job(closure, label="closure"), Job(lambda: double(1), label="lambda"), adder, Job(double, 1))
+
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        again(virtual, file, build)
+    (message,) = [one for one in caplog.messages if "by name only" in one]
+    assert "'closure', 'lambda', 'bound';" in message
+
+
+def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By name; it runs again, and so does what has its result as an argument."""
+
+    async def unstorable() -> object:
+        return object()
+
+    def build() -> Scheduler:
+        return Scheduler(Job(total, Job(unstorable, label="source"), label="user", run_if="settled", critical=False))
+
+    def pair() -> Scheduler:
+        source = Job(unstorable, label="source")
+        return Scheduler(source, Job(double, [ref(source)], label="other", critical=False))
+
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        scheduler = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
+    (message,) = [one for one in caplog.messages if "can't store" in one]
+    assert "1 job, which will run again: 'source'; the first: its result, a value of type builtins:object" in message
+    assert message in [one.message for one in scheduler.incidents]
+    second = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
+    assert states(second) == {"source": "succeeded", "a": "restored"}
+    assert "its result could not be stored" in scheduler_says(next(iter(second)))
+
+
+def test_secret_arguments_are_not_in_the_file(virtual: Virtual, file: Path) -> None:
+    """Of a job with `redact=True`, they count by their hash, however short."""
+    for restored in (False, True):
+        job = Job(hush, "secret", label="hush", redact=True)
+        again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
+        assert job.restored is restored
+    assert b"secret" not in file.read_bytes()
+
+
+async def hush(_: str) -> None: ...
+
+
+# ---- how results are stored
+
+
+class Opaque:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+async def opaque() -> Opaque:
+    return Opaque(3)
+
+
+@pytest.mark.parametrize("save", ["pickle", (lambda one: one.number, Opaque)])
+def test_other_types_are_stored_if_asked_for(virtual: Virtual, file: Path, save: Any) -> None:
+    """By pickle, or by a pair of functions; for one job, or for the whole journal."""
+    for restored in (False, True):
+        job = Job(opaque, label="one", save=save)
+        again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
+        assert (job.result().number, job.restored) == (3, restored)
+    for restored in (False, True):
+        job = Job(opaque, label="other")
+        again(virtual, Journal(file, save=save), lambda job=job: Scheduler(job))  # type: ignore[misc]
+        assert (job.result().number, job.restored) == (3, restored)
+
+
+def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Path) -> None:
+    """What it says about pickle does not matter: only a job of this program can ask for it."""
+    import sqlite3
+
+    again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
+    db = sqlite3.connect(file)
+    db.execute("UPDATE jobs SET saved = 'pickle', result = ?", (pickle.dumps(Evil()),))
+    db.commit()
+    db.close()
+    scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
+    assert calls == [1]
+    assert "stored by pickle" in scheduler_says(next(iter(scheduler)))
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return calls.append, ("evil",)
+
+
+# ---- the run around it
+
+
+def test_a_run_is_told_of_restored_jobs(virtual: Virtual, file: Path) -> None:
+    """Instruments see a restored job finish, and never start."""
+    told: list[str] = []
+
+    class Watch(Instrument):
+        def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            told.append(f"start {job.label}")
+
+        def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+            told.append(f"end {job.label}")
+
+    again(virtual, file, diamond)
+    scheduler = diamond()
+    virtual(functools.partial(scheduler.co_run, journal=file, instruments=[Watch()]))
+    assert sorted(told) == ["end a", "end b", "end c", "end d"]
+
+
+def test_a_long_chain_is_restored_in_turns(backend: str, file: Path) -> None:
+    """A clock beside it ticks: 5,000 jobs are not restored in one turn of the event loop."""
+
+    def build() -> Scheduler:
+        scheduler = Scheduler()
+        last = None
+        for number in range(5000):
+            last = scheduler.add(Job(double, number, label=str(number), required=last))
+        return scheduler
+
+    build().run(journal=file)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def main() -> Scheduler:
+        scheduler = build()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            await scheduler.co_run(journal=file)
+            tasks.cancel_scope.cancel()
+        return scheduler
+
+    scheduler = anyio.run(main, backend=backend)
+    assert all(job.restored for job in scheduler)
+    assert ticks > 20
+
+
+@pytest.mark.parametrize("durable", ["group", "each"])
+def test_a_write_that_fails_ends_the_run(
+    virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CRITICAL, without a culprit; the error says why, and what was committed is restored by the next run."""
+    from trioflow.journal._store import Store
+
+    add, commits = Store.add, 0
+
+    def full(store: Store, *rows: Any) -> None:
+        nonlocal commits
+        commits += 1
+        if commits > 1:
+            raise JournalError("journal 'run.db': the disk is full")
+        add(store, *rows)
+
+    def build() -> Scheduler:
+        scheduler = Scheduler()
+        last = None
+        for number in range(5):
+            last = scheduler.add(Job(slow, number, label=str(number), required=last))
+        return Scheduler(scheduler, label="outer")
+
+    monkeypatch.setattr(Store, "add", full)
+    scheduler = build()
+    assert not virtual(functools.partial(scheduler.co_run, journal=Journal(file, durable=durable)))
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
+    assert "the disk is full" in scheduler.incidents[0].message
+    assert any("the disk is full" in one for one in caplog.messages)
+    assert len(calls) < 4
+    commits = 0
+    with pytest.raises(JournalError, match="the disk is full"):
+        virtual(functools.partial(build().co_run, journal=Journal(file, durable=durable), check=True))
+    monkeypatch.undo()
+    scheduler = again(virtual, file, build)
+    assert [job.restored for job in scheduler.iterate_jobs()][1:4] == [True, False, False]
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+async def slow(number: int) -> int:
+    calls.append(number)
+    await anyio.sleep(1)
+    return number
+
+
+def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
+    """A job that starts finds what it requires on disk."""
+    from trioflow.journal._store import reading
+
+    async def look(_: object) -> list[str]:
+        return reading(file, lambda store: [one.path for one in store.records()])
+
+    job = Job(look, Job(double, 1, label="a"), label="look")
+    virtual(functools.partial(Scheduler(job).co_run, journal=Journal(file, durable="each")))
+    assert job.result() == ["a"]
+
+
+def test_two_runs_at_once_are_refused(virtual: Virtual, file: Path) -> None:
+    """The second one starts nothing, and the journal is free when the first has ended."""
+
+    async def second() -> str:
+        try:
+            await Scheduler(Job(double, 1)).co_run(journal=file)
+        except JournalError as error:
+            return str(error)
+        return ""
+
+    job = Job(second)
+    again(virtual, file, lambda: Scheduler(job))
+    assert "another run of this process" in job.result()
+    assert calls == []
+    assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
+
+
+def test_a_scenario_that_cannot_run_frees_the_journal(virtual: Virtual, file: Path) -> None:
+    """The checks come before anything else, and leave nothing open."""
+    a = Job(double, 1)
+    b = Job(double, 1, required=a)
+    a.requires(b)
+    with pytest.raises(ValueError, match="->"):
+        virtual(functools.partial(Scheduler(a, b).co_run, journal=file))
+    assert again(virtual, file, diamond).stop_reason is StopReason.COMPLETED
+
+
+def test_a_clock_that_was_set_back_changes_nothing(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times in the journal are for people; nothing is decided by them."""
+    import time
+
+    again(virtual, file, diamond)
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    assert set(states(again(virtual, file, diamond)).values()) == {"restored"}
+
+
+@pytest.mark.parametrize("journal", [5, object(), ["run.db"]])
+def test_something_that_is_no_journal_is_refused(journal: Any) -> None:
+    """With an error that names the scheduler."""
+    with pytest.raises(TypeError, match="of 'Scheduler': give a Journal, or the path of one"):
+        Scheduler().run(journal=journal)
+
+
+@pytest.mark.parametrize("options", [{"durable": "sometimes"}, {"save": "yaml"}, {"save": (1, 2)}])
+def test_unknown_options_are_refused(options: Any) -> None:
+    """Of a journal, and of a job."""
+    with pytest.raises(ValueError, match="choose"):
+        Journal("run.db", **options)
+    if "save" in options:
+        with pytest.raises(ValueError, match="choose"):
+            Job(double, 1, **options)

@@ -1,0 +1,220 @@
+"""The file: who may use it, what is refused, and that a refused file is left as it is."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trioflow import JournalError
+from trioflow.journal import _store
+from trioflow.journal._store import LARGE, Record, Store, reading
+
+
+def record(path: str, result: str = "1") -> Record:
+    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+
+
+def made(path: Path, *jobs: str) -> None:
+    """Make a journal with these jobs."""
+    store = Store(path, writes=True)
+    store.add_run("test")
+    store.add([record(job) for job in jobs], [], [])
+    store.close()
+
+
+def found(path: Path) -> list[str]:
+    return reading(path, lambda store: [one.path for one in store.records()])
+
+
+def test_what_is_committed_is_found_again(file: Path) -> None:
+    """By path, after the file was closed; and nothing is left beside it."""
+    made(file, "a", "b")
+    assert [one.name for one in file.parent.iterdir()] == ["run.db"]
+    assert found(file) == ["a", "b"]
+
+
+def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
+    """The lock belongs to the process, so it has to look by itself."""
+    store = Store(file, writes=True)
+    with pytest.raises(JournalError, match=rf"another run of this process \({os.getpid()}\)"):
+        Store(file, writes=True)
+    store.close()
+    made(file, "a")
+
+
+HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.Store(pathlib.Path(sys.argv[1]), writes=True)\nprint(flush=True)\ninput()"  # noqa: E501
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(file: Path) -> None:
+    """The error names the process; when that is killed, the journal is free."""
+    made(file, "a")
+    with subprocess.Popen([sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(JournalError, match=rf"another run uses it: process {holder.pid} on .*, since "):
+            Store(file, writes=True)
+        assert found(file) == ["a"]  # reading is possible meanwhile
+        holder.kill()
+        holder.wait()
+    made(file, "b")
+    assert found(file) == ["a", "b"]
+
+
+def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS without its lock daemon: no run may go on without the lock."""
+
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", no_lock)
+    with pytest.raises(JournalError, match=r"can't lock files \(No locks available\).*local disk"):
+        Store(file, writes=True)
+
+
+@pytest.mark.parametrize("contents", [b"hello", b"SQLite format 2\0" + b"x" * 500])
+def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
+    """A path given by mistake costs nothing."""
+    file.write_bytes(contents)
+    with pytest.raises(JournalError, match="no journal but some other file"):
+        Store(file, writes=True)
+    assert file.read_bytes() == contents
+
+
+def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
+    """So is the SQLite file of another program."""
+    db = sqlite3.connect(file)
+    db.execute("CREATE TABLE jobs (path)")
+    db.close()
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="SQLite file of some other program"):
+        Store(file, writes=True)
+    assert file.read_bytes() == before
+
+
+def test_an_empty_file_becomes_a_journal(file: Path) -> None:
+    """A process may be killed when it has only made the file; and so does `mktemp`."""
+    file.touch()
+    made(file, "a")
+    assert found(file) == ["a"]
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
+def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> None:
+    """A copy that was cut off is not mended by guessing."""
+    made(file, *(f"a job with a long name, number {number}" for number in range(2000)))
+    data = file.read_bytes()
+    torn = data[: int(len(data) * keep)]
+    file.write_bytes(torn)
+    with pytest.raises(JournalError, match="the file is damaged, and is left as it is"):
+        Store(file, writes=True)
+    assert file.read_bytes() == torn
+
+
+def test_a_newer_format_is_refused(file: Path) -> None:
+    """What a later version has written, this one can't know."""
+    made(file, "a")
+    db = sqlite3.connect(file)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(JournalError, match=r"newer trioflow \(format 99"):
+        Store(file, writes=True)
+
+
+def test_an_older_format_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step by step to the present one, and its jobs stay."""
+    made(file, "a")
+    monkeypatch.setattr(_store, "VERSION", 3)
+    monkeypatch.setattr(
+        _store, "MIGRATIONS", {1: ("ALTER TABLE runs ADD COLUMN x",), 2: ("ALTER TABLE runs ADD COLUMN y",)}
+    )
+    Store(file, writes=True).close()
+    assert found(file) == ["a"]
+    db = sqlite3.connect(file)
+    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert [row[1] for row in db.execute("PRAGMA table_info(runs)")][-2:] == ["x", "y"]
+    db.close()
+
+
+def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a run starts, and not at its first result."""
+    made(file, "a")
+    file.chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
+    with pytest.raises(JournalError, match="read-only"):
+        Store(file, writes=True)
+
+
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
+    """It is not made: it may be a typing error."""
+    with pytest.raises(JournalError, match="No such file or directory"):
+        Store(tmp_path / "no" / "run.db", writes=True)
+
+
+def test_reading_a_missing_file_is_refused(file: Path) -> None:
+    """Looking does not make one."""
+    with pytest.raises(JournalError, match="no such file"):
+        found(file)
+    assert not file.exists()
+
+
+LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" * 50, "ü", "DELETE FROM jobs"]
+
+
+def test_labels_are_never_statements(file: Path) -> None:
+    """What stands in a path is data, whatever it looks like."""
+    made(file, *LABELS)
+    assert found(file) == LABELS
+    store = Store(file, writes=True)
+    assert [store.find(label) for label in LABELS] == [record(label) for label in LABELS]
+    store.forget(LABELS[:1])
+    store.close()
+    assert found(file) == LABELS[1:]
+
+
+def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
+    """Named by its hash; one that was changed is not used."""
+    made(file, "a")
+    store = Store(file, writes=True)
+    name = store.write_result(b"x" * (LARGE + 1))
+    large = record("large")._replace(result=None, file=name)
+    store.add([large], [], [])
+    assert len(store.result_of(large)) == LARGE + 1
+    (stored,) = (file.parent / "run.db-results").iterdir()
+    stored.write_bytes(b"y")
+    with pytest.raises(ValueError, match="changed"):
+        store.result_of(large)
+    store.forget(["large"])
+    store.vacuum()
+    store.close()
+    assert not stored.exists()
+
+
+def test_a_full_disk_is_told(file: Path) -> None:
+    """The error says what to do, and what was committed stays."""
+    made(file, "a")
+    store = Store(file, writes=True)
+    store._database.execute("PRAGMA max_page_count = 10")
+    with pytest.raises(JournalError, match="make room on the disk"):
+        store.add([record(f"b{number}", "x" * 1000) for number in range(100)], [], [])
+    store.close()
+    assert found(file) == ["a"]
+
+
+def test_without_msgspec_a_journal_says_what_to_install(tmp_path: Path) -> None:
+    """Where the extra is not installed, a run with a journal is refused before anything starts, and no file is made."""
+    code = (
+        "import sys; sys.modules['msgspec'] = None\n"
+        "from trioflow import Scheduler\n"
+        f"Scheduler().run(journal={str(tmp_path / 'run.db')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "JournalError: a journal needs msgspec: pip install 'trioflow[journal]'" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,175 @@
+"""Values as text: what can be stored comes back equal and of the same type, and reading runs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import uuid
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import CommandJob, CommandResult, Scheduler
+from trioflow.journal._values import Unstorable, dumps, form, loads
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    inner: Any = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    number: int
+
+
+class Colour(enum.Enum):
+    RED = object()
+
+
+class Pair(NamedTuple):
+    one: Any
+    other: Any
+
+
+class Bomb:
+    """What a stranger's journal might name: anything that runs when it is made shows."""
+
+    exploded = False
+
+
+@dataclasses.dataclass
+class Trap(Bomb):
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        Bomb.exploded = True
+
+
+VALUES: list[Any] = [
+    None, True, 0, -(10**40), 1.5, math.inf, -math.inf, "", "ü\n\0", "\ud800 not UTF-8", b"", b"\xff\0",
+    bytearray(b"x"), [], [1, [2]], (), (1, (2, [3])), {}, {"a": 1}, {1: "one", None: 2, (1, 2): 3}, {"$": "bytes"},
+    {"\udcff": "\udcff"},
+    set(), {1, 2}, frozenset({("a", 1)}), pathlib.Path("/a/b"), pathlib.PurePosixPath("c"),
+    pathlib.PureWindowsPath("c:/x"), pathlib.Path("\udcff"), datetime.date(2024, 2, 29), datetime.time(1, 2, 3, 4),
+    datetime.datetime(2024, 2, 29, 1, 2, 3, 456789), datetime.datetime(1, 1, 1, tzinfo=datetime.UTC),
+    datetime.timedelta(days=-1, microseconds=1), decimal.Decimal("1.10"), uuid.UUID(int=5), Point(1.0, {"a": (1,)}),
+    Frozen(3), Colour.RED, Pair(1, Pair((), None)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(str(value)))
+def test_a_value_comes_back_as_it_was(value: Any) -> None:
+    """Equal, of the same type, and through text that is JSON."""
+    text = dumps(value)
+    json.loads(text)
+    found = loads(text)
+    assert found == value
+    assert type(found) is type(value)
+    assert dumps(found) == text
+
+
+def test_not_a_number_comes_back() -> None:
+    """NaN is no JSON, and equals nothing."""
+    assert math.isnan(loads(dumps(math.nan)))
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.dates(),
+    lambda inside: st.lists(inside) | st.lists(inside).map(tuple) | st.dictionaries(st.text() | st.integers(), inside),
+    max_leaves=20,
+)
+
+
+@given(values)
+def test_any_nested_value_comes_back(value: Any) -> None:
+    """Whatever is nested in what, the text says which is which."""
+    assert loads(dumps(value)) == value
+    assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
+
+
+def test_the_result_of_a_command_comes_back() -> None:
+    """With its code, times and output."""
+    job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
+    Scheduler(job).run()
+    result = job.result()
+    found = loads(dumps(result))
+    assert isinstance(found, CommandResult)
+    for name in ("returncode", "signal", "elapsed", "user_time", "system_time", "max_rss", "stdout", "stderr"):
+        assert getattr(found, name) == getattr(result, name)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def local() -> object:
+    @dataclasses.dataclass
+    class Local:
+        number: int = 0
+
+    return Local()
+
+
+circle: list[Any] = []
+circle.append(circle)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (object(), "builtins:object"), ([{"a": len}], "builtin_function_or_method"), (Text("x"), "Text"),
+        (local(), "not at the top level"), (circle, "contains itself"), (Scheduler(), "Scheduler"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
+    """The error names the type, wherever in the value it is."""
+    with pytest.raises(Unstorable, match=said):
+        dumps(value)
+
+
+def test_reading_calls_no_code_of_a_class() -> None:
+    """A class that the text names is not called: no `__init__`, no `__post_init__`."""
+    text = dumps(Trap(1))
+    Bomb.exploded = False
+    assert loads(text).number == 1
+    assert not Bomb.exploded
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"$":"dataclass","t":"antigravity:x","v":{}}', '{"$":"dataclass","t":"os:system","v":{}}',
+        '{"$":"dataclass","t":"subprocess:Popen","v":{"args":"true"}}', '{"$":"enum","t":"os:environ","v":"HOME"}',
+        '{"$":"namedtuple","t":"builtins:object","v":[]}', '{"$":"no such type","v":0}', '{"$":"bytes"}', "nonsense",
+        '{"$":["list"],"v":0}', '{"$":"date","v":"yesterday"}', '{"$":"dict","v":[[[],1]]}',
+    ],
+)  # fmt: skip
+def test_a_strange_text_is_refused(text: str) -> None:
+    """It imports nothing, calls nothing, and is an error of one kind."""
+    with pytest.raises(Unstorable):
+        loads(text)
+    assert "antigravity" not in sys.modules
+
+
+def test_a_class_whose_fields_have_changed_is_refused() -> None:
+    """A result of an older class is not filled in halfway."""
+    with pytest.raises(Unstorable, match="fields have changed"):
+        loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
+
+
+def test_a_long_value_is_known_by_its_hash() -> None:
+    """A short one stands for itself."""
+    assert form("[1,2]") == "[1,2]"
+    assert form('"' + "x" * 100 + '"').startswith("~")
+    assert form('"' + "x" * 100 + '"') != form('"' + "y" * 100 + '"')

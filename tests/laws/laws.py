@@ -1,0 +1,303 @@
+"""The laws that each run keeps, for any scenario."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+from .real_run import Recording
+from .scenarios import Group, Leaf, Plan, inputs_in, inputs_of, walk
+
+Law = Callable[[Recording], None]
+
+
+def groups(seen: Recording) -> dict[str, Group]:
+    return {plan.name: plan for plan in walk(seen.scenario.root) if isinstance(plan, Group)}
+
+
+def members(group: Group) -> Iterator[Plan]:
+    """Yield the plans of a scheduler's own jobs, including those added while it runs."""
+    todo: list[Plan] = list(group.jobs)
+    while todo:
+        plan = todo.pop()
+        yield plan
+        if isinstance(plan, Leaf):
+            todo += plan.adds
+
+
+def plans(seen: Recording) -> dict[str, Plan]:
+    return {plan.name: plan for plan in walk(seen.scenario.root)}
+
+
+class Queues:
+    """The jobs of one scheduler that wait, and those that run, by its events."""
+
+    def __init__(self) -> None:
+        self.waiting: list[str] = []
+        self.running: list[str] = []
+        self.last_start = -math.inf
+
+    def take(self, when: float, hook: str, job: str) -> None:
+        if hook == "before_run":
+            self.__init__()  # type: ignore[misc]
+        elif hook == "scheduled":
+            self.waiting.append(job)
+        elif hook == "started":
+            self.waiting.remove(job)
+            self.running.append(job)
+            self.last_start = when
+        elif hook == "finished":
+            for names in (self.waiting, self.running):
+                if job in names:
+                    names.remove(job)
+
+
+def calm_moments(seen: Recording) -> Iterator[tuple[float, dict[str, Queues]]]:
+    """Yield the queues of all schedulers whenever time is about to pass."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for now, events in groupby(seen.events, key=lambda event: event.when):
+        for when, hook, scheduler, job, _ in events:
+            queues[scheduler].take(when, hook, job)
+        yield now, queues
+
+
+def may_clean_up(plan: Plan) -> bool:
+    """Return whether a job may run after its scheduler has stopped, regardless of window and interval."""
+    return plan.run_if == "failed" and not plan.forever
+
+
+def takes_slot(plan: Plan) -> bool:
+    return not plan.forever and not may_clean_up(plan)
+
+
+# ---- the laws
+
+
+def starts_after_what_it_requires(seen: Recording) -> None:
+    """A job starts only after all it requires has settled."""
+    bound = defaultdict(set)
+    for later, earlier in seen.bound:
+        bound[later].add(earlier)
+    settled: set[str] = set()
+    for _, hook, scheduler, job, _ in seen.events:
+        if hook == "before_run":
+            settled -= names_in(groups(seen)[scheduler])
+        elif hook in ("finished", "ready"):
+            settled.add(job)
+        elif hook == "started":
+            assert settled.issuperset({*plans(seen)[job].requires, *inputs_of(plans(seen)[job]), *bound[job]}), job
+
+
+def keeps_windows(seen: Recording) -> None:
+    """Never more jobs of a scheduler run than its window has slots; forever jobs take none."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for when, hook, scheduler, job, _ in seen.events:
+        queues[scheduler].take(when, hook, job)
+        window = groups(seen)[scheduler].window
+        if window is not None:
+            running = [name for name in queues[scheduler].running if takes_slot(plans(seen)[name])]
+            assert len(running) <= window, running
+
+
+def fills_windows(seen: Recording) -> None:
+    """No job waits for a slot while one is free."""
+    for now, queues in calm_moments(seen):
+        for name, queue in queues.items():
+            group = groups(seen)[name]
+            if group.limiter is not None or now < queue.last_start + group.start_interval:
+                continue
+            running = [job for job in queue.running if not plans(seen)[job].forever]
+            assert not queue.waiting or len(running) == group.window, queue.waiting
+            assert not any(plans(seen)[job].forever for job in queue.waiting), queue.waiting
+
+
+def starts_in_order(seen: Recording) -> None:
+    """Jobs start in the order in which they became ready; forever jobs, which need no slot, may go ahead."""
+    queues: defaultdict[str, Queues] = defaultdict(Queues)
+    for when, hook, scheduler, job, _ in seen.events:
+        if hook == "started":
+            waiting = queues[scheduler].waiting
+            ahead = waiting[: waiting.index(job)]
+            assert not [name for name in ahead if plans(seen)[name].forever >= plans(seen)[job].forever], (job, ahead)
+        queues[scheduler].take(when, hook, job)
+
+
+def becomes_ready_in_order_added(seen: Recording) -> None:
+    """Jobs that one event makes ready together are queued in the order in which they were added."""
+    order = {name: [plan.name for plan in group.in_order_added] for name, group in groups(seen).items()}
+    settled: dict[str, int] = {}  # in which order
+    together: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+    for number, (_, hook, scheduler, job, _) in enumerate(seen.events):
+        if hook in ("finished", "ready"):
+            settled.setdefault(job, number)
+        elif hook == "before_run":
+            settled = {name: when for name, when in settled.items() if name not in order[scheduler]}
+            together = defaultdict(list, {key: jobs for key, jobs in together.items() if key[0] != scheduler})
+        elif hook == "scheduled" and job in order[scheduler]:  # those added later come last, and wait for the same
+            plan = plans(seen)[job]
+            waited_for = {*plan.requires, *(inputs_of(plan) if isinstance(plan, Leaf) else inputs_in([plan]))}
+            if waited_for <= set(order[scheduler]) and job not in {later for later, _ in seen.bound}:
+                cause = max((settled[name] for name in waited_for), default=-1)
+                together[scheduler, cause].append(job)
+                jobs = together[scheduler, cause]
+                assert jobs == sorted(jobs, key=order[scheduler].index)
+
+
+def settles_all_it_reaches(seen: Recording) -> None:
+    """After the run no job is SCHEDULED or RUNNING, and none is IDLE without a reason."""
+    for name, fate in seen.fates.items():
+        if name == "root":
+            continue
+        assert fate.state not in ("SCHEDULED", "RUNNING"), name
+        assert (fate.finished is None) == (fate.state == "IDLE"), name
+    for name, group in groups(seen).items():
+        verdict = seen.verdicts.get(name)
+        if verdict is not None and verdict.reason == "COMPLETED":
+            ordinary = [plan.name for plan in group.jobs if not plan.forever]
+            assert not [name for name in ordinary if seen.fates[name].state == "IDLE"]
+        blocked = verdict is not None and verdict.culprit and seen.fates[verdict.culprit].state == "BLOCKED"
+        if verdict is not None and verdict.reason is not None and not blocked:  # it may have stopped at its beginning
+            waiting = {later for later, _ in seen.bound} | {plan.name for plan in group.jobs if plan.requires}
+            waiting |= {plan.name for plan in group.jobs if inputs_in([plan])}
+            assert {plan.name for plan in group.jobs if seen.fates[plan.name].state == "IDLE"} <= waiting
+
+
+def leaves_nothing_behind(seen: Recording) -> None:
+    """When the run has returned, each body that was entered has been left, and no token is borrowed."""
+    balance = Counter(name for _, what, name in seen.bodies if what == "enter")
+    balance.subtract(name for _, what, name in seen.bodies if what == "leave")
+    assert not +balance
+    assert not -balance
+    assert seen.left_borrowed == 0
+
+
+def shuts_down_once_a_run(seen: Recording) -> None:
+    """Each job is shut down once for each run of its scheduler, and once if that was never run."""
+    again = {name for group in groups(seen).values() if may_run_again(group) for name in names_in(group)}
+    for name, plan in plans(seen).items():
+        if isinstance(plan, Leaf) and name in seen.fates:
+            count = seen.fates[name].shutdowns
+            assert count == 1 or (name in again and count > 1), (name, count)
+
+
+def names_in(group: Group) -> set[str]:
+    return {plan.name for plan in walk(group)} - {group.name}
+
+
+def may_run_again(group: Group) -> bool:
+    """Return whether a scheduler may run several times within one run of its parent."""
+    return group.on_timeout == "restart" or group.retry > 0
+
+
+def groups_run_once(seen: Recording) -> list[Group]:
+    """Yield the schedulers that run at most once, like all schedulers around them."""
+    again = [group for group in groups(seen).values() if may_run_again(group)]
+    inside = {name for group in again for name in (group.name, *names_in(group))}
+    return [group for name, group in groups(seen).items() if name not in inside]
+
+
+def isolates_contexts(seen: Recording) -> None:
+    """No job sees a context variable that another has changed."""
+    assert seen.leaks == []
+
+
+def gives_own_tasks(seen: Recording) -> None:
+    """A job with a task of its own shares it with no other."""
+    users: defaultdict[Any, set[str]] = defaultdict(set)
+    for name, task in seen.tasks:
+        users[task].add(name)
+    for names in users.values():
+        assert len(names) == 1 or not any(plans(seen)[name].own_task for name in names), names
+
+
+def ends_forever_jobs_last(seen: Recording) -> None:
+    """A forever job is cancelled when the ordinary jobs of its scheduler have unwound, and not before."""
+    cancelled_outside = {name for _, name in seen.scenario.cancels}
+    for group in groups_run_once(seen):
+        own = [plan for plan in members(group) if plan.name in seen.fates]
+        ordinary = [
+            seen.fates[one.name].finished or 0.0 for one in own if not one.forever and one.name not in cancelled_outside
+        ]
+        told = [plan.name for plan in own if plan.forever and not plan.timeout and plan.name not in cancelled_outside]
+        for when, what, name in seen.bodies:
+            if what == "cancelled" and name in told:
+                assert when >= max(ordinary, default=0.0), name
+
+
+def keeps_tokens(seen: Recording) -> None:
+    """Never more jobs run under a shared limiter than it has tokens."""
+    for limiter, tokens in enumerate(seen.scenario.tokens):
+        holders = set(token_users(seen.scenario.root, limiter))
+        running: set[str] = set()
+        for _, hook, _, job, _ in seen.events:
+            if hook == "started" and job in holders:
+                running.add(job)
+            elif hook == "finished":
+                running.discard(job)
+            assert len(running) <= tokens, running
+
+
+def uses_tokens(seen: Recording) -> None:
+    """No job waits for a token that is free: each is held by a running job or kept by a scheduler that ends."""
+    for limiter, tokens in enumerate(seen.scenario.tokens):
+        unsure = {name for name, plan in plans(seen).items() if may_clean_up(plan)}  # with a token only if in time
+        holders = {*token_users(seen.scenario.root, limiter), *unsure}
+        sharing = {name: group for name, group in groups(seen).items() if group.limiter == limiter}
+        for now, queues in calm_moments(seen):
+            busy = [job for queue in queues.values() for job in queue.running if job in holders]
+            waiting = {
+                name: queues[name].waiting
+                for name, group in sharing.items()
+                if name in queues and now >= queues[name].last_start + group.start_interval
+            }
+            if any(waiting.values()):
+                assert len(busy) + len(kept_idle(seen, queues, limiter)) >= tokens, (busy, waiting)
+
+
+def token_users(root: Group, limiter: int) -> Iterator[str]:
+    """Return the jobs that hold a token while they run: those in shared windows that do not pass it on."""
+    for plan in walk(root):
+        if isinstance(plan, Group) and plan.limiter == limiter:
+            yield from (job.name for job in members(plan) if takes_slot(job) and not passes_on(job, limiter))
+
+
+def passes_on(plan: Plan, limiter: int) -> bool:
+    return any(isinstance(inner, Group) and inner.limiter == limiter for inner in walk(plan))
+
+
+def kept_idle(seen: Recording, queues: dict[str, Queues], limiter: int) -> list[str]:
+    """Return the running schedulers that may hold a token which no inner job needs now."""
+    found = []
+    for plan in walk(seen.scenario.root):
+        if isinstance(plan, Group) and plan.limiter == limiter:
+            for job in queues[plan.name].running if plan.name in queues else ():
+                inside = [
+                    inner.name
+                    for inner in walk(plans(seen)[job])
+                    if isinstance(inner, Group) and inner.limiter == limiter
+                ]
+                if inside and not any(
+                    queues[name].waiting or queues[name].running for name in inside if name in queues
+                ):
+                    found.append(job)
+    return found
+
+
+LAWS_OF_RUNS: tuple[Law, ...] = (
+    starts_after_what_it_requires,
+    keeps_windows,
+    fills_windows,
+    starts_in_order,
+    becomes_ready_in_order_added,
+    settles_all_it_reaches,
+    leaves_nothing_behind,
+    shuts_down_once_a_run,
+    isolates_contexts,
+    gives_own_tasks,
+    ends_forever_jobs_last,
+    keeps_tokens,
+    uses_tokens,
+)

@@ -1,0 +1,280 @@
+"""The oracle's jobs, and the clock that jumps from one event to the next."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .scenarios import Leaf, Plan, Reaction, inputs_of
+
+if TYPE_CHECKING:
+    from .model_scheduler import ModelScheduler
+
+UNSETTLED = ("IDLE", "SCHEDULED", "RUNNING")
+GOOD = ("SUCCEEDED", "SKIPPED")
+
+
+@dataclass(slots=True, order=True)
+class Timer:
+    """An action at a later time."""
+
+    when: float
+    number: int
+    action: Callable[[], None] = field(compare=False)
+    live: bool = field(compare=False, default=True)
+
+
+class World:
+    """The clock, and all jobs by name."""
+
+    def __init__(self, bound: Iterable[tuple[str, str]], implied: Iterable[tuple[str, str]]) -> None:
+        self.now = 0.0
+        self.exact = True
+        self.jobs: dict[str, ModelJob] = {}
+        self.bound = set(bound)  # requirements that were added while a run was under way
+        self.implied = set(implied)  # who waits for whom for the sake of jobs inside
+        self.shutdowns: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+        self.started: list[str] = []
+        self.numbers = itertools.count()
+        self._timers: list[Timer] = []
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timer:
+        """Call `action` after so many seconds."""
+        timer = Timer(self.now + seconds, next(self.numbers), action)
+        heapq.heappush(self._timers, timer)
+        return timer
+
+    def step(self) -> None:
+        """Go on to the next action."""
+        timer = heapq.heappop(self._timers)
+        if timer.live:
+            if timer.when == self.now:
+                self.exact = False
+            self.now = timer.when
+            timer.action()
+
+
+class ModelJob:
+    """A job, as its scheduler sees it."""
+
+    def __init__(self, world: World, plan: Plan, parent: ModelScheduler | None) -> None:
+        self.world, self.plan, self.parent = world, plan, parent
+        self.state = "IDLE"
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.settled_as = math.inf  # its place in the order of settling
+        self.cause: str | None = None  # of a failure
+        self.waits_for: set[str] = set()
+        self.asked = False  # to end, from outside
+        self.by_run = False  # to end, as the run has come to its end
+        self.ready = False  # a service
+        self.calls = self.restarts = self.attempts = 0
+        self.called_at = -1.0
+        self.timers: list[Timer] = []
+        world.jobs[plan.name] = self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the jobs whose results it gets."""
+        return inputs_of(self.plan)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it counts as succeeded once it is ready."""
+        return isinstance(self.plan, Leaf) and self.plan.service
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether those that require it have to wait."""
+        return self.state in UNSETTLED and not self.ready
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it counts as failed for those that require it, when they are judged."""
+        return self.state not in GOOD and not self.ready
+
+    @property
+    def is_critical(self) -> bool:
+        """The nearest value that is not None."""
+        if self.plan.critical is not None:
+            return self.plan.critical
+        if self.parent is None:
+            return False
+        return self.parent.is_critical if self.parent.plan.critical_jobs is None else self.parent.plan.critical_jobs
+
+    def requires(self) -> list[ModelJob]:
+        """Return the jobs that it requires itself."""
+        added = [earlier for later, earlier in self.world.bound if later == self.plan.name]
+        return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
+
+    def judge(self) -> tuple[str, str | None]:
+        """Return the state that follows, now that all it requires has settled; and the cause, if it is BLOCKED."""
+        required = self.requires()
+        if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
+            return "SKIPPED", None
+        essential = required if self.plan.run_if == "succeeded" else [self.world.jobs[name] for name in self.inputs]
+        failed = [one for one in essential if one.has_failed]
+        if failed:
+            first = min(failed, key=lambda one: one.settled_as)
+            return "BLOCKED", first.cause or "JobCancelled"
+        if any(one.state == "SKIPPED" for one in essential):
+            return "SKIPPED", None
+        return "SCHEDULED", None
+
+    def start(self) -> None:
+        """Begin the job."""
+        self.state, self.started = "RUNNING", self.world.now
+        if self.plan.name not in self.world.started:
+            self.world.started.append(self.plan.name)
+        self.attempts = 1
+        self.call()
+
+    def cancel(self) -> None:
+        """Cancel it, or keep it from starting."""
+        if self.state == "RUNNING" and not self.asked:
+            self.asked = True
+            self.unwind()
+        elif self.state in ("IDLE", "SCHEDULED"):
+            self.settle("CANCELLED")
+
+    def end_with_run(self) -> None:
+        """End it because the run has come to its end."""
+        self.by_run = self.by_run or not self.asked
+        self.cancel()
+
+    def settle(self, state: str, cause: str | None = None) -> None:
+        """End it in a final state."""
+        self.state, self.finished, self.cause = state, self.world.now, cause
+        self.ready = False
+        self.settled_as = next(self.world.numbers)
+        if self.parent is not None:
+            self.parent.has_settled(self)
+
+    def has_timed_out(self) -> None:
+        """Fail, restart or move on after a timeout."""
+        restarts = math.inf if self.plan.restarts is None else self.plan.restarts
+        if self.parent is not None and self.plan.on_timeout == "move_on":
+            self.settle("SUCCEEDED")
+        elif self.parent is not None and self.plan.on_timeout == "restart" and self.restarts < restarts:
+            self.restarts += 1
+            self.call()
+        else:
+            self.has_raised(f"JobTimeout {self.plan.name}")
+
+    def has_raised(self, cause: str) -> None:
+        """Fail or try again after an exception."""
+        if self.parent is not None and not (self.ready or self.asked) and self.attempts <= self.plan.retry:
+            self.attempts += 1
+            self.restarts = 0
+            self.call()
+            self.parent.move()  # for what it may have added
+        else:
+            self.settle("FAILED", cause)
+
+    def drop_timers(self) -> None:
+        """Drop all timers."""
+        for timer in self.timers:
+            timer.live = False
+        self.timers = []
+
+    def note_call(self) -> None:
+        """Count a call. Two calls at one instant make the prediction inexact: other jobs may run between them."""
+        self.world.exact = self.world.exact and self.world.now != self.called_at
+        self.called_at = self.world.now
+        self.calls += 1
+
+    def call(self) -> None:
+        """Begin the body, or the run, for the first time or again."""
+        raise NotImplementedError
+
+    def unwind(self) -> None:
+        """Be cancelled, from outside or by the timeout."""
+        raise NotImplementedError
+
+    def shut_down(self) -> float:
+        """Call `co_shutdown`; return the seconds that it takes."""
+        raise NotImplementedError
+
+
+class ModelLeaf(ModelJob):
+    """A leaf."""
+
+    plan: Leaf
+    grown = False  # it has added what it adds
+
+    def call(self) -> None:
+        """Begin the nap."""
+        self.nap = self.plan.naps[min(self.calls, len(self.plan.naps) - 1)]
+        self.fails = self.calls < self.plan.fails
+        self.note_call()
+        self.world.calls[self.plan.name] += 1
+        self.unwinding = False
+        if self.plan.timeout is not None and (self.nap or self.plan.service):
+            self.timers.append(self.world.after(self.plan.timeout, self.unwind))
+        if self.plan.service:
+            self.timers.append(self.world.after(self.plan.ready_after, self.become_ready))
+        else:
+            self.take_nap()
+
+    def become_ready(self) -> None:
+        """Be a service that can be used; its timeout no longer counts."""
+        assert self.parent is not None
+        self.drop_timers()
+        self.ready = True
+        self.parent.has_become_ready(self)
+        self.take_nap()
+
+    def take_nap(self) -> None:
+        """Sleep as planned."""
+        if not self.nap:
+            self.wake()
+        elif self.nap < math.inf and self.state == "RUNNING" and not self.unwinding:
+            self.timers.append(self.world.after(self.nap, self.wake))
+
+    def wake(self) -> None:
+        """End as planned."""
+        self.drop_timers()
+        assert self.parent is not None
+        if not self.grown:
+            self.grown = True
+            self.parent.grow(self.plan)
+        if self.fails:
+            self.has_raised(f"Boom {self.plan.name}")
+        else:
+            self.settle("SUCCEEDED")
+
+    def unwind(self) -> None:
+        """Linger, then react; a second cancellation meanwhile changes nothing."""
+        if self.unwinding:
+            return
+        self.unwinding = True
+        self.drop_timers()
+        if self.plan.linger:
+            self.world.after(self.plan.linger, self.react)
+        else:
+            self.react()
+
+    def react(self) -> None:
+        """End after a cancellation."""
+        if self.plan.reaction is Reaction.RETURN:
+            if self.plan.service and not self.ready:
+                self.has_raised("RuntimeError")
+            else:
+                self.settle("SUCCEEDED")
+        elif self.plan.reaction is Reaction.FAIL:
+            self.has_raised(f"Boom {self.plan.name}")
+        elif self.asked:
+            self.settle("SUCCEEDED" if self.ready and self.by_run else "CANCELLED")
+        else:
+            self.has_timed_out()
+
+    def shut_down(self) -> float:
+        """Count it."""
+        self.world.shutdowns[self.plan.name] += 1
+        return self.plan.shutdown

@@ -1,0 +1,335 @@
+"""The oracle's schedulers: which job may start, when a run is over, and how it ends."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+from .model_jobs import UNSETTLED, ModelJob, ModelLeaf, Timer, World
+from .scenarios import Group, Leaf, Plan
+
+
+class ModelScheduler(ModelJob):
+    """A scheduler."""
+
+    plan: Group
+
+    def __init__(self, world: World, plan: Group, parent: ModelScheduler | None) -> None:
+        super().__init__(world, plan, parent)
+        self.reason: str | None = None
+        self.culprit: str | None = None
+        self.under_way = self.stopping = False
+        self.fill()
+
+    def fill(self) -> None:
+        """Add the jobs, all reset."""
+        self.jobs: list[ModelJob] = []
+        self.queue: list[ModelJob] = []
+        self.running: list[ModelJob] = []
+        self.released: deque[str] = deque()
+        self.phase = "running"
+        self.next_start = -math.inf
+        self.interval: Timer | None = None
+        for plan in self.plan.in_order_added:
+            self.admit(plan)
+
+    def admit(self, plan: Plan) -> ModelJob:
+        """Add one job."""
+        job = make_model_job(self.world, plan, self)
+        self.jobs.append(job)
+        return job
+
+    def link(self, jobs: Iterable[ModelJob]) -> None:
+        """Find what each job has to wait for."""
+        own = {job.plan.name: job for job in self.jobs}
+        for job in jobs:
+            added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.plan.name}
+            names = {*job.plan.requires, *job.inputs, *added}
+            job.waits_for = {name for name in names if name in own and own[name].is_waited_for}
+
+    # ---- running
+
+    def call(self) -> None:
+        """Begin a run."""
+        self.note_call()
+        self.reason = self.culprit = None
+        self.under_way, self.stopping = True, False
+        self.fill()
+        self.link(self.jobs)
+        self.began = self.world.now
+        if self.plan.timeout is not None:
+            self.timers = [self.world.after(self.plan.timeout, lambda: self.stop("TIMEOUT"))]
+        self.make_ready(sorted(self.jobs, key=lambda job: not job.waits_for and job.judge()[0] != "SCHEDULED"))
+        self.move()
+
+    def make_ready(self, jobs: Iterable[ModelJob]) -> None:
+        """Queue the jobs that wait for nothing, and settle those that will not run."""
+        before = list(self.queue)
+        phase, self.phase = self.phase, "releasing"
+        for job in [job for job in jobs if not job.waits_for]:
+            self.make_one_ready(job)
+        if self.phase == "releasing":
+            self.phase = phase
+        self.release()
+        self.check_order(before)
+
+    def make_one_ready(self, job: ModelJob) -> None:
+        if job.state != "IDLE" or self.stopping:
+            return
+        verdict, cause = job.judge()
+        if verdict == "SCHEDULED":
+            job.state = verdict
+            self.queue.append(job)
+        else:
+            job.settle(verdict, cause)
+
+    def release(self, *names: str) -> None:
+        """Release the jobs that waited for these, one after the other."""
+        self.released.extend(names)
+        if self.phase != "running":
+            return
+        before = list(self.queue)
+        self.phase = "releasing"
+        while self.released:
+            name = self.released.popleft()
+            for job in self.jobs:
+                if name in job.waits_for:
+                    job.waits_for.discard(name)
+                    if not job.waits_for:
+                        self.make_one_ready(job)
+        if self.phase == "releasing":
+            self.phase = "running"
+        self.check_order(before)
+
+    def check_order(self, before: list[ModelJob]) -> None:
+        """Give up exactness if jobs have just become ready in another order than they were added.
+
+        This happens when other jobs were settled without a run. Whether they became ready together, or one after the
+        other, is then not defined.
+        """
+        new = [self.jobs.index(job) for job in self.queue if job not in before]
+        self.world.exact = self.world.exact and new == sorted(new)
+
+    def move(self) -> None:
+        """Start what can start, and check whether the run is over."""
+        while self.phase == "running" and (job := self.next_to_start()) is not None:
+            self.queue.remove(job)
+            self.running.append(job)
+            self.begin_interval()
+            job.start()
+        if self.phase == "running" and self.is_over():
+            self.stop("COMPLETED")
+
+    def begin_interval(self) -> None:
+        """Start nothing more for the start interval."""
+        if self.plan.start_interval:
+            self.next_start = self.world.now + self.plan.start_interval
+            self.interval = self.world.after(self.plan.start_interval, self.move)
+            self.timers.append(self.interval)
+
+    def next_to_start(self) -> ModelJob | None:
+        """Return the first job in the queue that has a slot or needs none."""
+        if self.world.now < self.next_start:
+            return None
+        taken = sum(not job.plan.forever for job in self.running)
+        free = self.plan.window is None or taken < self.plan.window
+        return next((job for job in self.queue if free or job.plan.forever), None)
+
+    def is_over(self) -> bool:
+        """Return whether all ordinary jobs have settled, or all jobs if none is ordinary."""
+        ordinary = [job for job in self.jobs if not job.plan.forever]
+        return not any(job.state in UNSETTLED for job in ordinary or self.jobs)
+
+    def has_settled(self, job: ModelJob) -> None:
+        """Act on the end of a job."""
+        for jobs in (self.running, self.queue):
+            if job in jobs:
+                jobs.remove(job)
+        if self.stopping:
+            self.wind_down()
+        elif job.state in ("FAILED", "BLOCKED") and job.is_critical:
+            self.stop("CRITICAL", job)
+        else:
+            self.release(job.plan.name)
+            self.move()
+
+    def has_become_ready(self, job: ModelJob) -> None:
+        """Release the jobs that waited for a service."""
+        if not self.stopping:
+            self.release(job.plan.name)
+            self.move()
+
+    def grow(self, plan: Leaf) -> None:
+        """Add jobs during the run; they can start once the job that adds them has settled, at the same time."""
+        if self.stopping:
+            return
+        new = [self.admit(inner) for inner in plan.adds]
+        self.link(new)
+        self.make_ready(new)
+        for later, earlier in plan.binds:
+            one, other = self.world.jobs[later], self.world.jobs[earlier]
+            if one.state == "IDLE":
+                self.world.bound.add((later, earlier))
+                if other.is_waited_for:
+                    one.waits_for.add(earlier)
+
+    # ---- ending
+
+    def unwind(self) -> None:
+        """Be cancelled."""
+        self.stop("CANCELLED")
+
+    def stop(self, reason: str, culprit: ModelJob | None = None) -> None:
+        """Start nothing more, and cancel what runs."""
+        if self.stopping:
+            return
+        self.drop_timers()
+        self.stopping, self.phase = True, "telling"
+        self.reason, self.culprit = reason, culprit and culprit.plan.name
+        for job in list(self.queue):
+            job.settle("CANCELLED")
+        for job in list(self.running):
+            if not job.plan.forever:
+                job.cancel()
+        self.phase = "unwinding"
+        self.wind_down()
+
+    def wind_down(self) -> None:
+        """Continue the ending as far as possible now."""
+        if self.phase == "unwinding" and all(job.plan.forever for job in self.running):
+            self.begin_clean_up()
+        if self.phase == "cleaning up" and all(job.plan.forever for job in self.running):
+            self.clean_up()
+        if self.phase == "unwinding forever" and all(job.is_service for job in self.running):
+            self.end_services()
+        if self.phase == "unwinding services":
+            self.end_next_services()
+        if self.phase == "unwinding services" and not self.running:
+            self.drop_timers()
+            self.phase = "shutting down"
+            seconds = self.shut_down_jobs()
+            if seconds:
+                self.world.after(seconds, self.end)
+            else:
+                self.end()
+
+    def begin_clean_up(self) -> None:
+        """Run the clean-up jobs, if the stop reason asks for it."""
+        if self.reason in ("CRITICAL", "TIMEOUT"):
+            self.phase = "cleaning up"
+            self.clean_up_ends = self.world.now + self.plan.cleanup_timeout
+            if self.due():
+                self.timers.append(self.world.after(self.plan.cleanup_timeout, self.cut_clean_up))
+        else:
+            self.end_forever()
+
+    def due(self) -> list[ModelJob]:
+        """Return the clean-up jobs that can run now."""
+        own = {job.plan.name: job for job in self.jobs}
+        found = []
+        for job in self.jobs:
+            if job.state == "IDLE" and job.plan.run_if == "failed" and not job.plan.forever:
+                self.link([job])
+                if not job.waits_for and own and job.judge()[0] == "SCHEDULED":
+                    found.append(job)
+        return found
+
+    def clean_up(self) -> None:
+        """Run the clean-up jobs that are due, then those that have become due, until there are none."""
+        while self.phase == "cleaning up" and not [job for job in self.running if not job.plan.forever]:
+            due = self.due() if self.world.now < self.clean_up_ends else []
+            if not due:
+                self.drop_timers()
+                self.end_forever()
+                return
+            self.phase = "telling"
+            for job in due:
+                job.state = "SCHEDULED"
+                self.running.append(job)
+            for job in due:
+                if job.state == "SCHEDULED":
+                    job.start()
+            self.phase = "cleaning up"
+
+    def cut_clean_up(self) -> None:
+        """Cancel the clean-up jobs: their time is up."""
+        self.phase = "telling"
+        for job in list(self.running):
+            if not job.plan.forever:
+                job.cancel()
+        self.phase = "cleaning up"
+        self.wind_down()
+
+    def end_forever(self) -> None:
+        """End the forever jobs that are not services."""
+        self.phase = "telling"
+        for job in list(self.running):
+            if not job.is_service:
+                job.end_with_run()
+        self.phase = "unwinding forever"
+
+    def end_services(self) -> None:
+        """Begin to end the services."""
+        self.phase = "unwinding services"
+        if any(self.users(job) for job in self.running) and any(job.plan.linger for job in self.running):
+            self.world.exact = False  # the order among services that do not use each other is not defined
+        if self.running:
+            self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
+
+    def end_next_services(self) -> None:
+        """End the services that nobody uses any more."""
+        self.phase = "telling"
+        while unused := [job for job in self.running if not job.asked and not self.users(job)]:
+            for job in unused:
+                job.end_with_run()
+        self.phase = "unwinding services"
+
+    def end_all_services(self) -> None:
+        """End all services that are left: their time is up."""
+        self.phase = "telling"
+        for job in list(self.running):
+            job.end_with_run()
+        self.phase = "unwinding services"
+        self.wind_down()
+
+    def users(self, service: ModelJob) -> list[ModelJob]:
+        """Return the running jobs that require a service, directly or through others."""
+        users = {service.plan.name}
+        for _ in self.jobs:
+            for job in self.jobs:
+                added = {one for who, one in {*self.world.bound, *self.world.implied} if who == job.plan.name}
+                if not users.isdisjoint({*job.plan.requires, *job.inputs, *added}):
+                    users.add(job.plan.name)
+        return [job for job in self.running if job is not service and job.plan.name in users]
+
+    def shut_down_jobs(self) -> float:
+        """Shut down all jobs at once; return the seconds that it takes."""
+        return min(self.plan.shutdown_timeout, max((job.shut_down() for job in self.jobs), default=0.0))
+
+    def shut_down(self) -> float:
+        """Shut down its jobs if it was never run; otherwise its runs have done it."""
+        return 0.0 if self.reason is not None else self.shut_down_jobs()
+
+    def end(self) -> None:
+        """Settle as a job of the scheduler above."""
+        self.under_way = False
+        if self.parent is not None and self.world.now == self.began:
+            self.world.exact = False
+        if self.asked:
+            self.settle("CANCELLED")
+        elif self.reason == "TIMEOUT":
+            self.has_timed_out()
+        elif self.reason == "CRITICAL":
+            assert self.culprit is not None
+            self.has_raised(self.world.jobs[self.culprit].cause or "")
+        else:
+            self.settle("SUCCEEDED" if self.reason == "COMPLETED" else "FAILED")
+
+
+def make_model_job(world: World, plan: Plan, parent: ModelScheduler | None) -> ModelJob:
+    """Make the model of a job, or of a scheduler, for a plan."""
+    if isinstance(plan, Group):
+        return ModelScheduler(world, plan, parent)
+    assert isinstance(plan, Leaf)
+    return ModelLeaf(world, plan, parent)

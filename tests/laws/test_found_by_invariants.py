@@ -1,0 +1,369 @@
+"""Bugs that the random scenarios of `test_invariants` have found, each made as small as it gets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, CycleError, Job, JobState, Scheduler, Service, StopReason, current_job
+
+from ..bodies import fail, nap, nothing
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class SlowToShutDown(Job[None]):
+    """A job whose shutdown takes half a second."""
+
+    async def co_shutdown(self) -> None:
+        await anyio.sleep(0.5)
+
+
+def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
+    """A worker that went on from a job without a checkpoint to a forever job never told that the first had settled."""
+
+    async def main() -> bool | None:
+        with anyio.move_on_after(10):
+            return await Scheduler(Job(nothing), Job(anyio.sleep_forever, forever=True)).co_run()
+        return None
+
+    assert virtual(main) is True
+
+
+def test_late_requirement_keeps_the_order_added(virtual: Virtual) -> None:
+    """A job made to wait during the run was queued behind jobs added after it, when they became ready together."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    async def main() -> None:
+        early, late = Job(anyio.sleep, 1), Job(anyio.sleep, 2)
+        first, second = Job(start, "first", required=early), Job(start, "second", required=late)
+
+        async def tie() -> None:
+            first.requires(late)
+
+        await Scheduler(early, late, first, second, Job(tie)).co_run()
+
+    virtual(main)
+    assert order == ["first", "second"]
+
+
+def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -> None:
+    """On asyncio, an anyio scope that was cancelled while the run shut down was not told at all."""
+
+    async def main() -> None:
+        scheduler = Scheduler(SlowToShutDown(anyio.sleep, 1))
+        with anyio.move_on_after(1.25) as scope:
+            await scheduler.co_run()
+        assert (scope.cancelled_caught, scheduler.stop_reason) == (True, StopReason.COMPLETED)
+
+    virtual(main)
+
+
+def test_nested_scheduler_cancelled_during_its_shutdown(virtual: Virtual) -> None:
+    """On asyncio, a nested scheduler that was shutting down when the outer one stopped ended SUCCEEDED."""
+
+    async def main() -> None:
+        nested = Scheduler(SlowToShutDown(anyio.sleep, 1))
+        await Scheduler(nested, Job(anyio.sleep, 100), timeout=1.25).co_run()
+        assert nested.state is JobState.CANCELLED
+
+    virtual(main)
+
+
+def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
+    """On trio it was left to chance whether a nested run learnt of it before its jobs had reacted to it."""
+
+    async def stubborn(error: type[Exception] | None) -> None:
+        try:
+            await anyio.sleep(100)
+        except anyio.get_cancelled_exc_class():
+            if error is not None:
+                raise error from None
+
+    async def main() -> tuple[StopReason | None, JobState]:
+        swallower = Job(stubborn, None)
+        successor = Job(anyio.sleep, 1, required=swallower)
+        nested = Scheduler(swallower, successor, Job(stubborn, ValueError, critical=True))
+        await Scheduler(nested, timeout=1).co_run()
+        return nested.stop_reason, successor.state
+
+    assert {virtual(main) for _ in range(40)} == {(StopReason.CANCELLED, JobState.IDLE)}
+
+
+def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
+    """Jobs two levels inside a scheduler that was never run were not shut down."""
+    calls: list[str] = []
+
+    class Counting(Job[None]):
+        async def co_shutdown(self) -> None:
+            calls.append(self.label)
+
+    async def main() -> None:
+        inner = Scheduler(Counting(nothing, label="deep"), label="inner")
+        middle = Scheduler(inner, Counting(nothing, label="middle"), label="middle")
+        endless = Job(anyio.sleep_forever)
+        middle.requires(endless)
+        await Scheduler(endless, middle, timeout=1).co_run()
+
+    virtual(main)
+    assert sorted(calls) == ["deep", "middle"]
+
+
+def test_lent_token_is_used_by_the_worker_that_waits(virtual: Virtual) -> None:
+    """A worker that retired left its lent token idle, while another of the same run waited for one, for ever."""
+    changed: contextvars.ContextVar[bool] = contextvars.ContextVar("changed")
+
+    async def change() -> None:
+        changed.set(True)
+        await anyio.sleep(1)
+
+    async def main() -> tuple[bool | None, float]:
+        limiter = anyio.CapacityLimiter(1)
+        nested = Scheduler(Job(change), Job(anyio.sleep, 1), jobs_window=limiter)
+        result = None
+        with anyio.move_on_after(10):
+            result = await Scheduler(nested, jobs_window=limiter).co_run()
+        return result, anyio.current_time()
+
+    assert virtual(main) == (True, 2)
+
+
+def test_forever_job_does_not_overtake_where_there_is_a_slot(virtual: Virtual) -> None:
+    """A forever job taken up with a slot had the next forever job looked for before it gave that slot back."""
+    order: list[str] = []
+
+    async def endless(name: str) -> None:
+        order.append(name)
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        first, last = (Job(endless, name, forever=True) for name in ("first", "last"))
+        await Scheduler(first, Job(endless, "between"), last, jobs_window=1, timeout=1).co_run()
+
+    virtual(main)
+    assert order == ["first", "between", "last"]
+
+
+def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
+    """A job's end that blocked a critical job went on to make others ready, in a run that had stopped just then."""
+    bad, last = Job(fail, 1), Job(nap, 2)
+    blocked = Job(nap, required=bad, run_if="succeeded", critical=True).requires(last)
+    after = Job(nap, required=last)
+    scheduler = Scheduler(bad, last, blocked, after)
+    virtual(scheduler.co_run)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, blocked)
+    assert after.state is JobState.IDLE
+
+
+def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
+    """The same at the start: a critical entry job, blocked by an input outside, stopped the run it was an entry of."""
+    bad = Job(fail)
+    blocked, after = Job(nap, 1, bad, critical=True), Job(nap)
+    nested = Scheduler(blocked, after)
+    virtual(Scheduler(bad, nested).co_run)
+    assert (nested.stop_reason, nested.culprit) == (StopReason.CRITICAL, blocked)
+    assert after.state in (JobState.IDLE, JobState.CANCELLED)
+
+
+def test_entry_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+    """What waited for an entry job that was skipped at the start was queued before the entry jobs behind that."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    skipped = Job(nothing, run_if="failed")
+    virtual(Scheduler(skipped, Job(start, "first"), Job(start, "second", required=skipped)).co_run)
+    assert order == ["first", "second"]
+
+
+def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], Job[None]], Scheduler]) -> None:
+    """In 20 runs a forever job that is added by `grow` starts behind a job that was there in time."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+        await anyio.sleep(5)
+
+    async def grow() -> None:
+        scheduler.add(Job(start, "late, and forever", forever=True))
+
+    async def main() -> None:
+        for _ in range(20):
+            await scheduler.co_run()
+
+    scheduler = make(grow, Job(start, "in time"))
+    virtual(main)
+    assert order == ["in time", "late, and forever"] * 20
+
+
+def test_forever_job_does_not_overtake_at_the_end_of_an_interval(virtual: Virtual) -> None:
+    """Two workers waited for the interval to end: the one without a slot took a forever job before it was its turn."""
+    assert_never_overtaken(
+        virtual, lambda grow, in_time: Scheduler(Job(grow), in_time, jobs_window=1, start_interval=1)
+    )
+
+
+@pytest.mark.parametrize("ends", ["timeout", "outside"])
+def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) -> None:
+    """On trio the job may learn of the deadline, or of a cancellation from outside, before the run does."""
+    taken: list[str] = []
+
+    async def cancel_later() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with contextlib.suppress(RuntimeError):
+                scheduler.add(Job(nothing))
+                taken.append("a job")
+            with contextlib.suppress(RuntimeError):
+                idle.requires(other)
+                taken.append("a requirement")
+
+    canceller, other = Job(cancel_later), Job(nap, 100)
+    idle = Job(nap, required=canceller)
+    scheduler = Scheduler(canceller, other, idle)
+
+    async def main() -> None:
+        for _ in range(20):
+            with anyio.move_on_after(1 if ends == "outside" else 200):
+                await scheduler.co_run(timeout=1 if ends == "timeout" else None)
+
+    virtual(main)
+    assert taken == []
+
+
+def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtual: Virtual) -> None:
+    """A nested scheduler waits for the inputs of its jobs; what requires it late may be waited for in that way."""
+    refused: list[type[Exception]] = []
+    gate = Job(nap)
+    source = Job(nap, required=gate)
+    nested = Scheduler(Job(nap, 1, source), label="nested")
+
+    async def cancel_later() -> None:
+        try:
+            source.requires(nested)
+        except CycleError as error:
+            refused.append(type(error))
+
+    scheduler = Scheduler(gate, source, nested, Job(cancel_later))
+    with contextlib.suppress(CycleError):
+        virtual(functools.partial(scheduler.co_run, timeout=100))
+    assert refused == [CycleError]
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_job_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+    """Unless watched, what waited for a skipped job was queued before others that waited for what that waited for."""
+    order: list[str] = []
+
+    async def start(name: str) -> None:
+        order.append(name)
+
+    first = Job(nap)
+    skipped = Job(nothing, run_if="failed", required=first)
+    scheduler = Scheduler(first, skipped, Job(start, "b", required=first), Job(start, "c", required=skipped))
+    virtual(scheduler.co_run)
+    assert order == ["b", "c"]
+
+
+def test_forever_job_does_not_overtake_who_has_a_slot_but_not_begun(virtual: Virtual) -> None:
+    """A worker without a slot, spawned while there was none, took a forever job before another that just got one."""
+    assert_never_overtaken(
+        virtual, lambda grow, in_time: Scheduler(Job(nap), Job(grow, own_task=True), in_time, jobs_window=1)
+    )
+
+
+@pytest.mark.parametrize("kind", ["forever", "service"])
+def test_forever_job_cancelled_before_its_start_keeps_nobody_busy(virtual: Virtual, kind: str) -> None:
+    """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to look at it in vain."""
+
+    async def cancel() -> None:
+        watcher.cancel()
+        await anyio.sleep(2)
+
+    async def serve(*, task_status: Any) -> None:
+        await anyio.sleep_forever()
+
+    watcher: AbstractJob[Any] = Service(serve) if kind == "service" else Job(anyio.sleep_forever, forever=True)
+    scheduler = Scheduler(Job(cancel), watcher)
+    assert virtual(scheduler.co_run) is True
+    assert watcher.state is JobState.CANCELLED
+
+
+def test_lent_token_goes_before_one_of_the_own(virtual: Virtual) -> None:
+    """A worker that had given its own token back asked for that again, while the lent one lay idle: a deadlock."""
+
+    async def main() -> bool:
+        limiter = anyio.CapacityLimiter(1)
+        watcher = Job(anyio.sleep_forever, forever=True)
+        jobs = [Job(anyio.sleep, 1.5), Job(anyio.sleep, 0), Job(anyio.sleep, 1.5, own_task=True)]
+        inner = Scheduler(watcher, *jobs, jobs_window=limiter, start_interval=0.5)
+        return await Scheduler(inner, jobs_window=limiter).co_run(timeout=100)
+
+    assert virtual(main) is True
+
+
+def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
+    """Of two tasks that waited for the next settled job only the last was ever woken."""
+    seen: list[AbstractJob[Any]] = []
+
+    async def main() -> None:
+        jobs = [Job(anyio.sleep, seconds) for seconds in (1, 2, 3)]
+        scheduler = Scheduler(jobs)
+        stream = scheduler.as_settled()
+
+        async def consume() -> None:
+            async for job in stream:
+                seen.append(job)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consume)
+            tasks.start_soon(consume)
+            await scheduler.co_run()
+
+    virtual(main)
+    assert len(seen) == len(set(seen)) == 3
+
+
+def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
+    """It would have waited for ever, without a word."""
+
+    async def wait() -> None:
+        await current_job().wait_settled()
+
+    job = Job(wait, label="me")
+    virtual(Scheduler(job).co_run)
+    with pytest.raises(RuntimeError, match="'me' waits for itself"):
+        job.result()
+
+
+def test_keyword_meant_for_the_function_gets_advice() -> None:
+    """The commonest mistake of all: the error names the job, and says where the argument belongs."""
+    with pytest.raises(TypeError, match=r"'nap'.*no option 'speed'.*kwargs=\{'speed'"):
+        Job(nap, speed=3)  # type: ignore[call-arg]
+
+
+if sys.version_info >= (3, 12):
+
+    def test_eager_tasks_are_no_obstacle() -> None:
+        """A program whose tasks start eagerly ran a worker before that knew its task."""
+
+        async def main() -> bool:
+            asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+            inner = Scheduler(Job(nap, 0.01), Job(nothing), Job(anyio.sleep_forever, forever=True))
+            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=5)
+
+        assert asyncio.run(main()) is True

@@ -1,0 +1,37 @@
+"""Over random runs, a job's state is written by the functions that may, and by nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+
+from trioflow import Scheduler
+
+from ..bodies import alarm, bad
+from ..transitions import WRITERS, CheckedState
+from .real_run import RealRun
+from .scenarios import Scenario, scenarios
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: CheckedState) -> None:
+    """Over random runs, and one with clean-up, each function of `WRITERS` writes states, and nothing else does."""
+    checked_states.writers.clear()
+
+    @settings(max_examples=25, derandomize=True, database=None)
+    @given(scenario=scenarios())
+    def run(scenario: Scenario) -> None:
+        async def both() -> None:
+            real = RealRun(scenario)
+            await real.run(watched=False)
+            await real.run(watched=True)  # with an instrument, which takes the engine off its shortest path
+
+        virtual(both)
+
+    run()
+    failing = bad()
+    virtual(Scheduler(failing, alarm(failing)).co_run)
+    assert checked_states.writers == WRITERS

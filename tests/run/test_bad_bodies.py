@@ -1,0 +1,244 @@
+"""What jobs raise and leave behind, and errors of shutdowns and instruments, affect nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from trioflow import (
+    CycleError,
+    Job,
+    JobCancelled,
+    JobState,
+    MissingRequirement,
+    Scheduler,
+    Sequence,
+    StopReason,
+    TrioflowError,
+)
+from trioflow.abc import Instrument
+
+from ..bodies import Closing, cancelled_of, leaves, nap, own_nursery, stray
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- what jobs raise
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("critical", [False, True])
+def test_job_that_raises_an_interruption_ends_the_run(
+    virtual: Virtual, interruption: type[BaseException], critical: bool
+) -> None:
+    """KeyboardInterrupt and SystemExit leave the run bare; the job is FAILED, the run INTERRUPTED, others CANCELLED."""
+
+    async def interrupt() -> None:
+        await anyio.sleep(1)
+        raise interruption("mine")
+
+    job, other = Job(interrupt, critical=critical), Job(nap, 5)
+    never = Job(nap, required=other)
+    scheduler = Scheduler(job, other, never)
+    with pytest.raises(interruption, match="mine"):
+        virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert scheduler.culprit is job
+    assert [one.state for one in scheduler] == [JobState.FAILED, JobState.CANCELLED, JobState.IDLE]
+    assert isinstance(job.raised_exception(), interruption)
+
+
+def test_group_of_cancelled_is_a_cancellation(virtual: Virtual) -> None:
+    """A job with its own nursery, cancelled with its children, is CANCELLED, not FAILED."""
+    job = Job(own_nursery, None)
+    scheduler = Scheduler(job)
+    assert virtual(functools.partial(scheduler.co_run, timeout=1)) is False
+    assert job.state is JobState.CANCELLED
+    assert job.raised_exception() is None
+    with pytest.raises(JobCancelled):
+        job.result()
+
+
+def test_group_of_cancelled_and_an_error_is_a_failure(virtual: Virtual) -> None:
+    """If a cancellation and an error come together, only the error is recorded, and the run ends."""
+    mine = OSError("while unwinding")
+    job, other = Job(own_nursery, mine), Job(nap, 100)
+    scheduler = Scheduler(job, other)
+
+    async def timed() -> tuple[bool, float]:
+        return await scheduler.co_run(timeout=1), anyio.current_time()
+
+    assert virtual(timed) == (False, 1)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert job.state is JobState.FAILED
+    assert leaves(job.raised_exception()) == [mine]
+    assert other.state is JobState.CANCELLED
+
+
+def test_cancellation_that_nobody_asked_for_is_a_failure(virtual: Virtual) -> None:
+    """A job that raises a stray cancellation FAILED with a JobCancelled that says so; nothing is lost."""
+    kept: list[BaseException] = []
+    job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")
+    after.requires(job)
+    scheduler = Scheduler(job, after)
+    assert virtual(scheduler.co_run) is True
+    assert isinstance(kept[0], cancelled_of(virtual.backend))
+    assert job.state is JobState.FAILED
+    assert after.result() == "fine"
+    for _ in range(2):
+        with pytest.raises(JobCancelled, match=r"'stray'.*nobody asked"):
+            job.result()
+
+
+def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
+    """On asyncio a CancelledError that nobody asked for is a failure, stored as a JobCancelled."""
+
+    async def pretend() -> None:
+        raise asyncio.CancelledError
+
+    job, other = Job(pretend, label="pretender", critical=True), Job(nap, 5)
+    scheduler = Scheduler(job, other)
+    assert scheduler.run(backend="asyncio") is False
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert isinstance(job.raised_exception(), JobCancelled)
+    assert other.state is JobState.CANCELLED
+
+
+def test_job_that_cancels_its_own_task_fails_alone() -> None:
+    """On asyncio a native cancellation of a job's own task touches that job alone: FAILED, never CANCELLED."""
+
+    async def suicide() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.sleep(1)
+
+    jobs = [Job(nap, 0.01, 1), Job(suicide, label="suicide"), Job(nap, 0.01, 2)]
+    scheduler = Scheduler(Sequence(jobs))
+    assert scheduler.run(backend="asyncio") is True
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
+    assert isinstance(jobs[1].raised_exception(), JobCancelled)
+    assert "suicide" in str(jobs[1].raised_exception())
+
+
+# --- what jobs leave behind
+
+
+async def leaves_a_scope_open() -> None:
+    anyio.move_on_after(1).__enter__()
+    await anyio.lowlevel.checkpoint()
+
+
+async def leaves_a_task_group_open() -> None:
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(anyio.sleep, 100)
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("leave", [leaves_a_scope_open, leaves_a_task_group_open])
+def test_job_that_leaves_something_open_fails_alone(virtual: Virtual, leave: Callable[[], Any]) -> None:
+    """A job that leaves a cancel scope or a nursery open FAILED with an error that says so; the next is untouched."""
+    job, after = Job(leave, label="sloppy"), Job(nap, 5, "whole")
+    after.requires(job)
+    scheduler = Scheduler(job, after)
+    assert virtual(scheduler.co_run) is True
+    assert job.state is JobState.FAILED
+    assert "open" in str(job.raised_exception())
+    assert after.result() == "whole"
+
+
+# --- shutdown, outside, instruments
+
+
+async def raises_in_shutdown() -> None:
+    raise OSError("no route")
+
+
+async def hangs_in_shutdown() -> None:
+    await anyio.sleep(math.inf)
+
+
+def test_co_shutdown_that_raises_is_logged_and_changes_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What co_shutdown raises is logged with the job's name and kept; the result stays, the others are shut down."""
+    jobs = [Closing(raises_in_shutdown, label="bad"), Closing(functools.partial(anyio.sleep, 0.5), label="good")]
+    scheduler = Scheduler(*jobs)
+    assert virtual(scheduler.co_run) is True
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
+    assert [(job.calls, job.ended) for job in jobs] == [(1, 0), (1, 1)]
+    assert any("'bad'" in record.getMessage() and "no route" in record.getMessage() for record in caplog.records)
+    assert all(record.name == "trioflow" for record in caplog.records)
+
+
+def test_co_shutdown_that_hangs_is_cut_and_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A co_shutdown that hangs is cancelled at shutdown_timeout and named in the log; the result stays."""
+    job = Closing(hangs_in_shutdown, label="stuck")
+    scheduler = Scheduler(job, shutdown_timeout=2)
+
+    async def timed() -> tuple[bool, float]:
+        return await scheduler.co_run(), anyio.current_time()
+
+    assert virtual(timed) == (True, 3)
+    assert (job.calls, job.ended) == (1, 0)
+    assert any("'stuck'" in record.getMessage() for record in caplog.records)
+
+
+def test_wait_for_around_co_run_shuts_down_whole() -> None:
+    """asyncio.wait_for around co_run raises TimeoutError only after the ordered ending, shutdown included."""
+    job = Closing(functools.partial(anyio.sleep, 0.02))
+    scheduler = Scheduler(job)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(scheduler.co_run(), 0.01)
+
+    anyio.run(main)
+    assert (job.calls, job.ended) == (1, 1)
+    assert job.state is JobState.CANCELLED
+    assert scheduler.stop_reason is StopReason.CANCELLED
+
+
+class Grumpy(Instrument):
+    """An instrument that raises at its first event."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        self.calls += 1
+        raise OSError("full disk")
+
+
+def test_instrument_that_raises_is_logged_and_taken_out(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """An instrument that raises is logged, named, and not called again; the run is not touched."""
+    grumpy = Grumpy()
+    scheduler = Scheduler(Job(nap), Job(nap), instruments=[grumpy])
+    assert virtual(scheduler.co_run) is True
+    assert grumpy.calls == 1
+    assert any("Grumpy" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
+def test_something_that_is_no_instrument_is_refused(instruments: Any) -> None:
+    """What is no instrument is a TypeError."""
+    with pytest.raises(TypeError):
+        Scheduler(instruments=instruments)
+
+
+def test_all_own_errors_are_trioflow_errors() -> None:
+    """CycleError and MissingRequirement are ValueErrors, and both are TrioflowErrors."""
+    assert issubclass(CycleError, TrioflowError)
+    assert issubclass(MissingRequirement, TrioflowError)
+    assert issubclass(CycleError, ValueError)
+    assert issubclass(MissingRequirement, ValueError)

@@ -1,0 +1,434 @@
+"""Cancellation from everywhere: scopes, native ones, cancel() of jobs and schedulers, at every moment of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+from trioflow.abc import Instrument
+
+from ..bodies import (
+    CANCELLED,
+    IDLE,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Actor,
+    fail,
+    later,
+    nap,
+    shut_down,
+    task_now,
+    timed,
+)
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- cancelled from outside
+
+
+@pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
+@pytest.mark.parametrize("nested", [False, True])
+def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) -> None:
+    """Cancelled in any phase, the run ends in order, and the cancellation is raised when it has ended."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
+    outermost = Scheduler(scheduler) if nested else scheduler
+
+    async def main() -> tuple[bool, float]:
+        with anyio.CancelScope(deadline=at) as scope:
+            await outermost.co_run()
+        return scope.cancelled_caught, anyio.current_time()
+
+    assert virtual(main) == (True, min(at, 1) + 0.75)
+    assert shut_down(told) == ["forever", "job"]
+    assert scheduler.stop_reason is (StopReason.CANCELLED if at < 1 else StopReason.TIMEOUT)
+
+
+def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
+    """Each scope that was cancelled meanwhile catches its own cancellation, even one that came during the ending."""
+    told: list[tuple[str, float]] = []
+
+    async def main() -> list[bool]:
+        with anyio.CancelScope(deadline=1.125) as outer:
+            with anyio.CancelScope(deadline=1) as inner:
+                await Scheduler(Actor(told, label="a")).co_run()
+            await anyio.lowlevel.checkpoint()
+        return [inner.cancel_called, outer.cancelled_caught]
+
+    assert virtual(main) == [True, True]
+    assert shut_down(told) == ["a"]
+
+
+def test_run_beside_a_task_that_fails(virtual: Virtual) -> None:
+    """In a nursery whose other task fails, the run ends in order, and the nursery raises that task's error alone."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, label="a"))
+
+    async def beside() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await fail(1)
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup) as caught:
+            await beside()
+        assert [type(error) for error in caught.value.exceptions] == [OSError]
+
+    virtual(main)
+    assert (scheduler.stop_reason, shut_down(told)) == (StopReason.CANCELLED, ["a"])
+    assert [job.state for job in scheduler] == [CANCELLED]
+
+
+PHASES = {"runs": 0.5, "unwinds": 1.125, "forever unwinds": 1.375, "shuts down": 1.625}
+
+
+def natively(main: Callable[[], Awaitable[Any]]) -> Any:
+    from trioflow.testing import run_virtual
+
+    return run_virtual(main, backend="asyncio")
+
+
+def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
+    told: list[tuple[str, float]] = []
+    jobs = [Actor(told, label="job"), Actor(told, label="forever", forever=True)]
+    return told, Scheduler(jobs, timeout=1)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_wait_for_at_each_phase(phase: str) -> None:
+    """asyncio.wait_for around it raises its TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(scheduler.co_run(), PHASES[phase])
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_asyncio_timeout_at_each_phase(phase: str) -> None:
+    """asyncio.timeout around it turns its own cancellation into TimeoutError, when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(PHASES[phase]):
+                await scheduler.co_run()
+        return anyio.current_time()
+
+    assert natively(main) == min(PHASES[phase], 1) + 0.75
+    assert shut_down(told) == ["forever", "job"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("second", [0, 0.25, 0.5])
+def test_task_cancel_at_each_phase_and_again(phase: str, second: float) -> None:
+    """Task.cancel(), once and again during the ending: the task is cancelled when the ending is over."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> float:
+        task = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(PHASES[phase])
+        task.cancel()
+        await asyncio.sleep(second)
+        if not task.done():
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return anyio.current_time()
+
+    assert natively(main) == max(min(PHASES[phase], 1) + 0.75, PHASES[phase] + second)
+    assert shut_down(told) == ["forever", "job"]
+
+
+def test_task_cancel_while_an_outer_scope_is_cancelled() -> None:
+    """A native cancellation that comes while that of a scope is under way is not lost: the task is cancelled."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def run() -> str:
+        with anyio.move_on_after(0.5):
+            await scheduler.co_run()
+        await asyncio.sleep(0)
+        return "went on"
+
+    async def main() -> None:
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.625)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    natively(main)
+    assert shut_down(told) == ["forever", "job"]
+
+
+# --- stop() while starting
+
+
+@pytest.mark.parametrize("hook", ["before_run", "job_scheduled", "job_started"])
+def test_cancel_from_a_hook_while_the_run_starts(virtual: Virtual, hook: str) -> None:
+    """Cancelled before or while jobs become ready, the run starts no more, and leaves none of them SCHEDULED."""
+    jobs = [Job(nap, 1) for _ in range(3)]
+    scheduler = Scheduler(jobs)
+    calls: list[int] = []
+
+    def cancel(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            scheduler.cancel()
+
+    watch = Instrument()
+    setattr(watch, hook, cancel)
+    assert virtual(functools.partial(timed, scheduler, instruments=[watch])) == (False, 0)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {job.state for job in jobs} <= {IDLE, CANCELLED}
+
+
+# --- while the run is prepared: another task calls, no hook is needed
+
+
+async def beside(scheduler: Scheduler, call: Callable[[], Any], turns: int) -> tuple[bool, float]:
+    """Run `scheduler`, and call `call` after so many turns of the loop; give up after a while."""
+
+    async def soon() -> None:
+        for _ in range(turns):
+            await anyio.lowlevel.checkpoint()
+        call()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(soon)
+        return await timed(scheduler, timeout=99)
+
+
+def large() -> Scheduler:
+    """Return a scheduler that takes a few turns of the loop to prepare, with `many_pauses`."""
+    return Scheduler([Job(nap, 1) for _ in range(50)])
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+    """Cancelled while a nested scheduler is still being checked, the run starts nothing, and shuts all down."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(actor := Actor(told, label="a"), inner := large())
+    assert virtual(beside, scheduler, scheduler.cancel, turns) == (False, 0.25)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert {actor.state, inner.state} <= {IDLE, CANCELLED}
+    assert {job.state for job in inner} == {IDLE}
+    assert (actor.started_at, shut_down(told)) == (None, ["a"])
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
+    """A job that is cancelled before it is counted does not start, and what requires it does.
+
+    It settled before its successors knew of it, and they waited for it for ever.
+    """
+    job = Job(nap, 1)
+    after = Job(nap, 2, required=job)
+    scheduler = Scheduler(job, after, large())
+    assert virtual(beside, scheduler, job.cancel, turns) == (True, 2)
+    assert (job.state, job.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", [1, 2, 4])
+def test_nested_scheduler_cancelled_while_it_is_checked(virtual: Virtual, turns: int) -> None:
+    """The same for a nested scheduler: it does not start, its jobs stay IDLE, what requires it does."""
+    inner = large()
+    after = Job(nap, 2, required=inner)
+    scheduler = Scheduler(inner, after)
+    assert virtual(beside, scheduler, inner.cancel, turns) == (True, 2)
+    assert (inner.state, inner.started_at, after.state) == (CANCELLED, None, SUCCEEDED)
+    assert {job.state for job in inner} == {IDLE}
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", range(1, 12, 2))
+def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: int) -> None:
+    """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
+    scheduler = large()
+    jobs = list(scheduler)
+    virtual(scheduler.co_run)
+    virtual(beside, scheduler, jobs[-1].cancel, turns)
+    assert (jobs[-1].state, jobs[-1].started_at) == (CANCELLED, None)
+
+
+@pytest.mark.usefixtures("many_pauses")
+def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
+    """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
+
+    All jobs had succeeded, the cancelled one too, and the run waited for ever.
+    """
+    first = Job(nap, 1)
+    job = Job(nap, 5, required=first)
+    scheduler = Scheduler(first, job, large())
+    virtual(functools.partial(timed, scheduler, timeout=0.5))
+    assert virtual(beside, scheduler, job.cancel, 1) == (True, 1)
+    assert (job.state, job.started_at) == (CANCELLED, None)
+
+
+def test_job_cancelled_from_before_run(virtual: Virtual) -> None:
+    """The same from the hook before_run, after all checks: what requires the job runs."""
+    job = Job(nap, 1)
+    after = Job(nap, 2, required=job)
+    watch = Instrument()
+    watch.before_run = lambda scheduler: job.cancel()  # type: ignore[method-assign]
+    assert virtual(functools.partial(timed, Scheduler(job, after), instruments=[watch], timeout=99)) == (True, 2)
+    assert (job.state, after.state) == (CANCELLED, SUCCEEDED)
+
+
+# --- every task that there is
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_all_tasks_cancelled_at_each_phase(phase: str) -> None:
+    """If a program cancels all of asyncio's tasks, its run ends: all jobs are settled, each co_shutdown begun once."""
+    told, scheduler = natively_cancelled_scenario()
+
+    async def main() -> None:
+        task = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(PHASES[phase])
+        for one in asyncio.all_tasks() - {asyncio.current_task()}:
+            one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    natively(main)
+    assert sorted(what for what, _ in told if what.endswith("begins")) == ["forever begins", "job begins"]
+    assert all(job.is_settled() for job in scheduler)
+
+
+# --- cancel() of a job in each state
+
+
+def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
+    """IDLE and SCHEDULED it never starts, RUNNING it ends, settled it is left as it is; what requires it runs."""
+    running, waiting = Job(nap, 9), Job(nap, 9)
+    done = Job(nap, 0.5)
+    idle = Job(nap, 9, required=(late := Job(nap, 1.5)))
+    after = Job(nap, 1, required=[running, waiting, idle, done])
+
+    def cancel() -> None:
+        assert [job.state for job in (running, waiting, done, idle)] == [RUNNING, SCHEDULED, SUCCEEDED, IDLE]
+        for job in (waiting, idle, done, running):
+            job.cancel()
+
+    first = [done, running, late, Job(later, 1, cancel)]
+    scheduler = Scheduler(first, Job(nap, 2.5), waiting, idle, after, jobs_window=4)
+    scheduler.critical_jobs = True
+    assert virtual(timed, scheduler) == (True, 3)
+    assert [job.state for job in (running, waiting, done, idle)] == [CANCELLED, CANCELLED, SUCCEEDED, CANCELLED]
+
+
+def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
+    """It ends in order, CANCELLED; that is not critical, and the outer run goes on."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="a"), critical=True)
+    scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
+    assert virtual(timed, scheduler) == (True, 2.5)
+    assert (inner.state, inner.stop_reason, shut_down(told)) == (CANCELLED, StopReason.CANCELLED, ["a"])
+
+
+# --- what a job has begun in a thread
+
+
+def ask_until_told(started: anyio.Event) -> str:
+    """Ask in a thread whether the job was cancelled, for at most ten seconds."""
+    anyio.from_thread.run_sync(started.set)
+    for _ in range(10_000):
+        try:
+            anyio.from_thread.check_cancelled()
+        except BaseException as cancellation:
+            return type(cancellation).__name__
+        time.sleep(0.001)
+    return "never"
+
+
+def sleep_in_the_loop(started: anyio.Event) -> str:
+    """Sleep in the loop, on behalf of a thread, for at most ten seconds."""
+
+    async def sleep() -> None:
+        started.set()
+        await anyio.sleep(10)
+
+    try:
+        anyio.from_thread.run(sleep)
+    except BaseException as cancellation:
+        return type(cancellation).__name__
+    return "never"
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("function", [ask_until_told, sleep_in_the_loop])
+def test_thread_of_a_job_that_is_cancelled_alone_is_told(
+    backend: Any, function: Callable[..., str], within: bool
+) -> None:
+    """On asyncio the thread asked the scope that all workers share, which nobody had cancelled."""
+    told: list[str] = []
+    started = anyio.Event()
+
+    async def begin() -> None:
+        def call() -> None:
+            told.append(function(started))
+
+        with anyio.CancelScope() if within else contextlib.nullcontext():
+            await anyio.to_thread.run_sync(call)
+            await anyio.sleep(10)
+
+    async def cancel() -> None:
+        await started.wait()
+        job.cancel()
+
+    job = Job(begin)
+    assert Scheduler(job, Job(cancel)).run(backend=backend) is True
+    assert job.state is CANCELLED
+    assert len(told) == 1
+    assert told[0].startswith("Cancelled")
+
+
+async def sleep_in_scope() -> None:
+    """Sleep in a scope, after which the task is known to anyio."""
+    with anyio.CancelScope():
+        await anyio.sleep(1)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "forever", "in a scope"])
+def test_tasks_are_freed(virtual: Virtual, way: str) -> None:
+    """On asyncio, tasks that had got a scope of their own were never freed, not even after the run."""
+    tasks: list[weakref.ref[Any]] = []
+
+    async def body() -> None:
+        tasks.append(weakref.ref(task_now()))
+        await sleep_in_scope()
+        await anyio.sleep(1 if way == "in a scope" else 99)
+
+    async def main() -> None:
+        jobs = [Job(body, forever=way == "forever") for _ in range(5)]
+        ends = [Job(later, 2, job.cancel) for job in jobs] if way == "cancelled" else [Job(nap, 2)]
+        assert await Scheduler(jobs, ends).co_run() is True
+
+    virtual(main)
+    gc.collect()
+    assert [task() for task in tasks] == [None] * 5

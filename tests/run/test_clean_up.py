@@ -1,0 +1,237 @@
+"""The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, StopReason, current_job, ref
+
+from ..bodies import CANCELLED, IDLE, SUCCEEDED, alarm, bad, fail, later, nap, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- when
+
+
+def test_after_a_critical_failure(virtual: Virtual) -> None:
+    """The alarm on the job that failed runs, and the run returns False when it has ended."""
+    critical = bad()
+    cleaning = alarm(critical, 2, kwargs={"value": "clean"})
+    scheduler = Scheduler(critical, cleaning, Job(nap, 9))
+    assert virtual(timed, scheduler) == (False, 3)
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is critical
+    assert cleaning.result() == "clean"
+    assert (cleaning.started_at, cleaning.finished_at) == (1, 3)
+
+
+def test_after_a_timeout(virtual: Virtual) -> None:
+    """Jobs that the timeout cancelled count as failed: their clean-up runs, beyond the time of the run."""
+    slow = Job(nap, 9)
+    cleaning = alarm(slow)
+    scheduler = Scheduler(slow, cleaning, timeout=2)
+    assert virtual(timed, scheduler) == (False, 3)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert (slow.state, cleaning.state) == (CANCELLED, SUCCEEDED)
+
+
+def test_what_the_stop_cancels_counts_as_failed(virtual: Virtual) -> None:
+    """A critical failure elsewhere cancels a running and a waiting job; both have their clean-up."""
+    running, waiting = Job(nap, 9), Job(nap, 9)
+    jobs = [alarm(running), alarm(waiting)]
+    scheduler = Scheduler(bad(), running, waiting, *jobs, jobs_window=2)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert (waiting.state, waiting.started_at) == (CANCELLED, None)
+    assert [job.state for job in jobs] == [SUCCEEDED, SUCCEEDED]
+
+
+def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
+    """It begins when no ordinary job is left: nothing uses any more what is cleaned up."""
+    ended: list[float] = []
+
+    async def unwinds() -> None:
+        try:
+            await anyio.sleep(99)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+            ended.append(anyio.current_time())
+
+    critical = bad()
+    cleaning = alarm(critical)
+    virtual(timed, Scheduler(critical, Job(unwinds), cleaning))
+    assert ended == [cleaning.started_at] == [4]
+
+
+def test_not_after_completion(virtual: Virtual) -> None:
+    """In a run that completes they are jobs like others: judged, and run, in their turn."""
+    failing = Job(fail)
+    cleaning, spare = alarm(failing), alarm(Job(nap))
+    scheduler = Scheduler(failing, cleaning, *spare.required, spare, Job(nap, 5))
+    assert virtual(timed, scheduler) == (True, 5)
+    assert cleaning.started_at == 1
+    assert spare.state is JobState.SKIPPED
+
+
+def test_not_after_cancel(virtual: Virtual) -> None:
+    """After `cancel()` no clean-up job starts."""
+    job = Job(nap, 9)
+    cleaning = alarm(job)
+    scheduler = Scheduler(job, cleaning, Job(later, 1, lambda: scheduler.cancel()))
+    assert virtual(timed, scheduler) == (False, 1)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert cleaning.state is IDLE
+
+
+def test_not_after_a_cancellation_from_outside(virtual: Virtual) -> None:
+    """Nor when a scope around the run is cancelled."""
+    job = Job(nap, 9)
+    cleaning = alarm(job)
+
+    async def main() -> float:
+        with anyio.move_on_after(1):
+            await Scheduler(job, cleaning).co_run()
+        return anyio.current_time()
+
+    assert virtual(main) == 1
+    assert cleaning.state is IDLE
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_not_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
+    """Nor after Ctrl-C or SystemExit."""
+
+    async def interrupt() -> None:
+        raise kind
+
+    job = Job(interrupt, critical=True)
+    cleaning = alarm(job)
+    scheduler = Scheduler(job, cleaning)
+    with pytest.raises(kind):
+        virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert cleaning.state is IDLE
+
+
+def test_not_after_an_error_in_an_open_block(virtual: Virtual) -> None:
+    """Nor when the body of `async with` raises, which cancels the run."""
+    job = Job(nap, 9)
+    cleaning = alarm(job)
+
+    async def main() -> None:
+        async with Scheduler(job, cleaning):
+            await anyio.sleep(1)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        virtual(main)
+    assert cleaning.state is IDLE
+
+
+# --- which
+
+
+def test_only_those_all_of_whose_requirements_have_settled(virtual: Virtual) -> None:
+    """What waits for a job that was not reached is not reached either; other rules don't run at all."""
+    critical, good = bad(), Job(nap, 0.5)
+    never = Job(nap, required=critical)
+    late, unneeded = alarm([critical, never]), alarm(good)
+    settled, succeeded = Job(nap, required=critical), Job(nap, required=good, run_if="succeeded")
+    scheduler = Scheduler(critical, good, never, late, unneeded, settled, succeeded, alarm(critical))
+    virtual(timed, scheduler)
+    assert [job.state for job in (never, late, settled)] == [IDLE, IDLE, IDLE]
+    assert unneeded.state is JobState.SKIPPED
+
+
+def test_that_ran_before_the_stop_do_not_run_again(virtual: Virtual) -> None:
+    """A clean-up job that has settled in the run is done."""
+    calls: list[float] = []
+
+    async def count() -> None:
+        calls.append(anyio.current_time())
+
+    early = Job(fail, 0.25)
+    virtual(timed, Scheduler(early, Job(count, required=early, run_if="failed"), bad()))
+    assert calls == [0.25]
+
+
+def test_a_clean_up_job_that_the_stop_cancels_is_cancelled(virtual: Virtual) -> None:
+    """One that was running already is an ordinary job of the run: cancelled, and not started again."""
+    early = Job(fail, 0.25)
+    cleaning = alarm(early, 9)
+    assert virtual(timed, Scheduler(early, cleaning, bad())) == (False, 1)
+    assert cleaning.state is CANCELLED
+
+
+def test_with_inputs(virtual: Virtual) -> None:
+    """Arguments work as usual: results of what succeeded, `ref` for what failed; a failed input blocks."""
+    critical, name = bad(), Job(nap, 0, "name")
+
+    async def tell(name: str, job: AbstractJob[Any]) -> str:
+        return f"{name}: {job.raised_exception()}"
+
+    telling = Job(tell, name, ref(critical), required=critical, run_if="failed")
+    blocked = Job(tell, critical, None, run_if="failed")
+    virtual(timed, Scheduler(telling, blocked, critical))
+    assert telling.result() == "name: broken"
+    assert blocked.started_at is None
+
+
+def test_a_chain_of_clean_up_jobs(virtual: Virtual) -> None:
+    """A clean-up job that requires another starts when that has settled, as long as something required failed."""
+    critical = bad()
+    first = alarm(critical, 1)
+    second = alarm([critical, first], 1)
+    third = alarm([critical, second], 1)
+    assert virtual(timed, Scheduler(third, second, first, critical)) == (False, 4)
+    assert [job.started_at for job in (first, second, third)] == [1, 2, 3]
+
+
+def test_a_chain_goes_on_beside_a_slow_one(virtual: Virtual) -> None:
+    """Each starts as soon as what it requires has settled; a slow job beside it delays nothing."""
+    critical = bad()
+    slow, first = alarm(critical, 99), alarm(critical, 1)
+    second = alarm([critical, first], 1)
+    assert virtual(timed, Scheduler(critical, slow, first, second)) == (False, 6)
+    assert second.started_at == 2
+    assert (slow.state, second.state) == (CANCELLED, SUCCEEDED)
+
+
+def test_a_long_chain(virtual: Virtual) -> None:
+    """A chain of a thousand of them needs no recursion."""
+    critical = bad()
+    scheduler = Scheduler(critical)
+    last: Job[Any] | None = None
+    for _ in range(1000):
+        last = scheduler.add(alarm([critical, last], 0))
+    virtual(timed, scheduler)
+    assert last is not None
+    assert last.state is SUCCEEDED
+
+
+def test_an_alarm_for_a_clean_up_job_that_fails(virtual: Virtual) -> None:
+    """One whose only requirement is a clean-up job runs if that fails."""
+    critical = bad()
+    failing = Job(fail, required=critical, run_if="failed")
+    last = alarm(failing)
+    assert virtual(timed, Scheduler(critical, failing, last)) == (False, 3)
+    assert last.state is SUCCEEDED
+
+
+def test_start_in_the_order_added_whatever_the_window(virtual: Virtual) -> None:
+    """All that are due start at once, in the order added; the window does not limit them."""
+    order: list[str] = []
+
+    async def start() -> None:
+        order.append(current_job().label)
+        await anyio.sleep(1)
+
+    critical = bad()
+    cleaning = [Job(start, required=critical, run_if="failed", label=str(number)) for number in range(50)]
+    assert virtual(timed, Scheduler(critical, *cleaning, jobs_window=1)) == (False, 2)
+    assert order == [str(number) for number in range(50)]

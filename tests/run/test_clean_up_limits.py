@@ -1,0 +1,161 @@
+"""The clean-up phase: how long it lasts, and what it does not change."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, JobTimeout, Scheduler, Sequence, StopReason
+from trioflow.abc import Instrument
+
+from ..bodies import CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, SUCCEEDED, alarm, bad, fail, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- how long
+
+
+def test_bounded_by_cleanup_timeout(virtual: Virtual) -> None:
+    """After `cleanup_timeout` seconds those that still run are CANCELLED, and none starts any more."""
+    critical = bad()
+    endless = alarm(critical, 99)
+    second = alarm([critical, endless])
+    scheduler = Scheduler(critical, endless, second, cleanup_timeout=3)
+    assert virtual(timed, scheduler) == (False, 4)
+    assert (endless.state, second.state) == (CANCELLED, IDLE)
+
+
+def test_five_seconds_by_default_and_none_for_no_limit(virtual: Virtual) -> None:
+    """The default is 5 s; None lets them take their time."""
+    for seconds, options in (6, {}), (100, {"cleanup_timeout": None}):
+        critical = bad()
+        assert virtual(timed, Scheduler(critical, alarm(critical, 99), **options)) == (False, seconds)
+
+
+def test_a_timeout_of_its_own(virtual: Virtual) -> None:
+    """Timeout, retry and restarts of a clean-up job work within the phase."""
+    critical = bad()
+    slow = alarm(critical, 9, timeout=1)
+    stubborn = Job(fail, 1, required=critical, run_if="failed", retry=2)
+    assert virtual(timed, Scheduler(critical, slow, stubborn)) == (False, 4)
+    assert isinstance(slow.raised_exception(), JobTimeout)
+    assert (stubborn.state, stubborn.attempts) == (FAILED, 3)
+
+
+def test_one_that_does_not_end_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A clean-up job that ignores its cancellation is named in the log, with its stack, a second later."""
+
+    async def stays() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(9)
+
+    critical = bad()
+    job = Job(stays, required=critical, run_if="failed", label="stubborn")
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert virtual(timed, Scheduler(critical, job, cleanup_timeout=2)) == (False, 10)
+    told = [record.getMessage() for record in caplog.records if "still runs" in record.getMessage()]
+    assert len(told) == 1
+    assert "'stubborn' was cancelled 1 s ago" in told[0]
+    assert "in stays" in told[0]
+
+
+def test_shielded_from_a_cancellation_outside(virtual: Virtual) -> None:
+    """A scope around the run that is cancelled meanwhile cuts no clean-up job; it takes effect afterwards."""
+    critical = bad()
+    cleaning = alarm(critical, 3)
+    scheduler = Scheduler(critical, cleaning)
+
+    async def main() -> tuple[bool, float]:
+        with anyio.move_on_after(2) as scope:
+            await scheduler.co_run()
+            await anyio.sleep(99)
+        return scope.cancelled_caught, anyio.current_time()
+
+    assert virtual(main) == (True, 4)
+    assert cleaning.state is SUCCEEDED
+    assert scheduler.stop_reason is StopReason.CRITICAL
+
+
+def test_cancelled_alone(virtual: Virtual) -> None:
+    """`cancel()` of one clean-up job ends that one; `cancel()` of the scheduler, which is stopping, nothing."""
+    critical = bad()
+    one = alarm(critical, 3)
+    other = alarm(critical, 3, label="other")
+
+    async def meddle() -> None:
+        await anyio.sleep(1)
+        one.cancel()
+        scheduler.cancel()
+
+    meddling = Job(meddle, required=critical, run_if="failed")
+    scheduler = Scheduler(critical, one, other, meddling)
+    assert virtual(timed, scheduler) == (False, 4)
+    assert (one.state, one.finished_at, other.state) == (CANCELLED, 2, SUCCEEDED)
+    assert scheduler.stop_reason is StopReason.CRITICAL
+
+
+# --- what does not change
+
+
+def test_one_that_fails_changes_nothing(virtual: Virtual) -> None:
+    """A clean-up job that fails, be it critical, is FAILED; reason, culprit and result stay, and the others go on."""
+    critical = bad()
+    failing = Job(fail, 1, OSError("worse"), required=critical, run_if="failed", critical=True)
+    beside = alarm(critical, 3)
+    scheduler = Scheduler(critical, failing, beside)
+    assert virtual(timed, scheduler) == (False, 4)
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is critical
+    assert (failing.state, beside.state) == (FAILED, SUCCEEDED)
+    with pytest.raises(ExceptionGroup) as caught:
+        scheduler.raise_for_failures()
+    assert [str(one) for one in caught.value.exceptions] == ["broken", "worse"]
+
+
+def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
+    """Clean-up jobs are reset like all others."""
+    critical = bad()
+    cleaning = alarm(Sequence(critical))
+    scheduler = Scheduler(critical, cleaning)
+    for _ in range(2):
+        assert virtual(functools.partial(timed, scheduler)) == (False, 2)
+        assert cleaning.state is SUCCEEDED
+
+
+def test_instruments_see_them(virtual: Virtual) -> None:
+    """Instruments see them scheduled, started and finished, before `after_run`."""
+    told: list[tuple[str, JobState | None]] = []
+
+    class Watch(Instrument):
+        def job_scheduled(self, scheduler: Any, job: Any) -> None:
+            self.tell("scheduled", job)
+
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            self.tell("started", job)
+
+        def job_attempt(self, scheduler: Any, job: Any) -> None:
+            self.tell("attempt", job)
+
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            self.tell("finished", job)
+
+        def after_run(self, scheduler: Any) -> None:
+            told.append(("after_run", None))
+
+        def tell(self, what: str, job: AbstractJob[Any]) -> None:
+            if job is cleaning:
+                told.append((what, job.state))
+
+    critical = bad()
+    cleaning = alarm(critical)
+    virtual(timed, Scheduler(critical, cleaning, instruments=[Watch()]))
+    assert told == [
+        ("scheduled", SCHEDULED), ("started", RUNNING), ("attempt", RUNNING), ("finished", SUCCEEDED),
+        ("after_run", None),
+    ]  # fmt: skip

@@ -1,0 +1,293 @@
+"""How a run ends: the order for each reason, co_shutdown, interruptions."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import CycleError, Job, Scheduler, StopReason
+from trioflow.abc import AbstractJob, Instrument
+
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, fail, later, nap, shut_down, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class Told(Instrument):
+    def __init__(self, told: list[tuple[str, float]]) -> None:
+        self.told = told
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        self.told.append((f"after {scheduler.label}", anyio.current_time()))
+
+
+# --- the order
+
+
+@pytest.mark.parametrize("how", ["completed", "critical", "timeout", "cancelled", "interrupted", "outside"])
+def test_order_of_the_ending(virtual: Virtual, how: str) -> None:
+    """Jobs unwind, then forever jobs, then co_shutdown of all, then after_run: whatever the reason."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(
+        Actor(told, label="forever", forever=True),
+        Actor(told, label="job", seconds=1 if how == "completed" else 99),
+        label="all",
+    )
+    if how != "completed":
+        scheduler.add(Actor(told, label="idle", required=list(scheduler)[1]))
+
+    async def main() -> None:
+        run = functools.partial(scheduler.co_run, instruments=[Told(told)])
+        match how:
+            case "critical":
+                scheduler.add(Job(fail, 1, critical=True))
+                assert await run() is False
+            case "timeout":
+                assert await run(timeout=1) is False
+            case "interrupted":
+                scheduler.add(Job(fail, 1, SystemExit(3)))
+                with pytest.raises(SystemExit):
+                    await run()
+            case "outside":
+                with anyio.move_on_after(1) as scope:
+                    await run()
+                assert scope.cancelled_caught
+            case "cancelled":
+                scheduler.add(Job(later, 1, scheduler.cancel))
+                assert await run() is False
+            case _:
+                assert await run() is True
+
+    virtual(main)
+    assert scheduler.stop_reason is StopReason("cancelled" if how == "outside" else how)
+    end = 1.0 if how == "completed" else 1.25
+    unwound = [] if how == "completed" else [("job unwound", 1.25)]
+    unwound.append(("forever unwound", end + 0.25))
+    names = ["forever", "job"] if how == "completed" else ["forever", "idle", "job"]
+    assert told[: len(unwound)] == unwound
+    assert sorted(told[len(unwound) : -1]) == sorted(
+        [(f"{name} begins", end + 0.25) for name in names] + [(f"{name} shut down", end + 0.5) for name in names]
+    )
+    assert told[-1] == ("after all", end + 0.5)
+
+
+def test_nested_runs_end_before_the_outer_one(virtual: Virtual) -> None:
+    """A nested run unwinds and shuts down as part of the unwinding of the outer one."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="in"), label="inner")
+    outer = Scheduler(inner, Actor(told, label="out"), label="outer", instruments=[Told(told)])
+    assert virtual(functools.partial(timed, outer, timeout=1)) == (False, 1.75)
+    order = [what for what, _ in told]
+    assert order.index("in shut down") < order.index("after inner") < order.index("out begins")
+    assert order[-1] == "after outer"
+
+
+def test_nothing_starts_while_it_ends(virtual: Virtual) -> None:
+    """A slot that becomes free while jobs unwind is not used any more."""
+    told: list[tuple[str, float]] = []
+    waiting = [Job(nap, 0) for _ in range(5)]
+    scheduler = Scheduler(Actor(told), waiting, jobs_window=1, timeout=1)
+    virtual(scheduler.co_run)
+    assert {job.state for job in waiting} == {CANCELLED}
+    assert all(job.started_at is None for job in waiting)
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_job_that_does_not_obey_is_named_with_its_stack(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, forever: bool
+) -> None:
+    """A second after its cancellation a job that still runs is named in the log, once, with its stack."""
+
+    async def disobedient() -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(10)
+
+    stubborn, meek = Job(disobedient, label="stubborn", forever=forever), Job(nap, 99, label="meek")
+    scheduler = Scheduler(stubborn, meek, timeout=1)
+    assert virtual(timed, scheduler) == (False, 10)
+    (record,) = [record for record in caplog.records if "still runs" in record.getMessage()]
+    assert record.levelno >= logging.WARNING
+    assert "'stubborn'" in record.getMessage()
+    assert "in disobedient" in record.getMessage()
+    assert "meek" not in record.getMessage()
+    assert [incident.job for incident in scheduler.incidents] == [stubborn]
+
+
+# --- co_shutdown
+
+
+def test_shutdown_once_a_run_started_or_not(virtual: Virtual) -> None:
+    """Each run calls it once on each job, concurrently, started or not; the next run again."""
+    told: list[tuple[str, float]] = []
+    bad = Job(fail, 1, critical=True)
+    ran, never = Actor(told, 0, label="ran"), Actor(told, label="never", required=bad)
+    scheduler = Scheduler(bad, ran, never)
+    for times in (1, 2):
+        told.clear()
+        assert virtual(timed, scheduler) == (False, 1.25), times
+        assert shut_down(told) == ["never", "ran"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("reached", [False, True])
+def test_shutdown_of_nested_jobs_once(virtual: Virtual, reached: bool, depth: int) -> None:
+    """Jobs in nested schedulers too, at any depth, whether these were run or never reached; each once a run."""
+    told: list[tuple[str, float]] = []
+    bad = Job(fail, 1, critical=not reached)
+    nested: Any = Actor(told, 0, label="0", shutdown=0.01)
+    for level in range(1, depth + 1):
+        nested = Scheduler(nested, Actor(told, 0, label=str(level), shutdown=0.01))
+    nested.requires(bad)
+    scheduler = Scheduler(bad, nested)
+    for _ in range(2):
+        told.clear()
+        assert virtual(scheduler.co_run) is reached
+        assert shut_down(told) == [str(level) for level in range(depth + 1)]
+
+
+def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virtual) -> None:
+    """Kept from starting by cancel(), a nested scheduler still has its jobs shut down."""
+    told: list[tuple[str, float]] = []
+    inner = Scheduler(Actor(told, label="a"), required=(first := Job(nap, 5)))
+    scheduler = Scheduler(first, inner, Job(later, 1, inner.cancel))
+    assert virtual(scheduler.co_run) is True
+    assert (inner.state, shut_down(told)) == (CANCELLED, ["a"])
+
+
+def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises goes to the log and to `incidents`; neither the result nor the others are touched."""
+    told: list[tuple[str, float]] = []
+    bad = Actor(told, 0, label="bad", error=OSError("no route"))
+    scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
+    assert virtual(timed, scheduler) == (True, 0.5)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert shut_down(told) == ["bad", "good"]
+    assert bad.state is SUCCEEDED
+    ((job, message, error),) = scheduler.incidents
+    assert (job, error) == (bad, bad.error)
+    assert "'bad'" in message
+    assert any("'bad'" in record.getMessage() and record.name == "trioflow" for record in caplog.records)
+
+
+@pytest.mark.parametrize("reason", ["completion", "timeout"])
+def test_shutdown_that_hangs_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    """All shutdowns together have shutdown_timeout; one that hangs is cancelled and reported, the others are not."""
+    told: list[tuple[str, float]] = []
+    hangs = Actor(told, 0, label="hangs", shutdown=99)
+    scheduler = Scheduler(hangs, Actor(told, 0, label="quick"), shutdown_timeout=2)
+    if reason == "timeout":
+        scheduler.add(Job(nap, 9))
+    result = virtual(functools.partial(timed, scheduler, timeout=3))
+    assert result == ((True, 2) if reason == "completion" else (False, 5))
+    assert shut_down(told) == ["quick"]
+    assert [incident.job for incident in scheduler.incidents] == [hangs]
+    assert any("'hangs'" in record.getMessage() for record in caplog.records)
+    assert not any("'quick'" in record.getMessage() for record in caplog.records)
+
+
+def test_shutdown_that_raises_when_it_is_cut(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """An error from a nursery in a co_shutdown that is being cancelled is logged like any other."""
+    told: list[tuple[str, float]] = []
+
+    class Clumsy(AbstractJob[None]):
+        async def co_run(self) -> None: ...
+
+        async def co_shutdown(self) -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.child)
+                await anyio.sleep(99)
+
+        async def child(self) -> None:
+            try:
+                await anyio.sleep(99)
+            finally:
+                raise OSError("while it was cut")
+
+    scheduler = Scheduler(Clumsy(label="clumsy"), Actor(told, 0, label="good"))
+    assert virtual(timed, scheduler) == (True, 1)
+    assert shut_down(told) == ["good"]
+    assert {incident.job.label for incident in scheduler.incidents if incident.job} == {"clumsy"}
+
+
+def test_shutdown_without_limit(virtual: Virtual) -> None:
+    """shutdown_timeout=None lets it take its time."""
+    told: list[tuple[str, float]] = []
+    scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
+    assert virtual(timed, scheduler) == (True, 500)
+
+
+def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:
+    """A scenario that cannot run is not shut down."""
+    told: list[tuple[str, float]] = []
+    a, b = Actor(told, label="a"), Actor(told, label="b")
+    a.requires(b)
+    b.requires(a)
+    for scheduler in (Scheduler(a, b), Scheduler(Job(nap, 0), Scheduler(b.scheduler))):
+        with pytest.raises(CycleError):
+            virtual(scheduler.co_run)
+    assert told == []
+
+
+# --- interruptions
+
+
+class Custom(BaseException):
+    """No cancellation, and no Exception."""
+
+
+INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "SystemExit": lambda: SystemExit(3),
+    "GeneratorExit": GeneratorExit,
+    "custom": Custom,
+}
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
+    """It ends the run in order, INTERRUPTED, and is raised itself, also out of a group; `critical` is not asked."""
+    told: list[tuple[str, float]] = []
+    error = INTERRUPTIONS[kind]()
+    raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
+    bad = Job(fail, 1, raised, critical=False)
+    inner = Scheduler(bad, Actor(told, label="a"))
+    scheduler = Scheduler(inner, Actor(told, label="b")) if nested else inner
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await scheduler.co_run()
+        assert caught.value is error
+        await anyio.lowlevel.checkpoint()
+
+    virtual(main)
+    assert (scheduler.stop_reason, bad.state) == (StopReason.INTERRUPTED, FAILED)
+    assert scheduler.culprit is (inner if nested else bad)
+    assert shut_down(told) == (["a", "b"] if nested else ["a"])
+    scheduler.raise_for_failures()
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize("kind", INTERRUPTIONS)
+def test_interruption_from_co_shutdown_leaves_the_run_bare(virtual: Virtual, kind: str, in_group: bool) -> None:
+    """Raised by a co_shutdown it lets the others finish, and leaves the run itself, also out of a group."""
+    told: list[tuple[str, float]] = []
+    error = INTERRUPTIONS[kind]()
+    raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error
+    scheduler = Scheduler(Actor(told, 0, label="bad", error=raised), Actor(told, 0, label="good", shutdown=0.5))
+
+    async def main() -> None:
+        with pytest.raises(type(error)) as caught:
+            await scheduler.co_run()
+        assert caught.value is error
+
+    virtual(main)
+    assert shut_down(told) == ["bad", "good"]

@@ -1,0 +1,156 @@
+"""No failure is silent: what the log says of failed jobs, and when."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def fail_after(seconds: float, error: type[Exception] = OSError, text: str = "broken") -> NoReturn:
+    await anyio.sleep(seconds)
+    raise error(text)
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
+    """What is logged, with the virtual time at which it is."""
+    lines: list[tuple[float, str]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append((anyio.current_time(), record.getMessage()))
+
+    monkeypatch.setattr(logging.getLogger("trioflow"), "handlers", [Handler()])
+    return lines
+
+
+def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """The line says which job by its path, the exception, that the run goes on, and what to call."""
+    failing = Job(fail_after, 2, label="fetch")
+    virtual(Scheduler(Scheduler(failing, label="inner"), Job(nap, 9), label="home").co_run)
+    assert heard[0] == (
+        2,
+        "'inner/fetch' failed: OSError: broken; the run goes on; debrief() shows the traceback",
+    )
+
+
+def test_critical_failure_says_which_run_stops(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """The line of a critical failure names the run that stops; a nested one tells how it stopped the outer one."""
+    inner = Scheduler(Job(fail_after, 1, label="x", critical=True), label="inner", critical=True)
+    virtual(Scheduler(inner, Job(nap, 9), label="home").co_run)
+    assert [line for _, line in heard] == [
+        "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
+        "'inner' failed because of 'inner/x'; the run of 'home' stops",
+        "1 job of 'home' failed; the run stopped; debrief() shows the tracebacks",
+    ]
+
+
+def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """A thousand jobs that fail alike are one line at once, one line a second later, and one at the end of the run."""
+    jobs = [Job(fail_after, 1 + number / 8000, label=f"job {number}") for number in range(1000)]
+    late = [Job(fail_after, 5) for _ in range(3)]
+    virtual(Scheduler(jobs, late, Job(nap, 5.5), label="home").co_run)
+    assert [(round(time, 6), line.partition(";")[0]) for time, line in heard] == [
+        (1, "'job 0' failed: OSError: broken"),
+        (2.000125, "999 more jobs failed with OSError like 'job 0'"),
+        (5.5, "3 more jobs failed with OSError like 'job 0'"),
+        (5.5, "1003 jobs of 'home' failed"),
+    ]
+
+
+def test_other_kinds_are_logged_at_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """Another exception, or another function, is another kind."""
+
+    async def other() -> None:
+        raise OSError("broken")
+
+    jobs = [Job(fail_after, 0, label="a"), Job(fail_after, 0, KeyError, label="b"), Job(other, label="c")]
+    virtual(Scheduler(jobs).co_run)
+    assert sorted(line[:3] for _, line in heard[:-1]) == ["'a'", "'b'", "'c'"]
+
+
+def test_critical_failure_of_a_known_kind_is_logged_too(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """What stopped the run is named even if it is the second failure of its kind."""
+    bad = Job(fail_after, 1, label="bad", critical=True)
+    virtual(Scheduler(Job(fail_after, 0, label="first"), bad, Job(nap, 9), label="home").co_run)
+    assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in heard[1][1]
+
+
+def test_blocked_critical_job_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """A critical job that is blocked stops the run, and the log says so."""
+    bad = Job(fail_after, 0, label="bad")
+    virtual(Scheduler(Job(nap, bad, label="user", critical=True), label="home").co_run)
+    assert heard[1][1].startswith("'user' failed: RequirementFailed: ")
+    assert "the run of 'home' stops" in heard[1][1]
+
+
+def test_timeout_of_the_run_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """A run whose time is over says so."""
+    virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
+    time, line = heard[-1]
+    assert time == 3
+    assert line.startswith("the run of 'home' stopped after its timeout of 3 s; 1 job of 'home' failed; debrief() ")
+
+
+def test_exception_is_on_one_line(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """A text of many lines or of a megabyte, or with control characters, becomes one short line."""
+    texts = ["two\nlines", "x" * 1_000_000, "\x1b[31mred"]
+    for text in texts:
+        virtual(Scheduler(Job(fail_after, 0, OSError, text)).co_run)
+    lines = [line for _, line in heard if "failed: " in line]
+    assert len(lines) == 3
+    assert all("\n" not in line and "\x1b" not in line and len(line) < 400 for line in lines)
+
+
+def test_wrong_backend_is_in_the_line(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A job for the other library fails with a line that says which `backend=` to use."""
+    other = {"trio": "asyncio", "asyncio": "trio"}[backend]
+
+    async def wrong() -> None:
+        if other == "trio":
+            import trio
+
+            await trio.sleep(1)
+        else:
+            import asyncio
+
+            await asyncio.sleep(1)
+
+    Scheduler(Job(wrong)).run(backend=backend)  # type: ignore[arg-type]
+    assert f'run it with backend="{other}"' in caplog.messages[0]
+
+
+def test_handler_that_raises_does_no_harm(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's handler of the log that raises does not end the run."""
+
+    class Broken(logging.Filter):
+        def filter(self, record: Any) -> bool:
+            raise RuntimeError("broken filter")
+
+    monkeypatch.setattr(logging.getLogger("trioflow"), "filters", [Broken()])
+    scheduler = Scheduler(Job(fail_after, 0), Job(fail_after, 1), Job(fail_after, 1))
+    assert virtual(scheduler.co_run) is True
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_script_without_logging_set_up(backend: str) -> None:
+    """In a plain script the line of a failure is on the standard error."""
+    code = (
+        "from trioflow import Job, Scheduler\n"
+        "async def f(): raise ValueError('why')\n"
+        f"Scheduler(Job(f, critical=True, label='f')).run(backend={backend!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'f' failed: ValueError: why; it is critical" in done.stderr

@@ -1,0 +1,155 @@
+"""Jobs share the event loop fairly: timers, other tasks and cancellation are on time."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, Scheduler, Sequence, StopReason
+
+from ..bodies import nothing, pass_time, turns
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+SHAPES: dict[str, Callable[[Callable[[], Any]], Scheduler]] = {
+    "wide": lambda work: Scheduler([Job(work) for _ in range(2000)]),
+    "chain": lambda work: Scheduler(Sequence([Job(work) for _ in range(2000)])),
+    "timeouts": lambda work: Scheduler([Job(work, timeout=9) for _ in range(1000)]),
+    "nested": lambda work: Scheduler([Scheduler([Job(work) for _ in range(50)]) for _ in range(40)]),
+    "small": lambda work: Scheduler([Scheduler(Job(work)) for _ in range(400)]),
+}
+
+
+# Not nested with a checkpoint: what 40 schedulers have started goes on by itself in the next turn, as any task does.
+CASES = [(shape, checkpoints) for shape in SHAPES for checkpoints in (0, 1) if (shape, checkpoints) != ("nested", 1)]
+
+
+@pytest.mark.parametrize(("shape", "checkpoints"), CASES)
+def test_jobs_leave_the_loop_its_turns(virtual: Virtual, shape: str, checkpoints: int) -> None:
+    """About a millisecond of jobs, 0.1 ms each, between two turns of a ticker: together, nested ones included.
+
+    Each nested run once had a millisecond of its own: 40 of them kept everything else waiting for 16.
+    """
+    gaps: list[float] = []
+
+    async def work() -> None:
+        for _ in range(checkpoints):
+            await anyio.lowlevel.checkpoint()
+        pass_time(virtual.backend, 0.0001)
+
+    async def tick() -> None:
+        last = anyio.current_time()
+        while True:
+            await anyio.lowlevel.checkpoint()
+            last, before = anyio.current_time(), last
+            gaps.append(last - before)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            assert await SHAPES[shape](work).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert max(gaps) < 0.005  # trio shuffles: a ticker that is first in one turn and last in the next sees two of them
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None:
+    """Forty runs beside each other have a millisecond a turn together, as a program with a run for each request needs.
+
+    Each run once had a millisecond of its own, and they kept everything else waiting for 40.
+    """
+    gaps: list[float] = []
+
+    async def work() -> None:
+        pass_time(virtual.backend, 0.0001)
+
+    async def tick() -> None:
+        last = anyio.current_time()
+        while True:
+            await anyio.lowlevel.checkpoint()
+            last, before = anyio.current_time(), last
+            gaps.append(last - before)
+
+    async def request() -> None:
+        for _ in range(1 + again):
+            assert await Scheduler([Job(work) for _ in range(50)]).co_run()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            async with anyio.create_task_group() as requests:
+                for _ in range(40):
+                    requests.start_soon(request)
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert max(gaps) < 0.005
+
+
+def test_run_that_has_ended_is_kept_alive_by_nobody(virtual: Virtual) -> None:
+    """What the runs of a loop share knows none of them once it is over."""
+
+    async def main() -> None:
+        scheduler = Scheduler([Job(nothing) for _ in range(30)])
+        await scheduler.co_run()
+        gone = weakref.ref(scheduler)
+        del scheduler
+        await turns()  # the last worker's task ends after the run
+        gc.collect()
+        assert gone() is None
+
+    virtual(main)
+
+
+def test_storm_of_jobs_lets_a_ticker_have_its_turns(virtual: Virtual) -> None:
+    """Beside 20,000 jobs that never await another task gets many turns, though no time passes."""
+    seen: list[int] = []
+    done: list[int] = []
+
+    async def nothing() -> None:
+        done.append(1)
+
+    async def tick() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            seen.append(len(done))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            assert await Scheduler([Job(nothing) for _ in range(20_000)]).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert max(b - a for a, b in itertools.pairwise(seen)) <= 1000
+
+
+def test_endless_growth_without_await_can_be_cancelled(virtual: Virtual) -> None:
+    """A job that adds one like itself and never awaits lets other tasks run, and can be cancelled."""
+
+    async def more() -> None:
+        scheduler.add(Job(more))
+
+    scheduler = Scheduler(Job(more))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            for _ in range(50):
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert len(scheduler) > 50
+    assert scheduler.stop_reason is StopReason.CANCELLED

@@ -1,0 +1,392 @@
+"""Each short path of the engine has the same effect as its long one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
+from trioflow._core.run import _workers
+from trioflow.abc import Instrument
+
+from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, later, nap, nothing, pass_time, states, take, task_now, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain", default="untouched")
+
+
+class Calls(AbstractJob[Any]):
+    """A job of another kind, which awaits the same function: never on the shortest path."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.function, self.args = function, args
+
+    async def co_run(self) -> Any:
+        return await self.function(*self.args)
+
+
+class Watch(Instrument):
+    """Records the events that it receives."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.told.append(("scheduled", job.label))
+
+    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.told.append(("started", job.label))
+
+    def job_attempt(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.told.append(("attempt", job.label))
+
+    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.told.append(("finished", job.label))
+
+
+def fate(job: AbstractJob[Any]) -> tuple[Any, ...]:
+    """What became of a job: state, times, and what it returned or raised."""
+    outcome = job.result() if job.state is SUCCEEDED else repr(job.raised_exception())
+    return job.state, job.started_at, job.finished_at, outcome
+
+
+# --- a call in the worker's own frame
+
+
+KINDS: dict[str, Callable[..., AbstractJob[Any]]] = {
+    "with a timeout": functools.partial(Job, timeout=99),
+    "with a retry decorator": functools.partial(Job, retry=lambda function: function),
+    "in its own task": functools.partial(Job, own_task=True),
+    "of another kind": Calls,
+    "as a coroutine": lambda function, *args, **options: Job(function(*args), **options),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_job_called_in_the_workers_frame_ends_as_any(virtual: Virtual, kind: str) -> None:
+    """The same functions have the same fates as plain jobs and as jobs off the shortest path."""
+
+    def scenario(make: Callable[..., AbstractJob[Any]]) -> Scheduler:
+        jobs = [make(nap, 1, "value"), make(nothing), make(fail, 1), make(fail, 0), make(anyio.lowlevel.checkpoint)]
+        stopped = make(nap, 50)
+        return Scheduler(jobs, stopped, Job(later, 2, stopped.cancel))
+
+    short, long = scenario(Job), scenario(KINDS[kind])
+    assert virtual(timed, short) == virtual(timed, long)
+    assert [fate(job) for job in short] == [fate(job) for job in long]
+
+
+def test_forever_job_without_limits_ends_as_one_with(virtual: Virtual) -> None:
+    """A forever job has the same fate with a timeout that never comes, however it ends."""
+
+    def scenario(**options: Any) -> Scheduler:
+        endless = [Job(function, *args, forever=True, **options) for function, *args in ENDLESS]
+        return Scheduler(endless, Job(nap, 5), jobs_window=1)
+
+    short, long = scenario(), scenario(timeout=99)
+    assert virtual(timed, short) == virtual(timed, long) == (True, 5)
+    assert [fate(job) for job in short] == [fate(job) for job in long]
+
+
+ENDLESS: list[tuple[Any, ...]] = [(anyio.sleep_forever,), (nap, 1, "value"), (fail, 1), (nothing,)]
+
+
+# --- successors: one, a few in a tuple, many in a list
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 40])
+@pytest.mark.parametrize("fails", [False, True])
+def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, number: int, fails: bool) -> None:
+    """However many wait for a job, they start when it has settled, on the shortest path or not, in order."""
+    first = Job(fail if fails else nap, 1)
+    followers = [Job(nap, 1, label=str(place), required=first) for place in range(number)]
+    watch = Watch()
+    assert virtual(functools.partial(timed, Scheduler(first, followers), instruments=[watch])) == (True, 2)
+    assert [label for what, label in watch.told if what == "started"][1:] == [job.label for job in followers]
+    assert {job.started_at for job in followers} == {1}
+
+
+# --- what is ready from the start
+
+
+def test_entries_start_as_they_do_before_observers(virtual: Virtual) -> None:
+    """Jobs made ready while the graph is linked start in the order of those that are told of one by one."""
+
+    def scenario(order: list[int]) -> Scheduler:
+        async def start(number: int) -> None:
+            order.append(number)
+
+        options: list[dict[str, Any]] = [{}, {"forever": True}, {"run_if": "failed"}, {"timeout": 9}, {}]
+        jobs = [Job(start, number, **options[number % 5]) for number in range(30)]
+        jobs[7].requires(jobs[2])
+        jobs[9].requires(jobs[28])
+        return Scheduler(jobs)
+
+    short: list[int] = []
+    long: list[int] = []
+    quiet, watched = scenario(short), scenario(long)
+    virtual(timed, quiet)
+    virtual(functools.partial(timed, watched, instruments=[Watch()]))
+    assert short == long
+    assert states(quiet) == states(watched)
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize("how", [nap, fail, None])
+def test_job_among_the_arguments_is_filled_in_as_in_a_container(virtual: Virtual, how: Any) -> None:
+    """A result reaches the function alike as an argument, in a list and by keyword; a failure blocks all three."""
+
+    async def by_name(*, value: Any) -> tuple[Any, ...]:
+        return (value,)
+
+    async def unpack(values: list[Any]) -> tuple[Any, ...]:
+        return tuple(values)
+
+    given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
+    users = [Job(take, given), Job(unpack, [given]), Job(by_name, kwargs={"value": given})]
+    virtual(timed, Scheduler(given, users))
+    assert len({fate(job)[:3] for job in users}) == 1
+    if how is nap:
+        assert [job.result() for job in users] == [(None,)] * 3
+
+
+@pytest.mark.parametrize("how", [nap, fail, None])
+def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: Any) -> None:
+    """What the short look at inputs lets run is what `run_if="succeeded"` lets run, which is judged the long way."""
+    given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
+    short, long = Job(take, given), Job(take, required=given, run_if="succeeded")
+    virtual(timed, Scheduler(given, short, long))
+    assert (short.state, short.started_at) == (long.state, long.started_at)
+
+
+# --- instruments
+
+
+def test_hooks_tell_of_plain_jobs_what_they_tell_of_others(virtual: Virtual) -> None:
+    """Each event of a job on the shortest path is told once, in the order of those on the long way."""
+
+    def told(**options: Any) -> list[tuple[str, str]]:
+        watch = Watch()
+        first = [Job(nothing, label="a", **options), Job(fail, 1, label="b", **options)]
+        last = Job(nap, label="c", required=first, **options)
+        virtual(functools.partial(timed, Scheduler(first, last, jobs_window=1), instruments=[watch]))
+        return watch.told
+
+    assert told() == told(timeout=99)
+    assert len(told()) == 12
+
+
+# --- a scope that is put around a body when somebody cancels it
+
+
+async def in_a_sleep(told: list[Any]) -> None:
+    await anyio.sleep(100)
+
+
+async def in_scopes(told: list[Any]) -> None:
+    with anyio.CancelScope(), anyio.move_on_after(50):
+        await anyio.sleep(100)
+
+
+async def in_a_group(told: list[Any]) -> None:
+    async def child(seconds: float) -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(seconds)
+            told.append(seconds)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(child, 1)
+        tasks.start_soon(child, 2)
+        await anyio.sleep(100)
+
+
+async def in_a_shield(told: list[Any]) -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(4)
+        told.append("whole")
+    await anyio.sleep(100)
+
+
+async def again_and_again(told: list[Any]) -> None:
+    for _ in range(3):
+        try:
+            await anyio.sleep(100)
+        except BaseException:
+            told.append(anyio.current_time())
+
+
+async def while_it_unwinds(told: list[Any]) -> None:
+    try:
+        await anyio.sleep(0.5)
+        raise Flaw
+    finally:
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(3) as inner:
+                await anyio.sleep(100)
+            told.append(inner.cancelled_caught)
+        told.append(anyio.current_effective_deadline())
+        await anyio.sleep(100)
+
+
+BODIES = [in_a_sleep, in_scopes, in_a_group, in_a_shield, again_and_again, while_it_unwinds]
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("options", [{}, {"timeout": 99}, {"forever": True}], ids=str)
+def test_cancel_does_to_a_body_what_a_scope_around_it_does(virtual: Virtual, body: Any, options: Any) -> None:
+    """A job that is cancelled alone sees what a function sees in a cancel scope that was there from the first."""
+    in_scope: list[Any] = []
+    in_job: list[Any] = []
+
+    async def by_scope() -> float:
+        with anyio.CancelScope(deadline=1):
+            await body(in_scope)
+        return anyio.current_time()
+
+    job, after = Job(body, in_job, **options), Job(nap, 1, "whole")
+    cancel = Job(later, 1, job.cancel)
+    ended = virtual(by_scope)
+    after.requires(cancel if options.get("forever") else job)
+    virtual(timed, Scheduler(job, cancel, after, Job(nap, 9)))
+    assert in_job == in_scope
+    assert job.finished_at == ended
+    assert job.state is (SUCCEEDED if body is again_and_again else CANCELLED)
+    assert after.result() == "whole"
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_cancelled_together_or_alone_a_body_sees_the_same(virtual: Virtual, body: Any) -> None:
+    """The common cancellation of a run, by its timeout, is that of `cancel()`."""
+    alone: list[Any] = []
+    together: list[Any] = []
+    one, other = Job(body, alone), Job(body, together)
+    virtual(timed, Scheduler(one, Job(later, 1, one.cancel)))
+    scheduler = Scheduler(other, timeout=1)
+    virtual(timed, scheduler)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+    assert (alone, fate(one)) == (together, fate(other))
+
+
+def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
+    """After many single cancellations a run holds no more tasks and scopes than before the first."""
+    sizes: set[tuple[int, ...]] = set()
+
+    def size() -> tuple[int, ...]:
+        run: Any = scheduler._run
+        if virtual.backend == "asyncio":
+            return len(run.group.scope._tasks) + len(run.group.scope._child_scopes), len(run.workers.alive)
+        status = run.group._nursery.cancel_scope._cancel_status
+        return len(run.group._nursery.child_tasks), len(status._children), len(run.workers.alive)
+
+    async def rounds() -> None:
+        for _ in range(5):
+            victims = [scheduler.add(Job(in_scopes, [])) for _ in range(20)]
+            await anyio.sleep(1)
+            for job in victims:
+                job.cancel()
+            await anyio.sleep(1)
+            assert {job.state for job in victims} == {CANCELLED}
+            sizes.add(size())
+
+    scheduler = Scheduler(Job(rounds))
+    assert virtual(functools.partial(timed, scheduler, check=True)) == (True, 10)
+    assert len(sizes) == 1
+
+
+# --- one task for many jobs
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_jobs_that_share_a_task_see_what_they_see_in_tasks_of_their_own(virtual: Virtual, native: bool) -> None:
+    """Whatever a job leaves behind in its task, the next job finds the task as new."""
+
+    async def change() -> None:
+        plain.set("changed")
+
+    async def leave_open() -> None:
+        anyio.move_on_after(1).__enter__()
+
+    async def cancel_itself() -> None:
+        task = task_now()
+        if native and isinstance(task, asyncio.Task):
+            task.cancel()
+
+    async def look() -> tuple[Any, ...]:
+        await anyio.sleep(2)
+        return plain.get(), anyio.current_effective_deadline(), len(contextvars.copy_context())
+
+    def scenario(**options: Any) -> Scheduler:
+        bodies: list[Any] = [look, change, look, leave_open, look, cancel_itself, look, fail, look]
+        return Scheduler(Sequence([Job(body, **options) for body in bodies]))
+
+    short, long = scenario(), scenario(own_task=True)
+    assert virtual(timed, short) == virtual(timed, long)
+    assert [fate(job) for job in short] == [fate(job) for job in long]
+
+
+# --- turns of the loop, and those who look for jobs
+
+
+def test_job_that_was_suspended_costs_no_second_turn(virtual: Virtual) -> None:
+    """Jobs of two milliseconds that await once take about one turn of the loop each: the one that they awaited."""
+    turns: list[float] = []
+
+    async def work() -> None:
+        await anyio.lowlevel.checkpoint()
+        pass_time(virtual.backend, 0.002)
+
+    async def tick() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns.append(anyio.current_time())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            await Scheduler([Job(work) for _ in range(100)], jobs_window=2).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert 50 <= len(turns) < 150
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 16])
+@pytest.mark.parametrize("searchers", [1, 4, 32])
+def test_however_many_look_for_jobs_the_order_is_the_same(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None, searchers: int
+) -> None:
+    """Jobs that block start in the order added and at the same times, and all slots are free in the end."""
+    monkeypatch.setattr(_workers, "MIN_SEARCHERS", searchers)
+    monkeypatch.setattr(_workers, "MAX_SEARCHERS", searchers)
+    order: list[int] = []
+    workers: list[Any] = []
+
+    async def start(number: int) -> None:
+        if not workers:
+            run: Any = scheduler._run
+            workers.append(run.workers)
+        order.append(number)
+        await anyio.sleep(1 + number % 2)
+
+    jobs = [Job(start, number) for number in range(40)]
+    scheduler = Scheduler(jobs, jobs_window=window)
+    virtual(timed, scheduler)
+    assert order == list(range(40))
+    assert [job.started_at for job in jobs] == sorted(job.started_at or 0.0 for job in jobs)
+    assert workers[0].searchers == 0
+    assert workers[0].free == (window or _workers.UNLIMITED)

@@ -1,0 +1,241 @@
+"""Forever jobs: when they start, what they may still take in, when and how the run ends them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+
+from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, fail, nap, nothing, timed, turns
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def endless(**options: Any) -> Job[None]:
+    return Job(anyio.sleep_forever, forever=True, **options)
+
+
+# --- the last turns
+
+
+def test_what_is_in_a_channel_already_is_taken_in(virtual: Virtual) -> None:
+    """When all others have settled, a forever job has 16 turns of the loop to take in what is there."""
+    got: list[int] = []
+
+    async def main() -> bool:
+        send, receive = anyio.create_memory_object_stream[int](99)
+
+        async def tell() -> None:
+            for number in range(8):
+                send.send_nowait(number)
+
+        async def listen() -> None:
+            async for number in receive:
+                got.append(number)
+
+        with send, receive:
+            return await Scheduler(Job(tell), Job(listen, forever=True)).co_run()
+
+    assert virtual(main) is True
+    assert got == list(range(8))
+
+
+def test_added_in_the_last_turns_jobs_prolong_the_run(virtual: Virtual) -> None:
+    """A job that a forever job adds in its last turns is run to its end, and the forever job lives as long."""
+    added = Job(nap, 5)
+
+    async def add() -> None:
+        await anyio.sleep(1)
+        await turns(4)
+        scheduler.add(added)
+        await anyio.sleep_forever()
+
+    forever = Job(add, forever=True)
+    scheduler = Scheduler(Job(nap, 1), forever)
+    assert virtual(timed, scheduler) == (True, 6)
+    assert (added.state, forever.finished_at) == (SUCCEEDED, 6)
+
+
+def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> None:
+    """What a job that was added in the last turns sends is received, too: the 16 turns start again.
+
+    They were counted from the first time that all had settled, so the listener had only 2 left.
+    """
+    got: list[int] = []
+
+    async def main() -> bool:
+        send, receive = anyio.create_memory_object_stream[int](99)
+
+        async def tell() -> None:
+            for number in range(8):
+                send.send_nowait(number)
+
+        async def listen() -> None:
+            await turns(12)
+            scheduler.add(Job(tell))
+            async for number in receive:
+                got.append(number)
+                await anyio.lowlevel.checkpoint()
+
+        with send, receive:
+            scheduler = Scheduler(Job(nothing), Job(listen, forever=True))
+            return await scheduler.co_run()
+
+    assert virtual(main) is True
+    assert got[:4] == [0, 1, 2, 3]
+
+
+# --- forever jobs alone
+
+
+@pytest.mark.parametrize("window", [None, 1])
+def test_forever_jobs_alone_run_until_they_return(virtual: Virtual, window: int | None) -> None:
+    """Without other jobs the run lasts until the last forever job has returned, and is True."""
+    scheduler = Scheduler(Job(nap, 3, forever=True), Job(nap, 5, forever=True), jobs_window=window)
+    assert virtual(timed, scheduler) == (True, 5)
+    assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
+
+
+def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
+    """Without other jobs, and if they do not return, the run lasts until its timeout."""
+    scheduler = Scheduler(endless(), Job(nap, 1, forever=True))
+    assert virtual(functools.partial(timed, scheduler, timeout=5)) == (False, 5)
+    assert [job.state for job in scheduler] == [CANCELLED, SUCCEEDED]
+
+
+# --- their outcome
+
+
+def test_forever_job_that_returns_changes_nothing(virtual: Virtual) -> None:
+    """It has succeeded, and the run goes on."""
+    scheduler = Scheduler(Job(nap, 1, forever=True), Job(nap, 3))
+    assert virtual(timed, scheduler) == (True, 3)
+    assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
+
+
+def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None:
+    """Not critical, its failure leaves the run True; critical, it ends it at once and is the culprit."""
+    scheduler = Scheduler(bad := Job(fail, 1, forever=True), Job(nap, 3))
+    assert virtual(timed, scheduler) == (True, 3)
+    assert bad.state is FAILED
+    bad.critical = True
+    assert virtual(timed, scheduler) == (False, 1)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, bad)
+
+
+def test_forever_job_is_cancelled_alone(virtual: Virtual) -> None:
+    """Its cancel() ends it, and it alone; the run goes on."""
+    forever = endless()
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        forever.cancel()
+        await anyio.sleep(2)
+
+    assert virtual(timed, Scheduler(forever, Job(cancel))) == (True, 3)
+    assert (forever.state, forever.finished_at) == (CANCELLED, 1)
+
+
+# --- their start
+
+
+def test_forever_job_waits_for_what_it_requires(virtual: Virtual) -> None:
+    """It starts when that has settled; if the run ends before, it stays IDLE."""
+    first = Job(nap, 2)
+    late = Job(anyio.sleep_forever, forever=True, required=first)
+    scheduler = Scheduler(first, late, Job(nap, 5))
+    assert virtual(timed, scheduler) == (True, 5)
+    assert (late.state, late.started_at, late.finished_at) == (CANCELLED, 2, 5)
+    assert virtual(functools.partial(timed, scheduler, timeout=1)) == (False, 1)
+    assert (late.state, late.started_at) == (IDLE, None)
+
+
+PIECES: dict[str, Callable[[], Any]] = {
+    "no-op": lambda: Job(nothing),
+    "nap": lambda: Job(nap, 1),
+    "forever": endless,
+    "forever no-op": lambda: Job(nothing, forever=True),
+}
+
+
+@pytest.mark.parametrize("window", [None, 1])
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_no_op_jobs_beside_forever_jobs(virtual: Virtual, length: int, window: int | None) -> None:
+    """In whatever order no-op, napping and forever jobs stand, the run ends when the ordinary ones have settled.
+
+    A forever job behind a no-op once kept the run from noticing that the no-op had settled: it hung.
+    """
+
+    async def main() -> None:
+        for names in itertools.product(PIECES, repeat=length):
+            ordinary = [name for name in names if not name.startswith("forever")]
+            if not ordinary:
+                continue
+            answer = await timed(Scheduler([PIECES[name]() for name in names], jobs_window=window))
+            naps = ordinary.count("nap")
+            assert answer == (True, naps if window else min(naps, 1)), names
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("window", [None, 1])
+@pytest.mark.parametrize("length", [2, 3])
+def test_no_op_jobs_in_front_of_forever_jobs(virtual: Virtual, length: int, window: int | None) -> None:
+    """The same where each job requires the ordinary ones before it."""
+
+    async def main() -> None:
+        for names in itertools.product(PIECES, repeat=length):
+            if all(name.startswith("forever") for name in names):
+                continue
+            scheduler = Scheduler(jobs_window=window)
+            for name in names:
+                job = PIECES[name]()
+                job.requires([one for one in scheduler if not one.forever])
+                scheduler.add(job)
+            assert await timed(scheduler) == (True, names.count("nap")), names
+
+    virtual(main)
+
+
+# --- their end
+
+
+@pytest.mark.parametrize("how", ["completion", "critical", "timeout", "outer cancel", "cancel()"])
+def test_forever_jobs_end_when_the_others_have_unwound(virtual: Virtual, how: str) -> None:
+    """Whatever ends the run, forever jobs are cancelled only after the ordinary ones have unwound."""
+
+    async def slow() -> None:
+        try:
+            await anyio.sleep(1 if how == "completion" else LIMIT)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(2)
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        scheduler.cancel()
+
+    job, forever = Job(slow), endless()
+    scheduler = Scheduler(forever, job)
+    if how == "critical":
+        scheduler.add(Job(fail, 1, critical=True))
+    elif how == "cancel()":
+        scheduler.add(Job(cancel))
+
+    async def main() -> None:
+        with anyio.CancelScope(deadline=1 if how == "outer cancel" else LIMIT):
+            await scheduler.co_run(timeout=1 if how == "timeout" else None)
+
+    virtual(main)
+    assert (job.finished_at, forever.finished_at) == (3, 3)
+    assert forever.state is CANCELLED
+    reasons = {"completion": "completed", "outer cancel": "cancelled", "cancel()": "cancelled"}
+    assert scheduler.stop_reason is StopReason(reasons.get(how, how))

@@ -1,0 +1,254 @@
+"""Instruments: which hooks are called, with what, in which order, for whom, and what becomes of one that raises."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason
+from trioflow.abc import Instrument
+
+from ..bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+
+
+def recorder() -> Any:
+    """An instrument that overrides every hook, made on the spot: each hook must be a method of its class."""
+
+    def hook(name: str) -> Any:
+        def note(self: Any, scheduler: Any, *details: Any) -> None:
+            told = [one.label for one in details if isinstance(one, AbstractJob)]
+            self.events.append(" ".join([name, scheduler.label, *told]))
+
+        return note
+
+    made: Any = type("Made", (Instrument,), {name: hook(name) for name in HOOKS})()
+    made.events = []
+    return made
+
+
+def test_hooks_tell_a_run_in_order(virtual: Virtual) -> None:
+    """before_run, then for each job scheduled, started, attempt, finished, then after_run; nested events in between."""
+    watch = recorder()
+    a, inside = Job(nap, label="a"), Job(nap, label="inside")
+    inner = Scheduler(inside, label="inner", required=a)
+    outer = Scheduler(a, inner, label="outer", instruments=[watch])
+    assert virtual(outer.co_run) is True
+    assert watch.events == [
+        "before_run outer",
+        "job_scheduled outer a",
+        "job_started outer a",
+        "job_attempt outer a",
+        "job_finished outer a",
+        "job_scheduled outer inner",
+        "job_started outer inner",
+        "job_attempt outer inner",
+        "before_run inner",
+        "job_scheduled inner inside",
+        "job_started inner inside",
+        "job_attempt inner inside",
+        "job_finished inner inside",
+        "after_run inner",
+        "job_finished outer inner",
+        "after_run outer",
+    ]
+
+
+def test_added_jobs_are_told_of(virtual: Virtual) -> None:
+    """job_added comes before anything else of that job, and only for jobs that are added during the run."""
+    watch = recorder()
+
+    async def grow() -> None:
+        scheduler.add(Job(nap, label="new"))
+
+    scheduler = Scheduler(Job(grow, label="grower"), label="home", instruments=[watch])
+    virtual(scheduler.co_run)
+    assert [event for event in watch.events if event.endswith("new")] == [
+        f"{hook} home new" for hook in ("job_added", "job_scheduled", "job_started", "job_attempt", "job_finished")
+    ]
+    assert sum(event.startswith("job_added") for event in watch.events) == 1
+
+
+def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -> None:
+    """A SCHEDULED job that a stop cancels is finished without a start; one that was not reached is not mentioned."""
+    watch = recorder()
+    bad = Job(fail, critical=True, label="bad")
+    scheduler = Scheduler(bad, Job(nap, label="waits"), Job(nap, label="idle", required=bad), jobs_window=1, label="s")
+    assert virtual(functools.partial(scheduler.co_run, instruments=[watch])) is False
+    assert "job_finished s waits" in watch.events
+    assert "job_started s waits" not in watch.events
+    assert not any(event.endswith("idle") for event in watch.events)
+
+
+def test_state_is_written_before_it_is_told(virtual: Virtual) -> None:
+    """A hook sees the job as the event says: scheduled, running, settled with its times; the run with its reason."""
+    seen: list[object] = []
+
+    class Looks(Instrument):
+        def job_scheduled(self, scheduler: Any, job: Any) -> None:
+            seen.append(job.is_scheduled())
+
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            seen.append((job.is_running(), job.started_at))
+
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            seen.append((job.result(), job.elapsed))
+
+        def after_run(self, scheduler: Any) -> None:
+            seen.append(scheduler.stop_reason)
+
+    virtual(Scheduler(Job(nap, 2, "value"), instruments=[Looks()]).co_run)
+    assert seen == [True, (True, 0), ("value", 2), StopReason.COMPLETED]
+
+
+class Counter(Instrument):
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        self.started.append(job.label)
+
+
+def test_instruments_of_constructor_and_run_watch_together(virtual: Virtual) -> None:
+    """Both are called in a run; those of a run in that run alone."""
+    own, once = Counter(), Counter()
+    scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
+    virtual(functools.partial(scheduler.co_run, instruments=[once]))
+    virtual(scheduler.co_run)
+    assert own.started == ["a", "a"]
+    assert once.started == ["a"]
+    assert scheduler.instruments == (own,)
+
+
+def test_same_instrument_given_twice_is_called_once(virtual: Virtual) -> None:
+    """An instrument that is given twice is called once for each event."""
+    watch = Counter()
+    inner = Scheduler(Job(nap, label="a"), instruments=[watch], label="inner")
+    outer = Scheduler(inner, instruments=[watch, watch])
+    virtual(functools.partial(outer.co_run, instruments=[watch]))
+    assert watch.started == ["inner", "a"]
+
+
+def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> None:
+    """An instrument of a nested scheduler receives no events from outside."""
+    watch = Counter()
+    inner = Scheduler(Job(nap, label="a"), instruments=[watch])
+    virtual(Scheduler(inner, Job(nap, label="b")).co_run)
+    assert watch.started == ["a"]
+
+
+def test_instruments_are_told_apart_by_identity(virtual: Virtual) -> None:
+    """Two that are equal are still two; a dataclass, which has no hash, is as good as any."""
+
+    @dataclasses.dataclass
+    class Count(Instrument):
+        number: int = 0
+
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            self.number += 1
+
+    one, other = Count(), Count()
+    virtual(Scheduler(Job(nap), instruments=[one, other]).co_run)
+    assert (one.number, other.number) == (1, 1)
+
+
+class Grumpy(Counter):
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        super().job_started(scheduler, job)
+        raise OSError("full disk")
+
+
+@pytest.mark.parametrize("first", ["outer", "inner"])
+def test_one_that_raises_is_logged_once_and_taken_out(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    """It is out of the whole run, nested schedulers that start later included; others go on, the result stays."""
+    grumpy, fine = Grumpy(), Counter()
+    inner = Scheduler(Job(nap, label="a"), label="inner")
+    jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
+    scheduler = Scheduler(Sequence(jobs), instruments=[grumpy, fine])
+    assert virtual(scheduler.co_run) is True
+    assert len(fine.started) == 3
+    assert len(grumpy.started) == 1
+    assert ["Grumpy" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_one_that_raises_inside_is_taken_out_outside(virtual: Virtual) -> None:
+    """An instrument of the outer scheduler that raises at a nested event is not called for outer ones either."""
+
+    class Inside(Counter):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            super().job_started(scheduler, job)
+            if job.label == "a":
+                raise OSError
+
+    watch = Inside()
+    inner = Scheduler(Job(nap, label="a"), label="inner")
+    virtual(Scheduler(Sequence(inner, Job(nap, label="b")), instruments=[watch]).co_run)
+    assert watch.started == ["inner", "a"]
+
+
+def test_one_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
+    """It is removed from one run."""
+    grumpy = Grumpy()
+    scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])
+    for _ in range(2):
+        virtual(scheduler.co_run)
+    assert grumpy.started == ["a", "a"]
+
+
+@pytest.mark.parametrize("instruments", [[object()], [Counter], Counter(), 42, [None]])
+def test_something_that_is_no_instrument_is_refused_by_a_run(virtual: Virtual, instruments: Any) -> None:
+    """A TypeError before anything starts."""
+    job = Job(nap())
+    scheduler = Scheduler(job)
+    with pytest.raises(TypeError):
+        virtual(functools.partial(scheduler.co_run, instruments=instruments))
+    assert job.is_idle()
+    scheduler.close()
+
+
+def test_incident_is_told_with_its_details(virtual: Virtual) -> None:
+    """What belongs to no outcome: the scheduler, the job, the message that is logged, the exception."""
+    error = OSError("no route")
+    told: list[Any] = []
+
+    class Closing(AbstractJob[None]):
+        async def co_run(self) -> None: ...
+
+        async def co_shutdown(self) -> None:
+            raise error
+
+    class Incidents(Instrument):
+        def incident(self, scheduler: Any, job: Any, message: str, exception: Any) -> None:
+            told.append((scheduler, job, "'bad'" in message, exception))
+
+    job = Closing(label="bad")
+    inner = Scheduler(job)
+    virtual(Scheduler(inner, instruments=[Incidents()]).co_run)
+    assert told == [(inner, job, True, error)]
+
+
+@pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
+def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str) -> None:
+    """A SystemExit from a hook ends the run. The job of that event used to stay RUNNING for ever."""
+
+    class Exits(Instrument):
+        pass
+
+    def leave(self: Instrument, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        raise SystemExit(3)
+
+    setattr(Exits, hook, leave)
+    job = Job(nap)
+    scheduler = Scheduler(job)
+    with pytest.raises(SystemExit):
+        virtual(functools.partial(scheduler.co_run, instruments=[Exits()]))
+    assert (job.state, scheduler.stop_reason) == (JobState.FAILED, StopReason.INTERRUPTED)

@@ -1,0 +1,485 @@
+"""Each job seems to have a task of its own: what it leaves behind there touches no other job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+
+from trioflow import AbstractJob, Job, JobCancelled, Scheduler, Sequence, current_job
+from trioflow.testing import run_virtual
+
+from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- context variables
+
+
+class Touchy:
+    """A value that can't be compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise OSError("compared")
+
+
+VALUE = [1, 2, 3]
+plain: contextvars.ContextVar[Any] = contextvars.ContextVar("plain")
+
+
+def set_other() -> None:
+    plain.set("other")
+
+
+def set_equal() -> None:
+    plain.set(list(VALUE))
+
+
+def set_touchy() -> None:
+    plain.set(Touchy())
+
+
+def set_and_reset() -> None:
+    plain.reset(plain.set("other"))
+    plain.set("third")
+
+
+def set_new() -> None:
+    contextvars.ContextVar[int]("new").set(1)
+    plain.set(None)
+
+
+@pytest.mark.parametrize("change", [set_other, set_equal, set_touchy, set_and_reset, set_new])
+@pytest.mark.parametrize("raises", [False, True])
+def test_each_job_has_a_copy_of_the_callers_context(virtual: Virtual, change: Callable[[], None], raises: bool) -> None:
+    """A job starts in the context that the run was called with, whatever a job before it set, however it ended."""
+
+    async def dirty() -> None:
+        change()
+        if raises:
+            raise OSError
+
+    async def look() -> tuple[bool, int]:
+        return plain.get() is VALUE, len(contextvars.copy_context())
+
+    jobs = [Job(look), Job(dirty), Job(look), Job(dirty), Job(look)]
+
+    async def main() -> Any:
+        plain.set(VALUE)
+        result = await timed(Scheduler(Sequence(jobs)))
+        assert plain.get() is VALUE
+        return result
+
+    assert virtual(main)[0] is True
+    looks = [job.result() for job in jobs[::2]]
+    assert looks[0][0] is True
+    assert looks[0] == looks[1] == looks[2]
+
+
+def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> None:
+    """A job added by one that changed its context, and one in a nested scheduler, start in the run's own."""
+
+    async def look() -> Any:
+        return plain.get()
+
+    added, inside = Job(look), Job(look)
+
+    async def grow() -> None:
+        plain.set("changed")
+        scheduler.add(added)
+        await anyio.sleep(1)
+
+    scheduler = Scheduler(Sequence(Job(grow), Scheduler(inside)))
+
+    async def main() -> Any:
+        plain.set("callers")
+        return await timed(scheduler)
+
+    virtual(main)
+    assert (added.result(), inside.result()) == ("callers", "callers")
+
+
+# --- scopes and nurseries left open
+
+
+async def by_enter(seconds: float) -> None:
+    anyio.move_on_after(seconds).__enter__()
+    await anyio.lowlevel.checkpoint()
+
+
+async def by_generator(seconds: float) -> None:
+    async def generator() -> AsyncIterator[int]:
+        with anyio.move_on_after(seconds):
+            yield 1
+            await anyio.sleep(1)
+
+    kept.append(generator())
+    await kept[-1].__anext__()
+
+
+kept: list[Any] = []
+
+
+@pytest.mark.parametrize("leave", [by_enter, by_generator])
+@pytest.mark.parametrize("raises", [False, True])
+def test_scope_left_open_touches_its_job_alone(virtual: Virtual, leave: Any, raises: bool) -> None:
+    """The job FAILED, with its own exception if it raised; its scope's deadline never hits a later job."""
+
+    async def sloppy() -> None:
+        await leave(2)
+        if raises:
+            raise OSError("mine")
+
+    job, after = Job(sloppy), Job(nap, 5, "whole")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 5)
+    assert job.state is FAILED
+    assert ("mine" if raises else "open") in str(job.raised_exception())
+    assert after.result() == "whole"
+    kept.clear()
+
+
+async def leave_group(child: Callable[[], Any]) -> None:
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(child)
+    await anyio.sleep(1)
+
+
+def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual) -> None:
+    """Its children are cancelled and have ended, their clean-up included, when the job has settled."""
+    ended: list[float] = []
+
+    async def child() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            ended.append(anyio.current_time())
+
+    job, after = Job(leave_group, child), Job(nap, 1, "whole")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
+    assert ended == [2]
+    assert job.state is FAILED
+    assert job.elapsed == 2
+    assert after.result() == "whole"
+
+
+def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
+    """A child that ends in a SystemExit ends the run with it, as any."""
+
+    async def child() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        virtual(timed, Scheduler(Job(leave_group, child)))
+
+
+# --- native cancellation
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) -> None:
+    """On asyncio a job that cancels its own task FAILED with a JobCancelled, whether it awaits then or returns."""
+
+    async def suicide() -> str:
+        task_now().cancel()
+        if awaits:
+            await asyncio.sleep(0)
+        return "unharmed"
+
+    jobs = [Job(suicide), Job(nap, 0.01, 1), Job(suicide), Job(nap, 0.01, 2)]
+    options: dict[str, Any] = {"start_interval": 0.001} if gated else {}
+    assert Scheduler(Sequence(jobs), **options).run(backend="asyncio") is True
+    assert [job.state for job in jobs] == [FAILED, SUCCEEDED] * 2
+    assert all(isinstance(job.raised_exception(), JobCancelled) for job in jobs[::2])
+
+
+def test_stored_task_of_a_job_with_its_own_hits_nobody_later() -> None:
+    """With own_task a stored task is the job's own: cancelled later, it harms nobody."""
+    stored: list[Any] = []
+
+    async def store() -> None:
+        stored.append(task_now())
+
+    async def use() -> str:
+        for task in stored:
+            task.cancel()
+        await asyncio.sleep(0)
+        return "unharmed"
+
+    users = [Job(use) for _ in range(3)]
+    scheduler = Scheduler(Sequence(Job(store, own_task=True), users[0], Job(store, own_task=True), users[1:]))
+    assert scheduler.run(backend="asyncio") is True
+    assert [job.result() for job in users] == ["unharmed"] * 3
+
+
+def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
+    """A job with own_task has a task that no other job has had before it or gets after it."""
+
+    async def who() -> Any:
+        return task_now()
+
+    jobs = [Job(who, own_task=number % 3 == 1) for number in range(30)]
+    virtual(timed, Scheduler(Sequence(jobs)))
+    for own in jobs[1::3]:
+        assert [job for job in jobs if job.result() is own.result()] == [own]
+
+
+def test_own_task_costs_no_second_interval(virtual: Virtual) -> None:
+    """Handing a job over to a new task is no start: start_interval counts between jobs."""
+
+    async def nothing() -> None:
+        pass
+
+    first, second = Job(nothing), Job(nothing, own_task=True)
+    virtual(timed, Scheduler(first, second, start_interval=1))
+    assert (first.started_at, second.started_at) == (0, 1)
+
+
+# --- task names and current_job
+
+
+class Renamed(Job[Any]):
+    """Another kind of job, with the same function."""
+
+
+def test_task_is_named_after_its_job() -> None:
+    """Under trio the task's name is the label of the job, given or made: the kind of job is part of the latter."""
+
+    async def name() -> str:
+        return trio.lowlevel.current_task().name
+
+    jobs = [
+        Job(name, label="given"),
+        Job(name),
+        Renamed(name),
+        Job(name, label="again"),
+        Job(name, timeout=1),
+        Job(name),
+    ]
+    inside = Job(name, label="inside")
+    assert Scheduler(Sequence(jobs, Scheduler(inside))).run(backend="trio") is True
+    assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
+
+
+def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
+    """In bodies, after awaits, in child tasks, in nested schedulers, in forever jobs."""
+
+    async def look() -> list[AbstractJob[Any]]:
+        seen = [current_job()]
+
+        async def child() -> None:
+            await anyio.sleep(0.5)
+            seen.append(current_job())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(child)
+        return [*seen, current_job()]
+
+    jobs = [Job(look), Job(look), Job(look, forever=True)]
+    inside = Job(look)
+    assert virtual(timed, Scheduler(jobs, Scheduler(inside)))[0] is True
+    assert all(job.result() == [job] * 3 for job in (*jobs, inside))
+
+
+def test_current_job_in_a_thread_is_the_job_that_called_it(backend: Any) -> None:
+    """A worker thread sees the job whose body awaits it."""
+
+    async def look() -> AbstractJob[Any]:
+        return await anyio.to_thread.run_sync(current_job)
+
+    jobs = [Job(look) for _ in range(3)]
+    assert Scheduler(jobs, Scheduler(inside := Job(look))).run(backend=backend) is True
+    assert all(job.result() is job for job in (*jobs, inside))
+
+
+def test_current_job_outside_is_refused(virtual: Virtual) -> None:
+    """Outside of jobs it is a RuntimeError: in plain code, in who calls co_run, before and after."""
+
+    async def main() -> None:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no job"):
+                current_job()
+            await Scheduler(Job(nap)).co_run()
+
+    virtual(main)
+    with pytest.raises(RuntimeError, match="no job"):
+        current_job()
+
+
+@pytest.mark.parametrize("child", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(child: bool, kept: bool) -> None:
+    """On trio the finalizer of such a generator closes the nursery too: it waited for ever, and the run with it.
+
+    Where the generator is finalized while its job goes on, with a child alive, trio itself ends with an internal error.
+    """
+    held: list[Any] = []
+
+    async def generator() -> AsyncIterator[int]:
+        async with trio.open_nursery() as nursery:
+            if child:
+                nursery.start_soon(trio.sleep_forever)
+            yield 1
+
+    async def sloppy() -> None:
+        held.append(generator())
+        await held[-1].__anext__()
+        if not kept:
+            held.clear()
+
+    job, after = Job(sloppy), Job(nap, 1, "whole")
+    assert run_virtual(Scheduler(Sequence(job, after)).co_run, backend="trio") is True
+    held.clear()
+    gc.collect()
+    assert job.state is FAILED
+    assert isinstance(job.raised_exception(), RuntimeError)
+    assert after.result() == "whole"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_current_job_in_a_group_around_the_jobs_is_refused(virtual: Virtual, late: bool) -> None:
+    """A task that a job starts in a longer-lived group once got whatever job was running by then."""
+    told: list[str] = []
+
+    async def child(wait: float) -> None:
+        await anyio.sleep(wait)
+        with pytest.raises(RuntimeError, match=r"current_job\(\)"):
+            current_job()
+        told.append("refused")
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def start() -> AbstractJob[Any]:
+                tasks.start_soon(child, 1.5 if late else 0)
+                await anyio.sleep(1)
+                return current_job()
+
+            jobs = [Job(start), Job(start)]
+            inside = Job(start)
+            await Scheduler(Sequence(jobs), Scheduler(inside)).co_run()
+            assert [job.result() for job in (*jobs, inside)] == [*jobs, inside]
+
+    virtual(main)
+    assert told == ["refused"] * 3
+
+
+def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: Any) -> None:
+    """A job may have a thread run an event loop, of either library, whose tasks inherit its context."""
+
+    async def ask() -> AbstractJob[Any]:
+        return current_job()
+
+    async def look() -> list[AbstractJob[Any]]:
+        return [
+            await anyio.to_thread.run_sync(trio.run, ask),
+            await anyio.to_thread.run_sync(lambda: asyncio.run(ask())),
+            await anyio.to_thread.run_sync(anyio.from_thread.run, ask),
+        ]
+
+    job = Job(look)
+    assert Scheduler(job).run(backend=backend, check=True) is True
+    assert job.result() == [job] * 3
+
+
+# --- tasks of their own for all jobs of a scheduler
+
+
+def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
+    """Those of nested schedulers included; no two of its jobs have the same task."""
+
+    async def who(seconds: float) -> Any:
+        await anyio.sleep(seconds)
+        return task_now()
+
+    jobs = [Job(who, number % 3) for number in range(12)]
+    inside = [Job(who, 0) for _ in range(5)]
+    scheduler = Scheduler(Sequence(jobs[:6]), *jobs[6:], Scheduler(Sequence(inside)), own_task=True, jobs_window=4)
+    assert virtual(timed, scheduler)[0] is True
+    tasks = [job.result() for job in (*jobs, *inside)]
+    assert len({id(task) for task in tasks}) == len(tasks)
+
+
+class CountingFactory:
+    """A task factory that tells who began which task, as libraries that hook the making of tasks do."""
+
+    def __init__(self, eager: bool) -> None:
+        self.eager = eager
+        self.made: list[Any] = []
+
+    def __call__(self, loop: Any, coroutine: Any, **options: Any) -> Any:
+        if self.eager:
+            options["eager_start"] = True
+        task: Any = asyncio.Task(coroutine, loop=loop, **options)
+        self.made.append(task)
+        return task
+
+
+EAGER = [False, pytest.param(True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="new in 3.12"))]
+
+
+@pytest.mark.parametrize("eager", EAGER)
+def test_tasks_of_jobs_are_made_by_the_task_factory_of_the_loop(eager: bool) -> None:
+    """Each own task is one that the factory has made; an eager one changes nothing about the order of the jobs."""
+    factory = CountingFactory(eager)
+    order: list[int] = []
+
+    async def who(number: int) -> Any:
+        order.append(number)
+        plain.set(number)
+        await asyncio.sleep(0.001)
+        assert plain.get() == number
+        return task_now()
+
+    jobs = [Job(who, number) for number in range(20)]
+
+    async def main() -> None:
+        plain.set(None)
+        asyncio.get_running_loop().set_task_factory(factory)
+        assert await Scheduler(*jobs, own_task=True, jobs_window=7).co_run(check=True)
+        assert plain.get() is None
+
+    asyncio.run(main())
+    assert order == list(range(20))
+    assert all(job.result() in factory.made for job in jobs)
+    assert len({id(job.result()) for job in jobs}) == 20
+
+
+@pytest.mark.parametrize("eager", EAGER)
+def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> None:
+    """A critical failure cancels the others, and jobs with scopes, groups and nested schedulers run as they would."""
+    states: list[list[Any]] = []
+    for factory in (None, CountingFactory(eager)):
+        bad, other = Job(fail, 0.01, critical=True), Job(nap, 5)
+        inner = Scheduler(Job(leave_group, nap), Job(nap, 0.001), own_task=True)
+        never = Job(nap, 0, required=other)
+
+        async def main(factory: Any, scheduler: Scheduler) -> None:
+            asyncio.get_running_loop().set_task_factory(factory)
+            await scheduler.co_run()
+
+        scheduler = Scheduler(bad, other, inner, never)
+        asyncio.run(main(factory, scheduler))
+        states.append([job.state for job in scheduler.iterate_jobs()])
+    assert states[0] == states[1]

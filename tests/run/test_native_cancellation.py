@@ -1,0 +1,270 @@
+"""Native cancellation on asyncio: whose doing it is, and what it does to a job, to its neighbours and to the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from trioflow import Job, Scheduler, Sequence, StopReason
+
+from ..bodies import CANCELLED, FAILED, nap, task_now
+
+
+async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
+    """Handle the failure of a child of one's own task group."""
+    became = "no failure"
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(child())
+            await asyncio.sleep(0)
+    except* OSError:
+        became = "handled"
+    return became
+
+
+async def broken() -> None:
+    await asyncio.sleep(0.001)
+    raise OSError("broken")
+
+
+# --- what a job does to its own task
+
+
+def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
+    """On 3.11 and 3.12 such a group leaves `cancelling()` at 1: that was once taken for a cancellation of its own."""
+    job, after = Job(in_task_group, broken), Job(nap, 0.001, "whole")
+    assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
+    assert (job.result(), after.result()) == ("handled", "whole")
+
+
+def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
+    """The outcome follows what leaves the body; the next job gets another task."""
+    tasks: list[Any] = []
+
+    async def swallow() -> str:
+        tasks.append(task_now())
+        tasks[-1].cancel()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            return "swallowed"
+        return "slept"
+
+    async def look() -> int:
+        tasks.append(task_now())
+        return tasks[-1].cancelling()  # type: ignore[no-any-return]
+
+    job, after = Job(swallow), Job(look)
+    assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
+    assert (job.result(), after.result()) == ("swallowed", 0)
+    assert tasks[0] is not tasks[1]
+
+
+def test_attempt_after_one_that_failed_in_a_task_group_counts() -> None:
+    """With `retry` the outcome is that of the last attempt, whatever the first left in `cancelling()`."""
+    attempts: list[int] = []
+
+    async def work() -> str:
+        attempts.append(1)
+        handled = await in_task_group(broken)
+        if len(attempts) == 1:
+            raise OSError("again")
+        return handled
+
+    job = Job(work, retry=1)
+    assert Scheduler(job).run(backend="asyncio", check=True) is True
+    assert (job.result(), job.attempts) == ("handled", 2)
+
+
+# --- when the loop ends everything
+
+
+async def through_main(scheduler: Scheduler) -> None:
+    """Start the run in the background and return: `asyncio.run` then cancels all tasks that are left."""
+    task = asyncio.create_task(scheduler.co_run())
+    background.append(task)
+    await asyncio.sleep(0.005)
+
+
+async def through_wait_for(scheduler: Scheduler) -> None:
+    """Cancel every task there is, in the order in which the loop keeps them."""
+    task = asyncio.create_task(scheduler.co_run())
+    await asyncio.sleep(0.005)
+    for one in asyncio.all_tasks() - {asyncio.current_task()}:
+        one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+background: list[Any] = []
+
+
+@pytest.mark.parametrize("end", [through_main, through_wait_for])
+@pytest.mark.parametrize("critical", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_jobs_are_cancelled_when_the_loop_ends_everything(end: Any, critical: bool, nested: bool) -> None:
+    """The loop cancels the tasks in any order: whichever is first, jobs are CANCELLED, and so is the run.
+
+    This used to depend on chance: a job whose task came before that of the run FAILED, and if it was critical, clean-up
+    jobs ran.
+    """
+    for _ in range(10):
+        jobs = [Job(nap, 5, critical=critical) for _ in range(4)]
+        waiting = [Job(nap, 5, required=jobs[0]) for _ in range(4)]
+        alarm = Job(nap, required=jobs, run_if="failed")
+        inside = Scheduler(*jobs, *waiting, alarm, critical=critical)
+        scheduler = Scheduler(inside) if nested else inside
+        asyncio.run(end(scheduler))
+        assert scheduler.stop_reason is inside.stop_reason is StopReason.CANCELLED
+        assert {job.state for job in jobs} == {CANCELLED}
+        assert not any(job.started_at for job in [*waiting, alarm])
+        background.clear()
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
+    """A worker's task that is cancelled, even before its first step, must not be replaced by a new one."""
+    started: list[int] = []
+
+    async def start() -> None:
+        started.append(1)
+        await asyncio.sleep(5)
+
+    async def main() -> None:
+        background.append(asyncio.create_task(scheduler.co_run()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        started.insert(0, len(started))
+
+    scheduler = Scheduler(*[Job(start) for _ in range(9)])
+    asyncio.run(main())
+    background.clear()
+    assert len(started) - 1 == started[0]
+    assert not turns or scheduler.stop_reason is StopReason.CANCELLED
+    assert all(job.state is not FAILED for job in scheduler)
+
+
+# --- what a job leaves behind
+
+
+async def leave_timeout() -> None:
+    """Suspend an async generator inside `asyncio.timeout`, which cancels the task when its time is over."""
+
+    async def generator() -> AsyncIterator[int]:
+        async with asyncio.timeout(0.02):
+            yield 1
+
+    background.append(generator())
+    await anext(background[-1])
+
+
+async def leave_task_group() -> None:
+    """Suspend an async generator inside a TaskGroup, which cancels the task when a child fails."""
+
+    async def generator() -> AsyncIterator[int]:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fail())
+            yield 1
+
+    async def fail() -> None:
+        await asyncio.sleep(0.02)
+        raise OSError("broken")
+
+    background.append(generator())
+    await anext(background[-1])
+
+
+async def leave_task() -> None:
+    """Store the task, to be cancelled later."""
+    background.append(task_now())
+    asyncio.get_running_loop().call_later(0.02, background[-1].cancel)
+
+
+async def leave_task_after_a_pause() -> None:
+    await asyncio.sleep(0.001)
+    await leave_task()
+
+
+@pytest.mark.parametrize("leave", [leave_timeout, leave_task_group, leave_task, leave_task_after_a_pause])
+@pytest.mark.parametrize("raises", [False, True])
+def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitable[None]], raises: bool) -> None:
+    """Whoever cancels a task refers to it: a worker to whose task a job has left a reference runs no other job.
+
+    A later job that happened to have the same task was once cancelled in its place.
+    """
+
+    async def sloppy() -> None:
+        await leave()
+        if raises:
+            raise OSError("mine")
+
+    job, others = Job(sloppy), [Job(nap, 0.05, "whole") for _ in range(3)]
+
+    async def main() -> None:
+        assert await Scheduler(Sequence(Job(nap, 0.001), job, others)).co_run() is True
+        for one in background:
+            if isinstance(one, AsyncGenerator):
+                with contextlib.suppress(BaseException):
+                    await one.aclose()
+        background.clear()
+
+    asyncio.run(main())
+    assert [other.result() for other in others] == ["whole"] * 3
+    assert (job.state is FAILED) is raises
+
+
+async def in_timeout() -> None:
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+
+
+async def in_cancelled_timeout() -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await asyncio.sleep(1)
+
+
+async def in_scope() -> None:
+    with anyio.move_on_after(5):
+        await anyio.lowlevel.checkpoint()
+
+
+async def in_groups() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(asyncio.sleep(0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.sleep, 0)
+
+
+async def in_thread() -> None:
+    await asyncio.to_thread(int)
+    await anyio.to_thread.run_sync(int)
+
+
+async def in_waits() -> None:
+    await asyncio.wait_for(asyncio.sleep(0), 5)
+    await asyncio.gather(asyncio.sleep(0), asyncio.shield(asyncio.sleep(0)))
+    await asyncio.wait([asyncio.create_task(asyncio.sleep(0))], timeout=5)
+
+
+@pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
+def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Awaitable[None]]) -> None:
+    """What is usual in asyncio programs costs no new tasks."""
+    tasks: list[Any] = []
+
+    async def look() -> None:
+        tasks.append(weakref.ref(task_now()))
+        await work()
+
+    assert Scheduler(Sequence([Job(look) for _ in range(5)])).run(backend="asyncio", check=True) is True
+    assert len(set(map(id, tasks))) == 1

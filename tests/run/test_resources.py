@@ -1,0 +1,117 @@
+"""What jobs share for the time of an outermost run: made on first need, closed once, when all jobs are shut down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+from trioflow._core.run import _worker
+
+from ..bodies import Closing, nap, nothing
+from ..conftest import Virtual
+
+
+class Shared:
+    """A resource that says when it is made and closed."""
+
+    log: list[str] = []  # noqa: RUF012 - cleared by each test
+
+    def __init__(self, run: Any) -> None:
+        self.log.append(f"made for {run.scheduler.label}")
+
+    async def close(self) -> None:
+        self.log.append("closing")
+        await anyio.sleep(0.25)
+        self.log.append("closed")
+
+
+class Endless(Shared):
+    async def close(self) -> None:
+        await anyio.sleep(100)
+
+
+class Broken(Shared):
+    async def close(self) -> None:
+        raise OSError("broken")
+
+
+async def share(kind: type[Shared] = Shared) -> Shared:
+    return _worker.current.get().run.shared.get(kind)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log() -> None:
+    Shared.log.clear()
+
+
+def test_jobs_of_all_nested_schedulers_share_one(virtual: Virtual) -> None:
+    """It is made once, for the outermost run, and closed after the last shutdown."""
+    closing = Closing(nothing)
+    inner = Scheduler(Job(share, label="a"), label="inner")
+    outer = Scheduler(inner, Job(share, label="b"), closing, label="outer", jobs_window=1)
+    assert virtual(outer.co_run)
+    assert Shared.log == ["made for outer", "closing", "closed"]
+    first, second = (job for job in outer.iterate_jobs() if job.label in "ab")
+    assert first.result() is second.result()
+    assert closing.ended == 1
+
+
+def test_it_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
+    """Nothing interrupts the closing."""
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scheduler = Scheduler(Job(share), Job(nap, 10))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(scheduler.co_run)
+                await anyio.sleep(1)
+                scope.cancel()
+
+    virtual(main)
+    assert Shared.log[1:] == ["closing", "closed"]
+
+
+def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> None:
+    scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
+
+    async def main() -> float:
+        start = anyio.current_time()
+        assert await scheduler.co_run()
+        return anyio.current_time() - start
+
+    assert virtual(main) == 2
+    assert "was not closed within shutdown_timeout=2" in scheduler.incidents[0].message
+
+
+def test_closing_that_raises_is_reported_and_changes_nothing(virtual: Virtual) -> None:
+    scheduler = Scheduler(Job(share, Broken))
+    assert virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert isinstance(scheduler.incidents[0].exception, OSError)
+
+
+def test_what_was_made_last_is_closed_first(virtual: Virtual) -> None:
+    """Closing may use resources made earlier; each is closed, even if one raises and one takes too long."""
+    order: list[str] = []
+
+    class First(Shared):
+        async def close(self) -> None:
+            order.append("first")
+
+    class Second(Broken):
+        async def close(self) -> None:
+            order.append("second")
+            await super().close()
+
+    class Third(Endless):
+        async def close(self) -> None:
+            order.append("third")
+            await super().close()
+
+    scheduler = Scheduler(Job(share, First), Job(share, Second), Job(share, Third), jobs_window=1)
+    assert virtual(scheduler.co_run)
+    assert order == ["third", "second", "first"]
+    assert len(scheduler.incidents) == 2

@@ -1,0 +1,309 @@
+"""`retry=`: further attempts, by a number or by anybody's decorator, around restarts, around timeouts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import stamina
+import tenacity
+
+from trioflow import Job, Scheduler, StopReason
+
+from ..bodies import CANCELLED, FAILED, Odd, fail_now, nap, timed
+from .attempts import Attempts, Flaky
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """Try three times, whatever is raised: a decorator that knows nothing of cancellation."""
+
+    async def repeated() -> Any:
+        for _ in range(2):
+            try:
+                return await function()
+            except BaseException:
+                continue
+        return await function()
+
+    return repeated
+
+
+# --- a number
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
+    """retry=2: two further attempts on an Exception; the first that succeeds is the outcome."""
+    job = Flaky(failures, retry=2, critical=True)
+    scheduler = Scheduler(job)
+    assert virtual(timed, scheduler) == (True, failures + 1)
+    assert job.result() == job.attempts == failures + 1
+    assert (job.started_at, job.elapsed) == (0, failures + 1)
+    assert job.shutdowns == 1
+
+
+def test_last_attempts_failure_is_the_jobs(virtual: Virtual) -> None:
+    """When the attempts are used up, the job FAILED with what the last one raised, and only then is it critical."""
+    job = Flaky(9, retry=2, critical=True)
+    other = Job(nap, 9)
+    scheduler = Scheduler(job, other)
+    assert virtual(timed, scheduler) == (False, 3)
+    assert job.attempts == 3
+    with pytest.raises(OSError, match=r"^call 3$"):
+        job.result()
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, job)
+
+
+def test_retry_zero_is_no_retry(virtual: Virtual) -> None:
+    """retry=0: one attempt, as without."""
+    job = Flaky(9, retry=0)
+    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert (job.state, job.attempts) == (FAILED, 1)
+
+
+def test_retry_keeps_the_slot(virtual: Virtual) -> None:
+    """Between two attempts the job keeps its slot: others wait."""
+    job, other = Flaky(2, retry=2), Job(nap, 1)
+    assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 4)
+    assert other.started_at == 3
+
+
+def test_retried_failures_are_not_told(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """An attempt that was followed by one that succeeded is no failure: nothing in the log, nothing raised."""
+    job = Flaky(1, retry=1)
+    scheduler = Scheduler(job)
+    assert virtual(functools.partial(scheduler.co_run, check=True)) is True
+    scheduler.raise_for_failures()
+    assert caplog.messages == []
+
+
+def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
+    """Running again resets the attempts, before the first start there are none."""
+    job = Flaky(1, retry=1)
+    scheduler = Scheduler(job)
+    assert job.attempts == 0
+    virtual(scheduler.co_run)
+    assert job.attempts == 2
+    virtual(scheduler.co_run)
+    assert job.attempts == 1
+
+
+def test_each_attempt_is_told(virtual: Virtual) -> None:
+    """job_started comes once, job_attempt at each attempt, job_finished once."""
+    watch = Attempts()
+    virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)
+    assert watch.seen == [("started", 0), (1, 0), (2, 1), (3, 2), ("finished", 3)]
+
+
+def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
+    """Each attempt calls a Job's function again, with the same arguments, jobs among them filled in."""
+    got: list[Any] = []
+
+    async def give() -> str:
+        return "given"
+
+    async def take(value: str, *, more: list[str]) -> None:
+        got.append((value, more))
+        raise OSError
+
+    given = Job(give)
+    virtual(Scheduler(given, Job(take, given, kwargs={"more": [given]}, retry=1)).co_run)
+    assert got == [("given", ["given"])] * 2
+
+
+def test_forever_job_may_be_retried(virtual: Virtual) -> None:
+    """retry= is for forever jobs, too."""
+    job = Flaky(2, forever=True, retry=2)
+    assert virtual(timed, Scheduler(job, Job(nap, 9))) == (True, 9)
+    assert job.result() == 3
+
+
+def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
+    """retry= is for jobs that clean up after a critical failure, too."""
+    alarm = Flaky(1, retry=1, run_if="failed")
+    alarm.requires(broken := Flaky(9, critical=True))
+    assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
+    assert (alarm.result(), alarm.attempts) == (2, 2)
+
+
+@pytest.mark.parametrize("retry", ["number", "decorator"])
+def test_endless_fast_retries_leave_others_their_turns(virtual: Virtual, retry: str) -> None:
+    """A job that fails at once and is always tried again does not keep the loop from turning."""
+
+    def endless(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        async def repeated() -> Any:
+            while True:
+                try:
+                    return await function()
+                except OSError:
+                    continue
+
+        return repeated
+
+    async def cancel() -> None:
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+        job.cancel()
+
+    job = Job(fail_now, retry=10**9 if retry == "number" else endless)
+    assert virtual(Scheduler(job, Job(cancel)).co_run) is True
+    assert job.state is CANCELLED
+    assert 40 < job.attempts < 60
+
+
+# --- what is not retried
+
+
+@pytest.mark.parametrize("retry", [5, three_times, tenacity.retry, stamina.retry(on=Exception)])
+@pytest.mark.parametrize("how", ["job", "run", "timeout"])
+def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -> None:
+    """A job that is cancelled ends CANCELLED in the attempt that it is in, whoever decides about retries."""
+
+    async def end() -> None:
+        await anyio.sleep(2)
+        job.cancel() if how == "job" else scheduler.cancel()
+
+    job = Flaky(0, seconds=9, retry=retry)
+    scheduler = Scheduler(job, Job(end), timeout=2 if how == "timeout" else None)
+    virtual(timed, scheduler)
+    assert (job.state, job.attempts, job.calls, job.elapsed) == (CANCELLED, 1, [0], 2)
+
+
+@pytest.mark.parametrize("retry", [5, three_times, stamina.retry(on=OSError)])
+def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any) -> None:
+    """What a job raises because it was cancelled is its outcome, as without retry: no attempt follows.
+
+    A second attempt was counted, though it could not start, and the first one's error was lost with it.
+    """
+    calls: list[float] = []
+
+    async def clumsy() -> None:
+        calls.append(anyio.current_time())
+        try:
+            await anyio.sleep(9)
+        finally:
+            raise OSError("while unwinding")
+
+    async def cancel() -> None:
+        await anyio.sleep(2)
+        job.cancel()
+
+    job = Job(clumsy, retry=retry)
+    assert virtual(timed, Scheduler(job, Job(cancel))) == (True, 2)
+    assert (job.state, job.attempts, calls) == (FAILED, 1, [0])
+    assert isinstance(job.raised_exception(), OSError)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
+@pytest.mark.parametrize("retry", [5, tenacity.retry, stamina.retry(on=Exception)])
+def test_base_exceptions_are_not_retried(virtual: Virtual, retry: Any, error: type[BaseException]) -> None:
+    """retry is for Exceptions: an interruption ends the run at once."""
+    job = Flaky(9, error, retry=retry)
+    scheduler = Scheduler(job)
+    with pytest.raises(error):
+        virtual(scheduler.co_run)
+    assert (job.attempts, scheduler.stop_reason) == (1, StopReason.INTERRUPTED)
+
+
+def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
+    """In a mixed group the interruption decides."""
+
+    async def mixed() -> None:
+        raise BaseExceptionGroup("both", [OSError(), SystemExit()])
+
+    job = Job(mixed, retry=5)
+    with pytest.raises(SystemExit):
+        virtual(Scheduler(job).co_run)
+    assert job.attempts == 1
+
+
+# --- decorators
+
+
+def test_decorator_decides(virtual: Virtual) -> None:
+    """retry= may be any decorator of an async function: what it lets through is the outcome."""
+
+    def once_more(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        async def repeated() -> Any:
+            try:
+                return await function()
+            except OSError:
+                await anyio.sleep(0.5)
+                return [await function()]
+
+        return repeated
+
+    job = Flaky(1, retry=once_more)
+    assert virtual(timed, Scheduler(job)) == (True, 2.5)
+    assert (job.result(), job.attempts) == ([2], 2)
+    failing = Flaky(9, retry=once_more)
+    assert virtual(timed, Scheduler(failing)) == (True, 2.5)
+    assert str(failing.raised_exception()) == "call 2"
+
+
+def test_decorator_may_replace_the_failure(virtual: Virtual) -> None:
+    """What the decorator raises in the end is what the job raised."""
+    job = Flaky(9, retry=tenacity.retry(stop=tenacity.stop_after_attempt(2)))
+    virtual(Scheduler(job).co_run)
+    assert isinstance(job.raised_exception(), tenacity.RetryError)
+    assert job.attempts == 2
+
+
+DECORATORS = {
+    "tenacity": tenacity.retry(
+        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(2), reraise=True,
+        retry=tenacity.retry_if_exception_type(OSError),
+    ),
+    "stamina": stamina.retry(
+        on=OSError, attempts=3, timeout=None, wait_initial=2.0, wait_jitter=0.0, wait_exp_base=1.0
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("library", DECORATORS)
+def test_decorators_of_libraries(virtual: Virtual, library: str) -> None:
+    """The decorators of tenacity and stamina, their waiting included."""
+    job, other, broken = (Flaky(failures, error, retry=DECORATORS[library])
+                          for failures, error in [(2, OSError), (2, KeyError), (9, OSError)])  # fmt: skip
+    assert virtual(timed, Scheduler(job, other, broken)) == (True, 7)
+    assert (job.result(), job.attempts, job.elapsed) == (3, 3, 7)
+    assert (other.state, other.attempts) == (FAILED, 1)
+    assert (str(broken.raised_exception()), broken.attempts) == ("call 3", 3)
+
+
+def test_one_decorator_serves_many_jobs(virtual: Virtual) -> None:
+    """Jobs that are retried by the same decorator at the same time do not disturb each other."""
+    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_fixed(1), reraise=True)
+    jobs = [Flaky(number % 3, retry=decorator) for number in range(9)]
+    assert virtual(timed, Scheduler(jobs)) == (True, 5)
+    assert [job.result() for job in jobs] == [1, 2, 3] * 3
+
+
+@pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
+def test_retry_that_is_neither_is_refused(retry: Any) -> None:
+    """Neither a number nor a decorator: a TypeError that names the job and says what to give."""
+    with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*decorator"):
+        Job(nap, retry=retry, label="job")
+
+
+def test_negative_retry_is_refused() -> None:
+    """Fewer than no attempts: a ValueError that names the job."""
+    with pytest.raises(ValueError, match=r"retry=-1 of 'job'"):
+        Job(nap, retry=-1, label="job")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_shot_jobs_cannot_be_retried(nested: bool, backend: Any) -> None:
+    """A coroutine object runs once: retry over it is refused before the run, whether its own or its scheduler's."""
+    coroutine = nap()
+    inner: Any = Scheduler(Job(coroutine, label="shot"), retry=1) if nested else Job(coroutine, retry=1, label="shot")
+    with pytest.raises(ValueError, match=r"'shot'.*coroutine object.*Job\(function"):
+        Scheduler(inner).run(backend=backend)
+    coroutine.close()

@@ -1,0 +1,189 @@
+"""How retry, restart and timeout compose; nested schedulers, each of whose attempts is a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import tenacity
+
+from trioflow import Job, JobState, JobTimeout, Scheduler, StopReason
+
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, nap, timed
+from .attempts import Attempts, Flaky
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- with timeouts and restarts
+
+
+def test_retry_sees_job_timeout(virtual: Virtual) -> None:
+    """The timeout is innermost: it covers each attempt, and JobTimeout is one more Exception to retry on."""
+    seen: list[BaseException] = []
+
+    def note(state: tenacity.RetryCallState) -> None:
+        assert state.outcome is not None
+        seen.append(state.outcome.exception())  # type: ignore[arg-type]
+
+    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), after=note, reraise=True)
+    job = Flaky(0, seconds=9, timeout=2, retry=decorator)
+    assert virtual(timed, Scheduler(job)) == (True, 4)
+    assert [type(error) for error in [*seen, job.raised_exception()]] == [JobTimeout] * 3
+    assert (job.attempts, job.calls, job.timed_out) == (2, [0, 2], True)
+
+
+def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
+    """restart within, retry around: each attempt has all its restarts, and then its JobTimeout is retried."""
+    job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
+    assert virtual(timed, Scheduler(job)) == (True, 8)
+    assert (job.attempts, job.calls) == (2, [0, 2, 4, 6])
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+def test_move_on_is_no_failure_to_retry(virtual: Virtual) -> None:
+    """An attempt that moves on has succeeded, so no other follows."""
+    job = Flaky(1, seconds=1, timeout=1.5, on_timeout="move_on", retry=5)
+    slow = Flaky(0, seconds=9, timeout=1.5, on_timeout="move_on", retry=5)
+    assert virtual(timed, Scheduler(job, slow)) == (True, 2)
+    assert (job.result(), job.attempts) == (2, 2)
+    assert (slow.result(), slow.attempts, slow.timed_out) == (None, 1, True)
+
+
+def test_waiting_between_attempts_is_not_in_the_timeout(virtual: Virtual) -> None:
+    """The time that a decorator waits between two attempts belongs to neither."""
+    decorator = tenacity.retry(stop=tenacity.stop_after_attempt(2), wait=tenacity.wait_fixed(9), reraise=True)
+    job = Flaky(1, timeout=2, retry=decorator)
+    assert virtual(timed, Scheduler(job)) == (True, 11)
+    assert (job.result(), job.timed_out) == (2, False)
+
+
+# --- nested schedulers
+
+
+def test_nested_scheduler_is_retried_as_a_whole(virtual: Virtual) -> None:
+    """Each attempt is a run: all its jobs reset, run, shut down."""
+    steady, flaky = Flaky(0), Flaky(1, critical=True)
+    flaky.requires(steady)
+    inner = Scheduler(steady, flaky, retry=1)
+    assert virtual(timed, Scheduler(inner)) == (True, 4)
+    assert (steady.calls, flaky.calls) == ([0, 2], [1, 3])
+    assert (steady.shutdowns, flaky.shutdowns) == (2, 2)
+    assert (inner.attempts, steady.attempts, flaky.attempts) == (2, 1, 1)
+    assert (inner.result(), inner.stop_reason, inner.culprit) == (True, StopReason.COMPLETED, None)
+    assert (inner.started_at, flaky.started_at) == (0, 3)
+
+
+def test_nested_scheduler_fails_when_its_attempts_are_used_up(virtual: Virtual) -> None:
+    """The last attempt's failure is the nested scheduler's, which counts by its own effective value."""
+    flaky = Flaky(9, critical=True)
+    inner = Scheduler(flaky, retry=2, critical=True)
+    outer = Scheduler(inner, Job(nap, 99))
+    assert virtual(timed, outer) == (False, 3)
+    assert (inner.attempts, inner.state, outer.culprit) == (3, FAILED, inner)
+    assert inner.raised_exception() is flaky.raised_exception()
+    with pytest.raises(ExceptionGroup) as caught:
+        outer.raise_for_failures()
+    assert caught.value.exceptions == (flaky.raised_exception(),)
+
+
+def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What failed in a run of the nested scheduler is logged then; it does not count if a later run succeeded."""
+    outer = Scheduler(Scheduler(Flaky(1, critical=True), retry=1))
+    assert virtual(outer.co_run) is True
+    outer.raise_for_failures()
+    (message,) = caplog.messages
+    assert "failed: OSError" in message
+
+
+def test_nested_scheduler_keeps_its_slot_between_attempts(virtual: Virtual) -> None:
+    """Between its attempts a nested scheduler keeps its slot of the parent."""
+    inner, other = Scheduler(Flaky(2, critical=True), retry=2), Job(nap, 1)
+    assert virtual(timed, Scheduler(inner, other, jobs_window=1)) == (True, 4)
+    assert other.started_at == 3
+
+
+def test_nested_timeout_is_seen_by_its_retry(virtual: Virtual) -> None:
+    """A nested scheduler's timeout is its job timeout: its restarts belong to an attempt, its retry is around."""
+    slow = Flaky(0, seconds=9)
+    inner = Scheduler(slow, timeout=2, on_timeout="restart", restarts=1, retry=1)
+    assert virtual(timed, Scheduler(inner)) == (True, 8)
+    assert (inner.attempts, slow.calls, slow.shutdowns) == (2, [0, 2, 4, 6], 4)
+    assert isinstance(inner.raised_exception(), JobTimeout)
+    assert (inner.stop_reason, inner.timed_out) == (StopReason.TIMEOUT, True)
+
+
+def test_non_critical_failure_inside_is_not_retried(virtual: Virtual) -> None:
+    """A nested scheduler that completed has succeeded, whatever failed in it."""
+    flaky = Flaky(9)
+    inner = Scheduler(flaky, retry=5)
+    assert virtual(timed, Scheduler(inner)) == (True, 1)
+    assert (inner.attempts, flaky.attempts, flaky.state) == (1, 1, FAILED)
+
+
+def test_retry_inside_and_around(virtual: Virtual) -> None:
+    """A job's own attempts begin anew in each attempt of its scheduler."""
+    flaky = Flaky(4, retry=1, critical=True)
+    inner = Scheduler(flaky, retry=2)
+    assert virtual(timed, Scheduler(inner)) == (True, 5)
+    assert (inner.attempts, flaky.attempts, flaky.result()) == (3, 1, 5)
+
+
+@pytest.mark.parametrize("how", ["job", "run", "timeout"])
+def test_cancelled_nested_scheduler_is_not_retried(virtual: Virtual, how: str) -> None:
+    """A nested scheduler that is cancelled from outside is CANCELLED, and not run again."""
+
+    async def end() -> None:
+        await nap(2)
+        inner.cancel() if how == "job" else outer.cancel()
+
+    slow = Flaky(0, seconds=9)
+    inner = Scheduler(slow, retry=5)
+    outer = Scheduler(inner, Job(end), timeout=2 if how == "timeout" else None)
+    virtual(timed, outer)
+    assert (inner.state, inner.attempts, slow.calls) == (CANCELLED, 1, [0])
+    assert inner.stop_reason is StopReason.CANCELLED
+
+
+def test_jobs_added_in_an_attempt_are_dropped_by_the_next(virtual: Virtual) -> None:
+    """Running again drops what was added while a run was in progress: so does the next attempt."""
+    sizes: list[int] = []
+
+    async def grow() -> None:
+        sizes.append(len(inner))
+        inner.add(Job(nap))
+
+    inner = Scheduler(Job(grow), Flaky(2, critical=True), retry=2)
+    assert virtual(timed, Scheduler(inner)) == (True, 3)
+    assert sizes == [2, 2, 2]
+
+
+def test_each_attempt_runs_the_clean_up_jobs(virtual: Virtual) -> None:
+    """Each attempt that stops on a critical failure has its clean-up phase; the one that completes has none."""
+    flaky, alarm = Flaky(2, critical=True), Flaky(0, seconds=0.5, run_if="failed")
+    alarm.requires(flaky)
+    inner = Scheduler(flaky, alarm, retry=2)
+    assert virtual(timed, Scheduler(inner)) == (True, 4)
+    assert alarm.calls == [1, 2.5]
+    assert (inner.attempts, alarm.state) == (3, JobState.SKIPPED)
+
+
+def test_attempts_of_a_nested_scheduler_are_told(virtual: Virtual) -> None:
+    """The outer instruments receive each attempt of the nested scheduler, and the jobs in each of its runs."""
+    watch = Attempts()
+    inner: Any = Scheduler(Flaky(1, critical=True), retry=1)
+    virtual(Scheduler(inner, instruments=[watch]).co_run)
+    assert watch.seen == [
+        ("started", 0), (1, 0), ("started", 0), (1, 0), ("finished", 1),
+        (2, 1), ("started", 1), (1, 1), ("finished", 2), ("finished", 2),
+    ]  # fmt: skip
+
+
+def test_clean_up_nested_scheduler_may_be_retried(virtual: Virtual) -> None:
+    """A nested scheduler that cleans up is retried as any other."""
+    flaky, broken = Flaky(1, critical=True), Flaky(9, critical=True)
+    alarm = Scheduler(flaky, run_if="failed", retry=1, critical=False)
+    alarm.requires(broken)
+    assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
+    assert (alarm.state, alarm.attempts) == (SUCCEEDED, 2)

@@ -1,0 +1,88 @@
+"""How cancel scopes around a run affect its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def deadline() -> float:
+    return anyio.current_effective_deadline()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
+    """On asyncio it once saw only the scopes that it had opened itself."""
+    job = Job(deadline)
+    scheduler = Scheduler(Scheduler(job)) if nested else Scheduler(job)
+
+    async def main() -> None:
+        with anyio.move_on_after(7):
+            await scheduler.co_run()
+
+    virtual(main)
+    assert job.result() == 7
+
+
+def test_job_sees_the_nearest_deadline(virtual: Virtual) -> None:
+    """The scheduler's timeout, a job's own, and what a shield keeps out."""
+    timed, own, inner = Job(deadline), Job(deadline, timeout=3), Job(deadline)
+    scheduler = Scheduler(timed, own, Scheduler(inner, timeout=4), timeout=5)
+    free = Job(deadline)
+
+    async def main() -> None:
+        with anyio.move_on_after(7):
+            await scheduler.co_run()
+            with anyio.CancelScope(shield=True):
+                await Scheduler(free).co_run()
+
+    virtual(main)
+    assert [job.result() for job in (timed, own, inner, free)] == [5, 3, 4, math.inf]
+
+
+async def in_cancelled_scope(run: Any) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await run()
+
+
+async def in_cancelled_task(run: Any) -> None:
+    async def cancelled() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await run()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(cancelled())
+
+
+@pytest.mark.parametrize("cancelled", [in_cancelled_scope, in_cancelled_task])
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_run_in_what_is_cancelled_already_starts_nothing(virtual: Virtual, cancelled: Any, jobs: int) -> None:
+    """No job starts, the run is CANCELLED, and the cancellation is raised."""
+    if cancelled is in_cancelled_task and virtual.backend == "trio":
+        pytest.skip("trio has no native cancellation of a task")
+    scheduler = Scheduler([Job(nap) for _ in range(jobs)])
+    ended: list[int] = []
+
+    async def run() -> None:
+        await scheduler.co_run()
+        ended.append(1)
+
+    virtual(cancelled, run)
+    assert scheduler.stop_reason is StopReason.CANCELLED
+    assert not ended
+    assert all(job.started_at is None for job in scheduler)

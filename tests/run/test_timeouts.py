@@ -1,0 +1,363 @@
+"""Timeouts of schedulers and of jobs: fail, restart, move_on; nested schedulers, each of whose attempts is a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobTimeout, Scheduler, StopReason
+
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, nap, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class Slower(AbstractJob[int]):
+    """Takes a second less at each call, from `first` on; counts its calls and shutdowns."""
+
+    def __init__(self, first: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.first = first
+        self.calls = self.shutdowns = 0
+
+    async def co_run(self) -> int:
+        self.calls += 1
+        await anyio.sleep(self.first - self.calls + 1)
+        return self.calls
+
+    async def co_shutdown(self) -> None:
+        self.shutdowns += 1
+
+
+# --- jobs
+
+
+def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
+    """By default a job that runs out of time FAILED with JobTimeout, a TimeoutError that names it and its time."""
+    job = Job(nap, 5, timeout=2, label="slow")
+    after = Job(nap, 1, required=job)
+    scheduler = Scheduler(job, after)
+    assert virtual(timed, scheduler) == (True, 3)
+    assert job.state is FAILED
+    assert job.timed_out is True
+    assert job.elapsed == 2
+    with pytest.raises(JobTimeout, match=r"'slow'.*2 s") as caught:
+        job.result()
+    assert isinstance(caught.value, TimeoutError)
+    assert scheduler.timed_out is False
+
+
+def test_job_timeout_may_be_critical(virtual: Virtual) -> None:
+    """Running out of time is a failure like any other: critical if the job is."""
+    job = Job(nap, 5, timeout=2, critical=True)
+    scheduler = Scheduler(job, Job(nap, 9))
+    assert virtual(timed, scheduler) == (False, 2)
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert scheduler.culprit is job
+
+
+def test_job_within_its_timeout_succeeds(virtual: Virtual) -> None:
+    """In time, a timeout changes nothing."""
+    job = Job(nap, 1, "in time", timeout=2)
+    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert job.result() == "in time"
+    assert job.timed_out is False
+
+
+def test_waiting_for_a_slot_is_no_time_of_the_job(virtual: Virtual) -> None:
+    """The timeout covers the calls of co_run, not the waiting before."""
+    job = Job(nap, 1, "in time", timeout=2)
+    assert virtual(timed, Scheduler(Job(nap, 5), job, jobs_window=1)) == (True, 6)
+    assert job.result() == "in time"
+
+
+def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
+    """move_on: SUCCEEDED with None, and timed_out."""
+    job = Job(nap, 5, "never", timeout=2, on_timeout="move_on", critical=True)
+    assert virtual(timed, Scheduler(job)) == (True, 2)
+    assert job.state is SUCCEEDED
+    assert job.result() is None
+    assert job.timed_out is True
+    assert job.raised_exception() is None
+
+
+def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
+    """restart: co_run is called again; this counts as the same attempt, and `elapsed` continues."""
+    job = Slower(4, timeout=2.5, on_timeout="restart")
+    assert virtual(timed, Scheduler(job)) == (True, 2.5 + 2.5 + 2)
+    assert job.result() == 3
+    assert job.calls == 3
+    assert job.attempts == 1
+    assert job.timed_out is True
+    assert job.started_at == 0
+    assert job.elapsed == 7
+    assert job.shutdowns == 1
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
+    """At most `restarts` times, then as fail."""
+    job = Slower(100, timeout=2, on_timeout="restart", restarts=restarts, label="slow")
+    assert virtual(timed, Scheduler(job)) == (True, 2 * (restarts + 1))
+    assert job.calls == restarts + 1
+    assert job.state is FAILED
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.attempts == 1
+
+
+def test_restart_without_limit_ends_with_the_run(virtual: Virtual) -> None:
+    """A job that restarts for ever is ended by the run's timeout."""
+    job = Slower(1e9, timeout=1, on_timeout="restart")
+    assert virtual(functools.partial(timed, Scheduler(job), timeout=10.5)) == (False, 10.5)
+    assert job.calls == 11
+    assert job.state is CANCELLED
+
+
+def test_restart_keeps_the_slot(virtual: Virtual) -> None:
+    """Between two restarts the job keeps its slot: others wait."""
+    job = Slower(3, timeout=2.5, on_timeout="restart")
+    other = Job(nap, 1)
+    assert virtual(timed, Scheduler(job, other, jobs_window=1)) == (True, 5.5)
+    assert other.started_at == 4.5
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
+def test_job_that_catches_its_cancellation_and_returns_has_succeeded(virtual: Virtual, on_timeout: Any) -> None:
+    """The outcome follows what leaves the body."""
+
+    async def stubborn() -> str:
+        try:
+            await anyio.sleep(10)
+        except BaseException:
+            return "rescued"
+        return "whole"
+
+    job = Job(stubborn, timeout=1, on_timeout=on_timeout)
+    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert job.result() == "rescued"
+
+
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on", "restart"])
+def test_job_that_raises_when_its_time_is_over_failed_with_that(virtual: Virtual, on_timeout: Any) -> None:
+    """An error that leaves the body at the timeout is the outcome, whatever on_timeout says."""
+
+    async def clumsy() -> None:
+        try:
+            await anyio.sleep(10)
+        finally:
+            raise OSError("while unwinding")
+
+    job = Job(clumsy, timeout=1, on_timeout=on_timeout)
+    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert isinstance(job.raised_exception(), OSError)
+
+
+def test_job_with_own_nursery_at_its_timeout(virtual: Virtual) -> None:
+    """A job cut inside a nursery of its own is a JobTimeout, too, not a group."""
+
+    async def nursery() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, 10)
+            await anyio.sleep(10)
+
+    job = Job(nursery, timeout=1)
+    assert virtual(timed, Scheduler(job)) == (True, 1)
+    assert isinstance(job.raised_exception(), JobTimeout)
+
+
+def test_timeout_error_of_the_job_itself_is_its_own(virtual: Virtual) -> None:
+    """A TimeoutError, or a JobTimeout of something else, that the body raises is a failure, not a timeout."""
+
+    async def inside() -> None:
+        with anyio.fail_after(0.5):
+            await anyio.sleep(10)
+
+    async def run_another() -> None:
+        await Scheduler(Job(nap, 5)).co_run(timeout=1, check=True)
+
+    jobs = [
+        Job(inside, timeout=2, on_timeout="restart"),
+        Job(run_another, timeout=2, on_timeout="move_on"),
+    ]
+    assert virtual(timed, Scheduler(*jobs)) == (True, 1)
+    assert [type(job.raised_exception()) for job in jobs] == [TimeoutError, JobTimeout]
+    assert [job.timed_out for job in jobs] == [False, False]
+
+
+def test_timeout_of_a_forever_job(virtual: Virtual) -> None:
+    """A forever job may have a timeout, too: it fails by it alone."""
+    monitor = Job(nap, 100, forever=True, timeout=1)
+    assert virtual(timed, Scheduler(monitor, Job(nap, 3))) == (True, 3)
+    assert monitor.state is FAILED
+    assert isinstance(monitor.raised_exception(), JobTimeout)
+
+
+def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
+    """job.timeout can be set; the next run goes by it."""
+    job = Job(nap, 2)
+    scheduler = Scheduler(job)
+    job.timeout = 1
+    virtual(scheduler.co_run)
+    assert job.state is FAILED
+    job.timeout = None
+    virtual(scheduler.co_run)
+    assert job.state is SUCCEEDED
+    with pytest.raises(ValueError, match="timeout"):
+        job.timeout = 0
+
+
+# --- schedulers
+
+
+def test_scheduler_timeout_cancels_jobs_and_forever_jobs(virtual: Virtual) -> None:
+    """All that runs and waits is CANCELLED; what was not reached stays IDLE."""
+    jobs = [Job(nap, 9), Job(nap, 9), Job(nap, 9, forever=True)]
+    never = Job(nap, required=jobs[0])
+    scheduler = Scheduler(*jobs, never, jobs_window=1, timeout=2)
+    assert virtual(timed, scheduler) == (False, 2)
+    assert [job.state for job in scheduler] == [CANCELLED, CANCELLED, CANCELLED, IDLE]
+
+
+def test_outermost_scheduler_ignores_options_of_jobs(virtual: Virtual) -> None:
+    """On the outermost scheduler required, forever, on_timeout, restarts and own_task have no effect."""
+    scheduler = Scheduler(
+        Job(nap, 5), timeout=2, on_timeout="restart", restarts=3, forever=True, own_task=True, required=Job(nap)
+    )
+    assert virtual(timed, scheduler) == (False, 2)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
+def test_nested_timeout_fails_the_nested_scheduler(virtual: Virtual) -> None:
+    """A nested scheduler's timeout is its job timeout: it FAILED with JobTimeout; the outer run goes on."""
+    cut = Job(nap, 5)
+    inner = Scheduler(cut, timeout=2, label="inner")
+    after = Job(nap, 1, required=inner)
+    outer = Scheduler(inner, after)
+    assert virtual(timed, outer) == (True, 3)
+    assert (inner.state, cut.state) == (FAILED, CANCELLED)
+    assert inner.stop_reason is StopReason.TIMEOUT
+    assert inner.timed_out is True
+    with pytest.raises(JobTimeout, match="'inner'"):
+        inner.result()
+    assert outer.timed_out is False
+
+
+def test_nested_timeout_may_be_critical(virtual: Virtual) -> None:
+    """A nested scheduler that ran out of time counts for its parent by its own effective value."""
+    inner = Scheduler(Job(nap, 5), timeout=2, critical=True)
+    outer = Scheduler(inner, Job(nap, 9))
+    assert virtual(timed, outer) == (False, 2)
+    assert outer.stop_reason is StopReason.CRITICAL
+    assert outer.culprit is inner
+
+
+def test_nested_move_on(virtual: Virtual) -> None:
+    """A nested scheduler that moves on is SUCCEEDED with None; inside one can see why it stopped."""
+    cut = Job(nap, 5)
+    inner = Scheduler(cut, timeout=2, on_timeout="move_on")
+    outer = Scheduler(inner, critical_jobs=True)
+    assert virtual(timed, outer) == (True, 2)
+    assert inner.state is SUCCEEDED
+    assert inner.result() is None
+    assert inner.timed_out is True
+    assert cut.state is CANCELLED
+
+
+def test_nested_restart_is_a_new_run_each_time(virtual: Virtual) -> None:
+    """Each attempt of a nested scheduler is a run: reset, run, shut down."""
+    quick, slow = Slower(1, label="quick"), Slower(4, label="slow")
+    after = Job(nap, 0, required=[quick])
+    inner = Scheduler(quick, slow, after, timeout=2.5, on_timeout="restart")
+    outer = Scheduler(inner)
+    assert virtual(timed, outer) == (True, 7)
+    assert inner.result() is True
+    assert (slow.calls, slow.shutdowns) == (3, 3)
+    assert (quick.calls, quick.shutdowns) == (3, 3)
+    assert slow.result() == 3
+    assert (slow.attempts, inner.attempts) == (1, 1)
+    assert slow.started_at == 5
+    assert inner.started_at == 0
+    assert inner.timed_out is True
+    assert inner.stop_reason is StopReason.COMPLETED
+
+
+def test_nested_restarts_are_limited(virtual: Virtual) -> None:
+    """After its restarts a nested scheduler fails."""
+    inner = Scheduler(Job(nap, 9), timeout=2, on_timeout="restart", restarts=1)
+    assert virtual(timed, Scheduler(inner)) == (True, 4)
+    assert inner.state is FAILED
+    assert isinstance(inner.raised_exception(), JobTimeout)
+
+
+def test_nested_restart_keeps_its_slot(virtual: Virtual) -> None:
+    """Between its attempts a nested scheduler keeps its slot of the parent."""
+    inner = Scheduler(Slower(3), timeout=2.5, on_timeout="restart")
+    other = Job(nap, 1)
+    assert virtual(timed, Scheduler(inner, other, jobs_window=1)) == (True, 5.5)
+    assert other.started_at == 4.5
+
+
+def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
+    """Only its own timeout restarts a nested scheduler."""
+    calls: list[float] = []
+
+    async def fail() -> None:
+        calls.append(anyio.current_time())
+        raise OSError
+
+    inner = Scheduler(Job(fail, critical=True), timeout=2, on_timeout="restart")
+    assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 0)
+    assert calls == [0]
+    assert isinstance(inner.raised_exception(), OSError)
+
+
+def test_inner_job_timeout_is_not_the_schedulers(virtual: Virtual) -> None:
+    """A critical job inside that ran out of its time fails the nested scheduler; that is no timeout of its own."""
+    job = Job(nap, 9, timeout=1, critical=True)
+    inner = Scheduler(job, timeout=5, on_timeout="restart")
+    assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 1)
+    assert inner.state is FAILED
+    assert inner.timed_out is False
+    assert inner.stop_reason is StopReason.CRITICAL
+    assert inner.raised_exception() is job.raised_exception()
+
+
+def test_outer_timeout_cancels_the_inner_run(virtual: Virtual) -> None:
+    """Cut from outside, a nested scheduler is CANCELLED as a job, and its run stopped as CANCELLED."""
+    job = Job(nap, 9)
+    inner = Scheduler(job, timeout=5, on_timeout="restart")
+    outer = Scheduler(inner, timeout=2)
+    assert virtual(timed, outer) == (False, 2)
+    assert (inner.state, job.state) == (CANCELLED, CANCELLED)
+    assert inner.stop_reason is StopReason.CANCELLED
+    assert outer.stop_reason is StopReason.TIMEOUT
+
+
+def test_timeout_at_the_very_end(virtual: Virtual) -> None:
+    """A run that is over before its time is over is not touched by it."""
+    scheduler = Scheduler(Job(nap, 1), timeout=1.25)
+    assert virtual(timed, scheduler) == (True, 1)
+    assert scheduler.timed_out is False
+
+
+@pytest.mark.parametrize("make", [lambda: Job(nap, 9), lambda: Scheduler(Job(nap, 9))])
+def test_timeout_does_not_wait_for_the_blocked(virtual: Virtual, make: Callable[[], Any]) -> None:
+    """A run with a timeout ends on time, however deep what it waits for."""
+    scheduler = Scheduler(Scheduler(make(), make()), make(), jobs_window=1, timeout=0.5)
+    assert virtual(timed, scheduler) == (False, 0.5)
+
+
+def test_jobs_can_ask_for_the_deadline_of_their_run(virtual: Virtual) -> None:
+    """The deadline that anyio shows to a job is that of the run."""
+
+    async def ask() -> float:
+        return anyio.current_effective_deadline()
+
+    job = Job(ask)
+    virtual(Scheduler(job, timeout=20).co_run)
+    assert job.result() == 20

@@ -1,0 +1,99 @@
+"""A job's state is written by a few functions, along the table; tests find all who write it, in code and in runs."""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, JobState
+from trioflow._core.base._states import TRANSITIONS
+
+from ..places import PACKAGE
+from ..transitions import WRITERS, CheckedState, IllegalStep
+
+if TYPE_CHECKING:
+    pass
+
+
+def writers_in(node: ast.AST, qualified: str = "") -> Iterator[str]:
+    """Yield the qualified name of the function around each statement that writes or deletes an attribute `_state`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef):
+            yield from writers_in(child, f"{qualified}{child.name}.")
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from writers_in(child, f"{qualified}{child.name}.<locals>.")
+        else:
+            if is_write(child):
+                yield qualified.removesuffix(".").removesuffix(".<locals>")
+            yield from writers_in(child, qualified)
+
+
+def is_write(node: ast.AST) -> bool:
+    """Return whether this is `x._state = ...` in any form, or a call like `setattr(x, "_state", ...)`."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "_state" and not isinstance(node.ctx, ast.Load)
+    return (
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith(("setattr", "__setattr__", "delattr", "__delattr__"))
+        and any(isinstance(argument, ast.Constant) and argument.value == "_state" for argument in node.args)
+    )
+
+
+def test_the_code_writes_states_in_a_few_functions() -> None:
+    """What is in `WRITERS`, and no other code of the package, writes the state of a job."""
+    found = {
+        (".".join(path.relative_to(PACKAGE).with_suffix("").parts), function)
+        for path in PACKAGE.rglob("*.py")
+        for function in writers_in(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == WRITERS
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["job._state = new", "a, job._state = 1, new", "del job._state", "for job._state in new: pass",
+     'setattr(job, "_state", new)', 'object.__setattr__(job, "_state", new)', "job._state: str = new"],
+)  # fmt: skip
+def test_each_way_to_write_a_state_is_found(code: str) -> None:
+    """The search above finds it in a method, a nested function, and a module."""
+    assert list(writers_in(ast.parse(code))) == [""]
+    assert list(writers_in(ast.parse(f"class A:\n  def f():\n    def g():\n      {code}"))) == ["A.f.<locals>.g"]
+
+
+def test_a_write_from_elsewhere_is_seen(checked_states: CheckedState) -> None:
+    """A step that is in the table, written by another function of the package, is seen with its name."""
+    elsewhere = types.ModuleType("trioflow.view._elsewhere")
+    exec("def write(job, state): job._state = state", vars(elsewhere))
+    checked_states.writers.clear()
+    elsewhere.write(AbstractJob(), JobState.SCHEDULED)
+    assert checked_states.writers - WRITERS == {("view._elsewhere", "write")}
+
+
+@pytest.mark.parametrize("new", JobState)
+@pytest.mark.parametrize("old", JobState)
+def test_only_steps_of_the_table_pass(checked_states: CheckedState, old: JobState, new: JobState) -> None:
+    """A step that is not in the table raises, is kept for the end of the test, and writes nothing."""
+    job: AbstractJob[Any] = AbstractJob(label="mine")
+    checked_states.slot.__set__(job, old)
+    if new in TRANSITIONS[old]:
+        job._state = new
+        assert job.state is new
+    else:
+        with pytest.raises(IllegalStep, match=rf"'mine': {old} -> {new}"):
+            job._state = new
+        assert job.state is old
+        assert len(checked_states.illegal) == 1
+        checked_states.illegal.clear()
+
+
+@pytest.mark.parametrize("old", JobState)
+def test_reset_takes_any_job_back_to_idle(checked_states: CheckedState, old: JobState) -> None:
+    """Whatever became of a job, a new run may forget it."""
+    job: AbstractJob[Any] = AbstractJob()
+    checked_states.slot.__set__(job, old)
+    job._reset()
+    assert job.state is JobState.IDLE

@@ -1,0 +1,246 @@
+"""Exceptions are the user's objects: their code may raise, and this affects no job but their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason
+from trioflow.abc import Instrument
+
+from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, Closing, nap, states, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def refuse(*_: Any) -> Any:
+    raise OSError("code of the user's")
+
+
+class Mute(RuntimeError):
+    """An exception whose str and repr both raise."""
+
+    __str__ = __repr__ = refuse
+
+
+class MuteType(TypeError):
+    """One of the type that calls for an explanation."""
+
+    __str__ = __repr__ = refuse
+    add_note = refuse
+
+
+class Closed(Exception):
+    """It takes no notes."""
+
+    @property
+    def __notes__(self) -> Any:
+        raise OSError("code of the user's")
+
+    add_note = refuse
+
+
+class OddGroup(ExceptionGroup[Exception]):
+    """It can't be split."""
+
+    derive = split = subgroup = refuse  # type: ignore[assignment]
+    __str__ = __repr__ = refuse
+
+
+class OddBaseGroup(BaseExceptionGroup[BaseException]):
+    """It can't be split either, and may hold cancellations."""
+
+    derive = split = subgroup = refuse  # type: ignore[assignment]
+
+
+class Silent:
+    """What a function returns in place of an awaitable: it has no repr."""
+
+    __repr__ = refuse
+
+
+class Faceless:
+    """An object that says of itself that it has no class."""
+
+    @property
+    def __class__(self) -> Any:
+        raise OSError("code of the user's")
+
+
+async def raise_it(make: Callable[[], BaseException], seconds: float) -> None:
+    await anyio.sleep(seconds)
+    raise make()
+
+
+MAKERS: dict[str, Callable[[], BaseException]] = {
+    "text": Mute,
+    "type": MuteType,
+    "notes": Closed,
+    "argument": lambda: RuntimeError(Silent()),
+    "cause": lambda: _caused(Mute()),
+    "group": lambda: OddGroup("odd", [Mute(), Closed()]),
+    "inside": lambda: ExceptionGroup("even", [OddGroup("odd", [Mute()])]),
+    "base": lambda: OddBaseGroup("odd", [Mute()]),
+}
+
+
+def _caused(cause: BaseException) -> BaseException:
+    error = OSError("caused")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize("critical", [False, True])
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}])
+def test_exception_whose_code_raises_fails_its_job_alone(
+    virtual: Virtual, maker: str, critical: bool, options: dict[str, Any]
+) -> None:
+    """It once ended the run INTERRUPTED, and left the job RUNNING."""
+    made: list[BaseException] = []
+
+    def make() -> BaseException:
+        made.append(MAKERS[maker]())
+        return made[-1]
+
+    bad = Job(raise_it, make, 1, critical=critical, **options)
+    needs, other = Job(lambda value: nap(1, value), bad), Job(nap, 3)
+    scheduler = Scheduler(Scheduler(bad, needs, critical=critical), other)
+    seconds = 2 if "retry" in options and maker != "base" else 1  # nobody retries what is no Exception
+    assert virtual(timed, scheduler) == ((False, seconds) if critical else (True, 3))
+    assert scheduler.stop_reason is (StopReason.CRITICAL if critical else StopReason.COMPLETED)
+    assert (bad.state, other.state) == (FAILED, CANCELLED if critical else SUCCEEDED)
+    assert bad.raised_exception() is made[-1]
+    if not critical:
+        assert needs.state is BLOCKED
+
+
+def test_odd_group_with_a_cancellation_leaves_the_error(virtual: Virtual) -> None:
+    """The cancellation goes on, and what else is in the group is what the job raised."""
+    errors = [ValueError("mine")]
+
+    async def work() -> None:
+        try:
+            await anyio.sleep(5)
+        except BaseException as cancellation:
+            raise OddBaseGroup("odd", [cancellation, *errors]) from None
+
+    job = Job(work)
+    scheduler = Scheduler(job, timeout=1)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert job.state is FAILED
+    raised = job.raised_exception()
+    assert isinstance(raised, BaseExceptionGroup)
+    assert list(raised.exceptions) == errors
+
+
+@pytest.mark.parametrize("value", [Silent, Faceless])
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}])
+def test_what_is_not_awaitable_and_has_no_repr_fails_its_job(
+    virtual: Virtual, value: type, options: dict[str, Any]
+) -> None:
+    """The job FAILED with the TypeError; the note does without the repr."""
+    job, other = Job(lambda: value(), **options), Job(nap, 1)
+    assert virtual(timed, Scheduler(job, other)) == (True, 1)
+    assert (job.state, other.state) == (FAILED, SUCCEEDED)
+
+
+def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> None:
+    """A label is made out of what the function says of itself: where that fails, of the kind of job."""
+
+    touchy: list[int] = []
+
+    class Touchy:
+        async def __call__(self) -> str:
+            return "called"
+
+        def __getattr__(self, name: str) -> Any:
+            raise OSError("code of the user's") if touchy else AttributeError(name)
+
+    job = Job(Touchy())
+    touchy.append(1)
+    assert virtual(timed, Scheduler(job)) == (True, 0)
+    assert (job.result(), "Job" in job.label) == ("called", True)
+
+
+def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual) -> None:
+    """What they raise is reported, however it is; the run goes on."""
+
+    class Odd(Instrument):
+        __repr__ = refuse
+
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            raise Mute
+
+    async def shutdown() -> None:
+        raise Mute
+
+    scheduler = Scheduler(Closing(shutdown), Job(nap, 1), instruments=[Odd()])
+    assert virtual(timed, scheduler) == (True, 1)
+    assert states(scheduler) == [SUCCEEDED] * 2
+    assert [type(one.exception) for one in scheduler.incidents] == [Mute]
+
+
+def test_log_handler_that_raises_is_nobodys_failure(virtual: Virtual) -> None:
+    """The engine reports, and goes on if the report fails."""
+
+    class Breaks(logging.Handler):
+        def handle(self, record: Any) -> bool:
+            raise OSError("code of the user's")
+
+    handler = Breaks()
+    logging.getLogger("trioflow").addHandler(handler)
+    try:
+        job = Closing(refuse)
+        assert virtual(timed, Scheduler(job)) == (True, 1)
+        assert job.state is SUCCEEDED
+    finally:
+        logging.getLogger("trioflow").removeHandler(handler)
+
+
+HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("nested", [False, True])
+def test_interruption_in_any_hook_leaves_the_run_bare(
+    virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
+) -> None:
+    """It ends the run in order, never inside a group, and leaves no job RUNNING."""
+    raised: list[str] = []
+
+    def leave(self: Instrument, *_: Any) -> None:
+        if not raised:
+            raised.append(hook)
+            raise interruption("from a hook")
+
+    odd: Any = type("Odd", (Instrument,), {hook: leave})
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep(50)
+
+    class Watched(AbstractJob[None]):
+        async def co_run(self) -> None:
+            inside.add(Job(nap, 1))
+            await anyio.sleep(1)
+
+        async def co_shutdown(self) -> None:
+            raise OSError("an incident")
+
+    inside = Scheduler(Watched(), Job(nap, 2), Service(serve), Job(nap, 1, required=None))
+    scheduler = Scheduler(inside) if nested else inside
+
+    async def main() -> None:
+        await scheduler.co_run(instruments=[odd()])
+
+    with pytest.raises(interruption, match="from a hook"):
+        virtual(main)
+    assert raised
+    assert not any(job.state in (JobState.RUNNING, JobState.SCHEDULED) for job in scheduler.iterate_jobs())

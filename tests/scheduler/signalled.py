@@ -1,0 +1,57 @@
+"""A scheduler in a process of its own, which gets signals."""
+
+from __future__ import annotations
+
+import signal
+
+from .. import processes
+
+PROLOGUE = """
+import signal, sys, time
+import anyio
+from trioflow import *
+from trioflow._core.scheduler._plain_code import SignalWatch
+from trioflow.abc import AbstractJob
+
+taken_note = SignalWatch.interrupt
+signals = []  # that have come to the watch of the run
+
+def take_note(self, interruption):
+    signals.append(interruption)
+    taken_note(self, interruption)
+
+SignalWatch.interrupt = take_note
+
+async def until_signals(number):
+    while len(signals) < number:
+        await anyio.sleep(0.001)
+
+def say(*words):
+    print(*words, flush=True)
+
+class Actor(AbstractJob):
+    async def co_run(self):
+        say("runs")
+        try:
+            await anyio.sleep(60)
+        finally:
+            say("unwinds")
+    async def co_shutdown(self):
+        say("begins")
+        await until_signals(expected)
+        await anyio.sleep(0.005)
+        say("shut down")
+
+expected = 0
+
+def watched(call):
+    try:
+        say("returned", call(), scheduler.stop_reason)
+    except BaseException as error:
+        say("raised", type(error).__name__, scheduler.stop_reason)
+"""
+
+
+def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
+    """Run `code` behind the prologue in a process of its own; see there."""
+    return processes.child(PROLOGUE + code, *sends)

@@ -1,0 +1,114 @@
+"""What a scenario can be asked: may it run, in which order, who is before and behind whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from trioflow import CycleError, Job, Scheduler, Sequence
+from trioflow._core.job import _labels
+
+from ..bodies import grid, jobs_named, nap
+
+# --- asking
+
+
+def test_rain_check_says_whether_a_run_could_start() -> None:
+    """rain_check is False for a cycle, a missing requirement, a requirement on a forever job; it never raises."""
+    a, b = jobs_named("ab")
+    scheduler = Scheduler(a, b)
+    assert scheduler.rain_check() is True
+    a.requires(b)
+    b.requires(a)
+    assert scheduler.rain_check() is False
+    b.requires(a, remove=True)
+    assert scheduler.rain_check() is True
+    b.forever = True
+    assert scheduler.rain_check() is False
+    scheduler.remove(b)
+    assert scheduler.rain_check() is False
+
+
+def test_topological_order_is_stable() -> None:
+    """Each job after all it requires; ties in the order added."""
+    scheduler, jobs = grid()
+    order = scheduler.topological_order()
+    assert [job.label for job in order] == list("axzbcde")
+    assert set(order) == set(jobs.values())
+
+
+def test_topological_order_of_a_cycle_raises() -> None:
+    """With a cycle there is no order: CycleError."""
+    a, b, c = jobs_named("abc")
+    Sequence(a, b, c)
+    a.requires(c)
+    with pytest.raises(CycleError, match=" -> "):
+        Scheduler(a, b, c).topological_order()
+
+
+def test_graph_questions_need_no_recursion() -> None:
+    """A chain of 10,000 jobs, and 2,000 nested schedulers, are no problem for any question."""
+    jobs = [Job(nap) for _ in range(10_000)]
+    scheduler = Scheduler(Sequence(jobs))
+    assert scheduler.topological_order() == jobs
+    assert scheduler.rain_check() is True
+    assert len(scheduler.keep_only_between(starts=jobs[1:2], ends=jobs[-2:-1])) == 9_998
+    nested = inner = Scheduler(label="x")
+    for _ in range(2_000):
+        nested = Scheduler(nested, label="x")
+    assert len(list(nested.iterate_jobs())) == 2_000
+    assert nested.rain_check() is True
+    assert inner.path.count("/") == 1_999
+
+
+def test_entry_and_exit_jobs() -> None:
+    """Entries require no member, exits are required by none; forever jobs are exits only on request."""
+    scheduler, jobs = grid()
+    monitor = scheduler.add(Job(nap, label="monitor", forever=True))
+    assert list(scheduler.entry_jobs()) == [jobs["a"], jobs["x"], jobs["z"], monitor]
+    assert list(scheduler.exit_jobs()) == [jobs["e"], jobs["z"]]
+    assert list(scheduler.exit_jobs(discard_forever=False)) == [jobs["e"], jobs["z"], monitor]
+
+
+def test_predecessors_and_successors() -> None:
+    """The direct ones of some jobs together, without duplicates."""
+    scheduler, jobs = grid()
+    assert set(scheduler.predecessors(jobs["d"], jobs["e"])) == {jobs[x] for x in "bcdx"}
+    assert set(scheduler.successors(jobs["a"], jobs["b"])) == {jobs[x] for x in "bcd"}
+    assert set(scheduler.predecessors(jobs["a"])) == set()
+    assert set(scheduler.successors(jobs["e"])) == set()
+    assert set(scheduler.predecessors()) == set()
+
+
+def test_iterate_jobs_goes_into_nested_schedulers() -> None:
+    """iterate_jobs yields all jobs, nested ones on request; the nested schedulers themselves are jobs, too."""
+    a, b, c, d = jobs_named("abcd")
+    deepest = Scheduler(c)
+    inner = Scheduler(b, deepest)
+    outer = Scheduler(a, inner, d)
+    assert set(outer.iterate_jobs()) == {a, b, c, d, inner, deepest}
+    assert len(list(outer.iterate_jobs())) == 6
+    assert list(outer.iterate_jobs(nested=False)) == [a, inner, d]
+
+
+def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
+    """Ordinals are counted on, not up from 2 for each job: 20,000 of them would take minutes."""
+    scheduler = Scheduler(Job(nap, label="same") for _ in range(20_000))
+    found = _labels.paths(scheduler)
+    assert len(set(found.values())) == 20_000
+    last = list(scheduler)[-1]
+    assert found[last] == last.path == "same#20000"
+
+
+def test_path_goes_from_the_outermost_scheduler_in() -> None:
+    """A path is made of the labels from the outermost scheduler in, made unique by an ordinal."""
+    same, again, other = Job(nap, label="x"), Job(nap, label="x"), Job(nap, label="y/z")
+    inner, twin = Scheduler(same, again, other, label="in"), Scheduler(label="in")
+    deep = Job(nap, label="x", scheduler=twin)
+    outer = Scheduler(inner, twin, label="out")
+    paths = [job.path for job in outer.iterate_jobs()]
+    assert len(set(paths)) == len(paths) == 6
+    assert inner.path in same.path
+    assert same.path != again.path
+    assert same.path.split("/")[-1] == "x"
+    assert "y/z" not in other.path
+    assert deep.path != same.path

@@ -1,0 +1,220 @@
+"""What bad input gets: an error that says what was found, in which job, and what to do; and nothing is consumed."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, Job, Scheduler, Sequence
+
+from ..bodies import nap, notes
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- what is no job
+
+
+def plain_function() -> int:
+    return 1
+
+
+class PlainCallable:
+    def method(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "function", [plain_function, len, print, PlainCallable().method, staticmethod(plain_function).__func__, dict]
+)
+def test_sync_function_given_to_job_names_thread_job(function: Callable[..., Any]) -> None:
+    """A plain function, method, builtin or class is a TypeError that names it and ThreadJob."""
+    with pytest.raises(TypeError, match=rf"{function.__name__}.*ThreadJob"):
+        Job(function)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("thing", [None, 42, "echo", object()])
+def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
+    """What can't be called at all is a TypeError that shows it."""
+    with pytest.raises(TypeError, match="Job"):
+        Job(thing)  # type: ignore[arg-type]
+
+
+def test_async_generator_function_given_to_job_is_refused() -> None:
+    """An async generator function is a TypeError that says what it is."""
+
+    async def generator() -> Any:
+        yield 1
+
+    with pytest.raises(TypeError, match="generator"):
+        Job(generator)
+
+
+def test_arguments_for_a_coroutine_object_are_refused() -> None:
+    """A coroutine object takes no arguments; it stays the caller's to close."""
+    coroutine = nap()
+    with pytest.raises(TypeError, match="argument"):
+        Job(coroutine, 1)
+    assert coroutine.cr_frame is not None
+    coroutine.close()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda: 42, functools.partial(lambda x: x, "no awaitable"), type("Call", (), {"__call__": lambda self: None})()],
+)
+def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
+    """What is only known at the start fails the job with a TypeError whose note names it and what it returned."""
+    job = Job(function, label="liar")
+    bystander = Job(nap, 1, 1)
+    scheduler = Scheduler(job, bystander)
+    assert virtual(scheduler.co_run) is True
+    assert isinstance(job.raised_exception(), TypeError)
+    told = f"{job.raised_exception()}\n{notes(job.raised_exception())}"
+    assert "'liar'" in told
+    assert "awaitable" in told
+    assert "ThreadJob" in told
+    assert bystander.result() == 1
+
+
+@pytest.mark.parametrize("thing", [42, "job", b"job", nap, 1.5])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda thing: Scheduler(thing, label="home"),
+        lambda thing: Scheduler(label="home").add(thing),
+        lambda thing: Scheduler(label="home").update([thing]),
+        lambda thing: Sequence(thing),
+        lambda thing: Job(nap, required=thing),
+        lambda thing: Job(nap).requires(thing),
+        lambda thing: Sequence().requires([thing]),
+        lambda thing: Sequence(required=thing),
+    ],
+)
+def test_something_that_is_no_job_is_refused(use: Callable[[Any], Any], thing: object) -> None:
+    """Where a job is expected, anything else is a TypeError that shows it."""
+    with pytest.raises(TypeError) as caught:
+        use(thing)
+    assert repr(thing) in str(caught.value)
+
+
+def test_no_job_among_jobs_changes_nothing() -> None:
+    """Update is atomic: one thing that is no job, and none of the jobs is added."""
+    scheduler, job = Scheduler(), Job(nap)
+    with pytest.raises(TypeError, match="42"):
+        scheduler.update([job, 42])
+    assert list(scheduler) == []
+    assert job.scheduler is None
+
+
+def test_subclass_that_forgets_its_super_init_is_told_so() -> None:
+    """A subclass of AbstractJob whose __init__ does not call super's is a TypeError that names it."""
+
+    class Forgetful(AbstractJob[None]):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match=r"Forgetful.*super\(\).__init__"):
+        Scheduler(Forgetful())
+
+
+def test_subclass_without_co_run_fails_with_its_name(virtual: Virtual) -> None:
+    """A subclass that defines no co_run fails as a job, with an error that names the class."""
+
+    class Hollow(AbstractJob[None]):
+        pass
+
+    job = Hollow()
+    assert virtual(Scheduler(job).co_run) is True
+    assert "Hollow" in str(job.raised_exception())
+
+
+def test_refused_job_is_left_in_no_scheduler() -> None:
+    """A job whose options are refused has not been added to the scheduler it was created in."""
+    scheduler = Scheduler()
+    with pytest.raises(ValueError, match="timeout"):
+        Job(nap, timeout=-1, scheduler=scheduler)
+    with pytest.raises(TypeError, match="42"):
+        Job(nap, required=42, scheduler=scheduler)
+    with pytest.raises(TypeError, match="42"):
+        Scheduler(42, scheduler=scheduler)
+    assert list(scheduler) == []
+
+
+def test_refused_job_closes_its_coroutine_without_a_warning() -> None:
+    """A coroutine object whose job was refused is nobody's to chase, or stays the caller's: no warning if closed."""
+    coroutine = nap()
+    with pytest.raises(ValueError, match="timeout"):
+        Job(coroutine, timeout=-1)
+    coroutine.close()
+
+
+# --- numbers
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, -math.inf, 0.0])
+def test_timeout_that_is_no_positive_number_is_refused(virtual: Virtual, timeout: float) -> None:
+    """Zero, negative and NaN timeouts are ValueErrors that name the job and the remedy, wherever they are given."""
+    scheduler = Scheduler(Job(nap), label="slow")
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        Job(nap, label="slow", timeout=timeout)
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        Scheduler(label="slow", timeout=timeout)
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        virtual(functools.partial(scheduler.co_run, timeout=timeout))
+    with pytest.raises(ValueError, match=r"timeout.*'slow'.*positive"):
+        scheduler.run(backend=virtual.backend, timeout=timeout)  # type: ignore[arg-type]
+    assert scheduler.stop_reason is None
+
+
+@pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
+def test_timeout_of_the_wrong_type_is_refused(timeout: Any) -> None:
+    """A timeout that is no number is a TypeError that names the job."""
+    with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
+        Job(nap, label="slow", timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 5, 0.5])
+def test_timeout_may_be_none_infinite_or_positive(virtual: Virtual, timeout: float | None) -> None:
+    """None and infinity mean no limit."""
+    scheduler = Scheduler(Job(nap, 0.25, timeout=timeout), timeout=timeout)
+    assert virtual(functools.partial(scheduler.co_run, timeout=timeout)) is True
+
+
+@pytest.mark.parametrize(("window", "error"), [(-1, ValueError), (1.5, TypeError), ("3", TypeError), (True, TypeError)])
+def test_window_below_zero_or_of_the_wrong_type_is_refused(
+    virtual: Virtual, window: Any, error: type[Exception]
+) -> None:
+    """A window below 0 or of the wrong type is refused with the scheduler's name, at creation and at the run."""
+    job = Job(nap(), label="one-shot")
+    scheduler = Scheduler(job, label="home")
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+        Scheduler(label="home", jobs_window=window)
+    with pytest.raises(error, match=r"jobs_window.*'home'.*positive whole number"):
+        virtual(functools.partial(scheduler.co_run, jobs_window=window))
+    assert virtual(scheduler.co_run) is True
+
+
+@pytest.mark.parametrize("options", [{"restarts": -1}, {"on_timeout": "explode"}, {"timeout": 1, "on_timeout": None}])
+def test_options_out_of_their_range_name_the_job(options: dict[str, Any]) -> None:
+    """Other options are checked at creation, too."""
+    with pytest.raises(ValueError, match="'odd'"):
+        Job(nap, label="odd", **options)
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
+def test_start_interval_out_of_its_range_is_refused(seconds: float) -> None:
+    """start_interval is finite, 0 or more."""
+    with pytest.raises(ValueError, match=r"start_interval.*'home'"):
+        Scheduler(label="home", start_interval=seconds)
+
+
+def test_unknown_backend_is_refused() -> None:
+    """A backend that is neither of the two is a ValueError that names both."""
+    with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):
+        Scheduler(Job(nap)).run(backend="curio")  # type: ignore[arg-type]

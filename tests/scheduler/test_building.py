@@ -1,0 +1,299 @@
+"""Section 1 of the contract: building a scenario and changing it; nothing runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
+
+from ..bodies import GRID, edges, grid, jobs_named, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- requires
+
+
+def test_requires_takes_jobs_sequences_none_and_collections() -> None:
+    """requires takes jobs, lists at any depth, Sequences (their last job), and None; it returns the job."""
+    a, b, c, d, e, f, job = jobs_named("abcdefj")
+    assert job.requires(a, None, [b, [c, None]], Sequence(d, e), {f}) is job
+    assert list(job.required) == [a, b, c, e, f]
+
+
+def test_required_at_creation_is_requires() -> None:
+    """required= at creation takes the same things."""
+    a, b, c = jobs_named("abc")
+    assert list(Job(nap, required=a).required) == [a]
+    assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
+    assert list(Job(nap, required=Sequence(a, b)).required) == [b]
+    assert list(Job(nap, required=None).required) == []
+
+
+def test_requires_twice_is_once() -> None:
+    """What is required already is not required twice; the first place counts."""
+    a, b, job = jobs_named("abj")
+    job.requires(a, b, a).requires(a)
+    assert list(job.required) == [a, b]
+
+
+def test_requires_takes_back() -> None:
+    """requires(..., remove=True) takes back; what is not required is a KeyError naming both, and changes nothing."""
+    a, b, c, job = jobs_named("abcj")
+    job.requires(a, b)
+    with pytest.raises(KeyError, match=r"'j'.*'c'"):
+        job.requires(a, c, remove=True)
+    assert list(job.required) == [a, b]
+    job.requires(a, remove=True)
+    assert list(job.required) == [b]
+
+
+@pytest.mark.parametrize("number", [3, 100])
+def test_required_is_a_read_only_ordered_view(number: int) -> None:
+    """required is a live set in the order of adding, be they few or many, and nothing but requires writes it."""
+    others = [Job(nap, label=str(i)) for i in range(number)]
+    job = Job(nap)
+    view = job.required
+    job.requires(reversed(others))
+    assert list(view) == others[::-1]
+    assert len(view) == number
+    assert others[0] in view
+    assert job not in view
+    assert view == set(others)
+    assert not hasattr(view, "add")
+    assert not hasattr(view, "remove")
+    with pytest.raises(AttributeError):
+        job.required = set()  # type: ignore[misc,assignment]
+    job.requires(others[1], remove=True)
+    assert others[1] not in view
+    assert view | {job} == {*others, job} - {others[1]}
+
+
+def test_requires_of_an_empty_sequence_is_nothing() -> None:
+    """An empty Sequence as a requirement requires nothing."""
+    assert list(Job(nap, required=Sequence()).required) == []
+
+
+# --- Sequence
+
+
+def test_sequence_chains_its_jobs() -> None:
+    """Each job of a Sequence requires the one before; nested ones and None are taken in."""
+    a, b, c, d = jobs_named("abcd")
+    scheduler = Scheduler(Sequence(a, Sequence(b, None, c), d))
+    assert edges(scheduler) == {"ab", "bc", "cd"}
+    assert list(scheduler) == [a, b, c, d]
+
+
+def test_sequence_vanishes_when_added() -> None:
+    """add returns the Sequence, but the scheduler has its jobs alone."""
+    a, b = jobs_named("ab")
+    scheduler = Scheduler()
+    sequence = Sequence(a, b)
+    assert scheduler.add(sequence) is sequence
+    assert list(scheduler) == [a, b]
+    assert len(scheduler) == 2
+
+
+def test_sequence_requires_through_its_first_job() -> None:
+    """What a Sequence requires, its first job requires: at creation, by requires, and before there is a first job."""
+    a, b, c, d, e = jobs_named("abcde")
+    Sequence(a, b, required=c).requires(d)
+    assert list(a.required) == [c, d]
+    late = Sequence(required=[c])
+    late.requires(d)
+    late.append(e)
+    assert list(e.required) == [c, d]
+
+
+def test_sequence_as_requirement_is_its_last_job() -> None:
+    """A Sequence that requires a Sequence links first to last."""
+    a, b, c, d = jobs_named("abcd")
+    Sequence(c, d, required=Sequence(a, b))
+    assert list(c.required) == [b]
+
+
+def test_sequence_takes_requirements_back() -> None:
+    """requires(..., remove=True) of a Sequence is that of its first job."""
+    a, b, c = jobs_named("abc")
+    sequence = Sequence(a, b, required=c)
+    sequence.requires(c, remove=True)
+    assert list(a.required) == []
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_sequence_adds_to_its_scheduler(filled: bool) -> None:
+    """A Sequence with scheduler= adds its jobs, an empty scheduler's included, and those appended later."""
+    a, b, c, other = jobs_named("abco")
+    scheduler = Scheduler(other) if filled else Scheduler()
+    sequence = Sequence(a, b, scheduler=scheduler)
+    assert sequence.append(c) is sequence
+    assert list(scheduler) == [*([other] if filled else []), a, b, c]
+    assert {"ab", "bc"} == edges(scheduler)
+
+
+def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
+    """The jobs of a Sequence run one after the other."""
+    jobs = [Job(nap, 1) for _ in range(3)]
+    assert virtual(Scheduler(Sequence(jobs)).co_run) is True
+    assert [job.started_at for job in jobs] == [0, 1, 2]
+
+
+# --- a set of jobs
+
+
+def test_add_returns_the_job_and_adds_once() -> None:
+    """add returns the job; adding a member again does nothing."""
+    (job,) = jobs_named("a")
+    scheduler = Scheduler()
+    assert scheduler.add(job) is job
+    assert scheduler.add(job) is job
+    assert list(scheduler) == [job]
+    assert job.scheduler is scheduler
+
+
+def test_update_takes_what_the_constructor_takes() -> None:
+    """Update adds jobs, Sequences, None and collections of these, in their order."""
+    a, b, c, d = jobs_named("abcd")
+    scheduler = Scheduler(None, [a], None)
+    scheduler.update([Sequence(b, c), None, [d], a])
+    assert list(scheduler) == [a, b, c, d]
+
+
+def test_update_is_atomic() -> None:
+    """If one of them is refused, none is added."""
+    a, b, c = jobs_named("abc")
+    Scheduler(c)
+    scheduler = Scheduler()
+    with pytest.raises(ValueError, match="'c'"):
+        scheduler.update([a, b, c])
+    assert list(scheduler) == []
+    assert a.scheduler is b.scheduler is None
+
+
+def test_scheduler_is_a_set() -> None:
+    """in, len and iteration in insertion order; nested members are not members; an empty scheduler is true."""
+    a, b, c = jobs_named("abc")
+    inner = Scheduler(c)
+    scheduler = Scheduler(b, a, inner)
+    assert a in scheduler
+    assert inner in scheduler
+    assert c not in scheduler
+    assert 42 not in scheduler
+    assert len(scheduler) == 3
+    assert list(scheduler) == [b, a, inner]
+    assert bool(Scheduler()) is True
+    assert bool(Sequence()) is True
+    assert len(Scheduler()) == 0
+
+
+def test_iteration_allows_changes() -> None:
+    """Members may be removed while one goes through them."""
+    scheduler = Scheduler(*jobs_named("abc"))
+    for job in scheduler:
+        scheduler.remove(job)
+    assert list(scheduler) == []
+
+
+def test_scheduler_option_adds_the_job() -> None:
+    """scheduler= at creation adds the job, empty schedulers and nested ones included."""
+    scheduler = Scheduler()
+    job = Job(nap, scheduler=scheduler)
+    inner = Scheduler(scheduler=scheduler)
+    assert list(scheduler) == [job, inner]
+
+
+def test_scheduler_job_is_the_older_name() -> None:
+    """SchedulerJob is Scheduler."""
+    assert SchedulerJob is Scheduler
+    assert issubclass(Scheduler, AbstractJob)
+
+
+def test_remove_takes_a_job_out() -> None:
+    """A removed job is in no scheduler and can go into another; who required it still does, until sanitize()."""
+    a, b, c = jobs_named("abc")
+    scheduler = Scheduler(Sequence(a, b, c))
+    scheduler.remove(b)
+    assert list(scheduler) == [a, c]
+    assert b.scheduler is None
+    assert scheduler.rain_check() is False
+    assert Scheduler().add(b) is b
+    assert scheduler.sanitize() == [(c, b)]
+    assert scheduler.rain_check() is True
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda scheduler, job: scheduler.remove(job),
+        lambda scheduler, job: scheduler.bypass_and_remove(job),
+        lambda scheduler, job: scheduler.keep_only([job]),
+        lambda scheduler, job: scheduler.keep_only_between(starts=[job]),
+        lambda scheduler, job: scheduler.keep_only_between(ends=[job]),
+        lambda scheduler, job: scheduler.predecessors(job),
+        lambda scheduler, job: scheduler.successors(job),
+    ],
+)
+def test_stranger_is_a_key_error_that_names_it(use: Callable[[Scheduler, Any], object]) -> None:
+    """Surgery and questions about a job that is no member are KeyErrors, and change nothing."""
+    stranger, a, b = jobs_named("xab")
+    scheduler = Scheduler(Sequence(a, b), label="home")
+    with pytest.raises(KeyError, match=r"'x'.*'home'"):
+        use(scheduler, stranger)
+    assert list(scheduler) == [a, b]
+    assert edges(scheduler) == {"ab"}
+
+
+def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
+    """After keep_only the scenario can run."""
+    a, b, c, d = jobs_named("abcd")
+    scheduler = Scheduler(Sequence(a, b, c), d)
+    scheduler.keep_only([a, c])
+    assert list(scheduler) == [a, c]
+    assert edges(scheduler) == set()
+    assert b.scheduler is d.scheduler is None
+    assert scheduler.rain_check() is True
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "kept"),
+    [("", "", "abcdexz"), ("b", "", "bde"), ("", "d", "abcd"), ("b", "d", "bd"), ("bx", "e", "bdex"), ("d", "b", "")],
+)
+def test_keep_only_between(starts: str, ends: str, kept: str) -> None:
+    """What remains is a start or behind one, and an end or before one, these included."""
+    scheduler, jobs = grid()
+    scheduler.keep_only_between(starts=[jobs[x] for x in starts], ends=[jobs[x] for x in ends])
+    assert "".join(job.label for job in scheduler) == kept
+    assert edges(scheduler) == {edge for edge in GRID if set(edge) <= set(kept)}
+    assert scheduler.rain_check() is True
+
+
+def test_bypass_and_remove_links_around() -> None:
+    """Those that required the job require what it required; nobody else changes."""
+    scheduler, jobs = grid()
+    scheduler.bypass_and_remove(jobs["d"])
+    assert edges(scheduler) == {"ab", "ac", "be", "ce", "xe"}
+    assert jobs["d"] not in scheduler
+    scheduler.bypass_and_remove(jobs["a"])
+    assert edges(scheduler) == {"be", "ce", "xe"}
+    assert scheduler.rain_check() is True
+
+
+def test_sanitize_reaches_nested_schedulers() -> None:
+    """sanitize drops what is not in the same scheduler, nested ones included, and returns what it dropped."""
+    a, b, c, d = jobs_named("abcd")
+    b.requires(a)
+    inner = Scheduler(b, c)
+    c.requires(b)
+    d.requires(inner, b)
+    outer = Scheduler(a, inner, d)
+    assert outer.rain_check() is False
+    assert set(outer.sanitize()) == {(b, a), (d, b)}
+    assert outer.sanitize() == []
+    assert list(c.required) == [b]
+    assert list(d.required) == [inner]
+    assert outer.rain_check() is True

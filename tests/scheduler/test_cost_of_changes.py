@@ -1,0 +1,132 @@
+"""Changes of a large scenario cost what they touch: more jobs must not make each call dearer."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import CycleError, Job, Scheduler
+from trioflow._core.base import _graph
+
+from ..bodies import idle, nothing, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+CALLS = 50
+
+
+def cost_of_requires(size: int) -> float:
+    """Seconds for each of the later calls of `requires` during a run."""
+    hold = Job(anyio.sleep, 100)
+    jobs = [Job(nothing, required=hold) for _ in range(size)]
+    scheduler = Scheduler(hold, *jobs)
+    costs: list[float] = []
+
+    async def work() -> None:
+        jobs[-1].requires(jobs[0])  # the first call may look at all
+        start = time.process_time()
+        for job in jobs[-CALLS - 1 : -1]:
+            job.requires(jobs[0], jobs[1])
+        costs.append(time.process_time() - start)
+        scheduler.cancel()
+
+    scheduler.add(Job(work))
+    anyio.run(scheduler.co_run)
+    return costs[0] / CALLS
+
+
+def cost_of_adopting(size: int) -> float:
+    """Seconds for each of the last calls of `add` with an input that belongs to no scheduler."""
+    costs: list[float] = []
+
+    async def work() -> None:
+        for number in range(size):
+            if number == size - CALLS:
+                costs.append(time.process_time())
+            scheduler.add(Job(nothing, Job(nothing, required=hold)))
+        costs.append(time.process_time())
+        scheduler.cancel()
+
+    hold = Job(anyio.sleep, 100)
+    scheduler = Scheduler(hold, Job(work))
+    anyio.run(scheduler.co_run)
+    return (costs[1] - costs[0]) / CALLS
+
+
+def cost_of_bypassing(size: int) -> float:
+    """Seconds for each of the later calls of `bypass_and_remove`."""
+    jobs = [idle("first")]
+    for _ in range(size):
+        jobs.append(idle("next", required=jobs[-1]))
+    scheduler = Scheduler(*jobs)
+    scheduler.bypass_and_remove(jobs[1])
+    start = time.process_time()
+    for job in jobs[2 : 2 + CALLS]:
+        scheduler.bypass_and_remove(job)
+    return (time.process_time() - start) / CALLS
+
+
+# Seventy times as many jobs once cost as many times as much; but what was adopted was copied at only 10 ns each.
+LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4), (cost_of_bypassing, 15)]
+
+
+@pytest.mark.parametrize(("cost", "limit"), LIMITS)
+def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Callable[[int], float], limit: int) -> None:
+    """Each of these once looked at all jobs: at 100,000 of them a call took milliseconds."""
+    small = min(cost(300) for _ in range(5))
+    large = min(cost(20_000) for _ in range(2))
+    assert large < limit * small
+
+
+@given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30), st.integers(0, 11), st.integers(0, 11))
+def test_search_from_both_ends_finds_what_a_search_from_one_finds(
+    edges: list[tuple[int, int]], end: int, start: int
+) -> None:
+    """Whether a node is reached does not depend on the side from which one looks."""
+    forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
+    backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
+    reached = start in _graph.reachable([end], forwards.__getitem__)
+    assert _graph.meet([end], forwards.__getitem__, [start], backwards.__getitem__) is reached
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.lists(st.integers(0, 9), unique=True))
+def test_jobs_bypassed_one_after_the_other_leave_the_order_of_the_others(
+    edges: list[tuple[int, int]], bypassed: list[int]
+) -> None:
+    """What a job had to wait for, directly or by way of others, it still has to, whatever was taken out between."""
+    jobs = [idle(str(number)) for number in range(10)]
+    for before, after in edges:
+        if before < after:
+            jobs[after].requires(jobs[before])
+    scheduler = Scheduler(*jobs)
+    behind = {job: set(_graph.reachable([job], lambda one: one.required)) for job in jobs}
+    for number in bypassed:
+        scheduler.bypass_and_remove(jobs[number])
+    for job in scheduler:
+        left = set(_graph.reachable([job], lambda one: one.required))
+        assert left == {one for one in behind[job] if one in scheduler}
+
+
+def test_late_requirement_that_closes_a_circle_is_refused_from_afar(virtual: Virtual) -> None:
+    """However long the way round is, from whichever end it is shorter."""
+    hold = Job(anyio.sleep, 5)
+    jobs = [Job(nothing, required=hold, label="0")]
+    for number in range(1, 40):
+        jobs.append(Job(nothing, required=jobs[-1], label=str(number)))
+
+    async def work() -> None:
+        for first, last in [(0, 39), (0, 1), (20, 30)]:
+            with pytest.raises(CycleError) as caught:
+                jobs[first].requires(jobs[last])
+            assert set(caught.value.cycle) == set(jobs[first : last + 1])
+        jobs[39].requires(jobs[0])
+
+    assert virtual(functools.partial(timed, Scheduler(hold, *jobs, Job(work)), check=True)) == (True, 5)

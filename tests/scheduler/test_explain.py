@@ -1,0 +1,362 @@
+"""`explain(job)` says in words why a job is where it is: for every state, and every cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, Scheduler, Service
+
+from ..bodies import fail, nap, serve
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def told(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str:
+    """Return what `scheduler` explains after so many seconds of a run."""
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(at)
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    return virtual(main)
+
+
+def ended(scheduler: Scheduler, job: Any, virtual: Virtual) -> str:
+    """Return what it explains when its run has ended."""
+    virtual(lambda: scheduler.co_run(timeout=scheduler.timeout or 99))
+    return scheduler.explain(job)
+
+
+# --- waiting
+
+
+def test_idle_without_a_run() -> None:
+    """Nothing has run yet."""
+    job = Job(nap, label="job")
+    assert Scheduler(job, label="s").explain(job) == "'job' is idle: 's' is not running"
+
+
+def test_waits_for_a_requirement(virtual: Virtual) -> None:
+    """What it waits for, and how long that has been running."""
+    a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
+    job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
+    scheduler = Scheduler(a, b, job, *job.required)
+    assert told(scheduler, job, virtual) == (
+        "'job' waits for 'a', 'b': 'a' has been running for 2 s; 'b' has been running for 2 s"
+    )
+
+
+def test_waits_for_what_has_not_started(virtual: Virtual) -> None:
+    """A requirement that waits itself has not started."""
+    a = Job(nap, 9, label="a")
+    b = Job(nap, label="b", required=a)
+    job = Job(nap, b, label="job")
+    assert told(Scheduler(a, b, job), job, virtual) == "'job' waits for 'b': 'b' has not started"
+
+
+def test_waits_for_many(virtual: Virtual) -> None:
+    """Of many requirements a few are named, the others counted."""
+    many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
+    job = Job(nap, label="job", required=many)
+    text = told(Scheduler(many, job), job, virtual)
+    assert text.startswith("'job' waits for 'n0', 'n1', 'n2', 'n3', 'n4' and 7 more: 'n0' has been running")
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_waits_for_a_service(virtual: Virtual, ready: bool) -> None:
+    """A service is waited for until it is ready."""
+    service, slow = Service(serve, 0 if ready else 9, label="service"), Job(nap, 9, label="slow")
+    job = Job(nap, label="job", required=[service, slow])
+    text = told(Scheduler(service, slow, job), job, virtual)
+    assert ("'service' has been running for 2 s" in text) is not ready
+    assert "'slow' has been running for 2 s" in text
+
+
+def test_waits_for_an_input_elsewhere(virtual: Virtual) -> None:
+    """An input in another scheduler is waited for by the scheduler that holds the job."""
+    source = Job(nap, 9, label="source")
+    job = Job(nap, source, label="job")
+    inner = Scheduler(job, label="inner")
+    assert told(Scheduler(source, inner), job, virtual) == (
+        "'job' waits for its scheduler 'inner', which waits for 'source': 'source' has been running for 2 s"
+    )
+
+
+def test_waits_for_its_scheduler_at_any_depth(virtual: Virtual) -> None:
+    """A nested job waits for its scheduler, as that does for its own, until one of them waits for something."""
+    before = Job(nap, 9, label="before")
+    job = Job(nap, label="job")
+    inner = Scheduler(job, label="inner")
+    middle = Scheduler(inner, label="middle", required=before)
+    assert told(Scheduler(before, middle), job, virtual) == (
+        "'job' waits for its scheduler 'inner', which waits for its scheduler 'middle', "
+        "which waits for 'before': 'before' has been running for 2 s"
+    )
+
+
+@pytest.mark.usefixtures("many_pauses")
+def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
+    """Between the call of co_run and the first job everything waits for the start."""
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            while scheduler._run is None:
+                await anyio.lowlevel.checkpoint()
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    job = Job(nap, label="job")
+    scheduler = Scheduler(job, [Job(nap) for _ in range(50)], label="s")
+    assert virtual(main) == "'job' waits for the start of 's', which is being checked"
+
+
+# --- scheduled
+
+
+def test_window_is_full(virtual: Virtual) -> None:
+    """Who has the slots of the window; forever jobs have none."""
+    a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
+    job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
+    text = told(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
+    assert re.fullmatch(r"'job' waits for a slot: the window is full, with '[ab]', '[ab]'", text)
+    assert "'a'" in text
+    assert "'b'" in text
+
+
+def test_limiter_is_used_up(virtual: Virtual) -> None:
+    """A limiter may be used by others: jobs are named, and the rest is counted."""
+
+    async def main() -> str:
+        limiter = anyio.CapacityLimiter(2)
+        scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter)
+        async with limiter, anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    job = Job(nap, label="job")
+    assert virtual(main) == (
+        "'job' waits for a token of the window, a limiter that is used up: with 'here', and 1 elsewhere"
+    )
+
+
+def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
+    """Of a limiter that several schedulers share, those jobs are named that use its tokens, wherever they are."""
+
+    async def main() -> str:
+        limiter = anyio.CapacityLimiter(2)
+        inner = Scheduler(Job(nap, 9, label="inside"), job, jobs_window=limiter, label="inner")
+        scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            text = scheduler.explain(job)
+            tasks.cancel_scope.cancel()
+        return text
+
+    job = Job(nap, label="job")
+    assert re.fullmatch(
+        r"'job' waits for a token of the window, a limiter that is used up: with '(beside', 'inside|inside', 'beside)'",
+        virtual(main),
+    )
+
+
+def test_interval_between_starts(virtual: Virtual) -> None:
+    """With start_interval a job may wait only for the interval to pass."""
+    job = Job(nap, label="job")
+    scheduler = Scheduler(Job(nap), job, start_interval=5)
+    assert told(scheduler, job, virtual) == "'job' waits for the start interval: there are 5 s between two starts"
+
+
+def test_about_to_start(virtual: Virtual) -> None:
+    """With nothing in its way a scheduled job starts at once."""
+
+    async def look() -> str:
+        return scheduler.explain(job)
+
+    asking, job = Job(look), Job(nap, label="job")
+    scheduler = Scheduler(asking, job)
+    virtual(scheduler.co_run)
+    assert asking.result() == "'job' is ready, and starts within this turn of the event loop or the next"
+
+
+# --- running
+
+
+def test_running(virtual: Virtual) -> None:
+    """For how long."""
+    job = Job(nap, 9, label="job")
+    assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
+
+
+def test_running_in_a_further_attempt(virtual: Virtual) -> None:
+    """For how long in all, and in which attempt."""
+    job = Job(fail, 1.5, label="job", retry=5)
+    assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not said that it is ready")]
+)
+def test_running_service(virtual: Virtual, seconds: float, words: str) -> None:
+    """Whether it is ready."""
+    job = Service(serve, seconds, label="job")
+    assert told(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
+
+
+def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> None:
+    """Any scheduler around a job explains it."""
+    inside, waiting = Job(nap, 9, label="inside"), Job(nap, label="waiting")
+    outer = Scheduler(Scheduler(Scheduler(inside, waiting, jobs_window=1)))
+    assert told(outer, inside, virtual) == "'inside' has been running for 2 s"
+    assert told(outer, waiting, virtual) == "'waiting' waits for a slot: the window is full, with 'inside'"
+
+
+# --- settled
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_succeeded(virtual: Virtual, running: bool) -> None:
+    """After how long, while the run goes on and afterwards."""
+    job = Job(nap, 1, label="job")
+    ask: Callable[..., str] = told if running else ended
+    assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
+
+
+def test_succeeded_by_moving_on(virtual: Virtual) -> None:
+    """The text says that a timeout counted as a success."""
+    job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")
+    assert ended(Scheduler(job), job, virtual) == (
+        "'job' succeeded after 2 s: its timeout cancelled it, which on_timeout='move_on' makes a success"
+    )
+
+
+def test_failed(virtual: Virtual) -> None:
+    """After how long, and with which exception."""
+    job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
+    scheduler = Scheduler(job, other)
+    assert ended(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
+    assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"
+
+
+def test_failed_and_critical(virtual: Virtual) -> None:
+    """That it ended the run."""
+    job = Job(fail, label="job", critical=True)
+    assert ended(Scheduler(job), job, virtual) == (
+        "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
+    )
+
+
+def test_cancelled_by_itself(virtual: Virtual) -> None:
+    """job.cancel() is told from the end of the run: started or not.
+
+    It read "the run stopped: completed", as if that had been the reason.
+    """
+    job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        job.cancel()
+        idle.cancel()
+
+    scheduler = Scheduler(job, Job(cancel), idle.requires(job))
+    assert ended(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
+    assert scheduler.explain(idle) == "'idle' was cancelled before it started, by its own cancel()"
+
+
+def test_cancelled_with_the_run(virtual: Virtual) -> None:
+    """Why the run stopped, for those that ran, for those that waited for a slot, and for forever jobs."""
+    job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
+    forever = Job(anyio.sleep_forever, label="forever", forever=True)
+    scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
+    assert ended(scheduler, job, virtual) == "'job' was cancelled after 2 s; the run stopped: timeout"
+    assert scheduler.explain(waiting) == "'waiting' was cancelled before it started; the run stopped: timeout"
+    assert scheduler.explain(forever) == "'forever' was cancelled after 2 s; the run stopped: timeout"
+    other = Job(nap, 5, forever=True, label="other")
+    text = ended(Scheduler(Job(nap), other), other, virtual)
+    assert text == "'other' was cancelled after 1 s; the run stopped: completed"
+
+
+def test_not_reached(virtual: Virtual) -> None:
+    """A job that the run did not come to, in a nested scheduler too."""
+    job, nested = Job(nap, label="job"), Job(nap, label="nested")
+    inner = Scheduler(Scheduler(nested, label="inmost"), label="inner")
+    scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
+    assert ended(scheduler, job, virtual) == "'job' was not reached: the run of 's' stopped before (timeout)"
+    assert scheduler.explain(nested) == "'nested' was not reached: the run of 's' stopped before (timeout)"
+
+
+def test_will_not_be_reached(virtual: Virtual) -> None:
+    """While the run is ending."""
+
+    async def slow() -> None:
+        try:
+            await anyio.sleep(9)
+        finally:
+            said.append(scheduler.explain(job))
+
+    said: list[str] = []
+    first, job = Job(slow), Job(nap, label="job")
+    scheduler = Scheduler(first, job.requires(first), timeout=2, label="s")
+    virtual(scheduler.co_run)
+    assert said == ["'job' will not be reached: 's' is stopping (timeout)"]
+
+
+def test_blocked(virtual: Virtual) -> None:
+    """By which requirement, and how it began, however far away."""
+    root = Job(fail, label="root")
+    middle = Job(nap, root, label="middle")
+    job = Job(nap, middle, label="job")
+    assert ended(Scheduler(root, middle, job), job, virtual) == (
+        "'job' is blocked: 'middle' did not succeed; it began with OSError: broken"
+    )
+
+
+def test_blocked_by_a_cancellation(virtual: Virtual) -> None:
+    """A cancelled job blocks as well."""
+    root = Job(nap, 9, label="root")
+    job = Job(nap, root, label="job")
+
+    async def cancel() -> None:
+        root.cancel()
+
+    text = ended(Scheduler(root, Job(cancel), job), job, virtual)
+    assert text == "'job' is blocked: 'root' did not succeed; it began with JobCancelled: 'root' was cancelled"
+
+
+def test_skipped(virtual: Virtual) -> None:
+    """For want of a failure, or because of an input that was skipped, also where something else failed."""
+    good, bad = Job(nap, label="good"), Job(fail, label="bad")
+    alarm = Job(nap, label="alarm", run_if="failed", required=good)
+    job = Job(nap, alarm, label="job")
+    both = Job(nap, alarm, label="both", run_if="failed", required=bad)
+    scheduler = Scheduler(good, bad, alarm, job, both)
+    assert (
+        ended(scheduler, alarm, virtual) == "'alarm' was skipped: run_if='failed', and nothing that it requires failed"
+    )
+    assert scheduler.explain(job) == "'job' was skipped: 'alarm' was skipped"
+    assert scheduler.explain(both) == "'both' was skipped: 'alarm' was skipped"
+
+
+def test_stranger_is_refused() -> None:
+    """A job that is not inside: a KeyError that names both."""
+    scheduler = Scheduler(label="s")
+    with pytest.raises(KeyError, match=r"'stranger' is not in 's'"):
+        scheduler.explain(Job(nap, label="stranger"))
+    with pytest.raises(KeyError):
+        scheduler.explain(scheduler)

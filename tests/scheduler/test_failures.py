@@ -1,0 +1,107 @@
+"""What is raised for a run as a whole: `check=` and `raise_for_failures`."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Job, JobCancelled, JobTimeout, Scheduler, StopReason
+
+from ..bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- check= and raise_for_failures
+
+
+def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
+    """The FAILED jobs' own exceptions, at any depth, in settling order, each with one note naming its job."""
+    errors = [OSError("one"), KeyError("two"), ValueError("three")]
+    scheduler = Scheduler(
+        Job(fail, 3, errors[2], label="third"),
+        Scheduler(Job(fail, 1, errors[0], label="first"), Job(fail, 2, errors[1], label="second"), label="in"),
+        Job(nap),
+    )
+    assert virtual(scheduler.co_run) is True
+    for _ in range(2):
+        with pytest.raises(ExceptionGroup) as caught:
+            scheduler.raise_for_failures()
+        assert list(caught.value.exceptions) == errors
+    for error, label in zip(errors, ["first", "second", "third"], strict=True):
+        assert len(error.__notes__) == 1
+        assert label in error.__notes__[0]
+
+
+def test_raise_for_failures_returns_if_there_are_none(virtual: Virtual) -> None:
+    """Without failures it returns; before a run, too."""
+    scheduler = Scheduler(Job(nap))
+    scheduler.raise_for_failures()
+    assert virtual(scheduler.co_run) is True
+    scheduler.raise_for_failures()
+
+
+def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> None:
+    """A nested scheduler that failed through a job's exception is not listed again; one that timed out is."""
+    error = OSError("deep")
+    through = Scheduler(Scheduler(Job(fail, 1, error), critical_jobs=True), critical_jobs=True, critical=False)
+    slow = Scheduler(Job(nap, 5), timeout=2, label="slow")
+    scheduler = Scheduler(through, slow)
+    assert virtual(scheduler.co_run) is True
+    with pytest.raises(ExceptionGroup) as caught:
+        scheduler.raise_for_failures()
+    first, second = caught.value.exceptions
+    assert first is error
+    assert isinstance(second, JobTimeout)
+    assert "'slow'" in str(second)
+
+
+def test_check_raises_after_failures(virtual: Virtual) -> None:
+    """check=True raises the group of all failures after COMPLETED."""
+    error = OSError()
+    scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert caught.value.exceptions == (error,)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+
+
+def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
+    """After CRITICAL, check=True raises the group of the critical failures alone."""
+    lenient, strict = OSError("lenient"), OSError("strict")
+    scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert caught.value.exceptions == (strict,)
+
+
+def test_check_raises_job_timeout(virtual: Virtual) -> None:
+    """After TIMEOUT, check=True raises JobTimeout, which names the scheduler and the time."""
+    scheduler = Scheduler(Job(nap, 5), label="slow")
+    with pytest.raises(JobTimeout, match=r"'slow'.*2 s"):
+        virtual(functools.partial(scheduler.co_run, timeout=2, check=True))
+
+
+def test_check_raises_job_cancelled(virtual: Virtual) -> None:
+    """After cancel(), check=True raises JobCancelled, which names the scheduler."""
+
+    async def cancel() -> None:
+        scheduler.cancel()
+
+    scheduler = Scheduler(Job(cancel), Job(nap, 5), label="home")
+    with pytest.raises(JobCancelled, match="'home'"):
+        virtual(functools.partial(scheduler.co_run, check=True))
+
+
+def test_check_is_true_when_all_is_well(virtual: Virtual) -> None:
+    """Without failures check=True returns True."""
+    assert virtual(functools.partial(Scheduler(Job(nap)).co_run, check=True)) is True
+
+
+def test_check_works_with_run(backend: Any) -> None:
+    """run(check=True) raises the same."""
+    with pytest.raises(ExceptionGroup):
+        Scheduler(Job(fail, 0)).run(backend=backend, check=True)

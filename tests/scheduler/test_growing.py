@@ -1,0 +1,334 @@
+"""A running scheduler takes jobs and requirements, and refuses what it can't take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence
+from trioflow.abc import Instrument
+
+from ..bodies import IDLE, SUCCEEDED, checked, fail, later, nap, timed
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- what is added starts
+
+
+def test_job_adds_a_job_that_starts_at_once(virtual: Virtual) -> None:
+    """A job without requirements, added by a job, starts at once, and the run waits for it."""
+    new = Job(nap, 5, "new")
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(new)))
+    assert virtual(checked(scheduler)) == (True, 6)
+    assert new.started_at == 1
+    assert new.result() == "new"
+
+
+def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
+    """Any code in the thread of the run may add."""
+    new = Job(nap, 5)
+    scheduler = Scheduler(Job(nap, 2))
+
+    async def main() -> Any:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(later, 1, lambda: scheduler.add(new))
+            return await timed(scheduler)
+
+    assert virtual(main) == (True, 6)
+    assert new.started_at == 1
+
+
+def test_instrument_adds_a_job(virtual: Virtual) -> None:
+    """Even a hook may add: code in the thread of the run."""
+    first, new = Job(nap, 1), Job(nap, 1)
+    new.requires(first)
+
+    class Grower(Instrument):
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            if job is first:
+                scheduler.add(new)
+
+    assert virtual(timed, Scheduler(first, instruments=[Grower()])) == (True, 2)
+    assert new.state is SUCCEEDED
+
+
+@pytest.mark.parametrize("ending", [nap, fail])
+def test_added_job_waits_for_what_it_requires(virtual: Virtual, ending: Any) -> None:
+    """An added job starts when all that it requires has settled: what runs, what is idle, what has settled already."""
+    settled, running = Job(ending, 1), Job(ending, 3)
+    idle = Job(ending, 4, required=running)
+    on_settled, on_running = Job(nap, required=settled), Job(nap, required=[running, settled])
+    on_idle = Job(nap, required=[idle, settled, running])
+    scheduler = Scheduler(settled, running, idle)
+    scheduler.add(Job(later, 2, lambda: scheduler.update([on_settled, on_running, on_idle])))
+    assert virtual(timed, scheduler) == (True, 8)
+    assert [job.started_at for job in (on_settled, on_running, on_idle)] == [2, 3, 7]
+
+
+def test_added_job_keeps_to_the_window(virtual: Virtual) -> None:
+    """An added job waits for a slot like any other."""
+    new = Job(nap, 1)
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(new)), Job(nap, 5), Job(nap, 5), jobs_window=2)
+    assert virtual(timed, scheduler) == (True, 6)
+    assert new.started_at == 5
+
+
+def test_update_takes_jobs_that_require_each_other(virtual: Virtual) -> None:
+    """Jobs of one update may require each other, in whatever order they stand; a Sequence, too."""
+    last, first, third = Job(nap, 1), Job(nap, 1), Job(nap, 1)
+    last.requires(first)
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.update([last, first, Sequence(third, Job(nap, 2))])))
+    assert virtual(checked(scheduler)) == (True, 4)
+    assert (first.started_at, last.started_at, third.started_at) == (1, 2, 1)
+
+
+def test_scheduler_option_adds_while_it_runs(virtual: Virtual) -> None:
+    """scheduler= at creation is add."""
+    scheduler = Scheduler(Job(later, 1, lambda: Job(nap, 2, scheduler=scheduler)))
+    assert virtual(checked(scheduler)) == (True, 3)
+
+
+def test_added_nested_scheduler_runs(virtual: Virtual) -> None:
+    """A nested scheduler may be added, and runs with all that is in it."""
+    inside = Job(nap, 2, "inside")
+    scheduler = Scheduler(Job(later, 1, lambda: scheduler.add(Scheduler(inside))))
+    assert virtual(checked(scheduler)) == (True, 3)
+    assert inside.result() == "inside"
+
+
+def test_job_adds_to_a_nested_scheduler_that_runs(virtual: Virtual) -> None:
+    """Each scheduler that runs takes jobs for itself; the nested one waits for them."""
+    new = Job(nap, 5)
+    inner = Scheduler(Job(nap, 2))
+    last = Job(nap, 1, required=inner)
+    outer = Scheduler(inner, last, Job(later, 1, lambda: inner.add(new)))
+    assert virtual(checked(outer)) == (True, 7)
+    assert (new.started_at, last.started_at) == (1, 6)
+
+
+# --- forever jobs
+
+
+def test_forever_job_after_an_ordinary_one_does_not_keep_the_run(virtual: Virtual) -> None:
+    """A forever job that starts where an ordinary one ended is cancelled like others: that one has settled.
+
+    The worker that ran the ordinary job goes on with the forever one, and must not forget to tell the run first.
+    """
+    first, forever = Job(nap, 1), Job(nap, 999, forever=True)
+    forever.requires(first)
+    assert virtual(timed, Scheduler(first, forever)) == (True, 1)
+
+
+def test_forever_job_alone_adds_ordinary_ones(virtual: Virtual) -> None:
+    """With forever jobs alone the run goes on; once there have been other jobs, it ends when those have settled."""
+    new = Job(nap, 2)
+    scheduler: Scheduler
+
+    async def forever() -> None:
+        await anyio.sleep(3)
+        scheduler.add(new)
+        await anyio.sleep_forever()
+
+    scheduler = Scheduler(Job(forever, forever=True))
+    assert virtual(timed, scheduler) == (True, 5)
+    assert new.state is SUCCEEDED
+
+
+def test_forever_job_adds_in_its_last_turns(virtual: Virtual) -> None:
+    """In its last turns a forever job may still add: the run goes on until that has settled."""
+    first, new = Job(nap, 1), Job(nap, 5)
+    scheduler: Scheduler
+
+    async def forever() -> None:
+        await first.wait_settled()
+        scheduler.add(new)
+        await anyio.sleep_forever()
+
+    scheduler = Scheduler(first, Job(forever, forever=True))
+    assert virtual(timed, scheduler) == (True, 6)
+    assert new.state is SUCCEEDED
+
+
+def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> None:
+    """Forever jobs get 16 turns after all others have settled, those included that came in the last turns."""
+    first, new = Job(nap, 1), Job(nap, 0)
+    turns: list[int] = []
+    scheduler: Scheduler
+
+    async def forever() -> None:
+        await first.wait_settled()
+        for _ in range(8):
+            await anyio.lowlevel.checkpoint()
+        scheduler.add(new)
+        await new.wait_settled()
+        for turn in range(12):
+            await anyio.lowlevel.checkpoint()
+            turns.append(turn)
+        await anyio.sleep_forever()
+
+    scheduler = Scheduler(first, Job(forever, forever=True))
+    assert virtual(timed, scheduler) == (True, 1)
+    assert turns == list(range(12))
+
+
+# --- requires while it runs
+
+
+def test_requires_of_an_idle_job(virtual: Virtual) -> None:
+    """An IDLE job can be made to wait for more; what has settled already is not waited for."""
+    settled, running, slow = Job(nap, 1), Job(nap, 3), Job(nap, 7)
+    idle = Job(nap, required=running)
+    scheduler = Scheduler(settled, running, slow, idle, Job(later, 2, lambda: idle.requires(slow, settled)))
+    assert virtual(checked(scheduler)) == (True, 8)
+    assert idle.started_at == 7
+    assert list(idle.required) == [running, slow, settled]
+
+
+@pytest.mark.parametrize("seconds", [1, 9])
+def test_requires_of_a_job_that_has_started_is_refused(virtual: Virtual, seconds: float) -> None:
+    """A job that runs or has settled can't be made to wait: RuntimeError naming it and its state; nothing changes."""
+    job, other = Job(nap, seconds, label="late"), Job(nap, 20)
+
+    def meddle() -> None:
+        with pytest.raises(RuntimeError, match=r"'late'.*(succeeded|running)"):
+            job.requires(other)
+
+    virtual(checked(Scheduler(job, other, Job(later, 2, meddle))))
+    assert list(job.required) == []
+
+
+def test_requires_of_a_scheduled_job_is_refused(virtual: Virtual) -> None:
+    """One that only waits for a slot is not IDLE either."""
+    waiting = Job(nap, 1, label="late")
+
+    def meddle() -> None:
+        with pytest.raises(RuntimeError, match=r"'late'.*scheduled"):
+            waiting.requires(other)
+
+    meddler, other = Job(later, 1, meddle), Job(nap, 1)
+    virtual(checked(Scheduler(meddler, waiting, other, jobs_window=1)))
+    assert list(waiting.required) == []
+
+
+def test_late_cycle_is_refused_at_the_call_and_shown(virtual: Virtual) -> None:
+    """A requirement that closes a circle is a CycleError that shows it; the run goes on undisturbed."""
+    first = Job(nap, 1)
+    a, b, c = (Job(nap, 1, label=label) for label in "abc")
+    Sequence(first, a, b, c)
+
+    def meddle() -> None:
+        with pytest.raises(CycleError, match=r"a -> b -> c -> a|b -> c -> a -> b|c -> a -> b -> c") as caught:
+            a.requires(c)
+        assert set(caught.value.cycle) == {a, b, c}
+
+    assert virtual(checked(Scheduler(first, a, b, c, Job(later, 0.5, meddle)))) == (True, 4)
+    assert list(a.required) == [first]
+
+
+def test_late_cycle_through_a_cancelled_job_is_refused(virtual: Virtual) -> None:
+    """A circle is one, too, if a job on it will not run any more in this run: the next could not start."""
+    first = Job(nap, 1)
+    a, b = Job(nap, 1, label="a", required=first), Job(nap, 1, label="b")
+    b.requires(a)
+
+    def meddle() -> None:
+        b.cancel()
+        with pytest.raises(CycleError):
+            a.requires(b)
+
+    scheduler = Scheduler(first, a, b, Job(later, 0.5, meddle))
+    virtual(checked(scheduler))
+    assert scheduler.rain_check() is True
+
+
+# --- refused
+
+
+def growing(virtual: Virtual, error: type[Exception], match: str, change: Callable[[Scheduler], object]) -> Scheduler:
+    """Run a scheduler in which `change` is refused with `error`, and nothing has changed by it."""
+
+    def meddle() -> None:
+        with pytest.raises(error, match=match):
+            change(scheduler)
+
+    scheduler = Scheduler(
+        Job(later, 1, meddle, label="member"), Job(nap, 9, forever=True, label="monitor"), label="home"
+    )
+    members = list(scheduler)
+    assert virtual(checked(scheduler)) == (True, 1)
+    assert list(scheduler) == members
+    return scheduler
+
+
+def test_requirement_on_a_nonmember_is_refused(virtual: Virtual) -> None:
+    """The error names the pair, and the scheduler that both would have to be in."""
+    stray = Job(nap, label="stray")
+    new = Job(nap, label="new", required=stray)
+    growing(virtual, MissingRequirement, r"'new'.*'stray'.*'home'", lambda scheduler: scheduler.add(new))
+    assert new.scheduler is None
+
+
+def test_requirement_on_a_forever_member_is_refused(virtual: Virtual) -> None:
+    """As before a run: a forever job can't be required."""
+    growing(
+        virtual, ValueError, r"'new'.*'monitor'.*ever",
+        lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
+    )  # fmt: skip
+
+
+def test_requirement_on_a_forever_job_of_the_same_update_is_refused_as_such(virtual: Virtual) -> None:
+    """What is wrong is that it runs for ever, not that it is missing: it is about to be added."""
+    monitor = Job(nap, label="new monitor", forever=True)
+    user = Job(nap, label="new", required=monitor)
+    growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
+
+
+def test_update_with_a_bad_one_among_the_good_adds_none(virtual: Virtual) -> None:
+    """Update is atomic while it runs, too."""
+    good, stray = Job(nap), Job(nap)
+    bad = Job(nap, required=stray)
+    growing(virtual, MissingRequirement, "requires", lambda scheduler: scheduler.update([good, bad]))
+    assert good.scheduler is bad.scheduler is None
+    assert good.state is IDLE
+
+
+def test_cycle_in_an_update_is_refused(virtual: Virtual) -> None:
+    """Jobs of one update that require each other in a circle are a CycleError."""
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    Sequence(a, b)
+    a.requires(b)
+    growing(virtual, CycleError, "a -> b -> a|b -> a -> b", lambda scheduler: scheduler.update([a, b]))
+
+
+def test_added_nested_scheduler_is_checked_first(virtual: Virtual) -> None:
+    """What is wrong inside an added scheduler, at any depth, is found before it is added."""
+    a, b = Job(nap, label="a"), Job(nap, label="b")
+    Sequence(a, b)
+    a.requires(b)
+    growing(virtual, CycleError, "a -> b", lambda scheduler: scheduler.add(Scheduler(Scheduler(a, b))))
+
+
+def test_stopping_scheduler_takes_nothing(virtual: Virtual) -> None:
+    """While a run unwinds, add and requires are RuntimeErrors that say so."""
+    told: list[str] = []
+
+    async def adds_when_cancelled() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            for change in (lambda: scheduler.add(Job(nap)), lambda: idle.requires(running)):
+                with pytest.raises(RuntimeError, match="'home' is stopping") as caught:
+                    change()
+                told.append(str(caught.value))
+
+    running = Job(adds_when_cancelled)
+    idle = Job(nap, required=running)
+    scheduler = Scheduler(running, idle, label="home", timeout=1)
+    assert virtual(timed, scheduler) == (False, 1)
+    assert len(told) == 2

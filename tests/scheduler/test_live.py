@@ -1,0 +1,260 @@
+"""`async with Scheduler(...) as s`: jobs start as they are added, and leaving waits for all."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import CycleError, Job, MissingRequirement, Scheduler, Service, StopReason, current_job
+
+from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- in good order
+
+
+def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
+    """The jobs that are there start at entry, others as they are added, and leaving waits for all."""
+
+    async def main() -> None:
+        first = Job(nap, 1)
+        async with Scheduler(first) as scheduler:
+            await anyio.sleep(2)
+            second = scheduler.add(Job(nap, 3, "value"))
+            third, fourth = Job(nap, 1), Job(nap, 1)
+            scheduler.update([third, fourth.requires(third)])
+            await anyio.sleep(1)
+        assert anyio.current_time() == 5
+        assert [job.started_at for job in (first, second, third, fourth)] == [0, 2, 2, 3]
+        assert (second.result(), scheduler.stop_reason) == ("value", StopReason.COMPLETED)
+
+    virtual(main)
+
+
+def test_entry_gives_the_scheduler(virtual: Virtual) -> None:
+    """`as s` is the scheduler itself, which is open for jobs at once."""
+
+    async def main() -> None:
+        scheduler = Scheduler()
+        async with scheduler as s:
+            assert s is scheduler
+            job = s.add(Job(nap, 1))
+        assert job.state is SUCCEEDED
+
+    virtual(main)
+
+
+def test_empty_block(virtual: Virtual) -> None:
+    """A block without jobs is left at once, COMPLETED."""
+
+    async def main() -> None:
+        async with Scheduler() as scheduler:
+            pass
+        assert (anyio.current_time(), scheduler.stop_reason) == (0, StopReason.COMPLETED)
+
+    virtual(main)
+
+
+def test_block_stays_open_while_nothing_is_to_be_done(virtual: Virtual) -> None:
+    """Between two jobs the run waits for the block."""
+
+    async def main() -> None:
+        async with Scheduler(Job(nap)) as scheduler:
+            await anyio.sleep(5)
+            assert scheduler.stop_reason is None
+            late = scheduler.add(Job(nap))
+        assert late.finished_at == 6
+
+    virtual(main)
+
+
+def test_jobs_add_jobs_while_the_block_is_left(virtual: Virtual) -> None:
+    """Leaving waits for jobs that are added by jobs, too."""
+
+    async def grow(left: int) -> None:
+        await anyio.sleep(1)
+        if left:
+            scheduler.add(Job(grow, left - 1))
+
+    async def main() -> float:
+        async with scheduler:
+            scheduler.add(Job(grow, 3))
+        return anyio.current_time()
+
+    scheduler = Scheduler()
+    assert virtual(main) == 4
+
+
+def test_settings_hold_in_a_block(virtual: Virtual) -> None:
+    """The window, forever jobs, services and nested schedulers are the same as in any run."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started("address")
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        forever, service = Job(anyio.sleep_forever, forever=True), Service(serve)
+        async with Scheduler(forever, service, jobs_window=1) as scheduler:
+            jobs = [scheduler.add(Job(nap, 1, service)) for _ in range(2)]
+            inner = scheduler.add(Scheduler(Job(nap, 1), Job(nap, 1)))
+        assert anyio.current_time() == 3
+        assert [job.result() for job in jobs] == ["address"] * 2
+        assert [job.state for job in (forever, service, inner)] == [CANCELLED, SUCCEEDED, SUCCEEDED]
+
+    virtual(main)
+
+
+def test_non_critical_failures_do_not_leave_the_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """After COMPLETED leaving raises nothing; a warning in the log says how many jobs failed."""
+
+    async def main() -> None:
+        async with Scheduler(Job(fail, 1, Flaw())) as scheduler:
+            pass
+        with pytest.raises(ExceptionGroup):
+            scheduler.raise_for_failures()
+
+    virtual(main)
+    assert any(message.startswith("1 job of ") for message in caplog.messages)
+
+
+def test_closed_for_good_afterwards(virtual: Virtual) -> None:
+    """After the block the scheduler takes no job and no run; results stay readable."""
+
+    async def main() -> None:
+        async with Scheduler(job := Job(nap, 1, "value")) as scheduler:
+            pass
+        assert job.result() == "value"
+        for refused in (lambda: scheduler.add(Job(nap)), lambda: scheduler.map(nap, [1])):
+            with pytest.raises(RuntimeError, match="closed"):
+                refused()
+        with pytest.raises(RuntimeError, match="closed"):
+            await scheduler.co_run()
+        with pytest.raises(RuntimeError, match="closed"):
+            async with scheduler:
+                pass
+
+    virtual(main)
+
+
+# --- refused at entry
+
+
+def test_validation_errors_at_entry(virtual: Virtual) -> None:
+    """A scenario that cannot run is refused at entry, unwrapped; nothing is started or closed: mend it and go on."""
+
+    async def main() -> None:
+        a, b, c = Job(nap), Job(nap), Job(nap)
+        scheduler = Scheduler(a.requires(b), b.requires(a))
+        with pytest.raises(CycleError):
+            async with scheduler:
+                raise AssertionError("entered")
+        a.requires(b, remove=True)
+        a.requires(c)
+        with pytest.raises(MissingRequirement):
+            async with scheduler:
+                raise AssertionError("entered")
+        scheduler.add(c)
+        async with scheduler:
+            pass
+        assert scheduler.stop_reason is StopReason.COMPLETED
+
+    virtual(main)
+
+
+def test_block_of_a_running_scheduler_is_refused(virtual: Virtual) -> None:
+    """A running scheduler cannot be entered, nor one inside a running scheduler."""
+
+    async def enter(which: Scheduler) -> None:
+        with pytest.raises(RuntimeError, match="running"):
+            async with which:
+                raise AssertionError("entered")
+
+    async def main() -> None:
+        inner.add(Job(enter, inner))
+        outer.add(Job(enter, outer))
+        await outer.co_run(check=True)
+
+    inner = Scheduler()
+    outer = Scheduler(inner)
+    virtual(main)
+
+
+# --- contexts, and blocks among others
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+def test_contexts_in_a_block(virtual: Virtual) -> None:
+    """Jobs get the context variables as they were at entry, and the body keeps its own."""
+
+    async def read() -> str:
+        value = variable.get()
+        variable.set("job's")
+        return value
+
+    async def main() -> None:
+        variable.set("before")
+        async with Scheduler() as scheduler:
+            variable.set("body's")
+            job = scheduler.add(Job(read))
+            await job.wait_settled()
+            assert variable.get() == "body's"
+            with pytest.raises(RuntimeError, match="current_job"):
+                current_job()
+        assert (job.result(), variable.get()) == ("before", "body's")
+
+    virtual(main)
+
+
+def test_block_in_a_job(virtual: Virtual) -> None:
+    """A job may open a block of its own: it stays the current job, and is cancelled with its run."""
+
+    async def open_block(seconds: float) -> None:
+        me = current_job()
+        async with Scheduler() as scheduler:
+            inner.append(scheduler.add(Job(nap, seconds)))
+            assert current_job() is me
+            await anyio.sleep(seconds)
+
+    inner: list[Any] = []
+    jobs = [Job(open_block, 1), Job(open_block, 9)]
+    scheduler = Scheduler(jobs, timeout=2)
+    assert virtual(scheduler.co_run) is False
+    assert [job.state for job in [*jobs, *inner]] == [SUCCEEDED, CANCELLED] * 2
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_two_blocks(virtual: Virtual, nested: bool) -> None:
+    """Blocks may be nested or run side by side; a failure in one does not affect the other."""
+
+    async def one(seconds: float) -> None:
+        async with Scheduler() as scheduler:
+            jobs.append(scheduler.add(Job(nap, seconds)))
+
+    async def broken() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with Scheduler(Job(fail, 1, Flaw(), critical=True)):
+                await anyio.sleep(9)
+
+    async def main() -> float:
+        if nested:
+            async with Scheduler() as outer:
+                jobs.append(outer.add(Job(nap, 5)))
+                await one(2)
+                await broken()
+        else:
+            async with anyio.create_task_group() as tasks:
+                for function in (functools.partial(one, 2), broken, functools.partial(one, 5)):
+                    tasks.start_soon(function)
+        return anyio.current_time()
+
+    jobs: list[Any] = []
+    assert virtual(main) == 5
+    assert [job.state for job in jobs] == [SUCCEEDED] * 2

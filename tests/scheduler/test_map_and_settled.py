@@ -1,0 +1,366 @@
+"""`map` makes a job for each set of arguments; `as_settled` yields jobs in the order in which they settle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow import job as decorate
+
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def collect(scheduler: Scheduler, found: list[Any] | None = None) -> list[Any]:
+    found = [] if found is None else found
+    async for job in scheduler.as_settled():
+        found.append((job.label, anyio.current_time()))
+    found.append(("end", anyio.current_time()))
+    return found
+
+
+def sleeper(seconds: float, **options: Any) -> Job[Any]:
+    return Job(nap, seconds, label=f"{seconds}", **options)
+
+
+# --- map
+
+
+def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
+    """As the built-in map: one job for each item, in order, and they are members at once."""
+    scheduler = Scheduler()
+    jobs = scheduler.map(add, [1, 2, 3])
+    assert list(scheduler) == jobs
+    assert virtual(scheduler.co_run) is True
+    assert [job.result() for job in jobs] == [1, 2, 3]
+
+
+def test_map_takes_several_iterables(virtual: Virtual) -> None:
+    """One argument from each, until the shortest is used up; generators and endless ones will do."""
+    scheduler = Scheduler()
+    jobs = scheduler.map(add, range(10**9), (number for number in (10, 20, 30)), {100: "a", 200: "b"})
+    virtual(scheduler.co_run)
+    assert [job.result() for job in jobs] == [110, 221]
+
+
+def test_map_over_jobs(virtual: Virtual) -> None:
+    """Jobs among the arguments are dependencies: each one's result flows on as soon as it is there."""
+    scheduler = Scheduler()
+    first = scheduler.map(nap, [3, 1, 2], [30, 10, 20])
+    second = scheduler.map(add, first, [1, 2, 3])
+    third = scheduler.map(add, second, first)
+    virtual(scheduler.co_run)
+    assert [job.result() for job in second] == [31, 12, 23]
+    assert [job.started_at for job in second] == [3, 1, 2]
+    assert [job.result() for job in third] == [61, 22, 43]
+
+
+def test_map_passes_options_on(virtual: Virtual) -> None:
+    """Options are those of each job."""
+    before = sleeper(1)
+    scheduler = Scheduler(before)
+    jobs = scheduler.map(nap, [1, 5], label="mapped", timeout=2, required=before)
+    virtual(scheduler.co_run)
+    assert [(job.label, job.state, job.started_at) for job in jobs] == [("mapped", SUCCEEDED, 1), ("mapped", FAILED, 1)]
+
+
+def test_map_of_nothing() -> None:
+    """An empty iterable makes no jobs."""
+    scheduler = Scheduler()
+    assert scheduler.map(nap, []) == []
+    assert len(scheduler) == 0
+
+
+def test_map_of_a_plain_function_over_nothing() -> None:
+    """A function that cannot be mapped is refused at once, even if there are no items."""
+    with pytest.raises(TypeError, match="ThreadJob"):
+        Scheduler().map(len, [])  # type: ignore[arg-type]
+
+
+def test_map_of_a_decorated_function(virtual: Virtual) -> None:
+    """What `@job` has made is mapped with its own options, changed by those of map."""
+
+    @decorate(label="decorated", timeout=2)
+    async def twice(number: int) -> int:
+        return 2 * number
+
+    scheduler = Scheduler()
+    jobs = scheduler.map(twice, [1, 2], timeout=3)
+    virtual(scheduler.co_run)
+    assert [(one.result(), one.label, one.timeout) for one in jobs] == [(2, "decorated", 3), (4, "decorated", 3)]
+
+
+def test_map_while_it_runs(virtual: Virtual) -> None:
+    """A job may map over what it has found."""
+
+    async def search() -> None:
+        found.extend(scheduler.map(nap, [1, 2]))
+
+    found: list[Any] = []
+    scheduler = Scheduler(Job(search))
+    assert virtual(scheduler.co_run) is True
+    assert [job.finished_at for job in found] == [1, 2]
+
+
+@pytest.mark.parametrize("wrong", [5, None, nap])
+def test_map_refuses_what_is_not_iterable(wrong: Any) -> None:
+    """Not iterable: a TypeError that names the scheduler and what was given."""
+    scheduler = Scheduler(label="mapping")
+    with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
+        scheduler.map(add, [1, 2], wrong)
+    assert len(scheduler) == 0
+
+
+def test_map_without_iterables_is_refused() -> None:
+    """No iterables: a TypeError, and not an endless row of jobs."""
+    with pytest.raises(TypeError, match="at least one iterable"):
+        Scheduler().map(add)
+
+
+@pytest.mark.parametrize(
+    ("function", "items", "options"),
+    [(print, [1], {}), (nap, [1], {"colour": "red"}), (nap, [1], {"timeout": "soon"}), (nap, [1, {Job(nap)}], {})],
+)
+def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
+    """If one of the jobs cannot be made, none is added."""
+    scheduler = Scheduler()
+    with pytest.raises(TypeError):
+        scheduler.map(function, items, **options)
+    assert len(scheduler) == 0
+
+
+def test_map_is_atomic_while_it_runs(virtual: Virtual) -> None:
+    """If one of the jobs cannot be added, none is."""
+
+    async def search() -> None:
+        stranger = Job(nap, scheduler=Scheduler())
+        with pytest.raises(ValueError, match="requires"):
+            scheduler.map(add, [1, stranger, 3])
+        assert len(scheduler) == 1
+
+    scheduler = Scheduler(job := Job(search))
+    assert virtual(scheduler.co_run) is True
+    job.result()
+
+
+# --- as_settled
+
+
+def test_from_outside_the_run(virtual: Virtual) -> None:
+    """One task runs the scheduler, another gets its jobs as they settle, until none is left."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await scheduler.co_run()
+        return found
+
+    scheduler = Scheduler(sleeper(3), sleeper(1), Job(fail, 2, label="fails"))
+    assert virtual(main) == [("1", 1), ("fails", 2), ("3", 3), ("end", 3)]
+
+
+def test_in_an_open_block(virtual: Virtual) -> None:
+    """In the body of async with: what is added meanwhile is waited for, and the iteration ends before the block."""
+
+    async def main() -> list[Any]:
+        found = []
+        async with Scheduler(sleeper(1), sleeper(2)) as scheduler:
+            async for job in scheduler.as_settled():
+                found.append((job.label, anyio.current_time()))
+                if job.label == "2":
+                    scheduler.add(sleeper(4))
+        return found
+
+    assert virtual(main) == [("1", 1), ("2", 2), ("4", 6)]
+
+
+def test_already_settled_ones_come_first(virtual: Virtual) -> None:
+    """Jobs that have settled before come first, in their order; then the others as they settle."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(sleeper(2), sleeper(1), sleeper(5)) as scheduler:
+            await anyio.sleep(3)
+            return await collect(scheduler)
+
+    assert virtual(main) == [("1", 3), ("2", 3), ("5", 5), ("end", 5)]
+
+
+def test_every_kind_of_settling_counts(virtual: Virtual) -> None:
+    """SUCCEEDED, FAILED, CANCELLED, BLOCKED and SKIPPED jobs are all yielded."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(scheduled) as scheduler:
+            scheduled[1].cancel()
+            return [job.state async for job in scheduler.as_settled()]
+
+    failing = Job(fail)
+    scheduled = [
+        failing, Job(nap, 9), Job(nap, failing), Job(nap, run_if="failed", required=(good := Job(nap, 2))), good
+    ]  # fmt: skip
+    states = virtual(main)
+    assert sorted(state.name for state in states) == ["BLOCKED", "CANCELLED", "FAILED", "SKIPPED", "SUCCEEDED"]
+    assert states[0] is CANCELLED
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_inside_a_job_that_one_is_left_out(virtual: Virtual, depth: int) -> None:
+    """A job that iterates does not wait for itself, nor for the nested schedulers that it is in.
+
+    Only the job itself was left out: in a nested scheduler it waited for that, and that for the job, for ever.
+    """
+    watcher: Any = Job(lambda: collect(scheduler))
+    inside = watcher
+    for _ in range(depth):
+        inside = Scheduler(inside)
+    scheduler = Scheduler(inside, sleeper(1), sleeper(2), timeout=99)
+    assert virtual(scheduler.co_run) is True
+    assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
+
+
+def test_inside_a_scheduler_that_a_job_runs(virtual: Virtual) -> None:
+    """So does a job of a scheduler that a job of this one runs in its body."""
+
+    async def run_another() -> None:
+        watcher = Job(collect, outer)
+        await Scheduler(watcher).co_run()
+        assert watcher.result() == [("1", 1), ("end", 1)]
+
+    outer = Scheduler(Job(run_another), sleeper(1), timeout=99)
+    assert virtual(lambda: outer.co_run(check=True)) is True
+
+
+def test_jobs_added_meanwhile_are_waited_for(virtual: Virtual) -> None:
+    """What is added while the iteration goes on belongs to it."""
+
+    async def grow(left: int) -> None:
+        await anyio.sleep(1)
+        if left:
+            scheduler.add(Job(grow, left - 1, label=f"{left} left"))
+
+    watcher = Job(lambda: collect(scheduler))
+    scheduler = Scheduler(watcher, Job(grow, 2, label="first"))
+    virtual(scheduler.co_run)
+    assert watcher.result() == [("first", 1), ("2 left", 2), ("1 left", 3), ("end", 3)]
+
+
+def test_forever_jobs_are_not_waited_for(virtual: Virtual) -> None:
+    """Forever jobs and services are yielded if they settle, but the iteration does not wait for them."""
+
+    async def serve(*, task_status: Any) -> None: ...
+
+    watcher = Job(lambda: collect(scheduler))
+    short, endless = sleeper(1, forever=True), Job(anyio.sleep_forever, forever=True)
+    scheduler = Scheduler(watcher, sleeper(2), short, endless)
+    virtual(scheduler.co_run)
+    assert watcher.result() == [("1", 1), ("2", 2), ("end", 2)]
+
+
+def test_several_iterators(virtual: Virtual) -> None:
+    """Each iterator yields all jobs, whenever it began."""
+
+    async def main() -> list[list[Any]]:
+        async with Scheduler(sleeper(1), sleeper(3)) as scheduler:
+            early, late = [], []
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(collect, scheduler, early)
+                await anyio.sleep(2)
+                tasks.start_soon(collect, scheduler, late)
+        return [early, late]
+
+    assert virtual(main) == [[("1", 1), ("3", 3), ("end", 3)], [("1", 2), ("3", 3), ("end", 3)]]
+
+
+def test_breaking_off(virtual: Virtual) -> None:
+    """An iteration may be broken off; a new one starts from the beginning."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(sleeper(1), sleeper(2), sleeper(3)) as scheduler:
+            stream = scheduler.as_settled()
+            async for job in stream:
+                assert job.label == "1"
+                break
+            assert (await anext(stream)).label == "2"
+            return await collect(scheduler)
+
+    assert virtual(main) == [("1", 2), ("2", 2), ("3", 3), ("end", 3)]
+
+
+def test_ends_when_the_run_stops(virtual: Virtual) -> None:
+    """The iteration ends with the run, even if some jobs were not reached."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await scheduler.co_run(timeout=2)
+        return found
+
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long))
+    assert virtual(main) == [("1", 1), ("9", 2), ("end", 2)]
+    assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
+
+
+def test_iterating_while_the_run_is_cut(virtual: Virtual) -> None:
+    """A job that iterates is cancelled as any other."""
+    watcher = Job(lambda: collect(scheduler))
+    scheduler = Scheduler(watcher, sleeper(9), timeout=2)
+    assert virtual(scheduler.co_run) is False
+    assert watcher.state is CANCELLED
+
+
+def test_between_runs(virtual: Virtual) -> None:
+    """After a run it yields the jobs that have settled, and ends at once."""
+    scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
+    virtual(lambda: scheduler.co_run(timeout=5))
+    assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
+
+
+def test_iterator_of_an_earlier_run_ends(virtual: Virtual) -> None:
+    """An iterator that was made after a run, or during it, yields nothing of the next.
+
+    It waited for jobs that the next run had reset, and never heard of them.
+    """
+
+    async def main() -> None:
+        await scheduler.co_run(timeout=1)
+        after = scheduler.as_settled()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            for stream in (before, after):
+                assert [job.label async for job in stream] == ["2"]
+        assert anyio.current_time() == 6
+
+    scheduler = Scheduler(long := sleeper(2), sleeper(3, required=long))
+    before = scheduler.as_settled()
+    virtual(main)
+
+
+def test_empty_scheduler(virtual: Virtual) -> None:
+    """Without jobs the iteration is over at once, running or not."""
+
+    async def main() -> list[Any]:
+        assert await collect(Scheduler()) == [("end", 0)]
+        async with Scheduler() as scheduler:
+            return await collect(scheduler)
+
+    assert virtual(main) == [("end", 0)]
+
+
+def test_results_in_the_order_of_settling(virtual: Virtual) -> None:
+    """The usual use: map, and take each result as soon as it is there."""
+
+    async def main() -> list[Any]:
+        async with Scheduler(jobs_window=2) as scheduler:
+            scheduler.map(nap, [3, 1, 1], "abc")
+            return [job.result() async for job in scheduler.as_settled()]
+
+    assert virtual(main)[:2] == ["b", "c"]
+    with pytest.raises(RuntimeError, match="current_job"):
+        current_job()

@@ -1,0 +1,101 @@
+"""What became of all jobs at once: `results`, `failures`, `rows`; and results without traps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Job, JobState, RequirementFailed, Scheduler, Service
+
+from ..bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def give(value: object) -> object:
+    return value
+
+
+async def serve(*, task_status: Any) -> None:
+    task_status.started("address")
+    await nap(99)
+
+
+@pytest.fixture
+def mixed(virtual: Virtual) -> dict[str, Any]:
+    """A scenario with every outcome, after its run."""
+    jobs: dict[str, Any] = {"fine": Job(give, 1, label="fine"), "wrong": Job(fail, label="wrong")}
+    jobs["blocked"] = Job(give, jobs["wrong"], label="blocked")
+    jobs["skipped"] = Job(give, 0, label="skipped", run_if="failed", required=jobs["fine"])
+    jobs["late"] = Job(nap, 50, label="late")
+    jobs["unreached"] = Job(give, 0, label="unreached", required=jobs["late"])
+    jobs["deep"] = Job(give, 2, label="deep")
+    jobs["inner"] = Scheduler(jobs["deep"], label="inner")
+    jobs["service"] = Service(serve, label="service")
+    members = [job for name, job in jobs.items() if name != "deep"]
+    jobs["all"] = Scheduler(members, timeout=5, label="all")
+    virtual(jobs["all"].co_run)
+    return jobs
+
+
+def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> None:
+    """Nested jobs are included, schedulers are not, and nothing is raised after a timeout."""
+    assert mixed["all"].results() == {mixed["fine"]: 1, mixed["deep"]: 2, mixed["service"]: "address"}
+
+
+def test_failures_are_what_jobs_raised(mixed: dict[str, Any]) -> None:
+    """Only the job that raised has failed: neither the blocked nor the cancelled one."""
+    ((job, error),) = mixed["all"].failures().items()
+    assert job is mixed["wrong"]
+    assert error is job.raised_exception()
+
+
+def test_rows_are_a_table_of_all_jobs(mixed: dict[str, Any]) -> None:
+    """One row a job, with what `pandas.DataFrame` takes; no row raises."""
+    rows = {row["path"]: row for row in mixed["all"].rows()}
+    assert {path: row["state"] for path, row in rows.items()} == {
+        "fine": "succeeded", "wrong": "failed", "blocked": "blocked", "skipped": "skipped", "late": "cancelled",
+        "unreached": "idle", "inner": "succeeded", "inner/deep": "succeeded", "service": "succeeded",
+    }  # fmt: skip
+    assert rows["fine"] == {
+        "path": "fine", "kind": "Job", "state": "succeeded", "started_at": 0, "finished_at": 0, "elapsed": 0,
+        "attempts": 1, "result": 1, "exception": None,
+    }  # fmt: skip
+    assert isinstance(rows["wrong"]["exception"], OSError)
+    assert isinstance(rows["blocked"]["exception"], RequirementFailed)
+    assert rows["late"]["elapsed"] == 5
+    assert (rows["unreached"]["started_at"], rows["unreached"]["attempts"]) == (None, 0)
+    assert rows["inner"]["kind"] == "Scheduler"
+
+
+def test_before_a_run_there_is_nothing() -> None:
+    """Before the first run, no job has a result or a failure, and each has its row."""
+    scheduler = Scheduler(Job(give, 1))
+    assert scheduler.results() == scheduler.failures() == {}
+    assert [(row["state"], row["result"]) for row in scheduler.rows()] == [("idle", None)]
+
+
+def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:
+    """`result(default=...)` returns the default for every job that has no result."""
+    missing = object()
+    got = {name: job.result(default=missing) for name, job in mixed.items() if name != "all"}
+    assert {name for name, value in got.items() if value is not missing} == {"fine", "deep", "inner", "service"}
+    assert got["fine"] == 1
+
+
+def test_is_succeeded_is_one_state(mixed: dict[str, Any]) -> None:
+    """`is_succeeded()` is true of SUCCEEDED alone."""
+    jobs = [job for name, job in mixed.items() if name != "all"]
+    assert [job for job in jobs if job.is_succeeded()] == [job for job in jobs if job.state is JobState.SUCCEEDED]
+
+
+def test_dropped_results_are_left_out(virtual: Virtual) -> None:
+    """A result that was dropped because of `keep_result=False` is in no dict, and the default takes its place."""
+    first = Job(give, 1, keep_result=False)
+    second = Job(give, first)
+    scheduler = Scheduler(first, second)
+    virtual(scheduler.co_run)
+    assert scheduler.results() == {second: 1}
+    assert first.result(default=7) == 7

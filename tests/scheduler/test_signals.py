@@ -1,0 +1,261 @@
+"""Ctrl-C, SIGTERM and SIGHUP: real signals to real processes, and corner cases of their handling."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, StopReason
+from trioflow._core import backend as _backend
+from trioflow._core.scheduler._plain_code import SignalWatch
+from trioflow.abc import AbstractJob
+
+from .signalled import child
+
+ENDING = ["unwinds", "begins", "shut down"]
+
+
+# --- real processes
+
+
+def test_ctrl_c_ends_run_in_order(backend: str) -> None:
+    """Ctrl-C at run(): jobs unwind, co_shutdown is done, and KeyboardInterrupt leaves run() bare."""
+    code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
+    assert child(code, ("runs", signal.SIGINT)) == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
+
+
+def test_second_ctrl_c_leaves_the_shutdown_alone(backend: str) -> None:
+    """A second Ctrl-C during co_shutdown does not interrupt it."""
+    code = f"expected = 2; scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
+    lines = child(code, ("runs", signal.SIGINT), ("begins", signal.SIGINT))
+    assert lines == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_handled_signals_end_run_in_order(backend: str, number: signal.Signals) -> None:
+    """With handle_signals=True, SIGTERM and SIGHUP end the run in order, INTERRUPTED, and it returns False."""
+    code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
+    assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
+
+
+def test_second_ctrl_c_gets_through_to_a_job_that_blocks(backend: str) -> None:
+    """If a job blocks the loop, the second Ctrl-C is raised in it; the run still ends in order."""
+    code = f"""
+async def block():
+    say("blocks")
+    try:
+        while not signals:
+            time.sleep(0.001)
+        say("taken note")
+        time.sleep(60)
+    except KeyboardInterrupt:
+        say("got through")
+        raise
+scheduler = Scheduler(Actor(), Job(block, required=(first := Job(anyio.sleep, 0))), first)
+watched(lambda: scheduler.run(backend={backend!r}))
+"""
+    lines = child(code, ("blocks", signal.SIGINT), ("taken note", signal.SIGINT))
+    assert lines == [
+        "runs", "blocks", "taken note", "got through", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"
+    ]  # fmt: skip
+
+
+def test_ctrl_c_under_co_run_of_a_program_of_ones_own(backend: str) -> None:
+    """Under co_run() the library that owns the loop gets Ctrl-C, and the run ends in order."""
+    run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
+    code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
+    lines = child(code, ("runs", signal.SIGINT))
+    assert lines[:-1] == ["runs", *ENDING]
+    assert lines[-1].startswith("raised KeyboardInterrupt")
+
+
+def test_ctrl_c_while_a_scenario_is_prepared_is_not_lost(backend: str) -> None:
+    """Ctrl-C while a large scenario is being checked keeps it from starting, and is raised."""
+    code = f"""
+class Slow(AbstractJob):
+    def _is_one_shot(self):
+        if self.label == "first":
+            say("checked")
+            while not signals:
+                time.sleep(0.001)
+        return False
+    async def co_run(self):
+        say("runs")
+scheduler = Scheduler(Slow(label="first", timeout=1), Scheduler([Slow() for _ in range(5000)]))
+watched(lambda: scheduler.run(backend={backend!r}))
+"""
+    assert child(code, ("checked", signal.SIGINT)) == ["checked", "raised KeyboardInterrupt StopReason.INTERRUPTED"]
+
+
+# --- the watch, and signals at awkward moments
+
+
+def sent(*numbers: signal.Signals) -> Callable[[], None]:
+    def send() -> None:
+        for number in numbers:
+            signal.raise_signal(number)
+
+    return send
+
+
+def test_handle_signals_in_another_thread_is_refused() -> None:
+    """Python handles signals in the main thread only: elsewhere handle_signals=True is a ValueError that says so."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            Scheduler().run(handle_signals=True)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    (error,) = errors
+    assert isinstance(error, ValueError)
+    assert "main thread" in str(error)
+
+
+def test_handlers_are_put_back(backend: Any) -> None:
+    """After the run the handlers are those that were there before."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = [signal.getsignal(number) for number in numbers]
+    Scheduler().run(backend=backend, handle_signals=True)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
+    """A Ctrl-C that comes before the loop starts is handled as soon as it does."""
+    chosen = _backend.by_name(backend)
+    taken: list[BaseException | None] = []
+
+    def interrupt(interruption: BaseException | None) -> bool:
+        taken.append(interruption)
+        return True
+
+    async def main() -> None:
+        watch.loop_started(chosen.caller())
+        for _ in range(5):
+            await chosen.checkpoint()
+
+    with SignalWatch(interrupt, False) as watch:
+        signal.raise_signal(signal.SIGINT)
+        chosen.run(main, {})
+    assert [type(one) for one in taken] == [KeyboardInterrupt]
+
+
+def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
+    """A Ctrl-C between the end of the loop and the end of run() is raised as KeyboardInterrupt.
+
+    The handler asked the loop that was gone to call it, and its RunFinishedError or RuntimeError left run() instead.
+    """
+    chosen = _backend.by_name(backend)
+
+    async def main() -> None:
+        watch.loop_started(chosen.caller())
+
+    watch = SignalWatch(lambda _: False, False)
+
+    def run() -> None:
+        with watch:
+            chosen.run(main, {})
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
+    """A SIGTERM that comes too late for the run goes to the handler that the program had before."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with SignalWatch(lambda _: False, True):
+            signal.raise_signal(signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> None:
+    """A program that nohup had started was ended by the SIGHUP of the logout, and its commands with it."""
+    seen: list[Any] = []
+
+    async def hang_up() -> None:
+        seen.append(signal.getsignal(number))
+        signal.raise_signal(number)
+        await anyio.sleep(0.01)
+
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert Scheduler(Job(hang_up)).run(backend=backend, handle_signals=True)
+        assert [*seen, signal.getsignal(number)] == [signal.SIG_IGN] * 2
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("order", ["INT TERM", "TERM INT"])
+def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
+    """Where Ctrl-C and SIGTERM come in the same turn of the loop, KeyboardInterrupt leaves run().
+
+    A SIGTERM after a Ctrl-C that had not been handled yet replaced it: run() returned False.
+    """
+
+    class Both(AbstractJob[None]):
+        async def co_run(self) -> None:
+            for name in order.split():
+                signal.raise_signal(signal.Signals[f"SIG{name}"])
+            await anyio.sleep_forever()
+
+    scheduler = Scheduler(Both())
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend, handle_signals=True)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("wrong", [False, True])
+@pytest.mark.parametrize("number", [1, 300])
+def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: bool) -> None:
+    """A Ctrl-C that comes while a scenario is checked is raised, whatever the checks find afterwards.
+
+    If they found an error, only that left run(), and a program that caught it went on as if there had been no Ctrl-C.
+    With few jobs the checks end before the loop can handle it, with many after.
+    """
+
+    class Sends(AbstractJob[None]):
+        def _is_one_shot(self) -> bool:
+            signal.raise_signal(signal.SIGINT)
+            return False
+
+        async def co_run(self) -> None: ...
+
+    a, b = AbstractJob[None](label="a"), AbstractJob[None](label="b")
+    a.requires(b)
+    if wrong:
+        b.requires(a)
+    inner = Scheduler([AbstractJob[None]() for _ in range(number)])
+    scheduler = Scheduler(Sends(timeout=1), Scheduler(a, b), inner)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend)
+
+
+def test_handler_of_the_users_own_is_left_alone(backend: Any) -> None:
+    """If the program has its own handler for SIGINT, run() leaves it in place."""
+    seen: list[int] = []
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        assert Scheduler(Job(send)).run(backend=backend) is True
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [signal.SIGINT]

@@ -1,0 +1,364 @@
+"""`DaskJob` on real clusters, and `trioflow.dask.get` by Dask's own tests of schedulers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import dask
+import dask.utils_test
+import pytest
+from dask.callbacks import Callback
+from distributed import Client, Future, LocalCluster
+
+import trioflow.dask
+from trioflow import CommandJob, DaskJob, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Trace
+
+from . import dask_bodies as bodies
+from .bodies import Flaw, run, take
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
+    pytest.mark.timeout(120),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A cluster of two processes; its threads are there before the first test."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", resources={"own": 1}) as cluster,
+        Client(cluster) as client,
+    ):
+        done = threading.Event()
+        future = client.submit(bodies.add, 1)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(60)
+        client.gather(future)
+        yield client
+
+
+def pids(directory: Path) -> list[int]:
+    """Return the processes of `until_told`."""
+    return [int(path.name.removeprefix("pid-")) for path in directory.glob("pid-*")]
+
+
+async def until_noted(directory: Path, number: int = 1) -> None:
+    """Wait until `until_told` runs in so many processes."""
+    while len(pids(directory)) < number:  # noqa: ASYNC110 - other processes write there
+        await anyio.sleep(0.01)
+
+
+# ---- jobs on a cluster
+
+
+def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client) -> None:
+    """What comes back is a future, and other DaskJobs get the value."""
+    first = DaskJob(bodies.add, 1, 2, client=client)
+    second = DaskJob(bodies.add, first, 10, client=client, kwargs={"extra": first})
+    third = DaskJob(sum, [first, second], client=client, gather=True)
+    run(backend, third)
+    assert isinstance(first.result(), Future)
+    assert (first.result().result(), second.result().result(), third.result()) == (3, 16, 19)
+    assert third.label == "DaskJob[sum (...)]" or "sum" in third.label
+
+
+def test_values_do_not_pass_through_here(backend: str, client: Client) -> None:
+    """Something that cannot be unpickled in this process goes from one job to the next."""
+    first = DaskJob(_only_there, client=client)
+    second = DaskJob(_size, first, client=client, gather=True)
+    run(backend, second)
+    assert second.result() == 5
+
+
+def _only_there() -> Any:
+    return OnlyThere(5)
+
+
+def _size(value: Any) -> int:
+    return int(value.size)
+
+
+class OnlyThere:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __reduce__(self) -> Any:
+        return _made_there, (self.size, os.getpid())
+
+
+def _made_there(size: int, _: int) -> OnlyThere:
+    assert _is_worker(), "this came to the conductor"
+    return OnlyThere(size)
+
+
+def _is_worker() -> bool:
+    from distributed.worker import _global_workers  # type: ignore[attr-defined]
+
+    return bool(_global_workers)
+
+
+def test_the_last_client_is_taken(backend: str, client: Client) -> None:
+    job = DaskJob(bodies.add, 1, gather=True)
+    run(backend, job)
+    assert job.result() == 1
+
+
+def test_results_of_other_jobs_are_arguments(backend: str, client: Client) -> None:
+    here = CommandJob(["echo", "5"], stdout=-1)
+    there = DaskJob(int, Job(take_output, here), client=client)
+    back = Job(take, there)
+    run(backend, back, here, there)
+    assert there.result().result() == 5
+    assert back.result() == (there.result(),)
+
+
+async def take_output(result: Any) -> str:
+    return str(result.stdout.decode())
+
+
+def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> None:
+    job = DaskJob(bodies.fail, client=client)
+    run(backend, job)
+    with pytest.raises(OSError, match="on the worker"):
+        job.result()
+
+
+def test_the_same_call_is_made_again(backend: str, client: Client, tmp_path: Path) -> None:
+    """Dask remembers calls of functions by their arguments, but each job is one of its own."""
+    jobs = [DaskJob(bodies.note, str(tmp_path / "notes"), "x", client=client) for _ in range(3)]
+    run(backend, *jobs, jobs_window=1)
+    assert (tmp_path / "notes").read_text() == "x\nx\nx\n"
+
+
+def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> None:
+    addresses = list(client.scheduler_info()["workers"])
+    jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
+    own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
+    run(backend, *jobs, own)
+    assert [job.result() for job in jobs] == [addresses[n % 2] for n in range(4)]
+    assert own.result() in addresses
+
+
+def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_path: Path) -> None:
+    """On one worker that is busy, jobs queue up; the head of the long chain goes before its siblings."""
+    address = next(iter(client.scheduler_info()["workers"]))
+    notes = str(tmp_path / "notes")
+    one = {"client": client, "workers": address}
+    busy = DaskJob(bodies.until_told, str(tmp_path), **one)
+    leaves = [DaskJob(bodies.note, notes, f"leaf {number}", **one) for number in range(3)]
+    head = DaskJob(bodies.note, notes, "head", **one)
+    middle = DaskJob(bodies.note, notes, "middle", required=head, **one)
+    tail = DaskJob(bodies.note, notes, "tail", required=middle, **one)
+
+    async def go() -> None:
+        while not all(job.is_running() for job in (busy, *leaves, head)):  # noqa: ASYNC110 - several at once
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.3)
+        (tmp_path / "go").touch()
+
+    run(backend, busy, *leaves, head, middle, tail, Job(go))
+    assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
+
+
+def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
+    """What runs on a worker goes on there, and nobody waits for it."""
+    running = DaskJob(bodies.until_told, str(tmp_path), client=client)
+    late = DaskJob(bodies.until_told, str(tmp_path), client=client, timeout=0.5)
+
+    async def cancel() -> None:
+        await until_noted(tmp_path)
+        running.cancel()
+
+    before = time.monotonic()
+    run(backend, running, late, Job(cancel))
+    assert time.monotonic() - before < 30
+    (tmp_path / "go").touch()
+    with pytest.raises(JobCancelled):
+        running.result()
+    assert isinstance(late.raised_exception(), JobTimeout)
+
+
+def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:
+    job = DaskJob(bodies.until_told, str(tmp_path), client=client)
+    futures: list[Any] = []
+    submit = client.submit
+
+    async def cancel() -> None:
+        await until_noted(tmp_path)
+        await anyio.to_thread.run_sync(futures[0].cancel)
+
+    client.submit = lambda *args, **own: futures.append(submit(*args, **own)) or futures[-1]
+    try:
+        run(backend, job, Job(cancel))
+    finally:
+        client.submit = submit
+        (tmp_path / "go").touch()
+    with pytest.raises(RuntimeError, match="its future is cancelled: somebody else"):
+        job.result()
+
+
+def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> None:
+    """`client.get_executor()`: values come back, and a lambda may be sent, but not everything."""
+    with client.get_executor() as executor:
+        jobs = [ExecutorJob(executor, lambda n: n + 1, number) for number in range(5)]
+        lock = ExecutorJob(executor, bodies.add, threading.Lock())
+        run(backend, *jobs, lock)
+    assert [job.result() for job in jobs] == [1, 2, 3, 4, 5]
+    with pytest.raises(TypeError, match="argument 1, a lock, can't be sent to a worker of ClientExecutor"):
+        lock.result()
+
+
+def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_path: Path) -> None:
+    """Both what it was doing, and the value that it had and others need."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as own,
+    ):
+        jobs = [DaskJob(bodies.until_told, str(tmp_path), number, client=own) for number in range(2)]
+        total = DaskJob(sum, jobs, client=own, gather=True)
+
+        async def kill() -> None:
+            await until_noted(tmp_path, 2)
+            os.kill(pids(tmp_path)[0], signal.SIGKILL)
+            await anyio.sleep(0.2)
+            (tmp_path / "go").touch()
+
+        scheduler = run(backend, total, *jobs, Job(kill))
+        assert [job.state for job in scheduler] == [JobState.SUCCEEDED] * 4
+        assert total.result() == 1
+        assert sum(len(path.read_text().splitlines()) for path in tmp_path.glob("pid-*")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "advice"),
+    [
+        ((take,), {}, "write Job"),
+        ((5,), {}, "give a plain function"),
+        ((sum, []), {"client": 5}, "give a distributed.Client"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        DaskJob(*arguments, **options)
+
+
+def test_it_needs_a_run() -> None:
+    with pytest.raises(RuntimeError, match="put it into a Scheduler"):
+        anyio.run(DaskJob(sum, []).co_run)
+
+
+def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
+        trioflow.dask._imported("no_such_module")
+
+
+# ---- Dask's graphs
+
+
+class TestGet(dask.utils_test.GetFunctionTestMixin):  # type: ignore[misc]
+    """Dask's own tests of functions that compute graphs."""
+
+    get = staticmethod(trioflow.dask.get)
+
+
+def get_on_asyncio(*args: Any, **options: Any) -> Any:
+    return trioflow.dask.get(*args, backend="asyncio", **options)
+
+
+class TestGetOnAsyncio(dask.utils_test.GetFunctionTestMixin):  # type: ignore[misc]
+    get = staticmethod(get_on_asyncio)
+
+
+def test_it_computes_what_dask_builds() -> None:
+    parts = [dask.delayed(pow)(number, 2) for number in range(20)]
+    assert dask.delayed(sum)(parts).compute(scheduler=trioflow.dask.get) == sum(n * n for n in range(20))
+    with dask.config.set(scheduler=trioflow.dask.get, num_workers=1):
+        assert dask.compute(*parts[:3]) == (0, 1, 4)
+
+
+def test_the_exception_of_a_task_is_raised() -> None:
+    def fail() -> None:
+        raise Flaw("in a task")
+
+    with pytest.raises(Flaw, match="in a task"):
+        trioflow.dask.get({"x": (fail,), "y": (id, "x")}, "y")
+
+
+def test_no_more_tasks_at_once_than_workers() -> None:
+    lock, running, most = threading.Lock(), 0, 0
+
+    def task(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    graph = {f"x{number}": (task, number) for number in range(12)}
+    trioflow.dask.get(graph, list(graph), num_workers=3)
+    assert most <= 3
+
+
+def test_values_are_dropped_when_nothing_needs_them() -> None:
+    alive = 0
+    most = 0
+
+    class Value:
+        def __init__(self) -> None:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    graph: dict[str, Any] = {"x0": (Value,)}
+    for number in range(1, 20):
+        graph[f"x{number}"] = (lambda _: Value(), f"x{number - 1}")
+    graph["end"] = (lambda _: 5, "x19")
+    assert trioflow.dask.get(graph, "end", num_workers=1) == 5
+    assert most <= 3
+
+
+def test_callbacks_of_dask_see_the_tasks() -> None:
+    seen: list[Any] = []
+
+    class Watch(Callback):  # type: ignore[misc]
+        def _start(self, dsk: Any) -> None:
+            seen.append("start")
+
+        def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
+            seen.append(("before", key))
+
+        def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+            seen.append(("after", key, result))
+
+        def _finish(self, dsk: Any, state: Any, errored: bool) -> None:
+            seen.append(("finish", errored))
+
+    with Watch():
+        trioflow.dask.get({"x": 1, "y": (bodies.add, "x", 1)}, "y")
+    assert seen == ["start", ("before", "x"), ("after", "x", 1), ("before", "y"), ("after", "y", 2), ("finish", False)]
+
+
+def test_instruments_watch_it() -> None:
+    trace = Trace()
+    trioflow.dask.get({"x": 1, "y": (bodies.add, "x", 1)}, "y", instruments=[trace])
+    assert [span.label for span in trace.spans] == ["x", "y"]
+
+
+def test_a_program_with_an_event_loop_may_call_it(backend: str) -> None:
+    async def main() -> Any:
+        return trioflow.dask.get({"x": (bodies.add, 1, 2)}, "x")
+
+    assert anyio.run(main, backend=backend) == 3

@@ -1,0 +1,229 @@
+"""The house: where files are, what imports what, which classes are derived, and that helpers of tests exist once.
+
+Import-linter checks the order of the rooms. What is here it cannot check. The code is read, not imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import graphlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .places import PACKAGE, ROOT
+
+TESTS = ROOT / "tests"
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+
+LARGEST_IMPORT_SHARE = 0.12
+"""Import lines among the lines of code; well-kept packages of the field have 2 to 6 %. Lower it with the figure."""
+
+BASES_WITH_ONE_SUBCLASS = {
+    "trioflow._core.job._function.Job": "users write subclasses",
+    "trioflow._core.run._observers.Instrument": "users write subclasses",
+    "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",
+    "trioflow.compat.asynciojobs._running.Host": "only a job that has a shutdown of its own may be asked for it",
+    "trioflow.jobs.command._job.CommandJob": "what runs ssh is ended in a way of its own",
+    "trioflow.jobs.ssh._errors.SshError": "users catch the one or the other",
+    "trioflow.journal._values._Writer": "only strings with lone surrogates need the slow one",
+    "trioflow.compat.asynciojobs.purescheduler.PureScheduler": "a public name of its own",
+}
+"""Each base that may have just one subclass in the package, with the reason."""
+
+
+def full_name(path: Path) -> str:
+    """Return the full name of a module; a package's is called `p.__init__`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Return the syntax tree of each module of the package, by its full name."""
+    return {full_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_no_three_files_of_a_folder_share_a_prefix() -> None:
+    """What `_trace_table`, `_trace_json` and `_trace_report` would be is a folder, `trace`."""
+    prefixes = Counter(
+        (str(path.parent.relative_to(ROOT)), prefix)
+        for path in PACKAGE.rglob("*.py")
+        for prefix, rest in [path.stem.strip("_").split("_", 1)] * ("_" in path.stem.strip("_"))
+    )
+    assert [f"{folder}/{prefix}_*" for (folder, prefix), number in prefixes.items() if number >= 3] == []
+
+
+# ---------------------------------------------------------------- imports
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def statements_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported: not those in functions, nor those for types alone."""
+    for node in body:
+        yield node
+        if not isinstance(node, FUNCTION) and not is_for_types(node):
+            for inner in ("body", "orelse", "finalbody", "handlers"):
+                for block in getattr(node, inner, []):
+                    yield from statements_at_import(block.body if isinstance(block, ast.ExceptHandler) else [block])
+
+
+def imported(module: str, node: ast.stmt) -> Iterator[tuple[str, str]]:
+    """Yield what an import statement imports: the local name, and the full name that it stands for."""
+    if isinstance(node, ast.Import):
+        yield from ((one.asname or one.name, one.name) for one in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        package = module.split(".")[: -node.level] if node.level else []
+        source = ".".join([*package, *([node.module] if node.module else [])])
+        yield from ((one.asname or one.name, f"{source}.{one.name}") for one in node.names)
+
+
+def owner(name: str) -> str | None:
+    """Return the module of the package that this full name is, or is in."""
+    parents = [name, name.rpartition(".")[0]]
+    candidates = [candidate for parent in parents for candidate in (parent, f"{parent}.__init__")]
+    return next((one for one in candidates if one in modules()), None)
+
+
+def test_no_modules_import_each_other_in_a_cycle() -> None:
+    """When modules are imported there is an order in which each finds complete what it imports."""
+    graph: dict[str, set[str]] = {}
+    for module, tree in modules().items():
+        names = (full for node in statements_at_import(tree.body) for _, full in imported(module, node))
+        graph[module] = {found for name in names if (found := owner(name)) is not None} - {module}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def code_lines(path: Path) -> int:
+    """Return how many lines hold code: no blank lines, no comments, no docstrings."""
+    text = path.read_text(encoding="utf-8")
+    held = {n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")}
+    for node in ast.walk(ast.parse(text)):
+        for statement in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
+            if is_docstring(statement):
+                held.difference_update(range(statement.lineno, statement.end_lineno + 1))
+    return len(held)
+
+
+def is_docstring(node: ast.stmt) -> bool:
+    """Return whether a statement is a string that nobody uses."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def import_lines(tree: ast.Module) -> int:
+    """Return how many lines import statements take, those for types included."""
+    return sum(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    )
+
+
+def test_imports_are_a_small_part_of_the_code() -> None:
+    """Many small files that import each other cost lines and readers; `pytest -s` prints the share."""
+    imports = sum(map(import_lines, modules().values()))
+    code = sum(map(code_lines, PACKAGE.rglob("*.py")))
+    print(f"\n{imports} import lines in {code} lines of code: {imports / code:.1%}")
+    assert imports / code <= LARGEST_IMPORT_SHARE
+
+
+# ---------------------------------------------------------------- classes
+
+
+def derived() -> dict[str, set[str]]:
+    """Return the subclasses of each class of the package that has some, all by their full names.
+
+    Typed dicts are left out: they have no behaviour, and one may add keys to another.
+    """
+    own = {
+        f"{module}.{node.name}"
+        for module, tree in modules().items()
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and not any(ast.unparse(base) == "TypedDict" for base in node.bases)
+    }
+    found: dict[str, set[str]] = defaultdict(set)
+    for module, tree in modules().items():
+        names = dict(pair for node in ast.walk(tree) if isinstance(node, ast.stmt) for pair in imported(module, node))
+        for node in ast.walk(tree):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                name = ast.unparse(base).split("[")[0]
+                full = names.get(name, f"{module}.{name}")
+                if full in own:
+                    found[full].add(f"{module}.{node.name}")
+    return found
+
+
+def test_no_base_has_a_single_subclass() -> None:
+    """A base class is for several kinds of a thing; with one it is that thing cut in two. Exceptions have reasons."""
+    lone = {base: min(below) for base, below in derived().items() if len(below) == 1}
+    assert lone.keys() == BASES_WITH_ONE_SUBCLASS.keys(), lone
+
+
+# ---------------------------------------------------------------- tests
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOfTests:
+    """What the tests below need to know of a module of tests."""
+
+    imports: list[str]  # full names
+    helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
+
+
+@functools.cache
+def modules_of_tests() -> dict[str, ModuleOfTests]:
+    """Return the modules of tests by name, without those that are only type-checked."""
+    found = {}
+    for path in sorted(TESTS.rglob("*.py")):
+        if TESTS / "typing" not in path.parents:
+            text = path.read_text(encoding="utf-8")
+            lines, body = text.splitlines(), ast.parse(text).body
+            found[full_name(path)] = ModuleOfTests(
+                [full for node in body for _, full in imported(full_name(path), node)],
+                {node.name: words(node, lines) for node in body if is_helper(node)},
+            )
+    return found
+
+
+def is_helper(node: ast.stmt) -> bool:
+    """Return whether a statement defines a function or a class that is not a test."""
+    return isinstance(node, FUNCTION | ast.ClassDef) and not node.name.lower().startswith("test")
+
+
+def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]) -> str:
+    """Return what a helper consists of: its first line, and its body without a docstring."""
+    body = node.body[is_docstring(node.body[0]) :]
+    inside = lines[body[0].lineno - 1 : node.end_lineno] if body else []
+    return " ".join([lines[node.lineno - 1], *inside])
+
+
+def test_each_helper_of_tests_exists_once() -> None:
+    """No two test files define the same function or class; what several need is in a file that is no test."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for name, module in modules_of_tests().items():
+        for helper, text in module.helpers.items():
+            places[text].append(f"{name}.{helper}")
+    assert [found for found in places.values() if len(found) > 1] == []
+
+
+def test_no_test_file_imports_from_another() -> None:
+    """A test module is there to be run; what others need of it has a file of its own."""
+    assert [
+        f"{name} imports {full}"
+        for name, module in modules_of_tests().items()
+        for full in module.imports
+        if any(part.startswith("test_") for part in full.split("."))
+    ] == []

@@ -1,0 +1,395 @@
+"""`graph`: what is drawn, read back as `dot` has understood it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
+from trioflow._core.job._job import Kind
+from trioflow.view.graph._style import COLOURS, SIGNS
+
+from ...bodies import Counting, fail_now, idle, serve, take
+from ...transitions import lead_to
+from .pictures import dot, escape, seen, texts
+
+# --- boxes
+
+
+@pytest.mark.parametrize("forever", [False, True])
+@pytest.mark.parametrize("critical", [False, True])
+@pytest.mark.parametrize("state", JobState)
+def test_each_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
+    """State is the colour and the sign, critical "!" and a thick line, forever a dashed one; of frames as of boxes."""
+    nested = Scheduler(idle("inside"), label="nested", critical=critical, forever=forever)
+    job = idle("job", critical=critical, forever=forever)
+    lead_to(state, nested)
+    lead_to(state, job)
+    found = seen(Scheduler(job, nested).graph())
+    colours = COLOURS[state]
+    for name, fill, parts in (("job", colours.fill, found.boxes), ("nested", colours.frame, found.frames)):
+        part = parts[f"{'!' * critical}{SIGNS[state]} {name}".strip()]
+        assert part["fillcolor"] == fill
+        assert part["penwidth"] == ("2.6" if critical else "1")
+        assert ("dashed" in part["style"]) == forever
+        assert part["color"] == colours.line
+
+
+def test_a_frame_shows_a_failure_inside() -> None:
+    """A nested scheduler that succeeded although a job in it failed has the border of failures, and says how many."""
+    deep = Scheduler(Job(fail_now, OSError("broken"), label="bad"), label="deep")
+    scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
+    lead_to(JobState.FAILED, next(iter(deep)))
+    frames = seen(scheduler.graph()).frames
+    red = COLOURS[JobState.FAILED].fill
+    assert {label: frame["color"] == red for label, frame in frames.items()} == {
+        "outer|1 failed": True, "deep|1 failed": True, "other": False,
+    }  # fmt: skip
+    assert "1 failed" in scheduler.mermaid()
+    assert f"style n1 stroke:{red}" in scheduler.mermaid()
+
+
+def test_states_are_told_apart_in_grey() -> None:
+    """Each state has a sign of its own or, without one, a lightness of its own; and its text can be read."""
+
+    def lightness(colour: str) -> float:
+        red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
+        return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+
+    signs = [SIGNS[state] for state in JobState if SIGNS[state]]
+    assert len(signs) == len(set(signs)) == len(JobState) - 2
+    plain = sorted(lightness(COLOURS[state].fill) for state in JobState if not SIGNS[state])
+    assert plain[1] - plain[0] > 0.1
+    for colours in COLOURS.values():
+        assert abs(lightness(colours.fill) - lightness(colours.text)) > 0.5
+
+
+def test_kinds_have_shapes() -> None:
+    """A job's class, or the nearest base that is a kind of its own, gives the box its shape; its name does not."""
+
+    class CommandJob(AbstractJob[Any]):
+        pass
+
+    class Errand(ThreadJob[Any]):
+        pass
+
+    jobs = [Job(take, label="async"), Errand(print, label="thread"), Service(serve, label="service")]
+    boxes = seen(Scheduler(jobs, CommandJob(label="own"), Scheduler(label="folded")).graph(collapse=True)).boxes
+    shapes = {label: (box.get("shape", "box"), box.get("style")) for label, box in boxes.items()}
+    assert shapes == {
+        "async": ("box", "rounded,filled"),
+        "thread": ("box", "filled"),
+        "service": ("hexagon", "filled,dashed"),
+        "own": ("box", "rounded,filled"),
+        "folded|0 jobs": ("folder", "filled"),
+    }
+
+
+def test_a_kind_is_defined_on_its_class() -> None:
+    """A class with a `_kind` of its own has that shape and name in graph, Mermaid and legend: nothing else lists it."""
+
+    class Errand(AbstractJob[Any]):
+        _kind = Kind("errand", 3, "star", (">", "]"))
+
+    scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))
+    source = scheduler.graph(legend=True).source
+    assert seen(scheduler.graph()).boxes["run"]["shape"] == "star"
+    assert re.findall(r'"legend kind \d+" \[label="?([a-z ]+?)"? color', source) == [
+        "async function", "thread", "errand",
+    ]  # fmt: skip
+    assert '>"run"]' in scheduler.mermaid()
+
+
+def test_names_are_the_numbers_of_the_listing() -> None:
+    """What stands in a picture can be found in the listing."""
+    a = idle("a")
+    scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
+    numbers = {line.split("`")[1]: line.split()[0] for line in scheduler.listing().splitlines()}
+    found = seen(scheduler.graph())
+    assert {label: box["name"] for label, box in found.boxes.items()} == {n: numbers[n] for n in ("a", "c", "in")}
+    assert found.frames["s"]["name"] == f"cluster {numbers['s']}"
+
+
+# --- labels
+
+
+FITS = 60
+"""Characters of a label that has room in its four lines of 32 wherever it is broken: two lines hold at least 32."""
+
+
+def fitting(label: str) -> str:
+    """Return as much of a label as is shown whole: what cannot be printed takes up to ten characters each."""
+    return next(start for end in range(len(label), -1, -1) if len(escape(start := label[:end])) <= FITS)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
+def test_any_label_is_shown_as_it_is(labels: list[str]) -> None:
+    """Quotes, backslashes, entities, HTML, control and any other characters are shown, not obeyed; in all places.
+
+    The labels are short enough to be shown whole. They were of up to 40 characters, and once in 25 seeds one had so
+    many that cannot be printed that it came out as 99, did not fit into four lines, and was cut, as it should be.
+    """
+    jobs = [
+        idle(f"x{label}x", run_if=rule)
+        for label, rule in zip(labels, itertools.cycle(["settled", "failed"]), strict=False)
+    ]
+    scheduler = Scheduler(jobs, [Scheduler(label=f"s{label}s") for label in labels])
+    shown = [text for text in texts(dot(scheduler.graph().source, "svg")) if text not in ("(empty)", "if failed")]
+    assert letters(shown) == letters(escape(job.label) for job in scheduler)
+
+
+def letters(texts: Iterable[str]) -> list[str]:
+    """All characters but blanks, at which labels are broken; in no order."""
+    return sorted("".join("".join(texts).split()))
+
+
+@pytest.mark.parametrize(
+    "label",
+    ['"', '\\"', "\\", "\\N", "\\n", "\\\\", "&amp;", "&#65;", "<b>x</b>", "<", ">", "<>", "a\nb", "\x1b[2J", "", " ",
+     "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x"],
+)  # fmt: skip
+def test_awkward_labels(label: str) -> None:
+    """Each is shown as it is: as a plain label, with a remark below it, above a frame, and under the pointer."""
+    scheduler = Scheduler(idle(label), idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
+    svg = dot(scheduler.graph().source, "svg")
+    shown = escape(label).strip()
+    assert [text.strip() for text in texts(svg)].count(shown) >= (3 if shown else 0)
+    if shown:
+        assert f"AbstractJob: {escape(next(iter(scheduler)).path)} (idle)" in titles(svg)
+
+
+def titles(svg: str) -> set[str]:
+    name = "{http://www.w3.org/1999/xlink}title"
+    return {one.attrib[name] for one in ElementTree.fromstring(svg).iter() if name in one.attrib}
+
+
+def test_long_labels_are_broken_and_cut() -> None:
+    """A label takes at most four lines; its tooltip has all of it."""
+    label = " ".join(f"word{n}" for n in range(100))
+    svg = dot(Scheduler(idle(label)).graph().source, "svg")
+    lines = texts(svg)
+    assert len(lines) == 4
+    assert lines[-1].endswith(" …")
+    assert all(len(line) <= 34 for line in lines)
+    assert f"AbstractJob: {label} (idle)" in titles(svg)
+
+
+# --- lines
+
+
+def test_order_data_and_alarms_are_told_apart() -> None:
+    """Data has thick lines that begin with a dot, what runs after a failure has dashed ones."""
+    source = Job(take, label="source")
+    reader = Job(take, source, label="reader", required=idle("before"))
+    scheduler = Scheduler(source, reader.required, reader, idle("alarm", required=reader, run_if="failed"))
+    lines = seen(scheduler.graph()).lines
+    assert {ends: (line.get("penwidth"), line.get("arrowtail"), line.get("style")) for ends, line in lines.items()} == {
+        ("source", "reader"): ("1.8", "dot", None),
+        ("before", "reader"): ("1", None, None),
+        ("reader", "alarm|if failed"): ("1", None, "dashed"),
+    }
+
+
+def test_lines_end_at_the_borders_of_frames() -> None:
+    """A nested scheduler is a frame around its jobs, at which lines end, whether it has many jobs, one, or none."""
+    first = idle("first")
+    many = Scheduler([idle(f"m{n}") for n in range(9)], label="many", required=first)
+    inner = Scheduler(idle("i"), label="inner")
+    one = Scheduler(inner, label="one", required=many)
+    empty = Scheduler(label="empty", required=[one, first])
+    last = idle("last", required=empty)
+    found = seen(Scheduler(first, many, one, empty, last).graph())
+    assert set(found.lines) == {
+        ("first", "many"), ("many", "one"), ("one", "empty"), ("first", "empty"), ("empty", "last")
+    }  # fmt: skip
+    assert found.inside == {
+        "many": {f"m{n}" for n in range(9)}, "one": {"i"}, "inner": {"i"}, "empty": {"(empty)"}
+    }  # fmt: skip
+
+
+def test_data_crosses_frames() -> None:
+    """An input elsewhere has a line from box to box: into a frame, out of it, and from one into another."""
+    outer, x = Job(take, label="outer"), Job(take, label="x")
+    a = Scheduler(x, label="a")
+    y = Job(take, x, outer, label="y")
+    b = Scheduler(Scheduler(y, label="deep"), label="b")
+    lines = seen(Scheduler(outer, a, b, Job(take, y, label="z")).graph()).lines
+    assert set(lines) == {("x", "y"), ("outer", "y"), ("y", "z")}
+    assert {line["arrowtail"] for line in lines.values()} == {"dot"}
+
+
+def test_what_is_elsewhere_has_a_question_mark() -> None:
+    """Inputs of a nested scheduler that is drawn by itself, and requirements that are missing, stand dotted."""
+    outer = Job(take, label="outer")
+    inner = Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner")
+    Scheduler(outer, inner)
+    found = seen(inner.graph())
+    assert set(found.lines) == {("? outer", "in"), ("? stray", "in")}
+    assert "dotted" in found.boxes["? outer"]["style"]
+    assert "? elsewhere" in texts(dot(inner.graph(legend=True).source, "svg"))
+
+
+def test_cycles_and_impossible_requirements_are_drawn() -> None:
+    """A graph that cannot run can be looked at, to see why."""
+    a, b = idle("a"), idle("b")
+    a.requires(b.requires(a))
+    around = Scheduler(a, b, label="around")
+    a.requires(around)
+    around.requires(b)
+    assert set(seen(Scheduler(around).graph()).lines) == {("a", "b"), ("b", "a")}
+
+
+def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
+    """How far down each box stands, and what is in each frame."""
+    read = json.loads(dot(graph.source, "json"))
+    objects = read["objects"]
+    rows = {one["name"]: float(one["pos"].split(",")[1]) for one in objects if "pos" in one}
+    frames = {
+        one["name"].removeprefix("cluster "): {objects[n]["name"] for n in one.get("nodes", [])}
+        for one in objects
+        if one["name"].startswith("cluster")
+    }
+    return rows, frames
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_what_requires_stands_below(random: Any) -> None:
+    """Every box of what is required stands above every box of what requires it, however they are nested.
+
+    Without `newrank` one of about fifty such graphs had a frame beside another that it was required by.
+    """
+
+    def members(depth: int) -> list[AbstractJob[Any]]:
+        made: list[AbstractJob[Any]] = []
+        for _ in range(random.randint(0 if depth else 2, 7)):
+            required = random.sample(made, min(len(made), random.randint(0, 2)))
+            if depth < 3 and random.random() < 0.4:
+                made.append(Scheduler(members(depth + 1), required=required))
+            else:
+                made.append(AbstractJob(required=required))
+        return made
+
+    scheduler = Scheduler(members(0))
+    rows, frames = positions(scheduler.graph())
+    numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
+    width = len(str(len(numbers)))
+
+    def boxes(job: AbstractJob[Any]) -> set[str]:
+        name = f"{numbers[job]:0{width}}"
+        return frames.get(name, {name})
+
+    for job in numbers:
+        for one in job.required:
+            lowest = min(rows[name] for name in boxes(one))
+            assert lowest > max(rows[name] for name in boxes(job))
+
+
+def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
+    found: list[AbstractJob[Any]] = []
+    for job in scheduler.topological_order():
+        found.append(job)
+        if isinstance(job, Scheduler):
+            found += _in_listing_order(job)
+    return found
+
+
+# --- options
+
+
+def test_legend_has_what_occurs() -> None:
+    """A legend explains the colours, shapes and lines of this very picture, and no others."""
+    source = Job(take, label="a")
+    scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
+    lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
+    assert sorted(lines) == ["! b", "! critical", "Legend", "a", "c", "forever", "result is an argument"]
+    scheduler.run(timeout=0.01)
+    lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
+    assert {"succeeded", "✗ failed"} < set(lines)
+
+
+def test_legend_of_everything() -> None:
+    """Each kind of box and line has its sample."""
+    a, b, c = (Job(take, label=f"job {n}") for n in range(3))
+    left = idle("left", required=[a, b])
+    scheduler = Scheduler(
+        a, b, c, left, idle("end", required=left, run_if="failed"), Service(serve), ThreadJob(print, a),
+        Scheduler(label="s", required=a), Scheduler(Job(take, label="only in"), label="t"),
+    )  # fmt: skip
+    graph = scheduler.graph(
+        legend=True, only=["job*", "end", "serve*", "print*", "s"], bundle=True, collapse="s", direction="LR"
+    )
+    assert set(texts(dot(graph.source, "svg"))) >= {
+        "async function", "service", "thread", "nested scheduler", "forever", "several alike",
+        "requires", "result is an argument", "by way of jobs left out", "if that failed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", ["TB", "LR"])
+def test_direction(direction: Any) -> None:
+    """From top to bottom, or from left to right."""
+    assert f"rankdir={direction}" in Scheduler().graph(direction=direction).source
+
+
+def test_bad_options() -> None:
+    """An unknown direction or option is refused."""
+    with pytest.raises(ValueError, match="direction='up': choose one of TB, LR"):
+        Scheduler().graph(direction="up")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'colour'"):
+        Scheduler().graph(colour="red")  # type: ignore[call-arg]
+
+
+# --- cost
+
+
+@pytest.mark.parametrize("options", [{}, {"bundle": True}, {"only": "*7*"}, {"collapse": True}], ids=str)
+def test_cost_is_linear(options: Any) -> None:
+    """Requirements are read, and statements written, for the third hundred jobs as often as for the second."""
+
+    def cost(size: int) -> tuple[int, int]:
+        jobs = [Counting(label=f"{n:03}") for n in range(size)]
+        for job, before in itertools.pairwise(jobs):
+            job.requires(before)
+        start = next(Counting.reads)
+        lines = len(Scheduler(jobs).graph(**options).body)
+        return next(Counting.reads) - start, lines
+
+    (reads1, lines1), (reads2, lines2), (reads3, lines3) = cost(100), cost(200), cost(300)
+    assert reads3 - reads2 == reads2 - reads1 > 0
+    assert lines3 - lines2 == lines2 - lines1
+
+
+def test_many_jobs_before_in_and_behind_a_frame() -> None:
+    """Many jobs, a nested scheduler with many, and many behind it: a line for each requirement, and few more."""
+    before = [idle(f"a{n}") for n in range(1000)]
+    middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
+    scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
+    source = scheduler.graph().source
+    assert source.count(" -> ") == 2000 + 2 * 1000
+    assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
+
+
+def test_any_depth_of_nesting() -> None:
+    """A thousand frames in each other are written without recursion."""
+    scheduler = Scheduler(idle("deepest"))
+    for _ in range(1000):
+        scheduler = Scheduler(scheduler)
+    assert scheduler.graph().source.count("subgraph") == 1000
+
+
+def test_graphviz_is_imported_when_something_is_drawn() -> None:
+    """Who draws nothing does not wait for the import of what draws."""
+    check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == "set()\n"

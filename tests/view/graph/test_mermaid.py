@@ -1,0 +1,183 @@
+"""`mermaid`: the text of a flowchart, by the grammar that Mermaid publishes.
+
+Each statement that trioflow writes has one form, below; Mermaid's own parser (11.17) has taken them all, with the
+labels of these tests, when the forms were chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import Job, JobState, Scheduler, Service, ThreadJob
+
+from ...bodies import idle, serve, take
+from ...places import DOCS
+from ...transitions import lead_to
+from .pictures import escape, seen
+
+TEXT = r'"(?:[\w (),/:=.\-]|[^\x00-\x7f]|#\d+;|<br/>)+"'
+BOX = rf"(\w+)(?:\({TEXT}\)|\[{TEXT}\]|\{{\{{{TEXT}\}}\}}|\[\[{TEXT}\]\]|\[/{TEXT}/\]|\(\({TEXT}\)\))(?::::\w+)?"
+COLOURS = r"fill:#\w{6},stroke:#\w{6},color:#\w{6}"
+STATEMENTS = {
+    "begin": r"flowchart (?:TB|LR)",
+    "class definition": rf"  classDef \w+ {COLOURS}",
+    "box": rf" +{BOX}",
+    "frame": rf" +subgraph (\w+)\[{TEXT}\]",
+    "direction": r" +direction (?:TB|LR)",
+    "end of frame": r" +end",
+    "line": r"  (\w+) (?:-->|==>|-\.->|---|===|-\.-) (\w+)",
+    "class": r"  class (\w+) \w+",
+    "style": r"  style (\w+) [\w:#, -]+",
+}
+
+
+def statements(text: str) -> list[tuple[str, re.Match[str]]]:
+    """The kind of each line, and its parts."""
+    found = []
+    for line in text.splitlines():
+        matches = {kind: match for kind, form in STATEMENTS.items() if (match := re.fullmatch(form, line))}
+        assert len(matches) == 1, line
+        found += matches.items()
+    return found
+
+
+def shown(text: str) -> str:
+    """What Mermaid shows of a quoted text."""
+    return re.sub(r"#(\d+);", lambda found: chr(int(found[1])), text.strip('"'))
+
+
+def labels(text: str) -> list[str]:
+    """What boxes and frames say."""
+    return [
+        shown(match)
+        for kind, found in statements(text)
+        if kind in ("box", "frame")
+        for match in re.findall(TEXT, found[0])
+    ]
+
+
+def everything() -> Scheduler:
+    """A scenario with all that a picture can show."""
+    source = Job(take, label="source")
+    service = Service(serve, label="service")
+    reader = ThreadJob(print, source, service, label="reader", critical=True)
+    inner = Scheduler(Job(take, source, label="in"), idle("beside"), label="inner", required=reader)
+    alarm = idle("alarm", required=inner, run_if="failed")
+    return Scheduler(source, service, reader, inner, alarm, Scheduler(label="empty", required=inner), label="all")
+
+
+def test_golden() -> None:
+    """Boxes, frames, lines, classes and styles, in this order."""
+    assert everything().mermaid() == (
+        "flowchart TB\n"
+        "  classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933\n"
+        "  classDef idleFrame fill:#f7f8fa,stroke:#52606d,color:#1f2933\n"
+        '  n1("source"):::idle\n'
+        '  n2{{"service"}}:::idle\n'
+        '  n3["#33; reader"]:::idle\n'
+        '  subgraph n4["inner"]\n'
+        "    direction TB\n"
+        '    n5("in"):::idle\n'
+        '    n6("beside"):::idle\n'
+        "  end\n"
+        '  n7("alarm<br/>if failed"):::idle\n'
+        '  n8[["empty<br/>0 jobs"]]:::idle\n'
+        "  n1 ==> n3\n"
+        "  n2 ==> n3\n"
+        "  n3 --> n4\n"
+        "  n1 ==> n5\n"
+        "  n4 -.-> n7\n"
+        "  n4 --> n8\n"
+        "  style n2 stroke-dasharray:5 4\n"
+        "  style n3 stroke-width:3px\n"
+        "  class n4 idleFrame\n"
+    )
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
+], ids=str)  # fmt: skip
+def test_the_same_as_in_the_graph(options: Any) -> None:
+    """There are as many boxes, frames and lines as in the picture by Graphviz, with the same options."""
+    scheduler = everything()
+    found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
+    graph = seen(scheduler.graph(**options))
+    empty = "(empty)" in graph.boxes  # which is a frame with a word in it there, and a box here
+    assert found.count("line") == len(graph.lines)
+    assert found.count("box") == len(graph.boxes)
+    assert found.count("frame") == found.count("end of frame") == len(graph.frames) - empty
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_states_are_classes(state: JobState) -> None:
+    """A box has the class of its state, which is defined; so has a frame."""
+    job, nested = idle("job"), Scheduler(idle("in"), label="nested")
+    lead_to(state, job)
+    lead_to(state, nested)
+    text = Scheduler(job, nested).mermaid()
+    assert re.search(rf'\("(?:. )?job"\):::{state.value}$', text, re.MULTILINE)
+    assert f"  class n2 {state.value}Frame" in text.splitlines()
+    assert {f"  classDef {state.value}", f"  classDef {state.value}Frame"} <= {
+        line.partition(" fill")[0] for line in text.splitlines()
+    }
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=10))
+def test_any_label_is_shown_as_it_is(given_labels: list[str]) -> None:
+    """Nothing in a label is taken for Mermaid's own signs, HTML, Markdown or entities."""
+    scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
+    expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
+    assert sorted(labels(scheduler.mermaid())) == expected
+
+
+@pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
+def test_labels_are_no_markdown(label: str) -> None:
+    """What Markdown would take for a list, which Mermaid refuses, for code or for a heading, is written otherwise."""
+    text = Scheduler(idle(label)).mermaid()
+    assert labels(text) == [label]
+    assert not re.search(r"\"(?:\d+[.)]|[-+*]) |[`]|# ", text)
+
+
+def test_outside_and_points() -> None:
+    """What is required elsewhere has a question mark; where detours meet there is a circle, and lines have no heads."""
+    outer = Job(take, label="outer")
+    inner = Scheduler(Job(take, outer, label="in"), label="inner")
+    before = [idle(f"a{n}") for n in range(3)]
+    barrier = idle("barrier", required=before)
+    scheduler = Scheduler(outer, inner, before, barrier, [idle(f"b{n}", required=barrier) for n in range(3)])
+    assert labels(inner.mermaid()) == ["in", "? outer"]
+    text = scheduler.mermaid(only=["a?", "b?"])
+    assert '((" "))' in text
+    assert (text.count(" -.- "), text.count(" -.-> ")) == (3, 3)
+
+
+def test_bad_options() -> None:
+    """A legend there is none; a wrong direction is refused as in `graph`."""
+    with pytest.raises(TypeError, match="'legend'"):
+        Scheduler().mermaid(legend=True)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="direction='up'"):
+        Scheduler().mermaid(direction="up")  # type: ignore[arg-type]
+
+
+def test_export(tmp_path: Path) -> None:
+    """The file is the text, with the same options."""
+    everything().export_as_mermaid(tmp_path / "g.mmd", collapse=True)
+    assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
+
+
+def test_the_page_shows_what_it_says() -> None:
+    """The diagram of docs/graph.md is that of the scenario on that page."""
+    page = (DOCS / "graph.md").read_text(encoding="utf-8")
+    block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    diagram = re.search(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    assert diagram is not None
+    names: dict[str, Any] = {}
+    exec(block[1], names)
+    assert names["scheduler"].mermaid(collapse=True) == diagram[1]

@@ -1,0 +1,235 @@
+"""`only`, `collapse` and `bundle`: large graphs made small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow.view.graph._drawing import Drawing, Line, Part
+
+from ...bodies import fail_now, idle, take
+from .pictures import seen
+
+
+def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str, str]]]:
+    """The labels of the boxes, and the lines between labels."""
+    found = seen(scheduler.graph(**options))
+    return set(found.boxes), set(found.lines)
+
+
+def chain(*labels: str) -> list[AbstractJob[Any]]:
+    jobs: list[AbstractJob[Any]] = []
+    for label in labels:
+        jobs.append(idle(label, required=jobs[-1:]))
+    return jobs
+
+
+# --- only
+
+
+def test_only_some_jobs() -> None:
+    """Jobs, paths and patterns of paths say what is drawn; a nested scheduler stands for all that is in it."""
+    inner = Scheduler(idle("x"), idle("y"), label="inner")
+    a, b = idle("a1"), idle("b1")
+    scheduler = Scheduler(a, b, inner, idle("c[1]"), label="outer")
+    assert drawn(scheduler, only=a)[0] == {"a1"}
+    assert drawn(scheduler, only=[a, "b1"])[0] == {"a1", "b1"}
+    assert drawn(scheduler, only="?1")[0] == {"a1", "b1"}
+    assert drawn(scheduler, only="c[1]")[0] == {"c[1]"}
+    assert drawn(scheduler, only=inner)[0] == {"x", "y"}
+    assert drawn(scheduler, only=["inner", "inner/x"])[0] == {"x", "y"}
+    assert drawn(scheduler, only=[])[0] == set()
+
+
+def test_frames_around_are_kept() -> None:
+    """What is kept deep inside stands in its frames, and their lines end at them."""
+    first = idle("first")
+    inner = Scheduler(idle("x"), idle("y"), label="inner")
+    outer = Scheduler(inner, idle("z"), label="outer", required=first)
+    found = seen(Scheduler(first, outer).graph(only=["first", "*/x"]))
+    assert found.inside == {"outer": {"x"}, "inner": {"x"}}
+    assert set(found.lines) == {("first", "outer")}
+
+
+def test_paths_of_a_nested_scheduler() -> None:
+    """Of a nested scheduler that is drawn by itself the patterns are those of `job.path` as well."""
+    x = idle("x")
+    inner = Scheduler(x, idle("y"), label="inner")
+    Scheduler(inner)
+    assert drawn(inner, only=x.path)[0] == {"x"}
+
+
+def test_brackets_in_a_pattern_are_what_they_are() -> None:
+    """Only * and ? are wildcards, as on the command line: a default label has brackets."""
+    job, other = Job(take), idle("J")
+    assert drawn(Scheduler(job, other), only="take(*")[0] == {job.label}
+    with pytest.raises(ValueError, match="no job of"):
+        Scheduler(idle("a")).graph(only="[abc]")
+
+
+def test_detours_lead_past_what_is_left_out() -> None:
+    """What was required by way of others still is, dotted; a line that is there anyway stays what it is."""
+    a, b, c, d = chain(*"abcd")
+    d.requires(a)
+    scheduler = Scheduler(a, b, c, d)
+    lines = seen(scheduler.graph(only=["a", "c", "d"])).lines
+    assert {ends: line.get("style") for ends, line in lines.items()} == {
+        ("a", "c"): "dotted", ("a", "d"): None, ("c", "d"): None
+    }  # fmt: skip
+
+
+def test_nothing_leads_to_what_is_left_out() -> None:
+    """Left out jobs at the beginning and at the end leave nothing behind."""
+    a, b, c, d, e = chain(*"abcde")
+    assert drawn(Scheduler(a, b, c, d, e), only="c") == ({"c"}, set())
+
+
+def test_many_detours_meet_in_a_point() -> None:
+    """A barrier that is left out between three jobs and three others is a point with six lines, not nine lines."""
+    before = [idle(f"a{n}") for n in range(3)]
+    barrier = idle("barrier", required=before)
+    after = [idle(f"b{n}", required=barrier) for n in range(3)]
+    found = seen(Scheduler(before, barrier, after).graph(only=["a?", "b?"]))
+    assert found.boxes[""]["shape"] == "point"
+    assert set(found.lines) == {(f"a{n}", "") for n in range(3)} | {("", f"b{n}") for n in range(3)}
+    assert {line["style"] for line in found.lines.values()} == {"dotted"}
+
+
+def test_detours_past_nested_schedulers() -> None:
+    """A nested scheduler of which nothing is drawn is left out as one, with the inputs of the jobs in it."""
+    a = Job(take, label="a")
+    inner = Job(take, a, label="inner")
+    n = Scheduler(inner, label="n")
+    scheduler = Scheduler(a, n, Job(take, inner, label="b"))
+    found = seen(scheduler.graph(only=["a", "b"]))
+    assert {ends: line.get("style") for ends, line in found.lines.items()} == {("a", "b"): "dotted"}
+
+
+def test_detours_in_cycles() -> None:
+    """Jobs that are left out and require each other in a circle are bridged as others are."""
+    a, b, c, d = chain(*"abcd")
+    b.requires(c)
+    assert drawn(Scheduler(a, b, c, d), only=["a", "d"])[1] in ({("a", "d")}, {("a", ""), ("", "d")})
+
+
+@given(st.data())
+def test_detours_are_the_ways_past_what_is_left_out(data: st.DataObject) -> None:
+    """From one drawn job there is a way to another, by points at most, if and only if there is one past undrawn jobs;
+    and there are never more lines than there were."""
+    jobs: list[AbstractJob[Any]] = []
+    for n in range(data.draw(st.integers(0, 12))):
+        before = data.draw(st.lists(st.sampled_from(jobs), max_size=4)) if jobs else []
+        jobs.append(idle(f"{n}", required=before))
+    kept = data.draw(st.sets(st.sampled_from(jobs))) if jobs else set()
+    drawing = Drawing(Scheduler(jobs), only=kept)
+    whole = {job: list(job.required) for job in jobs}
+    parts: dict[AbstractJob[Any], list[AbstractJob[Any]]] = {}
+    for tail, head in drawing.lines:
+        parts.setdefault(head, []).append(tail)
+    for job in kept:
+        assert nearest(job, whole, kept) == nearest(job, parts, kept)
+    assert len(drawing.lines) <= sum(map(len, whole.values()))
+    direct = {(one, job) for job in kept for one in job.required if one in kept}
+    assert {ends for ends, line in drawing.lines.items() if line is Line.ORDER} == direct
+    assert all(job in kept or drawing.part(job) is Part.JUNCTION for ends in drawing.lines for job in ends)
+
+
+def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:
+    """The kept jobs from which there is a way to `job` that passes no other kept one."""
+    found: set[Any] = set()
+    todo, met = list(required.get(job, ())), set()
+    while todo:
+        one = todo.pop()
+        if one in kept:
+            found.add(one)
+        elif one not in met:
+            met.add(one)
+            todo += required.get(one, ())
+    return found
+
+
+# --- collapse
+
+
+def test_collapse_all() -> None:
+    """Nested schedulers become boxes that say how many jobs they have; lines from and to their jobs end at them."""
+    source = Job(take, label="source")
+    deep = Scheduler(Job(take, source, label="reader"), label="deep")
+    outer = Scheduler(deep, idle("beside"), label="outer")
+    assert drawn(Scheduler(source, outer), collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
+
+
+def test_collapse_some() -> None:
+    """Some may be given, as jobs or by their paths; what is no scheduler has nothing to collapse."""
+    inner = Scheduler(idle("x"), label="inner")
+    outer = Scheduler(inner, idle("y"), label="outer")
+    scheduler = Scheduler(outer)
+    assert drawn(scheduler, collapse=inner)[0] == {"inner|1 job", "y"}
+    assert drawn(scheduler, collapse="outer/*")[0] == {"inner|1 job", "y"}
+    assert drawn(scheduler, collapse=[])[0] == {"x", "y"}
+
+
+def test_collapsed_and_chosen() -> None:
+    """What is chosen within a collapsed scheduler keeps that one in the picture."""
+    scheduler = Scheduler(Scheduler(idle("x"), label="inner"), idle("y"))
+    assert drawn(scheduler, only="inner/x", collapse=True)[0] == {"inner|1 job"}
+
+
+# --- bundle
+
+
+def test_bundle_alike() -> None:
+    """Jobs whose labels differ in numbers and that require the same, or what is alike, are one box, lane by lane."""
+    split = idle("split")
+    parse = [idle(f"parse {n} of 3", required=split) for n in range(1, 4)]
+    count = [idle(f"count {n}", required=one) for n, one in enumerate(parse)]
+    merge = idle("merge", required=count)
+    assert drawn(Scheduler(split, parse, count, merge), bundle=True) == (
+        {"split", "parse * of 3|× 3", "count *|× 3", "merge"},
+        {("split", "parse * of 3|× 3"), ("parse * of 3|× 3", "count *|× 3"), ("count *|× 3", "merge")},
+    )
+
+
+def test_bundle_keeps_apart_what_differs() -> None:
+    """Kinds, settings that one sees, requirements and schedulers make a difference."""
+    a, b = idle("a"), idle("b")
+    jobs = [
+        idle("j 1"), idle("j 2"), Job(take, label="j 3"), idle("j 4", critical=True), idle("j 5", forever=True),
+        idle("j 6", run_if="failed", required=a), idle("j 7", required=a), idle("j 8", required=[a, b]),
+        Scheduler(idle("j 9")), Scheduler(idle("j 10")),
+    ]  # fmt: skip
+    assert drawn(Scheduler(a, b, jobs), bundle=True)[0] == {
+        "a", "b", "j *|× 2", "j 3", "! j 4", "j 5", "j 6|if failed", "j 7", "j 8", "j 9", "j 10"
+    }  # fmt: skip
+
+
+def test_bundle_shows_the_state_that_tells_most() -> None:
+    """One failure among many jobs is seen, and counted."""
+    jobs = [Job(fail_now if n == 2 else take, label=f"j{n}") for n in range(4)]
+    scheduler = Scheduler(jobs)
+    scheduler.run()
+    assert jobs[2].state is JobState.FAILED
+    found = seen(scheduler.graph(bundle=True))
+    assert set(found.boxes) == {"✗ j*|× 4|1 failed, 3 succeeded"}
+
+
+# --- what is asked for is not there
+
+
+@pytest.mark.parametrize("option", ["only", "collapse"])
+def test_bad_choices(option: str) -> None:
+    """What matches nothing is refused, with what it could have been; so is a job from elsewhere, or no job."""
+    scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
+    with pytest.raises(ValueError, match=f"{option}='fetsch': no job of 's' has a path like this; .* 'fetch'\\?"):
+        scheduler.graph(**{option: "fetsch"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{option}='z\\*': no job of 's' has a path like this$"):
+        scheduler.graph(**{option: ["fetch", "z*"]})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{option}: 'stray' is not in 's'"):
+        scheduler.graph(**{option: idle("stray")})  # type: ignore[arg-type]
+    for wrong in (7, [7]):
+        with pytest.raises(TypeError, match=f"{option}=7: give jobs, or strings"):
+            scheduler.graph(**{option: wrong})  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""What the tests of the monitor share: a terminal in memory, and what a monitor would draw right now."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pyte
+
+from trioflow import Job, Monitor, Scheduler
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal, and what is on its screen."""
+
+    def __init__(self, columns: int = 80, lines: int = 24, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self.screen = pyte.HistoryScreen(columns, lines, history=10_000)
+        self.screen.set_mode(pyte.modes.LNM)  # as a terminal's driver does: a newline begins a line
+        self._fed = pyte.Stream(self.screen)
+        self._encoding = encoding
+        self.writes = 0
+        self._lock = threading.RLock()  # a monitor writes in a thread of its own
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        text.encode(self._encoding)
+        with self._lock:
+            self.writes += 1
+            self._fed.feed(text)
+            return super().write(text)
+
+    @contextlib.contextmanager
+    def standard(self) -> Iterator[None]:
+        """Be standard output and error; pytest sets its own between a fixture and its test."""
+        with contextlib.redirect_stdout(self), contextlib.redirect_stderr(self):
+            yield
+
+    def shown(self) -> list[str]:
+        """Return the lines on the screen, without the empty ones at the end."""
+        with self._lock:
+            return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+
+    def all_lines(self) -> list[str]:
+        """Return the lines that have scrolled off the top of the screen, then those on it."""
+        gone = ["".join(line[x].data for x in range(self.screen.columns)).rstrip() for line in self.screen.history.top]
+        return gone + self.shown()
+
+
+class Still(Monitor):
+    """Draws only when asked: a picture depends on those before it, and a thread would draw at any moment."""
+
+    def _begin(self, scheduler: Any) -> None:
+        super()._begin(scheduler)
+        outlet: Any = self._outlet
+        outlet.wake = lambda: None
+
+
+def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
+    """Return what a monitor that watches a run on a terminal would draw at this moment."""
+    outlet: Any = monitor._outlet
+    with outlet._lock:  # its thread draws too
+        outlet._draw.__self__._forecast._next = 0  # an estimate of now
+        lines = outlet._draw(columns, height)
+    return ["".join(text for text, _ in line).rstrip() for line in lines]
+
+
+def watched(*jobs: Any, label: str = "run", nested: Any = "auto", **options: Any) -> tuple[Scheduler, Monitor]:
+    """Return a scheduler of these jobs, and the monitor that watches it on a terminal."""
+    monitor = Still(file=Terminal(), nested=nested)
+    return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
+
+
+def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[str]]:
+    """Return a forever job that draws once, after some seconds, and the list of lines that it will fill."""
+    lines: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(after)
+        lines.extend(drawn(monitor, **size))
+        await anyio.sleep(math.inf)
+
+    return Job(draw, label="look", forever=True), lines
+
+
+def jobs_only(lines: list[str]) -> list[str]:
+    """Return the lines without the head and without the job that looks."""
+    return [line for line in lines[2:] if not line.endswith("  look")]
+
+
+async def serve(delay: float = 1, *, task_status: Any) -> None:
+    await anyio.sleep(delay)
+    task_status.started()
+    await anyio.sleep(math.inf)

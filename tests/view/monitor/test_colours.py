@@ -1,0 +1,74 @@
+"""The colours of the monitor: what matters can be read on every ground, whatever the palette of the terminal is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.color import ColorType
+
+from trioflow import Job, Monitor, Scheduler
+from trioflow.view.monitor._screen import STYLES
+
+from ...bodies import fail, nap
+from .monitors import Terminal
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+GROUNDS = {
+    "xterm, dark": "#000000", "xterm, light": "#ffffff", "VS Code, dark": "#1e1e1e", "VS Code, light": "#ffffff",
+    "GNOME, dark": "#171421", "GNOME, light": "#ffffff",
+}  # fmt: skip
+TEXT = {
+    "xterm, dark": "#e5e5e5", "xterm, light": "#000000", "VS Code, dark": "#cccccc", "VS Code, light": "#333333",
+    "GNOME, dark": "#d0cfcc", "GNOME, light": "#171421",
+}  # fmt: skip
+"""The terminals' own colours of text."""
+COLOURED = [name for name, style in STYLES.items() if style.color is not None]
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance, by WCAG 2.2."""
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_text_has_the_contrast_that_it_needs(ground: str) -> None:
+    """Text has the terminal's own colour, which has 4.5 at least."""
+    assert contrast(TEXT[ground], GROUNDS[ground]) >= 4.5
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+@pytest.mark.parametrize("name", COLOURED)
+def test_signs_have_the_contrast_that_they_need(name: str, ground: str) -> None:
+    """Signs and bars have 3 at least, in colours that no palette changes."""
+    colour: Any = STYLES[name].color
+    assert colour.type is ColorType.EIGHT_BIT
+    assert colour.number >= 16, "the first sixteen differ from palette to palette"
+    assert contrast(colour.get_truecolor().hex, GROUNDS[ground]) >= 3
+
+
+def test_no_style_is_faint() -> None:
+    """What is dimmed by the terminal cannot be read on some."""
+    assert not any(style.dim for style in STYLES.values())
+
+
+def test_only_signs_and_bars_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All letters and digits of a picture have the terminal's own colour."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    inner = Scheduler(Job(fail, label="bad"), Job(nap, label="good"), label="inner", critical=True)
+    scheduler = Scheduler(inner, Job(nap, 9, label="w", forever=True), Job(nap, 2, inner.required, label="last"))
+    virtual(Scheduler(scheduler, instruments=[Monitor(file=terminal)]).co_run)
+    cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
+    assert {cell.fg for cell in cells if cell.data.isalnum()} == {"default"}
+    assert {cell.fg for cell in cells if cell.data in "✓✗"} == {"00875f", "ff0000"}

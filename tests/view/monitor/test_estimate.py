@@ -1,0 +1,109 @@
+"""The estimate of the time that is left: a pure function of a graph and of how far its jobs are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.view.monitor._estimate import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, Progress
+
+
+def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> Level[str]:
+    """A level of jobs with names of one letter; each edge is two letters, the first before the second."""
+    before = {job: [edge[0] for edge in edges.split() if edge[1] == job] for job in jobs}
+    return Level(node, list(jobs), before.__getitem__, slots, frozenset(nested))
+
+
+def now(**states: Progress) -> Callable[[str], Progress]:
+    return lambda job: states.get(job, (WAITING, 0.0))
+
+
+def test_before_the_start_it_is_the_longest_chain() -> None:
+    """Without a window the longest chain by expected durations is what the run takes."""
+    durations = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
+    estimator = Estimator([level("abcd", "ab ac bd cd")], durations.get)
+    assert estimator.remaining(now()) == 7
+
+
+def test_a_window_makes_it_the_work_shared_out() -> None:
+    """With slots for two, ten jobs of a second take five."""
+    assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).remaining(now()) == 5
+
+
+def test_time_that_has_passed_counts() -> None:
+    """What a job has run is off its time; one that is overdue may end at any moment, and no earlier."""
+    estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
+    assert estimator.remaining(now(a=(RUNNING, 4.0))) == 16
+    assert estimator.remaining(now(a=(RUNNING, 40.0))) == 10
+
+
+def test_unknown_jobs_take_the_median() -> None:
+    """Jobs without an expected duration are taken for the median of those with one."""
+    estimator = Estimator([level("abcd", "ab bc cd")], {"a": 1.0, "b": 3.0, "c": 100.0}.get)
+    assert estimator.remaining(now()) == 1 + 3 + 100 + 3
+
+
+def test_nothing_known_nothing_said() -> None:
+    """Without expected durations there is none until three jobs have succeeded; then those tell."""
+    estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
+    assert estimator.remaining(now()) is None
+    assert estimator.remaining(now(a=(SUCCEEDED, 2.0), b=(SUCCEEDED, 3.0))) is None
+    assert estimator.remaining(now(c=(SUCCEEDED, 4.0))) == 3 * 3
+
+
+def test_jobs_that_fail_tell_nothing() -> None:
+    """Only success is evidence of how long jobs take."""
+    estimator = Estimator([level("abcd", slots=1)], lambda job: None)
+    assert estimator.remaining(now(a=(SETTLED, 1.0), b=(SETTLED, 1.0), c=(SETTLED, 1.0))) is None
+
+
+def test_expected_durations_are_corrected() -> None:
+    """Where jobs take twice what was expected, so will the rest, the more so the more of them have told."""
+    jobs = "abcdefghijklmnopqrst"
+    estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
+    first = estimator.remaining(now(a=(SUCCEEDED, 2.0)))
+    assert first == pytest.approx(19 * (2 + 2) / (2 + 1))
+    then = estimator.remaining(lambda job: (SUCCEEDED, 2.0) if job < "k" else (WAITING, 0.0))
+    assert then == pytest.approx(10 * (2 + 20) / (2 + 10))
+
+
+def test_nested_schedulers_take_their_own_estimate() -> None:
+    """A nested scheduler is a job that takes what its own jobs take under its own window."""
+    outer = level("aN", "aN", node="outer", nested="N")
+    inner = level("wxyz", slots=2, node="N")
+    estimator = Estimator([outer, inner], lambda job: 1.0)
+    assert estimator.remaining(now()) == 1 + 2
+    states = now(a=(SUCCEEDED, 1.0), N=(RUNNING, 1.0), w=(SUCCEEDED, 1.0), x=(SUCCEEDED, 1.0), y=(RUNNING, 0.5))
+    assert estimator.remaining(states) == 1.0
+
+
+def test_when_all_has_settled_nothing_is_left() -> None:
+    """It ends at 0."""
+    assert Estimator([level("a")], lambda job: 2.0).remaining(now(a=(SUCCEEDED, 2.0))) == 0
+
+
+@given(
+    st.integers(1, 12).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.floats(0.1, 100), min_size=n, max_size=n),
+            st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20),
+            st.integers(1, 4),
+        )
+    )
+)
+def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, int]], int]) -> None:
+    """Never below the longest job or the work over the slots, never above one job after the other."""
+    durations, pairs, slots = drawn
+    before: dict[int, list[int]] = {job: [] for job in range(len(durations))}
+    for one, other in pairs:
+        if one != other:
+            before[max(one, other)].append(min(one, other))
+    graph = Level(-1, list(before), before.__getitem__, slots)
+    estimate = Estimator([graph], durations.__getitem__).remaining(lambda job: (WAITING, 0.0))
+    assert estimate is not None
+    assert max(*durations, sum(durations) / slots) <= estimate * 1.000001
+    assert estimate <= sum(durations) * 1.000001

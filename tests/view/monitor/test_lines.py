@@ -1,0 +1,154 @@
+"""Where the monitor shows a run that is on no terminal, or on a poor one, and what it refuses."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trioflow import Job, Monitor, Scheduler, Service
+from trioflow.abc import Instrument
+
+from ...bodies import fail, nap
+from .monitors import Terminal, serve, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
+    """As in the listing, and so do bar, ellipsis and estimate."""
+    terminal = Terminal(encoding="latin-1")
+    jobs = [Job(nap, 1, label="漢"), Job(fail, 1, label="b", critical=False), Job(nap, 2, label="c")]
+    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
+    virtual(scheduler.co_run)
+    assert terminal.shown() == [
+        " run  completed in 2.0s",
+        " + 2 done   x 1 failed",
+        "   +   1.0s  \\u6f22",
+        "   x   1.0s  b       OSError: broken",
+        "   +   2.0s  c",
+    ]
+
+
+def lines_of(log: io.StringIO) -> list[str]:
+    return [line[9:] for line in log.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
+def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    """A line a start, an end and a failure, with the time of day; also on terminals that cannot move their cursor."""
+    monkeypatch.setenv("TERM", term)
+    log = io.StringIO() if term == "xterm" else Terminal()
+    inner = Scheduler(Job(fail, 1, label="b"), label="inner")
+    scheduler = Scheduler(Job(nap, 2, label="a"), inner, Service(serve, label="s"), label="run")
+    virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=log)]))
+    lines = lines_of(log)
+    assert lines[0] == "run: 2 jobs"
+    assert sorted(lines[1:-1]) == [
+        "FAILED    inner / b  1.0s  OSError: broken",
+        "done      a  2.0s",
+        "done      inner  1.0s",
+        "done      s  2.0s",
+        "ready     s",
+        "start     a",
+        "start     inner",
+        "start     inner / b",
+        "start     s",
+    ]
+    assert lines[-1] == "completed in 2.0s: 1 done, 1 failed"
+    assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
+
+
+def test_lines_do_not_flood(virtual: Virtual) -> None:
+    """Of many jobs only failures have lines, the first hundred, and each twentieth part of the way."""
+    log = io.StringIO()
+    jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(2000)]
+    virtual(Scheduler(*jobs, jobs_window=50, label="run", instruments=[Monitor(file=log)]).co_run)
+    lines = lines_of(log)
+    assert sum(line.startswith("FAILED") for line in lines) == 100
+    assert lines.count("further failures are counted only") == 1
+    assert 19 <= sum("%" in line for line in lines) <= 20
+    assert len(lines) < 125
+    assert lines[-1].endswith("1800 done, 200 failed")
+
+
+def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing was said for long, a line says how far it is."""
+    monkeypatch.setattr("trioflow.view.monitor._lines.PATIENCE", 0.02)
+    log = io.StringIO()
+
+    async def wait() -> None:
+        while "% " not in log.getvalue():
+            os.sched_yield()
+
+    Scheduler(Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)]).run()
+    assert "  0% 1 running" in lines_of(log)
+
+
+def test_what_is_no_option() -> None:
+    """Each bad argument is an error that says what to give."""
+    with pytest.raises(TypeError, match="no stream"):
+        Monitor(file=42)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="choose one of auto, open, folded"):
+        Monitor(nested="half")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"from 0\.1 to 60"):
+        Monitor(refresh_per_second=1000)
+    with pytest.raises(TypeError, match="number"):
+        Monitor(refresh_per_second="fast")  # type: ignore[arg-type]
+
+
+def test_without_rich() -> None:
+    """trioflow is imported and runs without it; a Monitor says what to install."""
+    code = (
+        "import sys; sys.modules['rich'] = None\n"
+        "import trioflow\n"
+        "assert not [name for name in sys.modules if name.startswith('trioflow.view.monitor._monitor')]\n"
+        "print(trioflow.Scheduler().run())\n"
+        "trioflow.Monitor()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n"
+    advice = "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'"
+    assert done.stderr.rstrip().endswith(advice)
+
+
+def test_an_engine_fault_of_its_own_gives_the_terminal_back(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a hook raises, it is logged and the monitor taken out; cursor and streams are as before, the run goes on."""
+    terminal = Terminal()
+
+    def broken(*_: object) -> None:
+        raise LookupError("in the model")
+
+    monkeypatch.setattr("trioflow.view.monitor._model.Model.start", broken)
+    before = sys.stdout, sys.stderr
+    assert virtual(Scheduler(Job(nap), instruments=[Monitor(file=terminal)]).co_run) is True
+    assert (sys.stdout, sys.stderr) == before
+    assert not terminal.screen.cursor.hidden
+    assert "in the model" in caplog.text
+
+
+def test_two_instruments_do_not_disturb_each_other(virtual: Virtual) -> None:
+    """A nested scheduler's own monitor, on another stream, sees that scheduler alone."""
+
+    class Count(Instrument):
+        runs = 0
+
+        def after_run(self, scheduler: Scheduler) -> None:  # type: ignore[override]
+            self.runs += 1
+
+    log, count = io.StringIO(), Count()
+    inner = Scheduler(Job(nap, label="x"), label="inner", instruments=[Monitor(file=log)])
+    scheduler, _ = watched(inner, Job(nap, label="y"))
+    virtual(functools.partial(scheduler.co_run, instruments=[count]))
+    assert lines_of(log) == ["inner: 1 job", "start     x", "done      x  1.0s", "completed in 1.0s: 1 done"]
+    assert count.runs == 2
+    assert logging.getLogger("trioflow").handlers == []

@@ -1,0 +1,210 @@
+"""What a monitor shows: which jobs, in which order, with what; at virtual times, drawn from inside the runs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from trioflow import Job, Scheduler, Sequence, Service
+
+from ...bodies import fail, nap
+from .monitors import drawn, jobs_only, look, serve, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+class Timed(Job[Any]):
+    """A job that says how long it takes."""
+
+    expected_duration = 10.0
+
+
+def test_every_job_has_its_line(virtual: Virtual) -> None:
+    """In the order of the listing, each with its symbol, its time, its label and how it failed; ! if critical."""
+    a, b = Job(nap, 2, label="a"), Job(fail, 1, label="b")
+    last = Job(nap, 1, label="last", required=[a, b], critical=True)
+    scheduler, monitor = watched(last, a, b, Job(nap, 90, label="long"))
+    eye, lines = look(monitor, 65.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert jobs_only(lines) == [
+        "   ✓   2.0s  a",
+        "   ✗   1.0s  b     OSError: broken",
+        "   ▸  1m05s  long",
+        " ! ✓   1.0s  last",
+    ]
+
+
+def test_the_head_counts(virtual: Virtual) -> None:
+    """A bar, the part that is done, the time since the start, and how many jobs are where."""
+    done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
+    slow = [Job(nap, 9), Job(nap, 9)]
+    scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow))
+    eye, lines = look(monitor, 3.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    bar = "━" * 26 + "╍" * 8 + "─" * 4
+    assert lines[0] == f" run  {bar}   70%   7/10      3s  ≈ 5s left"
+    assert lines[1] == " ✓  6 done   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
+
+
+def test_nested_schedulers_are_open(virtual: Virtual) -> None:
+    """Where there is room, a nested scheduler has a line with its counts, and its jobs theirs, indented."""
+    inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
+    scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
+    eye, lines = look(monitor, 4)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert jobs_only(lines) == [
+        "   ▸     4s  inner  2/3, 1 failed",
+        "   ✓   1.0s    x",
+        "   ✗   2.0s    y    OSError: broken",
+        "   ▸     4s    z",
+        "   ·         after",
+    ]
+
+
+def test_nested_schedulers_are_folded(virtual: Virtual) -> None:
+    """On request they have one line, and the failures inside them lines below, with where they happened."""
+    inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
+    scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner), nested="folded")
+    eye, lines = look(monitor, 4)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert jobs_only(lines) == [
+        "   ▸     4s  inner      2/3, 1 failed",
+        "   ·         after",
+        "   ✗   2.0s  inner / y  OSError: broken",
+    ]
+
+
+def test_where_there_is_no_room_they_fold_by_themselves(virtual: Virtual) -> None:
+    """Then the jobs that run inside stand below, and the rest is counted."""
+    groups = [
+        Scheduler(*(Job(nap, 3, label=f"{name}{number}") for number in range(20)), label=name, jobs_window=2)
+        for name in "AB"
+    ]
+    scheduler, monitor = watched(*groups)
+    eye, lines = look(monitor, 1)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    groups_first, inside = jobs_only(lines)[:2], jobs_only(lines)[2:]
+    assert [*groups_first, *sorted(inside, reverse=True)] == [
+        "   ▸     1s  A        0/20",
+        "   ▸     1s  B        0/20",
+        "   ▸     1s  B / B1",
+        "   ▸     1s  B / B0",
+        "   ▸     1s  A / A1",
+        "   ▸     1s  A / A0",
+        "             … and 36 waiting",
+    ]
+
+
+def test_too_many_jobs(virtual: Virtual) -> None:
+    """Those that run come first, failures next, what runs beside last; the rest is counted, nothing is cut."""
+    bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
+    slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
+    scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
+    eye, lines = look(monitor, 10, height=14)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert [line[13:] for line in lines[2:]] == [
+        *(f"slow {number}" for number in range(7)),
+        *(f"bad {number}   OSError: broken" for number in (6, 7, 8)),
+        "… and 33 running, 6 failed, 51 waiting",
+        "look",
+    ]
+
+
+def test_a_job_keeps_its_line(virtual: Virtual) -> None:
+    """What is over stays where it was until another job needs the line; nothing moves up."""
+    jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
+    scheduler, monitor = watched(*jobs, jobs_window=4)
+    seen: list[list[str]] = []
+
+    async def draw() -> None:
+        drawn(monitor, height=9)
+        for _ in range(3):
+            await anyio.sleep(2.5)
+            seen.append([line.split("  ")[-1].split(" ")[-1] for line in drawn(monitor, height=9)[2:6]])
+        await anyio.sleep(math.inf)
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert seen == [["0", "4", "2", "3"], ["0", "4", "2", "5"], ["0", "4", "2", "5"]]
+
+
+def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
+    """When nothing is left to start, the last jobs remain to be seen."""
+    jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
+    scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
+    eye, _ = look(monitor, 2.5, height=10)
+    later, lines = look(monitor, 5, height=10)
+    scheduler.update([eye, later])
+    virtual(scheduler.co_run)
+    assert [line[:12].strip() for line in lines[2:5]] == ["▸     5s", "✓   3.0s", "▸     3s"]
+
+
+def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
+    """Forever jobs and services stand last, are not counted, and a service says whether it is ready."""
+    soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
+    watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
+    scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
+    eye, lines = look(monitor, 5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1] == " ✓ 0 done   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 background"
+    assert jobs_only(lines) == [
+        "   ▸     4s  job",
+        "   ∞     5s  soon   ready",
+        "   ∞     5s  late   starting",
+        "   ∞     5s  watch  0/1",
+    ]
+
+
+def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
+    """A further attempt is said, and how long a job that runs should take."""
+    scheduler, monitor = watched(
+        Job(fail, 2, label="again", retry=3), Timed(nap, 20, label="timed"), Job(fail, 1, label="hopeless", retry=1)
+    )
+    eye, lines = look(monitor, 5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert jobs_only(lines) == [
+        "   ▸     5s  again     attempt 3",
+        "   ▸     5s  timed     of ≈10s",
+        "   ✗   2.0s  hopeless  OSError: broken",
+    ]
+
+
+def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None:
+    """Five seconds after the start of four jobs of ten seconds fifteen remain, as there are two slots."""
+    scheduler, monitor = watched(*(Timed(nap, 10) for _ in range(4)), jobs_window=2)
+    eye, lines = look(monitor, 5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[0].endswith("≈ 15s left")
+
+
+def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
+    """They are counted and have their lines, nested schedulers with all that is in them."""
+
+    async def grow() -> None:
+        await anyio.sleep(1)
+        scheduler.add(Job(nap, 9, label="new"))
+        scheduler.add(Scheduler(Job(nap, 9, label="deep"), label="nested"))
+
+    scheduler, monitor = watched(Job(grow, label="grow"))
+    eye, lines = look(monitor, 3)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].startswith(" ✓ 1 done   ▸ 2 running")
+    assert jobs_only(lines) == [
+        "   ✓   1.0s  grow",
+        "   ▸     2s  new",
+        "   ▸     2s  nested  0/1",
+        "   ▸     2s    deep",
+    ]

@@ -1,0 +1,261 @@
+"""The monitor in programs of their own: in a terminal that is resized and interrupted, in a pipe, in a notebook."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import struct
+import subprocess
+import sys
+import termios
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import nbformat
+import pyte
+import pytest
+from nbclient import NotebookClient
+
+from ...places import PATIENCE
+
+
+class Session:
+    """A program in a terminal of its own, of which it is the foreground process, and what is on the screen."""
+
+    def __init__(self, code: str, columns: int = 60, lines: int = 12, **environment: str) -> None:
+        self.master, terminal = os.openpty()
+        self.screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self.screen)
+        self.resize(columns, lines)
+        names = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"}
+        kept = {name: value for name, value in os.environ.items() if name not in names}
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", "--wait", sys.executable, "-c", textwrap.dedent(code)],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**kept, "TERM": "xterm", **environment},
+        )
+        os.close(terminal)
+        self.written = b""
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.screen.resize(lines, columns)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def shown(self) -> list[str]:
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
+
+    def until(self, condition: Callable[[list[str]], bool]) -> list[str]:
+        """Read until the screen is as expected, and return its lines."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition(self.shown()):
+            assert self._read(deadline), f"the program has ended: {self.shown()}"
+            assert time.monotonic() < deadline, self.shown()
+        return self.shown()
+
+    def end(self) -> list[str]:
+        """Read until the program has ended, and return what is left on the screen."""
+        deadline = time.monotonic() + PATIENCE
+        while self._read(deadline):
+            assert time.monotonic() < deadline, self.shown()
+        self.process.wait(PATIENCE)
+        return self.shown()
+
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
+        try:
+            data = os.read(self.master, 65536) if ready else b""
+        except OSError:  # Linux says so when the other end is closed
+            return False
+        self.written += data
+        self._stream.feed(data)
+        return bool(data)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.master)
+
+
+@pytest.fixture
+def session() -> Iterator[Callable[..., Session]]:
+    """Starts programs in terminals."""
+    started: list[Session] = []
+
+    def start(code: str, **options: Any) -> Session:
+        started.append(Session(code, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+SLEEPERS = """
+    import anyio, sys, time
+    from trioflow import Job, Monitor, Scheduler
+
+    async def nap(seconds):
+        await anyio.sleep(seconds)
+
+    jobs = [Job(nap, 1000, label=f"job {number} with a label that takes some space") for number in range(5)]
+    scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)])
+"""
+
+
+def is_sane(session: Session) -> bool:
+    """Whether the cursor is visible, and no other screen was ever used."""
+    return not session.screen.cursor.hidden and b"\x1b[?1049h" not in session.written
+
+
+@pytest.mark.parametrize("library", ["trio", "asyncio"])
+def test_what_commands_print_goes_above(session: Callable[..., Session], library: str) -> None:
+    """Their lines are whole, those of standard error too, and the picture below is too; a tag or a label is no need."""
+    code = f"""
+        import subprocess
+        from trioflow import CommandJob, Monitor, Scheduler
+
+        code = "echo begin $0; printf half; sleep 0.05; echo ' of it'; echo error $0 >&2; printf '\\\\377 end'"
+        jobs = [CommandJob(["sh", "-c", code, str(number)], label=f"command {{number}}") for number in range(3)]
+        Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend="{library}")
+    """
+    shown = session(code, lines=30).end()
+    place = next(number for number, line in enumerate(shown) if line.startswith(" run  completed"))
+    said = [f"begin {n}" for n in range(3)] + [f"error {n}" for n in range(3)]
+    assert sorted(shown[:place]) == sorted([*said, *["half of it"] * 3, *["\\xff end"] * 3])
+    assert [line.split()[-2:] for line in shown[place + 2 :]] == [["command", str(n)] for n in range(3)]
+
+
+@pytest.mark.parametrize("library", ["trio", "asyncio"])
+def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
+    """It ends the run in order; the last picture says so, the cursor is there, and the traceback is below."""
+    program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")
+    program.until(lambda lines: "5 running" in "".join(lines))
+    assert program.screen.cursor.hidden
+    program.type(b"\x03")
+    lines = program.end()
+    assert is_sane(program)
+    assert lines[-1] == "KeyboardInterrupt"
+    assert b"interrupted in " in program.written
+    assert b"5 cancelled" in program.written
+
+
+def test_an_interruption_that_nothing_handles_in_order(session: Callable[..., Session]) -> None:
+    """A job that blocks the loop does not stop the clock; after the second Ctrl-C the terminal is sane too."""
+    program = session(
+        SLEEPERS
+        + """
+    async def block():
+        time.sleep(1000)
+
+    scheduler.add(Job(block, label="block"))
+    scheduler.run()
+    """
+    )
+    program.until(lambda lines: any("1s  block" in line for line in lines))
+    program.type(b"\x03")
+    time.sleep(0.05)  # two of them at once are one signal
+    program.type(b"\x03")
+    program.end()
+    assert is_sane(program)
+
+
+def test_an_exit_in_the_middle(session: Callable[..., Session]) -> None:
+    """A run that is never told to end, because the program gives up its loop, does not keep the cursor."""
+    program = session(
+        SLEEPERS
+        + """
+    import asyncio
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(scheduler.co_run())
+    loop.run_until_complete(asyncio.sleep(0.1))
+    sys.exit(3)
+    """
+    )
+    program.end()
+    assert b"5 running" in program.written
+    assert b"\x1b[?25l" in program.written
+    assert is_sane(program)
+
+
+def test_resizing(session: Callable[..., Session]) -> None:
+    """Each size has its picture, down to three lines and twenty columns."""
+    program = session(SLEEPERS + "    scheduler.run()", columns=80, lines=24)
+    program.until(lambda lines: len(lines) == 7 and "5 running" in lines[1])
+    program.resize(20, 3)
+    lines = program.until(lambda lines: any("0%" in line and len(line) <= 20 for line in lines[:2]))
+    program.resize(100, 20)
+    lines = program.until(lambda lines: sum("job 4 with a label that takes some space" in line for line in lines) == 1)
+    assert "5 running" in "".join(lines)
+    program.type(b"\x03")
+    program.end()
+    assert is_sane(program)
+
+
+def test_dumb_terminals_get_lines(session: Callable[..., Session]) -> None:
+    """Nothing that moves a cursor is sent to them."""
+    program = session(
+        SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
+        TERM="dumb",
+    )
+    program.end()
+    assert b"\x1b" not in program.written
+    assert b" run: 1 job" in program.written  # not on the screen any more, if the line of the log is long
+
+
+def test_a_pipe_that_is_closed() -> None:
+    """What reads the lines may go away: the run goes on to its end."""
+    code = """
+    import anyio, sys
+    from trioflow import Job, Monitor, Scheduler
+    jobs = [Job(anyio.sleep, 0.001 * number, label=f"job {number}") for number in range(50)]
+    print(Scheduler(*jobs, instruments=[Monitor()]).run(), file=sys.stderr)
+    """
+    program = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    assert program.stderr is not None
+    assert program.stdout.readline()[9:] == "Scheduler: 50 jobs\n"
+    program.stdout.close()
+    said = program.stderr.read()
+    program.stderr.close()
+    program.wait()
+    assert said.splitlines()[0] == "True"
+
+
+def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the cell is one output, as text and as HTML, that says at last how the run ended; prints are beside it."""
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    cells = [
+        """
+import anyio
+from trioflow import Job, Monitor, Scheduler
+
+async def work():
+    await anyio.sleep(0.05)
+    print("printed")
+    raise ValueError("<b>")
+
+scheduler = Scheduler(Job(work, label="<work>"), label="run", instruments=[Monitor()])
+scheduler.run()
+        """,
+        "await scheduler.co_run()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    for cell in notebook.cells:
+        displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
+        assert len(displayed) == 1
+        lines = displayed[0]["text/plain"].splitlines()
+        assert lines[0].startswith(" run  completed in ")
+        assert lines[2].endswith("<work>  ValueError: <b>")
+        assert "&lt;work&gt;" in displayed[0]["text/html"]
+        assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

@@ -1,0 +1,143 @@
+"""Runs that end, are repeated and tried again, as the monitor counts and shows them."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, Monitor, Scheduler, Sequence
+from trioflow.view.monitor._model import Model
+
+from ...bodies import fail, nap
+from .monitors import Terminal, jobs_only, look, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) -> None:
+    """What its earlier attempt has done and failed at is forgotten, in the counts and in the lines."""
+    inner = Scheduler(
+        Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
+    )
+    scheduler, monitor = watched(inner)
+    eye, lines = look(monitor, 3.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].startswith(" ✓ 1 done   ▸ 2 running   ✗ 0 failed   · 0 waiting")
+    assert jobs_only(lines) == [
+        "   ▸     3s  in    attempt 2, 1/3",
+        "   ✓   1.0s    x",
+        " ! ▸     1s    y",
+        "   ▸     1s    z",
+    ]
+
+
+def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
+    """Counts, clock and failures of the run before are gone."""
+    attempts = iter([1, 0])
+
+    async def first_fails() -> None:
+        if next(attempts):
+            raise OSError
+        await anyio.sleep(5)
+
+    scheduler, monitor = watched(Job(first_fails, label="job"), Job(nap, 3))
+    virtual(scheduler.co_run)
+    eye, lines = look(monitor, 2)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].startswith(" ✓ 0 done   ▸ 2 running   ✗ 0 failed")
+    assert repr(monitor) == "<Monitor>"
+
+
+def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that begins while another is watched goes on without; the other keeps its monitor."""
+    scheduler, monitor = watched(Job(nap, 5, label="kept"))
+    other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
+    eye, lines = look(monitor, 3)
+    scheduler.add(eye)
+
+    async def both() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            tasks.start_soon(other.co_run)
+
+    virtual(both)
+    assert jobs_only(lines) == ["   ▸     3s  kept"]
+    assert "give 'other' a Monitor() of its own" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("critical", "timeout", "said"),
+    [(None, None, "completed in 5.0s"), (True, None, "stopped by a critical failure of bad in 2.0s"),
+     (None, 3, "timed out in 3.0s")],
+)  # fmt: skip
+def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
+    """Why, after how long, and what was never started."""
+    terminal = Terminal()
+    bad = Job(fail, 2, label="bad", critical=critical)
+    scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
+    virtual(functools.partial(scheduler.co_run, timeout=timeout))
+    assert terminal.shown()[0] == f" run  {said}"
+    never = "" if said.startswith("completed") else "⊘ 1 cancelled   · 1 never started"
+    assert terminal.shown()[1].endswith(never or "✓ 2 done   ✗ 1 failed")
+
+
+def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
+    """The last picture of a large run has the failures, more than fit the window, up to a hundred."""
+    terminal = Terminal()
+    bad = [Job(fail, 1, label=f"bad {number}") for number in range(120)]
+    virtual(Scheduler(*bad, instruments=[Monitor(file=terminal)]).co_run)
+    lines = terminal.all_lines()
+    assert lines[-103].endswith("completed in 1.0s")
+    assert sum("OSError: broken" in line for line in lines[-101:]) == 100
+    assert lines[-1] == "             … and 20 failed"
+
+
+def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
+    """Jobs that fail, are tried again, are critical, run for ever or wait for each other, nested up to three deep."""
+    jobs: list[Any] = []
+    for _ in range(rng.randint(1, 12)):
+        body = rng.choice([nap, nap, nap, fail])
+        options: dict[str, Any] = {"retry": rng.choice([None, None, 1]), "critical": rng.random() < 0.1 or None}
+        options["required"] = rng.sample(jobs, min(len(jobs), rng.randint(0, 2)))
+        if depth < 2 and rng.random() < 0.3:
+            inner = random_scheduler(rng, depth + 1)
+            jobs.append(inner.requires(options["required"]))
+        else:
+            jobs.append(Job(body, rng.choice([1, 2, 4]), run_if=rng.choice(["settled", "succeeded"]), **options))
+    beside = [Job(nap, 50, forever=True)] if rng.random() < 0.3 else []
+    limits: dict[str, Any] = {"timeout": rng.choice([None, None, 5]), "retry": rng.choice([None, 1])}
+    return Scheduler(*jobs, *beside, jobs_window=rng.choice([None, 1, 3]), **limits)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_at_the_end_the_counts_are_those_of_the_states(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever has happened, retries of nested schedulers included, each job is counted once, in its last state."""
+    models: list[Model] = []
+    end = Model.end
+
+    def note(self: Model) -> None:
+        end(self)
+        models.append(self)
+
+    monkeypatch.setattr(Model, "end", note)
+    scheduler = random_scheduler(random.Random(seed))
+    virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=Terminal())]))
+    (model,) = models
+    jobs = [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler) and not job.forever]
+    settled = collections.Counter(job.state for job in jobs if job.is_settled())
+    assert {state: number for state, number in model.tally.settled.items() if number} == settled
+    assert (model.tally.jobs, model.tally.running, model.tally.waiting) == (len(jobs), 0, 0)
+    assert model.tally.unreached == sum(not job.is_settled() for job in jobs)
+    assert set(model.failures) >= {job for job in jobs if job.state is JobState.FAILED}
+    assert not model.running

@@ -1,0 +1,97 @@
+"""Pictures of the monitor in windows of any size, and what they look at."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Monitor, Scheduler, Service
+from trioflow.view.text._symbols import width
+
+from ...bodies import fail, nap
+from .monitors import Terminal, drawn, look, serve, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
+    """Of ten thousand jobs no more are asked for their label than there are lines."""
+    asked: set[Any] = set()
+
+    class Asked(Job[Any]):
+        @property
+        def label(self) -> str:
+            asked.add(self)
+            return "job"
+
+    monitor = Monitor(file=Terminal())
+    scheduler = Scheduler(jobs_window=100, instruments=[monitor])
+    scheduler.update(Asked(nap, 3, label="x") for _ in range(10_000))
+
+    async def draw() -> None:
+        await anyio.sleep(1)
+        asked.clear()
+        drawn(monitor)
+        assert 0 < len(asked) <= 24
+        await anyio.sleep(1)
+        scheduler.cancel()
+
+    draws = Job(draw, forever=True)
+    scheduler.add(draws)
+    virtual(scheduler.co_run)
+    assert draws.raised_exception() is None
+
+
+@pytest.mark.parametrize("nested", ["open", "folded", "auto"])
+def test_no_size_is_too_small(virtual: Virtual, nested: str) -> None:
+    """No line is wider than the terminal, no picture higher, whatever the labels are."""
+    labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
+    jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
+    inner = Scheduler(*jobs, Job(nap, 9, label=labels[1]), label=labels[3])
+    scheduler, monitor = watched(inner, Service(serve, label=labels[1]), label=labels[1], nested=nested)
+
+    async def draw() -> None:
+        await anyio.sleep(3)
+        for columns, height in itertools.product([1, 5, 20, 39, 40, 60, 80, 200], [1, 2, 3, 5, 23]):
+            lines = drawn(monitor, columns, height)
+            assert 1 <= len(lines) <= height
+            assert max(map(width, lines)) <= columns
+            assert all(line.isprintable() for line in lines)
+
+    draws = Job(draw)
+    scheduler.add(draws)
+    virtual(scheduler.co_run)
+    assert draws.raised_exception() is None
+
+
+def test_narrow_head(virtual: Virtual) -> None:
+    """Twenty columns have room for a bar, the part that is done, the time, and the first counts."""
+    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
+    eye, lines = look(monitor, 3, columns=20, height=2)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines == [" ━━━━━╍╍╍╍   60%  3s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
+
+
+def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
+    """There numbers stand; what says where a job is nested gives way before the label does."""
+    inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
+    scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)), nested="open")
+    seen: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(1)
+        for columns in (120, 90, 60):
+            seen.extend(line.strip() for line in drawn(monitor, columns) if "17" in line)
+
+    scheduler.add(Job(draw, forever=True))
+    virtual(scheduler.co_run)
+    assert seen == [
+        "▸     1s  amsterdam / verify the checksum of number 17",
+        "▸     1s  amst… verify the checksum of number 17",
+        "▸     1s  verify the chec…mber 17",
+    ]

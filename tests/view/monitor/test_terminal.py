@@ -1,0 +1,316 @@
+"""The monitor on a terminal: what is on the screen while it runs and after, and what becomes of what jobs print."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pyte
+import pytest
+
+from trioflow import Job, Monitor, Scheduler
+from trioflow.view.monitor._output import Ticker
+from trioflow.view.monitor._print_above import MOST, Above, Replacement
+from trioflow.view.monitor._screen import Screen
+
+from ...bodies import fail, nap
+from .monitors import Terminal
+
+
+@pytest.fixture(autouse=True)
+def size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminals of these tests have 60 columns and 12 lines, whatever the tests run in."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "12")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def terminal() -> Terminal:
+    """A terminal; `run` makes it the standard output and error."""
+    return Terminal(60, 12)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for the thread that draws."""
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - of a screen, which tells nobody
+            await anyio.sleep(0.002)
+
+
+def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
+    """Run the jobs with a monitor on the terminal."""
+    with terminal.standard():
+        return Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend=backend)
+
+
+def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str) -> None:
+    """It shows what runs; at the end it says how it ended, and the cursor is below it, and visible."""
+
+    async def look() -> None:
+        await until(lambda: "1 running" in "".join(terminal.shown()))
+        assert terminal.screen.cursor.hidden
+
+    looks = Job(look, label="look")
+    assert run(terminal, looks, backend=backend)
+    looks.result()
+    lines = terminal.shown()
+    assert lines[0].startswith(" run  completed in ")
+    assert lines[1] == " ✓ 1 done"
+    assert lines[2].endswith("  look")
+    assert not terminal.screen.cursor.hidden
+    assert (terminal.screen.cursor.x, terminal.screen.cursor.y) == (0, 3)
+    assert "\x1b[?1049" not in terminal.getvalue()
+
+
+def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
+    """Lines on standard output and error, of jobs and of logs, stand above the picture, in their order, whole."""
+    handler = logging.StreamHandler(terminal)
+    logger = logging.getLogger("test of the monitor")
+    logger.addHandler(handler)
+
+    async def say() -> None:
+        await until(lambda: len(terminal.shown()) >= 3)
+        for number in range(30):
+            print("line", number, file=sys.stderr if number % 2 else sys.stdout)
+        logger.warning("logged")
+        print("\x1b[31mred\x1b[0m", "not \x1b[2Jcleared")
+        print("10 %\r20 %\r", end="")
+        print("\r30 %")
+        print("x" * 130)
+        print("unfinished", end="")
+        await until(lambda: "red" in "".join(terminal.shown()) and "running" in terminal.shown()[-2])
+
+    says = Job(say, label="say")
+    assert run(terminal, says, backend=backend)
+    says.result()
+    logger.removeHandler(handler)
+    assert handler.stream is terminal
+    above = [f"line {number}" for number in range(30)]
+    above += ["logged", "red not cleared", "30 %", "x" * 60, "x" * 60, "x" * 10, "unfinished"]
+    assert terminal.all_lines()[: len(above)] == above
+    assert terminal.all_lines()[len(above)].startswith(" run  completed")
+
+
+def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
+    """As without a monitor, the job that prints it fails; standard error, which escapes it, shows it escaped."""
+    terminal = Terminal(60, 12, encoding="latin-1")
+    escaping = Replacement(
+        Above(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
+    )
+    escaping._above._owner = os.getpid()
+    escaping.write("漢é\n")
+    assert escaping._above.take() == ["\\u6f22é"]
+
+    async def say() -> None:
+        print("漢")
+
+    says = Job(say, label="say")
+    assert run(terminal, says, Job(nap, 0.03))
+    assert isinstance(says.raised_exception(), UnicodeEncodeError)
+    assert terminal.shown()[1] == " + 1 done   x 1 failed"
+
+
+def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
+    """Lines are collected; the one who adds the last that there is room for writes them all out."""
+    told: list[str] = []
+    above = Above(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
+    for _ in range(3):
+        above.add(["x" * (MOST // 2)])
+    assert told == ["wake", "write out 2", "wake"]
+
+
+def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
+    """Who still has the replacement when the run is over writes to the real stream by it."""
+    kept: list[Any] = []
+
+    async def keep() -> None:
+        assert isinstance(sys.stdout, Replacement)
+        assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.writable()) == ("utf-8", True, True)
+        kept.append(sys.stdout)
+
+    keeps = Job(keep)
+    run(terminal, keeps)
+    keeps.result()
+    print("afterwards", file=kept[0], flush=True)
+    assert terminal.shown()[-1] == "afterwards"
+
+
+def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> None:
+    """What a job has put in the place of standard output is there after the run."""
+    other = io.StringIO()
+
+    async def replace() -> None:
+        sys.stdout = other
+
+    with terminal.standard():
+        Scheduler(Job(replace), instruments=[Monitor()]).run()
+        assert sys.stdout is other
+        assert sys.stderr is terminal
+
+
+def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
+    """A process that a job has forked has no thread that draws: what it prints goes to the stream itself."""
+    above = Above(lambda: None, lambda: None)
+    with terminal.standard():
+        above.replace()
+        above._owner = os.getpid() + 1
+        print("from the fork", flush=True)
+        above._owner = os.getpid()
+        above.restore()
+    assert terminal.shown() == ["from the fork"]
+
+
+def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None:
+    """A picture that is equal to the last one is not drawn; one that differs in a line is."""
+    lines = [[("one", "")], [("two", "failed")]]
+    screen = Screen(terminal, lambda columns, height: list(lines), 0.1)
+    screen._tick()
+    before = terminal.writes
+    screen._tick()
+    assert terminal.writes == before
+    lines[1] = [("three", "done")]
+    screen._tick()
+    assert terminal.writes > before
+
+
+def test_the_ticker_wakes_for_what_happens() -> None:
+    """It calls soon after something has happened, once for all that has, and not at all otherwise."""
+    called = threading.Event()
+    calls: list[None] = []
+
+    def call() -> None:
+        calls.append(None)
+        called.set()
+
+    ticker = Ticker(call, 0, 1e6)
+    ticker.start()
+    ticker.wake()
+    ticker.wake()
+    assert called.wait(10)
+    ticker.stop()
+    assert 1 <= len(calls) <= 2
+
+
+def test_no_color(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR takes the colours out, and leaves what is bold."""
+    run(terminal, Job(fail, 0.001, label="bad"))
+    assert "\x1b[1;38;5;196m" in terminal.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    start = terminal.tell()
+    run(terminal, Job(fail, 0.001, label="bad"))
+    assert "\x1b[1m" in terminal.getvalue()[start:]
+    assert "38;5" not in terminal.getvalue()[start:]
+
+
+class Gone(Terminal):
+    """A terminal that goes away after some writes."""
+
+    left = 4
+
+    def write(self, text: str, /) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise BrokenPipeError(32, "Broken pipe")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+@pytest.mark.parametrize("left", range(5))
+def test_an_output_that_breaks_does_not_break_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, left: int, term: str
+) -> None:
+    """Whenever it breaks, the run goes on to its end, and nothing is logged."""
+    monkeypatch.setenv("TERM", term)
+    gone = Gone()
+    gone.left = left
+    monitor = Monitor(file=gone, refresh_per_second=60)
+    scheduler = Scheduler(*(Job(nap, 0.001 * number) for number in range(10)), instruments=[monitor])
+    assert scheduler.run(backend=backend) is True
+    assert caplog.records == []
+
+
+def test_a_closed_stream_does_not_break_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does one that somebody closes."""
+    terminal = Terminal()
+
+    async def close() -> None:
+        terminal.close()
+
+    assert Scheduler(Job(close), Job(nap, 0.03), instruments=[Monitor(file=terminal, refresh_per_second=60)]).run()
+    assert caplog.records == []
+
+
+def test_a_fault_in_drawing_is_logged_once(
+    terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not the run's: that goes on, the cursor is shown again, and what was printed is not lost."""
+
+    def broken(*_: object) -> None:
+        raise LookupError("in the drawing")
+
+    monkeypatch.setattr("trioflow.view.monitor._head.Head.lines", broken)
+
+    async def say() -> None:
+        print("said")
+        await until(lambda: bool(caplog.records))
+
+    assert run(terminal, Job(say))
+    assert [record.getMessage()[:43] for record in caplog.records] == ["the monitor could not make a picture and ma"]
+    assert not terminal.screen.cursor.hidden
+    assert "said" in terminal.shown()
+
+
+def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
+    """The second one writes lines, above the picture of the first."""
+    inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
+    assert run(terminal, inner)
+    lines = terminal.all_lines()
+    assert [line[9:28] for line in lines[:4]] == ["inner: 1 job", "start     job", "done      job  " + lines[2][24:28],
+                                                  "completed in " + lines[3][22:28]]  # fmt: skip
+    assert lines[4].startswith(" run  completed in ")
+
+
+def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is none, as in a program without a console, nothing is shown."""
+    scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
+    monkeypatch.setattr(sys, "stdout", None)
+    assert scheduler.run()
+
+
+def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> None:
+    """Lines stand above the picture of now: with the one before, jobs that print all the time would freeze it."""
+    pictures = iter(["first", "second", "third"])
+    screen = Screen(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
+    screen._guarded(screen._live.start)
+    screen._tick()
+    screen._above._lines.append("said")
+    screen._tick()
+    assert terminal.shown() == ["said", "second"]
+    screen._tick()
+    assert terminal.shown() == ["said", "third"]
+    screen._leave()
+
+
+def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has broken the lines that do not fit any more: all of them are erased before the next picture."""
+    screen = Screen(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
+    screen._guarded(screen._live.start)
+    screen._tick()
+    terminal.screen.reset()
+    terminal.screen.set_mode(pyte.modes.LNM)
+    terminal.screen.resize(12, 30)
+    terminal.write("above\n" + "\n".join(["x" * 30, "x" * 20] * 2))  # what a terminal makes of it
+    monkeypatch.setenv("COLUMNS", "30")
+    screen._console.width = 30
+    screen._tick()
+    assert terminal.shown() == ["above", "x" * 30, "x" * 30]
+    screen._leave()

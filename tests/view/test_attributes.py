@@ -1,0 +1,93 @@
+"""A user's job with attributes named like a scheduler's is shown as a job by every view."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.lowlevel
+import pytest
+
+from trioflow import AbstractJob, Monitor, Scheduler, Trace
+from trioflow.view import _jupyter
+from trioflow.view.check._findings import findings
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Busy(AbstractJob[int]):
+    """A user's job with an attribute for each name that a scheduler has and a job has not."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in SCHEDULERS_OWN:
+            setattr(self, name, 7)
+
+    async def co_run(self) -> int:
+        await anyio.lowlevel.checkpoint()
+        raise OSError("broken")
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    busy = Busy(label="busy")
+    return Scheduler(busy, Scheduler(Busy(label="inside", required=None), label="inner", required=busy), label="outer")
+
+
+def ran(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
+    async def main() -> None:
+        await scheduler.co_run(instruments=instruments)
+
+    virtual(main)
+    return scheduler
+
+
+def test_as_text(virtual: Virtual, scheduler: Scheduler) -> None:
+    """Listing, debrief and `explain`."""
+    ran(virtual, scheduler)
+    assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
+    told = io.StringIO()
+    scheduler.debrief(told)
+    assert "2 jobs: 2 failed" in told.getvalue()
+    assert "2 failures of one kind:\n  busy\n  inner/inside\n" in told.getvalue()
+    assert all("OSError" in scheduler.explain(job) for job in scheduler.iterate_jobs() if isinstance(job, Busy))
+
+
+@pytest.mark.parametrize("options", [{}, {"only": "inner/*"}, {"collapse": True}, {"bundle": True}])
+def test_as_a_graph(scheduler: Scheduler, options: Any) -> None:
+    """Graph, legend, Mermaid and Jupyter: a box, not a frame."""
+    source = scheduler.graph(legend=True, **options).source
+    assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
+    assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
+    assert all(len(_jupyter.of_job(job)) > 1 for job in scheduler.iterate_jobs())
+
+
+def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
+    """It is counted and named, and its failure is its own."""
+    log = io.StringIO()
+    ran(virtual, scheduler, Monitor(file=log))
+    assert "outer: 2 jobs" in log.getvalue()
+    assert log.getvalue().count("FAILED") == 2
+    assert "completed" in log.getvalue().splitlines()[-1]
+
+
+def test_in_a_trace(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
+    """It has one span, and failures of its own in the report; every export is written."""
+    trace = Trace()
+    ran(virtual, scheduler, trace)
+    assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
+    assert len(trace.table().splitlines()) == 4
+    trace.export_as_csvfile(tmp_path / "t.csv")
+    trace.export_as_json(tmp_path / "t.json")
+    trace.export_as_svgfile(tmp_path / "t.svg")
+    trace.export_as_htmlfile(tmp_path / "t.html")
+    assert (tmp_path / "t.html").read_text(encoding="utf-8").count('class="failure"') == 2
+
+
+def test_in_a_check(scheduler: Scheduler) -> None:
+    """Nothing is suspicious about it."""
+    assert findings(scheduler) == []

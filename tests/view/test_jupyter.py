@@ -1,0 +1,185 @@
+"""Notebooks: scenarios run in cells, and schedulers and jobs show themselves, in a real kernel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from trioflow import AbstractJob, Scheduler, Trace
+
+from ..places import ROOT
+from .graph.pictures import texts
+
+CELLS = {
+    "define": """
+import os, anyio
+from trioflow import Job, JobState, Scheduler, ThreadJob
+async def double(number):
+    await anyio.sleep(0.001)
+    return 2 * number
+first = Job(double, 21, label="first")
+last = ThreadJob(str, first, label="last")
+scheduler = Scheduler(first, Scheduler(last, label="nested", required=first))
+""",
+    "graph before": "scheduler",
+    "run": "scheduler.run(), last.result()",
+    "run on asyncio": "scheduler.run(backend='asyncio')",
+    "await": "await scheduler.co_run(), first.result()",
+    "graph after": "scheduler",
+    "job": "first",
+    "job without a scheduler": "Job(double, 1, label='alone')",
+    "list": "scheduler.list()",
+    "failure": """
+async def fail():
+    raise KeyError("k")
+Scheduler(Job(fail, label="failing"), critical_jobs=True).run(check=True)
+""",
+    "graph object": "scheduler.graph(legend=True)",
+    "class": "Scheduler",
+    "without dot": "path, os.environ['PATH'] = os.environ['PATH'], ''\nscheduler",
+}
+
+
+@pytest.fixture(scope="module")
+def outputs() -> dict[str, Any]:
+    """What the cells of a notebook gave, each in the order above, in one kernel."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
+    client = NotebookClient(notebook, timeout=30, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
+    client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
+
+
+def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
+    """The formats in which the value of a cell can be shown."""
+    (output,) = outputs[cell]
+    assert output.output_type == "execute_result", output
+    return dict(output.data)
+
+
+def test_nothing_is_said_unasked(outputs: dict[str, Any]) -> None:
+    """Definitions print nothing: no warning at the import, nothing about the loop that runs."""
+    assert outputs["define"] == []
+
+
+def test_run_in_a_cell(outputs: dict[str, Any]) -> None:
+    """`run()` works in a cell on both backends, although an event loop runs there."""
+    assert data(outputs, "run")["text/plain"] == "(True, '42')"
+    assert data(outputs, "run on asyncio")["text/plain"] == "True"
+
+
+def test_await_in_a_cell(outputs: dict[str, Any]) -> None:
+    """`await co_run()` runs in the kernel's own loop."""
+    assert data(outputs, "await")["text/plain"] == "(True, 42)"
+
+
+def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
+    """The value of a cell is drawn, with the states of now; where there is only text, it is the listing."""
+    before, after = data(outputs, "graph before"), data(outputs, "graph after")
+    assert set(before) == {"text/plain", "image/svg+xml"}
+    assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
+    assert "#c9e7d2" not in before["image/svg+xml"]
+    assert "#c9e7d2" in after["image/svg+xml"]
+    assert [line.split("`")[1] for line in after["text/plain"].splitlines()] == ["first", "nested", "last", "nested"]
+    assert "✓" in after["text/plain"]
+
+
+def test_a_job_shows_itself_among_its_neighbours(outputs: dict[str, Any]) -> None:
+    """A job is drawn with what it requires and what requires it; one that is in no scheduler has its repr."""
+    shown = data(outputs, "job")
+    assert shown["text/plain"] == "<Job `first` succeeded>"
+    assert sorted(texts(shown["image/svg+xml"])) == ["1 job", "first", "nested"]
+    assert data(outputs, "job without a scheduler") == {"text/plain": "<Job `alone` idle>"}
+
+
+def test_the_listing_is_printed(outputs: dict[str, Any]) -> None:
+    """`list()` writes into the cell, with all symbols."""
+    (output,) = outputs["list"]
+    assert output.name == "stdout"
+    assert output.text.startswith("1    ✓    <Job `first`>")
+
+
+def test_failures_have_their_traceback(outputs: dict[str, Any]) -> None:
+    """What `check=True` raises is shown whole; IPython prints groups instead of making them the cell's error."""
+    assert all(output.name == "stderr" for output in outputs["failure"])  # the line of the log, and the traceback
+    output = outputs["failure"][-1]
+    assert "Exception Group Traceback" in output.text
+    assert "KeyError: 'k'" in output.text
+    assert "'failing'" in output.text
+
+
+def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
+    """Graph and timeline become smaller where the cell is narrower than they are."""
+    fits = '<svg style="max-width: 100%; height: auto" '
+    assert fits in data(outputs, "graph before")["image/svg+xml"]
+    assert Trace()._repr_svg_().startswith(fits)
+
+
+def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:
+    """`graph()` with options is the value of a cell as well."""
+    assert "Legend" in texts(data(outputs, "graph object")["image/svg+xml"])
+
+
+def test_the_class_shows_no_graph(outputs: dict[str, Any]) -> None:
+    """The class itself is no scheduler."""
+    assert set(data(outputs, "class")) == {"text/plain"}
+
+
+def test_without_dot_there_is_mermaid(outputs: dict[str, Any]) -> None:
+    """Without the program there is the text that JupyterLab draws by itself, and the listing."""
+    shown = data(outputs, "without dot")
+    assert set(shown) == {"text/plain", "text/vnd.mermaid"}
+    assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")
+    assert shown["text/plain"].startswith("1    ✓")
+
+
+# --- what is too much to draw
+
+
+def bundle(job: Any) -> dict[str, str]:
+    found: dict[str, str] = job._repr_mimebundle_()
+    return found
+
+
+def test_many_jobs_are_bundled() -> None:
+    """A large graph is drawn with jobs that are alike as one, and its listing is its repr."""
+    shown = bundle(Scheduler(AbstractJob(label=f"job {n}") for n in range(1000)))
+    assert texts(shown["image/svg+xml"]) == ["job *", "× 1000"]
+    assert shown["text/plain"] == "<Scheduler `Scheduler` idle, 1000 jobs>"
+
+
+def test_too_much_is_not_drawn() -> None:
+    """What would take minutes to draw is not drawn."""
+    assert set(bundle(Scheduler(AbstractJob(label=f"{n}".translate(LETTERS)) for n in range(1000)))) == {"text/plain"}
+
+
+LETTERS = str.maketrans("0123456789", "abcdefghij")
+
+
+def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job is shown by Mermaid as well where the program is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    first = AbstractJob(label="first")
+    Scheduler(first, AbstractJob(label="last", required=first), AbstractJob(label="other"))
+    shown = bundle(first)
+    assert shown["text/plain"] == "<AbstractJob `first` idle>"
+    assert shown["text/vnd.mermaid"].startswith("flowchart LR\n")
+    assert '"other"' not in shown["text/vnd.mermaid"]
+
+
+def test_an_empty_scheduler() -> None:
+    """Nothing has a repr, and a picture with nothing in it."""
+    assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
+
+
+def test_a_job_with_many_neighbours() -> None:
+    """Of many neighbours those that are alike are one box; nested schedulers are closed."""
+    hub = AbstractJob(label="hub")
+    scheduler = Scheduler(hub, [AbstractJob(label=f"job {n}", required=hub) for n in range(1000)])
+    inner = Scheduler(AbstractJob(label="x"), label="inner", required=hub)
+    scheduler.add(inner)
+    assert sorted(texts(bundle(hub)["image/svg+xml"])) == ["1 job", "hub", "inner", "job *", "× 1000"]

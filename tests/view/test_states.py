@@ -1,0 +1,156 @@
+"""Every view knows every state: a state that is added to `JobState` and missing from a table fails here at once."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trioflow import JobState, RequirementFailed, Scheduler, StopReason
+from trioflow._core import Failure
+from trioflow._core.base._states import TRANSITIONS
+from trioflow._core.scheduler import _explain
+from trioflow.view.graph import _simplify, _style
+from trioflow.view.monitor import _head, _layout, _lines, _model, _picture, _screen
+from trioflow.view.text import _symbols
+from trioflow.view.trace import _spans, _table
+from trioflow.view.trace._json import text as json_text
+from trioflow.view.trace._record import Record
+from trioflow.view.trace.report import _report
+from trioflow.view.trace.timeline import _legend, _timeline
+
+from ..bodies import idle
+from ..transitions import lead_to
+
+EVERY = set(JobState)
+SETTLED = {state for state in JobState if state.is_settled}
+
+TABLES: dict[str, tuple[Any, set[Any]]] = {
+    "the transitions": (TRANSITIONS, EVERY),
+    "the symbols": (_symbols.UNICODE.states, EVERY),
+    "the symbols in ASCII": (_symbols.ASCII.states, EVERY),
+    "the colours of pictures": (_style.COLOURS, EVERY),
+    "the signs in pictures": (_style.SIGNS, EVERY),
+    "which state a bundle shows": (_simplify.PRECEDENCE, EVERY),
+    "the legend of a timeline": (_legend.BARS + _legend.NEVER_STARTED, EVERY),
+    "the styles of a monitor": (_picture.STYLES, EVERY),
+    "the words of a monitor's lines": (_lines.WORDS, SETTLED),
+    "the counts of a monitor": ([state for state, *_ in _head.COUNTS], SETTLED - {JobState.FAILED}),
+    "the ends of a monitor": (_head.ENDS, set(StopReason)),
+    "explain": (_explain.EXPLANATIONS, EVERY),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_state_is_missing_from_a_table(name: str) -> None:
+    """Each table has all states that its view can meet, and no others."""
+    table, states = TABLES[name]
+    assert set(table) == states
+
+
+@pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
+def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
+    """Each state has a sign of its own, and none is that of critical or forever jobs."""
+    assert len(set(symbols.together())) == len(symbols.together()) == len(JobState) + 2
+
+
+@pytest.mark.parametrize("encoding", [None, "ascii"])
+def test_the_legend_explains_every_sign(encoding: str | None) -> None:
+    """`list(legend=True)` has each sign with its meaning, in the characters of the stream, within 100 columns."""
+    symbols = _symbols.Symbols(encoding)
+    legend = symbols.legend()
+    words = {**{state.value: sign for state, sign in symbols.set.states.items()}, "critical": "!"}
+    words["forever"] = symbols.set.forever
+    assert all(f"{sign} {word}" in legend for word, sign in words.items())
+    assert max(map(len, legend.splitlines())) <= 100
+
+
+def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
+    """What names a style finds it."""
+    named = {*_picture.STYLES.values(), *(style for _, _, style in _head.COUNTS)}
+    assert named <= _screen.STYLES.keys()
+
+
+def test_style_sheets_have_all_states() -> None:
+    """The report colours each state in its table, the timeline each that a bar can have."""
+    report, timeline = (
+        (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
+        for name in ("report.css", "timeline.css")
+    )
+    assert {state.value for state in JobState} == set(re.findall(r"\.state-([a-z]+)(?=[ ,])", report))
+    assert {state.value for state in _legend.BARS} <= set(
+        re.findall(r"^\.timeline \.([a-z]+) ", timeline, re.MULTILINE)
+    )
+
+
+def in_state(state: JobState) -> Any:
+    job = idle(f"one {state.value}")
+    lead_to(state, job)
+    if state is JobState.FAILED:
+        job._outcome = Failure(OSError("broken"))
+    if state is JobState.BLOCKED:
+        job._outcome = Failure(RequirementFailed(job, idle("other")))
+    return job
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
+    """Listing, debrief, both graphs, the legend, Jupyter and `explain` show a job in any state."""
+    scheduler = Scheduler(in_state(state), in_state(state))
+    assert "one" in scheduler.listing(details=True)
+    assert _symbols.UNICODE.states[state] in scheduler.listing()
+    assert _symbols.ASCII.states[state] in "".join(_symbols.Symbols("ascii").signs(job) for job in scheduler)
+    for bundle in (False, True):
+        assert f"({state.value})" in scheduler.graph(legend=True, bundle=bundle).source
+        assert f":::{state.value}" in scheduler.mermaid(bundle=bundle)
+    if state is not JobState.IDLE:
+        legend = scheduler.graph(legend=True).source.partition("cluster legend")[2]
+        assert f"{state.value}" in legend
+    assert "mermaid" in str(scheduler._repr_mimebundle_()) or "svg" in str(scheduler._repr_mimebundle_())
+    assert all(scheduler.explain(job).startswith(f"{job.label!r} ") for job in scheduler)
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is among the counts, whichever it is."""
+    Scheduler(in_state(state)).debrief()
+    assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("started", [None, 1.0])
+def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float | None) -> None:
+    """Timeline, table, CSV, JSON and report show a job in any state, whether it has started or not."""
+    failed = state is JobState.FAILED
+    span = _spans.Span(
+        number=0, parent=None, run=1, path="job", label="job", kind="Job", state=state, critical=False, forever=False,
+        scheduled_at=0.5, started_at=started, ready_at=None, finished_at=2.0 if state.is_settled else None,
+        attempts=() if started is None else (started,), lane=None if started is None else 1, timed_out=False,
+        required=(), exception=OSError("broken") if failed else None,
+    )  # fmt: skip
+    scheduler = Scheduler(label="s")
+    run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
+    record = Record((span,), (run,), now=3.0, failures={0: Failure(OSError("broken"))} if failed else {})
+    picture = _timeline.svg(record, 600)
+    assert state.value in picture
+    if (started is None) == (state in _legend.NEVER_STARTED):
+        assert picture.count(state.value) > 1  # in the subtitle, and in the legend
+    assert state.value in _table.text(record)
+    assert state.value in _table.csv_text(record)
+    assert state.value in json_text(record) or started is None
+    assert state.value in _report.html(record)
+
+
+@pytest.mark.parametrize("state", sorted(SETTLED, key=str))
+def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
+    """Each final state is among the counts of the head, and among those of jobs without a line."""
+    tally = _model.Tally(None)
+    tally.grow(1)
+    tally.settle(state, has_run=False)
+    failures = {object(): None} if state is JobState.FAILED else {}
+    model: Any = SimpleNamespace(tally=tally, failures=failures, beside={}, ended=None, root=None)
+    assert re.fullmatch(r"1 \w+", _head.Head(model, _symbols.Symbols()).counts())
+    assert sum(_layout.Layout(model, "open")._rest([]).values()) == 1

@@ -1,0 +1,334 @@
+"""`debrief`: what it tells after a run, how often, and in which order."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow._core.job._outcome import Failure
+
+from ...bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+class Connection(AbstractJob[None]):
+    """Cannot be shut down."""
+
+    async def co_run(self) -> None:
+        pass
+
+    async def co_shutdown(self) -> None:
+        raise OSError("lost\x1b")
+
+
+def debriefed(scheduler: Scheduler) -> str:
+    stream = io.StringIO()
+    scheduler.debrief(stream)
+    return stream.getvalue()
+
+
+def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
+    """What is told after a run."""
+    virtual(functools.partial(scheduler.co_run, **options))
+    return debriefed(scheduler)
+
+
+def failures(text: str) -> list[str]:
+    """The titles of the failures that are told of, in their order."""
+    return re.findall(r"^(?:critical )?failure of .*:$", text, re.MULTILINE)
+
+
+def without_positions(text: str) -> str:
+    """Take out what depends on where this file lies, and the frames of the engine."""
+    text = re.sub(r'  File ".*[/\\]_core[/\\].*\n    .*\n', "", text)
+    text = re.sub(r"^[ ^~]+\n", "", text, flags=re.MULTILINE)  # what marks a part of a line
+    return re.sub(r'File ".*[/\\](\w+\.py)", line \d+', r"File \1", text)
+
+
+# --- the whole
+
+
+def test_everything_in_its_order(virtual: Virtual) -> None:
+    """Listing, counts, stop reason, culprit, incidents, failures: each a paragraph, or a line of one."""
+    first = Job(fail, label="first")
+    last = Job(fail, label="last", required=first, critical=True)
+    scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
+    assert without_positions(after_run(virtual, scheduler)) == (
+        "stop reason: CRITICAL\n"
+        "culprit: last\n"
+        "4 jobs: 1 succeeded, 2 failed, 1 cancelled\n"
+        "\n"
+        "critical failure of last:\n"
+        "Traceback (most recent call last):\n"
+        "  File bodies.py, in fail\n"
+        '    raise error if error is not None else OSError("broken")\n'
+        "OSError: broken\n"
+        "\n"
+        "failure of first:\n"
+        "Traceback (most recent call last):\n"
+        "  File bodies.py, in fail\n"
+        '    raise error if error is not None else OSError("broken")\n'
+        "OSError: broken\n"
+        "\n"
+        "incident at connection: co_shutdown of 'connection' raised OSError: lost\\x1b\n"
+        "Traceback (most recent call last):\n"
+        "  File test_debrief.py, in co_shutdown\n"
+        '    raise OSError("lost\\x1b")\n'
+        "OSError: lost\\x1b\n"
+    )
+
+
+def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
+    """With `listing=True` the listing follows; it is the only difference."""
+    scheduler = Scheduler(Job(fail, label="first"))
+    without = after_run(virtual, scheduler)
+    stream = io.StringIO()
+    scheduler.debrief(stream, listing=True)
+    assert stream.getvalue() == f"{without}\n1    ✗    <Job `first`>\n"
+
+
+def test_equal_failures_are_one_group(virtual: Virtual) -> None:
+    """Failures of one type from one place have one traceback and their number; messages that differ are all told."""
+    jobs = [Job(fail, n + 1, OSError(f"host {n}"), label=f"ping {n}") for n in range(12)]
+    others = [Job(fail, 20, KeyError("k"), label="other"), Job(fail, 30, OSError("c"), label="late", critical=True)]
+    text = after_run(virtual, Scheduler(jobs, others))
+    assert text.count("Traceback") == 3
+    names = [f"  ping {n}: OSError: host {n}" for n in range(10)]
+    title = "\n".join(["12 failures of one kind:", *names, "  and 2 more", "the first of them:"])
+    assert f"\n\n{title}\nTraceback (most recent call last):\n" in text
+    assert text.index("critical failure of late:") < text.index("12 failures") < text.index("failure of other:")
+
+
+def test_equal_messages_are_told_once(virtual: Virtual) -> None:
+    """Where all messages are the same, the traceback has it."""
+    text = after_run(virtual, Scheduler([Job(fail, label="a"), Job(fail, 2, label="b")]))
+    assert "\n\n2 failures of one kind:\n  a\n  b\nthe first of them:\n" in text
+    assert text.count("OSError: broken") == 1
+
+
+def test_equal_labels_are_told_apart(virtual: Virtual) -> None:
+    """Jobs are named by their paths, which differ where labels do not."""
+    scheduler = Scheduler(
+        Scheduler(Job(fail, label="x"), label="in"),
+        Job(fail, 2, KeyError(), label="x"),
+        Job(fail, 3, ValueError(), label="x"),
+    )
+    assert failures(after_run(virtual, scheduler)) == ["failure of in/x:", "failure of x:", "failure of x#2:"]
+
+
+def test_no_frames_of_the_engine(virtual: Virtual) -> None:
+    """Tracebacks have the frames of the user's own code only."""
+    assert "_core" not in after_run(virtual, Scheduler(Job(fail), Connection()))
+
+
+def test_before_the_first_run() -> None:
+    """Before a run all are idle, and there is no stop reason."""
+    assert debriefed(Scheduler(Job(nap, label="nap"))) == ("stop reason: none, as no run has ended\n1 job: 1 idle\n")
+
+
+def test_empty() -> None:
+    """An empty scheduler has nothing to count."""
+    assert debriefed(Scheduler()) == "stop reason: none, as no run has ended\n0 jobs: nothing to do\n"
+
+
+def test_while_it_runs(virtual: Virtual) -> None:
+    """During a run one is told how far it has come, and of the failures so far."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        seen.append(debriefed(scheduler))
+
+    scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
+    after_run(virtual, scheduler)
+    assert "stop reason: none, as no run has ended\n2 jobs: 1 running, 1 failed\n" in seen[0]
+    assert failures(seen[0]) == ["failure of bad:"]
+
+
+# --- counts, stop reason, culprit
+
+
+def test_counts_include_nested_jobs(virtual: Virtual) -> None:
+    """Jobs in nested schedulers are counted, these are not; forever jobs that ended as intended are background."""
+    nested = Scheduler(Job(fail), Job(nap))
+    text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
+    assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text
+
+
+async def quit_all(scheduler: Scheduler) -> None:
+    scheduler.cancel()
+    await anyio.sleep(1)
+
+
+@pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
+def test_stop_reason(reason: str, virtual: Virtual) -> None:
+    """The stop reason is told by its name."""
+    scheduler = Scheduler()
+    jobs = {
+        "COMPLETED": Job(fail),
+        "CRITICAL": Job(fail, critical=True),
+        "TIMEOUT": Job(nap, 10),
+        "CANCELLED": Job(quit_all, scheduler),
+    }
+    scheduler.add(jobs[reason])
+    assert after_run(virtual, scheduler, timeout=5).startswith(f"stop reason: {reason}\n")
+
+
+def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
+    """Of nested schedulers one sees what stopped each of them, down to the job that began it."""
+    inner = Scheduler(Job(fail, label="bad"), label="inner", critical_jobs=True)
+    middle = Scheduler(inner, label="middle", critical=True)
+    text = after_run(virtual, Scheduler(middle, critical_jobs=True))
+    assert "\nculprit: middle (CRITICAL) -> middle/inner (CRITICAL) -> middle/inner/bad\n" in text
+
+
+def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
+    """A nested scheduler that its timeout stopped is where the search ends: it has no culprit, but a failure."""
+    slow = Scheduler(Job(nap, 10), label="slow", timeout=1, critical=True)
+    text = after_run(virtual, Scheduler(slow))
+    assert "\nculprit: slow (TIMEOUT)\n" in text
+    assert failures(text) == ["critical failure of slow:"]
+    assert "JobTimeout: 'slow' did not end within its timeout of 1 s" in text
+
+
+def test_culprit_that_was_removed(virtual: Virtual) -> None:
+    """A culprit that is no member any more is told by its label."""
+    bad = Job(fail, label="bad", critical=True)
+    scheduler = Scheduler(bad)
+    after_run(virtual, scheduler)
+    scheduler.remove(bad)
+    assert "\nculprit: bad\n" in debriefed(scheduler)
+
+
+# --- failures
+
+
+def test_critical_failures_come_first(virtual: Virtual) -> None:
+    """Critical failures come before others, and each kind in the order in which they settled."""
+    errors = {n: kind(str(n)) for n, kind in enumerate((OSError, KeyError, ValueError, TypeError), 1)}
+    bad = {n: Job(fail, n, error, label=str(n), critical=n == 4) for n, error in errors.items()}
+    scheduler = Scheduler(bad[3], Scheduler(bad[2], bad[4], label="in"), bad[1])
+    assert failures(after_run(virtual, scheduler)) == [
+        "critical failure of in/4:",
+        "failure of 1:",
+        "failure of in/2:",
+        "failure of 3:",
+    ]
+
+
+def test_each_failure_once(virtual: Virtual) -> None:
+    """A nested scheduler that failed through its own job is not told of again, at any depth."""
+    scheduler = Scheduler(Job(fail, label="bad"), critical_jobs=True)
+    for _ in range(3):
+        scheduler = Scheduler(scheduler, critical_jobs=True)
+    text = after_run(virtual, scheduler)
+    assert failures(text) == ["critical failure of Scheduler/Scheduler/Scheduler/bad:"]
+    assert text.count("OSError: broken") == 1
+
+
+def test_interruption_once(virtual: Virtual) -> None:
+    """A KeyboardInterrupt out of a nested job is told of as the failure of that job alone."""
+    scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
+    with pytest.raises(KeyboardInterrupt):
+        after_run(virtual, scheduler)
+    text = debriefed(scheduler)
+    assert "stop reason: INTERRUPTED\nculprit: nested (INTERRUPTED) -> nested/stop\n" in text
+    assert failures(text) == ["failure of nested/stop:"]
+
+
+def test_blocked_jobs_are_no_failures_of_their_own() -> None:
+    """What could not run because of a failure is counted, without a traceback."""
+    blocked = Job(nap)
+    blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
+    text = debriefed(Scheduler(blocked))
+    assert "1 job: 1 blocked" in text
+    assert failures(text) == []
+
+
+def test_traceback_is_the_first_one(virtual: Virtual) -> None:
+    """Asking for the result, which raises again, adds nothing to what is told."""
+    job = Job(fail)
+    scheduler = Scheduler(job)
+    before = after_run(virtual, scheduler)
+    for _ in range(3):
+        with pytest.raises(OSError, match="broken"):
+            job.result()
+    assert debriefed(scheduler) == before
+
+
+def test_causes_groups_and_notes_are_told(virtual: Virtual) -> None:
+    """A traceback has all that Python shows: causes, the members of groups, notes."""
+    error = ExceptionGroup("several", [ValueError("inside")])
+    error.add_note("a note")
+    error.__cause__ = KeyError("reason")
+    text = after_run(virtual, Scheduler(Job(fail, 1, error)))
+    assert all(part in text for part in ("ValueError: inside", "a note", "KeyError: 'reason'", "direct cause"))
+
+
+# --- incidents
+
+
+def test_incidents_of_nested_schedulers(virtual: Virtual) -> None:
+    """What nested schedulers report is told as well, each with the job that it is about."""
+    text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
+    assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
+        "incident at out: co",
+        "incident at Scheduler/in: co",
+    ]
+
+
+def test_incident_without_exception(virtual: Virtual) -> None:
+    """A shutdown that took too long is told without a traceback."""
+
+    class Slow(Connection):
+        async def co_shutdown(self) -> None:
+            await anyio.sleep(math.inf)
+
+    text = after_run(virtual, Scheduler(Slow(label="slow"), shutdown_timeout=3))
+    assert "\n\nincident at slow: co_shutdown of 'slow' " in text
+    assert "Traceback" not in text
+
+
+# --- streams
+
+
+def test_control_characters_are_escaped(virtual: Virtual) -> None:
+    """A message keeps its lines; whatever else could move the cursor is escaped, in names too."""
+    text = after_run(virtual, Scheduler(Job(fail, 1, ValueError("red\x1b[31m\nline\rover\tx"), label="a\nb")))
+    assert "\nValueError: red\\x1b[31m\nline\\rover" in text
+    assert "\nfailure of a\\nb:\n" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_ascii_stream(virtual: Virtual) -> None:
+    """On a stream that cannot encode the symbols they are ASCII, and so is all else."""
+    scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
+    after_run(virtual, scheduler)
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    scheduler.debrief(stream)
+    text = raw.getvalue().decode("ascii")
+    assert "failure of \\u5b57:" in text
+    assert "ValueError: \\u6f22" in text
+
+
+def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a file it goes to what is sys.stdout at the call."""
+    scheduler = Scheduler()
+    scheduler.debrief()
+    assert capsys.readouterr().out == debriefed(scheduler)
+
+
+def test_no_stream() -> None:
+    """What is no stream is refused."""
+    with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is no stream"):
+        Scheduler().debrief("out.txt")  # type: ignore[arg-type]

@@ -1,0 +1,325 @@
+"""`list` and `listing`: each symbol, each line, whatever the graph."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from wcwidth import wcswidth
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow._core.job._outcome import Failure
+from trioflow.abc import Instrument
+from trioflow.view.text._symbols import ASCII, UNICODE
+
+from ...bodies import fail_now, idle, printed
+from .golden import LINES, answer
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+class Snapshots(Instrument):
+    """Keeps the two listings of the scheduler for each state that its job takes."""
+
+    def __init__(self) -> None:
+        self.seen: dict[JobState, tuple[str, str]] = {}
+
+    def take(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        self.seen[job.state] = scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+
+    job_scheduled = job_started = job_finished = take
+
+
+def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, str]:
+    """The two listings of a scheduler while its one job is in this state."""
+    work: dict[JobState, tuple[Any, ...]] = {
+        JobState.FAILED: (fail_now, KeyError("k")),
+        JobState.CANCELLED: (anyio.sleep, math.inf),
+    }
+    snapshots = Snapshots()
+    scheduler = Scheduler(Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots])
+    snapshots.seen[JobState.IDLE] = scheduler.listing(), printed(scheduler, "ascii")
+    virtual(functools.partial(scheduler.co_run, timeout=1))
+    return snapshots.seen[state]
+
+
+def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
+    """The same for the states that take more than one job to reach."""
+    job = Job(answer, label="x", **options)
+    job._state = state
+    job._outcome = Failure(KeyError("k")) if state is JobState.BLOCKED else None
+    scheduler = Scheduler(job)
+    return scheduler.listing(details=True), printed(scheduler, "ascii", details=True)
+
+
+# --- symbols
+
+
+@pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
+def test_each_state_critical_and_forever(
+    case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
+) -> None:
+    """State, critical, forever, results and exceptions have their symbols and places, in Unicode and in ASCII."""
+    state, *marks = case.split()
+    options = {"critical": "!" in marks, "forever": "8" in marks}
+    if state in ("blocked", "skipped"):
+        shown = put_in_state(JobState(state), **options)
+    else:
+        shown = really_run(JobState(state), virtual, **options)
+    behind = "  " + details if details else ""
+    assert shown == (unicode + behind, in_ascii + behind + "\n")
+
+
+def test_golden_lines_are_complete() -> None:
+    """The lines above are those of all states, critical or not, forever or not, each once."""
+    marks = ["", " 8", " !", " ! 8"]
+    assert [case for case, *_ in LINES] == [state.value + mark for state in JobState for mark in marks]
+
+
+def test_symbols_are_one_column_wide() -> None:
+    """Each symbol takes one column of a terminal, so that the columns of the listing are straight."""
+    assert {wcswidth(symbol) for symbol in UNICODE.together() + ASCII.together()} == {1}
+
+
+def test_critical_is_the_effective_value() -> None:
+    """A job that leaves it to its schedulers is shown as critical if they are."""
+    scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
+    assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
+
+
+# --- order, numbers and requirements
+
+
+def test_topological_order_and_requirements() -> None:
+    """Jobs stand behind what they require, and name it by number, in ascending order."""
+    a, b, c = idle("a"), idle("b"), idle("c")
+    a.requires(c, b)
+    b.requires(c)
+    assert Scheduler(a, b, c).listing() == (
+        "1    ·    <AbstractJob `c`>\n"
+        "2    ·    <AbstractJob `b`>  requires={1}\n"
+        "3    ·    <AbstractJob `a`>  requires={1, 2}"
+    )
+
+
+def test_consecutive_numbers_are_a_range(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three or more numbers in a row are one range, two are not; the legend comes after a blank line."""
+    jobs = [idle(str(n)) for n in range(11)]
+    scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
+    assert scheduler.listing().endswith("requires={01-04, 06, 07, 11, ?`stray`}")
+    scheduler.list(legend=True)
+    shown = capsys.readouterr().out
+    assert shown == scheduler.listing(legend=True) + "\n"
+    assert shown.startswith(scheduler.listing() + "\n\n· idle   ◦ scheduled   ▸ running   ✓ succeeded")
+    assert Scheduler().listing(legend=True).startswith("· idle")
+
+
+def test_numbers_have_leading_zeros() -> None:
+    """From ten jobs on all numbers have the same length, so that one can be searched for wherever it stands."""
+    jobs = [idle(str(n)) for n in range(10)]
+    jobs[9].requires(jobs[8])
+    lines = Scheduler(jobs).listing().splitlines()
+    assert lines[8] == "09    ·    <AbstractJob `8`>"
+    assert lines[9] == "10    ·    <AbstractJob `9`>  requires={09}"
+
+
+def test_requirements_are_aligned() -> None:
+    """What the lines say behind the label begins in one column."""
+    a = idle("short")
+    b = idle("rather longer", required=a)
+    c = idle("mid", required=[a, b])
+    assert Scheduler(a, b, c).listing() == (
+        "1    ·    <AbstractJob `short`>\n"
+        "2    ·    <AbstractJob `rather longer`>  requires={1}\n"
+        "3    ·    <AbstractJob `mid`>            requires={1, 2}"
+    )
+
+
+def test_wide_characters_are_aligned() -> None:
+    """Characters that are two columns wide, or none, count as such."""
+    a = idle("漢字")
+    rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
+    lines = Scheduler(a, rest).listing().splitlines()[1:]
+    assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
+
+
+def test_very_long_label_stands_alone() -> None:
+    """A line that is wider than a terminal is shown whole, and does not push the others' requirements away."""
+    a = idle("a" * 200)
+    assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
+        f"1    ·    <AbstractJob `{'a' * 200}`>\n"
+        "2    ·    <AbstractJob `b`>  requires={1}\n"
+        f"3    ·    <AbstractJob `{'c' * 200}`>  requires={{1}}"
+    )
+
+
+def test_default_label_and_kind() -> None:
+    """The kind is the class's name, and a job without a label has the one made of its function."""
+
+    class Errand(Job[int]):
+        pass
+
+    assert Scheduler(Errand(answer)).listing() == "1    ·    <Errand `answer()`>"
+
+
+# --- nesting
+
+
+def test_nested_scheduler() -> None:
+    """A nested scheduler has a line with its entries, its jobs indented, and a line with its exits."""
+    first = idle("first")
+    parse = idle("parse")
+    inner = Scheduler(parse, idle("count", required=parse), idle("watch", forever=True), label="inner", required=first)
+    assert Scheduler(first, inner, idle("last", required=inner)).listing() == (
+        "1    ·    <AbstractJob `first`>\n"
+        "2    ·    > <Scheduler `inner`>    requires={1} -> entries={3, 4}\n"
+        "3    ·      <AbstractJob `parse`>\n"
+        "4    · ∞    <AbstractJob `watch`>\n"
+        "5    ·      <AbstractJob `count`>  requires={3}\n"
+        "2     end < <Scheduler `inner`>    exits={5}\n"
+        "6    ·    <AbstractJob `last`>     requires={2}"
+    )
+
+
+def test_nested_in_nested_and_empty() -> None:
+    """Each level stands further to the right, and an empty scheduler says so."""
+    scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
+    assert scheduler.listing() == (
+        "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
+        "2  ! ·      > <Scheduler `empty`>  -> entries={}\n"
+        "2       end < <Scheduler `empty`>  exits={}\n"
+        "1     end < <Scheduler `middle`>   exits={2}"
+    )
+
+
+def test_nested_scheduler_by_itself() -> None:
+    """Of a nested scheduler one sees its own jobs; what it requires outside is not told, its numbers begin at 1."""
+    first = idle("first")
+    inner = Scheduler(idle("a"), required=first)
+    Scheduler(first, inner)
+    assert inner.listing() == "1    ·    <AbstractJob `a`>"
+
+
+def test_nested_details(virtual: Virtual) -> None:
+    """With details a nested scheduler shows its own result, or the exception that it has failed with."""
+    bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
+    scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
+    virtual(scheduler.co_run)
+    assert scheduler.listing(details=True) == (
+        "1    ✓    > <Scheduler `fine`>     -> entries={2}  -> True\n"
+        "2    ✓      <Job `good`>           -> 42\n"
+        "1     end < <Scheduler `fine`>     exits={2}\n"
+        "3    ✗    > <Scheduler `stopped`>  -> entries={4}  !! KeyError: 'k'\n"
+        "4  ! ✗      <Job `bad`>            !! KeyError: 'k'\n"
+        "3     end < <Scheduler `stopped`>  exits={4}"
+    )
+
+
+@pytest.mark.parametrize("depth", [50, 1200])
+def test_deep_nesting(depth: int) -> None:
+    """Any depth of nesting is listed: each scheduler twice, the innermost job once, without recursion."""
+    scheduler = Scheduler(idle("deepest"))
+    for _ in range(depth):
+        scheduler = Scheduler(scheduler)
+    lines = scheduler.listing().splitlines()
+    assert len(lines) == 2 * depth + 1
+    assert lines[depth].endswith(depth * "  " + "<AbstractJob `deepest`>")
+
+
+# --- what is wrong with the graph
+
+
+def test_cycle() -> None:
+    """Jobs on a cycle, and those behind it, stand in the order added below a remark that names one cycle."""
+    a, b, c, d = (idle(label) for label in "abcd")
+    a.requires(b)
+    b.requires(a, d)
+    c.requires(b)
+    assert Scheduler(c, b, a, d).listing() == (
+        "1    ·    <AbstractJob `d`>\n"
+        "          -- from here on in the order added: cycle 4 -> 3 -> 4\n"
+        "2    ·    <AbstractJob `c`>  requires={3}\n"
+        "3    ·    <AbstractJob `b`>  requires={1, 4}\n"
+        "4    ·    <AbstractJob `a`>  requires={3}"
+    )
+
+
+def test_cycle_in_a_nested_scheduler() -> None:
+    """The remark stands where the order breaks off, and the rest is as ever."""
+    a, b = idle("a"), idle("b")
+    a.requires(b.requires(a))
+    inner = Scheduler(a, b, label="inner")
+    assert Scheduler(inner, idle("c", required=inner)).listing() == (
+        "1    ·    > <Scheduler `inner`>  -> entries={}\n"
+        "            -- from here on in the order added: cycle 3 -> 2 -> 3\n"
+        "2    ·      <AbstractJob `a`>    requires={3}\n"
+        "3    ·      <AbstractJob `b`>    requires={2}\n"
+        "1     end < <Scheduler `inner`>  exits={}\n"
+        "4    ·    <AbstractJob `c`>      requires={1}"
+    )
+
+
+def test_missing_requirements() -> None:
+    """What is not in the same scheduler has a question mark: before its number, or its label if it isn't listed."""
+    a, b = idle("a"), idle("b")
+    stray = idle("stray")
+    a.requires(stray, b)
+    assert Scheduler(Scheduler(b, label="inner"), a).listing() == (
+        "1    ·    > <Scheduler `inner`>  -> entries={2}\n"
+        "2    ·      <AbstractJob `b`>\n"
+        "1     end < <Scheduler `inner`>  exits={2}\n"
+        "3    ·    <AbstractJob `a`>      requires={?2, ?`stray`}"
+    )
+
+
+def test_an_input_from_another_scheduler_is_not_missing() -> None:
+    """Results go from one scheduler into another, so an input there has no question mark."""
+    first = Job(anyio.sleep, 0, label="first")
+    inner = Scheduler(Job(anyio.sleep, first, label="second"), label="inner")
+    assert "<Job `second`>       requires={1}" in Scheduler(first, inner).listing()
+
+
+# --- silence_done_jobs
+
+
+def test_done_jobs_are_left_out(virtual: Virtual) -> None:
+    """What has succeeded or failed is left out; numbers are those of the whole listing."""
+    good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
+    endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
+    scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
+    virtual(functools.partial(scheduler.co_run, timeout=1))
+    assert scheduler.listing(silence_done_jobs=True) == (
+        "3    ⊘    <Job `endless`>       requires={1, 2}\n"
+        "4    ·    <AbstractJob `last`>  requires={3}"
+    )  # fmt: skip
+
+
+def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
+    """With a nested scheduler that is done goes all that is in it, done or not."""
+    watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
+    inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
+    scheduler = Scheduler(inner)
+    virtual(scheduler.co_run)
+    scheduler.add(idle("last", required=inner))
+    assert scheduler.listing(silence_done_jobs=True) == "6    ·    <AbstractJob `last`>  requires={1}"
+
+
+def test_done_jobs_of_a_running_scheduler_are_left_out(virtual: Virtual) -> None:
+    """A nested scheduler that still runs is shown, with those of its jobs that are not done."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(scheduler.listing(silence_done_jobs=True))
+
+    first = Job(answer, label="first")
+    scheduler = Scheduler(Scheduler(first, Job(look, label="look", required=first), label="inner"))
+    virtual(scheduler.co_run)
+    assert seen == [
+        "1    ▸    > <Scheduler `inner`>  -> entries={2}\n"
+        "3    ▸      <Job `look`>         requires={2}\n"
+        "1     end < <Scheduler `inner`>  exits={3}"
+    ]

@@ -1,0 +1,150 @@
+"""`list` and `listing` of nested schedulers: every state, critical, forever, fine and raised, at any depth."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow._core.job._outcome import Failure
+from trioflow.abc import Instrument
+from trioflow.view.text._symbols import ASCII, UNICODE
+
+from ...bodies import fail_now, give_now, printed
+from ...transitions import lead_to
+from .golden import LINES, answer
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def put_in_state(job: AbstractJob[Any], state: JobState) -> None:
+    lead_to(state, job)
+    raised = state in (JobState.FAILED, JobState.BLOCKED)
+    job._outcome = Failure(KeyError("k")) if raised else 42 if state is JobState.SUCCEEDED else None
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
+def test_each_state_at_any_depth(case: str, unicode: str, in_ascii: str, details: str, depth: int) -> None:
+    """A nested scheduler, and a job in it, have the same symbols in the same places as a job that is not nested."""
+    state, *marks = case.split()
+    options = {"critical": "!" in marks, "forever": "8" in marks}
+    job = Job(answer, label="x", **options)
+    nested = Scheduler(job, label="n", **options)
+    put_in_state(nested, JobState(state))
+    put_in_state(job, JobState(state))
+    scheduler = Scheduler(nested)
+    for _ in range(depth):
+        scheduler = Scheduler(scheduler)
+    number, indent = depth + 1, "  " * depth
+    says = f"  {details}" if details else ""
+    for text, line in (
+        (scheduler.listing(details=True), unicode),
+        (printed(scheduler, "ascii", details=True), in_ascii),
+    ):
+        begin, inside = text.splitlines()[depth : depth + 2]
+        signs = line.removeprefix("1").removesuffix("<Job `x`>")
+        assert re.sub("  +(?=->)", "  ", begin) == (
+            f"{number}{signs}{indent}> <Scheduler `n`>  -> entries={{{number + 1}}}{says}"
+        )
+        assert re.sub("(?<=`>)  +", "  ", inside) == f"{number + 1}{signs}{indent}  <Job `x`>{says}"
+
+
+class Glance(Instrument):
+    """Keeps the listing of the moment in which a certain job runs."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.seen = self.in_ascii = ""
+
+    def job_started(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        if job.label == self.label:
+            while scheduler.scheduler is not None:
+                scheduler = scheduler.scheduler
+            self.seen = scheduler.listing(details=True)
+            self.in_ascii = printed(scheduler, "ascii", details=True)
+
+
+def scenario() -> Scheduler:
+    """Nested schedulers that come into every state."""
+    fine = Scheduler(Job(give_now, "値", label="漢字"), label="fine")
+    bad = Scheduler(
+        Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, critical=False, label="raised", required=fine
+    )
+    blocked = Scheduler(Job(answer, label="a"), run_if="succeeded", label="blocked", required=bad)
+    skipped = Scheduler(Job(answer, label="b"), run_if="failed", label="skipped", required=fine)
+    deep = Scheduler(Job(anyio.sleep, math.inf, label="long"), Job(answer, label="now"), label="deep", critical=True)
+    running = Scheduler(deep, label="running", required=[blocked, skipped])
+    waiting = Scheduler(Job(answer, label="c"), label="scheduled", required=[blocked, skipped])
+    watch = Scheduler(Job(anyio.sleep, math.inf, label="w"), label="watch", forever=True)
+    never = Scheduler(Job(answer, label="d"), label="idle", required=waiting)
+    return Scheduler(fine, bad, blocked, skipped, running, waiting, watch, never, jobs_window=1, label="all")
+
+
+DURING = """
+01    ✓    > <Scheduler `fine`>       -> entries={02}  -> True
+02    ✓      <Job `漢字`>             -> '値'
+01     end < <Scheduler `fine`>       exits={02}
+03    ▸ ∞  > <Scheduler `watch`>      -> entries={04}
+04    ▸      <Job `w`>
+03     end < <Scheduler `watch`>      exits={04}
+05    ✗    > <Scheduler `raised`>     requires={01} -> entries={06}  !! KeyError: 'k'
+06  ! ✗      <Job `bad`>              !! KeyError: 'k'
+05     end < <Scheduler `raised`>     exits={06}
+07    ⤼    > <Scheduler `skipped`>    requires={01} -> entries={08}
+08    ·      <Job `b`>
+07     end < <Scheduler `skipped`>    exits={08}
+09    ⊗    > <Scheduler `blocked`>    requires={05} -> entries={10}  !! BLOCKED
+10    ·      <Job `a`>
+09     end < <Scheduler `blocked`>    exits={10}
+11    ▸    > <Scheduler `running`>    requires={07, 09} -> entries={12}
+12  ! ▸      > <Scheduler `deep`>     -> entries={13, 14}
+13  ! ▸        <Job `long`>
+14  ! ▸        <Job `now`>
+12       end < <Scheduler `deep`>     exits={13, 14}
+11     end < <Scheduler `running`>    exits={12}
+15    ◦    > <Scheduler `scheduled`>  requires={07, 09} -> entries={16}
+16    ·      <Job `c`>
+15     end < <Scheduler `scheduled`>  exits={16}
+17    ·    > <Scheduler `idle`>       requires={15} -> entries={18}
+18    ·      <Job `d`>
+17     end < <Scheduler `idle`>       exits={18}
+"""
+
+
+IN_ASCII = {
+    **dict(zip(UNICODE.together(), ASCII.together(), strict=True)),
+    "漢": r"\u6f22",
+    "字": r"\u5b57",
+    "値": r"\u5024",
+}
+
+
+def test_while_it_runs(virtual: Virtual) -> None:
+    """In the middle of a run nested schedulers are in all states, each with what it says, aligned by columns."""
+    glance = Glance("now")
+    scheduler = scenario()
+    virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
+    blocked = "RequirementFailed: 'blocked' can't run, because 'raised' failed: see the cause; to run it anyway,..."
+    expected = DURING.replace("BLOCKED", blocked).strip("\n")
+    assert glance.seen.splitlines() == expected.splitlines()
+    assert glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()
+
+
+def test_after_a_timeout(virtual: Virtual) -> None:
+    """What was running is cancelled, at each level, and what was not reached is idle."""
+    scheduler = scenario()
+    virtual(functools.partial(scheduler.co_run, timeout=1))
+    states = {line.split("`")[1]: line[4:9] for line in scheduler.listing().splitlines() if " end < " not in line}
+    assert states == {
+        "fine": "  ✓  ", "漢字": "  ✓  ", "watch": "  ⊘ ∞", "w": "  ⊘  ", "raised": "  ✗  ", "bad": "! ✗  ",
+        "skipped": "  ⤼  ", "b": "  ·  ", "blocked": "  ⊗  ", "a": "  ·  ", "running": "  ⊘  ",
+        "deep": "! ⊘  ", "long": "! ⊘  ", "now": "! ✓  ", "scheduled": "  ⊘  ", "c": "  ·  ",
+        "idle": "  ·  ", "d": "  ·  ",
+    }  # fmt: skip

@@ -1,0 +1,72 @@
+"""A headless Chromium for tests of pages: it opens a file, and returns what the console says."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
+
+
+class Browser:
+    """One browser, with one page at a time."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, *, width: int = 1400, height: int = 1000, dark: bool = False) -> None:
+        """Open a file in a window of this size."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}  # what scrolls slowly cannot be clicked at
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+        self.driver.get(path.as_uri())
+
+    def all(self, css: str) -> list[WebElement]:
+        """Return the elements that a selector finds."""
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def one(self, css: str) -> WebElement:
+        """Return the first of them."""
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def ask(self, script: str, *arguments: Any) -> Any:
+        """Return the value of an expression in the page."""
+        return self.driver.execute_script(f"return {script}", *arguments)
+
+    def next_frame(self) -> None:
+        """Wait until the page is drawn."""
+        self.driver.execute_async_script(
+            "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+        )
+
+    def complaints(self) -> list[str]:
+        """Return what the console has said since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def headless() -> Iterator[Browser]:
+    """Start a browser that ends with the block."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert chromium and driver, "apt-get install chromium chromium-driver"  # noqa: PT018 - one remedy for both
+    options = Options()
+    options.binary_location = chromium
+    for switch in SWITCHES:
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service(driver))
+    try:
+        yield Browser(made)
+    finally:
+        made.quit()

@@ -1,0 +1,156 @@
+"""The critical path: from the last job to finish backwards, without a gap, to the beginning of the run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Job, Scheduler, Sequence, Service, Trace
+from trioflow.view.trace._critical import Link, settled_at
+
+from ...bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
+    """Run it, and return its critical path: each job behind a sign for what it waited for."""
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+    signs = {"start": "|", "requirement": ">", "slot": "~"}
+    paths = [span.path for span in trace.critical_path]
+    return "".join(signs[link.reason] + path for link, path in zip(trace._record().chain, paths, strict=True))
+
+
+def test_through_the_requirement_that_settled_last(virtual: Virtual) -> None:
+    """Of two requirements the later one counts."""
+    a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
+    assert chain(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b]))) == "|b>c"
+
+
+def test_through_the_slot_that_was_waited_for(virtual: Virtual) -> None:
+    """With a full window it is the job whose end gave the slot."""
+    jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4), ("d", 1)]]
+    assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
+
+
+def test_through_the_slot_in_real_time(backend: str) -> None:
+    """Jobs that are ready together start one after the other, by microseconds: the window is not full at once."""
+    trace = Trace()
+    jobs = [Job(anyio.sleep, seconds, label=label) for seconds, label in [(0.01, "a"), (0.03, "b"), (0.04, "c")]]
+    Scheduler(*jobs, jobs_window=2).run(backend=backend, instruments=[trace])
+    assert [
+        (span.path, link.reason) for span, link in zip(trace.critical_path, trace._record().chain, strict=True)
+    ] == [
+        ("a", "start"),
+        ("c", "slot"),
+    ]
+
+
+def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
+    """A window that is a limiter is a window."""
+
+    async def limited() -> str:
+        jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
+        trace = Trace()
+        await Scheduler(*jobs).co_run(jobs_window=anyio.CapacityLimiter(2), instruments=[trace])
+        assert trace._record().runs[0].window == 2
+        return " ".join(span.path for span in trace.critical_path)
+
+    assert virtual(limited) == "b c"
+
+
+def test_a_requirement_that_came_with_its_slot_is_a_requirement(virtual: Virtual) -> None:
+    """A job that starts at the moment in which it becomes ready has waited for no slot."""
+    assert chain(virtual, Scheduler(Sequence([Job(nap, label=x) for x in "abc"])), jobs_window=1) == "|a>b>c"
+
+
+def test_forever_jobs_do_not_count(virtual: Virtual) -> None:
+    """They end because the run does; but a service that was late in being ready does."""
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        await anyio.sleep(3)
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service = Service(serve, label="service")
+    watch = Job(anyio.sleep_forever, label="watch", forever=True)
+    assert chain(virtual, Scheduler(watch, service, Job(nap, 2, service, label="client"))) == "|service>client"
+
+
+def test_into_nested_schedulers(virtual: Virtual) -> None:
+    """Behind a nested scheduler stands the chain inside it, each attempt with its own."""
+    x, y = Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True)
+    inner = Scheduler(x, y.requires(x), Job(nap, 1, label="z"), label="n", retry=1)
+    first = Job(nap, 1, label="a")
+    assert chain(virtual, Scheduler(first, inner.requires(first))) == "|a>n|n/x>n/y|n/x>n/y"
+
+
+def test_a_culprit_ends_the_chain(virtual: Virtual) -> None:
+    """After a critical failure it leads to the culprit, not to what was cut or unwound later."""
+
+    async def unwinds() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+
+    bad = Job(fail, 2, label="bad", critical=True, required=(a := Job(nap, label="a")))
+    assert chain(virtual, Scheduler(Job(unwinds, label="u"), a, bad)) == "|a>bad"
+
+
+def test_clean_up_ends_the_chain(virtual: Virtual) -> None:
+    """Clean-up jobs that ran after the culprit are what the end waited for."""
+    bad = Job(fail, 2, label="bad", critical=True)
+    clean = Job(nap, 3, label="clean", run_if="failed", required=bad)
+    assert chain(virtual, Scheduler(bad, clean, Job(nap, 9, label="cut"))) == "|bad>clean"
+
+
+def test_a_timeout_leads_to_what_it_cut(virtual: Virtual) -> None:
+    """The first of those that ran last."""
+    scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
+    assert chain(virtual, scheduler) == "|b"
+
+
+def test_a_blocked_culprit_leads_to_what_blocked_it(virtual: Virtual) -> None:
+    """What never ran has no place in the chain, but it leads on."""
+    bad = Job(fail, 2, label="bad")
+    assert chain(virtual, Scheduler(bad, Job(nap, 1, bad, label="blocked", critical=True))) == "|bad"
+
+
+def test_jobs_without_duration_do_not_go_in_circles(virtual: Virtual) -> None:
+    """At one single moment there is no order in time; the chain ends."""
+    jobs = [Job(nap, 0, label=str(number)) for number in range(9)]
+    for before, after in itertools.pairwise(jobs):
+        after.requires(before)
+    assert chain(virtual, Scheduler(*reversed(jobs)), jobs_window=1).count(">") <= 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.sets(st.integers(1, 12), max_size=3)), min_size=1, max_size=14),
+    st.sampled_from([None, 1, 2, 3]),
+)
+def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]], window: int | None) -> None:
+    """From the beginning to the end each job starts as the one before settles: together they last as the run does."""
+    jobs: list[Job[Any]] = []
+    for number, (seconds, back) in enumerate(plan):
+        jobs.append(Job(nap, seconds, label=str(number), required=[jobs[number - b] for b in back if b <= number]))
+    trace = Trace()
+    scheduler = Scheduler(*jobs, jobs_window=window, instruments=[trace])
+    virtual(scheduler.co_run)
+    links: tuple[Link, ...] = trace._record().chain
+    spans = trace.critical_path
+    assert spans[0].started_at == 0
+    assert spans[-1].finished_at == max(job.finished_at or 0 for job in jobs)
+    for link, before, after in zip(links[1:], spans, spans[1:], strict=False):
+        assert link.after == before.number
+        assert settled_at(before) == after.started_at
+        assert (link.reason == "requirement") == (after.scheduled_at == after.started_at)

@@ -1,0 +1,148 @@
+"""The trace as trace events: valid by the published format, and with everything in it that the spans tell."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trioflow import Job, Scheduler, Service, Trace
+
+from ...bodies import fail, nap, nothing
+from . import trace_format
+from .trace_scenarios import Closing, everything
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+@pytest.fixture
+def exported(virtual: Virtual, tmp_path: Path) -> list[trace_format.Event]:
+    """The events of a scenario with everything in it."""
+    return export(virtual, everything(), tmp_path / "trace.json")
+
+
+def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -> list[trace_format.Event]:
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+    trace.export_as_json(path)
+    return trace_format.events(path.read_text(encoding="utf-8"))
+
+
+def of(events: list[trace_format.Event], phase: str, name: str | None = None) -> list[trace_format.Event]:
+    return [event for event in events if event["ph"] == phase and name in (None, event["name"])]
+
+
+def test_everything_is_valid(exported: list[trace_format.Event]) -> None:
+    """All kinds of events are there, and the validator has let them pass."""
+    assert set(Counter(event["ph"] for event in exported)) == set("MXCsfi")
+
+
+def test_a_slice_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
+    """In microseconds since the beginning, with its details."""
+    a = Job(nap, 2, label="a")
+    events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
+    one, other = of(events, "X")
+    assert (one["name"], one["ts"], one["dur"]) == ("a", 0, 2e6)
+    assert (other["name"], other["ts"], other["dur"]) == ("b", 2e6, 1e6)
+    assert other["args"]["state"] == "failed"
+    assert other["args"]["exception"] == "OSError: broken"
+    assert other["cat"] == "job,critical-path"
+
+
+def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
+    """Each by its path, the outermost by its label; all attempts of one are in the same process."""
+    inner = Scheduler(Job(fail, label="x", critical=True), Job(nap, 5, label="y"), label="inner", retry=2)
+    events = export(virtual, Scheduler(inner, label="outer"), tmp_path / "t.json")
+    names = {event["pid"]: event["args"]["name"] for event in of(events, "M", "process_name")}
+    assert list(names.values()) == ["outer", "inner"]
+    assert [names[event["pid"]] for event in of(events, "X", "x")] == ["inner"] * 3
+    assert [event["ts"] for event in of(events, "X", "attempt 2") + of(events, "X", "attempt 3")] == [1e6, 2e6]
+
+
+def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None:
+    """Out of the end of the one, into the start of the other."""
+    a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
+    events = export(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b])), tmp_path / "t.json")
+    assert [event["ts"] for event in of(events, "s")] == [1e6 - 0.001, 3e6 - 0.001]
+    assert [event["ts"] for event in of(events, "f")] == [3e6, 3e6]
+
+
+def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_path: Path) -> None:
+    """There is a mark too."""
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        await anyio.sleep(2)
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service = Service(serve, label="service")
+    events = export(virtual, Scheduler(service, Job(nap, 3, label="c", required=service)), tmp_path / "t.json")
+    assert [event["ts"] for event in of(events, "s")] == [2e6 - 0.001]
+    assert [event["ts"] for event in of(events, "i", "ready")] == [2e6]
+    lanes = [event["args"]["name"] for event in of(events, "M", "thread_name")]
+    assert lanes == ["lane 1", "forever 2"]
+
+
+def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
+    """It changes at each start and end."""
+    jobs = [Job(nap, seconds, label=str(seconds)) for seconds in (1, 2, 3)]
+    events = export(virtual, Scheduler(*jobs, jobs_window=2), tmp_path / "t.json")
+    assert [(event["ts"], event["args"]["jobs"]) for event in of(events, "C")] == [
+        (0, 2),
+        (1e6, 2),
+        (2e6, 1),
+        (4e6, 0),
+    ]
+
+
+def test_incidents_are_marks(virtual: Virtual, tmp_path: Path) -> None:
+    """With the message that the log has."""
+
+    (mark,) = of(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
+    assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
+
+
+def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
+    """What has not ended lasts until now."""
+    trace, seen = Trace(), list[trace_format.Event]()
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        trace.export_as_json(tmp_path / "t.json")
+        seen.extend(trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
+
+    virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
+    assert [(event["name"], event["dur"]) for event in of(seen, "X")] == [("look", 2e6), ("long", 2e6)]
+
+
+def test_nothing_noted_is_valid(tmp_path: Path) -> None:
+    """A trace without a run is an empty one."""
+    Trace().export_as_json(tmp_path / "t.json")
+    assert trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
+
+
+def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
+    """Clock readings of a real run, rounded, do not overlap in their lanes."""
+    trace = Trace()
+    jobs: list[Job[Any]] = []
+    for number in range(400):
+        jobs.append(Job(nothing, label=str(number), required=jobs[number // 3 : number // 3 + 1] if number else []))
+    Scheduler(*jobs, instruments=[trace], jobs_window=3).run(backend=backend)
+    trace.export_as_json(tmp_path / "t.json")
+    events = trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
+    assert len(of(events, "X")) == 400
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(), min_size=1, max_size=5))
+def test_any_label_is_valid(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
+    """Quotes, control characters, lone surrogates: the file stays what it is."""
+    events = export(virtual, Scheduler(*(Job(nap, label=label) for label in labels)), tmp_path / "t.json")
+    assert len(of(events, "X")) == len(labels)

@@ -1,0 +1,58 @@
+"""Rows for intervals: none overlaps in its row, and there are no more rows than needed."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.view.trace._lanes import Row, fit, lanes
+
+intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
+    lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)
+)
+
+
+@given(intervals)
+def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
+    """In each lane the next begins when the one before has ended, or later."""
+    until: dict[int, float] = {}
+    for (begin, end), lane in zip(given, lanes(given), strict=True):
+        assert until.get(lane, 0) <= begin
+        until[lane] = end
+
+
+@given(intervals)
+def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
+    """There are as many as intervals overlap at the most crowded moment; what takes no time needs one for a moment."""
+    longer = [(begin, end) for begin, end in given if end > begin]
+    crowd = max((sum(a <= begin < b for a, b in longer) for begin, _ in longer), default=0)
+    assert len(set(lanes(longer))) == crowd
+
+
+@given(intervals)
+def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]]) -> None:
+    """A lower lane would have been taken."""
+    until: list[float] = []
+    for (begin, end), lane in zip(given, lanes(given), strict=True):
+        expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
+        assert lane == expected
+        until[lane : lane + 1] = [end]
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
+def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
+    """No two boxes share a row at the same time, whatever the order in which they come."""
+    rows: list[Row] = []
+    placed: list[tuple[int, float, float]] = []
+    for begin, length, height in boxes:
+        first = fit(rows, float(begin), float(begin + length), height)
+        for row in range(first, first + height):
+            for other, b, e in placed:
+                assert other != row or e <= begin or begin + length <= b
+        placed += [(row, float(begin), float(begin + length)) for row in range(first, first + height)]
+
+
+def test_a_box_takes_the_first_place_with_room() -> None:
+    """Between others, if it is high enough there."""
+    rows: list[Row] = []
+    assert [fit(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

@@ -1,0 +1,276 @@
+"""The HTML report as a file: whole, escaped, and with something in the place of what it cannot show."""
+
+from __future__ import annotations
+
+import functools
+import html.parser
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Job, Scheduler, Trace
+
+from ...bodies import fail, nap
+from .trace_scenarios import NASTY, Closing, everything
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+class Page(html.parser.HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._within: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "link", "br", "input", "col"):
+            self._within.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._within and self._within[-1] == tag:
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        for tag in self._within[-1:]:
+            self.texts.setdefault(tag, []).append(data)
+
+
+def written(trace: Trace, path: Path) -> str:
+    trace.export_as_htmlfile(path)
+    return path.read_text(encoding="utf-8")
+
+
+def report(virtual: Virtual, scheduler: Any, path: Path, **options: Any) -> str:
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+    return written(trace, path)
+
+
+def data(text: str) -> Any:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found)
+
+
+def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
+    """A scheduler whose first attempt a job failed, and whose last one ran out of time, is a failure of its own."""
+    bodies = iter([fail, functools.partial(nap, 99)])
+
+    async def body() -> None:
+        await next(bodies)()
+
+    inner = Scheduler(Job(body, label="step", critical=True), label="inner", timeout=5, retry=1)
+    page = Page(report(virtual, Scheduler(inner), tmp_path / "r.html"))
+    assert page.texts["b"] == ["inner/step", "inner"]
+    assert any("JobTimeout" in text for text in page.texts["span"])
+
+
+def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
+    """Nothing in it is loaded from anywhere, and it forbids itself to."""
+    text = report(virtual, everything(), tmp_path / "r.html")
+    page = Page(text)
+    assert not {"iframe", "object", "embed", "base", "form"} & set(page.tags)
+    for name, value in page.attributes:
+        if name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            assert value.startswith(("#", "data:")), (name, value)
+    assert "@import" not in text
+    assert "default-src 'none'" in dict(page.attributes)["content"] or "default-src 'none'" in text
+
+
+def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> None:
+    """Stop reason, culprit down to the job inside, how long, how many; incidents too."""
+    inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
+    text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
+    for part in (
+        "stop reason: CRITICAL",
+        "culprit: inner/bad",
+        "2 jobs: 1 succeeded, 1 failed",
+        "window 4",
+        "incidents: 1 (co_shutdown of",
+    ):
+        assert part in text
+    assert "<title>outer</title>" in text
+    assert '<span class="badge bad">1 failed</span>' in text
+    assert "1 failed" not in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
+
+
+def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
+    """Critical ones first; a scheduler that failed through one of its jobs is not told of again."""
+    bad = Job(fail, 2, label="bad", critical=True)
+    scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
+    section = report(virtual, scheduler, tmp_path / "r.html").partition("<h2>Failures</h2>")[2].partition("<h2>")[0]
+    assert re.findall(r"<b>(.*?)</b>", section) == ["inner/bad", "first"]
+    assert section.count("Traceback (most recent call last)") == 2
+    assert section.count("raise error if error is not None") == 2
+    assert "_core" not in section, "frames of the engine tell a reader nothing"
+    assert section.count('<span class="badge bad">critical</span>') == 1
+
+
+def test_no_failures_is_said(virtual: Virtual, tmp_path: Path) -> None:
+    """An empty section would leave people wondering."""
+    assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
+
+
+def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
+    """Labels and messages made to break out of their place stay text."""
+    plain = Page(report(virtual, Scheduler(Job(fail, label="x"), label="y"), tmp_path / "plain.html"))
+    jobs = [Job(fail, 1, OSError(label), label=label) for label in NASTY]
+    text = report(virtual, Scheduler(*jobs, label=NASTY[0]), tmp_path / "r.html")
+    nasty = Page(text)
+    assert set(nasty.tags) <= set(plain.tags)
+    assert nasty.tags.count("script") == plain.tags.count("script")
+    assert not [name for name, _ in nasty.attributes if name.startswith("on")]
+    assert data(text)["rows"][0][0] == NASTY[0].replace("/", "\\/")
+    assert r"control \x00 \x1b[31m" in text
+
+
+def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
+    """With times as numbers, to sort by, and as text."""
+    a = Job(nap, 90, label="a")
+    found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
+    assert found == {
+        "states": [["succeeded", 1], ["skipped", 1]],
+        "rows": [
+            ["a", "Job", "succeeded", [0.0, "0 s"], [0.0, "0 s"], [90.0, "1 min 30 s"], 1, 1, "", ["critical path"]],
+            ["b", "Job", "skipped", None, None, None, None, None, "", []],
+        ],
+    }
+
+
+class Drawn:
+    """What `graph()` returns."""
+
+    def __init__(self, svg: str) -> None:
+        self.svg = svg
+
+    def pipe(self, format: str) -> bytes:
+        assert format == "svg"
+        return self.svg.encode()
+
+
+class WithGraph(Scheduler):
+    """A scheduler whose graph is what it is told."""
+
+    def __init__(self, *jobs: Any, graph: Any, **options: Any) -> None:
+        super().__init__(*jobs, **options)
+        self.given = graph
+
+    def graph(self, **options: Any) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+def test_the_graph_is_in_it(virtual: Virtual, tmp_path: Path) -> None:
+    """As it is drawn, without what may only stand at the beginning of a file."""
+    drawn = Drawn(
+        '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
+    )
+    text = report(virtual, WithGraph(Job(nap), graph=drawn), tmp_path / "r.html")
+    assert '<svg width="1pt"><title>G</title></svg>' in text
+    assert "DOCTYPE svg" not in text
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("install dot: apt-get install graphviz"), ImportError("no graphviz"), OSError("broken")]
+)
+def test_without_a_graph_it_says_so(
+    virtual: Virtual, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the `dot` binary and grandalf the report tells what to do, and goes on."""
+    monkeypatch.setitem(sys.modules, "grandalf.graphs", None)
+    text = report(virtual, WithGraph(Job(nap), graph=error), tmp_path / "r.html")
+    assert "pip install 'trioflow[graph]'" in text.replace("&#x27;", "'")
+    assert f"No graph: {error}" in text
+    assert data(text)["rows"]
+
+
+def test_without_dot_grandalf_draws_the_graph(virtual: Virtual, tmp_path: Path) -> None:
+    """Every job and line is in it, nested schedulers as boxes that say what failed inside; labels stay text."""
+    first = Job(nap, label="first <b>")
+    inner = Scheduler(Job(fail, label="bad"), Job(nap), label="inner", required=first, critical=True)
+    others = Job(nap, label="x" * 50, required=[first, inner], run_if="failed"), Job(nap, 99, label="w", forever=True)
+    scheduler = WithGraph(first, inner, *others, graph=RuntimeError("no dot"))
+    section = report(virtual, scheduler, tmp_path / "r.html").partition('<section id="graph">')[2]
+    picture = section[section.index("<svg") : section.index("</svg>")]
+    texts = re.findall(r"<text[^>]*>(.*?)</text>", picture)
+    assert {"first &lt;b&gt;", "!✗ inner", "2 jobs", "1 failed"} < set(texts)
+    assert f"{'x' * 29}…"[:20] in picture
+    assert picture.count("<rect") == 4
+    assert picture.count('fill="none"') == 3
+    assert picture.count("stroke-dasharray") == 3  # two lines to the alarm, and the forever job
+
+
+def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> None:
+    """From forty jobs on, and without `dot` too; twenty thousand that are alike are one box."""
+    few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (39, 40))
+    assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
+    graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("<script")[0]
+    assert "ping *" in graph
+    assert "ping 7" not in graph
+
+
+def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:
+    """Nobody could read it, and it would take minutes."""
+    graph = AssertionError("not to be asked for")
+    jobs = [Job(nap, label="x" * n) for n in range(1, 302)]
+    text = report(virtual, WithGraph(jobs, graph=graph), tmp_path / "r.html")
+    assert "301 jobs are too many for a graph" in text
+
+
+def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
+    """The rest is in the table."""
+    text = report(virtual, Scheduler(*(Job(fail) for _ in range(230))), tmp_path / "r.html")
+    assert text.count("<details") == 200
+    assert "30 more are in the table." in text
+    assert "Failures (230)" in text
+
+
+def test_an_exception_that_cannot_be_shown_is_told_of(virtual: Virtual, tmp_path: Path) -> None:
+    """One whose `str()` raises does not keep the rest from being written."""
+
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise OSError
+
+    text = report(virtual, Scheduler(Job(fail, 1, Broken(), label="bad")), tmp_path / "r.html")
+    assert "Broken: &lt;its str() raised OSError&gt;" in text
+
+
+def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
+    """Forty schedulers inside each other: forty boxes."""
+    inside: Any = Job(nap, label="core")
+    for depth in range(40):
+        inside = Scheduler(inside, label=str(depth))
+    text = report(virtual, inside, tmp_path / "r.html")
+    assert len(data(text)["rows"]) == 40
+    assert text.count('class="nest ') == 39
+
+
+def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
+    """It says that it is not over."""
+    trace, seen = Trace(), list[str]()
+
+    async def look() -> None:
+        seen.append(written(trace, tmp_path / "r.html"))
+
+    virtual(Scheduler(Job(look), instruments=[trace]).co_run)
+    assert "still running" in seen[0]
+    assert "stop reason: COMPLETED" in written(trace, tmp_path / "r.html")
+
+
+def test_nothing_has_a_report(tmp_path: Path) -> None:
+    """A trace without a run says so."""
+    assert "<title>nothing has run</title>" in written(Trace(), tmp_path / "r.html")

@@ -1,0 +1,226 @@
+"""The HTML report in a real browser: search, sort, hover, no complaints, and no burden with thousands of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from trioflow import Job, Scheduler, Trace
+from trioflow.testing import run_virtual
+
+from ...bodies import fail, nap
+from .browser import Browser, headless
+from .trace_scenarios import NASTY, everything
+
+PATH, _, STATE, START, WAIT, TIME, ATTEMPTS, LANE, _ = range(9)
+NUMBERS = {START, WAIT, TIME, ATTEMPTS, LANE}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """One browser for all of these tests."""
+    with headless() as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Iterator[Browser]:
+    """A browser that must not have complained at the end of the test."""
+    chromium.complaints()
+    yield chromium
+    assert chromium.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reports of a scenario with everything, of one with nasty labels, and of large ones."""
+    home = tmp_path_factory.mktemp("reports")
+    write(everything(), home / "everything.html")
+    write(Scheduler(*(Job(fail, 1, OSError(x), label=x) for x in NASTY), label=NASTY[1]), home / "nasty.html")
+    for number in (1000, 10_000):
+        jobs = [Job(nap, 1 + place % 7, label=f"job {place}") for place in range(number)]
+        write(Scheduler(*jobs, jobs_window=40), home / f"{number}.html")
+    return home
+
+
+def write(scheduler: Scheduler, path: Path) -> None:
+    trace = Trace()
+    run_virtual(lambda: scheduler.co_run(instruments=[trace]))
+    trace.export_as_htmlfile(path)
+
+
+def column(browser: Browser, number: int) -> list[str]:
+    """The texts of a column, of the rows that are there."""
+    rows = "[...document.querySelectorAll('tbody tr[data-number]')]"
+    found: list[str] = browser.ask(f"{rows}.map(row => row.children[arguments[0]].firstChild?.data ?? '')", number)
+    return found
+
+
+def open_whole(browser: Browser, page: Path) -> None:
+    """Open a page with its table as high as it takes to show all rows."""
+    browser.open(page)
+    browser.driver.execute_script("document.getElementById('table').style.maxHeight = 'none'")
+    browser.next_frame()
+
+
+def type_into_search(browser: Browser, text: str) -> None:
+    box = browser.one("#search")
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.BACKSPACE, text)
+    browser.next_frame()
+
+
+def values(browser: Browser, number: int) -> list[Any]:
+    """What the column holds, as the page knows it, in the order in which the rows stand now."""
+    rows = browser.ask("JSON.parse(document.getElementById('data').textContent).rows")
+    order = browser.ask(
+        "[...document.querySelectorAll('tbody tr[data-number]')].map(row => Number(row.dataset.number))"
+    )
+    cells = [rows[place][number] for place in order]
+    return [cell[0] if isinstance(cell, list) else cell for cell in cells]
+
+
+def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: Path) -> None:
+    """Every word must be there, in any order and case; how many were found is told."""
+    open_whole(browser, pages / "everything.html")
+    everyone = browser.one("#shown").text
+    type_into_search(browser, "BUILD test")
+    assert set(column(browser, PATH)) == {f"build/tests/test {n}" for n in range(4)} | {"build/tests"}
+    assert browser.one("#shown").text == f"5 of {everyone}"
+    type_into_search(browser, "broken oserror")
+    assert column(browser, PATH) == ["fetch 5"]
+    type_into_search(browser, "service")
+    assert column(browser, PATH) == ["database"]
+    type_into_search(browser, "no such thing")
+    assert column(browser, PATH) == []
+    type_into_search(browser, "")
+    assert browser.one("#shown").text == everyone
+
+
+def test_states_can_be_chosen(browser: Browser, pages: Path) -> None:
+    """Each button lets its state through; none pressed, all."""
+    open_whole(browser, pages / "everything.html")
+    for name in ("blocked", "skipped"):
+        next(button for button in browser.all("#states button") if name in button.text).click()
+    browser.next_frame()
+    assert sorted(column(browser, STATE)) == ["blocked", "skipped"]
+
+
+def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
+    """Numbers as numbers, texts as people sort them; what is empty comes last in both."""
+    open_whole(browser, pages / "everything.html")
+    for number in range(9):
+        up, down = (sorted_by(browser, number, direction) for direction in ("ascending", "descending"))
+        if number in NUMBERS:
+            assert up == sorted(up)
+            assert down == sorted(down, reverse=True)
+        assert sorted(up) == sorted(down)
+        assert [up[0], up[-1]] == [down[-1], down[0]]
+
+
+def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
+    """Click at the head of a column, and return what is in it, without the empty cells, which stand last."""
+    browser.all("th button")[number].click()
+    browser.next_frame()
+    assert [head.get_attribute("aria-sort") for head in browser.all("th")][number] == direction
+    assert len(browser.all("th[aria-sort]")) == 1
+    there = [value not in (None, "") for value in values(browser, number)]
+    assert there == sorted(there, reverse=True)
+    return [value for value in values(browser, number) if value not in (None, "")]
+
+
+def test_text_with_numbers_is_sorted_as_people_do(browser: Browser, pages: Path) -> None:
+    """ "job 2" comes before "job 10"."""
+    browser.open(pages / "1000.html")
+    browser.all("th button")[PATH].click()
+    browser.next_frame()
+    assert column(browser, PATH)[:12] == [f"job {number}" for number in range(12)]
+
+
+def test_hovering_over_a_bar_tells_its_details(browser: Browser, pages: Path) -> None:
+    """A tip beside the mouse; it vanishes with it."""
+    browser.open(pages / "everything.html", height=2000)
+    tip = browser.one("#tip")
+    assert not tip.is_displayed()
+    bar = next(one for one in browser.all("g.job") if "fetch 5" in (one.get_attribute("textContent") or ""))
+    ActionChains(browser.driver).move_to_element(bar).perform()
+    assert tip.is_displayed()
+    assert tip.text.splitlines()[0] == "fetch 5"
+    assert "OSError: broken" in tip.text
+    ActionChains(browser.driver).move_to_element(browser.one("h1")).perform()
+    assert not tip.is_displayed()
+
+
+def test_rows_and_bars_point_to_each_other(browser: Browser, pages: Path) -> None:
+    """The mouse on a row marks its bar; a click on a bar shows its row, whatever was searched for."""
+    browser.open(pages / "everything.html", height=2000)
+    row = browser.all("tbody tr[data-number]")[4]
+    ActionChains(browser.driver).move_to_element(row).perform()
+    (hot,) = browser.all("g.job.hot")
+    assert hot.get_attribute("data-number") == row.get_attribute("data-number")
+    type_into_search(browser, "nothing of the kind")
+    bar = next(one for one in browser.all("g.job") if "parse 7" in (one.get_attribute("textContent") or ""))
+    ActionChains(browser.driver).click(bar).perform()
+    browser.next_frame()
+    (chosen,) = browser.all("tr.chosen")
+    assert chosen.text.startswith("parse 7")
+
+
+@pytest.mark.parametrize("number", [1000, 10_000])
+def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: int) -> None:
+    """The page has only the rows that can be seen; all others come when one scrolls to them."""
+    browser.open(pages / f"{number}.html")
+    assert browser.one("#shown").text == f"{number} jobs"
+    assert browser.ask("document.querySelectorAll('tbody tr').length") < 70
+    assert browser.ask("document.querySelectorAll('*').length") < 10_000
+    seen = set()
+    for part in (0, 0.25, 0.5, 0.75, 1):
+        browser.driver.execute_script(
+            "const box = document.getElementById('table'); box.scrollTop = arguments[0] * box.scrollHeight", part
+        )
+        browser.next_frame()
+        assert browser.ask("document.querySelectorAll('tbody tr').length") < 90
+        seen |= set(column(browser, PATH))
+    assert f"job {number - 1}" in seen
+    assert len(seen) > 100
+    type_into_search(browser, f"job {number - 3}")
+    assert column(browser, PATH) == [f"job {number - 3}"]
+
+
+def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
+    """They run nothing, load nothing, and can be read."""
+    open_whole(browser, pages / "nasty.html")
+    assert browser.ask("document.title") == NASTY[1]
+    assert browser.one("h1").text == NASTY[1]
+    assert browser.ask("document.images.length") == 0
+    shown = column(browser, PATH)
+    assert NASTY[0].replace("/", "\\/") in shown
+    assert "\\x1b[31m" in shown[4]
+    for bar in browser.all("g.job")[:3]:
+        ActionChains(browser.driver).move_to_element(bar).perform()
+    assert browser.ask("document.images.length") == 0
+
+
+@pytest.mark.parametrize("width", [360, 500, 1400])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_every_width(browser: Browser, pages: Path, width: int, dark: bool) -> None:
+    """Only timeline and table scroll sideways, never the page; text stands out from its ground, in the dark too."""
+    browser.open(pages / "nasty.html", width=width, dark=dark)
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    ground = channels(browser.ask("getComputedStyle(document.body).backgroundColor"))
+    ink = channels(browser.ask("getComputedStyle(document.body).color"))
+    axis = channels(browser.ask("getComputedStyle(document.querySelector('.timeline .title')).fill"))
+    assert (ground < 60) is dark
+    assert abs(ground - ink) > 120
+    assert abs(ground - axis) > 120
+
+
+def channels(colour: str) -> float:
+    """How light a colour is, about, from 0 to 255."""
+    red, green, blue = (float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")[:3])
+    return (red + green + blue) / 3

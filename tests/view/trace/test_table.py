@@ -1,0 +1,91 @@
+"""The trace as text and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trioflow import Job, Scheduler, Trace
+from trioflow.view.text._symbols import width
+
+from ...bodies import fail, nap
+from .trace_scenarios import NASTY, traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def rows(trace: Trace, path: Path) -> list[dict[str, str]]:
+    trace.export_as_csvfile(path)
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+
+
+def test_the_table_is_aligned(virtual: Virtual) -> None:
+    """Wide characters count as two; numbers stand to the right; a star is the critical path."""
+    a, b = Job(nap, 1.5, label="a"), Job(fail, 1, retry=1, label="ünïcode 漢")
+    inner = Scheduler(Job(nap, 3900, label="b", required=[]), label="inner", required=a)
+    never = Job(nap, run_if="failed", label="never", required=a)
+    assert traced(virtual, Scheduler(a, b, inner, never)).table() == "\n".join(
+        [
+            "  path        state      start  wait        time  attempts  lane  exception",
+            "* a           succeeded    0 s   0 s       1.5 s         1     1",
+            "  ünïcode 漢  failed       0 s   0 s         2 s         2     2  OSError: broken",
+            "* inner       succeeded  1.5 s   0 s  1 h 05 min         1     1",
+            "* inner/b     succeeded  1.5 s   0 s  1 h 05 min         1     1",
+            "  never       skipped",
+        ]
+    )
+
+
+def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
+    """Whatever is in the labels; a long path loses its beginning."""
+    table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
+    assert len(table.splitlines()) == 1 + len(NASTY)
+    assert "…" in table
+    columns = {width(line.partition("succeeded")[0]) for line in table.splitlines()[1:]}
+    assert len(columns) == 1
+
+
+def test_a_second_run_of_a_nested_scheduler_is_told(virtual: Virtual) -> None:
+    """Its jobs have their run behind their path."""
+    inner = Scheduler(Job(fail, label="x", critical=True), label="n", retry=1)
+    assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()
+
+
+def test_csv_has_everything(virtual: Virtual, tmp_path: Path) -> None:
+    """Numbers as numbers, since the beginning of the run; what is not there is empty."""
+    a = Job(nap, 2, label="a")
+    b = Job(fail, 1, label="b", required=a, critical=True)
+    c = Job(nap, 1, label="c", required=b)
+    one, other, never = rows(traced(virtual, Scheduler(a, b, c)), tmp_path / "t.csv")
+    assert (one["scheduled"], one["started"], one["finished"], one["elapsed"]) == ("0.0", "0.0", "2.0", "2.0")
+    assert (other["started"], other["required"], other["critical"]) == ("2.0", one["number"], "True")
+    assert (other["exception"], other["state"]) == ("OSError: broken", "failed")
+    assert (other["on_critical_path"], never["on_critical_path"]) == ("True", "False")
+    assert (never["state"], never["started"], never["lane"], never["started_wall"]) == ("idle", "", "", "")
+    assert one["started_wall"].endswith("Z")
+
+
+def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> None:
+    """Commas, quotes and line ends do no harm."""
+    labels = [*NASTY, "a,b", 'say "x"', "a\nb"]
+    found = rows(traced(virtual, Scheduler(*(Job(nap, label=label) for label in labels))), tmp_path / "t.csv")
+    assert len(found) == len(labels)
+    assert [row["label"] for row in found][-3:] == ["a,b", 'say "x"', "a\\nb"]
+
+
+@pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
+def test_what_cannot_be_written_is_an_os_error(tmp_path: Path, export: str) -> None:
+    """A directory that is not there, or a full disk."""
+    trace = Trace()
+    write = getattr(trace, f"export_as_{export}")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write(tmp_path / "nowhere" / "file")
+    with pytest.raises(OSError, match="No space left"):
+        write("/dev/full")
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path)

@@ -1,0 +1,249 @@
+"""The timeline as SVG: well-formed, nothing overlaps, labels as text, and legible in grey."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as Tree
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler, Trace
+from trioflow.view.trace.timeline._paint import clipped, text_width
+from trioflow.view.trace.timeline._places import layout
+from trioflow.view.trace.timeline._timeline import style
+
+from ...bodies import fail, nap, nothing
+from .trace_scenarios import NASTY, everything, traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(trace: Trace, path: Path, **options: Any) -> Tree.Element:
+    trace.export_as_svgfile(path, **options)
+    return Tree.parse(path).getroot()
+
+
+def of(picture: Tree.Element, css: str) -> list[Tree.Element]:
+    """The elements that have all these classes."""
+    return [one for one in picture.iter() if set(css.split()) <= set(one.get("class", "").split())]
+
+
+def texts(picture: Tree.Element) -> list[str]:
+    return [one.text or "" for one in picture.iter(f"{SVG}text")]
+
+
+def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
+    """The rectangle of each job, by the number of its span."""
+    return {
+        int(group.attrib["data-number"]): {
+            name: float(value)
+            for name, value in group.find(f"{SVG}rect").attrib.items()
+            if name != "class"  # type: ignore[union-attr]
+        }
+        for group in of(picture, "job")
+    }
+
+
+def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
+    """From its start to its end, on one scale."""
+    a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
+    trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
+    found = bars(drawn(trace, tmp_path / "t.svg", width=432))
+    assert [(found[number]["x"], found[number]["width"]) for number in range(3)] == [(16, 100), (16, 400), (116, 200)]
+    assert found[0]["y"] == found[2]["y"] != found[1]["y"]
+
+
+def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
+    """Each is apart from all others, but inside that of its scheduler; all are within the picture."""
+    trace = traced(virtual, everything())
+    picture = drawn(trace, tmp_path / "t.svg")
+    found = bars(picture)
+    assert set(found) == {span.number for span in trace.spans if span.started_at is not None}
+    for number, box in found.items():
+        parent = trace.spans[number].parent
+        outside = found[parent] if parent is not None else {"x": 0.0, "y": 0.0, **whole(picture)}
+        assert contains(outside, box), trace.spans[number]
+        for other, beside in found.items():
+            if other != number and trace.spans[other].parent == parent:
+                assert apart(box, beside), (trace.spans[number], trace.spans[other])
+
+
+def whole(picture: Tree.Element) -> dict[str, float]:
+    return {name: float(picture.attrib[name]) for name in ("width", "height")}
+
+
+def contains(outside: dict[str, float], inside: dict[str, float]) -> bool:
+    return all(
+        outside[at] <= inside[at] + 0.02 and inside[at] + inside[size] <= outside[at] + outside[size] + 0.02
+        for at, size in (("x", "width"), ("y", "height"))
+    )
+
+
+def apart(one: dict[str, float], other: dict[str, float]) -> bool:
+    return any(
+        one[at] + one[size] <= other[at] + 0.02 or other[at] + other[size] <= one[at] + 0.02
+        for at, size in (("x", "width"), ("y", "height"))
+    )
+
+
+def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
+    """States, attempts, services, incidents, the window, the critical path; each is in the legend, and in its place."""
+    trace = traced(virtual, everything())
+    picture = drawn(trace, tmp_path / "t.svg")
+    shown = texts(picture)
+    legend = ["succeeded", "✗ failed", "forever", "service ready", "further attempt", "critical path", "incident"]
+    assert set(legend) <= set(shown)
+    assert any(text.startswith("running, at most ") for text in shown)
+    assert not any("of window" in text for text in shown)  # jobs in nested schedulers are not limited by it
+    assert not of(picture, "window")
+    assert len(of(picture, "on-path")) == len(trace.critical_path) + 1  # the legend's
+    assert any(text.startswith("1 never started, blocked: uses 5") for text in shown)
+    for css in ("nest", "chain slot", "chain requirement", "attempt", "ready", "incident", "bar failed"):
+        assert of(picture, css), css
+
+
+def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
+    """A plain run has a short one."""
+    shown = texts(drawn(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
+    assert shown == ["plain", "1 s · completed · 1 job: 1 succeeded", *shown[2:]]
+    assert shown[-3:] == ["a", "succeeded", "critical path"]
+
+
+def test_a_bar_tells_its_details(virtual: Virtual, tmp_path: Path) -> None:
+    """When the mouse rests on it."""
+    jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
+    picture = drawn(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
+    titles = [group.findtext(f"{SVG}title") for group in of(picture, "job")]
+    assert titles == [
+        "a\nJob, succeeded\nstarted at 0 s, took 2 s",
+        "b\nJob, failed\nstarted at 2 s, took 2 s\nhad waited 2 s since it could\n2 attempts\nOSError: broken",
+    ]
+
+
+def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
+    """Whatever they are made of: the picture is well-formed, and they are in it, escaped where they do not print."""
+    trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
+    picture = drawn(trace, tmp_path / "t.svg", width=2000)
+    assert len(of(picture, "job")) == len(NASTY)
+    assert NASTY[0] in texts(picture)
+    assert not [one for one in picture.iter() if one.tag.endswith(("script", "img"))]
+    titles = [group.findtext(f"{SVG}title") or "" for group in of(picture, "job")]
+    assert r"control \x00 \x1b[31m \r\n \t characters" in titles[4]
+
+
+def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> None:
+    """A long one ends with an ellipsis, one without room is left out; those that fit stand whole."""
+    label = "a label that is much too long for its bar"
+    jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
+    chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
+    shown = texts(drawn(traced(virtual, Scheduler(*chain)), tmp_path / "t.svg", width=600))
+    assert "fits" in shown
+    assert label not in shown
+    assert len([text for text in shown if text.endswith("…") and label.startswith(text[:-1])]) == 1
+
+
+@pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
+def test_clipped_fits(text: str) -> None:
+    """What is left takes no more than its room."""
+    for pixels in (10, 30, 60, 100):
+        assert text_width(clipped(text, pixels, 11), 11) <= pixels or clipped(text, pixels, 11) == ""
+
+
+def test_forever_jobs_stand_below(virtual: Virtual) -> None:
+    """And nested schedulers where they have room: beneath each other only if they ran at the same time."""
+    first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
+    forever = Job(anyio.sleep_forever, forever=True, label="f")
+    trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
+    boxes = layout(trace._record()).boxes
+    rows = {trace.spans[number].path: (box.row, box.height) for number, box in boxes.items()}
+    assert rows == {
+        "c": (0, 1),
+        "a": (1, 3),
+        "a/x": (2, 1),
+        "a/y": (3, 1),
+        "b": (0, 3),
+        "b/x": (1, 1),
+        "b/y": (2, 1),
+        "f": (4, 1),
+    }
+
+
+def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
+    """What runs reaches to the present."""
+    trace, seen = Trace(), list[Tree.Element]()
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        seen.append(drawn(trace, tmp_path / "t.svg"))
+
+    virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
+    assert len(of(seen[0], "bar running")) == 3  # and the legend's
+    assert any("running" in text for text in texts(seen[0])[:2])
+
+
+def test_nothing_is_drawn_too(tmp_path: Path) -> None:
+    """A trace without a run says so."""
+    assert "nothing has run" in texts(drawn(Trace(), tmp_path / "t.svg"))
+
+
+def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
+    """A whole run that took no time has bars of a pixel."""
+    found = bars(drawn(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
+    assert [bar["width"] for bar in found.values()] == [1, 1]
+
+
+def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
+    """The widest two thousand bars are elements, and the picture stays of a size that can be shown."""
+    trace = Trace()
+    Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
+    picture = drawn(trace, tmp_path / "t.svg")
+    assert len(list(picture.iter())) < 7000
+    assert float(picture.attrib["height"]) < 2000
+    assert "8000 bars, the narrowest, tell no details here: see the table" in texts(picture)
+
+
+def test_a_picture_has_a_least_width(tmp_path: Path) -> None:
+    """Below it there is no room for anything."""
+    with pytest.raises(ValueError, match="width=100 of a timeline: give 300 pixels or more"):
+        Trace().export_as_svgfile(tmp_path / "t.svg", width=100)
+
+
+def lightness(colour: str) -> float:
+    """Return how light a colour is, from 0 to 100, as one sees it in grey (CIE 1976 L*)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+def test_states_are_told_apart_in_grey() -> None:
+    """Failed, succeeded and forever are far from each other in lightness; what is cancelled is hatched."""
+    fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", style()))
+    grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
+    assert all(lighter - darker > 15 for darker, lighter in itertools.pairwise(grey))
+    assert fills["cancelled"] == "url(#trioflow-hatch)"
+
+
+def test_another_program_draws_it(virtual: Virtual, tmp_path: Path) -> None:
+    """librsvg, which knows no more than the standard, makes a picture of it that is not empty."""
+    traced(virtual, everything()).export_as_svgfile(tmp_path / "t.svg")
+    command = shutil.which("rsvg-convert")
+    assert command is not None, "apt-get install librsvg2-bin"
+    done = subprocess.run([command, tmp_path / "t.svg"], capture_output=True, check=True)
+    assert done.stdout.startswith(b"\x89PNG")
+    assert len(done.stdout) > 20_000
+    assert done.stderr == b""
+
+
+def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
+    """By the usual method."""
+    assert traced(virtual, Scheduler(Job(nap)))._repr_svg_().startswith("<svg ")

@@ -1,0 +1,364 @@
+"""`Trace`: what its spans tell of every kind of run, on both backends, in virtual time."""
+
+from __future__ import annotations
+
+import gc
+import math
+import weakref
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, Scheduler, Sequence, Service, Span, StopReason, Trace
+
+from ...bodies import fail, nap, nothing
+from .trace_scenarios import Closing, traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def by_path(trace: Trace) -> dict[str, Span]:
+    return {f"{span.path}@{span.run}" if span.run > 1 else span.path: span for span in trace.spans}
+
+
+def times(span: Span) -> tuple[float | None, ...]:
+    return span.scheduled_at, span.started_at, span.finished_at
+
+
+# --- one run
+
+
+def test_spans_tell_when_and_where(virtual: Virtual) -> None:
+    """Scheduled when all that it requires has settled, started, finished; in the lowest lane that was free."""
+    a, b = Job(nap, 1, label="a"), Job(nap, 2, label="b")
+    c, d = Job(nap, 1, label="c", required=a), Job(nap, 3, label="d", required=[a, b])
+    spans = by_path(traced(virtual, Scheduler(a, b, c, d)))
+    assert {path: times(span) for path, span in spans.items()} == {
+        "a": (0, 0, 1),
+        "b": (0, 0, 2),
+        "c": (1, 1, 2),
+        "d": (2, 2, 5),
+    }
+    assert {path: span.lane for path, span in spans.items()} == {"a": 1, "b": 2, "c": 1, "d": 1}
+    assert spans["d"].required == (spans["a"].number, spans["b"].number)
+    assert (spans["d"].elapsed, spans["d"].waited, spans["d"].attempts) == (3, 0, (2,))
+    assert {span.parent for span in spans.values()} == {None}
+
+
+def test_spans_stand_in_the_order_of_their_starts(virtual: Virtual) -> None:
+    """Jobs that start together stand as they were added; those never started come last."""
+    late = Job(nap, 5, label="late", required=(first := Job(nap, label="first")))
+    never = Job(nap, label="never", required=(bad := Job(fail, 2, label="bad", critical=True)))
+    trace = traced(virtual, Scheduler(late, never, first, bad, Job(nap, 5, label="long")))
+    assert [span.path for span in trace.spans] == ["first", "bad", "long", "late", "never"]
+    assert [span.number for span in trace.spans] == [0, 1, 2, 3, 4]
+
+
+def test_waiting_for_a_slot_is_told(virtual: Virtual) -> None:
+    """`waited` is the time from the last requirement to the start."""
+    jobs = [Job(nap, 2, label=label) for label in "abc"]
+    spans = by_path(traced(virtual, Scheduler(*jobs, jobs_window=1)))
+    assert [spans[label].waited for label in "abc"] == [0, 2, 4]
+    assert {span.lane for span in spans.values()} == {1}
+
+
+def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
+    """A limiter may have infinitely many tokens, which is no number of slots."""
+
+    async def main() -> Trace:
+        trace = Trace()
+        await Scheduler(Job(nap, label="a"), jobs_window=anyio.CapacityLimiter(math.inf), instruments=[trace]).co_run()
+        return trace
+
+    trace = virtual(main)
+    assert [run.window for run in trace._record().runs] == [None]
+    assert "window" not in trace.table()
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, None])
+def test_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
+    """Ordinary jobs take at most as many lanes as ran at once; forever jobs come behind."""
+    jobs = [Job(nap, 1 + number * 7 % 5, label=str(number)) for number in range(20)]
+    forever = Job(anyio.sleep_forever, label="forever", forever=True)
+    spans = by_path(traced(virtual, Scheduler(forever, *jobs), jobs_window=window))
+    ordinary = [span.lane or 0 for span in spans.values() if not span.forever]
+    assert max(ordinary) == (window or 20)
+    assert spans["forever"].lane == max(ordinary) + 1
+
+
+# --- what becomes of jobs
+
+
+def test_every_outcome(virtual: Virtual) -> None:
+    """Each state, with what there is to say: the exception, the time of settling, no start where there was none."""
+    bad = Job(fail, label="bad")
+    blocked = Job(nap, 1, bad, label="blocked")
+    skipped = Job(nap, run_if="failed", label="skipped", required=(fine := Job(nap, label="fine")))
+    late = Job(nap, 9, label="late", timeout=2)
+    spans = by_path(traced(virtual, Scheduler(bad, blocked, fine, skipped, late)))
+    assert {path: span.state.name for path, span in spans.items()} == {
+        "bad": "FAILED",
+        "fine": "SUCCEEDED",
+        "late": "FAILED",
+        "blocked": "BLOCKED",
+        "skipped": "SKIPPED",
+    }
+    assert spans["bad"].exception_text == "OSError: broken"
+    assert spans["late"].timed_out
+    assert times(spans["blocked"]) == times(spans["skipped"]) == (None, None, 1)
+    assert spans["blocked"].exception is blocked.raised_exception()
+    assert (spans["blocked"].lane, spans["blocked"].attempts, spans["blocked"].elapsed) == (None, (), None)
+
+
+def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
+    """Cut, waiting for a slot, or never reached: CANCELLED with and without a start, and IDLE."""
+    bad = Job(fail, 2, critical=True, label="bad")
+    cut, waits = Job(nap, 9, label="cut"), Job(nap, label="waits")
+    trace = traced(virtual, Scheduler(bad, cut, waits, Job(nap, label="idle", required=cut), jobs_window=2))
+    spans = by_path(trace)
+    assert (spans["cut"].state, times(spans["cut"])) == (JobState.CANCELLED, (0, 0, 2))
+    assert (spans["waits"].state, times(spans["waits"])) == (JobState.CANCELLED, (0, None, 2))
+    assert (spans["idle"].state, times(spans["idle"])) == (JobState.IDLE, (None, None, None))
+    assert spans["bad"].critical
+    assert not spans["cut"].critical
+
+
+def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
+    """SystemExit ends the run; the job has failed with it, and the others were cut."""
+    trace = Trace()
+    bad = Job(fail, 1, SystemExit(3), label="bad")
+    with pytest.raises(SystemExit):
+        virtual(Scheduler(bad, Job(nap, 9, label="cut"), instruments=[trace]).co_run)
+    spans = by_path(trace)
+    assert isinstance(spans["bad"].exception, SystemExit)
+    assert times(spans["cut"]) == (0, 0, 1)
+    assert [run.reason for run in trace._record().runs] == [StopReason.INTERRUPTED]
+
+
+def test_attempts_have_their_own_starts(virtual: Virtual) -> None:
+    """A retried job is one span, with the start of each attempt."""
+    spans = by_path(traced(virtual, Scheduler(Job(fail, 2, retry=2, label="a"))))
+    assert spans["a"].attempts == (0, 2, 4)
+    assert times(spans["a"]) == (0, 0, 6)
+
+
+def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
+    """A restart by timeout is told of by `timed_out`."""
+    job = Job(nap, 5, timeout=2, on_timeout="restart", restarts=2, label="a")
+    (span,) = traced(virtual, Scheduler(job)).spans
+    assert (span.attempts, span.timed_out, span.finished_at) == ((0,), True, 6)
+
+
+def test_services_and_forever_jobs(virtual: Virtual) -> None:
+    """A service has the time at which it was ready, and what requires it is scheduled then."""
+
+    async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+        await anyio.sleep(2)
+        task_status.started("address")
+        await anyio.sleep_forever()
+
+    service = Service(serve, label="service")
+    spans = by_path(traced(virtual, Scheduler(service, Job(nap, 3, service, label="client"))))
+    assert spans["service"].ready_at == 2
+    assert times(spans["client"]) == (2, 2, 5)
+    assert (spans["service"].state, spans["service"].finished_at) == (JobState.SUCCEEDED, 5)
+
+
+def test_clean_up_jobs_are_there(virtual: Virtual) -> None:
+    """What runs after a critical failure is in the trace, with its lane."""
+    bad = Job(fail, critical=True, label="bad")
+    spans = by_path(traced(virtual, Scheduler(bad, Job(nap, 3, run_if="failed", required=bad, label="clean"))))
+    assert times(spans["clean"]) == (1, 1, 4)
+    assert spans["clean"].lane == 1
+
+
+# --- nested schedulers
+
+
+def test_nested_jobs_know_their_scheduler(virtual: Virtual) -> None:
+    """Paths, parents and lanes of their own, to any depth; a scheduler stands before its jobs."""
+    deep = Scheduler(Job(nap, label="c"), label="deep")
+    inner = Scheduler(Job(nap, label="b"), deep, label="inner")
+    spans = by_path(traced(virtual, Scheduler(Job(nap, label="a"), inner, label="outer")))
+    assert list(spans) == ["a", "inner", "inner/b", "inner/deep", "inner/deep/c"]
+    assert spans["inner/deep/c"].parent == spans["inner/deep"].number
+    assert spans["inner/deep"].parent == spans["inner"].number
+    assert [span.lane for span in spans.values()] == [1, 2, 1, 2, 1]
+
+
+def test_a_nested_scheduler_that_is_tried_again(virtual: Virtual) -> None:
+    """It has attempts, and its jobs a span for each run, with what became of them then."""
+    made: list[float] = []
+
+    async def second_time() -> None:
+        made.append(anyio.current_time())
+        await anyio.sleep(1)
+        if len(made) == 1:
+            raise OSError("not yet")
+
+    job = Job(second_time, label="job", critical=True)
+    inner = Scheduler(job, Job(nap, label="after", required=job), label="inner", retry=1)
+    spans = by_path(traced(virtual, Scheduler(inner)))
+    assert spans["inner"].attempts == (0, 1)
+    assert (spans["inner/job"].state.name, times(spans["inner/job"])) == ("FAILED", (0, 0, 1))
+    assert (spans["inner/job@2"].state.name, times(spans["inner/job@2"])) == ("SUCCEEDED", (1, 1, 2))
+    assert spans["inner/after"].state is JobState.IDLE
+    assert times(spans["inner/after@2"]) == (2, 2, 3)
+
+
+def test_a_nested_scheduler_that_never_ran_shows_its_jobs(virtual: Virtual) -> None:
+    """They are idle, in run 0, at any depth."""
+    deep = Scheduler(Job(nap, label="c"), label="deep")
+    inner = Scheduler(deep, label="inner", run_if="succeeded", required=(bad := Job(fail, label="bad")))
+    spans = by_path(traced(virtual, Scheduler(bad, inner)))
+    assert spans["inner"].state is JobState.BLOCKED
+    assert (spans["inner/deep/c"].state, spans["inner/deep/c"].run) == (JobState.IDLE, 0)
+
+
+def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None:
+    """Given to an inner scheduler it shows the last of its runs; paths are those of the whole scenario."""
+    trace = Trace()
+    inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[trace])
+    virtual(Scheduler(inner, Job(nap, label="b")).co_run)
+    assert [span.path for span in trace.spans] == ["inner/a"]
+
+
+# --- growing, again, beside each other, meanwhile
+
+
+def test_jobs_added_while_running(virtual: Virtual) -> None:
+    """They are scheduled from the moment in which they were added, and stay in the trace when the scheduler forgets."""
+    scheduler = Scheduler(jobs_window=2)
+
+    async def grow() -> None:
+        await anyio.sleep(2)
+        scheduler.update([Job(nap, label="x"), Job(nap, label="y")])
+        await anyio.sleep(1)
+
+    scheduler.add(Job(grow, label="grow"))
+    trace = traced(virtual, scheduler)
+    spans = by_path(trace)
+    assert times(spans["x"]) == (2, 2, 3)
+    assert times(spans["y"]) == (2, 3, 4)
+    virtual(scheduler.co_run)  # without the trace
+    assert set(by_path(trace)) == {"grow", "x", "y"}
+
+
+def test_it_shows_the_last_run(virtual: Virtual) -> None:
+    """A second run begins anew."""
+    trace, naps = Trace(), iter([1, 5])
+
+    async def longer() -> None:
+        await anyio.sleep(next(naps))
+
+    scheduler = Scheduler(Job(longer, label="a"), instruments=[trace])
+    virtual(scheduler.co_run)
+    assert [span.elapsed for span in trace.spans] == [1]
+    virtual(scheduler.co_run)
+    assert [span.elapsed for span in trace.spans] == [5]
+
+
+def test_schedulers_beside_each_other(virtual: Virtual) -> None:
+    """One trace may watch several that run at once: their labels lead the paths."""
+    trace = Trace()
+
+    async def both() -> None:
+        async with anyio.create_task_group() as tasks:
+            for label in "xy":
+                scheduler = Scheduler(Job(nap, label="a"), label=label, instruments=[trace])
+                tasks.start_soon(scheduler.co_run)
+
+    virtual(both)
+    assert sorted(span.path for span in trace.spans) == ["x/a", "y/a"]
+
+
+def test_it_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
+    """What runs has no end yet, what waits no start; afterwards they have."""
+    trace, seen = Trace(), dict[str, Span]()
+
+    async def look() -> None:
+        await anyio.sleep(1)
+        seen.update(by_path(trace))
+
+    a, look_job = Job(nap, 3, label="a"), Job(look, label="look")
+    inner = Scheduler(Job(nap, 2, label="b"), label="inner")
+    after = Job(nap, label="after", required=a)
+    virtual(Scheduler(a, look_job, inner, Job(nap, label="waits"), after, jobs_window=3, instruments=[trace]).co_run)
+    assert (seen["a"].state, times(seen["a"]), seen["a"].lane) == (JobState.RUNNING, (0, 0, None), 1)
+    assert (seen["inner/b"].state, seen["inner/b"].started_at) == (JobState.RUNNING, 0)
+    assert (seen["waits"].state, times(seen["waits"])) == (JobState.SCHEDULED, (0, None, None))
+    assert seen["after"].state is JobState.IDLE
+    assert {span.state for span in trace.spans} == {JobState.SUCCEEDED}
+
+
+def test_nothing_noted() -> None:
+    """Before any run there is nothing, and an empty scheduler leaves nothing."""
+    trace = Trace()
+    assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)
+    Scheduler(instruments=[trace]).run()
+    assert trace.spans == ()
+    assert repr(trace) == "<Trace of 0 jobs>"
+
+
+def test_the_time_of_day(backend: str) -> None:
+    """`wall_offset` leads from the backend's clock to that of `time.time()`."""
+    import time
+
+    trace, job = Trace(), Job(nothing)
+    before = time.time()
+    Scheduler(job, instruments=[trace]).run(backend=backend)
+    assert job.started_at is not None
+    assert before - 1e-3 <= job.started_at + trace.wall_offset <= time.time() + 1e-3
+
+
+def test_results_do_not_stay_alive(virtual: Virtual) -> None:
+    """The trace keeps jobs and failures, but no values."""
+
+    class Value:
+        pass
+
+    made: list[weakref.ref[Value]] = []
+
+    async def make() -> Value:
+        value = Value()
+        made.append(weakref.ref(value))
+        return value
+
+    async def use(value: Value) -> None: ...
+
+    trace = traced(virtual, Scheduler(Job(use, Job(make, keep_result=False))))
+    gc.collect()
+    assert made[0]() is None
+    assert len(trace.spans) == 2
+
+
+def test_incidents_are_kept(virtual: Virtual) -> None:
+    """What belongs to no outcome is in the exports."""
+
+    trace = traced(virtual, Scheduler(Closing(label="bad")))
+    (incident,) = trace._record().incidents
+    assert "co_shutdown of 'bad'" in incident.message
+
+
+def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
+    """The paths are those of the jobs, also where labels are equal or look like ordinals."""
+    labels = ["a", "a", "a#2", "a#2", "a", "b/", "b\\/", "b/"]
+    jobs = [Job(nap, label=label) for label in labels]
+    scheduler = Scheduler(*jobs)
+    spans = traced(virtual, scheduler).spans
+    assert [span.path for span in spans] == [job.path for job in jobs]
+
+
+def test_ten_thousand_equal_labels(backend: str) -> None:
+    """Their paths cost no more than others: the time of a test is enough."""
+    trace = Trace()
+    Scheduler(*(Job(nothing, label="same") for _ in range(10_000)), instruments=[trace]).run(backend=backend)
+    assert len({span.path for span in trace.spans}) == 10_000
+
+
+def test_a_sequence_of_runs_is_in_one_lane(virtual: Virtual) -> None:
+    """One job begins as the one before ends: they share a row."""
+    trace = traced(virtual, Scheduler(Sequence([Job(nap, label=str(number)) for number in range(5)])))
+    assert [span.lane for span in trace.spans] == [1] * 5

@@ -1,0 +1,126 @@
+"""A validator of the trace event format, as it is published, and of what Perfetto's importer asks for in addition.
+
+"Trace Event Format" (docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU): which phases there are,
+which fields each needs, of which types. Perfetto's importer (src/trace_processor/importers/json) sorts events by time,
+keeping the order of those at the same time, and drops slices that overlap without nesting; it ties each end of an
+arrow to the slice that is open at that time on that thread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from typing import Any
+
+Event = dict[str, Any]
+
+PROCESS_FACTS = {"process_name": ("name", str), "process_sort_index": ("sort_index", int)}
+THREAD_FACTS = {"thread_name": ("name", str), "thread_sort_index": ("sort_index", int)}
+FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "M": {"name": str, "pid": int, "tid": int, "args": dict},
+    "X": {"name": str, "cat": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int},
+    "i": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "s": str},
+    "C": {"name": str, "ts": (int, float), "pid": int, "args": dict},
+    "s": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": int},
+    "f": {"name": str, "cat": str, "ts": (int, float), "pid": int, "tid": int, "id": int, "bp": str},
+}
+OPTIONAL = {"args"}
+NANOSECOND = 0.001
+
+
+def events(text: str) -> list[Event]:
+    """Return the events of a file, each of them checked, and all together."""
+    document = json.loads(text, parse_constant=_refuse)
+    assert set(document) <= {"traceEvents", "displayTimeUnit", "otherData"}
+    assert document["displayTimeUnit"] in ("ms", "ns")
+    found: list[Event] = document["traceEvents"]
+    for event in found:
+        check_event(event)
+    check_names(found)
+    check_nesting(found)
+    check_arrows(found)
+    check_counters(found)
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def check_event(event: Event) -> None:
+    """Each phase has just the fields that it needs, of the right types; times are finite and not negative."""
+    fields = FIELDS[event["ph"]]
+    assert set(fields) <= set(event), event
+    assert set(event) <= {"ph", *fields, *OPTIONAL}, event
+    for name, kind in fields.items():
+        assert isinstance(event[name], kind), event
+        assert not isinstance(event[name], bool), event
+    for name in ("ts", "dur"):
+        assert math.isfinite(event.get(name, 0)), event
+        assert event.get(name, 0) >= 0, event
+    if event["ph"] == "i":
+        assert event["s"] in ("g", "p", "t"), event
+    if event["ph"] == "f":
+        assert event["bp"] == "e", event
+    if event["ph"] == "M":
+        argument, kind = (PROCESS_FACTS | THREAD_FACTS)[event["name"]]
+        assert set(event["args"]) == {argument}, event
+        assert isinstance(event["args"][argument], kind), event
+
+
+def check_names(found: list[Event]) -> None:
+    """Each process and each thread with a slice has one name and one place."""
+    facts = [(event["pid"], event["tid"], event["name"]) for event in found if event["ph"] == "M"]
+    assert len(facts) == len(set(facts))
+    for event in found:
+        if event["ph"] == "X":
+            assert {(event["pid"], 0, name) for name in PROCESS_FACTS} <= set(facts), event
+            assert {(event["pid"], event["tid"], name) for name in THREAD_FACTS} <= set(facts), event
+
+
+def threads(found: list[Event]) -> dict[tuple[int, int], list[Event]]:
+    """Return what happens on each thread, in the order of time, and else in that of the file."""
+    sorted_out: dict[tuple[int, int], list[Event]] = defaultdict(list)
+    for event in sorted((event for event in found if event["ph"] in "Xsf"), key=lambda event: event["ts"]):
+        sorted_out[event["pid"], event["tid"]].append(event)
+    return sorted_out
+
+
+def check_nesting(found: list[Event]) -> None:
+    """Slices of a thread are apart, or one within the other."""
+    for happened in threads(found).values():
+        open_until: list[float] = []
+        for event in (event for event in happened if event["ph"] == "X"):
+            while open_until and open_until[-1] <= event["ts"] + NANOSECOND / 2:
+                open_until.pop()
+            end = event["ts"] + event["dur"]
+            assert not open_until or end <= open_until[-1] + NANOSECOND / 2, event
+            open_until.append(end)
+
+
+def check_arrows(found: list[Event]) -> None:
+    """Each arrow has two ends, the first not behind the second, and at each end a slice is open."""
+    ends: dict[int, dict[str, Event]] = defaultdict(dict)
+    for happened in threads(found).values():
+        last: Event | None = None
+        for event in happened:
+            if event["ph"] == "X":
+                last = event if event["name"].partition(" ")[0] != "attempt" or last is None else last
+                continue
+            assert last is not None, event
+            assert last["ts"] <= event["ts"] <= last["ts"] + last["dur"], event
+            assert event["ph"] not in ends[event["id"]], event
+            ends[event["id"]][event["ph"]] = event
+    for both in ends.values():
+        assert both["s"]["ts"] <= both["f"]["ts"], both
+
+
+def check_counters(found: list[Event]) -> None:
+    """A counter shows numbers, and is zero in the end."""
+    last: dict[tuple[int, str], Event] = {}
+    for event in (event for event in found if event["ph"] == "C"):
+        assert event["args"], event
+        assert all(isinstance(value, int) and value >= 0 for value in event["args"].values()), event
+        last[event["pid"], event["name"]] = event
+    assert all(not any(event["args"].values()) for event in last.values())

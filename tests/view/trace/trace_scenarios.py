@@ -1,0 +1,84 @@
+"""Scenarios that the tests of what a trace exports share."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from trioflow import AbstractJob, Job, Scheduler, Service, Trace
+
+from ...bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+NASTY = [
+    "</script><script>document.title = 'pwned'</script>",
+    "<img src=x onerror=\"document.title = 'pwned'\">",
+    "quotes \" ' ` and \\ backslash",
+    "&amp; entities &lt;b&gt; & more",
+    "control \x00 \x1b[31m \r\n \t characters",
+    "]]> <!-- --> ${title} $title {{x}}",
+    "漢字 and ünïcode \u202e \ud800",
+    "",
+    "long " * 60,
+]
+"""Labels that must come out as text."""
+
+
+class Closing(AbstractJob[None]):
+    """A job whose shutdown goes wrong."""
+
+    async def co_run(self) -> None:
+        await anyio.sleep(1)
+
+    async def co_shutdown(self) -> None:
+        raise OSError("no route")
+
+
+async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
+    """Be ready after three seconds."""
+    await anyio.sleep(3)
+    task_status.started("address")
+    await anyio.sleep_forever()
+
+
+def flaky(times: int) -> Any:
+    """Return a function that raises so many times."""
+    calls = itertools.count()
+
+    async def body() -> None:
+        await anyio.sleep(1)
+        if next(calls) < times:
+            raise ConnectionError("reset")
+
+    return body
+
+
+def everything(**options: Any) -> Scheduler:
+    """A scenario of some 40 jobs: a window, retries, a service, nesting, and each outcome."""
+    fetch: list[Job[Any]] = [Job(nap, 2 + 5 * number % 7, label=f"fetch {number}") for number in range(12)]
+    fetch[3] = Job(flaky(2), label="fetch 3", retry=3)
+    fetch[5] = Job(fail, 4, label="fetch 5")
+    parse = [Job(nap, 1 + number % 3, label=f"parse {number}", required=fetch[number]) for number in range(12)]
+    database = Service(serve, label="database")
+    watch = Job(anyio.sleep_forever, label="watch", forever=True)
+    tests = Scheduler(*(Job(nap, 2, label=f"test {number}") for number in range(4)), label="tests", jobs_window=2)
+    broken = Scheduler(Job(flaky(1), label="part", critical=True), Job(nap, 3, label="other"), label="broken", retry=1)
+    build = Scheduler(compiled := Job(nap, 4, label="compile"), tests.requires(compiled), broken, label="build")
+    blocked = Job(nap, 1, fetch[5], label="uses 5")
+    load = Job(nap, 6, database, label="load", required=parse)
+    alarm = Job(nap, label="alarm", run_if="failed", required=load)
+    slow = Job(nap, 90, label="slow", timeout=7)
+    options = {"jobs_window": 5, "label": "everything", **options}
+    return Scheduler(database, watch, *fetch, *parse, build, blocked, load, alarm, slow, Closing(label="c"), **options)
+
+
+def traced(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
+    """Run a scheduler, and return the trace of the run."""
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+    return trace

@@ -1,0 +1,257 @@
+"""What a backend is: the protocols that `_trio` and `_asyncio` implement."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerTask:
+    """The task of one worker, as its backend sees it; the engine's `Worker` adds the job that the task runs."""
+
+    __slots__ = ("group", "mark", "parking", "scope", "task")
+
+    group: Group
+    # What the task was like before it ran a job. On trio this is set in the task's first step.
+    mark: Any
+    # What the task waits for while it is parked; each backend uses it in its own way.
+    parking: Any
+    # The cancel scope of this task alone, if it has one.
+    scope: Scope | None
+    task: Any
+
+    def ended(self, task: object) -> None:
+        """Called by asyncio when the task has ended; it may have been cancelled before its first step."""
+        raise NotImplementedError
+
+
+Work = Callable[[Any], Coroutine[Any, Any, None]]
+"""The function that the task of a worker runs; it is called with the `WorkerTask`."""
+Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
+"""Context variables with their values, which are compared by identity."""
+
+
+class Event(Protocol):
+    """Something that happens once, and that tasks can wait for."""
+
+    def set(self) -> None:
+        """Wake all tasks that wait."""
+        ...
+
+    def is_set(self) -> bool:
+        """Return whether `set` has been called."""
+        ...
+
+    async def wait(self) -> Any:
+        """Wait until `set` has been called."""
+        ...
+
+
+class Scope(AbstractContextManager["Scope"], Protocol):
+    """A cancel scope of trio or anyio: this much is the same in both."""
+
+    shield: bool
+    deadline: float
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether the scope was cancelled, by a call or by its deadline."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel everything in the scope."""
+        ...
+
+
+class Mark(Protocol):
+    """What a worker's task was like before it ran a job."""
+
+    def intact(self) -> bool:
+        """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
+        ...
+
+    def left_open(self) -> bool:
+        """Return whether there are scopes in the task that were not there before the job."""
+        ...
+
+
+class Group(Protocol):
+    """The tasks of one run, under its deadline."""
+
+    variables: Variables
+    """The context variables that each task of the group begins with, without the one that holds its worker."""
+
+    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that came meanwhile."""
+        ...
+
+    def spawn(self, worker: WorkerTask) -> None:
+        """Start a task for `worker`, in a copy of the run's context."""
+        ...
+
+    async def turn(self) -> bool:
+        """Let others run. Return False if a cancellation came."""
+        ...
+
+    async def wait(self, event: Event) -> bool:
+        """Wait for `event`. Return False, without waiting longer, on cancellation."""
+        ...
+
+    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `function()` to its end, whatever is cancelled meanwhile."""
+        ...
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call `function()` at the time `when`, unless the group is cancelled; return what prevents the call."""
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
+        ...
+
+    def deadline_passed(self) -> bool:
+        """Return whether it was the deadline that cancelled the group."""
+        ...
+
+    def cancel(self) -> None:
+        """Cancel all tasks of the group except the shielded ones."""
+        ...
+
+    def shield(self, worker: WorkerTask) -> None:
+        """Keep `cancel` from cancelling this worker."""
+        ...
+
+    def cancel_one(self, worker: WorkerTask) -> None:
+        """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
+        ...
+
+    def forget(self, worker: WorkerTask) -> None:
+        """Drop all that the group keeps for a worker that leaves."""
+        ...
+
+
+class Backend(Protocol):
+    """trio or asyncio, as far as the engine is concerned."""
+
+    name: str
+    names_tasks: bool
+    """Whether a task has a name that its worker may set for each job."""
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+        """Run `main()` in a new event loop."""
+        ...
+
+    def clock(self) -> Callable[[], float]:
+        """Return the function that returns this loop's time in seconds."""
+        ...
+
+    def once_in_loop(self, make: Callable[[], T]) -> T:
+        """Return what `make()` returned when this loop was first asked: one object for all runs in the loop."""
+        ...
+
+    def group(
+        self,
+        work: Work,
+        deadline: float,
+        on_deadline: Callable[[], None],
+        context: contextvars.Context,
+        variables: Variables,
+    ) -> Group:
+        """Make the group for one run; its workers' tasks run `work` in copies of `context`."""
+        ...
+
+    def scope(self, deadline: float = ...) -> Scope:
+        """Make a cancel scope with a deadline on this loop's clock."""
+        ...
+
+    def enter(self, worker: WorkerTask) -> Mark:
+        """Record the current task as that of `worker`, and what it is like; return that record."""
+        ...
+
+    def is_current(self, task: Any) -> bool:
+        """Return whether the call comes from this task."""
+        ...
+
+    def is_inside(self, worker: WorkerTask) -> bool:
+        """Return whether the call comes from the task of `worker`, or from one that its job has started in itself.
+
+        If that is not known, as in threads and in tasks of `asyncio.create_task`, return True.
+        """
+        ...
+
+    async def mend(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+        """Close what a job left open in the task; return what that was, and the errors from it."""
+        ...
+
+    def event(self) -> Event:
+        """Make an event."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Let others run; raise a pending cancellation."""
+        ...
+
+    async def turn(self) -> None:
+        """Let others run; raise nothing."""
+        ...
+
+    async def park(self, worker: WorkerTask) -> None:
+        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
+        ...
+
+    def wake(self, worker: WorkerTask) -> None:
+        """Wake a parked worker."""
+        ...
+
+    async def sleep_until(self, deadline: float) -> bool:
+        """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
+        ...
+
+    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+        """Return whether there is a cancellation in `exception`, and what else there is in it."""
+        ...
+
+    def asked_to_end(self, worker: WorkerTask) -> bool:
+        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
+        ...
+
+    def cancelled_natively(self, worker: WorkerTask) -> bool:
+        """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
+        ...
+
+    def hint(self, exception: BaseException) -> str | None:
+        """Return what to do about an exception that comes from the other library; None if it does not."""
+        ...
+
+    async def together(self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float) -> bool:
+        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
+        ...
+
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        ...
+
+    def caller(self) -> Callable[[Callable[[], None]], None]:
+        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
+        ...
+
+    def check_limiter(self, limiter: object) -> str | None:
+        """Return what is wrong with `limiter` as a window on this backend; None if nothing is."""
+        ...
+
+    def try_acquire(self, limiter: Any, borrower: object) -> bool:
+        """Take a token for `borrower` if one is free and nobody waits."""
+        ...
+
+    async def acquire(self, limiter: Any, borrower: object) -> bool:
+        """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
+        ...
+
+    def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
+        """Return the frames of the task of `worker`, outermost first, with their line numbers."""
+        ...

@@ -1,0 +1,98 @@
+"""What the two backends have in common."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from collections.abc import Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from ._interface import Variables
+
+# A group's exceptions and message, even if a subclass overrides these names.
+GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
+GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
+
+
+def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
+    """Return the variables of a task without the one that holds its worker; or `known` itself, if they are the same.
+
+    Values are compared by identity: equal values may be different objects, and to compare them would call the user's
+    code. Most workers share one tuple.
+    """
+    if len(context) == len(known) + 1 and all(context.get(variable) is value for variable, value in known):
+        return known
+    return tuple(item for item in context.items() if item[1] is not worker)
+
+
+def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[bool, BaseException | None]:
+    """Return whether there is a cancellation in `exception`, and what else there is in it; see `Backend.split`.
+
+    The result does not depend on the user's code: a group's own `split` and `derive` may raise. A group without a
+    cancellation in it is returned as it is.
+    """
+    if isinstance(exception, cancelled):
+        return True, None
+    if not isinstance(exception, BaseExceptionGroup):
+        return False, exception
+    group = cast("BaseExceptionGroup[BaseException]", exception)
+    leaves = leaves_of(group)
+    rest = [leaf for leaf in leaves if not isinstance(leaf, cancelled)]
+    if len(rest) == len(leaves):
+        return False, group
+    if not rest:
+        return True, None
+    try:
+        return True, BaseExceptionGroup.split(group, cancelled)[1]
+    except Exception:  # raised by its `derive`
+        return True, BaseExceptionGroup(GROUP_MESSAGE(group), rest)
+
+
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group, at any depth, that are not groups, in order; or `error`, if it is no group."""
+    leaves: list[BaseException] = []
+    stack = [error]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, BaseExceptionGroup):
+            stack.extend(reversed(GROUP_EXCEPTIONS(cast("BaseExceptionGroup[BaseException]", one))))
+        else:
+            leaves.append(one)
+    return leaves
+
+
+def says(exception: BaseException, *texts: str) -> bool:
+    """Return whether the message of an exception contains one of the texts; its `__str__` is not called."""
+    message = exception.args[0] if type(exception.args) is tuple and exception.args else None
+    return type(message) is str and any(text in message for text in texts)
+
+
+def task_group() -> Any:
+    """Return an anyio task group, which works on both backends."""
+    import anyio
+
+    return anyio.create_task_group()
+
+
+def home_of_limiter(limiter: object) -> str:
+    """Return the module of an anyio limiter; if it was made outside of any loop, its first use has decided that."""
+    inner = getattr(limiter, "_internal_limiter", None)
+    return type(limiter if inner is None else inner).__module__
+
+
+def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
+    """Yield the frames of a suspended coroutine and of what it awaits, outermost first, with their line numbers."""
+    while coroutine is not None:
+        if inspect.iscoroutine(coroutine):
+            frame, inner = coroutine.cr_frame, coroutine.cr_await
+        elif inspect.isgenerator(coroutine):
+            frame, inner = coroutine.gi_frame, coroutine.gi_yieldfrom
+        elif inspect.isasyncgen(coroutine):
+            frame, inner = coroutine.ag_frame, coroutine.ag_await
+        else:
+            return
+        if frame is not None:
+            yield frame, frame.f_lineno
+        coroutine = inner

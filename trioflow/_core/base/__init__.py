@@ -1,0 +1,1 @@
+"""What the rest of the engine is built on: graphs, states and the log."""

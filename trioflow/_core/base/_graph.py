@@ -1,0 +1,117 @@
+"""Pure functions on a graph of jobs that is not running: order, cycles, what can be reached.
+
+A graph is any iterable of nodes, with a function from a node to its neighbours. No function here is recursive, and each
+is O(V + E).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Final, TypeVar
+
+Node = TypeVar("Node", bound=Hashable)
+
+BETWEEN_PAUSES: Final = 1000
+"""The number of nodes to process between two pauses: about a millisecond of work."""
+
+
+def in_chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
+    """Yield the nodes in lists that may be processed between two pauses, each with whether a pause is due after it."""
+    rest = iter(nodes)
+    while chunk := list(itertools.islice(rest, BETWEEN_PAUSES)):
+        yield chunk, len(chunk) == BETWEEN_PAUSES
+
+
+def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> dict[Node, list[Node]]:
+    """Return each node with the nodes that require it; requirements outside `nodes` are left out. O(V + E)."""
+    found: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in found:
+        for requirement in requirements(node):
+            if requirement in found:
+                found[requirement].append(node)
+    return found
+
+
+def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
+    """Return the nodes in an order in which each comes after all that it requires; ties are in the order given.
+
+    Nodes that are on a cycle, or that require one, are left out. Kahn 1962, O(V + E).
+    """
+    successors = backlinks(nodes, requirements)
+    waiting = dict.fromkeys(successors, 0)
+    for followers in successors.values():
+        for follower in followers:
+            waiting[follower] += 1
+    ready = deque(node for node, count in waiting.items() if not count)
+    order: list[Node] = []
+    while ready:
+        node = ready.popleft()
+        order.append(node)
+        for follower in successors[node]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                ready.append(follower)
+    return order
+
+
+def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
+    """Return the nodes of one cycle, each of which requires the one before it, and the first the last; or None.
+
+    The cost is O(V + E). Each node that Kahn's algorithm leaves out has a requirement that is left out too. So a walk
+    along these requirements must come back to a node that it has met before.
+    """
+    everything = list(nodes)
+    left: set[Node] = set(everything)
+    ordered: list[Node] = topological_order(everything, requirements)
+    left.difference_update(ordered)
+    if not left:
+        return None
+    node = next(node for node in everything if node in left)
+    met: dict[Node, None] = {}
+    while node not in met:
+        met[node] = None
+        node = next(requirement for requirement in requirements(node) if requirement in left)
+    path = list(met)
+    return path[path.index(node) :][::-1]
+
+
+def reachable(starts: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
+    """Return all nodes that can be reached from `starts`, and these, as an ordered set. Breadth first, O(V + E)."""
+    found = dict.fromkeys(starts)
+    todo = deque(found)
+    while todo:
+        for neighbour in neighbours(todo.popleft()):
+            if neighbour not in found:
+                found[neighbour] = None
+                todo.append(neighbour)
+    return found
+
+
+def meet(
+    ends: Iterable[Node],
+    forwards: Callable[[Node], Iterable[Node]],
+    starts: Iterable[Node],
+    backwards: Callable[[Node], Iterable[Node]],
+) -> bool:
+    """Return whether a node that is reached forwards from `ends` is also reached backwards from `starts`.
+
+    The search goes on from both sides in turn, and ends with the smaller of the two. `backwards` is the inverse of
+    `forwards`.
+    """
+    ahead, behind = dict.fromkeys(ends), dict.fromkeys(starts)
+    sides = deque([(ahead, behind, deque(ahead), forwards), (behind, ahead, deque(behind), backwards)])
+    if not ahead.keys().isdisjoint(behind):
+        return True
+    while True:
+        found, others, todo, neighbours = sides[0]
+        if not todo:
+            return False
+        for neighbour in neighbours(todo.popleft()):
+            if neighbour in others:
+                return True
+            if neighbour not in found:
+                found[neighbour] = None
+                todo.append(neighbour)
+        sides.rotate()

@@ -1,0 +1,1 @@
+"""One job: what it is, what it requires, and how it ended."""

@@ -1,0 +1,206 @@
+"""`@job`: an async function that builds a job when it is called."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
+
+from ._function import Job
+from ._options import JobOptions
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+Q = ParamSpec("Q")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+T_co = TypeVar("T_co", covariant=True)
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+
+
+# ---- for type checkers only
+#
+# A call accepts what the function accepts, and in place of each value also a job with such a result. No type can
+# express "these parameters, each of them widened". So there are overloads that separate up to three positional
+# parameters from the rest, which keeps its names and types. If a job is given by keyword, the keyword arguments are not
+# checked.
+
+
+class Given(Protocol[T_co]):
+    """A job as an argument, in place of its result. It is a Protocol because `AbstractJob` is invariant."""
+
+    def result(self) -> T_co:
+        """Return the result."""
+        ...
+
+    async def wait_settled(self) -> None:
+        """Wait until it has settled."""
+
+
+Container: TypeAlias = "list[Any] | tuple[Any, ...] | dict[Any, Any]"
+"""A container that may hold jobs."""
+
+
+class Takes1(Protocol[A_contra, Q, T_co]):
+    """A function whose first parameter is separate. It is a Protocol because mypy infers A only from a callable."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
+class Takes2(Protocol[A_contra, B_contra, Q, T_co]):
+    """A function whose first two parameters are separate."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
+class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
+    """A function whose first three parameters are separate."""
+
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, Q], Awaitable[T_co]]:
+        """The function."""
+        ...
+
+
+class JobFunction(Generic[P, T]):
+    """An async function that builds a `Job` when it is called; `options` changes the options of that job."""
+
+    _builds_jobs = True
+
+    def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions) -> None:
+        self._function = function
+        self._options = options
+        functools.update_wrapper(self, function, updated=())  # the function's attributes must not hide those here
+
+    @property
+    def function(self) -> Callable[P, Awaitable[T]]:
+        """The function that was decorated."""
+        return self._function
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes1[A, Q, T], a: A | Given[A] | Container, /, *args: Q.args, **kwargs: Q.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes2[A, B, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes3[A, B, C, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        c: C | Given[C] | Container,
+        /,
+        *args: Q.args,
+        **kwargs: Q.kwargs,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes3[A, B, C, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        c: C | Given[C] | Container,
+        /,
+        **kwargs: Given[Any] | Container,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(
+        self: Takes2[A, B, Q, T],
+        a: A | Given[A] | Container,
+        b: B | Given[B] | Container,
+        /,
+        **kwargs: Given[Any] | Container,
+    ) -> Job[T]: ...
+    @overload
+    def __call__(self: Takes1[A, Q, T], a: A | Given[A] | Container, /, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    @overload
+    def __call__(self, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
+        """Build a job that calls the function with these arguments; jobs among them become inputs."""
+        return Job(self._function, *args, kwargs=kwargs, **self._options)
+
+    def options(self, **options: Unpack[JobOptions]) -> JobFunction[P, T]:
+        """Return a copy that builds jobs with these options changed.
+
+        Args:
+            options: the options to change; see `AbstractJob`.
+
+        Raises:
+            TypeError: a job has no such option, or its value has the wrong type.
+            ValueError: an option is out of its range.
+
+        """
+        return _decorate(self._function, {**self._options, **options})
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> JobFunction[P, T]: ...
+    @overload
+    def __get__(self: Takes1[Any, Q, T], instance: object, owner: type | None = None) -> JobFunction[Q, T]: ...
+    def __get__(self: Any, instance: object, owner: type | None = None) -> Any:
+        """Bind the function to an object, like a method."""
+        if instance is None:
+            return self
+        return JobFunction(types.MethodType(self._function, instance), self._options)
+
+
+@overload
+def job(function: Callable[P, Awaitable[T]], /) -> JobFunction[P, T]: ...
+@overload
+def job(**options: Unpack[JobOptions]) -> Callable[[Callable[P, Awaitable[T]]], JobFunction[P, T]]: ...
+def job(function: Any = None, /, **options: Unpack[JobOptions]) -> Any:
+    """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
+
+    Args:
+        function: an async function, a method, or a partial of one.
+        options: the options of these jobs; see `AbstractJob`.
+
+    Returns:
+        A callable that builds a `Job` at each call. Its method `options(...)` returns a callable with other options.
+
+    Raises:
+        TypeError: `function` is not an async callable, or a job has no such option.
+        ValueError: an option is out of its range.
+
+    Example:
+        >>> @job
+        ... async def fetch(page):
+        ...     return f"page {page}"
+        >>> @job(timeout=5)
+        ... async def count(text):
+        ...     return len(text)
+        >>> size = count.options(label="size")(fetch(7))
+        >>> Scheduler(size).run(), size.result()
+        (True, 6)
+
+    """
+    if function is None:
+        return functools.partial(_decorate, options=options)
+    return _decorate(function, options)
+
+
+def _decorate(function: Any, options: JobOptions) -> JobFunction[Any, Any]:
+    if isinstance(function, Coroutine):
+        raise TypeError(f"job({function!r}): this is a coroutine object; decorate the async function that makes them")
+    own: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
+    Job(function, **own).close()  # checks the function and the options
+    return JobFunction(function, options)

@@ -1,0 +1,111 @@
+"""The exceptions of trioflow. Each builds its own message: what was found, which job, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _labels
+
+if TYPE_CHECKING:
+    from ..scheduler._scheduler import BaseScheduler
+    from ._job import AbstractJob
+
+
+class TrioflowError(Exception):
+    """The base class of the exceptions that trioflow defines."""
+
+
+class CycleError(TrioflowError, ValueError):
+    """Jobs require each other in a circle.
+
+    Attributes:
+        cycle: the jobs on the circle; each requires the one before it, the first requires the last.
+
+    """
+
+    def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
+        self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
+        names = [_labels.printable(job.label) for job in self.cycle]
+        super().__init__(
+            f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
+            f"remove one of these requirements, with requires(..., remove=True)"
+        )
+
+
+class MissingRequirement(TrioflowError, ValueError):
+    """A job requires another one that is in a different scheduler, or in none.
+
+    Attributes:
+        job: the job that has the requirement.
+        requirement: the job that it requires.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler | Any) -> None:
+        self.job: AbstractJob[Any] = job
+        self.requirement: AbstractJob[Any] = requirement
+        is_input = job._rule is not None and requirement in job._rule.inputs
+        advice = ", or to one around or beside it" if is_input else ", or call sanitize() to drop the requirement"
+        home = requirement.scheduler
+        where = "in no scheduler" if home is None else f"in {home.label!r}"
+        super().__init__(
+            f"{job.label!r} requires {requirement.label!r}, which is {where}, not in "
+            f"{scheduler.label!r}: add it there{advice}"
+        )
+
+
+class JournalError(TrioflowError):
+    """A journal can't be used, or could not be written; the message names the file, and says why and what to do."""
+
+
+class RequirementFailed(TrioflowError):
+    """A job can't run, because a job whose success it needs failed; its `__cause__` is the root failure.
+
+    Attributes:
+        job: the job that can't run.
+        requirement: the job that it requires and that did not succeed.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
+        self.job: AbstractJob[Any] = job
+        self.requirement: AbstractJob[Any] = requirement
+        super().__init__(
+            f"{job.label!r} can't run, because {requirement.label!r} "
+            f"{_IN_WORDS.get(requirement.state.name, 'did not run')}: "
+            f"see the cause; to run it anyway, pass ref(job) instead of the job, and run_if='settled'"
+        )
+
+
+_IN_WORDS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED": "was cancelled"}
+
+
+class JobTimeout(TrioflowError, TimeoutError):
+    """A job, or a whole scheduler, did not end within its timeout.
+
+    Attributes:
+        job: the job or scheduler that has the timeout.
+        seconds: the timeout, in seconds.
+
+    """
+
+    def __init__(self, job: AbstractJob[Any], seconds: float) -> None:
+        self.job: AbstractJob[Any] = job
+        self.seconds: float = seconds
+        otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
+        super().__init__(
+            f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout={otherwise}"
+        )
+
+
+class JobCancelled(TrioflowError):
+    """A job or a run was cancelled, so there is no result."""
+
+
+class JobSkipped(TrioflowError):
+    """A job was skipped by its rule, so there is no result."""
+
+
+class JobNotDone(TrioflowError, RuntimeError):
+    """A job has no result, because it has not settled, or because its result was dropped."""

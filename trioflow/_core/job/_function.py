@@ -1,0 +1,382 @@
+"""Jobs that call a function: what every kind of them shares (`FunctionJob`), and `Job` itself.
+
+The kinds differ in where the function is called: in the event loop (`Job`, `Service`), in a thread, in another process.
+What is the same for all is here: the check of the function, its arguments with jobs among them, the default label.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import re
+import sys
+import types
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar, Unpack, cast, overload
+
+from . import _labels
+from ._call import Call, DirectArguments, Search, direct_places
+from ._job import AbstractJob, T
+from ._options import NO_LIMITS, JobOptions
+from ._outcome import is_awaitable, not_awaitable, shown
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+E = TypeVar("E")
+G = TypeVar("G")
+Given: TypeAlias = A | AbstractJob[A] | list[Any] | tuple[Any, ...] | dict[Any, Any]
+"""What may be given for a parameter of this type: a value, a job with such a result, or a container with jobs."""
+
+FUNCTION: Final = types.FunctionType
+ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+
+
+class FunctionJob(AbstractJob[T]):
+    """A job that calls a function with arguments, jobs among them. A kind checks the function, and defines `co_run`."""
+
+    __slots__ = ("_args", "_function")
+
+    # The function; if there are keyword arguments, a `Call`, which fills them in.
+    _function: Any
+    # The positional arguments; to iterate over them fills in the results of the jobs among them.
+    _args: Iterable[Any]
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        options: JobOptions,
+    ) -> None:
+        self._function = function
+        inputs = self._bind(args, kwargs, options.get("label"))
+        try:
+            super().__init__(**options, _inputs=inputs)
+        except TypeError as error:
+            raise self._with_advice(error) from None
+
+    def _bind(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None
+    ) -> tuple[AbstractJob[Any], ...]:
+        """Keep the arguments for the call, and return the jobs among them, each once."""
+        search = Search(lambda: repr(label or self._short_name()))
+        self._args = search.positional(args)
+        if kwargs:
+            self._function = search.keywords(self._function, kwargs)
+        return tuple(search.inputs)
+
+    def _filled(self) -> functools.partial[Any]:
+        """Return the call, with results in place of jobs, and drop the results that no other job needs."""
+        function: Any = self._function
+        if isinstance(function, Call):
+            filled = functools.partial(function.func, *self._args, **function.filled())
+        else:
+            filled = functools.partial(function, *self._args)
+        self._release_inputs()
+        return filled
+
+    def _forget_call(self) -> None:
+        if self._function is not None and not isinstance(self._function, Coroutine):
+            self._label = sys.intern(self.label)
+            self._function, self._args = None, ()
+            self._limits = self._limits or NO_LIMITS  # only such jobs are asked whether they can run
+
+    def _is_one_shot(self) -> bool:
+        return self._function is None
+
+    def _is_spent(self) -> bool:
+        return self._function is None
+
+    def _default_label(self) -> str:
+        function: Any = self._function
+        args: Any = self._args
+        name = function.__name__ if type(function) is FUNCTION else self._short_name()
+        if self.redact:
+            return f"{name}(…)"
+        positional = cast("Iterable[Any]", args if type(args) is tuple else args.as_given())
+        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {})
+
+    def _short_name(self) -> str:
+        """Return the name of the function, or of the class of what is called."""
+        function = unwrapped(self._function.func if isinstance(self._function, Call) else self._function)
+        return getattr(function, "__name__", None) or type(function).__name__
+
+    def _label_as_argument(self) -> str:
+        return f"{self._short_name()}(…)" if self._label is None else self._label
+
+    def _with_advice(self, error: TypeError) -> TypeError:
+        """Return an error about an unknown option with advice, in case it was meant for the function."""
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown is None:
+            return error
+        name = unknown[1]
+        own: Any = getattr(cast(Any, type(self)).__init__, "__kwdefaults__", None) or {}
+        known = [option for option in (*own, *JobOptions.__annotations__) if option != "kwargs"]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        options = "" if close else f"; the options are {', '.join(known)}"
+        return TypeError(
+            f"{self._short_name()!r}: a job has no option {name!r}; {hint}"
+            f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}{options}"
+        )
+
+
+def unwrapped(function: Any) -> Any:
+    """Return the function that a partial, or a partial of a partial, calls."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function for an error; not the `repr` of an object, which may be the user's code."""
+    called = unwrapped(function)
+    return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
+
+
+def check_function(
+    function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
+) -> None:
+    """Refuse a function that a kind of job can't call.
+
+    Args:
+        function: what the user gave; for a partial, the function in it is checked.
+        kind: the name of the kind.
+        wanted: what the error tells users to give instead of something that can't be called.
+        place: where this kind calls plain functions, such as "a thread"; None for a kind that calls async functions.
+
+    Raises:
+        TypeError: this kind can't call the function; the error says what to do.
+
+    """
+    called, name = unwrapped(function), name_of(function)
+    if isinstance(called, Coroutine):
+        if place is not None:
+            raise TypeError(f"{kind}({called!r}): a coroutine object is not for {place}; use Job instead")
+        raise TypeError(f"{kind}({called!r}): this is a coroutine object, which runs once; give {wanted}")
+    if hasattr(cast(Any, type(called)), "_builds_jobs"):
+        raise TypeError(f"{kind}({name}): it is decorated with @job already: call it, {name}(...), to build the job")
+    if not callable(called):
+        raise TypeError(f"{kind}({shown(called)}): give {wanted}")
+    for one in (called, cast(Any, type(called)).__call__):
+        if inspect.isasyncgenfunction(one):
+            instead = "an async function without yield" if place is None else wanted
+            raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
+        if place is not None and inspect.iscoroutinefunction(one):
+            short = getattr(called, "__name__", "function")
+            raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
+    if place is None and called is function:  # nothing is known of what a partial returns
+        _refuse_plain(function, kind, name)
+
+
+def _refuse_plain(function: Any, kind: str, name: str) -> None:
+    """Refuse a class, and a function that is clearly not async; a lambda may return an awaitable."""
+    plain = inspect.unwrap(function) if inspect.isroutine(function) else function
+    if isinstance(function, type) or (
+        inspect.isroutine(plain) and not inspect.iscoroutinefunction(plain) and plain.__name__ != "<lambda>"
+    ):
+        advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
+        raise TypeError(
+            f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"
+        )
+
+
+WANTED: Final = "an async function and its arguments, or a coroutine object"
+
+
+class Job(FunctionJob[T]):
+    """An async callable with its arguments, or a coroutine object, as a job.
+
+    A callable is called at each start, so such a job can run again. A coroutine object runs once. If it never runs, it
+    is closed with its scheduler, by `close()`, or when the job is garbage-collected. But if an argument of the
+    coroutine refers to its own job or scheduler, only `close()` of one of these closes it.
+
+    Args:
+        function: an async function; a lambda, partial or callable object that returns an awaitable; or a coroutine
+            object, which takes no further arguments.
+        args: positional arguments of the call. A job among them, or at any depth in plain lists, tuples and values of
+            dicts, is an input: the job requires it, and at the start it is replaced by its result. `ref(job)` passes
+            the job itself.
+        kwargs: keyword arguments of the call, in which jobs are inputs too.
+        options: the options of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError: a plain function (`ThreadJob` runs those), something that is not callable, or arguments for a
+            coroutine object.
+        ValueError: an option out of its range.
+
+    Example:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> job = Job(double, 21, label="twice")
+        >>> Scheduler(job).run()
+        True
+        >>> job.result()
+        42
+
+    """
+
+    # If it was made from a coroutine object, `_function` is that object, and None after its start; `_args` holds its
+    # finalizer.
+    __slots__ = ()
+    _called_in_frame = True
+
+    # Type checkers compare the arguments with the function's parameters, up to five; a job may stand for a value.
+    @overload
+    def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[], Awaitable[T]],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[A], Awaitable[T]],
+        a: Given[A],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[A, B], Awaitable[T]],
+        a: Given[A],
+        b: Given[B],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[A, B, C], Awaitable[T]],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[A, B, C, E], Awaitable[T]],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        d: Given[E],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[[A, B, C, E, G], Awaitable[T]],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        d: Given[E],
+        e: Given[G],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[T]],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[T]],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        e: Any,
+        f: Any,
+        /,
+        *args: Any,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[T]] | Coroutine[Any, Any, T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        plain = type(function) is FUNCTION and function.__code__.co_flags & ASYNC
+        if not plain:
+            if not isinstance(function, Coroutine):
+                check_function(function, "Job", WANTED)
+            elif args or kwargs:
+                raise TypeError(f"Job({function!r}, ...): a coroutine object takes no further arguments")
+        self._function = function
+        self._args = args
+        if args or kwargs:
+            places = None if kwargs else direct_places(args)
+            if places is None:
+                options["_inputs"] = self._bind(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
+            elif places:
+                self._args = direct = DirectArguments(args, places)
+                options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
+        try:
+            # The same as super().__init__ with less work.
+            AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
+        except TypeError as error:
+            raise self._with_advice(error) from None
+        if self._rule is not None and self._rule.frees:
+            self._limits = self._limits or NO_LIMITS  # `co_run` drops results as soon as the call has them
+        if not plain and isinstance(function, Coroutine):
+            if self._label is None:  # now, while the function's name is known
+                self._label = f"{self._short_name()}(…)"
+            self._limits = self._limits or NO_LIMITS
+            # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
+            self._args = (weakref.finalize(self, function.close),)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Record whether a worker may call the function itself, because the subclass has no `co_run` of its own."""
+        super().__init_subclass__(**kwargs)
+        cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run
+
+    async def co_run(self) -> T:
+        """Call the function and await what it returns; or await the coroutine object."""
+        function: object = self._function
+        if isinstance(function, Coroutine):
+            coroutine = cast("Coroutine[Any, Any, T]", function)
+            self._let_go()
+            return await coroutine
+        awaitable = self._function(*self._args)
+        self._release_inputs()
+        if not is_awaitable(awaitable):
+            raise TypeError(not_awaitable(self.label, awaitable))
+        return cast(T, await awaitable)
+
+    def close(self) -> None:
+        """Close the coroutine object, if the job has one that has not run."""
+        if self._is_one_shot() and not self._is_spent() and not self.is_running():
+            self._function.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Forget the coroutine, which is running or closed now; a closed one may still hold its arguments (3.12)."""
+        (finalizer,) = cast("tuple[Any, ...]", self._args)
+        finalizer.detach()
+        self._function = None
+        self._args = ()
+
+    def _is_one_shot(self) -> bool:
+        return self._function is None or isinstance(self._function, Coroutine)
+
+    def _is_spent(self) -> bool:
+        return self._function is None

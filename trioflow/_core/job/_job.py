@@ -1,0 +1,681 @@
+"""`AbstractJob`: what to do, what it requires and how it ended, with the fields that a run works on.
+
+The private fields below the line "for a run" are written by runs (`_run`, `_worker`), and taken back to their first
+values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled` waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
+
+from .. import backend as _backend
+from ..base._states import IDLE, JobState, OnTimeout, RunIf
+from . import _errors, _labels, _options, _requirements
+from ._outcome import FREED, Failure, RareFacts, no_result
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from ..._scheduler import Scheduler
+    from ..run._run import Run
+    from ..run._worker import Worker
+    from ..scheduler._scheduler import BaseScheduler
+
+if TYPE_CHECKING:  # with a default, so that `AbstractJob` alone stands for one with any result
+    T = TypeVarWithDefault("T", default=Any)
+else:
+    T = TypeVar("T")
+D = TypeVar("D")
+
+RAISE: Final = object()
+"""Stands for a default that was not given."""
+
+
+class Kind(NamedTuple):
+    """How views show a kind of job. It is in the class's `_kind`; subclasses share it, or have one of their own."""
+
+    name: str
+    """The name of the kind in a legend."""
+    place: int
+    """Its place in a legend, from 0."""
+    shape: str = "box"
+    """The shape of its box in Graphviz."""
+    brackets: tuple[str, str] = "[", "]"
+    """The brackets that make the shape of its box in Mermaid."""
+    is_rounded: bool = False
+    """Whether Graphviz rounds the corners of the box."""
+
+
+class AbstractJob(Generic[T]):
+    """Something to do as soon as all that it requires has settled: the base class of every kind of job.
+
+    A subclass defines `async def co_run(self)`, which returns the job's result. It may define
+    `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. It has to
+    call `super().__init__(**options)`. It may use any attribute name that has no leading underscore and is not an
+    attribute, method or option of this class.
+
+    Args:
+        label: the name that people see for the job; None for one that is made from what the job does.
+        critical: whether its failure ends the run of its scheduler. None leaves this to the scheduler's
+            `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
+        forever: whether it runs beside the other jobs, and is cancelled when all of those have settled. It takes
+            no slot of the window, and no job may require it, unless it is a `Service`.
+        required: what it requires: jobs, Sequences, None, or collections of these; see `requires`.
+        scheduler: a scheduler to add it to at once.
+        timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
+        on_timeout: what happens after the timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
+            makes the job SUCCEEDED with the result None.
+        restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit.
+        retry: the number of further attempts when it raises an `Exception`, 0 or more; or any decorator of an async
+            function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
+        run_if: "settled" runs the job however the jobs that it requires have ended; "succeeded" only if all of them
+            succeeded; "failed" only if at least one of them failed.
+        keep_result: whether the result is kept. False drops it when the last job that has it as an argument has
+            started.
+        own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, nested ones
+            included. Otherwise a task may run several jobs, one after the other, so code that depends on the identity
+            of the current task needs this. On asyncio the loop's task factory makes the tasks.
+        redact: True keeps its arguments (of a command, its command line and environment) out of labels, logs, traces
+            and reports, because they are secret.
+        save: how a journal stores the result: "json"; "pickle"; a pair of functions (dump, load), of which the first
+            returns something that can be stored as JSON; or None: it is not stored, and the job runs in each run.
+        key: what identifies the job's work to a journal, in place of its function, arguments and files: any value
+            that can be stored as JSON.
+        version: what identifies the state of the job's code to a journal: if it has changed, the job runs again.
+
+    Raises:
+        TypeError: an option has the wrong type.
+        ValueError: a number is out of its range, `on_timeout` or `run_if` is unknown, or the scheduler can't accept the
+            job.
+
+    Example:
+        >>> class Greeting(AbstractJob):
+        ...     async def co_run(self):
+        ...         return "hello"
+        >>> Greeting(label="greet", timeout=5)
+        <Greeting `greet` idle>
+
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_critical",
+        "_facts",
+        "_finished_at",
+        "_forever",
+        "_label",
+        "_limits",
+        "_outcome",
+        "_pending",
+        "_required",
+        "_rule",
+        "_scheduler",
+        "_started_at",
+        "_state",
+        "_successors",
+        "_worker",
+    )
+
+    # Whether a worker calls `_function(*_args)` itself if there are no `_limits`, to save the coroutine of `co_run`.
+    _called_in_frame: ClassVar[bool] = False
+    # Whether its class defines a `co_shutdown` of its own.
+    _shuts_down: ClassVar[bool] = False
+    # Whether it is a forever job that may be required, because it says when it is ready.
+    _is_service: ClassVar[bool] = False
+    # Whether the job itself is passed when it is an argument of another one; then it is not an input.
+    _is_passed_as_it_is: ClassVar[bool] = False
+    # Whether `co_run` itself applies the job's timeout, and raises its `JobTimeout`.
+    _limits_itself: ClassVar[bool] = False
+    # Whether it is a scheduler; to be read only by `is_scheduler`.
+    _is_scheduler: ClassVar[bool] = False
+    # How legends and pictures show this kind of job.
+    _kind: ClassVar[Kind] = Kind("async function", 0, brackets=("(", ")"), is_rounded=True)
+
+    _label: str | None
+    _critical: bool | None
+    _forever: bool
+    _limits: _options.Limits | None
+    _rule: _options.Rule | None
+    _scheduler: BaseScheduler | None
+    # The requirements, in the order added: a tuple, or a dict if there are at least MANY_REQUIREMENTS.
+    _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
+    # ---- for a run
+    _state: JobState
+    _outcome: Any  # the value if SUCCEEDED; a Failure if FAILED or BLOCKED; None before
+    _started_at: float | None
+    _finished_at: float | None
+    _facts: RareFacts | None
+    # How many requirements have not settled yet; below 0 if no run has counted them. Meaningful only while IDLE.
+    _pending: int
+    # The jobs whose `_pending` counts this job, set in a run until the job has settled. A single one is kept as itself,
+    # a few in a tuple: if all had lists, the garbage collector would spend most of its time on them.
+    _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
+    _worker: Worker | None  # the worker that runs it, while RUNNING
+
+    def __init__(
+        self,
+        *,
+        label: str | None = None,
+        critical: bool | None = None,
+        forever: bool = False,
+        required: Any = None,
+        scheduler: BaseScheduler | None = None,
+        timeout: float | None = None,
+        on_timeout: OnTimeout = "fail",
+        restarts: int | None = None,
+        own_task: bool = False,
+        retry: _options.Retry = None,
+        run_if: RunIf = "settled",
+        keep_result: bool = True,
+        redact: bool = False,
+        save: _options.Save = "json",
+        key: Any = None,
+        version: Any = None,
+        _inputs: tuple[AbstractJob[Any], ...] = (),
+    ) -> None:
+        self._label = label if label is None else str(label)
+        self._critical = critical
+        self._forever = forever
+        self._scheduler = None
+        self._required = ()
+        self._successors = self._outcome = self._started_at = self._finished_at = self._facts = self._worker = None
+        self._pending = -1
+        self._state = IDLE
+        if (
+            timeout is retry is restarts is key is version is None
+            and on_timeout == "fail"
+            and save == "json"
+            and not (own_task or redact)
+        ):
+            self._limits = None if self._called_in_frame and not forever else _options.NO_LIMITS
+        else:
+            self._limits = _options.REDACTED if redact else None  # for errors
+            who = self._name_for_errors
+            durable = _options.durable(save, key, version, who)
+            self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, redact, durable, who)
+        if run_if == "settled" and keep_result and not _inputs:
+            self._rule = None
+        else:
+            self._rule = _options.rule(run_if, keep_result, _inputs, self)
+            self._required = _requirements.extended((), _inputs)
+        if required is not None:
+            plain = _requirements.plainly(required, AbstractJob)
+            if plain is None or self._required:
+                self.requires(required)
+            else:  # there can be no cycle yet, and no scheduler has to know
+                self._required = _requirements.extended((), plain)
+        if scheduler is not None:
+            scheduler.add(self)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Record whether the class defines a `co_shutdown`, so that a run need not look at each job."""
+        super().__init_subclass__(**kwargs)
+        cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
+
+    async def co_run(self) -> T:
+        """Do the job's work and return its result; each kind of job defines this.
+
+        Raises:
+            NotImplementedError: the class does not define it.
+
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
+
+    async def co_shutdown(self) -> None:
+        """Release what the job holds. Each run calls this once at its end, even for jobs that were not started.
+
+        Here it does nothing.
+        """
+
+    def close(self) -> None:
+        """Release for good what the job holds and has never used, such as a coroutine object. Here it does nothing."""
+
+    # ---- its settings
+
+    @property
+    def label(self) -> str:
+        """The name that people see for the job: as given, or made from what the job does."""
+        if self._label is not None:
+            return self._label
+        try:
+            return self._default_label()
+        except Exception:  # an object of the user's raised when it was asked for its name
+            return type(self).__name__
+
+    @label.setter
+    def label(self, label: str | None) -> None:
+        self._label = label if label is None else str(label)
+
+    @property
+    def critical(self) -> bool | None:
+        """Whether its failure ends the run; None leaves it to the scheduler. `is_critical()` is the effective value."""
+        return self._critical
+
+    @critical.setter
+    def critical(self, critical: bool | None) -> None:
+        self._critical = critical
+
+    @property
+    def forever(self) -> bool:
+        """Whether it runs beside the other jobs, and is cancelled when all of those have settled."""
+        return self._forever
+
+    @forever.setter
+    def forever(self, forever: bool) -> None:
+        self._refuse_during_run("forever")
+        self._forever = forever
+        self._limits = self._limits or _options.NO_LIMITS  # only ordinary jobs are on the shortest path
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that each call of `co_run` may take, or None for no limit."""
+        return (self._limits or _options.NO_LIMITS).timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        self._refuse_during_run("timeout")
+        old = self._limits or _options.NO_LIMITS
+        self._limits = _options.limits(
+            timeout,
+            old.on_timeout,
+            old.restarts,
+            old.own_task,
+            old.retry,
+            old.redact,
+            old.durable,
+            self._name_for_errors,
+        )
+
+    @property
+    def on_timeout(self) -> OnTimeout:
+        """What happens after the timeout: "fail", "restart" or "move_on"."""
+        return (self._limits or _options.NO_LIMITS).on_timeout
+
+    @property
+    def restarts(self) -> int | None:
+        """The most restarts after a timeout in one attempt, or None for no limit."""
+        return (self._limits or _options.NO_LIMITS).restarts
+
+    @property
+    def own_task(self) -> bool:
+        """Whether it gets a task that no other job uses."""
+        return (self._limits or _options.NO_LIMITS).own_task
+
+    @property
+    def retry(self) -> _options.Retry:
+        """The number of further attempts when it raises, or the decorator that decides; None for no further attempt."""
+        return (self._limits or _options.NO_LIMITS).retry
+
+    @property
+    def run_if(self) -> RunIf:
+        """When it runs: if all that it requires has "settled", if all "succeeded", or if at least one "failed"."""
+        return "settled" if self._rule is None else self._rule.run_if
+
+    @property
+    def keep_result(self) -> bool:
+        """Whether its result is kept after the last job that uses it has started."""
+        return self._rule is None or self._rule.keep_result
+
+    @property
+    def redact(self) -> bool:
+        """Whether its arguments appear in no label, log, trace or report."""
+        return (self._limits or _options.NO_LIMITS).redact
+
+    @property
+    def save(self) -> _options.Save:
+        """How a journal stores its result: "json", "pickle", a pair (dump, load), or None: not at all."""
+        durable = self._durable()
+        return "json" if durable is None else durable.save
+
+    @property
+    def key(self) -> Any:
+        """What identifies its work to a journal, in place of function, arguments and files; or None."""
+        durable = self._durable()
+        return None if durable is None else durable.key
+
+    @property
+    def version(self) -> Any:
+        """What identifies the state of its code to a journal; or None."""
+        durable = self._durable()
+        return None if durable is None else durable.version
+
+    def is_critical(self) -> bool:
+        """Return the effective value of `critical`.
+
+        It is the first that is not None of: the job's own `critical`, its scheduler's `critical_jobs`, its scheduler's
+        `critical`, and so on outwards. If all are None, it is False.
+        """
+        job: AbstractJob[Any] | None = self
+        while job is not None:
+            if job._critical is not None:
+                return job._critical
+            scheduler = job._scheduler
+            if scheduler is not None and scheduler.critical_jobs is not None:
+                return scheduler.critical_jobs
+            job = scheduler
+        return False
+
+    # ---- what it is
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """The scheduler that the job is in, or None."""
+        return cast("Scheduler | None", self._scheduler)
+
+    @property
+    def required(self) -> AbstractSet[AbstractJob[Any]]:
+        """What it requires, as a read-only view in the order added; `requires` changes it."""
+        return _requirements.Requirements(self)
+
+    @property
+    def path(self) -> str:
+        r"""The labels from inside the outermost scheduler down to the job, joined by "/".
+
+        If several jobs of a scheduler have the same label, "#2" is appended to that of the second, and so on. A "/"
+        in a label becomes "\/". If the job is in no scheduler, its path is its label.
+        """
+        return _labels.path(self)
+
+    def requires(self, *requirements: Any, remove: bool = False) -> Self:
+        """Let the job wait until other jobs have settled, however they end.
+
+        Args:
+            requirements: jobs, Sequences (which stand for their last job), None (which is skipped), or collections of
+                these.
+            remove: whether to remove these requirements instead.
+
+        Returns:
+            The job itself.
+
+        Raises:
+            TypeError: something is none of these.
+            CycleError: a requirement is the job itself; or its scheduler is running, and a requirement waits for the
+                job already.
+            MissingRequirement: its scheduler is running, and a requirement is not in it.
+            ValueError: its scheduler is running, and a requirement is a forever job; or, with `remove`, a requirement
+                is an input.
+            KeyError: with `remove`, something is not required.
+            RuntimeError: its scheduler is running, and the job is no longer IDLE, or `remove` was given, or the call
+                comes from another thread.
+
+        Example:
+            >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
+            >>> b.requires(a, None, [a])
+            <AbstractJob `b` idle>
+            >>> list(b.required)
+            [<AbstractJob `a` idle>]
+
+        """
+        if remove:
+            self._refuse_during_run("requires(..., remove=True)")
+            self._drop_requirements(self._flatten(requirements))
+            return self
+        required = self._required
+        new = [job for job in dict.fromkeys(self._flatten(requirements)) if job not in required]
+        if self in new:
+            raise _errors.CycleError([self])
+        scheduler = self._scheduler
+        if scheduler is not None:
+            scheduler._admit_requirements(self, new)
+        self._required = _requirements.extended(required, new)
+        return self
+
+    def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
+        plain = _requirements.plainly(requirements, AbstractJob)
+        if plain is not None:
+            return plain
+        return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last")
+
+    def _drop_requirements(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        dropped = set(jobs)
+        for job in dropped:
+            if job not in self._required:
+                raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
+        self._refuse_dropping(dropped)
+        if self._scheduler is not None:
+            self._scheduler._members.note_change()
+        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
+
+    def _refuse_dropping(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        for job in jobs:
+            if self._rule is not None and job in self._rule.inputs:
+                raise ValueError(
+                    f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
+                    f"to pass the job itself, write ref(job)"
+                )
+
+    # ---- its state, and how it ended
+
+    @property
+    def state(self) -> JobState:
+        """The state of the job."""
+        return self._state
+
+    def is_idle(self) -> bool:
+        """Return whether it is IDLE: it waits for what it requires, or for a run to begin."""
+        return self._state is JobState.IDLE
+
+    def is_scheduled(self) -> bool:
+        """Return whether it is SCHEDULED: it waits only for a slot."""
+        return self._state is JobState.SCHEDULED
+
+    def is_running(self) -> bool:
+        """Return whether it is RUNNING."""
+        return self._state is JobState.RUNNING
+
+    def is_done(self) -> bool:
+        """Return whether it ran to its end: SUCCEEDED or FAILED."""
+        return self._state is JobState.SUCCEEDED or self._state is JobState.FAILED
+
+    def is_succeeded(self) -> bool:
+        """Return whether it SUCCEEDED. A ready service has not until the run ends it, though it has a result."""
+        return self._state is JobState.SUCCEEDED
+
+    def is_settled(self) -> bool:
+        """Return whether it is in a final state."""
+        return self._state.is_settled
+
+    @property
+    def started_at(self) -> float | None:
+        """When its first attempt started: seconds on the backend's clock."""
+        return self._started_at
+
+    @property
+    def finished_at(self) -> float | None:
+        """When it settled: seconds on the backend's clock."""
+        return self._finished_at
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds from its start to its end, or until now while it runs; None if it never started."""
+        if self._started_at is None:
+            return None
+        if self._finished_at is not None:
+            return self._finished_at - self._started_at
+        return self._worker.run.clock() - self._started_at if self._worker is not None else None
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were started in this run; a restart after a timeout belongs to the same attempt."""
+        if self._started_at is None:
+            return 0
+        return 1 + (self._facts.further_attempts if self._facts is not None else 0)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether its timeout has cancelled it at least once in this run."""
+        return self._facts is not None and self._facts.timed_out
+
+    @property
+    def restored(self) -> bool:
+        """Whether it did not run, because the journal of the run had its result."""
+        return self._facts is not None and self._facts.restored
+
+    @overload
+    def result(self) -> T: ...
+    @overload
+    def result(self, *, default: D) -> T | D: ...
+    def result(self, *, default: object = RAISE) -> object:
+        """Return what the job returned, or raise why it has no result. It may be called any number of times.
+
+        Args:
+            default: what to return if the job has no result, whatever the reason; without it the reason is raised.
+
+        Returns:
+            What the job returned; for a service that is ready, what it passed to `started()`.
+
+        Raises:
+            BaseException: what the job raised, if it is FAILED, with the first traceback each time.
+            RequirementFailed: it is BLOCKED.
+            JobCancelled: it is CANCELLED.
+            JobSkipped: it is SKIPPED.
+            JobNotDone: it has not settled, or its result was dropped because of `keep_result=False`.
+
+        """
+        if self._outcome is not FREED and (self._state is JobState.SUCCEEDED or self._is_ready()):
+            return cast(T, self._outcome)
+        if default is not RAISE:
+            return default
+        raise no_result(self)
+
+    def raised_exception(self) -> BaseException | None:
+        """Return what it raised if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
+        return self._outcome.exception if isinstance(self._outcome, Failure) else None
+
+    def cancel(self) -> None:
+        """Cancel the job if it is running, or keep it from starting. If it has settled, do nothing.
+
+        This does not count as a critical failure.
+
+        Raises:
+            RuntimeError: its scheduler is not running, or the call comes from another thread.
+
+        """
+        self._run_under_way("cancel()").cancel_job(self)
+
+    async def wait_settled(self) -> None:
+        """Wait until the job has settled. This is always a checkpoint.
+
+        If its scheduler has not run yet, this waits for the first run.
+
+        Raises:
+            JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
+            RuntimeError: the job would wait for itself.
+
+        """
+        backend = _backend.current()
+        if self._worker is not None and backend.is_current(self._worker.task):
+            raise RuntimeError(f"{self.label!r} waits for itself to settle, which would never end")
+        await backend.checkpoint()
+        while not self._state.is_settled:
+            if self._scheduler is None or self._scheduler._will_not_reach():
+                raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run is going to reach it")
+            self._facts = self._facts or RareFacts()
+            if self._facts.event is None:
+                self._facts.event = backend.event()
+            await self._facts.event.wait()
+
+    # ---- for the rest of the package
+
+    def _default_label(self) -> str:
+        return type(self).__name__
+
+    def _label_as_argument(self) -> str:
+        """Return how the default label of a job shows this one among its arguments."""
+        return type(self).__name__ if self._label is None else self._label
+
+    def _name_for_errors(self) -> str:
+        return repr(self.label)
+
+    def _refuse_during_run(self, what: str) -> None:
+        if self._scheduler is not None and self._scheduler._run is not None:
+            raise RuntimeError(f"{what} of {self.label!r}: not while its scheduler {self._scheduler.label!r} runs")
+
+    def _run_under_way(self, what: str) -> Run:
+        if self._scheduler is None or self._scheduler._run is None:
+            raise RuntimeError(f"{what} of {self.label!r}: its scheduler is not running")
+        return self._scheduler._run
+
+    def _durable(self) -> _options.Durable | None:
+        return None if self._limits is None else self._limits.durable
+
+    def _repeats(self) -> bool:
+        """Return whether the job may be called more than once in one run."""
+        limits = self._limits
+        if limits is None:
+            return False
+        return limits.retry is not None or (limits.on_timeout == "restart" and limits.timeout is not None)
+
+    def _release_inputs(self, *, last_call: bool = False) -> None:
+        """Drop the results that only this job still needed; to be called as soon as its arguments are filled in.
+
+        If the job may be called again, its inputs' results are kept, unless this is the `last_call`.
+        """
+        rule = self._rule
+        if rule is None or not rule.frees or (self._repeats() and not last_call):
+            return
+        self._facts = self._facts or RareFacts()
+        if self._facts.released:
+            return
+        self._facts.released = True
+        for job in rule.inputs:
+            facts = job._facts
+            if job._scheduler is None or job in job._scheduler._members.used_outside:
+                continue  # a nested scheduler may run again and need it
+            if facts is not None and facts.consumers:
+                facts.consumers -= 1
+                if not facts.consumers and job._state is JobState.SUCCEEDED:
+                    job._outcome = FREED
+
+    def _was_in_a_run(self) -> bool:
+        """Return whether a run has changed any of its fields."""
+        return self._state is not JobState.IDLE or self._pending >= 0 or self._successors is not None
+
+    def _reset(self) -> None:
+        """Forget the last run."""
+        self._state = JobState.IDLE
+        self._outcome = self._started_at = self._finished_at = self._facts = self._successors = self._worker = None
+        self._pending = -1
+
+    def _forget_call(self) -> None:
+        """Give up what the job would need to run again; it has settled, and its scheduler will be closed."""
+
+    def _has_shutdown(self) -> bool:
+        """Return whether `co_shutdown` has anything to do; asked only if the class defines one."""
+        return True
+
+    def _is_ready(self) -> bool:
+        """Return whether it is a service that is ready, so that it counts as succeeded for those that require it."""
+        return self._state is JobState.RUNNING and self._facts is not None and self._facts.ready
+
+    def _is_one_shot(self) -> bool:
+        """Return whether it can run only once."""
+        return False
+
+    def _is_spent(self) -> bool:
+        """Return whether it can run only once, and has done so."""
+        return False
+
+    def _all(self) -> Iterable[AbstractJob[Any]]:
+        return (self,)
+
+    def _last(self) -> Iterable[AbstractJob[Any]]:
+        return (self,)
+
+    def __repr__(self) -> str:
+        """Show kind, label and state."""
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {self._state.value}>"
+
+
+AnyJob = AbstractJob[Any]
+
+
+def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
+    """Return whether a job is a scheduler. This is the only way to find out.
+
+    A user's job may have attributes with any name, so they can't be used to recognize a scheduler.
+    """
+    return isinstance(job, AbstractJob) and job._is_scheduler

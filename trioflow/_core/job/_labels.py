@@ -1,0 +1,156 @@
+"""The names of jobs that people see: default labels, paths, and labels that are safe to print.
+
+A default label is the call, shortened: `fetch(3)`. It is made again each time that somebody asks for it, so it must be
+cheap, and it must not run the user's code: arguments whose `repr` is not the language's own are shown by their type.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from ..scheduler._scheduler import BaseScheduler
+    from ._job import AbstractJob
+
+LONGEST_CALL: Final = 60
+"""Characters of all arguments together in a default label; the rest is an ellipsis."""
+LONGEST_TEXT: Final = 24
+"""Characters of one string in a default label; of a longer one the middle is left out."""
+FEW_ITEMS: Final = 3
+"""Containers with more items than this are shown without them."""
+BIG: Final = 10**18
+"""Whole numbers from here on are not shown: to write one out may take long."""
+NUMBERS: Final = frozenset({bool, float, complex, type(None), type(...)})
+BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
+
+
+def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
+    """Return the default label of a job that calls a function: its name and its arguments, shortened."""
+    shown = [_short(one) for one in args]
+    if kwargs:
+        shown += [f"{key}={_short(value)}" for key, value in kwargs.items()]
+    text = ", ".join(shown)
+    if len(text) > LONGEST_CALL and len(shown) > 1:
+        room = LONGEST_CALL
+        for number, one in enumerate(shown):
+            room -= len(one) + 2
+            if room < 0 and number:
+                text = ", ".join([*shown[:number], "…"])
+                break
+    return f"{name}({text})"
+
+
+def _short(value: Any) -> str:
+    """Return one argument as text, without running any code of the user's."""
+    kind = cast(Any, type(value))
+    if kind is int:
+        return repr(value) if -BIG < value < BIG else "<int>"
+    if kind is str:
+        return repr(value if len(value) <= LONGEST_TEXT else _without_middle(value))
+    if kind in NUMBERS:
+        return repr(value)
+    if kind is bytes:
+        return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
+    if hasattr(kind, "_label_as_argument"):
+        return _without_middle(value._label_as_argument())
+    if kind in BRACKETS:
+        return _short_container(value, BRACKETS[kind])
+    if issubclass(kind, enum.Enum):
+        return f"{kind.__name__}.{value._name_}"
+    if kind.__module__.partition(".")[0] == "pathlib":
+        return repr(_without_middle(str(value)))
+    if issubclass(kind, NAMED):
+        return str(value.__name__)
+    if kind is type:
+        return str(value.__name__)
+    return f"<{kind.__name__}>"
+
+
+def _short_container(value: Any, brackets: str) -> str:
+    left, right = brackets[0], brackets[1]
+    if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
+        return f"{left}…{right}"
+    if type(value) is not dict:
+        return f"{left}{', '.join(map(_short, value))}{right}"
+    pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
+    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one)}" for key, one in pairs)
+    return f"{left}{', '.join(items)}{right}"
+
+
+def _without_middle(text: str) -> str:
+    if len(text) <= LONGEST_TEXT:
+        return text
+    half = LONGEST_TEXT // 2
+    return f"{text[:half]}…{text[1 - half :]}"
+
+
+def printable(label: str) -> str:
+    """Return the label on one line, with control characters and lone surrogates escaped."""
+    if label.isprintable():
+        return label
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
+
+
+def path(job: AbstractJob[Any]) -> str:
+    """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
+    parts: list[str] = []
+    scheduler = job.scheduler
+    while scheduler is not None:
+        parts.append(_among_siblings(scheduler, job))
+        job, scheduler = scheduler, scheduler.scheduler
+    return "/".join(reversed(parts)) or job.label
+
+
+def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
+    """Return the path of each job in `scheduler`, at any depth, in one walk. O(V).
+
+    Args:
+        scheduler: where to begin.
+        prefix: what each path begins with; None for the path of `scheduler`, if that is nested itself.
+
+    """
+    if prefix is None:
+        prefix = f"{path(scheduler)}/" if scheduler.scheduler is not None else ""
+    found: dict[AbstractJob[Any], str] = {}
+    todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
+    while todo:
+        parent, before = todo.pop()
+        names = Names()
+        for job in parent:
+            found[job] = before + names.unique(job.label)
+            if job._is_scheduler:
+                todo.append((cast("BaseScheduler", job), found[job] + "/"))
+    return found
+
+
+def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    names = Names()
+    for sibling in scheduler:
+        name = names.unique(sibling.label)
+        if sibling is job:
+            return name
+    return names.unique(job.label)  # its scheduler has dropped it
+
+
+class Names:
+    """The names of siblings. If several have the same label, "#2" is appended to that of the second, and so on."""
+
+    __slots__ = ("_met",)
+
+    def __init__(self) -> None:
+        self._met: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
+
+    def unique(self, label: str) -> str:
+        """Return a name for a sibling with this label, which no earlier one has."""
+        name = escaped = label.replace("\\", "\\\\").replace("/", "\\/")
+        ordinal = self._met.get(escaped, 0)
+        while name in self._met:  # usually one step; only labels such as "a#2" take more. To begin at 2 would be O(V²)
+            ordinal += 1
+            name = f"{escaped}#{ordinal}"
+        self._met[escaped] = max(ordinal, 1)
+        self._met.setdefault(name, 1)
+        return name

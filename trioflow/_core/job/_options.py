@@ -1,0 +1,207 @@
+"""The settings that few jobs have, and the checks of the settings that users give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
+
+from ..base._states import OnTimeout, RunIf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..scheduler._scheduler import BaseScheduler
+    from ._job import AbstractJob
+
+    Retry = int | Callable[[Any], Any] | None
+    Who = str | Callable[[], str]
+    Save = Literal["json", "pickle"] | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
+
+
+ON_TIMEOUT: Final[tuple[str, ...]] = get_args(OnTimeout)
+RUN_IF: Final[tuple[str, ...]] = get_args(RunIf)
+
+
+class UnnamedOptions(TypedDict, total=False):
+    """The keyword options that every kind of job takes, without `label`."""
+
+    critical: bool | None
+    forever: bool
+    required: Any
+    scheduler: BaseScheduler | None
+    timeout: float | None
+    on_timeout: OnTimeout
+    restarts: int | None
+    own_task: bool
+    retry: Retry
+    run_if: RunIf
+    keep_result: bool
+    redact: bool
+    save: Save
+    key: Any
+    version: Any
+
+
+class JobOptions(UnnamedOptions, total=False):
+    """The keyword options that every kind of job takes; `AbstractJob` says what each of them means."""
+
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Durable:
+    """What a journal is to know of a job, if that is not the usual."""
+
+    save: Save = "json"
+    key: Any = None
+    version: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that take a job off the engine's shortest path."""
+
+    timeout: float | None = None
+    on_timeout: OnTimeout = "fail"
+    restarts: int | None = None
+    own_task: bool = False
+    retry: Retry = None
+    redact: bool = False
+    durable: Durable | None = None
+
+
+REDACTED: Final = Limits(redact=True)
+NO_LIMITS: Final = Limits()
+"""For a job that is off the shortest path for another reason; a job that is on it has None."""
+
+
+@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to make, and each job with inputs has one
+class Rule:
+    """What decides whether a job runs, and which results it uses. A job that only waits for others has none."""
+
+    run_if: RunIf = "settled"
+    keep_result: bool = True
+    inputs: tuple[AbstractJob[Any], ...] = ()
+    # Whether one of the inputs has `keep_result=False`.
+    frees: bool = False
+
+
+def limits(
+    timeout: float | None,
+    on_timeout: OnTimeout,
+    restarts: int | None,
+    own_task: bool,
+    retry: Retry,
+    redact: bool,
+    durable: Durable | None,
+    who: Who,
+) -> Limits:
+    """Check these settings, and return them; `who` names the job in errors."""
+    if on_timeout not in ON_TIMEOUT:
+        raise ValueError(f"on_timeout={on_timeout!r} of {_text(who)}: choose one of {', '.join(ON_TIMEOUT)}")
+    if on_timeout != "fail" and timeout is None:
+        raise ValueError(
+            f"on_timeout={on_timeout!r} of {_text(who)}: there is no timeout; give timeout= too, or no on_timeout"
+        )
+    if not callable(retry):
+        retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
+    found = Limits(
+        seconds(timeout, "timeout", who),
+        on_timeout,
+        whole(restarts, "restarts", who),
+        bool(own_task),
+        retry or None,
+        bool(redact),
+        durable,
+    )
+    return NO_LIMITS if found == NO_LIMITS else found
+
+
+def durable(save: Save, key: Any, version: Any, who: Who) -> Durable | None:
+    """Check what a journal is to know of the job called `who`; None if that is the usual."""
+    if save == "json" and key is None and version is None:
+        return None
+    given: Any = save
+    if isinstance(given, tuple) and len(given) == 2 and all(map(callable, given)):  # pyright: ignore[reportUnknownArgumentType]
+        return Durable(save, key, version)
+    if save is not None and save not in ("json", "pickle"):
+        raise ValueError(
+            f"save={save!r} of {_text(who)}: choose 'json', 'pickle', a pair (dump, load) of functions, or None"
+        )
+    return Durable(save, key, version)
+
+
+def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: AbstractJob[Any]) -> Rule | None:
+    """Check these settings of a job, and return its rule; None if all of them are the usual ones."""
+    if run_if not in RUN_IF:
+        raise ValueError(f"run_if={run_if!r} of {job._name_for_errors()}: choose one of {', '.join(RUN_IF)}")
+    if run_if == "settled" and keep_result and not inputs:
+        return None
+    frees = False
+    for one in inputs:
+        if one._rule is not None and not one._rule.keep_result:
+            frees = True
+    return Rule(run_if, bool(keep_result), inputs, frees)
+
+
+def seconds(value: float | None, name: str, who: Who) -> float | None:
+    """Check and return a positive number of seconds; None and infinity both become None, which is no limit."""
+    if value is None:
+        return None
+    number = _number(value, name, who)
+    if math.isnan(number) or number <= 0:
+        raise ValueError(f"{name}={value!r} of {_text(who)}: give a positive number of seconds, or None for no limit")
+    return None if number == math.inf else number
+
+
+def duration(value: float, name: str, who: Who) -> float:
+    """Check and return a finite number of seconds, 0 or more."""
+    number = _number(value, name, who)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}={value!r} of {_text(who)}: give a finite number of seconds, 0 or more")
+    return number
+
+
+def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
+    """Check and return a whole number, 0 or more, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more, {otherwise}")
+    if value < 0:
+        raise ValueError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more, {otherwise}")
+    return value
+
+
+def window(value: Any, who: Who) -> Any:
+    """Check and return a window; 0 becomes None, which is no limit."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(
+            f"jobs_window={value} of {_text(who)}: give a positive whole number, or None or 0 for no limit"
+        )
+    if hasattr(value, "acquire_on_behalf_of"):
+        return value
+    raise TypeError(f"jobs_window={value!r} of {_text(who)}: give a positive whole number, None, or a CapacityLimiter")
+
+
+def slots(window: Any) -> int | None:
+    """Return how many jobs a window lets run at once; for a limiter, its total tokens. None is no limit."""
+    tokens = window if window is None or isinstance(window, int) else window.total_tokens
+    return None if tokens is None or tokens == math.inf else int(tokens)
+
+
+def _text(who: Who) -> str:
+    """Return the name of a job for an error; to make one takes longer than all checks, so most are never made."""
+    return who if isinstance(who, str) else who()
+
+
+def _number(value: float, name: str, who: Who) -> float:
+    try:
+        if isinstance(value, (bool, str, bytes)):
+            raise TypeError
+        return float(value)  # numpy's numbers, fractions and decimals are numbers too
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r} of {_text(who)}: give a number of seconds") from None

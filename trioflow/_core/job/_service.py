@@ -1,0 +1,212 @@
+"""`Service`: a forever job that reports when it is ready; from then on it may be required by others."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
+
+from ._function import FunctionJob, check_function, name_of
+from ._job import Kind
+from ._options import JobOptions
+from ._outcome import is_awaitable, not_awaitable
+
+if TYPE_CHECKING:
+    import anyio.abc
+
+    from ..run._run import Run
+
+T = TypeVar("T")  # without a default, which would keep mypy from finding it by the annotation of task_status
+T_co = TypeVar("T_co", covariant=True)
+
+
+# For type checkers only: they infer a service's result from the annotation `task_status: anyio.abc.TaskStatus[T]`. No
+# type can express "the parameter called task_status has this type, whatever the other parameters are". So there is one
+# Protocol for each number of other parameters.
+class Serves0(Protocol[T_co]):
+    """A service's function with no positional parameters."""
+
+    def __call__(self, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+        """Serve."""
+        ...
+
+
+class Serves1(Protocol[T_co]):
+    """A service's function with one positional parameter."""
+
+    def __call__(self, a: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+        """Serve."""
+        ...
+
+
+class Serves2(Protocol[T_co]):
+    """A service's function with two positional parameters."""
+
+    def __call__(self, a: Any, b: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+        """Serve."""
+        ...
+
+
+class Serves3(Protocol[T_co]):
+    """A service's function with three positional parameters."""
+
+    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+        """Serve."""
+        ...
+
+
+class TaskStatus(Generic[T]):
+    """The object that a service's function gets as `task_status`; there is one for each call."""
+
+    __slots__ = ("_job", "_over", "_run")
+
+    def __init__(self, job: Service[T], run: Run) -> None:
+        self._job, self._run = job, run
+        self._over = False  # whether the call has ended; the user's code may still hold this object
+
+    def started(self, value: Any = None) -> None:
+        """Report that the service is ready, so that the jobs that require it may start.
+
+        Args:
+            value: the result of the service.
+
+        Raises:
+            RuntimeError: `started()` was called before, the call of the function has ended, or this call comes from
+                another thread.
+
+        """
+        if threading.get_ident() != self._run.thread:
+            raise RuntimeError(f"task_status.started() of {self._job.label!r}: call it in the thread of the run")
+        if self._over:
+            raise RuntimeError(f"task_status.started() of {self._job.label!r}: that call of its function has ended")
+        if self._job._is_ready():
+            raise RuntimeError(f"{self._job.label!r} has called task_status.started() already: call it only once")
+        self._job._release_inputs(last_call=True)
+        self._run.service_ready(self._job, value)
+
+
+class Service(FunctionJob[T]):
+    """A forever job that other jobs may require, such as a server, a connection or a pool.
+
+    Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. Once it
+    has called `task_status.started(value)`, it counts as succeeded for the jobs that require it, and `value` is its
+    result. `timeout`, `retry` and `restarts` apply until then. When the run ends, services are cancelled after all
+    other jobs, each after those that use it, and they end SUCCEEDED.
+
+    Args:
+        function: an async function that has a parameter `task_status`; it is called at each start. If this parameter
+            is annotated as `anyio.abc.TaskStatus[T]`, type checkers know the service's result.
+        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
+        kwargs: keyword arguments of the call; jobs among them are replaced too.
+        options: the options of every job; see `AbstractJob`. `forever` is always True.
+
+    Raises:
+        TypeError: the function is not async, or it has no parameter `task_status`.
+        ValueError: an option is out of its range.
+
+    Example:
+        >>> async def server(*, task_status):
+        ...     task_status.started("address")
+        ...     await anyio.sleep_forever()
+        >>> async def client(address):
+        ...     return f"connected to {address}"
+        >>> service = Service(server)
+        >>> job = Job(client, service)
+        >>> Scheduler(service, job).run(), job.result()
+        (True, 'connected to address')
+
+    """
+
+    __slots__ = ()
+    _is_service = True
+    _kind = Kind("service", 1, "hexagon", ("{{", "}}"))
+
+    @overload
+    def __init__(
+        self,
+        function: Serves0[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Serves1[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Serves2[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Serves3[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Service[Any],
+        function: Callable[..., Awaitable[Any]],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        check_function(function, "Service", "an async function that takes task_status")
+        _check_parameters(function)
+        options["forever"] = True
+        super().__init__(function, args, kwargs, options)
+
+    async def co_run(self) -> T:
+        """Call the function; fail if it returns without having reported that it is ready."""
+        assert self._worker is not None
+        status = TaskStatus(self, self._worker.run)
+        try:
+            awaitable: object = self._filled()(task_status=status)
+            if not is_awaitable(awaitable):
+                raise TypeError(not_awaitable(self.label, awaitable))
+            await awaitable
+        finally:
+            status._over = True
+        if not self._is_ready():
+            raise RuntimeError(
+                f"{self.label!r} returned without having called task_status.started(): "
+                f"call it as soon as the service is ready"
+            )
+        return self.result()
+
+
+def _check_parameters(function: Callable[..., Any]) -> None:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # its signature is not known; the call will fail if it is wrong
+        return
+    if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        raise TypeError(
+            f"Service({name_of(function)}): it takes no task_status; "
+            f"write async def {getattr(function, '__name__', 'server')}(..., *, task_status), "
+            f"and call task_status.started() when it is ready"
+        )

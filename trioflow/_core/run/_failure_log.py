@@ -1,0 +1,81 @@
+"""What is logged about failed jobs, so that no failure is silent: one line for each kind at once, then counts.
+
+Failures are of the same kind if the jobs have the same function (or class) and the exceptions the same type. The first
+failure of a kind is logged when it happens. Further ones are only counted, because a thousand equal lines would hide
+what matters. Their number is logged after a second, and at the end of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base import _log
+from ..base._states import StopReason
+from ..job._job import AbstractJob, is_scheduler
+from ..job._labels import printable
+from ..job._outcome import in_one_line
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+PAUSE: Final = 1.0
+"""Seconds after which failures that were only counted are logged."""
+
+
+class FailureLog:
+    """The failures in one outermost run, including those in nested runs."""
+
+    __slots__ = ("_cancel_timer", "_counted", "_first", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run  # the outermost one
+        # For each kind the path of the first job; and how many later ones have not been logged yet.
+        self._first: Final[dict[tuple[int, type], str]] = {}
+        self._counted: Final[dict[tuple[int, type], int]] = {}
+        self._cancel_timer: Callable[[], None] | None = None
+
+    def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
+        """Log or count the failure of a job of `run`, which may have stopped that run."""
+        stopped = run.culprit is job and run.reason is StopReason.CRITICAL
+        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged
+            if stopped:
+                _log.warn(
+                    f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {run.scheduler.label!r} stops"
+                )
+            return
+        kind = id(getattr(job, "_function", None) or type(job)), type(error)
+        if kind in self._first and not stopped:
+            self._counted[kind] = self._counted.get(kind, 0) + 1
+            if self._cancel_timer is None:
+                self._cancel_timer = self._run.group.call_at(self._run.clock() + PAUSE, self._log_counted)
+            return
+        path = self._first[kind] = _path(job)
+        consequence = f"it is critical, so the run of {run.scheduler.label!r} stops" if stopped else "the run goes on"
+        advice = "" if hint is None else f" ({hint})"
+        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}; debrief() shows the traceback")
+
+    def close(self) -> None:
+        """Log at the end of the run what was only counted."""
+        if self._cancel_timer is not None:
+            self._cancel_timer()
+            self._log_counted()
+
+    def _log_counted(self) -> None:
+        self._cancel_timer = None
+        for kind, number in self._counted.items():
+            jobs = "one more job" if number == 1 else f"{number} more jobs"
+            _log.warn(f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}'")
+        self._counted.clear()
+
+
+def _culprit(scheduler: AbstractJob[Any]) -> str:
+    """Return the path of the innermost job that stopped the run of `scheduler`."""
+    job = scheduler
+    while is_scheduler(job) and job.culprit is not None:
+        job = job.culprit
+    return _path(job)
+
+
+def _path(job: AbstractJob[Any]) -> str:
+    return printable(job.path)

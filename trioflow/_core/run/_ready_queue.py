@@ -1,0 +1,62 @@
+"""The ready jobs, first in, first out.
+
+Forever jobs are in two queues: among all other jobs, which keeps the order, and in a queue of their own, because they
+need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may stay
+behind. So an entry counts only while its job is SCHEDULED.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from ..base._states import JobState
+from ..job._job import AbstractJob
+
+
+class ReadyQueue:
+    """Jobs that wait only for a slot, in the order in which they became ready.
+
+    `Run.schedule` appends jobs to both queues. The worker's shortest path reads them and appends to them directly.
+    """
+
+    __slots__ = ("forever", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs: Final[deque[AbstractJob[Any]]] = deque()
+        self.forever: Final[deque[AbstractJob[Any]]] = deque()
+
+    def push_first(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was just taken."""
+        self.jobs.appendleft(job)
+        if job._forever:
+            self.forever.appendleft(job)
+
+    def take(self, has_slot: bool) -> AbstractJob[Any] | None:
+        """Take the first job that a worker with (or without) a slot may run; None if there is none."""
+        queue = self.jobs if has_slot else self.forever
+        while queue:
+            job = queue.popleft()
+            if job._state is JobState.SCHEDULED:
+                if has_slot and job._forever:
+                    self.forever.remove(job)
+                return job
+        return None
+
+    def has_any(self) -> bool:
+        """Return whether a job waits; drop the entries at the front that no longer count."""
+        for queue in (self.jobs, self.forever):
+            while queue and queue[0]._state is not JobState.SCHEDULED:
+                queue.popleft()
+        return bool(self.jobs or self.forever)
+
+    def begins_with_ordinary(self) -> bool:
+        """Return whether the next job needs a slot."""
+        return self.has_any() and bool(self.jobs) and not self.jobs[0]._forever
+
+    def drain(self) -> list[AbstractJob[Any]]:
+        """Take all jobs that still wait, in order."""
+        left = [job for job in self.jobs if job._state is JobState.SCHEDULED]
+        self.jobs.clear()
+        self.forever.clear()
+        return left

@@ -1,0 +1,641 @@
+"""One execution of one scheduler: which jobs may start, how they have settled, and why the run stopped.
+
+`execute` opens the group of tasks, starts the entry jobs and then only waits. The workers (`_worker`) settle their
+jobs, count down the successors and take the next ready jobs by themselves. There is no central loop, and no job is
+looked at twice. When all jobs have settled, or when `stop` was called, `_ending` ends the run.
+
+A run goes through the phases of `RunPhase`.
+
+The states of jobs are written here, in one method for each step: `schedule`, `begin` and `settle`. For the simplest
+jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of what a job costs.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base import _graph, _log
+from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
+from ..job import _errors, _rules
+from ..job._job import AbstractJob
+from ..job._options import NO_LIMITS
+from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
+from . import _attempts, _links
+from ._durable import NOT_STORED
+from ._ending import Ending
+from ._failure_log import FailureLog
+from ._observers import Observers, fast_hooks
+from ._ready_queue import ReadyQueue
+from ._shared_resources import SharedResources
+from ._worker import Turn, Worker, current
+from ._workers import Workers
+
+if TYPE_CHECKING:
+    from ..backend import Backend, Event, Group
+    from ..scheduler._scheduler import BaseScheduler
+    from ._durable import RunJournal
+    from ._links import Successors
+
+LAST_TURNS: Final = 16
+"""When all other jobs have settled, forever jobs get this many turns of the loop to take in what is already there."""
+
+
+BETWEEN_CLOCKS: Final = 8
+"""With a journal, this many jobs are looked up before the clock is: a look at it takes a tenth of the time."""
+
+
+class Run:
+    """One execution of one scheduler, from its first check to the end of its shutdown."""
+
+    group: Group  # set before the phase LINKING begins
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        backend: Backend,
+        observers: Observers | None,
+        timeout: float | None,
+        window: Any,
+        journal: RunJournal | None = None,
+    ) -> None:
+        """Prepare a run; it is nested in another run if a worker runs `scheduler` as a job."""
+        self.scheduler: Final = scheduler
+        self.members: Final = scheduler._members
+        self.backend: Final = backend
+        self.clock: Final = backend.clock()
+        self.observers: Final = observers
+        if observers is not None:
+            observers.interrupt = self.interrupt
+        self.fast_hooks: Final = fast_hooks(observers)
+        self.thread: Final = threading.get_ident()
+        self.context: Final = contextvars.copy_context()
+        self.outer_worker: Final = scheduler._worker
+        outer = self.outer_worker
+        # Whether each job has a task of its own, because the scheduler, or one around it, says so.
+        self.own_tasks: Final[bool] = scheduler.own_task or (outer is not None and outer.run.own_tasks)
+        self.timeout: Final = timeout
+        self.phase: RunPhase = RunPhase.CHECKING
+        self.queue: Final = ReadyQueue()
+        self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock()))
+        self.workers: Final = Workers(self, window)
+        # Jobs that were cancelled before all jobs were linked; they settle when that is done.
+        self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
+        # Successors of jobs that have settled, still to be counted down: one entry for each such requirement.
+        self.released: Final[deque[AbstractJob[Any]]] = deque()
+        self.releasing = False
+        # How many jobs have not settled. Workers settle the simplest jobs themselves and subtract them from `unsettled`
+        # later, several at a time: see `count_settled`.
+        self.unsettled = 0
+        self.forever_unsettled = 0
+        self.had_ordinary = False
+        self.failures = 0  # nested ones included
+        # What jobs share until the outermost run ends; all runs nested in it use the same object.
+        self.shared: Final[SharedResources] = SharedResources(self) if outer is None else outer.run.shared
+        # ---- if it has a journal
+        self.journal: RunJournal | None = journal
+        if outer is not None and outer.run.journal is not None:
+            self.journal = outer.run.journal.nested(scheduler)
+        self.outermost: Final[Run] = self if outer is None else outer.run.outermost
+        self.commit_is_due = False  # of the outermost run: it has to commit within the next turn of the loop
+        self.releases_put_off = False  # the turn was over: the next one goes on counting down what is in `released`
+        self.journal_fault: Exception | None = None  # of the outermost run: the journal could not be written
+        # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
+        self.opened_block: Callable[[], None] | None = None
+        self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
+        self.admitted = 0  # how many jobs were added to the running scheduler
+        # What the log says of failed jobs; all runs nested in it use the same object.
+        self.failure_log: Final[FailureLog] = FailureLog(self) if outer is None else outer.run.failure_log
+        # ---- the end
+        self.reason: StopReason | None = None
+        self.culprit: AbstractJob[Any] | None = None
+        self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
+        self.fault: BaseException | None = None  # an error in the engine itself
+        self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run is stopping: no more jobs start."""
+        return self.phase is STOPPING
+
+    @property
+    def slots(self) -> int | None:
+        """How many jobs the window lets run at once; None for no limit. For a limiter, its total number of tokens."""
+        return self.workers.slots
+
+    # ---- running
+
+    async def execute(self) -> None:
+        """Run all jobs, end the run in order, and raise what interrupted it.
+
+        Raises:
+            BaseException: an interruption, as it is; a cancellation from outside; or an error in the engine itself.
+
+        """
+        deadline = math.inf if self.timeout is None else self.clock() + self.timeout
+        variables = tuple(item for item in self.context.items() if item[0] is not current)
+        self.group = self.backend.group(
+            Worker.work, deadline, partial(self.stop, StopReason.TIMEOUT), self.context, variables
+        )
+        if self.phase is RunPhase.CHECKING:
+            self.phase = RunPhase.LINKING
+        await self.group.host(self._body)
+        if self.fault is not None:
+            raise self.fault
+        if self.interruption is not None:
+            raise self.interruption
+
+    async def _body(self) -> None:
+        try:
+            self.tell("before_run")
+            if self.group.is_cancelled():
+                self.cancelled_outside()
+            for _ in self._make_entries_ready() if not self.stopping else ():
+                if not await self.group.turn():
+                    self.cancelled_outside()
+                if self.stopping:
+                    break
+            if not self.stopping:
+                self.phase = RunPhase.RUNNING
+                if self.opened_block is not None:
+                    self.opened_block()
+                self.workers.ensure_searcher()
+                await self._until_over()
+            self.commit()
+        except (KeyboardInterrupt, SystemExit) as interruption:
+            self.interrupt(interruption)
+        except BaseException as fault:
+            self.crash(fault)
+        await Ending(self).execute()
+        if self.outer_worker is None:
+            self.failure_log.close()
+
+    async def pausing(self, steps: Iterator[None]) -> None:
+        """Do long work step by step, and let other tasks run after each step."""
+        for _ in steps:
+            await self.backend.checkpoint()
+
+    def _make_entries_ready(self) -> Iterator[None]:
+        """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
+        unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
+        for chunk, pause_is_due in _graph.in_chunks(self.scheduler):
+            self._link(chunk, unjudged)
+            if pause_is_due:
+                yield
+        if self.phase is RunPhase.LINKING:
+            self.phase = RunPhase.ENTERING
+        for job in self.cancelled_early:
+            self.cancel_unstarted(job)
+        if self.journal is not None:  # it may know the results of all of them, which takes time to find out
+            for job in unjudged:
+                job._pending = 1
+            self.released.extend(unjudged)
+            self.releasing = self.releases_put_off = True
+            return
+        for job in unjudged:
+            self.make_ready(job)
+
+    def _link(self, jobs: Iterable[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
+        """Count each job's requirements, add it to their successors, and schedule the entry jobs.
+
+        Entry jobs whose rule does not let them run go to `unjudged` instead.
+        """
+        members = self.members
+        if self.closes:
+            for job in jobs:
+                self.facts(job).runs_once = True
+        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+        entries: list[AbstractJob[Any]] = []
+        ordinary = forever = 0
+        for job in jobs:
+            rule = job._rule
+            required = job._required if plain else members.waits_for(job)
+            job._pending = len(required)
+            for requirement in required:
+                if requirement._successors is None:
+                    requirement._successors = job
+                else:
+                    _links.add_successor(requirement, job)
+            if rule is not None and rule.frees:
+                _links.count_consumer(job)
+            if job._forever:
+                forever += 1
+            else:
+                ordinary += 1
+            if not required:
+                if self.journal is None and (rule is None or _rules.judge(job, rule)[0] is SCHEDULED):
+                    entries.append(job)
+                else:
+                    unjudged.append(job)
+        self.count(ordinary, forever)
+        self.schedule(entries)
+
+    async def _until_over(self) -> None:
+        while not self.stopping:
+            self.changed = self.backend.event()
+            if self.commit_is_due or self.releases_put_off:
+                await self._turn_for_the_journal()
+                continue
+            if self._has_to_wait():
+                if not await self.group.wait(self.changed):
+                    self.cancelled_outside()
+                continue
+            if not (self.workers.forever or self.queue.forever):
+                return
+            if await self._last_turns():
+                return
+
+    async def _turn_for_the_journal(self) -> None:
+        """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
+        number = self.turn.number
+        if not await self.group.turn():
+            self.cancelled_outside()
+        self.turn.begin(number, self.clock())
+        if self.releases_put_off:
+            self.releases_put_off = False
+            self.release_queued()
+            self.workers.ensure_searcher()
+        self.commit()
+
+    async def _last_turns(self) -> bool:
+        """Let forever jobs take in what is already there. Return False if they have added jobs that must settle."""
+        admitted, turns = self.admitted, 0
+        while turns < LAST_TURNS and not self.stopping and not self.unsettled:
+            if not await self.group.turn():
+                self.cancelled_outside()
+            turns += 1
+            if self.admitted != admitted:
+                admitted, turns = self.admitted, 0
+        return not self.unsettled
+
+    def _has_to_wait(self) -> bool:
+        """Return whether the run goes on: for ordinary jobs, a block that may add some, or forever jobs alone."""
+        if self.unsettled or self.opened_block is not None:
+            return True
+        return bool(self.forever_unsettled) and not self.had_ordinary
+
+    def close_block(self) -> None:
+        """Record that the body of the `async with` adds no more jobs."""
+        self.opened_block = None
+        if self.changed is not None:
+            self.changed.set()
+
+    def count(self, ordinary: int, forever: int) -> None:
+        """Add to the numbers of jobs that have to settle."""
+        self.unsettled += ordinary
+        self.forever_unsettled += forever
+        self.had_ordinary = self.had_ordinary or bool(ordinary)
+
+    # ---- the steps of a job
+
+    def schedule(self, jobs: Iterable[AbstractJob[Any]], clean_up: bool = False) -> None:
+        """Put the jobs that are IDLE into the ready queue. When the run is stopping, only the clean-up may do so."""
+        _, _, tell_scheduled = self.fast_hooks
+        scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
+        for job in jobs:
+            if job._state is IDLE and (clean_up or self.phase is not STOPPING):
+                job._state = SCHEDULED
+                ready.append(job)
+                if job._forever:
+                    forever.append(job)
+                if tell_scheduled is not None:
+                    tell_scheduled(scheduler, job)
+
+    def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
+        """Record that a clean-up job starts; `Worker.work` does this for all other jobs."""
+        worker.job, job._worker = job, worker
+        job._started_at = self.clock()
+        job._state = JobState.RUNNING
+        self.tell("job_started", job)
+        self.tell("job_attempt", job)
+
+    def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
+        """Give a job its final state and outcome, and make ready the jobs that waited only for it."""
+        successors = job._successors
+        job._successors = job._worker = None
+        job._outcome = outcome
+        job._finished_at = now
+        job._state = state
+        if self.journal is not None and state is JobState.SUCCEEDED:
+            self._record(job, outcome)
+        self.tell("job_finished", job)
+        facts = job._facts
+        if facts is not None:
+            facts.tell(job)
+        if job._forever:
+            self.forever_unsettled -= 1
+        else:
+            self.unsettled -= 1
+        if job._rule is not None and job._rule.frees:
+            job._release_inputs(last_call=True)
+        self._release(successors)
+        if facts is not None and facts.runs_once:
+            self._let_go(job, facts)
+        if self.changed is not None and not self.unsettled:
+            self.changed.set()
+
+    def _let_go(self, job: AbstractJob[Any], facts: RareFacts) -> None:
+        """Give up what a job that has settled, and never runs again, needs no more; perhaps the job itself."""
+        job._forget_call()
+        if facts.is_empty():
+            job._facts = None
+        if not self.scheduler.keep_jobs:
+            self.members.drop(job)
+
+    # ---- what leads to these steps
+
+    def make_ready(self, job: AbstractJob[Any]) -> None:
+        """Schedule an IDLE job whose requirements have all settled, or settle it if its rule says so."""
+        if job._state is not IDLE or self.stopping:
+            return
+        if job._rule is not None:
+            verdict, failure = _rules.judge(job, job._rule)
+            if verdict is not SCHEDULED:
+                if failure is not None and job.is_critical():  # a BLOCKED job has failed
+                    self.stop(StopReason.CRITICAL, job)
+                self.settle(job, verdict, failure, self.clock())
+                if failure is not None and self.culprit is job:
+                    self.failure_log.add(self, job, failure.exception)
+                return
+        if self.journal is None or not self._is_restored(job):
+            self.schedule((job,))
+
+    def begin_apart(self, worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
+        """Return what to await for a job that has limits, or that is more than the call of a function."""
+        if job._limits is None or job._limits is NO_LIMITS:
+            return job.co_run()
+        return _attempts.run_attempts(worker, job)
+
+    def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
+        """Record that another attempt of a job begins."""
+        self.facts(job).further_attempts += 1
+        self.tell("job_attempt", job)
+
+    def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
+        """Record that a service is ready, and release those that require it."""
+        facts = self.facts(job)
+        facts.ready = True
+        job._outcome = value
+        if facts.scope is not None:
+            facts.scope.deadline = math.inf
+        successors, job._successors = job._successors, None
+        self.tell("job_ready", job)
+        self._release(successors)
+        self.workers.ensure_searcher()
+
+    def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
+        """Settle a job that has not started as CANCELLED."""
+        self.settle(job, JobState.CANCELLED, CancelledOutcome(), self.clock())
+
+    def settle_error(
+        self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
+    ) -> None:
+        """Settle a job that raised `error`, which may be an error, a cancellation or both."""
+        cancelled, error_proper = self.backend.split(error)
+        if cancelled and error_proper is None:
+            if worker.ended_by_run and job._is_ready():
+                self.settle(job, JobState.SUCCEEDED, job._outcome, now)
+                return
+            if self.backend.asked_to_end(worker):
+                self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                return
+            error_proper = _errors.JobCancelled(
+                f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
+            )
+        assert error_proper is not None
+        hint = self.backend.hint(error_proper)
+        explain(error_proper, job, awaitable, hint)
+        self.failures += 1
+        interruption = interruption_in(error_proper)
+        if interruption is None and job.is_critical():
+            self.stop(StopReason.CRITICAL, job)
+        elif interruption is not None:
+            self.interrupt(interruption, job)
+        if interruption is None:
+            self.failure_log.add(self, job, error_proper, hint)
+        self.settle(job, JobState.FAILED, Failure(error_proper), now)
+
+    def count_settled(self, number: int) -> None:
+        """Subtract the ordinary jobs that a worker has settled in its own frame."""
+        self.unsettled -= number
+        if self.changed is not None and not self.unsettled:
+            self.changed.set()
+
+    def worker_left(self) -> None:
+        """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
+        if self.changed is not None and (self.stopping or not self.unsettled):
+            self.changed.set()
+
+    def facts(self, job: AbstractJob[Any]) -> RareFacts:
+        """Return the facts of a job that few jobs have; they are made at the first call."""
+        job._facts = job._facts or RareFacts()
+        return job._facts
+
+    def _release(self, successors: Successors) -> None:
+        """Count down the successors of a job. They are queued, because their rules may settle some of them at once."""
+        if successors is None:
+            return
+        self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
+        if not self.releasing:
+            self.release_queued()
+
+    def release_queued(self) -> None:
+        """Count down the successors in the queue, one after the other."""
+        self.releasing = True
+        number = 0
+        while self.released and not self.stopping:
+            number += 1
+            if self.journal is not None and not number % BETWEEN_CLOCKS and self.clock() > self.turn.ends:
+                self.releases_put_off = True
+                self._wake()
+                return
+            successor = self.released.popleft()
+            successor._pending -= 1
+            if not successor._pending:
+                self.make_ready(successor)
+        self.released.clear()
+        self.releasing = False
+
+    # ---- the journal
+
+    def _is_restored(self, job: AbstractJob[Any]) -> bool:
+        """Settle a job that is ready, if the journal has its result; return False if it has to run."""
+        assert self.journal is not None
+        facts = self.facts(job)  # each job that is scheduled must have them: see `_durable`
+        try:
+            value = self.journal.look_up(job)
+        except _errors.JournalError as error:
+            self._journal_failed(error)
+            return True  # it must not run
+        if value is NOT_STORED:
+            return False
+        facts.restored = True
+        self.settle(job, JobState.SUCCEEDED, value, self.clock())
+        return True
+
+    def _record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Let the journal keep a result; the outermost run commits it within the next turn of the loop."""
+        assert self.journal is not None
+        try:
+            self.journal.record(job, value)
+        except _errors.JournalError as error:
+            self._journal_failed(error)
+            return
+        if self.journal.commits_each:
+            self.commit()
+        elif not self.outermost.commit_is_due:
+            self.outermost.commit_is_due = True
+            self.outermost._wake()
+
+    def commit(self) -> None:
+        """Write what the journal has kept, if there is one."""
+        if self.journal is None or self.outermost.journal_fault is not None:
+            return
+        self.outermost.commit_is_due = False
+        try:
+            self.journal.commit()
+        except _errors.JournalError as error:
+            self._journal_failed(error)
+
+    def _journal_failed(self, error: Exception) -> None:
+        """End the outermost run, because results can't be kept any more."""
+        run = self.outermost
+        if run.journal_fault is None:
+            run.journal_fault = error
+            run.report(None, str(error), error)
+        run.stop(StopReason.CRITICAL)
+        self.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
+
+    def _wake(self) -> None:
+        if self.changed is not None:
+            self.changed.set()
+
+    # ---- stopping
+
+    def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
+        """Start no more jobs, and cancel those that are running; the first reason wins."""
+        if self.reason is None:
+            if self.phase is not RunPhase.CHECKING and self.group.deadline_passed():
+                reason, culprit = StopReason.TIMEOUT, None
+            self.reason, self.culprit = reason, culprit
+        if self.stopping:
+            return
+        before, self.phase = self.phase, STOPPING
+        now = self.clock()
+        for job in self.queue.drain():
+            self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+        if before is not RunPhase.CHECKING:
+            self.group.cancel()
+        if self.changed is not None:
+            self.changed.set()
+
+    def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
+        """Stop because of a KeyboardInterrupt or the like, which the run will raise; or of a signal (None)."""
+        self.interruption = self.interruption or interruption
+        self.stop(StopReason.INTERRUPTED, culprit)
+
+    def notice_cancellation(self, worker: Worker) -> None:
+        """Stop the run if the task of `worker` was cancelled, but not because of its own job.
+
+        To be called before the job is settled. trio cancels all tasks at once and resumes them in any order, so a
+        worker may be the first to notice.
+        """
+        if not self.stopping and not worker.cancelled_alone and self.backend.asked_to_end(worker):
+            self.cancelled_outside()
+
+    def cancelled_outside(self) -> None:
+        """Stop because a scope around the run was cancelled; or as TIMEOUT, if the run's own deadline has passed."""
+        self.stop(StopReason.CANCELLED)
+
+    def crash(self, fault: BaseException) -> None:
+        """Stop because of an error in the engine itself."""
+        self.fault = self.fault or fault
+        self.stop(StopReason.INTERRUPTED)
+
+    def abandon(self, worker: Worker, fault: BaseException) -> None:
+        """Stop because of an error in the engine itself, and let the job of `worker` fail with it."""
+        self.crash(fault)
+        job = worker.job
+        if job is not None and job._worker is worker:
+            worker.job = None
+            self.settle(job, JobState.FAILED, Failure(fault), self.clock())
+
+    def cancel_job(self, job: AbstractJob[Any]) -> None:
+        """End one job, or keep it from starting.
+
+        Raises:
+            RuntimeError: the call comes from another thread.
+
+        """
+        self.check_thread(f"cancel() of {job.label!r}")
+        if self.phase is RunPhase.CHECKING or self.phase is RunPhase.LINKING:
+            self.cancelled_early[job] = None
+        elif job._worker is not None:
+            job._worker.cancel_alone()
+        elif not job._state.is_settled:
+            self.cancel_unstarted(job)
+            self.workers.ensure_searcher()
+
+    # ---- growing
+
+    def check_thread(self, what: str) -> None:
+        """Refuse a call from another thread.
+
+        Raises:
+            RuntimeError: the call comes from another thread.
+
+        """
+        if threading.get_ident() != self.thread:
+            raise RuntimeError(
+                f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
+                f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
+            )
+
+    def check_growing(self, what: str) -> None:
+        """Refuse a change from another thread, or one that comes too early or too late.
+
+        Raises:
+            RuntimeError: the call comes from another thread, or the run has not started yet, or it is stopping.
+
+        """
+        self.check_thread(what)
+        if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
+            self.cancelled_outside()
+        if self.phase is not RunPhase.RUNNING:
+            state = "is stopping" if self.stopping else "has not started yet"
+            raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
+
+    def admit(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Link jobs that were just added, and make those ready that need not wait. They have been checked already."""
+        self.admitted += len(jobs)
+        for job in jobs:
+            if self.closes:
+                self.facts(job).runs_once = True
+            self.count(not job._forever, job._forever)
+            _links.link(job, self.members.waits_for(job))
+            if job._rule is not None and job._rule.frees:
+                _links.count_consumer(job)
+            self.tell("job_added", job)
+        for job in jobs:
+            if not job._pending:
+                self.make_ready(job)
+        self.workers.ensure_searcher()
+
+    # ---- telling
+
+    def tell(self, hook: str, *job: AbstractJob[Any]) -> None:
+        """Call this hook of the observers, if there are any."""
+        if self.observers is not None:
+            self.observers.tell(hook, self.scheduler, *job)
+
+    def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
+        """Report an incident, something that is not the outcome of a job: in the log, to observers, in `debrief()`."""
+        _log.warn(message, exception)
+        self.scheduler._note_incident(job, message, exception)
+        if self.observers is not None:
+            self.observers.tell("incident", self.scheduler, job, message, exception)

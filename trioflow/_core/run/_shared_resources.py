@@ -1,0 +1,64 @@
+"""What jobs share during an outermost run: made when first needed, and closed when all jobs have been shut down."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+from ..job._outcome import in_one_line
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+
+class Resource(Protocol):
+    """Something that a run holds for its jobs until it ends."""
+
+    async def close(self) -> None:
+        """Release it. The call is shielded, but cancelled after the outermost scheduler's `shutdown_timeout`."""
+        ...
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class SharedResources:
+    """What the jobs of one outermost run share, including those of nested runs."""
+
+    __slots__ = ("_made", "_run")
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run  # the outermost one
+        self._made: Final[dict[Any, Resource]] = {}  # keys: the functions that made them
+
+    def __bool__(self) -> bool:
+        """Return whether there is something to close."""
+        return bool(self._made)
+
+    def get(self, kind: Callable[[Run], R]) -> R:
+        """Return what `kind(run)` returned for the outermost run; it is called only the first time."""
+        if kind not in self._made:
+            self._made[kind] = kind(self._run)
+        return cast(R, self._made[kind])
+
+    async def close(self, seconds: float | None) -> None:
+        """Close all resources within `seconds`, in the reverse order of their making; report what goes wrong."""
+        run = self._run
+        deadline = math.inf if seconds is None else run.clock() + seconds
+        if not await run.backend.together([partial(self._close_all)], deadline):
+            run.report(None, f"what the jobs shared was not closed within shutdown_timeout={seconds} s")
+
+    async def _close_all(self) -> None:
+        async with contextlib.AsyncExitStack() as stack:  # calls each of them, even when the time is over
+            for resource in self._made.values():
+                stack.push_async_callback(self._close_one, resource)
+            self._made.clear()
+
+    async def _close_one(self, resource: Resource) -> None:
+        try:
+            await resource.close()
+        except Exception as error:
+            self._run.report(None, f"closing what the jobs shared raised {in_one_line(error)}", error)

@@ -1,0 +1,391 @@
+"""A worker: a task that runs one ready job after another. The engine's shortest path is here.
+
+Spawning a task costs ten times as much as a job. So a worker whose job has ended takes the next ready job itself, and
+another worker is needed only while a job waits for something. Still, each job must seem to have a task of its own:
+
+- If a job has changed the task (a context variable, a scope left open, a cancellation), the worker retires, and a new
+  one takes its place. A job that left something open has failed.
+- A worker whose own scope was cancelled because of one job retires too.
+- All workers share the time of each turn of the event loop: see `Turn`.
+
+```
+spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
+              ▲     │ none                │ task changed                                │
+              │     └──► park, or leave   └──► leave, and be replaced                   │
+              └──────────────────── let others run, if the turn is used up ◄───────────┘
+```
+
+Four words, and what is always true of them:
+
+- A **worker** is in `Workers.alive` from before its task is spawned until it leaves. `job` is the job that it runs, or
+  None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
+- A **searcher** is a worker that will look at the ready queue without being called. Either it was spawned or woken and
+  has taken no job yet; or it lets others run, or waits at a gate, before it looks again. `Workers.searchers` is the
+  number of searchers:
+  - Whoever spawns or wakes a worker adds it to the number. A worker adds itself before it waits in `work`. It subtracts
+    itself when it takes a job, parks or leaves.
+  - A worker that waits in a limiter's queue is not counted (`LimiterWindow`), because it can't start a forever job
+    while it waits.
+  - If the number is 0, nobody will look for a job without being called. So it must not be 0 when control returns to the
+    loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
+    everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
+    queue calls it, in case its own job blocks.
+- A **turn** is one round of the event loop. The workers share its time, and `Turn` says who begins a new one.
+- A worker **parks** when it finds no job while the run goes on. Its task then waits, without a slot and not as a
+  searcher, until `Workers` wakes it instead of spawning a new one. Until then it is in `Workers.parked`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, Final
+
+from ..backend import WorkerTask
+from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
+from ..job import _errors
+from ..job._outcome import UNCALLED
+from ..job._rules import holds
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+    from ._window import Lease, Token
+
+TURN_SECONDS: Final = 0.001
+TURN_JOBS: Final = 200
+"""After this many jobs a worker lets others run, whatever the clock says: a virtual clock stands still meanwhile."""
+
+current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
+
+
+class Turn:
+    """The time that all workers share in one turn of the event loop, those of all runs in the loop.
+
+    A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `Turn`, unless
+    another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
+    whole time for itself.
+
+    A worker need not wait if the loop has turned while the worker's own job was suspended. This is known to be so if
+    another worker was the `last` to start a job.
+    """
+
+    __slots__ = ("ends", "last", "number")
+
+    def __init__(self, now: float) -> None:
+        self.number = 0
+        self.ends = now + TURN_SECONDS
+        self.last: Worker | None = None
+
+    def begin(self, number: int, now: float) -> bool:
+        """Begin the turn after `number`, unless another worker has; return whether there is time left in it."""
+        if self.number == number:
+            self.number += 1
+            self.ends = now + TURN_SECONDS
+        return now <= self.ends
+
+
+class Worker(WorkerTask):
+    """One task of a run, and the job that it is running."""
+
+    __slots__ = (
+        "called_in_turn",
+        "cancelled_alone",
+        "ended_by_run",
+        "has_slot",
+        "job",
+        "lease",
+        "lent",
+        "ready_at_spawn",
+        "run",
+        "shielded",
+        "spawned_at",
+        "token",
+    )
+
+    def __init__(self, run: Run, has_slot: bool) -> None:
+        self.run = run
+        self.group = run.group
+        self.mark = self.parking = self.scope = self.task = None
+        self.has_slot = has_slot
+        # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then.
+        self.spawned_at, self.called_in_turn, self.ready_at_spawn = run.clock(), run.turn.number, len(run.queue.jobs)
+        self.job: AbstractJob[Any] | None = None
+        self.shielded = False  # it runs a forever job, which ends after all others
+        self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs have to end
+        self.ended_by_run = False  # because the forever jobs have to end
+        # The next three are for a window that is a CapacityLimiter.
+        self.token: Token | None = None  # the worker runs its job under this token
+        self.lease: Lease | None = None  # set if the token belongs to an outer worker, which has lent it
+        self.lent: Lease | None = None  # lends the token to runs inside the worker's job
+
+    def shield(self) -> None:
+        """Let the task outlive those of ordinary jobs: it is about to run a forever job."""
+        self.shielded = True
+        self.group.shield(self)
+
+    def uses_token(self) -> bool:
+        """Return whether the worker's job runs under a token of a limiter that no nested run is using."""
+        return self.token is not None and self.token.held and not (self.lent is not None and self.lent.in_use)
+
+    def ended(self, task: object) -> None:
+        """Leave, if the task was cancelled before its first step, so that `work` has not run."""
+        workers = self.run.workers
+        if self in workers.alive:
+            self.run.notice_cancellation(self)
+            workers.searchers -= 1
+            workers.leave(self)
+
+    def end_with_run(self) -> None:
+        """Cancel the worker's job because the run ends. A service that is ready then counts as SUCCEEDED."""
+        self.ended_by_run = True
+        self.cancel_alone()
+
+    def cancel_alone(self) -> None:
+        """Cancel only the job that the worker runs."""
+        self.cancelled_alone = True
+        self.group.cancel_one(self)
+
+    async def work(self) -> None:
+        """Run ready jobs until there are none left, or until a job has changed the task.
+
+        This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost.
+        """
+        run, workers = self.run, self.run.workers
+        backend, clock, names_tasks = run.backend, run.clock, run.backend.names_tasks
+        ready, forever_ready, released, turn = run.queue.jobs, run.queue.forever, run.released, run.turn
+        gated, scheduler, own_tasks = workers.gated, run.scheduler, run.own_tasks
+        tell_start, tell_end, tell_scheduled = run.fast_hooks
+        awaitable: Any
+        value: Any
+        error: BaseException | None
+        job: Any  # an AbstractJob; the shortest path also uses fields of Job
+        named: Any = None  # `name` is the default label of jobs with this function...
+        kind: Any = None  # ...and of this kind
+        name = ""
+        settled = 0  # how many jobs this worker has settled that `run.unsettled` still counts
+        jobs_left = TURN_JOBS
+        searching, used, number = True, False, self.called_in_turn
+        current.set(self)
+        try:
+            mark = backend.enter(self)
+            now = clock()
+            tainted = run.phase is STOPPING or not mark.intact()
+            workers.call_for_more(self, now)
+            while not tainted:
+                # ---- let others run, if the turn is used up
+                if now > turn.ends or not jobs_left:
+                    if turn.last is self or not turn.begin(number, now):
+                        if not searching:
+                            if workers.searchers >= workers.enough_searchers:
+                                break  # enough others look for jobs
+                            workers.searchers += 1
+                            searching = True
+                        self.job = awaitable = value = None
+                        number, turn.last = turn.number, None
+                        await backend.turn()
+                        now = clock()
+                        tainted = run.phase is STOPPING or not mark.intact()
+                        if tainted or not turn.begin(number, now):
+                            continue
+                    jobs_left = TURN_JOBS
+                # ---- take the next ready job
+                if gated:
+                    run.count_settled(settled)
+                    settled = 0
+                    self.job = awaitable = value = None
+                    if not searching:
+                        workers.searchers += 1
+                        searching = True
+                    if not await workers.pass_gates(self) or run.phase is STOPPING:
+                        break
+                    now = clock()
+                if forever_ready or not self.has_slot:
+                    self.job = None
+                    job = workers.take(self)
+                    if job is None:
+                        break
+                elif ready:
+                    job = ready.popleft()
+                    if job._state is not SCHEDULED:
+                        continue  # cancelled meanwhile, or a forever job that was taken from its other queue
+                else:
+                    run.count_settled(settled)
+                    settled = 0
+                    if gated or not run.unsettled:
+                        break
+                    if searching:
+                        workers.searchers -= 1
+                        searching = False
+                    self.job = awaitable = value = None
+                    if not await workers.park(self):
+                        run.notice_cancellation(self)
+                        break
+                    searching, number = True, self.called_in_turn
+                    now = clock()
+                    tainted = run.phase is STOPPING or not mark.intact()
+                    continue
+                limits = job._limits
+                if (own_tasks or (limits is not None and limits.own_task)) and used:
+                    workers.put_back(job)
+                    break
+                if searching:
+                    workers.searchers -= 1
+                    searching = False
+                if gated:
+                    workers.note_start(now)
+                if limits is not None and job._forever:
+                    workers.turn_forever(self)
+                elif ready and not workers.searchers:
+                    workers.ensure_searcher()
+                # ---- run it
+                used = True
+                jobs_left -= 1
+                number, turn.last = turn.number, self
+                self.job = job
+                job._worker = self
+                job._started_at = now
+                job._state = RUNNING
+                if names_tasks:
+                    label = job._label
+                    if label is None:
+                        if limits is None:  # it is a `Job`
+                            function, args = job._function, job._args
+                        else:
+                            function, args = job, None
+                        if args or function is not named or job.__class__ is not kind:
+                            named, kind, name = function, job.__class__, job.label
+                        label = name
+                    self.task.name = label
+                value = error = None  # only a job may keep its result alive
+                awaitable = UNCALLED
+                try:
+                    if tell_start is not None:
+                        tell_start(scheduler, job)
+                    if limits is None:
+                        awaitable = job._function(*job._args)
+                    else:
+                        run.count_settled(settled)  # a forever job may outlast all others
+                        settled = 0
+                        awaitable = run.begin_apart(self, job)
+                    value = await awaitable
+                    if not mark.intact():
+                        tainted = True
+                        await self.refuse_what_is_left_open()
+                except BaseException as raised:
+                    error = raised
+                # ---- settle it
+                now = clock()
+                if tainted or error is not None or limits is not None or job._facts is not None:
+                    run.count_settled(settled)
+                    settled = 0
+                    if error is not None:
+                        if mark.left_open():
+                            error = await self.with_errors_of_what_is_left_open(error)
+                        tainted = not mark.intact()
+                    if tainted:
+                        run.notice_cancellation(self)
+                    if error is None:
+                        run.settle(job, SUCCEEDED, value, now)
+                    else:
+                        run.settle_error(self, job, error, awaitable, now)
+                    if limits is not None and (job._forever or limits.own_task):
+                        break
+                else:
+                    job._outcome = value
+                    job._finished_at = now
+                    job._worker = None
+                    job._state = SUCCEEDED
+                    settled += 1
+                    if tell_end is not None:
+                        tell_end(scheduler, job)
+                    successors = job._successors
+                    if successors is not None:
+                        job._successors = None
+                        kind_of_them = successors.__class__
+                        if kind_of_them is not tuple and kind_of_them is not list:
+                            successors = (successors,)
+                        for successor in successors:
+                            pending = successor._pending - 1
+                            successor._pending = pending
+                            if not pending:
+                                rule = successor._rule
+                                if (
+                                    (rule is not None and not holds(rule))
+                                    or successor._forever
+                                    or successor._state is not IDLE
+                                ):
+                                    run.releasing = True  # if its rule settles it, what it releases has to queue
+                                    run.make_ready(successor)
+                                    run.releasing = False
+                                    if run.phase is STOPPING:
+                                        break  # it is critical, and BLOCKED
+                                else:
+                                    successor._state = SCHEDULED
+                                    ready.append(successor)
+                                    if tell_scheduled is not None:
+                                        tell_scheduled(scheduler, successor)
+                        if released:
+                            run.release_queued()
+            self.job = awaitable = value = error = None
+            if tainted or gated:
+                run.notice_cancellation(self)
+        except BaseException as fault:  # an error in the engine itself: errors of jobs are settled above
+            run.abandon(self, fault)
+        finally:
+            if searching:
+                workers.searchers -= 1
+            run.count_settled(settled)
+            if turn.last is self:
+                turn.last = None  # the turn outlives the run
+            workers.leave(self)
+            # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
+            gone: Any = None
+            self = run = workers = scheduler = mark = job = successors = successor = gone
+
+    async def refuse_what_is_left_open(self) -> None:
+        """Raise an error if the job that has just returned left something open, or cancelled its own task."""
+        left, errors = await self.run.backend.mend(self)
+        if left is not None:
+            open_still = RuntimeError(
+                f"the job returned with a {left} still open: close it before the job returns, by a with statement"
+            )
+            if errors is None:
+                raise open_still
+            raise BaseExceptionGroup(f"errors from a {left} that a job left open", [open_still, errors])
+        if self.run.backend.cancelled_natively(self):
+            raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
+
+    async def with_errors_of_what_is_left_open(self, error: BaseException) -> BaseException:
+        """Return what a job raised, together with the errors from what it left open."""
+        left, errors = await self.run.backend.mend(self)
+        if errors is None:
+            return error
+        return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])
+
+
+def current_job() -> AbstractJob[Any]:
+    """Return the job that makes this call, in its body or in anything that inherits its context.
+
+    Code that outlives its job in a task of `asyncio.create_task` must not call this: it may get the next job.
+
+    Raises:
+        RuntimeError: the call does not come from a job, or it comes from a task that a job has started in a nursery or
+            task group outside of itself: who started it is not known.
+
+    Example:
+        >>> async def who():
+        ...     return current_job().label
+        >>> job = Job(who, label="me")
+        >>> Scheduler(job).run(), job.result()
+        (True, 'me')
+
+    """
+    worker = current.get(None)
+    if worker is None or worker.job is None:
+        raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")
+    if not worker.run.backend.is_inside(worker):
+        raise RuntimeError(
+            "current_job(): this task runs in a nursery or task group around the jobs, so no job is known to make this "
+            "call; call it in the job, and pass the job to the task"
+        )
+    return worker.job

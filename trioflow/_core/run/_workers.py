@@ -1,0 +1,198 @@
+"""All workers of one run: how many there are, which slots or tokens they have, and who looks for the next job.
+
+The words worker, searcher, turn and park are defined in `_worker`, with what is always true of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..job import _options
+from ._window import Interval, LimiterWindow
+from ._worker import TURN_SECONDS, Worker
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+UNLIMITED: Final = 1 << 60
+MIN_SEARCHERS: Final = 4
+MAX_SEARCHERS: Final = 24
+"""How many workers may begin to search in one turn of the loop: at first, and when many jobs have blocked. More would
+save turns. But all that they start goes on in the next turn, before any other task gets a chance."""
+FEW_BLOCKED: Final = 64
+BLOCKED_PER_SEARCHER: Final = 8
+"""Beyond FEW_BLOCKED, each group of this many blocked jobs allows one more searcher."""
+MANY_TAKEN: Final = 2 * MAX_SEARCHERS
+"""If this many jobs were taken since a worker was spawned, the jobs do not block for long."""
+MAX_PARKED: Final = 128
+
+
+class Workers:
+    """The workers of one run, under its window.
+
+    Args:
+        run: the run.
+        window: how many jobs may run at once: a number, a limiter, or None for no limit.
+
+    """
+
+    def __init__(self, run: Run, window: Any) -> None:
+        self._run: Final = run
+        self._queue: Final = run.queue
+        self._size: Final = window if isinstance(window, int) else None
+        # The number of free slots, if the window is a number.
+        self.free: int = window if isinstance(window, int) else UNLIMITED
+        # What gives out tokens, if the window is a limiter.
+        self.window: Final = None if window is None or isinstance(window, int) else LimiterWindow(run, window)
+        seconds = run.scheduler.start_interval
+        self.interval: Final = Interval(run, seconds) if seconds else None
+        self.gated: Final = self.interval is not None or self.window is not None
+        self.searchers = 0
+        # If there are this many, a worker leaves rather than wait for the next turn to search.
+        self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
+        self.alive: Final[dict[Worker, None]] = {}
+        self.parked: Final[dict[Worker, None]] = {}
+        self.forever = 0
+
+    @property
+    def slots(self) -> int | None:
+        """How many jobs the window lets run at once; None for no limit."""
+        return _options.slots(self._size if self.window is None else self.window.limiter)
+
+    def ensure_searcher(self) -> None:
+        """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
+        if self._run.stopping or self.searchers:
+            return
+        if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
+            self._spawn_until(max(1, min(len(self._queue.jobs), len(self.parked), MAX_SEARCHERS)))
+        elif self._queue.has_any() and self._queue.forever:  # not for entries of cancelled jobs
+            self._spawn(has_slot=False)
+
+    def call_for_more(self, newcomer: Worker, now: float) -> None:
+        """Spawn or wake more workers, when a worker begins to search while the jobs of earlier ones have blocked.
+
+        Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
+        blocked, the more workers may begin to search in one turn. Jobs that block only for a turn or two need few
+        tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if that was long ago:
+        turns are long when many jobs go on in each.
+        """
+        if self.gated or self._run.stopping or now > newcomer.spawned_at + TURN_SECONDS:
+            return
+        if newcomer.ready_at_spawn - len(self._queue.jobs) > MANY_TAKEN:
+            return
+        blocked = len(self.alive) - len(self.parked) - self.searchers
+        most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER)
+        if blocked:
+            self._spawn_until(min(len(self._queue.jobs), most))
+
+    def _could_start(self) -> bool:
+        """Return whether there is a ready job and a slot for it."""
+        return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
+
+    def _spawn_until(self, searchers: int) -> None:
+        """Spawn or wake workers until there are `searchers` of them, or no more jobs or slots."""
+        while self.searchers < searchers and self._could_start():
+            self.free -= 1
+            self._spawn(has_slot=True)
+
+    def _spawn(self, has_slot: bool) -> None:
+        self.searchers += 1
+        if self.parked and not self._next_needs_own_task():
+            worker, _ = self.parked.popitem()  # the last one: its memory may still be in the processor's cache
+            worker.has_slot, worker.called_in_turn = has_slot, self._run.turn.number
+            self._run.backend.wake(worker)
+            return
+        worker = Worker(self._run, has_slot)
+        self.alive[worker] = None
+        self._run.group.spawn(worker)
+
+    def _next_needs_own_task(self) -> bool:
+        limits = self._queue.jobs[0]._limits if self._queue.jobs else None
+        return self._run.own_tasks or (limits is not None and limits.own_task)
+
+    async def park(self, worker: Worker) -> bool:
+        """Let a worker that has found no job wait. Return True if it was woken to search, False if it has to leave.
+
+        Waking a worker costs a fifth of spawning one.
+        """
+        if self._run.stopping or self._run.own_tasks or len(self.parked) >= MAX_PARKED:
+            return False
+        self.give_back_slot(worker)
+        self.parked[worker] = None
+        await self._run.backend.park(worker)
+        return self.parked.pop(worker, self) is self
+
+    def dismiss_parked(self) -> None:
+        """Wake all parked workers, so that they leave: no more jobs will come."""
+        while self.parked:
+            self.searchers += 1
+            self._run.backend.wake(self.parked.popitem()[0])
+
+    def leave(self, worker: Worker) -> None:
+        """Remove a worker, and let another one take its place if one is needed."""
+        del self.alive[worker]
+        self._run.group.forget(worker)
+        self.give_back_slot(worker)
+        self.forever -= worker.shielded
+        self.ensure_searcher()
+        self._run.worker_left()
+
+    def give_back_slot(self, worker: Worker) -> None:
+        """Take back the slot or the token that a worker has."""
+        if worker.has_slot:
+            worker.has_slot = False
+            self.free += 1
+            if self.window is not None:
+                self.window.leave(worker)
+
+    def turn_forever(self, worker: Worker) -> None:
+        """Prepare a worker to run a forever job: it needs no slot, and it outlives the workers of ordinary jobs."""
+        self.give_back_slot(worker)
+        self.forever += 1
+        worker.shield()
+        self.ensure_searcher()
+
+    def take(self, worker: Worker) -> AbstractJob[Any] | None:
+        """Take the next job that `worker` may run, if forever jobs are ready or it has no slot; None to let it leave.
+
+        A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
+        without a slot gets one if one is free, and leaves if a worker that has a slot is about to look.
+        """
+        if not worker.has_slot and self.window is None:  # a limiter's token may take long to get
+            if self.free > 0:
+                self.free -= 1
+                worker.has_slot = True
+            elif self._queue.begins_with_ordinary() and self._searcher_has_slot():
+                return None
+        return self._queue.take(worker.has_slot)
+
+    def _searcher_has_slot(self) -> bool:
+        """Return whether a worker that has a slot, but no job, is about to look for one."""
+        return any(worker.has_slot and worker.job is None for worker in self.alive)
+
+    def put_back(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that needs a task of its own, for a new worker."""
+        self._queue.push_first(job)
+
+    async def pass_gates(self, worker: Worker) -> bool:
+        """Wait for the start interval and for a token. Return False if nothing is left to start, or on cancellation."""
+        window = self.window if worker.has_slot else None
+        while self._queue.has_any():
+            if self.interval is not None and not self.interval.is_over():
+                if window is not None:
+                    window.give_back(worker)
+                if not await self.interval.wait():
+                    return False
+            elif window is not None and not await window.pass_through(worker):
+                return False
+            elif self.interval is None or self.interval.is_over():
+                return True
+        return False
+
+    def note_start(self, now: float) -> None:
+        """Record that a job starts: begin the interval, and stop waiting for a token if no other job is ready."""
+        if self.interval is not None:
+            self.interval.begin(now)
+        if self.window is not None and not self._queue.has_any():
+            self.window.call_off()

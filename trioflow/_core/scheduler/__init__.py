@@ -1,0 +1,1 @@
+"""The scheduler: a set of jobs that can be run."""

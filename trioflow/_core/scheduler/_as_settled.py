@@ -1,0 +1,97 @@
+"""`as_settled()`: the jobs of a scheduler one by one, in the order in which they settle."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, final
+
+from .. import backend as _backend
+from ..job._job import AbstractJob
+from ..job._outcome import RareFacts
+from ..run import _worker
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
+
+
+@final
+class SettledJobs:
+    """An async iterator over jobs as they settle; see `BaseScheduler.as_settled`."""
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        """Record the jobs that have settled, and watch the others."""
+        self._scheduler = scheduler
+        self._callers = _callers()
+        self._listener = _weak_listener(self)
+        self._left: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
+        self._event: _backend.Event | None = None
+        self._over = scheduler._will_not_reach()  # no further jobs will settle
+        settled = [job for job in scheduler if job.is_settled()]
+        self._found = deque(sorted(settled, key=lambda job: job.finished_at or 0.0))
+        for job in scheduler:
+            if not job.is_settled():
+                self.watch(job)
+        scheduler._streams.add(self)
+
+    def watch(self, job: AbstractJob[Any]) -> None:
+        """Listen to a job until it settles; the iteration waits for it, unless it is a forever job or a caller."""
+        if job.is_settled():  # its rule settled it when it was added
+            self._hear(job)
+            return
+        if not job.forever and job not in self._callers:
+            self._left.add(job)
+        job._facts = job._facts or RareFacts()
+        job._facts.listeners.append(self._listener)
+
+    def end(self) -> None:
+        """Record that the run has ended. A later run does not belong to this iteration."""
+        self._over = True
+        if self._event is not None:
+            self._event.set()
+
+    def _hear(self, job: AbstractJob[Any]) -> None:
+        self._left.discard(job)
+        if job.is_settled():
+            self._found.append(job)
+        if self._event is not None:
+            self._event.set()
+
+    def __aiter__(self) -> Self:
+        """Return the iterator itself."""
+        return self
+
+    async def __anext__(self) -> AbstractJob[Any]:
+        """Return the next job that has settled. This is a checkpoint."""
+        backend = _backend.current()
+        await backend.checkpoint()
+        while not self._found:
+            if self._over or not self._left or self._scheduler._will_not_reach():
+                raise StopAsyncIteration
+            if self._event is None or self._event.is_set():
+                self._event = backend.event()
+            await self._event.wait()
+        return self._found.popleft()
+
+
+def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
+    """Return what jobs call when they settle; it does not keep the iterator alive when nobody uses that any more."""
+    weak = weakref.ref(stream)
+
+    def hear(job: AbstractJob[Any]) -> None:
+        alive = weak()
+        if alive is not None:
+            alive._hear(job)
+
+    return hear
+
+
+def _callers() -> set[AbstractJob[Any] | None]:
+    """Return the job that makes this call and the schedulers around it, which can't settle before it."""
+    found: set[AbstractJob[Any] | None] = set()
+    worker = _worker.current.get(None)
+    while worker is not None:
+        found.add(worker.job)
+        worker = worker.run.context.get(_worker.current)
+    return found

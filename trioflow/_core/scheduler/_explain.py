@@ -1,0 +1,147 @@
+"""Why a job is in its state, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..base._states import JobState, RunPhase, StopReason
+from ..job import _rules
+from ..job._job import AbstractJob, is_scheduler
+from ..job._outcome import in_one_line
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
+
+FEW = 5
+"""How many jobs a list names; the others are only counted."""
+
+
+def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    """Return one sentence; see `BaseScheduler.explain`."""
+    why = job._facts.not_restored if job._facts is not None else None
+    not_restored = "" if why is None else f"; it was not restored: {why}"
+    return f"{job.label!r} {EXPLANATIONS[job._state](job._scheduler or scheduler, job)}{not_restored}"
+
+
+def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    run = scheduler._run
+    if run is None:
+        return _outside_a_run(scheduler)
+    if run.phase is RunPhase.CHECKING:
+        return f"waits for the start of {scheduler.label!r}, which is being checked"
+    if run.stopping or run.group.deadline_passed():  # trio lets jobs unwind before the run notices the deadline
+        reason = run.reason or StopReason.TIMEOUT
+        return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
+    if run.phase is not RunPhase.RUNNING:
+        return f"waits for the start of {scheduler.label!r}, which is being prepared"
+    waiting = [one for one in scheduler._waits_for(job) if not (one._state.is_settled or one._is_ready())]
+    if not waiting:
+        return "waits for nothing any more, and is about to be scheduled"
+    return f"waits for {_names(waiting)}: {'; '.join(_progress(one, run.clock()) for one in waiting[:FEW])}"
+
+
+def _outside_a_run(scheduler: BaseScheduler) -> str:
+    around: BaseScheduler | None = scheduler
+    while around is not None and around._run is None:
+        if around._stop_reason is not None:
+            return f"was not reached: the run of {around.label!r} stopped before ({around._stop_reason.value})"
+        around = around._scheduler
+    outer = scheduler._scheduler
+    if around is None or outer is None:
+        return f"is idle: {scheduler.label!r} is not running"
+    return f"waits for its scheduler {scheduler.label!r}, which {EXPLANATIONS[scheduler._state](outer, scheduler)}"
+
+
+def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    run = scheduler._run
+    if run is None:
+        return "is scheduled"
+    window = run.workers.window
+    if window is not None and window.has_waiting:
+        return f"waits for a token of the window, a limiter that is used up: {_holders(scheduler, window.limiter)}"
+    if run.workers.free <= 0:
+        running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
+        return f"waits for a slot: the window is full, with {_names(running)}"
+    if run.workers.interval is not None:
+        return f"waits for the start interval: there are {scheduler.start_interval:g} s between two starts"
+    return "is ready, and starts within this turn of the event loop or the next"
+
+
+def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
+    """Say who has the tokens of a limiter: jobs of this scenario by name, at any level, and how many are elsewhere."""
+    outermost = scheduler
+    while outermost._scheduler is not None:
+        outermost = outermost._scheduler
+    running: list[AbstractJob[Any]] = []
+    for one in [outermost, *outermost.iterate_jobs()]:
+        run = one._run if is_scheduler(one) else None
+        if run is not None and run.workers.window is not None and run.workers.window.limiter is limiter:
+            running += [worker.job for worker in run.workers.alive if worker.job is not None and worker.uses_token()]
+    others = limiter.borrowed_tokens - len(running)
+    holders = ([_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
+    return "with " + ", and ".join(holders)
+
+
+def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    since = f"has been running for {job.elapsed or 0:.3g} s"
+    if job._is_ready():
+        return f"{since}, and is ready for those that require it"
+    if job._is_service:
+        return f"{since}, and has not said that it is ready"
+    return f"{since}, in attempt {job.attempts}" if job.attempts > 1 else since
+
+
+def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    if job.restored:
+        return "was restored: the journal has its result"
+    moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if job.timed_out else ""
+    return f"succeeded after {job.elapsed or 0:.3g} s{moved_on}"
+
+
+def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    critical = "; it was critical, and ended the run" if scheduler._culprit is job else ""
+    error: Any = job.raised_exception()
+    return f"failed after {job.elapsed or 0:.3g} s, with {in_one_line(error)}{critical}"
+
+
+def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    began = "before it started" if job._started_at is None else f"after {job.elapsed or 0:.3g} s"
+    run = scheduler._run
+    reason = run.reason if run is not None else scheduler._stop_reason
+    if reason in (None, StopReason.COMPLETED) and not job.forever:
+        return f"was cancelled {began}, by its own cancel()"
+    return f"was cancelled {began}" + (f"; the run stopped: {reason.value}" if reason is not None else "")
+
+
+def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    error: Any = job.raised_exception()
+    return f"is blocked: {error.requirement.label!r} did not succeed; it began with {in_one_line(error.__cause__)}"
+
+
+def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+    if job.run_if == "failed" and not any(map(_rules.has_failed, job._required)):
+        return "was skipped: run_if='failed', and nothing that it requires failed"
+    return f"was skipped: {_names([one for one in job._required if one._state is JobState.SKIPPED])} was skipped"
+
+
+EXPLANATIONS = {
+    JobState.IDLE: _idle,
+    JobState.SCHEDULED: _scheduled,
+    JobState.RUNNING: _running,
+    JobState.SUCCEEDED: _succeeded,
+    JobState.FAILED: _failed,
+    JobState.CANCELLED: _cancelled,
+    JobState.BLOCKED: _blocked,
+    JobState.SKIPPED: _skipped,
+}
+
+
+def _progress(job: AbstractJob[Any], now: float) -> str:
+    if job._started_at is None:
+        return f"{job.label!r} has not started"
+    return f"{job.label!r} has been running for {now - job._started_at:.3g} s"
+
+
+def _names(jobs: list[AbstractJob[Any]]) -> str:
+    named = ", ".join(repr(job.label) for job in jobs[:FEW])
+    return named + (f" and {len(jobs) - FEW} more" if len(jobs) > FEW else "")

@@ -1,0 +1,125 @@
+"""How a run ended as a whole: which failures it reports, and what is raised for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..base import _log
+from ..base._states import JobState, StopReason
+from ..job import _errors
+from ..job._job import AbstractJob, is_scheduler
+from ..job._outcome import Failure, add_note
+
+if TYPE_CHECKING:
+    from ..run._run import Run
+    from ._scheduler import BaseScheduler
+
+
+def failed(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+    """Return the jobs that FAILED with an `Exception` of their own, nested ones included, in the order of settling."""
+    jobs = [job for job in scheduler.iterate_jobs() if job._state is JobState.FAILED and not failed_through_member(job)]
+    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_number)
+
+
+def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+    """Return the jobs whose failure was critical in `scheduler`, in the order of settling.
+
+    For a nested scheduler that failed because of its own jobs, these are returned in its place.
+    """
+    found: list[AbstractJob[Any]] = []
+    todo: list[BaseScheduler] = [scheduler]
+    while todo:
+        for job in todo.pop():
+            if job._state in (JobState.FAILED, JobState.BLOCKED) and job.is_critical():
+                if is_scheduler(job) and failed_through_member(job):
+                    todo.append(job)
+                elif isinstance(job.raised_exception(), Exception):
+                    found.append(job)
+    return sorted(found, key=_number)
+
+
+def warn(scheduler: BaseScheduler, run: Run) -> None:
+    """Log at the end of an outermost run how many jobs failed, and that its time was over."""
+    number = (
+        scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures else 0
+    )  # without the attempts that later ones have replaced
+    failures = f"{number} job{'s' * (number != 1)} of {scheduler.label!r} failed" if number else ""
+    if run.reason is StopReason.TIMEOUT:
+        end = f"the run of {scheduler.label!r} stopped after its timeout of {run.timeout:g} s"
+        _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
+    elif number:
+        end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
+        _log.warn(f"{failures}; the run {end}; debrief() shows the tracebacks")
+
+
+def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:
+    """Raise the exceptions of these jobs as a group, if there are any.
+
+    Raises:
+        ExceptionGroup: there is at least one exception.
+
+    """
+    exceptions: list[Exception] = []
+    for job in jobs:
+        failure: Failure = job._outcome
+        add_note(failure.exception, f"raised by the job '{job.path}' of {scheduler.label!r}")
+        exceptions.append(failure.exception.with_traceback(failure.traceback))  # type: ignore[arg-type]
+    if exceptions:
+        raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
+
+
+def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> None:
+    """Raise an exception unless the run completed without failures.
+
+    Raises:
+        ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
+        JournalError: this is what stopped the run.
+        JobTimeout: the run did not end in time.
+        JobCancelled: the run was cancelled, or ended by a signal.
+
+    """
+    if journal_fault is not None and scheduler._culprit is None:
+        raise journal_fault
+    match scheduler._stop_reason:
+        case StopReason.CRITICAL:
+            raise_group(scheduler, critical(scheduler))
+        case StopReason.TIMEOUT:
+            raise _errors.JobTimeout(scheduler, scheduler._time_limit)
+        case StopReason.CANCELLED:
+            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
+        case StopReason.INTERRUPTED:
+            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was ended by a signal")
+        case _:
+            raise_group(scheduler, failed(scheduler))
+
+
+def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
+    """Return True for a nested scheduler whose run completed, or raise what it fails with as a job.
+
+    Raises:
+        BaseException: the exception of the critical job that stopped it.
+        JobTimeout: it did not end in time.
+        JobCancelled: it was cancelled.
+
+    """
+    if run.reason is StopReason.CRITICAL:
+        assert run.culprit is not None
+        failure: Failure = run.culprit._outcome
+        raise failure.exception.with_traceback(failure.traceback)
+    if run.reason is StopReason.TIMEOUT:
+        raise _errors.JobTimeout(scheduler, scheduler._time_limit)
+    if run.reason is not StopReason.COMPLETED:
+        raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
+    return True
+
+
+def failed_through_member(job: AbstractJob[Any]) -> bool:
+    """Return whether a job that FAILED is a scheduler that failed because of one of its own jobs."""
+    culprit = job.culprit if is_scheduler(job) else None
+    return culprit is not None and culprit.raised_exception() is not None
+
+
+def _number(job: AbstractJob[Any]) -> int:
+    failure: Failure = job._outcome
+    return failure.number

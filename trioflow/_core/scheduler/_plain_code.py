@@ -1,0 +1,144 @@
+"""`run()` called from code that is not async: Ctrl-C and other signals in a script, and the cells of a notebook.
+
+While `run()` owns the event loop, the first signal ends the run in order, as INTERRUPTED. The signal is handled between
+two steps of the event loop, so it never cuts off the engine in the middle of a line. If a job blocks the loop, a second
+Ctrl-C is raised in that job.
+
+In a notebook cell an event loop is running already, so the run gets a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class SignalWatch:
+    """Ends a run when a signal comes, between `__enter__` and `__exit__`; in the main thread only.
+
+    Args:
+        interrupt: called in the event loop, with what `run()` has to raise, or with None if it has to return False.
+            It returns False if there is no run to end.
+        all_signals: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C.
+
+    Raises:
+        ValueError: `all_signals` in another thread than the main thread, the only one where Python handles signals.
+
+    """
+
+    def __init__(self, interrupt: Callable[[BaseException | None], bool], all_signals: bool) -> None:
+        self._interrupt = interrupt
+        self._old: dict[int, Handler] = {}
+        self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
+        self._given = False  # whether a signal has come
+        self._number = 0  # the number of that signal
+        self._interruption: BaseException | None = None  # what the run has to raise because of it
+        self._taken = True  # whether the run has been told of it; True also if none has come
+        main = threading.current_thread() is threading.main_thread()
+        if all_signals and not main:
+            raise ValueError("handle_signals=True: Python handles signals in the main thread only; call run() there")
+        self._signals: list[int] = []
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._signals.append(signal.SIGINT)
+        if all_signals:
+            both = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+            # What is ignored stays ignored: nohup and a shell's `&` rely on it.
+            self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
+        """Record how to call in the event loop, and pass on a signal that came earlier."""
+        self._call_in_loop = call_in_loop
+        if self._given:
+            call_in_loop(self._take_in)
+
+    def loop_ended(self) -> None:
+        """Record that the event loop has ended, so that nothing can be called in it."""
+        self._call_in_loop = None
+
+    def __enter__(self) -> Self:
+        """Install the handlers."""
+        for number in self._signals:
+            self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the old handlers, and pass a signal to them that came too late for the run."""
+        for number, handler in self._old.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if self._taken:
+            return
+        if self._interruption is None:
+            signal.raise_signal(self._number)
+        elif error is None or isinstance(error, Exception):
+            raise self._interruption
+
+    def interrupt(self, interruption: BaseException | None) -> None:
+        """End the run in the next step of the loop; it will raise this exception, or return False if it is None.
+
+        Raises:
+            KeyboardInterrupt: the loop has not handled the previous call yet, so a job blocks it.
+
+        """
+        if self._given and not self._taken and interruption is not None:
+            raise interruption
+        self._given, self._taken = True, False
+        self._interruption = self._interruption or interruption
+        if self._call_in_loop is not None:
+            self._call_in_loop(self._take_in)
+
+    def _take_in(self) -> None:
+        self._taken = self._interrupt(self._interruption)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
+
+
+def in_cell() -> bool:
+    """Return whether this is the code of a notebook cell."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:
+    """Call `function()` in a new thread, and return what it returns. On Ctrl-C, call `interrupt` and go on waiting.
+
+    Raises:
+        BaseException: whatever `function` raises.
+
+    """
+    outcome: list[Callable[[], T]] = []
+    context = contextvars.copy_context()
+
+    def target() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:
+            raised = error
+
+            def fail() -> T:
+                raise raised
+
+            outcome.append(fail)
+        else:
+            outcome.append(lambda: value)
+
+    thread = threading.Thread(target=target, name="trioflow run")
+    thread.start()
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as interruption:
+            interrupt(interruption)
+    return outcome[0]()

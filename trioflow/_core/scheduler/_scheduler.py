@@ -1,0 +1,1043 @@
+"""`BaseScheduler`: a set of jobs that can be run, and is itself a job. Only the ways to look at it are elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
+
+from .. import backend as _backend
+from ..base import _graph
+from ..base._states import StopReason
+from ..job import _labels, _options
+from ..job._decorator import JobFunction
+from ..job._function import WANTED, A, B, C, Given, Job, check_function
+from ..job._job import AbstractJob, Kind, is_scheduler
+from ..job._options import JobOptions, UnnamedOptions
+from ..job._outcome import FREED
+from ..job._requirements import flatten, plainly
+from ..run import _durable, _ending, _links, _observers
+from ..run._observers import Instrument, Observers
+from ..run._run import Run
+from . import _checks, _explain, _failures, _plain_code
+from ._as_settled import SettledJobs
+from ._members import Members
+from ._open_block import OpenBlock
+from ._sequence import Sequence
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+    from ..run._durable import RunJournal
+
+T = TypeVar("T")
+J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
+Jobs = AbstractSet[AbstractJob[Any]]
+BackendName = Literal["trio", "asyncio"]
+OWN: Final = ...
+"""The default of an argument; it stands for the scheduler's own setting."""
+
+
+class Incident(NamedTuple):
+    """Something that was reported during a run and is not the outcome of a job."""
+
+    job: AbstractJob[Any] | None
+    message: str
+    exception: BaseException | None
+
+
+class BaseScheduler(AbstractJob[bool]):
+    """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
+
+    _is_passed_as_it_is: ClassVar[bool] = True
+    _limits_itself: ClassVar[bool] = True
+    _kind = Kind("nested scheduler", 7, "folder", ("[[", "]]"))
+    _is_scheduler: ClassVar[bool] = True
+
+    # ---- settings; a change takes effect at the next run
+    critical_jobs: bool | None
+    keep_jobs: bool
+    # ---- independent of runs
+    _members: Members
+    _closed: bool
+    # ---- for the run in progress
+    _run: Run | None
+    _block: OpenBlock | None  # set inside `async with`
+    # ---- from the last run
+    _stop_reason: StopReason | None
+    _culprit: AbstractJob[Any] | None
+    _time_limit: float
+    _incidents: list[Incident]
+    # Somebody has waited for one of the jobs, and must be told if a run ends without reaching it.
+    _watched: bool
+    _streams: weakref.WeakSet[SettledJobs]
+
+    def __init__(
+        self,
+        *jobs_or_sequences: Any,
+        jobs_window: Any = None,
+        shutdown_timeout: float | None = 1.0,
+        cleanup_timeout: float | None = 5.0,
+        critical_jobs: bool | None = None,
+        start_interval: float = 0.0,
+        instruments: Iterable[Instrument] = (),
+        keep_jobs: bool = True,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        """Check the settings, which `trioflow.Scheduler` describes, and add the jobs."""
+        who = repr(options.get("label") or type(self).__name__)
+        self.critical_jobs = critical_jobs
+        self.keep_jobs = bool(keep_jobs)
+        self._jobs_window = _options.window(jobs_window, who)
+        self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
+        self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
+        self._start_interval = _options.duration(start_interval, "start_interval", who)
+        self._instruments = _observers.checked(instruments, who)
+        self._members = Members(self)
+        self._run = self._block = self._stop_reason = self._culprit = None
+        self._closed = self._watched = False
+        self._incidents = []
+        self._streams = weakref.WeakSet()
+        super().__init__(**options)
+        try:
+            self.update(jobs_or_sequences)
+        except BaseException:
+            if self._scheduler is not None:
+                self._scheduler._members.forget(self)
+            raise
+
+    # ---- settings
+
+    @property
+    def jobs_window(self) -> Any:
+        """How many of its jobs may run at once: a number, a `CapacityLimiter`, or None for no limit."""
+        return self._jobs_window
+
+    @jobs_window.setter
+    def jobs_window(self, window: Any) -> None:
+        self._jobs_window = _options.window(window, repr(self.label))
+
+    @property
+    def shutdown_timeout(self) -> float | None:
+        """Seconds for all calls of `co_shutdown` together, or None for no limit."""
+        return self._shutdown_timeout
+
+    @shutdown_timeout.setter
+    def shutdown_timeout(self, seconds: float | None) -> None:
+        self._shutdown_timeout = _options.seconds(seconds, "shutdown_timeout", repr(self.label))
+
+    @property
+    def cleanup_timeout(self) -> float | None:
+        """Seconds for the clean-up jobs that run after a critical failure or a timeout, or None for no limit."""
+        return self._cleanup_timeout
+
+    @cleanup_timeout.setter
+    def cleanup_timeout(self, seconds: float | None) -> None:
+        self._cleanup_timeout = _options.seconds(seconds, "cleanup_timeout", repr(self.label))
+
+    @property
+    def start_interval(self) -> float:
+        """Seconds between the starts of two jobs, 0 or more."""
+        return self._start_interval
+
+    @start_interval.setter
+    def start_interval(self, seconds: float) -> None:
+        self._start_interval = _options.duration(seconds, "start_interval", repr(self.label))
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """The instruments that watch each of its runs."""
+        return self._instruments
+
+    # ---- changing it
+
+    def add(self, job: J) -> J:
+        """Add a job, or the jobs of a Sequence, and return what was given.
+
+        Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it.
+
+        This also works while the scheduler runs, but only in the run's own thread. Everything that the job requires
+        must then be a member already, and the job starts as soon as all of it has settled. Before the next run, jobs
+        that were added during a run are removed.
+
+        Args:
+            job: a job or a Sequence.
+
+        Raises:
+            TypeError: it is not a job.
+            ValueError: it is in another scheduler, or is this scheduler or one around it.
+            MissingRequirement: the scheduler is running, and a requirement is not a member.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> s = Scheduler()
+            >>> s.add(AbstractJob(label="a"))
+            <AbstractJob `a` idle>
+
+        """
+        plain = plainly(job, AbstractJob)
+        if plain is None:
+            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all"))
+        self._members.admit(plain, "add()")
+        return job
+
+    def update(self, jobs: Iterable[Any]) -> Self:
+        """Add several jobs at once, as `add` does; if one is refused, none is added.
+
+        While the scheduler runs, jobs that are added by the same call may require each other.
+
+        Args:
+            jobs: jobs, Sequences, None, or collections of these.
+
+        Raises:
+            TypeError: something is not a job.
+            ValueError: a job is in another scheduler, or is this scheduler or one around it.
+            CycleError: the scheduler is running, and the jobs require each other in a circle.
+            MissingRequirement: the scheduler is running, and a requirement is not a member.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> s = Scheduler()
+            >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
+            >>> len(s.update([a, b]))
+            2
+
+        """
+        plain = plainly(jobs, AbstractJob)
+        if plain is None:
+            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all"))
+        self._members.admit(plain, "update()")
+        return self
+
+    def remove(self, job: AbstractJob[Any]) -> Self:
+        """Remove a job.
+
+        Jobs that required it still do, and the next run refuses that. Call `sanitize()` to drop these requirements, or
+        `bypass_and_remove` instead of `remove`.
+
+        Args:
+            job: a member.
+
+        Raises:
+            KeyError: the job is not a member.
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_change("remove()")
+        self._members.check_is_member(job, "remove()")
+        self._members.forget(job)
+        return self
+
+    def keep_only(self, jobs: Iterable[Any]) -> Self:
+        """Remove all members but these, and drop the requirements on the removed ones.
+
+        Args:
+            jobs: members, or Sequences of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_change("keep_only()")
+        self._members.keep_only(set(self._members.own((jobs,), "keep_only()")))
+        return self
+
+    def keep_only_between(self, starts: Iterable[Any] = (), ends: Iterable[Any] = ()) -> Self:
+        """Remove all members that are not between `starts` and `ends`, and drop the requirements on them.
+
+        A job is between them if it is a start or requires one, and if it is an end or is required by one, directly or
+        indirectly in both cases.
+
+        Args:
+            starts: members; if there are none, the first condition holds for all jobs.
+            ends: members; if there are none, the second condition holds for all jobs.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+            RuntimeError: the scheduler is running.
+
+        Example:
+            >>> a, b, c, d = (AbstractJob(label=label) for label in "abcd")
+            >>> s = Scheduler(Sequence(a, b, c, d))
+            >>> [job.label for job in s.keep_only_between(starts=[b], ends=[c])]
+            ['b', 'c']
+
+        """
+        self._refuse_change("keep_only_between()")
+        first = self._members.own((starts,), "keep_only_between()")
+        last = self._members.own((ends,), "keep_only_between()")
+        self._members.keep_only(self._members.between(first, last))
+        return self
+
+    def bypass_and_remove(self, job: AbstractJob[Any]) -> Self:
+        """Remove a job, and let the jobs that required it require what it required.
+
+        Args:
+            job: a member.
+
+        Raises:
+            KeyError: the job is not a member.
+            ValueError: the job is an input of another.
+            RuntimeError: the scheduler is running.
+
+        Example:
+            >>> a, b, c = (AbstractJob(label=label) for label in "abc")
+            >>> s = Scheduler(Sequence(a, b, c))
+            >>> s.bypass_and_remove(b).predecessors(c) == {a}
+            True
+
+        """
+        self._refuse_change("bypass_and_remove()")
+        self._members.check_is_member(job, "bypass_and_remove()")
+        self._members.bypass_and_remove(job)
+        return self
+
+    def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+        """Drop the requirements that are not in the same scheduler as the job, here and in nested schedulers.
+
+        Inputs are kept.
+
+        Returns:
+            The dropped requirements, as pairs of a job and what it required.
+
+        Raises:
+            RuntimeError: the scheduler is running.
+
+        Example:
+            >>> missing = AbstractJob(label="missing")
+            >>> s = Scheduler(AbstractJob(label="a", required=missing))
+            >>> s.rain_check(), len(s.sanitize()), s.rain_check()
+            (False, 1, True)
+
+        """
+        self._refuse_change("sanitize()")
+        dropped = self._members.drop_strange_requirements()
+        for job in self.iterate_jobs():
+            if is_scheduler(job):
+                dropped += job._members.drop_strange_requirements()
+        return dropped
+
+    def close(self) -> None:
+        """Close the scheduler for good, and all its jobs; results stay readable.
+
+        It can't run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
+
+        Raises:
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_change("close()")
+        self._closed = True
+        for job in self._members.jobs:
+            job.close()
+
+    # ---- what it can be asked
+
+    def topological_order(self) -> list[AbstractJob[Any]]:
+        """Return the jobs in an order in which each one comes after all that it requires.
+
+        Where this leaves a choice, jobs are in the order in which they were added. Kahn 1962, O(V + E).
+
+        Raises:
+            CycleError: there is no such order.
+
+        """
+        return self._members.topological_order()
+
+    def entry_jobs(self) -> list[AbstractJob[Any]]:
+        """Return the jobs that require no other member, in the order added."""
+        return [job for job in self._members.jobs if not self._members.own_requirements(job)]
+
+    def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
+        """Return the jobs that no member requires, in the order added.
+
+        Args:
+            discard_forever: whether to leave out forever jobs.
+
+        """
+        required = {requirement for job in self._members.jobs for requirement in job._required}
+        return [job for job in self._members.jobs if job not in required and not (discard_forever and job._forever)]
+
+    def predecessors(self, *jobs: Any) -> Jobs:
+        """Return the members that these jobs require directly, as an ordered set.
+
+        Args:
+            jobs: members, or collections of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+
+        """
+        given = self._members.own(jobs, "predecessors()")
+        return dict.fromkeys(one for job in given for one in self._members.own_requirements(job)).keys()
+
+    def successors(self, *jobs: Any) -> Jobs:
+        """Return the members that require these jobs directly, as an ordered set. O(V + E).
+
+        Args:
+            jobs: members, or collections of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+
+        """
+        given = set(self._members.own(jobs, "successors()"))
+        return dict.fromkeys(job for job in self._members.jobs if not given.isdisjoint(job._required)).keys()
+
+    def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
+        """Iterate over the jobs in the order added.
+
+        Args:
+            nested: whether each nested scheduler is followed by its own jobs.
+
+        """
+        return self._members.iterate(nested)
+
+    def rain_check(self) -> bool:
+        """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
+        try:
+            self._check_may_run()
+            for _ in _checks.check(self._members):
+                pass
+        except (ValueError, RuntimeError):
+            return False
+        return True
+
+    # ---- more ways to add jobs, and to follow a run
+
+    @overload
+    def map(
+        self,
+        function: JobFunction[..., T],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[A], Awaitable[T]],
+        a: Iterable[Given[A]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[A, B], Awaitable[T]],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[A, B, C], Awaitable[T]],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        c: Iterable[Given[C]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., Awaitable[T]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    def map(
+        self,
+        function: Callable[..., Awaitable[T]] | JobFunction[..., T],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]:
+        """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
+
+        Args:
+            function: an async callable, or a function decorated with `@job`.
+            iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
+                become inputs.
+            label: a format string, such as "page {}", or a function; both get the job's arguments and give its label.
+                None shows the call.
+            options: the options of each job; see `AbstractJob`.
+
+        Returns:
+            The jobs, in order. If one of them is refused, none is added.
+
+        Raises:
+            TypeError: `function` is not an async callable, an argument is not iterable, or `label` gives no text.
+            ValueError: `label` can't be filled in, or raises.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> s = Scheduler()
+            >>> jobs = s.map(double, [1, 2, 3], label="twice {}")
+            >>> s.run(), [job.result() for job in jobs]
+            (True, [2, 4, 6])
+            >>> [job.label for job in jobs]
+            ['twice 1', 'twice 2', 'twice 3']
+
+        """
+        if not iterables:
+            raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments after the function")
+        for iterable in iterables:
+            if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"map() of {self.label!r}: {iterable!r} is not iterable; give lists of arguments")
+        make: Callable[..., Job[T]]
+        if isinstance(function, JobFunction):
+            make = function.options(**options)
+        else:
+            check_function(function, "Job", WANTED)
+            make = functools.partial(Job[T], function, **options)
+        sets = list(zip(*iterables, strict=False))
+        labels = [None if label is None else self._label_for(label, arguments) for arguments in sets]
+        jobs = [make(*arguments) for arguments in sets]
+        for job, own in zip(jobs, labels, strict=True):
+            if own is not None:
+                job.label = own
+        self.update(jobs)
+        return jobs
+
+    def _label_for(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
+        """Return the label that `map` gives to the job with these arguments."""
+        if not isinstance(label, str) and not callable(label):
+            raise TypeError(
+                f"map() of {self.label!r}: label={label!r} is neither text nor a function; "
+                f"write a format string, such as 'page {{}}', or a function of the item that returns text"
+            )
+        shown = _labels.of_call("label", arguments, {})
+        try:
+            found: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
+        except Exception as error:
+            what = f"label={label!r} can't be filled in" if isinstance(label, str) else "the function of label= raised"
+            raise ValueError(f"map() of {self.label!r}: {what} for {shown}: {type(error).__name__}: {error}") from error
+        if not isinstance(found, str):
+            raise TypeError(f"map() of {self.label!r}: {shown} returned {type(found).__name__}; it must return text")
+        return found
+
+    def as_settled(self) -> SettledJobs:
+        """Iterate over the jobs as they settle, beginning with those that have settled already.
+
+        The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
+        iterates. Jobs that are added meanwhile are included. Do not iterate in two jobs of the same scheduler: they
+        would wait for each other.
+
+        Returns:
+            An async iterator over jobs.
+
+        Example:
+            >>> async def report():
+            ...     async for job in current_job().scheduler.as_settled():
+            ...         print(job.label)
+            >>> async def nap():
+            ...     await anyio.sleep(0)
+            >>> Scheduler(Job(nap, label="a"), Job(report)).run()
+            a
+            True
+
+        """
+        return SettledJobs(self)
+
+    def explain(self, job: AbstractJob[Any]) -> str:
+        """Explain in words why a job is in its state.
+
+        Args:
+            job: a member, or a job nested in one.
+
+        Returns:
+            A text that says what the job waits for and how long that has been running, or which jobs fill the window,
+            or what blocked the job, or what it raised.
+
+        Raises:
+            KeyError: the job is not in this scheduler.
+
+        Example:
+            >>> job = Job(anyio.sleep, 1, label="nap")
+            >>> Scheduler(job).explain(job)
+            "'nap' is idle: 'Scheduler' is not running"
+
+        """
+        scheduler = job.scheduler
+        while scheduler is not None and scheduler is not self:
+            scheduler = scheduler.scheduler
+        if scheduler is None:
+            raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
+        return _explain.explain(self, job)
+
+    def __contains__(self, job: object) -> bool:
+        """Return whether a job is a member; jobs of nested schedulers are not."""
+        return job in self._members.jobs
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self._members.jobs)
+
+    def __bool__(self) -> bool:
+        """Return True, with or without members."""
+        return True
+
+    def __iter__(self) -> Iterator[AbstractJob[Any]]:
+        """Iterate over the members in the order added."""
+        return iter(tuple(self._members.jobs))
+
+    # ---- running
+
+    def run(
+        self,
+        *,
+        backend: BackendName = "trio",
+        backend_options: Mapping[str, Any] | None = None,
+        timeout: float | EllipsisType | None = OWN,
+        jobs_window: Any = OWN,
+        instruments: Iterable[Instrument] = (),
+        check: bool = False,
+        handle_signals: bool = False,
+        journal: Any = None,
+    ) -> bool:
+        """Run the scenario in a new event loop, from code that is not async.
+
+        Ctrl-C ends the run in order, and is raised when everything has been shut down. If a job blocks the event loop,
+        a second Ctrl-C is raised in that job.
+
+        Args:
+            backend: "trio" or "asyncio".
+            backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
+            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
+            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            instruments: instruments that watch this run, besides the scheduler's own.
+            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
+            handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
+                in the main thread.
+            journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
+                run has kept in it does not run again: it is restored.
+
+        Returns:
+            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            critical job failed.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
+            JournalError: the journal can't be used; nothing has started.
+            RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
+            KeyboardInterrupt, SystemExit: what interrupted the run, not in a group, after the shutdown.
+
+        Example:
+            >>> async def hello():
+            ...     return "hello"
+            >>> Scheduler(Job(hello)).run()
+            True
+
+        """
+        chosen = _backend.by_name(backend)
+
+        async def main() -> bool:
+            watch.loop_started(chosen.caller())
+            try:
+                return await self.co_run(
+                    timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
+                )
+            finally:
+                watch.loop_ended()
+
+        if _backend.loop_running() and not _plain_code.in_cell():
+            raise RuntimeError(
+                f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
+            )
+        with _plain_code.SignalWatch(self._interrupt, handle_signals) as watch:
+            if _backend.loop_running():
+                return _plain_code.run_in_thread(lambda: chosen.run(main, backend_options or {}), watch.interrupt)
+            return chosen.run(main, backend_options or {})
+
+    async def co_run(
+        self,
+        *,
+        timeout: float | EllipsisType | None = OWN,
+        jobs_window: Any = OWN,
+        instruments: Iterable[Instrument] = (),
+        check: bool = False,
+        journal: Any = None,
+        _opened: Callable[[], None] | None = None,
+    ) -> bool:
+        """Run the scenario in the event loop of the caller, trio's or asyncio's.
+
+        A cancellation from outside ends the run in order, and is raised when everything has been shut down.
+
+        Args:
+            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
+            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            instruments: instruments that watch this run, besides the scheduler's own.
+            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
+            journal: as for `run`.
+
+        Returns:
+            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            critical job failed.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
+            JournalError: the journal can't be used; nothing has started.
+            RuntimeError: there is no event loop, or the scheduler is running or closed.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
+            KeyboardInterrupt, SystemExit: what a job raised, not in a group, after the shutdown.
+
+        Example:
+            >>> async def main():
+            ...     return await Scheduler(Job(anyio.sleep, 0)).co_run()
+            >>> anyio.run(main)
+            True
+
+        """
+        backend = _backend.current()
+        run = self._new_run(backend, timeout, jobs_window, instruments, journal)
+        outer = run.outer_worker
+        run.opened_block, run.closes = _opened, _opened is not None
+        self._run = run
+        try:
+            await self._prepare(run)
+            await run.execute()
+        except Exception as error:  # one that the checks raised
+            if run.interruption is not None:
+                raise run.interruption from error
+            raise
+        finally:
+            self._run = None
+            if outer is None and run.journal is not None:
+                _durable.end(run)
+        if outer is not None:
+            outer.run.failures += run.failures
+            return _failures.raise_or_true(self, run)
+        _failures.warn(self, run)
+        if check:
+            _failures.check(self, run.journal_fault)
+        return run.reason is StopReason.COMPLETED
+
+    def _new_run(
+        self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
+    ) -> Run:
+        self._check_may_run()
+        who = repr(self.label)
+        if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
+            raise RuntimeError(f"{who} is a job of {self._scheduler.label!r}, which is running, and will run it")
+        seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
+        window = self._jobs_window if jobs_window is OWN else _options.window(jobs_window, who)
+        if window is not None and not isinstance(window, int):
+            problem = backend.check_limiter(window)
+            if problem is not None:
+                raise TypeError(f"jobs_window={window!r} of {who}: {problem}")
+        watching = (*self._instruments, *_observers.checked(instruments, who))
+        outer = self._worker.run.observers if self._worker is not None else None
+        observers = Observers(watching, outer) if watching or outer is not None else None
+        return Run(self, backend, observers, seconds, window, None if journal is None else self._opened(journal))
+
+    def _opened(self, journal: Any) -> RunJournal:
+        """Open what the user gave as a journal; `trioflow.Scheduler` knows how."""
+        raise NotImplementedError(f"{type(self).__name__} has no journals")
+
+    async def _prepare(self, run: Run) -> None:
+        """Check the scenario and reset its jobs, pausing now and then."""
+        self._drop_added()
+        self._members.adopted.clear()
+        if run.outer_worker is None or self._members.unchecked:
+            await run.pausing(_checks.check(self._members))
+        await run.pausing(self._reset_jobs())
+
+    def _reset_jobs(self) -> Iterator[None]:
+        """Forget the last run; yield where a pause is due."""
+        todo: list[BaseScheduler] = [self]
+        while todo:
+            scheduler = todo.pop()
+            members = scheduler._members
+            scheduler._stop_reason = scheduler._culprit = None
+            scheduler._incidents = []
+            for chunk, pause_is_due in _graph.in_chunks(scheduler) if members.needs_reset else ():
+                for job in chunk:
+                    job._reset()
+                if pause_is_due:
+                    yield
+            members.needs_reset = scheduler is self
+            todo += members.nested
+
+    def _drop_added(self) -> None:
+        """Remove what was added during earlier runs, in nested schedulers too."""
+        outer = self._worker.run if self._worker is not None else None
+        under_way: list[Run] = []
+        while outer is not None:
+            under_way.append(outer)
+            outer = outer.outer_worker.run if outer.outer_worker is not None else None
+        todo: list[BaseScheduler] = [self]
+        while todo:
+            members = todo.pop()._members
+            members.forget_added(under_way)
+            todo += members.nested
+
+    def cancel(self) -> None:
+        """End the run in order: everything is cancelled, and `stop_reason` is CANCELLED.
+
+        If it is a job of a running scheduler, it is ended, or kept from starting, like any other job. That does not
+        count as a critical failure.
+
+        Raises:
+            RuntimeError: neither it nor its scheduler is running; or the call comes from another thread.
+
+        """
+        if self._run is not None and self._worker is None:
+            self._run.check_thread(f"cancel() of {self.label!r}")
+            self._run.stop(StopReason.CANCELLED)
+        else:
+            super().cancel()
+
+    async def __aenter__(self) -> Self:
+        """Start the run, and keep it open for jobs that are added in the block.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
+            RuntimeError: the scheduler is running already, or is closed.
+
+        """
+        self._check_may_run()
+        block = OpenBlock(self)
+        await block.enter()
+        self._block = block
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Wait for all jobs, and close the scheduler for good; if the block raised an error, cancel the run instead.
+
+        Raises:
+            ExceptionGroup: the critical failures that stopped the run.
+            JobTimeout: the run did not end in time.
+            JobCancelled: the run was cancelled.
+            BaseException: what the block raised, or what interrupted the run, not in a group.
+
+        """
+        block, self._block = self._block, None
+        assert block is not None
+        try:
+            return await block.leave(error)
+        finally:
+            self.close()
+
+    # ---- how the last run ended
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the last run stopped; None before the first run has ended."""
+        return self._stop_reason
+
+    @property
+    def culprit(self) -> AbstractJob[Any] | None:
+        """The member that stopped the last run, or None; if it is a scheduler, its own `culprit` leads further in."""
+        return self._culprit
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether its timeout stopped the last run, or one of its attempts as a job."""
+        return self._stop_reason is StopReason.TIMEOUT or super().timed_out
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What the last run reported besides the outcomes of jobs, such as a `co_shutdown` that raised."""
+        return tuple(self._incidents)
+
+    def results(self) -> dict[AbstractJob[Any], Any]:
+        """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
+
+        Jobs of nested schedulers are included, and the nested schedulers themselves are not. A result that was dropped
+        because of `keep_result=False` is left out. Nothing is raised, whatever became of the run.
+
+        Example:
+            >>> async def divide(a, b):
+            ...     return a / b
+            >>> s = Scheduler()
+            >>> fine, wrong = s.map(divide, [1, 1], [2, 0])
+            >>> s.run()
+            True
+            >>> s.results()[fine], s.failures()[wrong]
+            (0.5, ZeroDivisionError('division by zero'))
+
+        """
+        succeeded = (job for job in self.iterate_jobs() if job.is_succeeded() and not job._is_scheduler)
+        return {job: job._outcome for job in succeeded if job._outcome is not FREED}
+
+    def failures(self) -> dict[AbstractJob[Any], Exception]:
+        """Return the jobs that FAILED in the last run and what they raised, in the order in which they settled.
+
+        These are the jobs of `raise_for_failures`: those of nested schedulers are included, a nested scheduler that
+        failed because one of its own jobs did is not, and interruptions such as `KeyboardInterrupt` are left out. A
+        BLOCKED job did not fail itself: its `raised_exception()` says because of which job it could not run.
+        """
+        return {job: cast("Exception", job.raised_exception()) for job in _failures.failed(self)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a table of all jobs, nested ones included, as `pandas.DataFrame` takes it: a dict for each job.
+
+        Returns:
+            Dicts with the keys `path`, `kind` (the name of the class), `state` (such as "succeeded"), `started_at`,
+            `finished_at` and `elapsed` (seconds, or None), `attempts`, `result` (None if there is none), and
+            `exception` (what the job raised, or why it is blocked; or None).
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> s = Scheduler()
+            >>> jobs = s.map(double, [1, 2])
+            >>> s.run()
+            True
+            >>> [(row["path"], row["state"], row["result"]) for row in s.rows()]
+            [('double(1)', 'succeeded', 2), ('double(2)', 'succeeded', 4)]
+
+        """
+        return [
+            {
+                "path": path,
+                "kind": type(job).__name__,
+                "state": job.state.value,
+                "started_at": job.started_at,
+                "finished_at": job.finished_at,
+                "elapsed": job.elapsed,
+                "attempts": job.attempts,
+                "result": job.result(default=None),
+                "exception": job.raised_exception(),
+            }
+            for job, path in _labels.paths(self).items()
+        ]
+
+    def raise_for_failures(self) -> None:
+        """Raise an `ExceptionGroup` of what the jobs that FAILED raised, in the order in which they settled.
+
+        Jobs of nested schedulers are included. Each exception has a note that names its job. A nested scheduler that
+        failed because one of its own jobs did is not listed again. Interruptions such as `KeyboardInterrupt` are left
+        out. If no job failed, nothing is raised.
+
+        Raises:
+            ExceptionGroup: at least one job FAILED in the last run.
+
+        """
+        _failures.raise_group(self, _failures.failed(self))
+
+    # ---- for the rest of the package
+
+    def _waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+        """Return the members that must settle before `job`."""
+        return self._members.waits_for(job)
+
+    def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
+        """Check, and link in a run, what a member is about to require; see `AbstractJob.requires`."""
+        self._members.note_change()
+        if self._run is not None:
+            self._run.check_growing(f"requires() of {job.label!r}")
+            _checks.check_new_requirements(self._members, job, new)
+            _links.link_late(job, new, self._members.place)
+
+    def _innermost_run(self) -> Run | None:
+        """Return the run in progress of this scheduler, or else of the nearest one around it."""
+        scheduler: BaseScheduler | None = self
+        while scheduler is not None:
+            if scheduler._run is not None:
+                return scheduler._run
+            scheduler = scheduler._scheduler
+        return None
+
+    def _refuse_change(self, what: str) -> None:
+        if self._innermost_run() is not None:
+            raise RuntimeError(
+                f"{what} of {self.label!r}: not while it runs; only add(), update() and requires() may change it then"
+            )
+
+    def _check_may_run(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self.label!r} is closed for good; make a new Scheduler")
+        if self._run is not None:
+            raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
+
+    def _will_not_reach(self) -> bool:
+        """Return whether a run has ended, and none is in progress that could still reach a job that is waited for."""
+        scheduler: BaseScheduler | None = self
+        while scheduler is not None:
+            scheduler._watched = True
+            if scheduler._run is not None:
+                return False
+            if scheduler._stop_reason is not None:
+                return True
+            scheduler = scheduler._scheduler
+        return False
+
+    def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
+        self._incidents.append(Incident(job, message, exception))
+
+    def _note_end(self, run: Run) -> None:
+        """Keep what remains of a run that has ended, and wake all who wait for a job that was not reached."""
+        self._stop_reason, self._culprit = run.reason, run.culprit
+        self._time_limit = run.timeout or 0.0
+        self._run = None
+        if self._watched:
+            for job in self.iterate_jobs():
+                if job._facts is not None:
+                    job._facts.tell(job)
+        for stream in tuple(self._streams):
+            stream.end()
+        self._streams.clear()
+
+    def _tell_streams(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Let those who iterate over `as_settled()` wait for new jobs too."""
+        for stream in tuple(self._streams):
+            for job in jobs:
+                stream.watch(job)
+
+    def _interrupt(self, interruption: BaseException | None) -> bool:
+        """End the run because of a signal. Return False if there is no run."""
+        if self._run is None:
+            return False
+        self._run.interrupt(interruption)
+        return True
+
+    def _forget_call(self) -> None:
+        for job in self._members.jobs:
+            job._forget_call()
+
+    def _has_shutdown(self) -> bool:
+        if type(self).co_shutdown is not BaseScheduler.co_shutdown:
+            return True
+        return self._stop_reason is None and any(job._has_shutdown() for job in self._members.shutting_down)
+
+    async def co_shutdown(self) -> None:
+        """Shut down its jobs, if it was never started: otherwise its own run has done that."""
+        outer = self._scheduler
+        while outer is not None and outer._run is None:
+            outer = outer._scheduler
+        if self._stop_reason is None and outer is not None and outer._run is not None:
+            await _ending.shut_down_nested(outer._run, self)
+
+    def __repr__(self) -> str:
+        """Show label, state and counts."""
+        running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {len(self)} jobs>"

@@ -1,0 +1,112 @@
+"""`Sequence`: a chain of requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Self, final
+
+from ..job._job import AbstractJob
+from ..job._requirements import flatten
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
+
+
+@final
+class Sequence:
+    """A chain of jobs, in which each job requires the one before it.
+
+    When a sequence is added to a scheduler, its jobs are added; the sequence itself is not a member. As a requirement,
+    a sequence stands for its last job. What a sequence requires, its first job requires.
+
+    Args:
+        jobs_or_sequences: the jobs, in order; None is skipped.
+        required: what the first job requires.
+        scheduler: a scheduler to add the jobs to, now and when more are appended.
+
+    Raises:
+        TypeError: something is not a job.
+
+    Example:
+        >>> a, b, c = (AbstractJob(label=label) for label in "abc")
+        >>> Sequence(a, b, required=c).jobs
+        [<AbstractJob `a` idle>, <AbstractJob `b` idle>]
+        >>> b.required == {a} and a.required == {c}
+        True
+
+    """
+
+    __slots__ = ("_first_requires", "_scheduler", "jobs")
+
+    def __init__(self, *jobs_or_sequences: Any, required: Any = None, scheduler: BaseScheduler | None = None) -> None:
+        self.jobs: list[AbstractJob[Any]] = []
+        self._first_requires: list[Any] = []
+        self._scheduler = scheduler
+        self.requires(required)
+        self.append(*jobs_or_sequences)
+
+    def append(self, *jobs_or_sequences: Any) -> Self:
+        """Append jobs to the chain, and add them to the scheduler given at creation, if there was one.
+
+        Args:
+            jobs_or_sequences: the jobs, in order; None is skipped.
+
+        Returns:
+            The sequence itself.
+
+        Raises:
+            TypeError: something is not a job.
+
+        """
+        new = list(flatten(jobs_or_sequences, "Sequence", "_all"))
+        for job in new:
+            if self.jobs:
+                job.requires(self.jobs[-1])
+            elif self._first_requires:
+                job.requires(self._first_requires)
+            self.jobs.append(job)
+        if self._scheduler is not None:
+            self._scheduler.update(new)
+        return self
+
+    def requires(self, *requirements: Any, remove: bool = False) -> Self:
+        """Let the first job require these jobs; if the sequence is empty, the job that will be its first.
+
+        Args:
+            requirements: jobs, Sequences, None, or collections of these.
+            remove: whether to remove these requirements instead.
+
+        Returns:
+            The sequence itself.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: with `remove`, something is not required by the first job.
+
+        """
+        found = list(flatten(requirements, "requires() of a Sequence", "_last"))
+        if self.jobs:
+            self.jobs[0].requires(found, remove=remove)
+        elif remove:
+            self._first_requires = [job for job in self._first_requires if job not in found]
+        else:
+            self._first_requires += found
+        return self
+
+    def __len__(self) -> int:
+        """Return the number of its jobs."""
+        return len(self.jobs)
+
+    def __bool__(self) -> bool:
+        """Return True, with or without jobs."""
+        return True
+
+    def __repr__(self) -> str:
+        """Show the jobs in order."""
+        return f"Sequence({', '.join(map(repr, self.jobs))})"
+
+    def _all(self) -> Iterable[AbstractJob[Any]]:
+        return tuple(self.jobs)
+
+    def _last(self) -> Iterable[AbstractJob[Any]]:
+        return tuple(self.jobs[-1:])

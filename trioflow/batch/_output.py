@@ -1,0 +1,237 @@
+"""The output of the commands: each one's in one piece, printed in any order or in that of the arguments, or saved."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, Final
+
+import anyio
+
+from . import BatchError
+from ._backlog import Backlog
+
+PIECE: Final = 1 << 16
+PIPE_PIECE: Final = select.PIPE_BUF
+"""The number of bytes that can be written without waiting to a pipe that poll(2) says is writable."""
+
+
+class Outlet:
+    """One of our own standard streams; a slow reader of it does not block the event loop."""
+
+    def __init__(self, name: str) -> None:
+        """Find the stream's descriptor; in a test it may have none."""
+        self._stream: Final[Any] = getattr(sys, name)
+        self._descriptor: Final[Any] = _descriptor(self._stream)
+        self.is_terminal: Final = self._descriptor is not None and os.isatty(self._descriptor)
+        self._waits: Final = self._descriptor is not None and not stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+
+    async def until_writable(self) -> None:
+        """Wait until `PIPE_PIECE` bytes can be written without blocking."""
+        if self._waits and not writable(self._descriptor):
+            await anyio.wait_writable(self._descriptor)
+
+    def write_now(self, data: bytes) -> None:
+        """Write all of it, blocking where the reader is slow.
+
+        Raises:
+            OSError: the stream cannot be written.
+
+        """
+        if self._stream is None:  # the caller has closed it
+            return
+        self._stream.flush()
+        if self._descriptor is None:
+            self._stream.buffer.write(data)
+            return
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def writable(descriptor: int) -> bool:
+    """Return whether a write would not block."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def _descriptor(stream: Any) -> int | None:
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        return int(stream.fileno())
+    return None
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file from its current position to its end, in pieces."""
+    return iter(lambda: file.read(PIECE), b"")
+
+
+def tagged(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
+    r"""Yield the pieces with a tag before each line.
+
+    Example:
+        >>> b"".join(tagged([b"a\n\nb", b"c\n"], b"1\t"))
+        b'1\ta\n1\t\n1\tbc\n'
+
+    """
+    begins = True
+    for piece in pieces:
+        yield (tag if begins else b"") + piece[:-1].replace(b"\n", b"\n" + tag) + piece[-1:]
+        begins = piece.endswith(b"\n")
+
+
+Output = Iterator[tuple[Outlet, bytes]]
+
+
+def whole_lines(output: Output) -> Output:
+    """Yield the output, and end its last line if that is on a terminal and has no end."""
+    unfinished: Outlet | None = None
+    for outlet, piece in output:
+        yield outlet, piece
+        if outlet.is_terminal:
+            unfinished = None if piece.endswith(b"\n") else outlet
+    if unfinished is not None:
+        yield unfinished, b"\n"
+
+
+Aside = Callable[[], AbstractContextManager[bool]]
+"""What is done around each print. It gives whether a bar is drawn below, which would overwrite an unfinished line."""
+
+
+class Printer:
+    """Prints what commands have written, one command after another.
+
+    Args:
+        in_order: whether outputs wait for those of the commands before them.
+        aside: hides a progress bar during each print.
+
+    """
+
+    def __init__(self, *, in_order: bool, aside: Aside) -> None:
+        self._outlets: Final = (Outlet("stdout"), Outlet("stderr"))
+        self._in_order: Final = in_order
+        self._aside: Final = aside
+        self._lock: Final = anyio.Lock()
+        self._backlog: Final = Backlog()
+        self._waiting: Final[dict[int, Output]] = {}
+        self._unwritten: Output = iter(())  # the rest of what is being written
+        self._next = 0
+
+    def keep(self, number: int, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
+        """Keep what a command has written until it is printed.
+
+        Args:
+            number: the number of the command, from 0, without gaps.
+            outputs: its standard output, and its standard error.
+            tag: what is put before each line, if anything.
+
+        Raises:
+            OSError: a temporary file cannot be written.
+
+        """
+        if self._in_order:  # this may take long: the files themselves would stay open
+            kept = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
+        else:
+            kept = [pieces(output) for output in outputs]
+        self._waiting[number] = self._cut(kept, tag)
+
+    async def print(self, number: int) -> None:
+        """Print what is kept for a command, or wait until its turn comes.
+
+        Raises:
+            OSError: a stream cannot be written.
+
+        """
+        async with self._lock:
+            if not self._in_order:
+                await self._write(self._waiting.pop(number, iter(())))
+            while self._next in self._waiting:
+                await self._write(self._waiting.pop(self._next))
+                self._next += 1
+
+    def flush(self) -> None:
+        """Print what is still kept; for use after the event loop has ended."""
+        for output in (self._unwritten, *(self._waiting[number] for number in sorted(self._waiting))):
+            with self._aside() as is_drawn_over:
+                for outlet, piece in whole_lines(output) if is_drawn_over else output:
+                    outlet.write_now(piece)
+
+    async def say(self, text: str) -> None:
+        """Print a message of the batch itself on the standard error."""
+        async with self._lock:
+            await self._write(iter([(self._outlets[1], os.fsencode(f"trioflow batch: {text}\n"))]))
+
+    def _cut(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> Output:
+        for outlet, output in zip(self._outlets, outputs, strict=True):
+            for piece in output if tag is None else tagged(output, tag):
+                yield outlet, piece
+
+    async def _write(self, output: Output) -> None:
+        with self._aside() as is_drawn_over:
+            rest = whole_lines(output) if is_drawn_over else output
+            for outlet, piece in rest:
+                for start in range(0, len(piece), PIPE_PIECE):
+                    self._unwritten = itertools.chain([(outlet, piece[start:])], rest)
+                    await outlet.until_writable()
+                    self._unwritten = iter(())
+                    outlet.write_now(piece[start : start + PIPE_PIECE])
+
+
+# ---- --results: saved in files, not printed
+
+LONGEST: Final = 255
+"""The number of bytes that a file's name may have, on all file systems in common use."""
+
+
+def results_directory(directory: str, arguments: Sequence[str]) -> str:
+    r"""Return the directory for some arguments: for each source its number, and in it the argument.
+
+    A `/` in an argument is written `\_`, and a `\` is doubled. Arguments that cannot name a directory (empty, `.` and
+    `..`) get `\.` before them. An argument that is too long for a file's name is cut off and ends with a digest.
+
+    Example:
+        >>> results_directory("results", ["a/b", "", ".."])
+        'results/1/a\\_b/2/\\./3/\\...'
+
+    """
+    parts = [part for number, argument in enumerate(arguments, 1) for part in (str(number), _name(argument))]
+    return os.path.join(directory, *parts)
+
+
+def _name(argument: str) -> str:
+    if argument in ("", ".", ".."):
+        return "\\." + argument
+    name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
+    return os.fsdecode(name if len(name) <= LONGEST else _shortened(name))
+
+
+def _shortened(name: bytes) -> bytes:
+    import hashlib  # few batches need it
+
+    digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return name[: LONGEST - len(digest)] + digest
+
+
+def save(directory: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+    """Write the files `seq`, `stdout` and `stderr`.
+
+    Raises:
+        BatchError: they cannot be written.
+
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, "seq"), "w", encoding="ascii") as file:
+            file.write(str(sequence))
+        for name, output in zip(("stdout", "stderr"), outputs, strict=True):
+            with open(os.path.join(directory, name), "wb") as target:
+                shutil.copyfileobj(output, target)
+    except OSError as error:
+        raise BatchError(f"cannot write the results in {directory!r}: {error.strerror}") from None

@@ -1,0 +1,220 @@
+"""`trioflow journal`: what is in a journal; forget some of it, export it, give unused space back."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import io
+import json
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from .._core.job._errors import JournalError
+from .._core.job._labels import printable
+from ..journal._store import Record, RunRecord, Store, reading
+from ..view.text._selection import matching
+from . import FINE
+from ._completion import file
+from ._scenario import Refusal
+
+T = TypeVar("T")
+
+FIELDS: Final = (
+    "path", "state", "run", "settled", "elapsed", "why", "saved", "result", "fingerprint",
+)  # fmt: skip
+"""The columns of an export."""
+SHOWN: Final = 60
+"""Characters of a result that the list shows."""
+
+
+@click.group(
+    name="journal",
+    invoke_without_command=True,
+    epilog="The exit code is 0, or 2 if the file is no journal or nothing matches.",
+)
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), shell_complete=file)
+@click.pass_context
+def command(context: click.Context, path: Path) -> int:
+    """Look at a journal, or change it. Without a command, list its jobs.
+
+    FILE is what `trioflow run --journal FILE` or `run(journal=FILE)` has written. PATTERN is the path of a job; `*` in
+    it stands for any text, `?` for any one character. Quote it.
+    """
+    context.obj = path
+    return listed(path) if context.invoked_subcommand is None else FINE
+
+
+@command.command(name="list")
+@click.pass_obj
+def list_jobs(path: Path) -> int:
+    """Print one line for each job: whether the last run restored it or ran it, and why it ran."""
+    return listed(path)
+
+
+@command.command()
+@click.argument("pattern")
+@click.pass_obj
+def show(path: Path, pattern: str) -> int:
+    """Print all that is known of the jobs that match PATTERN, with their results."""
+    runs, records = contents(path)
+    for record in chosen(records, pattern, path):
+        for name, value in exported(record, runs).items():
+            if value is not None:
+                click.echo(f"{name + ':':13}{printable(str(value))}")
+        click.echo()
+    return FINE
+
+
+@command.command()
+@click.argument("pattern")
+@click.pass_obj
+def forget(path: Path, pattern: str) -> int:
+    """Remove the jobs that match PATTERN, so that the next run runs them again."""
+    with changing(path) as store:
+        found = chosen(list(store.records()), pattern, path)
+        store.forget(record.path for record in found)
+    click.echo(f"forgotten: {len(found)} job{'s' * (len(found) != 1)}")
+    return FINE
+
+
+@command.command()
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
+@click.pass_obj
+def export(path: Path, kind: str) -> int:
+    """Print all jobs as a table (CSV), or as a list of objects (JSON)."""
+    runs, records = contents(path)
+    rows = [exported(record, runs) for record in records]
+    if kind == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return FINE
+    text = io.StringIO()
+    writer: csv.DictWriter[str] = csv.DictWriter(text, list(FIELDS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    click.echo(text.getvalue().encode(errors="backslashreplace"), nl=False)
+    return FINE
+
+
+@command.command()
+@click.pass_obj
+def vacuum(path: Path) -> int:
+    """Give unused space back, and remove large results that no job refers to any more."""
+    with changing(path) as store:
+        before = path.stat().st_size
+        store.vacuum()
+        click.echo(f"{before} bytes before, {path.stat().st_size} bytes now")
+    return FINE
+
+
+# ---- the file
+
+
+def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
+    """Return the runs and the jobs in a journal.
+
+    Raises:
+        Refusal: it is no journal.
+
+    """
+    return refused(lambda: reading(path, lambda store: (store.runs(), list(store.records()))))
+
+
+@contextlib.contextmanager
+def changing(path: Path) -> Generator[Store]:
+    """Open a journal that is there, to change it."""
+    contents(path)  # a file that is no journal is not made one
+    store = refused(lambda: Store(path, writes=True))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def refused(call: Callable[[], T]) -> T:
+    """Return what `call` returns, with errors of the journal as errors of the command line."""
+    try:
+        return call()
+    except JournalError as error:
+        raise Refusal(printable(str(error))) from None
+
+
+def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
+    """Return the jobs whose path matches.
+
+    Raises:
+        Refusal: there are none.
+
+    """
+    found = matching({record: record.path for record in records}, pattern)
+    if not found:
+        raise Refusal(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}")
+    return found
+
+
+# ---- what is printed
+
+
+def listed(path: Path) -> int:
+    """Print the jobs, and how the last run went."""
+    runs, records = contents(path)
+    widest = min(60, max((len(printable(record.path)) for record in records), default=0))
+    for record in records:
+        state = state_of(record, runs)
+        why = record.why if state == "ran" and record.why else ""
+        text = f"{state:9}{printable(record.path):{widest}}  {printable(why or short(record))}"
+        click.echo(text.rstrip().encode(errors="backslashreplace"))
+    click.echo(summary(runs, records))
+    return FINE
+
+
+def summary(runs: list[RunRecord], records: list[Record]) -> str:
+    """Return the number of jobs, and how the last run went."""
+    number = f"{len(records)} job{'s' * (len(records) != 1)}, {len(runs)} run{'s' * (len(runs) != 1)}"
+    if not runs:
+        return number
+    last = runs[-1]
+    outcome = last.outcome or "did not end in order, or is running"
+    return f"{number}; the last of {printable(last.label)!r}, begun {when(last.started)}: {outcome}"
+
+
+def state_of(record: Record, runs: list[RunRecord]) -> str:
+    """Return what the last run did with a job."""
+    last = runs[-1].id if runs else None
+    if record.restored == last and last is not None:
+        return "restored"
+    if record.run == last:
+        return "ran" if record.saved is not None else "unstored"
+    return "earlier"
+
+
+def short(record: Record) -> str:
+    """Return a result in a few characters, as it is stored; one that is pickled is not read."""
+    if record.file is not None:
+        return f"a large result, in {record.file[:12]}..."
+    if not isinstance(record.result, str):
+        return f"pickled, {len(record.result or b'')} bytes"
+    return record.result if len(record.result) <= SHOWN else record.result[: SHOWN - 3] + "..."
+
+
+def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
+    """Return a job as a row of an export."""
+    return {
+        "path": record.path,
+        "state": state_of(record, runs),
+        "run": record.run,
+        "settled": when(record.settled),
+        "elapsed": record.elapsed,
+        "why": record.why,
+        "saved": record.saved,
+        "result": record.result if isinstance(record.result, str) else short(record) if record.saved else None,
+        "fingerprint": record.fingerprint,
+    }
+
+
+def when(seconds: float) -> str:
+    """Return a time as text."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

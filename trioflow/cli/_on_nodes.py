@@ -1,0 +1,152 @@
+"""How `trioflow ssh` runs: one command on many nodes, their outputs one after the other, and a table of how it went."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import click
+
+from .._core import StopReason
+from .._core.job._errors import JobTimeout
+from .._core.job._function import Job
+from .._scheduler import Scheduler
+from ..jobs.command._result import CommandResult
+from ..jobs.posix._processes import describe
+from ..jobs.ssh._errors import SshError, Unreachable
+from ..jobs.ssh._job import SshJob
+from ..jobs.ssh._nodes import SshNode
+from . import FINE, INTERRUPTED
+from ._signals import SecondSignal
+from .batch._run import output
+
+MOST: Final = 101
+"""The exit code where more nodes than a hundred have failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of the command on one node."""
+
+    what: str
+    elapsed: float | None = None
+    failed: bool = True
+
+
+class Run:
+    """One command on many nodes."""
+
+    def __init__(self, line: str, nodes: Sequence[SshNode], *, timeout: float | None, tag: bool) -> None:
+        self._line: Final = line
+        self._nodes: Final = nodes
+        self._timeout: Final = timeout
+        self._tag: Final = tag
+        self._outcomes: Final[dict[SshNode, Outcome]] = {}
+
+    def run(self, window: int | None, *, with_table: bool) -> int:
+        """Run it everywhere, print how it went, and return the exit code."""
+        with output():
+            code = self._run(window)
+            if with_table:
+                self._print_table()
+            return code
+
+    def _run(self, window: int | None) -> int:
+        jobs = [Job(self._on, node, label=node.name, critical=True) for node in self._nodes]
+        scheduler = Scheduler(*jobs, jobs_window=window, label="ssh")
+        try:
+            scheduler.run(instruments=[SecondSignal()], handle_signals=True)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
+            raise error  # of our own output
+        if scheduler.stop_reason is StopReason.INTERRUPTED:
+            return INTERRUPTED
+        return min(MOST, sum(one.failed for one in self._outcomes.values())) or FINE
+
+    async def _on(self, node: SshNode) -> None:
+        """Run it on one node."""
+        where = None if self._tag else subprocess.PIPE
+        job = SshJob(
+            node,
+            self._line,
+            stdout=where,
+            stderr=where,
+            tag=self._tag,
+            check=False,
+            timeout=self._timeout,
+            label=node.name,
+        )
+        error: Exception | None = None
+        try:
+            await job.co_run()
+        except (SshError, JobTimeout) as failure:
+            error = failure
+        outcome = self._outcomes[node] = _outcome(job.last_result, error)
+        if not self._tag:
+            _print(node, outcome, job.last_result)
+        if isinstance(error, SshError):
+            click.echo(str(error), err=True)
+
+    def _print_table(self) -> None:
+        """Print how it went: nodes with the same outcome in one line."""
+        rows: dict[tuple[bool, str], list[SshNode]] = {}
+        for node in self._nodes:
+            outcome = self._outcomes.get(node, Outcome("not run"))
+            rows.setdefault((outcome.failed, outcome.what), []).append(node)
+        width = max(len(what) for _, what in rows)
+        digits = len(str(max(map(len, rows.values()))))
+        for (_, what), nodes in sorted(rows.items(), key=lambda row: row[0]):
+            click.echo(f"{what:{width}}  {len(nodes):{digits}}  {_names(nodes)}", err=True)
+
+
+def _outcome(result: CommandResult | None, error: Exception | None) -> Outcome:
+    if isinstance(error, Unreachable):
+        return Outcome("unreachable")
+    if isinstance(error, JobTimeout):
+        return Outcome("timeout")
+    if error is not None:
+        return Outcome("lost" if cast(SshError, error).started else "refused")
+    assert result is not None
+    return Outcome(describe(result.returncode), result.elapsed, bool(result.returncode))
+
+
+def _print(node: SshNode, outcome: Outcome, result: CommandResult | None) -> None:
+    took = "" if outcome.elapsed is None else f", {outcome.elapsed:.1f} s"
+    click.echo(f"== {node.name}: {outcome.what}{took}")
+    if result is not None:
+        for name in ("stdout", "stderr"):
+            sys.stdout.flush()
+            with result.open(name) as source:
+                last = b"\n"
+                while data := source.read(1 << 16):
+                    click.echo(data, nl=False, err=name == "stderr")
+                    last = data
+                if not last.endswith(b"\n"):
+                    click.echo(err=name == "stderr")
+
+
+def _names(nodes: Sequence[SshNode]) -> str:
+    """Return the names of nodes, those that end in numbers as ranges: node[01-03,07]."""
+    found: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
+    for node in nodes:
+        stem = node.name if node.port is not None else node.name.rstrip("0123456789")
+        digits = node.name[len(stem) :]
+        found.setdefault((stem, len(digits)), []).append(int(digits or 0))
+    return ",".join(_range(stem, width, sorted(numbers)) for (stem, width), numbers in found.items())
+
+
+def _range(stem: str, width: int, numbers: Sequence[int]) -> str:
+    spans: list[list[int]] = []
+    if not width:
+        return stem
+    for number in numbers:
+        if spans and spans[-1][1] + 1 == number:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    parts = [f"{first:0{width}}" if first == last else f"{first:0{width}}-{last:0{width}}" for first, last in spans]
+    return f"{stem}{parts[0]}" if len(numbers) == 1 else f"{stem}[{','.join(parts)}]"

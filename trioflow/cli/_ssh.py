@@ -1,0 +1,68 @@
+"""`trioflow ssh`: its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from ..batch import _numbers
+from ._completion import file
+from .batch._options import BatchCommand, parsed
+
+CODES: Final = """\b
+Exit codes:
+  0    the command succeeded on all nodes
+  1    the number of nodes where it failed, or that can't be
+  ...  reached, up to 100
+  100
+  101  more than 100 nodes
+  130  interrupted: Ctrl-C, SIGTERM, SIGHUP
+  141  nobody reads the output any more
+  255  the command line is wrong
+"""
+
+
+@click.command(
+    name="ssh",
+    cls=BatchCommand,
+    epilog=CODES,
+    context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, required=True, metavar="COMMAND...")
+@click.option(
+    "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
+)
+@click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
+@click.option("-l", "--login", metavar="NAME", help="Who to be there.")
+@click.option("-i", "--identity", type=click.Path(), metavar="FILE", shell_complete=file, help="A private key.")
+@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
+@click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
+@click.option("--accept-new", is_flag=True, help="Take the keys of hosts that nobody knows yet.")
+@click.option("--connect-timeout", type=parsed(_numbers.seconds), default="30", metavar="TIME", help="For each node.")
+@click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
+@click.option("--quiet", is_flag=True, help="Print no table.")
+def command(words: Sequence[str], nodes: Sequence[str], tag: bool, quiet: bool, **options: Any) -> int:
+    r"""Run COMMAND on many nodes by ssh.
+
+    NODES is a file with a node a line, or names and ranges like node[01-37]. In COMMAND {node} stands for the name of
+    the node. The outputs are printed node by node as they end. At the end a table says how it went.
+    """
+    from . import _on_nodes  # late, because --help does not need it
+    from .batch._run import named
+
+    own = {
+        "username": options["login"],
+        "identity": options["identity"],
+        "config": options["ssh_config"],
+        "gateway": options["gateway"],
+        "accept_new": options["accept_new"],
+        "connect_timeout": options["connect_timeout"],
+    }
+    found = named(nodes, **own)
+    if not found:
+        raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
+    run = _on_nodes.Run(" ".join(words), found, timeout=options["timeout"] or None, tag=tag)
+    return run.run(options["jobs"] or None, with_table=not quiet)

@@ -1,0 +1,170 @@
+"""`trioflow batch`: one command line for many arguments, with the options and exit codes of GNU parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator
+from typing import Any, Final, TypeVar
+
+import click
+
+from ..._core.job._labels import printable
+from ...batch import BatchError, _numbers
+from ...batch._halt import Halt
+from ...batch._template import PLACE
+from .._completion import file
+from . import OTHER_ERROR
+
+CODES: Final = """\b
+Exit codes:
+  0    all commands succeeded
+  1    the number of commands that failed, up to 100; with
+  ...  --halt now,fail=1 or soon,fail=1 the exit code of the
+  100  first of them, with a percentage the percentage failed
+  101  more than 100 commands failed
+  130  interrupted: Ctrl-C, SIGTERM, SIGHUP
+  141  nobody reads the output any more
+  255  the command line is wrong, or the batch could not go on
+"""
+T = TypeVar("T")
+
+
+def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return the option type for a parsing function that raises ValueError."""
+
+    def convert(value: str) -> T:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise click.BadParameter(printable(str(error))) from None
+
+    return convert
+
+
+class Wrong(click.UsageError):
+    """The command line is wrong."""
+
+    exit_code = OTHER_ERROR
+
+
+class Impossible(click.ClickException):
+    """The batch cannot start, or cannot go on."""
+
+    exit_code = OTHER_ERROR
+
+
+class BatchCommand(click.Command):
+    """A command whose own errors all have one exit code, which is not a number of failures."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the command line, with the exit code for its errors."""
+        with own_exit_code():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the batch, with the exit code for its errors."""
+        with own_exit_code():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def own_exit_code() -> Generator[None]:
+    """Give errors that leave the block their exit code."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise Wrong(error.format_message(), error.ctx) from None
+    except BatchError as error:
+        raise Impossible(printable(str(error))) from None
+
+
+def check_files(joblog: str | None, results: str | None) -> None:
+    """Refuse what GNU parallel takes for something other than the name of a file or directory."""
+    if joblog in ("-", "+-"):
+        raise click.UsageError("--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -")
+    if results is None:
+        return
+    if results.endswith((".csv", ".tsv", ".json")):
+        raise click.UsageError(
+            f"--results {printable(results)}: tables are not supported; name a directory, which gets a file for each "
+            f"output, or use --joblog"
+        )
+    if PLACE.search(results):
+        raise click.UsageError(
+            f"--results {printable(results)}: replacement strings are for commands only; name a directory DIR, which "
+            f"gets the files DIR/1/ARGUMENT/stdout and stderr"
+        )
+
+
+@click.command(
+    name="batch",
+    cls=BatchCommand,
+    epilog=CODES,
+    context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
+@click.option(
+    "-j",
+    "--jobs",
+    "-P",
+    type=parsed(_numbers.slots),
+    metavar="N",
+    help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
+)
+@click.option(
+    "-S", "--sshlogin", "nodes", multiple=True, metavar="NODES", help="Run the commands on these, each -j at once."
+)
+@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
+@click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
+@click.option(
+    "--delay", type=parsed(_numbers.seconds), default="0", metavar="TIME", help="Wait this long between two starts."
+)
+@click.option(
+    "--halt",
+    type=parsed(Halt.parse),
+    metavar="RULE",
+    help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
+)
+@click.option("--joblog", metavar="FILE", shell_complete=file, help="Record what has run; +FILE appends.")
+@click.option("--resume", is_flag=True, help="Skip the commands that are in the job log.")
+@click.option("--resume-failed", is_flag=True, help="Skip the commands that succeeded in the job log.")
+@click.option("--results", metavar="DIR", help="Save what the commands write in files, instead of printing it.")
+@click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
+@click.option("--tag", is_flag=True, help="Print the arguments before each line.")
+@click.option("--bar", is_flag=True, help="Show the progress, on a terminal.")
+@click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
+@click.option(
+    "-a", "--arg-file", "files", multiple=True, metavar="FILE", help="Read arguments from a file, - for stdin."
+)
+@click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
+def command(
+    words: tuple[str, ...], files: tuple[str, ...], null: bool, dry_run: bool, bar: bool, **options: Any
+) -> int:
+    r"""Run COMMAND for each ARGUMENT, several at once.
+
+    Without ::: the arguments are the lines of the standard input. Several ::: make all combinations; :::+ is paired
+    with the source before it, item by item. :::: and ::::+ take files of arguments.
+
+    \b
+    In COMMAND these are replaced:
+      {}    the argument                {.} without its extension
+      {/}   its base name               {/.} base name without extension
+      {//}  its directory
+      {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
+      {#}   the number of the job       {%} the number of its slot
+    Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
+
+    NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node can't be reached runs
+    on another one.
+    """
+    if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
+        raise click.UsageError("--resume needs --joblog, which records what has run")
+    check_files(options["joblog"], options["results"])
+    if os.environ.get("PARALLEL"):
+        what = "the options in the variable PARALLEL are not used; give those you need on the command line"
+        click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)
+    from . import _run  # late, because --help does not need it
+
+    return _run.run(words, files, b"\0" if null else b"\n", dry_run=dry_run, bar=bar, **options)

@@ -1,0 +1,196 @@
+"""How `trioflow batch` runs once its command line is read: arguments, job log, exit code, and the bar."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Final
+
+import click
+
+from ..._core.job._labels import printable
+from ...batch import _batch, _joblog, _sources
+from ...batch._halt import Tally
+from ...batch._numbers import slots
+from ...batch._quoting import Shell
+from ...batch._template import Template
+from ...jobs.ssh._nodes import SshNode, SshNodes
+from .. import FINE, INTERRUPTED, _outputs
+from .._signals import SecondSignal
+from . import OTHER_ERROR
+
+BROKEN_PIPE: Final = 141
+"""What a shell reports for a program ended by SIGPIPE."""
+
+
+def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool, bar: bool, **options: Any) -> int:
+    """Run a batch, or print what it would run, and return the exit code."""
+    template, product = described(words, files, end)
+    with contextlib.closing(product):
+        done = former(**options)
+        if dry_run:
+            return print_lines(_batch.lines(template, product, done))
+        shown = Bar() if bar and on_a_terminal() else NoBar()
+        with shown.shown(), log(**options) as joblog:
+            batch = _batch.Batch(
+                template,
+                product,
+                how(**options),
+                shell=Shell(os.environ),
+                done=done,
+                joblog=joblog,
+                aside=shown.aside,
+                progress=shown.update,
+            )
+            return exit_code(batch)
+
+
+def how(**options: Any) -> _batch.Options:
+    """Return the options of the batch itself."""
+    names = ("delay", "halt", "tag", "results")
+    nodes = named(options["nodes"], config=options["ssh_config"])
+    return _batch.Options(
+        slots=slots("100%") if options["jobs"] is None and not nodes else options["jobs"],
+        nodes=nodes,
+        timeout=options["timeout"] or None,
+        tries=options["retries"],
+        in_order=options["keep_order"],
+        **{name: options[name] for name in names},
+    )
+
+
+def named(given: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
+    """Return the nodes that the user named, each once."""
+    try:
+        found = [node for one in given for node in SshNodes(one, **options)]
+    except (ValueError, OSError) as error:
+        raise click.UsageError(printable(str(error))) from None
+    return tuple(dict.fromkeys(found))
+
+
+def described(words: Sequence[str], files: Sequence[str], end: bytes) -> tuple[Template, _sources.Product]:
+    """Return the command and its arguments."""
+    words, groups = _sources.parse(words, files, end)
+    try:
+        template = Template(words)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from None
+    product = _sources.Product(groups)
+    if product.descriptor == 0 and os.isatty(0):
+        click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
+    return template, product
+
+
+def former(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> _joblog.Done:
+    """Return the commands that need not run again."""
+    if joblog is None or not (resume or resume_failed):
+        return _joblog.Done()
+    return _joblog.done(joblog.removeprefix("+"), failed_again=resume_failed)
+
+
+@contextlib.contextmanager
+def log(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> Generator[_joblog.Joblog | None]:
+    """Open the job log for a block, if one was asked for."""
+    if joblog is None:
+        yield None
+        return
+    append = resume or resume_failed or joblog.startswith("+")
+    with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append)) as opened:
+        yield opened
+
+
+def print_lines(lines: Iterable[str]) -> int:
+    """Print command lines, and return the exit code."""
+    with output():
+        for line in lines:
+            click.echo(os.fsencode(line))
+    return FINE
+
+
+def exit_code(batch: _batch.Batch) -> int:
+    """Run the batch and return its exit code."""
+    with output():
+        try:
+            code = batch.run(backend="asyncio", instruments=[SecondSignal()])  # its import takes half of trio's time
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        return INTERRUPTED if batch.was_interrupted else code
+
+
+@contextlib.contextmanager
+def output() -> Generator[None]:
+    """End the program with the right exit code if our own output breaks in the block."""
+    try:
+        yield
+    except BrokenPipeError:
+        _outputs.silence()
+        raise click.exceptions.Exit(BROKEN_PIPE) from None
+    except OSError as error:
+        _outputs.output_failed(error)
+        raise click.exceptions.Exit(OTHER_ERROR) from None
+
+
+# ---- the bar
+
+
+class Bar:
+    """A progress bar at the bottom of the terminal, on the standard error; it is hidden while something is printed."""
+
+    def __init__(self) -> None:
+        from rich import progress  # here, because most batches do not need it
+        from rich.console import Console
+
+        columns = (
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[failed]}"),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[left]}"),
+        )
+        self._progress: Final = progress.Progress(
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+        )
+        self._task: Final = self._progress.add_task("", total=None, failed="", left="")
+
+    @contextlib.contextmanager
+    def shown(self) -> Generator[None]:
+        """Show the bar during a block."""
+        with self._progress:
+            yield
+
+    def update(self, tally: Tally, expected: int | None) -> None:
+        """Show these counts; `expected` is None if the total is not known yet."""
+        failed = f"{tally.failed} failed" if tally.failed else ""
+        left = "" if expected is None else "left"
+        done = tally.failed + tally.succeeded
+        self._progress.update(self._task, completed=done, total=expected, failed=failed, left=left)
+
+    @contextlib.contextmanager
+    def aside(self) -> Generator[bool]:
+        """Hide the bar during a block."""
+        self._progress.stop()
+        try:
+            yield True
+        finally:
+            self._progress.start()
+
+
+class NoBar:
+    """In place of a bar, where nothing is shown."""
+
+    shown = staticmethod(contextlib.nullcontext)
+
+    def aside(self) -> contextlib.nullcontext[bool]:
+        """Do nothing."""
+        return contextlib.nullcontext(False)
+
+    def update(self, tally: Tally, expected: int | None) -> None:
+        """Show nothing."""
+
+
+def on_a_terminal() -> bool:
+    """Return whether there is a terminal to draw on."""
+    return sys.stderr is not None and sys.stderr.isatty()

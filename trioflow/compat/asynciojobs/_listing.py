@@ -1,0 +1,163 @@
+"""How jobs are shown in listings: asynciojobs' own signs and lines."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .job import AbstractJob
+    from .purescheduler import PureScheduler
+
+CRITICAL, EXCEPTION, STARTED, FOREVER = "⚠★☉∞"
+IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
+
+PLAIN: Final = str.maketrans(
+    {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
+)
+"""What stands for the signs where a stream cannot encode them."""
+
+
+def signs(job: AbstractJob) -> str:
+    """Return four signs, a space for what does not hold: critical, exception, state, forever."""
+    exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
+    if job.is_done():
+        state = DONE
+    elif job.is_running():
+        state = RUNNING
+    else:
+        state = SCHEDULED if job.is_scheduled() else IDLE
+    return f"{CRITICAL if job.is_critical() else ' '} {exception} {state} {FOREVER if job.forever else ' '}"
+
+
+def result(job: AbstractJob) -> str:
+    """Return the result or the exception of a job, in words."""
+    exception = job.raised_exception()
+    if exception:
+        critical = "CRIT. EXC." if job.is_critical() else "exception"
+        return f"!! {critical} => {type(exception).__name__}:{exception}!!"
+    return f"[[ -> {job.result()}]]" if job.is_done() else "[not done]"
+
+
+def numbers(jobs: Iterable[AbstractJob]) -> str:
+    """Return the numbers of jobs, in order."""
+    return "{" + ", ".join(sorted(job.repr_id() for job in jobs)) + "}"
+
+
+def listing(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:
+    """Yield the lines of a listing; all jobs must have their numbers."""
+    for job, depth, is_end in walk(scheduler):
+        marks = "><"[is_end] * depth
+        nested = job._trioflow_nested()
+        if nested is not None and is_end:
+            yield f"{job.repr_id()} --end-- {marks} {job.repr_main()} {nested.repr_exits()}"
+            continue
+        if silence_done_jobs and nested is None and job.is_done():
+            continue
+        parts = [job.repr_id(), job.repr_short(), marks, job.repr_main(), job.repr_result(), job.repr_requires()]
+        line = " ".join(part for part in parts if part)
+        yield f"{line} -> {nested.repr_entries()}" if nested is not None else line
+        more = job.details() if details else None
+        if more is not None:
+            yield more
+
+
+def walk(
+    scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None
+) -> Iterator[tuple[AbstractJob, int, bool]]:
+    """Yield each job with its depth, in topological order, and nested schedulers a second time at their end.
+
+    Args:
+        scheduler: whose jobs.
+        jobs: its own ones in order, where that is known.
+
+    """
+    outermost = iter(scheduler.topological_order() if jobs is None else jobs)
+    todo: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(outermost, None)]
+    while todo:
+        jobs, around = todo[-1]
+        job = next(jobs, None)
+        if job is None:
+            todo.pop()
+            if around is not None:
+                yield around, len(todo), True
+            continue
+        nested = job._trioflow_nested()
+        yield job, len(todo) - 1, False
+        if nested is not None:
+            todo.append((nested.topological_order(), job))
+
+
+def number(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) -> None:
+    """Give all jobs their numbers, in topological order, nested ones behind their scheduler.
+
+    Args:
+        scheduler: whose jobs.
+        jobs: its own ones in order, where that is known.
+
+    Raises:
+        Exception: requirements go round in circles, or lead out of a scheduler.
+
+    """
+    found = [job for job, _, is_end in walk(scheduler, jobs) if not is_end]
+    width = len(str(len(found)))
+    for place, job in enumerate(found, 1):
+        job._trioflow.number = f"{place:0{width}d}"
+
+
+def safe_listing(scheduler: PureScheduler, silence_done_jobs: bool, above: str = "") -> Iterator[str]:
+    """Yield the lines of a listing that needs no order: jobs have numbers of their scheduler's, as `3.1`."""
+    for place, job in enumerate(scheduler, 1):
+        job._trioflow.number = f"{above}.{place}"
+    for job in scheduler:
+        nested = job._trioflow_nested()
+        if not silence_done_jobs or nested is not None or not job.is_done():
+            yield f"{job.repr_short()} {job.repr_id()} {job.repr_main()} {job.repr_requires()}".rstrip()
+        if nested is not None:
+            yield from safe_listing(nested, silence_done_jobs, job.repr_id().removeprefix("."))
+            yield f"--end-- {job.repr_id()}"
+
+
+def debriefing(scheduler: PureScheduler) -> Iterator[str]:
+    """Yield what is said of the exceptions, critical ones first and with their tracebacks."""
+    failed = [job for job in scheduler.iterate_jobs() if job.raised_exception()]
+    critical = [job for job in failed if job.is_critical()]
+    if not failed:
+        return
+    yield f"===== {len(failed)} job(s) with an exception, {len(critical)} critical"
+    for job in critical:
+        exception: BaseException = job.raised_exception()
+        yield f"    ***** critical: {job.repr_id()} {job.repr_main()}"
+        for chunk in traceback.format_exception(type(exception), exception, _user_frames(exception)):
+            yield from (f"    {line}" for line in chunk.rstrip().splitlines())
+    for job in failed:
+        if job not in critical:
+            exception = job.raised_exception()
+            yield f"non-critical: {job.repr_main()}: {type(exception).__name__}: {exception}"
+
+
+def _user_frames(exception: BaseException) -> Any:
+    """Return the traceback of an exception without the frames that stand between the run and the job."""
+    frames = exception.__traceback__
+    home = __file__.rpartition("/")[0]
+    last = None
+    one = frames
+    while one is not None:
+        if one.tb_frame.f_code.co_filename.startswith(home):
+            last = one
+        one = one.tb_next
+    return last.tb_next if last is not None and last.tb_next is not None else frames
+
+
+def printed(lines: Iterable[str], write: Callable[..., None] = print) -> None:
+    """Print lines, with plain signs where the standard output cannot encode them."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    for line in lines:
+        try:
+            line.encode(encoding)
+        except UnicodeEncodeError:
+            write(line.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding))
+        else:
+            write(line)

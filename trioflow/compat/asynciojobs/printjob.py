@@ -1,0 +1,62 @@
+"""`PrintJob`: a job that prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from .job import AbstractJob
+
+
+class PrintJob(AbstractJob):
+    """Prints its messages, and may sleep then.
+
+    Args:
+        messages: what is printed, in one line.
+        sleep: seconds to sleep after that.
+        banner: is printed before the messages.
+        scheduler: is told to `add` it.
+        label: how it is shown.
+        required: what must be done before.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler
+        >>> PureScheduler(PrintJob("hello", "world")).run()
+        hello world
+        True
+
+    """
+
+    messages: tuple[Any, ...]
+    sleep: float | None
+    banner: str | None
+
+    def __init__(
+        self,
+        *messages: Any,
+        sleep: float | None = None,
+        banner: str | None = None,
+        scheduler: Any = None,
+        label: str | None = None,
+        required: Any = None,
+    ) -> None:
+        self.messages = messages
+        self.sleep = sleep
+        self.banner = banner
+        super().__init__(label=label, required=required, scheduler=scheduler)
+
+    async def co_run(self) -> None:
+        """Print and sleep."""
+        if self.banner:
+            print(self.banner, end=" ")
+        print(*self.messages)
+        if self.sleep:
+            print(f"Sleeping for {self.sleep}s")
+            await anyio.sleep(self.sleep)
+
+    def details(self) -> str:
+        """Return the sleep and the beginning of the messages."""
+        sleep = f"[+ sleep {self.sleep}s] " if self.sleep else ""
+        more = "..." if len(self.messages) > 1 else ""
+        return f"{sleep}msg= {self.messages[0] if self.messages else ''}{more}"

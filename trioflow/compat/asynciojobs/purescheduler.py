@@ -1,0 +1,657 @@
+"""`PureScheduler`: a set of jobs that can be run."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import trioflow
+
+from . import _drawing, _listing, _running
+from .job import AbstractJob, Job, by_age, has_shutdown, is_spent, members, shown_label
+from .watch import Watch, wall_clock
+
+if TYPE_CHECKING:
+    import os
+
+    from graphviz import Source
+
+_debugging = False
+
+
+def set_debug(debug: bool) -> None:
+    """Let all schedulers be verbose, or only those that are so themselves.
+
+    Args:
+        debug: True for all.
+
+    """
+    global _debugging
+    _debugging = debug
+
+
+class PureScheduler:
+    """A set of jobs that can be run, and is no job itself.
+
+    Args:
+        jobs_or_sequences: jobs, Sequences and None.
+        jobs_window: how many jobs run at once; None or 0 for no limit.
+        timeout: seconds for a run; None for no limit.
+        shutdown_timeout: seconds that the `co_shutdown` of all jobs together may take at the end of a run, and that a
+            job that was cancelled has for its end; None for no limit.
+        watch: what `verbose` lines begin with; None for the time of the day.
+        verbose: prints a line when a job starts and when it is done.
+
+    Raises:
+        TypeError: something that is neither a job nor a Sequence.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler
+        >>> first = PrintJob("hello", label="first")
+        >>> scheduler = PureScheduler(first, PrintJob("world", label="second", required=first))
+        >>> scheduler.run()
+        hello
+        world
+        True
+        >>> scheduler.list()
+        1 ⚠ ☉ ☓   <PrintJob `first`> [[ -> None]]
+        2 ⚠ ☉ ☓   <PrintJob `second`> [[ -> None]] requires={1}
+
+    """
+
+    jobs: set[AbstractJob]
+    """Its jobs; may be changed as any set while it does not run."""
+    jobs_window: int | None
+    timeout: float | None
+    shutdown_timeout: float | None
+    watch: Watch | None
+    verbose: bool
+
+    # The trioflow scheduler of the last run, or of the one that is under way.
+    _trioflow_run: trioflow.Scheduler | None = None
+    _trioflow_time_limit: float | None = None
+    _trioflow_is_shut_down = False
+    _trioflow_is_under_way = False
+    _trioflow_instruments: Iterable[Any] = ()
+
+    def __init__(
+        self,
+        *jobs_or_sequences: Any,
+        jobs_window: int | None = None,
+        timeout: float | None = None,
+        shutdown_timeout: float | None = 1,
+        watch: Watch | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.jobs = set()
+        self.jobs_window = jobs_window
+        self.timeout = timeout
+        self.shutdown_timeout = shutdown_timeout
+        self.watch = watch
+        self.verbose = verbose
+        self.update(jobs_or_sequences)
+
+    # ---- its jobs
+
+    def update(self, jobs: Iterable[Any]) -> Self:
+        """Add jobs, and those of Sequences; None is left out.
+
+        Returns:
+            The scheduler.
+
+        Raises:
+            TypeError: something else among them.
+
+        """
+        self.jobs.update(members(jobs, type(self).__name__))
+        return self
+
+    def add(self, job: Any) -> Any:
+        """Add a job, or the jobs of a Sequence.
+
+        Returns:
+            What was given.
+
+        Raises:
+            TypeError: something else.
+
+        """
+        self.update([job])
+        return job
+
+    def remove(self, job: AbstractJob) -> Self:
+        """Take a job out; what requires it goes on requiring it, see `sanitize` and `bypass_and_remove`.
+
+        Returns:
+            The scheduler.
+
+        Raises:
+            KeyError: it is not there.
+
+        """
+        self.jobs.remove(job)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def __iter__(self) -> Iterator[AbstractJob]:
+        """Iterate over its jobs, in the order in which they were made."""
+        return iter(by_age(self.jobs))
+
+    def iterate_jobs(self, scan_schedulers: bool = False) -> Iterator[AbstractJob]:
+        """Yield all jobs, those of nested schedulers as well.
+
+        Args:
+            scan_schedulers: yields the schedulers too, this one first.
+
+        """
+        if scan_schedulers:
+            yield self  # type: ignore[misc]  # a PureScheduler is none, as in asynciojobs
+        for job in self:
+            nested = job._trioflow_nested()
+            if nested is None:
+                yield job
+            else:
+                yield from nested.iterate_jobs(scan_schedulers)
+
+    # ---- as a graph
+
+    def check_cycles(self) -> bool:
+        """Return whether all is fine: requirements lead to jobs of the same scheduler, and never in a circle."""
+        try:
+            _listing.number(self)
+        except Exception:
+            return False
+        return True
+
+    def topological_order(self) -> Iterator[AbstractJob]:
+        """Yield its jobs, each behind what it requires, otherwise in the order in which they were made.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+
+        """
+        yield from self._trioflow_mirror()[1]
+
+    def sanitize(self, verbose: bool | None = None) -> bool:
+        """Drop requirements that are not in the scheduler; in nested ones too.
+
+        Args:
+            verbose: prints what is dropped; None for the scheduler's own.
+
+        Returns:
+            False if anything was dropped.
+
+        """
+        fine = True
+        for job in self:
+            strangers = job.required - self.jobs
+            if strangers:
+                job.required -= strangers
+                fine = False
+                if self.verbose if verbose is None else verbose:
+                    print(f"WARNING: {len(strangers)} requirement(s) of {job!r} are not in {self!r}: dropped")
+            nested = job._trioflow_nested()
+            if nested is not None:
+                fine = nested.sanitize(verbose) and fine
+        return fine
+
+    def entry_jobs(self) -> Iterator[AbstractJob]:
+        """Yield the jobs that require nothing."""
+        return (job for job in self if not job.required)
+
+    def exit_jobs(self, *, discard_forever: bool = True, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
+        """Yield the jobs that no other requires.
+
+        Args:
+            discard_forever: leaves out those that run forever.
+            compute_backlinks: has no effect.
+
+        """
+        required = {one for job in self.jobs for one in job.required}
+        return (job for job in self if job not in required and not (discard_forever and job.forever))
+
+    def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
+        """Return what any of these jobs requires."""
+        return {required for job in starts for required in job.required}
+
+    def successors(self, *starts: AbstractJob, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
+        """Yield the jobs that require any of these.
+
+        Args:
+            starts: the jobs.
+            compute_backlinks: has no effect.
+
+        """
+        return (job for job in self if not job.required.isdisjoint(starts))
+
+    def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
+        """Return what these jobs require, what that requires, and so on."""
+        found: set[AbstractJob] = set()
+        todo = builtins.list(starts)
+        while todo:
+            new = todo.pop().required - found
+            found |= new
+            todo += new
+        return found
+
+    def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
+        """Return the jobs that require these, those that require them, and so on.
+
+        Args:
+            starts: the jobs.
+            compute_backlinks: has no effect.
+
+        """
+        backlinks: dict[AbstractJob, builtins.list[AbstractJob]] = {}
+        for job in self.jobs:
+            for required in job.required:
+                backlinks.setdefault(required, []).append(job)
+        found: set[AbstractJob] = set()
+        todo = builtins.list(starts)
+        while todo:
+            new = set(backlinks.get(todo.pop(), ())) - found
+            found |= new
+            todo += new
+        return found
+
+    def bypass_and_remove(self, job: AbstractJob) -> None:
+        """Take a job out, and let what requires it require what it required.
+
+        Raises:
+            ValueError: it is not there.
+
+        """
+        if job not in self.jobs:
+            raise ValueError(f"{job!r} is not in {self!r}: there is nothing to remove")
+        for successor in self.successors(job):
+            successor.required.discard(job)
+            successor.required |= job.required
+        self.jobs.remove(job)
+
+    def keep_only(self, remains: Iterable[Any]) -> None:
+        """Take out all jobs but these and those of Sequences, and all requirements that lead to one that is gone."""
+        self.jobs &= set(members(remains, "keep_only()"))
+        for job in self.jobs:
+            job.required &= self.jobs
+
+    def keep_only_between(
+        self,
+        *,
+        starts: Iterable[Any] | None = None,
+        ends: Iterable[Any] | None = None,
+        keep_starts: bool = True,
+        keep_ends: bool = True,
+    ) -> None:
+        """Take out all jobs but those that come after any of `starts` and before any of `ends`.
+
+        Args:
+            starts: jobs and Sequences; None for the beginning.
+            ends: jobs and Sequences; None for the end.
+            keep_starts: keeps `starts` themselves.
+            keep_ends: keeps `ends` themselves.
+
+        """
+        kept = set(self.jobs)
+        edges: set[AbstractJob] = set()
+        if starts is not None:
+            first = set(members(starts, "keep_only_between()"))
+            kept &= self.successors_downstream(*first)
+            edges |= first if keep_starts else set()
+        if ends is not None:
+            last = set(members(ends, "keep_only_between()"))
+            kept &= self.predecessors_upstream(*last)
+            edges |= last if keep_ends else set()
+        self.keep_only(kept | edges)
+
+    # ---- running
+
+    def run(self, *, backend: _running.Backend = "asyncio", instruments: Iterable[Any] = ()) -> bool:
+        """Run the jobs in an event loop of their own, and shut them all down.
+
+        Args:
+            backend: "asyncio", or "trio" for jobs that are written for that.
+            instruments: what watches the run, such as `trioflow.Monitor()`; nested schedulers are one job each.
+
+        Returns:
+            True, or False after a timeout or the exception of a critical job.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            ValueError: a coroutine object of a job was awaited already.
+            RuntimeError: it is running; or an event loop runs in this thread, which is not a notebook's cell: write
+                `await scheduler.co_run()`.
+
+        """
+        self._trioflow_instruments = instruments
+        try:
+            result: bool = _running.run_in_a_loop(self.co_run, backend, self._trioflow_label())
+        finally:
+            self._trioflow_instruments = ()
+        return result
+
+    def orchestrate(self, *args: Any, **kwds: Any) -> bool:
+        """Do what `run` does."""
+        return self.run(*args, **kwds)
+
+    async def co_run(self) -> bool:
+        """Run the jobs in the event loop that is there, and shut them all down.
+
+        Returns:
+            True, or False after a timeout or the exception of a critical job.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            ValueError: a coroutine object of a job was awaited already.
+            RuntimeError: it is running.
+
+        """
+        return await self._trioflow_co_run(self.timeout, self.jobs_window)
+
+    async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
+        if self._trioflow_is_under_way:
+            raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
+        run, jobs = self._trioflow_mirror(_running.runs_on_asyncio())
+        if not self._trioflow_is_job_of_a_run():
+            _listing.number(self, jobs)
+        spent = [shown_label(job) for job in jobs if job._trioflow.host is not None and is_spent(job)]
+        if spent:
+            raise ValueError(
+                f"the coroutine objects of these jobs were awaited already: {', '.join(spent)}; "
+                f"to run them again, make them anew, or give them a new corun"
+            )
+        self._trioflow_forget()
+        for host in run:
+            assert isinstance(host, _running.Host)
+            host.job._trioflow.host = host
+        self._trioflow_run = run
+        self._trioflow_time_limit = timeout
+        self._trioflow_is_shut_down = True  # by the run, at its end
+        watching = [*self._trioflow_instruments]
+        if self.verbose or _debugging:
+            self._trioflow_tell(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
+            watching.append(_running.Chronicle(self))
+        self._trioflow_is_under_way = True
+        try:
+            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=watching)
+        finally:
+            self._trioflow_is_under_way = False
+        if not fine:
+            self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
+        return fine
+
+    def _trioflow_mirror(self, task_of_its_own: bool = False) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
+        """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+
+        """
+        jobs = by_age(self.jobs)
+        lasting = self._trioflow_lasting()
+        hosts: dict[AbstractJob, _running.Host] = {}
+        for job in jobs:
+            kind = _running.HostWithShutdown if has_shutdown(job) else _running.Host
+            hosts[job] = kind(
+                job,
+                shown_label(job),
+                critical=self._trioflow_is_critical(job),
+                forever=job in lasting,
+                task_of_its_own=task_of_its_own,
+            )
+        try:
+            for job in jobs:
+                if job.required:
+                    hosts[job].requires(*[hosts[one] for one in by_age(job.required) if one not in lasting])
+                    if lasting:
+                        hosts[job].after = tuple(hosts[one] for one in job.required if one in lasting)
+            run = trioflow.Scheduler(
+                *hosts.values(), label=self._trioflow_label(), shutdown_timeout=_seconds(self.shutdown_timeout)
+            )
+            order = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]
+        except KeyError as error:
+            stranger = shown_label(error.args[0])
+            raise Exception(f"{stranger!r} is required and is not in {self!r}: add it, or call sanitize()") from None
+        except trioflow.CycleError as error:
+            raise Exception(str(error)) from error
+        return run, order
+
+    def _trioflow_lasting(self) -> set[AbstractJob]:
+        """Return the jobs that run forever, but for those that an ordinary job waits for, if only indirectly."""
+        lasting = {job for job in self.jobs if job.forever}
+        if lasting and any(not job.required.isdisjoint(lasting) for job in self.jobs):
+            lasting -= self.predecessors_upstream(*(self.jobs - lasting))
+        return lasting
+
+    def _trioflow_is_critical(self, job: AbstractJob) -> bool:
+        return bool(job.is_critical())
+
+    def _trioflow_is_job_of_a_run(self) -> bool:
+        return False
+
+    def _trioflow_label(self) -> str:
+        return type(self).__name__
+
+    def _trioflow_forget(self) -> None:
+        """Forget the last run, nested ones included."""
+        self._trioflow_run = None
+        self._trioflow_is_shut_down = False
+        for job in self.jobs:
+            job._trioflow.host = None
+            nested = job._trioflow_nested()
+            if nested is not None:
+                nested._trioflow_forget()
+
+    def _trioflow_tell(self, text: str) -> None:
+        _listing.printed([f"{f'{self.watch.elapsed()} ' if self.watch is not None else wall_clock()} {text}"])
+
+    # ---- shutting down
+
+    def shutdown(self) -> bool | None:
+        """Shut all jobs down, where no run has done so.
+
+        Returns:
+            True if all ended in time; None if there was nothing to do.
+
+        Raises:
+            RuntimeError: an event loop runs in this thread: `await scheduler.co_shutdown()`.
+
+        """
+        if self._trioflow_is_shut_down:
+            return None
+        done: bool | None = _running.run_in_a_loop(self.co_shutdown, "asyncio", self._trioflow_label())
+        return done
+
+    async def co_shutdown(self) -> bool | None:
+        """Shut all jobs down, where no run has done so, within `shutdown_timeout`.
+
+        Returns:
+            True if all ended in time; None if there was nothing to do.
+
+        """
+        if self._trioflow_is_shut_down:
+            return None
+        self._trioflow_is_shut_down = True
+        shutdowns = [
+            trioflow.Job(job.co_shutdown, label=f"shutdown of {shown_label(job)}") for job in self if has_shutdown(job)
+        ]
+        return await trioflow.Scheduler(*shutdowns, timeout=_seconds(self.shutdown_timeout)).co_run()
+
+    def close_idle_jobs(self) -> None:
+        """Close the coroutine objects of jobs that have not started, nested ones included."""
+        for job in self.iterate_jobs():
+            if isinstance(job, Job) and job.is_idle():
+                job.close()
+
+    def close_all_jobs(self) -> None:
+        """Close the coroutine objects that were not awaited, of all jobs, nested ones included."""
+        for job in self.iterate_jobs():
+            if isinstance(job, Job):
+                job.close()
+
+    # ---- what became of it
+
+    def failed_time_out(self) -> float | bool:
+        """Return the timeout that ended the last run; False if none did."""
+        run = self._trioflow_run
+        ended = run is not None and run.stop_reason is trioflow.StopReason.TIMEOUT
+        return self._trioflow_time_limit or 0.0 if ended else False
+
+    def failed_critical(self) -> bool:
+        """Return whether an exception of a critical job ended the last run."""
+        run = self._trioflow_run
+        return run is not None and run.stop_reason is trioflow.StopReason.CRITICAL
+
+    def why(self) -> str:
+        """Return in words why the last run ended: `FINE`, or what was wrong."""
+        run = self._trioflow_run
+        if run is None or run.stop_reason is None or run.stop_reason is trioflow.StopReason.COMPLETED:
+            return "FINE"
+        if self.failed_time_out() is not False:
+            return f"TIMED OUT after {self._trioflow_time_limit}s"
+        if self.failed_critical():
+            culprit = run.culprit
+            return f"CRITICAL exception of {culprit.job.repr_main() if isinstance(culprit, _running.Host) else 'a job'}"
+        return run.stop_reason.name
+
+    def stats(self) -> str:
+        """Return how many jobs are done, running and idle, as in `5D + 2R + 1I = 8`."""
+        done, running, idle = self._trioflow_counts()
+        return f"{done}D + {running}R + {idle}I = {len(self.jobs)}"
+
+    def _trioflow_counts(self) -> tuple[int, int, int]:
+        done = sum(job.is_done() for job in self.jobs)
+        started = sum(job.is_running() for job in self.jobs)
+        return done, started - done, len(self.jobs) - started
+
+    def __repr__(self) -> str:
+        done, running, idle = self._trioflow_counts()
+        counts = f"{done} done + {running} ongoing + {idle} idle = {len(self.jobs)} job(s)"
+        return f"{type(self).__name__} with {counts}"
+
+    def repr_entries(self) -> str:
+        """Return the numbers of the jobs that require nothing."""
+        return f"entries={_listing.numbers(self.entry_jobs())}"
+
+    def repr_exits(self) -> str:
+        """Return the numbers of the jobs that no other requires."""
+        return f"exits={_listing.numbers(self.exit_jobs())}"
+
+    def list(self, details: bool = False, silence_done_jobs: bool = False) -> None:
+        """Print a line for each job, in topological order: number, signs, kind and label, result, requirements.
+
+        The signs are `⚠` critical; `★` an exception, `☉` started and no exception; `⚐` idle, `⚑` waiting for a slot,
+        `↺` running, or cancelled, `☓` done; `∞` forever.
+
+        Args:
+            details: prints `details()` of each job as well.
+            silence_done_jobs: leaves out what is done.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler; see `list_safe`.
+
+        """
+        _listing.number(self)
+        _listing.printed(_listing.listing(self, details, silence_done_jobs))
+
+    def list_safe(self, silence_done_jobs: bool = False) -> None:
+        """Print a line for each job, whatever the requirements are like.
+
+        Args:
+            silence_done_jobs: leaves out what is done.
+
+        """
+        _listing.printed(_listing.safe_listing(self, silence_done_jobs))
+
+    def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
+        """Print why the last run ended, the listing, and the exceptions, with tracebacks for those of critical jobs.
+
+        Args:
+            details: prints `details()` of each job as well.
+            silence_done_jobs: leaves out what is done.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+
+        """
+        _listing.printed([f"----- {self.why()}"])
+        self.list(details, silence_done_jobs)
+        _listing.printed(_listing.debriefing(self))
+
+    # ---- as a picture
+
+    def dot_format(self) -> str:
+        """Return the graph in the language of Graphviz.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+
+        """
+        return _drawing.source(self)
+
+    def export_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
+        """Write the graph into a file.
+
+        Args:
+            filename: with its suffix.
+
+        Returns:
+            A message that says so.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            OSError: the file cannot be written.
+
+        """
+        Path(filename).write_text(self.dot_format(), encoding="utf-8")
+        return f"(Over)wrote {filename}"
+
+    def graph(self) -> Source:
+        """Return the graph as a `graphviz.Source`, which a notebook shows.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+
+        """
+        from graphviz import Source
+
+        return Source(self.dot_format())
+
+    def export_as_graphic(self, filename: str | os.PathLike[str], suffix: str) -> str:
+        """Write the graph into `filename.dot`, and draw it by the program `dot` into `filename.suffix`.
+
+        Args:
+            filename: without suffix.
+            suffix: a format of Graphviz: "svg", "png", "pdf".
+
+        Returns:
+            The name of the picture.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            OSError: a file cannot be written.
+            RuntimeError: `dot` is not installed, or has failed.
+
+        """
+        from graphviz import render
+
+        self.export_as_dotfile(f"{filename}.dot")
+        picture = f"{filename}.{suffix}"
+        render("dot", format=suffix, filepath=f"{filename}.dot", outfile=picture)
+        return picture
+
+    def export_as_pngfile(self, filename: str | os.PathLike[str]) -> str:
+        """Do as `export_as_graphic`, with "png"."""
+        return self.export_as_graphic(filename, "png")
+
+    def export_as_svgfile(self, filename: str | os.PathLike[str]) -> str:
+        """Do as `export_as_graphic`, with "svg"."""
+        return self.export_as_graphic(filename, "svg")
+
+
+def _seconds(timeout: float | None) -> float | None:
+    """Return a timeout as trioflow takes it: more than 0."""
+    return None if timeout is None else max(timeout, 1e-6)

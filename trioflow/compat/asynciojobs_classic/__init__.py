@@ -1,0 +1,30 @@
+"""The names of the early versions of asynciojobs, for old notebooks: `Engine`, `SchedulerJob`, `orchestrate`.
+
+Nothing is critical unless it says so, a failure makes a run return False and never raises, and `run` and `orchestrate`
+take `timeout`, `jobs_window` and `loop`. The rest is `trioflow.compat.asynciojobs`, which see.
+"""
+
+from ..asynciojobs import Sequence as Sequence
+from ..asynciojobs import Watch as Watch
+from ..asynciojobs import set_debug as set_debug
+from .engine import Engine as Engine
+from .engine import Scheduler as Scheduler
+from .engine import SchedulerJob as SchedulerJob
+from .job import AbstractJob as AbstractJob
+from .job import Job as Job
+from .job import PrintJob as PrintJob
+
+__all__ = [
+    "AbstractJob",
+    "Engine",
+    "Job",
+    "PrintJob",
+    "Scheduler",
+    "SchedulerJob",
+    "Sequence",
+    "Watch",
+    "set_debug",
+]
+
+for _public in (AbstractJob, Engine, Job, PrintJob, Scheduler, SchedulerJob):
+    _public.__module__ = __name__

@@ -1,0 +1,201 @@
+"""Schedulers by their early names: `Engine`, `Scheduler`, and `SchedulerJob`, which can be nested."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .. import asynciojobs
+from ..asynciojobs import _running
+from .job import AbstractJob
+
+if TYPE_CHECKING:
+    import os
+
+
+class Scheduler(asynciojobs.PureScheduler):
+    """A set of jobs that can be run.
+
+    Args:
+        jobs_or_sequences: jobs, Sequences and None.
+        critical: makes all its jobs critical.
+        kwds: those of `PureScheduler` in `trioflow.compat.asynciojobs`.
+
+    Raises:
+        TypeError: something that is neither a job nor a Sequence.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler
+        >>> Scheduler(PrintJob("hello")).run(timeout=5)
+        hello
+        True
+
+    """
+
+    critical: bool | None
+
+    def __init__(self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any) -> None:
+        self.critical = critical
+        super().__init__(*jobs_or_sequences, **kwds)
+
+    def run(
+        self,
+        timeout: float | None = None,
+        jobs_window: int | None = None,
+        loop: Any = None,
+        *,
+        backend: _running.Backend = "asyncio",
+        instruments: Iterable[Any] = (),
+    ) -> bool:
+        """Run the jobs, and shut them all down.
+
+        Args:
+            timeout: seconds for the run; None for the scheduler's own.
+            jobs_window: how many jobs run at once; None for the scheduler's own.
+            loop: the asyncio loop to run in; None for a new one. One that runs already, as in a notebook, is left
+                alone: the jobs get a new one then.
+            backend: "asyncio", or "trio" for jobs that are written for that.
+            instruments: what watches the run.
+
+        Returns:
+            True, or False after a timeout or the exception of a critical job.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            ValueError: a coroutine object of a job was awaited already.
+            RuntimeError: an event loop runs in this thread: `await scheduler.co_run()`; not in a notebook's cell.
+
+        """
+        call = functools.partial(self.co_run, timeout, jobs_window)
+        self._trioflow_instruments = instruments
+        try:
+            if loop is not None and not loop.is_running():
+                return bool(loop.run_until_complete(call()))
+            return bool(_running.run_in_a_loop(call, backend, self._trioflow_label()))
+        finally:
+            self._trioflow_instruments = ()
+
+    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
+        """Run the jobs in the event loop that is there, and shut them all down.
+
+        Args:
+            timeout: seconds for the run; None for the scheduler's own.
+            jobs_window: how many jobs run at once; None for the scheduler's own.
+            loop: has no effect.
+
+        Returns:
+            True, or False after a timeout or the exception of a critical job.
+
+        Raises:
+            Exception: requirements go round in circles, or lead out of the scheduler.
+            ValueError: a coroutine object of a job was awaited already.
+
+        """
+        return await self._trioflow_co_run(
+            self.timeout if timeout is None else timeout, self.jobs_window if jobs_window is None else jobs_window
+        )
+
+    def orchestrate(
+        self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None, **kwds: Any
+    ) -> bool:
+        """Do what `run` does; its first argument is the loop."""
+        return self.run(timeout, jobs_window, loop, **kwds)
+
+    async def co_orchestrate(
+        self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None
+    ) -> bool:
+        """Do what `co_run` does; its first argument is the loop."""
+        return await self.co_run(timeout, jobs_window)
+
+    def rain_check(self) -> bool:
+        """Return whether all is fine: requirements lead to jobs of the same scheduler, and never in a circle."""
+        return self.check_cycles()
+
+    def save_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
+        """Do what `export_as_dotfile` does."""
+        return self.export_as_dotfile(filename)
+
+    def _trioflow_is_critical(self, job: asynciojobs.AbstractJob) -> bool:
+        return bool(job.critical) or bool(self.critical)
+
+
+class Engine(Scheduler):
+    """The first name of `Scheduler`, for programs that `orchestrate` it.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs_classic import Engine, PrintJob
+        >>> engine = Engine(PrintJob("hello"))
+        >>> engine.orchestrate(timeout=5)
+        hello
+        True
+
+    """
+
+
+class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
+    """A `Scheduler` that is also a job of another one.
+
+    Args:
+        jobs_or_sequences: jobs, Sequences and None.
+        critical: makes all its jobs critical, and itself as a job.
+        jobs_window: how many jobs run at once.
+        timeout: seconds for a run.
+        shutdown_timeout: seconds for the shutdown.
+        watch: what `verbose` lines begin with.
+        verbose: prints a line when a job starts and when it is done.
+        kwds: those of `AbstractJob`.
+
+    Raises:
+        TypeError: something that is neither a job nor a Sequence.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler, SchedulerJob
+        >>> Scheduler(SchedulerJob(PrintJob("inside"), label="inner")).run()
+        inside
+        True
+
+    """
+
+    def __init__(
+        self,
+        *jobs_or_sequences: Any,
+        critical: bool | None = False,
+        jobs_window: int | None = None,
+        timeout: float | None = None,
+        shutdown_timeout: float | None = 1,
+        watch: asynciojobs.Watch | None = None,
+        verbose: bool = False,
+        **kwds: Any,
+    ) -> None:
+        asynciojobs.PureScheduler.__init__(
+            self,
+            *jobs_or_sequences,
+            jobs_window=jobs_window,
+            timeout=timeout,
+            shutdown_timeout=shutdown_timeout,
+            watch=watch,
+            verbose=verbose,
+        )
+        AbstractJob.__init__(self, critical=critical, **kwds)
+
+    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
+        """Run the jobs in the event loop that is there, and shut them all down.
+
+        Args:
+            timeout: seconds for the run; None for the scheduler's own.
+            jobs_window: how many jobs run at once; None for the scheduler's own.
+            loop: has no effect.
+
+        Returns:
+            True, or False after a timeout or the exception of a critical job.
+
+        Raises:
+            Exception: as a job that is critical, it fails with what a critical job raised, or with TimeoutError.
+            ValueError: a coroutine object of a job was awaited already.
+
+        """
+        fine = await Scheduler.co_run(self, timeout, jobs_window)
+        if not fine and self._trioflow_is_job_of_a_run() and self.is_critical():
+            self._trioflow_raise_why()
+        return fine

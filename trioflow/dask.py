@@ -1,0 +1,364 @@
+"""Dask in both directions: jobs whose work and results stay on a Dask cluster, and Dask's graphs run by trioflow.
+
+It needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+import anyio.to_thread
+
+from ._core import AnyJob, FunctionJob, Instrument, JobOptions, JobState, Kind, check_function
+from ._core import backend as _backend
+from ._core.base import _graph
+from ._core.run import _worker
+from ._core.scheduler._scheduler import BackendName
+from ._scheduler import Scheduler
+from .jobs._thread import ThreadJob
+from .jobs.posix._waiting import outlast
+
+if TYPE_CHECKING:
+    from ._core import BaseScheduler
+    from ._core.run._run import Run
+
+CANCELLING: Final = 2.0
+"""Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a module of Dask's."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error}: install it with pip install "trioflow[dask]"', name=error.name) from None
+
+
+# ---- jobs on a cluster
+
+
+class DaskJob(FunctionJob[Any]):
+    """A plain function with its arguments, called by a Dask cluster, where its result stays.
+
+    Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
+    goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
+    it. The value is kept on the cluster as long as the job keeps its result.
+
+    The cluster starts first what most work waits for: the longest path of jobs to the end. The work of a worker that is
+    lost, and the values that it had, are made again by the others. A call that runs on a worker cannot be interrupted:
+    when the job is cancelled or its time is over, it settles at once, and what the call returns is dropped.
+
+    Args:
+        function: a plain function; Dask sends it by cloudpickle.
+        args: positional arguments of the call; jobs among them are filled in, see `Job`.
+        client: the `distributed.Client` of the cluster; None for the one that Dask itself would take, the last one that
+            was made.
+        kwargs: keyword arguments of the call, jobs among them as well.
+        gather: fetches the value, which is the job's result then.
+        resources: what the call needs of a worker, such as {"GPU": 1}.
+        workers: the workers that may run it: an address, a name, or several; None for all.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job.
+
+    Raises:
+        TypeError: an async function, something not callable, or no client.
+        ValueError: an option out of its range; from the job itself: there is no client.
+        ModuleNotFoundError: from the job itself: Dask is not installed.
+        RuntimeError: from the job itself: the cluster was lost, or the call was cancelled by others.
+
+    """
+
+    __slots__ = ("_client", "_gather", "_resources", "_workers")
+    _kind = Kind("call on a Dask cluster", 3, "tab")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        client: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+        gather: bool = False,
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        check_function(function, "DaskJob", place="a Dask cluster")
+        if client is not None and not hasattr(client, "submit"):
+            raise TypeError(f"client={client!r} of DaskJob: give a distributed.Client, or None")
+        self._client: Final = client
+        self._gather: Final = bool(gather)
+        self._resources: Final = None if resources is None else dict(resources)
+        self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
+        super().__init__(function, args, kwargs, options)
+
+    async def co_run(self) -> Any:
+        """Submit the call, and wait until it has ended.
+
+        Raises:
+            BaseException: what the function raised.
+            RuntimeError: the cluster was lost, or no run has called this.
+
+        """
+        worker = _worker.current.get(None)
+        if worker is None:
+            raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
+        run = worker.run
+        client = self._client if self._client is not None else _imported("distributed").get_client()
+        ended, call_in_loop = run.backend.event(), run.backend.caller()
+
+        def wake(_: object) -> None:
+            call_in_loop(ended.set)
+
+        future = self._submit(client, run.shared.get(_Priorities).of(self, run))
+        future.add_done_callback(wake)
+        try:
+            await ended.wait()
+        except BaseException:
+            await self._cancel(future, run)
+            raise
+        return await self._outcome_of(future, client)
+
+    def _submit(self, client: Any, priority: float) -> Any:
+        call = self._filled()
+        own = {"resources": self._resources, "workers": self._workers, "priority": priority, "pure": False}
+        if not call.keywords:
+            return client.submit(call.func, *call.args, **own)
+        return client.submit(_called, call.func, call.args, call.keywords, **own)
+
+    async def _cancel(self, future: Any, run: Run) -> None:
+        async def cancel() -> bool:
+            with anyio.move_on_after(CANCELLING):
+                await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
+            return True
+
+        with contextlib.suppress(Exception):  # the cluster is gone
+            await outlast(run, cancel)
+
+    async def _outcome_of(self, future: Any, client: Any) -> Any:
+        if future.status == "finished":
+            return await anyio.to_thread.run_sync(client.gather, future) if self._gather else future
+        if future.status != "error":
+            raise RuntimeError(
+                f"{self.label!r}: its future is {future.status}: somebody else has cancelled it, or the cluster is gone"
+            )
+        raise await anyio.to_thread.run_sync(future.exception)
+
+
+def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function with keyword arguments, lest they be taken for those of `submit`."""
+    return function(*args, **kwargs)
+
+
+class _Priorities:
+    """How urgent the jobs of the schedulers of a run are: by how many jobs the longest path behind them has."""
+
+    def __init__(self, run: Run) -> None:
+        self._of: Final[dict[BaseScheduler, dict[AnyJob, int]]] = {}
+
+    def of(self, job: AnyJob, run: Run) -> int:
+        """Return the priority of a job in its scheduler; 0 for those that were added since the run began."""
+        scheduler = run.scheduler
+        if scheduler not in self._of:
+            self._of[scheduler] = _heights(scheduler)
+        return self._of[scheduler].get(job, 0)
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
+
+
+def _heights(scheduler: BaseScheduler) -> dict[AnyJob, int]:
+    """Return for each job the length of the longest path from it to a job that nobody waits for."""
+    heights: dict[AnyJob, int] = dict.fromkeys(scheduler, 1)
+    for job in reversed(scheduler.topological_order()):
+        for requirement in job.required:
+            if requirement in heights:
+                heights[requirement] = max(heights[requirement], heights[job] + 1)
+    return heights
+
+
+# ---- Dask's graphs
+
+
+def get(
+    dsk: Any,
+    keys: Any,
+    *,
+    num_workers: int | None = None,
+    backend: BackendName = "trio",
+    instruments: Iterable[Instrument] = (),
+    **_: Any,
+) -> Any:
+    """Compute keys of a Dask graph, each of its tasks a job of a Scheduler that runs in a thread.
+
+    It is a scheduler for Dask: `x.compute(scheduler=trioflow.dask.get)`, or
+    `dask.config.set(scheduler=trioflow.dask.get)`. Dask's callbacks, such as its progress bar, see it at work, and so
+    do trioflow's instruments. Values are dropped as soon as no task needs them any more. Tasks start in Dask's own
+    order, as far as they are ready.
+
+    Args:
+        dsk: the graph.
+        keys: a key, or a list of keys, lists among them at any depth.
+        num_workers: how many tasks at once, 1 or more; None for what Dask is configured to, or the number of CPUs.
+        backend: "trio" or "asyncio": the event loop of the run.
+        instruments: what watches the run, such as a `Monitor` or a `Trace`.
+
+    Returns:
+        The value of the key, or for lists of keys tuples of values.
+
+    Raises:
+        KeyError: the graph has no such key.
+        BaseException: what the first task that failed has raised.
+
+    """
+    dask = _imported("dask")
+    if not isinstance(dsk, Mapping):
+        dsk = dsk.__dask_graph__()
+    graph: Mapping[Any, Any] = _imported("dask._task_spec").convert_legacy_graph(dsk)
+    workers = num_workers or dask.config.get("num_workers", None) or os.cpu_count() or 1
+    local = _imported("dask.callbacks")
+    with local.local_callbacks(None) as callbacks:
+        computation = _Computation(graph, set(_flat(keys)), list(callbacks or ()))
+        computation.run(workers, backend, instruments)
+    return _imported("dask.local").nested_get(keys, computation.values)
+
+
+class _Computation(Instrument):
+    """One computation of some keys of a graph."""
+
+    def __init__(self, graph: Mapping[Any, Any], wanted: set[Hashable], callbacks: list[Any]) -> None:
+        self.values: Final[dict[Hashable, Any]] = {}  # of the keys that are wanted
+        self._graph: Final = graph
+        self._wanted: Final = wanted
+        self._callbacks: Final = callbacks
+        self._jobs: Final[dict[Hashable, ThreadJob[Any]]] = {}
+        self._keys: Final[dict[AnyJob, Hashable]] = {}
+        # What Dask's callbacks look at: its own names.
+        self._progress: Final[dict[str, Any]] = {
+            **{name: set[Any]() for name in ("ready", "running", "finished", "released")},
+            **{name: dict[Any, Any]() for name in ("waiting", "dependencies", "dependents")},
+            "cache": self.values,
+        }
+
+    def run(self, workers: int, backend: BackendName, instruments: Iterable[Instrument]) -> None:
+        """Compute all keys, and raise what goes wrong."""
+        for key in self._in_order():
+            self._add(key)
+        watching = (*((self,) if self._callbacks else ()), *instruments)
+        scheduler = Scheduler(
+            self._jobs.values(), label="Dask graph", jobs_window=workers, critical_jobs=True, instruments=watching
+        )
+        begun: list[Any] = []
+        succeeded = False
+        try:
+            for callback in self._callbacks:
+                if callback[0]:
+                    callback[0](self._graph)
+                begun.append(callback)
+            self._progress["waiting"] = dict(self._jobs)
+            self._call_back(1, self._graph, self._progress)
+            _run_outside_of_loops(scheduler, backend)
+            culprit = scheduler.culprit
+            if culprit is not None and (error := culprit.raised_exception()) is not None:
+                raise error
+            for key in self._wanted:
+                self.values[key] = self._jobs[key].result()
+            succeeded = True
+        finally:
+            for callback in begun:
+                if callback[4]:
+                    callback[4](self._graph, self._progress, not succeeded)
+
+    def _in_order(self) -> list[Hashable]:
+        """Return the keys that are needed, each behind those that it needs, otherwise in Dask's order.
+
+        Raises:
+            KeyError: a key that is wanted, or needed, is not there.
+
+        """
+        needed: dict[Hashable, None] = {}
+        todo = list(self._wanted)
+        while todo:
+            key = todo.pop()
+            if key not in needed:
+                needed[key] = None
+                todo += self._graph[key].dependencies
+        place = _imported("dask.order").order({key: self._graph[key] for key in needed})
+        first = sorted(needed, key=place.__getitem__)
+        return _graph.topological_order(first, lambda key: self._graph[key].dependencies)
+
+    def _add(self, key: Hashable) -> None:
+        task = self._graph[key]
+        names = list(task.dependencies)
+        job: ThreadJob[Any] = ThreadJob(
+            _compute,
+            task,
+            names,
+            *(self._jobs[name] for name in names),
+            label=str(key),
+            keep_result=key in self._wanted,
+        )
+        self._jobs[key], self._keys[job] = job, key
+
+    # ---- as an instrument: for Dask's callbacks
+
+    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell Dask's callbacks that a task runs."""
+        key = self._keys[job]
+        self._progress["waiting"].pop(key, None)
+        self._progress["running"].add(key)
+        self._call_back(2, key, self._graph, self._progress)
+
+    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell Dask's callbacks that a task has ended."""
+        key = self._keys[job]
+        self._progress["running"].discard(key)
+        if job.state is JobState.SUCCEEDED:
+            self._progress["finished"].add(key)
+            self._call_back(3, key, job.result(), self._graph, self._progress, threading.get_ident())
+
+    def _call_back(self, number: int, *args: Any) -> None:
+        for callback in self._callbacks:
+            if callback[number]:
+                callback[number](*args)
+
+
+def _compute(task: Any, names: list[Hashable], *values: Any) -> Any:
+    """Compute one task."""
+    return task(dict(zip(names, values, strict=True)))
+
+
+def _flat(keys: Any) -> Iterable[Hashable]:
+    todo = [keys]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, list):
+            todo += one  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield one
+
+
+def _run_outside_of_loops(scheduler: Scheduler, backend: BackendName) -> None:
+    """Run a scheduler from plain code, even if that is called by an event loop, which waits."""
+    if not _backend.loop_running():
+        scheduler.run(backend=backend)
+        return
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            scheduler.run(backend=backend)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="trioflow.dask")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]

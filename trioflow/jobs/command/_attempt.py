@@ -1,0 +1,220 @@
+"""One run of one command: start it, wait for it, and leave nothing of its process group behind.
+
+```
+start ──► wait, pumping its pipes ──► it has exited: reap it with wait4
+             │ timeout, cancellation,        ▼
+             │ or a callback that raised     wait for what is left of its group, at most terminate_grace seconds
+             ▼                               ▼ the same, or the grace is over
+          SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
+```
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from typing import TYPE_CHECKING, Any, Final
+
+from ..._core.job._errors import JobTimeout
+from ..posix._groups import KILL_PAUSE, end_group, until_empty
+from ..posix._guard import Guard
+from ..posix._processes import Process, describe, spawn
+from ..posix._waiting import outlast, readable_on, sleep_until
+from . import _faults, _limits, _line
+from ._result import CommandError, CommandResult
+from ._starts import Starts
+from ._streams import Streams
+
+if TYPE_CHECKING:
+    from ..._core.run._run import Run
+    from ._job import CommandJob
+
+
+class Attempt:
+    """One process of a command job, from its start until its group has ended."""
+
+    # ---- set when it starts
+    _command: list[str | bytes]
+    _input: Any
+    _began: float
+    _streams: Streams
+    _process: Process
+    _stderr_size: int
+    _deadline: float
+    # ---- set when it has ended
+    _result: CommandResult
+
+    def __init__(self, job: CommandJob, run: Run) -> None:
+        self._job: Final = job
+        self._options: Final = job._options
+        self._run: Final = run
+        self._clock: Final = run.clock
+        self._wait: Final = readable_on(run.backend.name)
+        self._was_cut = False  # it, or what it had left behind, was ended for another reason than their own grace
+
+    async def run(self) -> CommandResult:
+        """Start the command, and return when nothing of it is left, whatever happens.
+
+        Raises:
+            CommandError: it could not be started, or has failed and is checked.
+            JobTimeout: its time was over.
+            BaseException: the cancellation that ended it, or what a callback raised.
+
+        """
+        job, timeout = self._job, self._job.timeout
+        starts = self._run.shared.get(Starts)
+        with _limits.slot(self._options.pin, self._run) as cpu:
+            self._prepare()
+            await starts.start(lambda: self._start(cpu))
+            self._deadline = math.inf if timeout is None else self._began + timeout
+            with starts.running():
+                await self._until_ended()
+        if self._streams.error is not None:
+            raise self._streams.error
+        if self._was_cut:
+            assert timeout is not None
+            raise JobTimeout(job, timeout)
+        result = self._result
+        if result.returncode and self._options.check:
+            raise CommandError(job, self._line, describe(result.returncode), result, self._tail())
+        return result
+
+    # ---- the start
+
+    def _prepare(self) -> None:
+        job = self._job
+        self._command = _line.filled(job._arguments, job)
+        self._input = _line.checked_input(job._input(), job)
+
+    def _start(self, cpu: int | None) -> None:
+        job = self._job
+        self._began = self._clock()
+        try:
+            self._streams = Streams(job, self._input)
+        except OSError as error:
+            raise CommandError(job, self._line, _faults.of_streams(error)) from error
+        self._stderr_size = _faults.size_of_file(self._options)
+        try:
+            self._process = job._process = self._spawn(cpu)
+        except OSError as error:
+            self._streams.close()
+            raise CommandError(job, self._line, _faults.of_start(error, self._command, job._options)) from error
+        except BaseException:
+            self._streams.close()
+            raise
+
+    def _spawn(self, cpu: int | None) -> Process:
+        options, streams = self._options, self._streams
+        command = _limits.wrapped(self._command, options)
+        with _limits.on_cpu(cpu):
+            return spawn(
+                self._run.shared.get(Guard),
+                command,
+                environment=options.env,
+                cwd=options.cwd,
+                stdin=streams.stdin,
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+            )
+
+    def _begin(self) -> None:
+        """Do what has to be done once the process exists; if anything fails here, it is ended."""
+        options = self._options
+        self._streams.started(self._process.exit_descriptor)
+        if options.nice is not None:
+            try:
+                _limits.renice(self._process, options.nice)
+            except PermissionError as error:
+                raise CommandError(self._job, self._line, f"nice={options.nice} is for root only") from error
+        if options.on_start is not None:
+            options.on_start(self._job)
+
+    @property
+    def _line(self) -> str:
+        return _line.line(self._command, self._options.shell)
+
+    # ---- the wait
+
+    async def _until_ended(self) -> None:
+        """Return when the process and its group have ended, by themselves or because they had to."""
+        is_over = False
+        try:
+            self._begin()
+            exited = await self._until_exited(self._deadline) or self._process.has_exited()
+            is_over = exited and self._streams.error is None and await self._until_empty()
+        finally:
+            try:
+                if not is_over:
+                    await self._cut_off()
+            finally:
+                self._finish()
+
+    async def _until_exited(self, deadline: float) -> bool:
+        return await self._streams.until_exited(self._wait, deadline)
+
+    async def _until_empty(self) -> bool:
+        """Wait for what the command, which has exited by itself, has left in its group; False if it is to be ended."""
+        self._reap()
+        if not self._process.has_left_others():
+            return True
+        if self._options.leftovers == "end":
+            return False
+        grace_ends = self._clock() + self._options.terminate_grace
+        return await until_empty(self._run, self._process, min(grace_ends, self._deadline), self._pause)
+
+    # ---- the end
+
+    async def _cut_off(self) -> None:
+        """End the process and its group: SIGTERM, the grace, SIGKILL; whatever is cancelled meanwhile."""
+        process = self._process
+        grace_ends = self._clock() + self._options.terminate_grace
+        self._streams.ending = True
+        self._was_cut = not process.has_exited() or self._clock() >= self._deadline
+        self._job._terminate(process)
+        process.signal(signal.SIGCONT)  # a stopped process could not obey
+        ended = await self._outlive(grace_ends)
+        if ended and process.returncode is None:
+            self._reap()
+        if not ended or not await end_group(self._run, process, grace_ends, self._pause):
+            self._run.report(self._job, f"{self._job.label!r}: {_faults.not_ours(process.pid)}")
+
+    async def _outlive(self, grace_ends: float) -> bool:
+        """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
+        until = grace_ends
+        while not await outlast(self._run, lambda until=until: self._until_exited(until)):  # type: ignore[misc]
+            if not self._process.signal(signal.SIGKILL):
+                return False
+            until = self._clock() + KILL_PAUSE
+        return True
+
+    def _reap(self) -> None:
+        try:
+            self._process.reap()
+        except ChildProcessError as error:
+            raise CommandError(self._job, self._line, _faults.REAPED) from error
+
+    async def _pause(self, until: float) -> bool:
+        await self._streams.until(self._wait, until)
+        return await sleep_until(self._run.backend.name, until)
+
+    def _finish(self) -> None:
+        """Release what the process used, and keep its result."""
+        self._process.forget()
+        self._streams.close()
+        self._job._process = None
+        if self._process.returncode is not None:
+            self._result = self._job._latest = self._new_result()
+
+    # ---- its result
+
+    def _new_result(self) -> CommandResult:
+        process, streams = self._process, self._streams
+        assert process.returncode is not None
+        assert process.usage is not None
+        elapsed = self._clock() - self._began
+        kept = streams.kept("stdout"), streams.kept("stderr")
+        return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak)
+
+    def _tail(self) -> bytes | None:
+        """Return the end of its standard error, if that can be found."""
+        return _faults.tail(self._result, self._options, self._stderr_size)

@@ -1,0 +1,180 @@
+"""Where output goes that passes through this program: it is captured, cut into lines, or passed on to a file."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import tempfile
+import weakref
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, Protocol
+
+SPOOL_LIMIT: Final = 1 << 20
+"""Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""
+LINE_LIMIT: Final = 1 << 16
+"""Bytes after which a line is passed on although it has not ended."""
+
+
+class Sink(Protocol):
+    """Something that takes the output of a command in pieces."""
+
+    def write(self, data: bytes) -> object:
+        """Take the next piece."""
+        ...
+
+    def finish(self) -> object:
+        """Do what is left to do at the end of the output."""
+        ...
+
+
+class Spool:
+    """Captured output on disk, in a nameless temporary file that is deleted with this object."""
+
+    __slots__ = ("__weakref__", "_descriptor", "_size")
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            self._descriptor: Final = os.dup(file.fileno())
+        self._size = 0
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append."""
+        view = memoryview(data)
+        while view:
+            written = os.write(self._descriptor, view)
+            self._size += written
+            view = view[written:]
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        with self.open() as file:
+            return file.read()
+
+    def reopen(self) -> int:
+        """Return a new descriptor that reads it from the beginning; needs /proc."""
+        return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read_at(self, size: int, at: int) -> bytes:
+        """Return up to `size` bytes from position `at`."""
+        return os.pread(self._descriptor, size, at)
+
+    def open(self) -> BinaryIO:
+        """Return a file that reads it from the beginning."""
+        return io.BufferedReader(SpoolReader(self))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __reduce__(self) -> Any:
+        """Copy and pickle its contents instead of itself: the descriptor would mean nothing elsewhere."""
+        return bytes, (self.read(),)
+
+
+class SpoolReader(io.RawIOBase):
+    """One reader of a spool, with a position of its own."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as are there and fit into the buffer."""
+        data = self._spool.read_at(len(buffer), self._position)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to a position and return it."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: len(self._spool)}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+
+class Capture:
+    """Keeps the whole output: in memory, and beyond `SPOOL_LIMIT` on disk."""
+
+    __slots__ = ("_data", "_spool")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._spool: Spool | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep the next piece."""
+        if self._spool is None and len(self._data) + len(data) > SPOOL_LIMIT:
+            self._spool = Spool()
+            self._spool.write(self._data)
+            self._data.clear()
+        if self._spool is None:
+            self._data += data
+        else:
+            self._spool.write(data)
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+    def kept(self) -> bytes | Spool:
+        """Return the output."""
+        return bytes(self._data) if self._spool is None else self._spool
+
+
+class Lines:
+    r"""Calls a function with each line as text, without its newline; bytes that are not UTF-8 are shown as \\xNN."""
+
+    __slots__ = ("_rest", "_take")
+
+    def __init__(self, take: Callable[[str], object]) -> None:
+        self._take: Final = take
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """Pass on the lines that are complete now."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._pass_on(line)
+        while len(self._rest) > LINE_LIMIT:
+            line, self._rest = self._rest[:LINE_LIMIT], self._rest[LINE_LIMIT:]
+            self._pass_on(line)
+
+    def finish(self) -> None:
+        """Pass on the last line if it has no newline."""
+        if self._rest:
+            line, self._rest = self._rest, b""
+            self._pass_on(line)
+
+    def _pass_on(self, line: bytes) -> None:
+        self._take(line.removesuffix(b"\r").decode(errors="backslashreplace"))
+
+
+class Writer:
+    """Passes the output on to a text or binary file object that has no descriptor."""
+
+    __slots__ = ("_decoder", "_file")
+
+    def __init__(self, file: Any) -> None:
+        self._file: Final = file
+        binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
+        self._decoder: Final = None if binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        """Pass on the next piece."""
+        self._file.write(data if self._decoder is None else self._decoder.decode(data))
+
+    def finish(self) -> None:
+        """Write an incomplete last character, and flush the file."""
+        if self._decoder is not None and (rest := self._decoder.decode(b"", final=True)):
+            self._file.write(rest)
+        flush = getattr(self._file, "flush", None)
+        if flush is not None:
+            flush()

@@ -1,0 +1,278 @@
+"""`CommandJob`: a program in a process of its own, as a job."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack, overload
+
+from ..._core import AbstractJob, Failure, JobOptions, Kind, Search
+from ..._core.job._errors import JobCancelled
+from ..._core.job._job import RAISE, D
+from ..._core.job._options import whole
+from ..._core.run import _attempts
+from ..posix._guard import run_of
+from . import _line
+from ._attempt import Attempt
+from ._options import CommandOptions, Path, environment, paths
+from ._result import CommandResult
+
+if TYPE_CHECKING:
+    from ..._core.job._options import Retry
+    from ..posix._processes import Process
+
+    Callback = Callable[["CommandJob"], object]
+    Attempts = Callable[[], Awaitable[Any]]
+
+NO_OUTCOME: Final = object()
+"""In place of the outcome of a job as long as no callback may ask for it."""
+
+
+class CommandJob(AbstractJob[CommandResult]):
+    """A program with its arguments, run in a process and a process group of its own.
+
+    Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
+    gets SIGTERM, and SIGKILL `terminate_grace` seconds later. The job settles when the group is gone. When the program
+    exits by itself, the rest of its group has `terminate_grace` seconds to end by itself, and is then ended in the same
+    way. A process that has moved to another session is ended with the run. If this program is killed, its commands are
+    killed too.
+
+    Relative paths are relative to this program's directory, not to `cwd`; but a program whose name contains a "/" is
+    looked for from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment. If this program has a
+    terminal, a command gets a session of its own, without a terminal: Ctrl-C reaches only this program, which ends its
+    commands, and a command that asks for a password fails at once. Under a virtual clock, `timeout` and
+    `terminate_grace` pass at once.
+
+    Args:
+        command: the program and its arguments: strings, bytes, paths, numbers, or jobs, whose result is filled in. The
+            result of another CommandJob stands for what it wrote to `stdout=PIPE`, without the last newline.
+        shell: takes the command as one string, for `/bin/sh`.
+        cwd: the directory to run it in; None for this program's.
+        env: its whole environment, a mapping; None for this program's.
+        stdin: what it reads: bytes, a path, an open file, or a job whose result is bytes or a CommandResult; None for
+            nothing.
+        stdout: where its standard output goes: a path, which is appended to and whose parent directories are made; an
+            open file; `subprocess.PIPE` (captured) or `subprocess.DEVNULL`; None for where `print` writes.
+        stderr: the same for its standard error; `subprocess.STDOUT` sends it where the standard output goes.
+        check: whether an exit code other than 0 is a failure, a `CommandError`.
+        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; and how long what a command has left in its group
+            may go on after the command.
+        on_start: called with the job once its process exists, at each attempt.
+        on_done: called with the job when it has succeeded.
+        on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. In both of
+            these, `result()` can be called and the slot is still held. Callbacks are plain functions, called in the
+            event loop; if one raises, the job fails.
+        on_line: called with the job and each line that the command writes, as it comes: text, without the newline. A
+            stream that is None is then printed nowhere else. A line of more than 64 KiB comes in pieces.
+        tag: prints each line as it comes, with the job's label in front; if it is a string, with this string.
+        nice: how much lower its priority is than this program's, up to 19; only root may give less than 0.
+        memory_limit: bytes of address space that each of its processes may have (RLIMIT_AS).
+        pin: "slot" lets the k-th slot of the window run on the k-th CPU, modulo their number (Linux).
+        leftovers: what happens to the processes that are left in its group when it has ended by itself: "wait" lets
+            them end by themselves within `terminate_grace` seconds, and "end" ends them at once.
+        reads: files that it reads: with a journal, it runs again when one of them has changed.
+        writes: files that it writes: with a journal, it runs again when one of them is not as the command left it.
+            What a killed or failed command has written of them is renamed to NAME.partial before it runs again.
+        options: those of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that can't be
+            an argument.
+        CommandError: when the job runs: the command could not be started, or has failed.
+
+    Example:
+        >>> import subprocess
+        >>> names = CommandJob(["printf", "%s", "a b c"], stdout=subprocess.PIPE)
+        >>> count = CommandJob(["wc", "-w"], stdin=names, stdout=subprocess.PIPE, timeout=10)
+        >>> Scheduler(count).run()
+        True
+        >>> int(count.result().stdout)
+        3
+
+    """
+
+    __slots__ = ("_arguments", "_command", "_latest", "_options", "_outcome_for_callbacks", "_process", "_stdin")
+    _limits_itself = True
+    _kind = Kind("command", 5, "note", ("[/", "/]"))
+
+    _outcome_for_callbacks: Any  # a result or a Failure while a callback runs, else NO_OUTCOME
+    _latest: CommandResult | None
+    _process: Process | None  # there while it runs
+
+    def __init__(
+        self,
+        command: Sequence[Any] | str | AbstractJob[Any],
+        /,
+        *,
+        shell: bool = False,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: Path | int | IO[Any] | None = None,
+        stderr: Path | int | IO[Any] | None = None,
+        check: bool = True,
+        terminate_grace: float = 5.0,
+        on_start: Callback | None = None,
+        on_done: Callback | None = None,
+        on_settled: Callback | None = None,
+        on_line: Callable[[CommandJob, str], object] | None = None,
+        tag: bool | str = False,
+        nice: int | None = None,
+        memory_limit: int | None = None,
+        pin: Literal["slot"] | None = None,
+        leftovers: Literal["wait", "end"] = "wait",
+        reads: Iterable[Path] = (),
+        writes: Iterable[Path] = (),
+        **options: Unpack[JobOptions],
+    ) -> None:
+        who = repr(options.get("label") or "CommandJob")
+        arguments = _line.check(command, shell, who)
+        job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        self._options: Final = CommandOptions(
+            bool(shell), cwd, environment(env, who), read,
+            stdout, stderr, bool(check), terminate_grace, on_start, on_done, on_settled, on_line, tag,
+            nice, memory_limit, pin, leftovers, paths(reads), paths(writes),
+        )  # fmt: skip
+        self._options.validate(who)
+        search = Search(lambda: who)
+        self._command: Final = arguments
+        self._arguments: Final[Iterable[Any]] = search.positional(arguments)
+        self._stdin: Final[Iterable[Any]] = search.positional((job,))
+        self._process = self._latest = None
+        self._outcome_for_callbacks = NO_OUTCOME
+        if on_done is not None or on_settled is not None:
+            options["retry"] = CallbackRetry(self, options.get("retry"), who)
+        super().__init__(**options, _inputs=tuple(search.inputs))
+
+    # ---- what it is
+
+    @property
+    def command(self) -> tuple[Any, ...]:
+        """The program and its arguments, as they were given."""
+        return self._command[2:] if self._options.shell else self._command
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, and of its process group, while it runs; None before and afterwards."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """The result of its latest process, even if that failed, or was ended by a timeout or a cancellation."""
+        return self._latest
+
+    @property
+    def retry(self) -> Retry:
+        """How many further attempts it has when it raises, or the decorator that decides; None for none."""
+        found = super().retry
+        return found.given if isinstance(found, CallbackRetry) else found
+
+    @overload
+    def result(self) -> CommandResult: ...
+    @overload
+    def result(self, *, default: D) -> CommandResult | D: ...
+    def result(self, *, default: Any = RAISE) -> Any:
+        """Return the result of the command; if there is none, raise why.
+
+        Args:
+            default: what to return if there is none, whatever the reason.
+
+        Raises:
+            BaseException: what made it fail: `CommandError`, `JobTimeout`, or what a callback raised.
+            JobCancelled: it is CANCELLED.
+            JobSkipped: it is SKIPPED.
+            JobNotDone: it has not settled.
+
+        """
+        outcome = self._outcome_for_callbacks
+        if outcome is NO_OUTCOME:
+            return super().result() if default is RAISE else super().result(default=default)
+        if isinstance(outcome, Failure):
+            if default is not RAISE:
+                return default
+            raise outcome.exception.with_traceback(outcome.traceback)
+        return outcome
+
+    # ---- running
+
+    async def co_run(self) -> CommandResult:
+        """Run the command once.
+
+        Raises:
+            CommandError: it could not be started, or has failed.
+            JobTimeout: its time was over.
+            RuntimeError: no run has called this.
+
+        """
+        return await Attempt(self, run_of(self)).run()
+
+    def _input(self) -> Any:
+        """Return what the command is to read. Called after its arguments are filled in: its inputs are released."""
+        (found,) = self._stdin
+        if found is None:
+            found = self._options.stdin
+        elif isinstance(found, CommandResult):
+            found = found._stdout
+        self._release_inputs()
+        return found
+
+    def _terminate(self, process: Process) -> None:
+        """Ask a process, and all of its group, to end."""
+        process.signal(signal.SIGTERM)
+
+    def _default_label(self) -> str:
+        if self.redact:
+            return "command …"
+        return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell)
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._latest = None
+
+
+class CallbackRetry:
+    """The `retry` of a job with callbacks, as the engine sees it: the user's own, and then the callbacks.
+
+    So they are called when the last attempt is over, with the outcome there to be read and the slot still held.
+    """
+
+    __slots__ = ("_job", "given")
+
+    def __init__(self, job: CommandJob, given: Retry, who: str) -> None:
+        self._job: Final = job
+        self.given: Final = (
+            given if callable(given) else whole(given, "retry", who, "or a decorator of an async function")
+        )
+
+    def __call__(self, attempt: Attempts) -> Attempts:
+        """Return the function that makes all attempts and then calls back."""
+        decorate: Any = self.given if callable(self.given) else _attempts._again(self.given or 0)
+        attempts: Attempts = decorate(attempt)
+
+        async def with_callbacks() -> Any:
+            options = self._job._options
+            try:
+                value = await attempts()
+                self._call_back(options.on_done, value)
+            except BaseException as error:
+                self._call_back(options.on_settled, self._failure(error))
+                raise
+            self._call_back(options.on_settled, value)
+            return value
+
+        return with_callbacks
+
+    def _failure(self, error: BaseException) -> Failure:
+        """Return what `result()` is to raise: `JobCancelled` for a cancellation, which is never shown to a callback."""
+        if run_of(self._job).backend.split(error)[1] is None:
+            error = JobCancelled(f"{self._job.label!r} was cancelled: it has no result")
+        return Failure(error)
+
+    def _call_back(self, callback: Callback | None, outcome: Any) -> None:
+        if callback is None:
+            return
+        self._job._outcome_for_callbacks = outcome
+        try:
+            callback(self._job)
+        finally:
+            self._job._outcome_for_callbacks = NO_OUTCOME

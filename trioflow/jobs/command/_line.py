@@ -1,0 +1,120 @@
+"""The arguments of a command: checked, filled in, and shown as a command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..._core import AbstractJob
+from ._capture import Spool
+from ._result import CommandResult
+
+LABEL_LENGTH: Final = 60
+"""Characters of the command line that a default label shows."""
+PATH_LIKE: Final[Any] = os.PathLike
+IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
+JOB: Final[Any] = AbstractJob
+SHELL: Final = "/bin/sh"
+MANY: Final = 20
+"""Arguments that a label is made from."""
+
+
+def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
+    """Return the arguments of a command that the user gave, with the jobs among them.
+
+    Raises:
+        TypeError: not a list, or something in it can't be an argument.
+        ValueError: an empty list, or a NUL in an argument.
+
+    """
+    if shell:
+        if not isinstance(command, (str, bytes, JOB)):
+            raise TypeError(f"{who}: with shell=True give the command as one string, not {command!r}")
+        command = SHELL, "-c", command
+    elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
+        words = _shown(command).split()
+        raise TypeError(f"{who}: give a list, CommandJob({words!r}), or a shell's line with shell=True")
+    arguments: tuple[Any, ...] = tuple(command)
+    if not arguments:
+        raise ValueError(f"{who}: the command is empty: give a program and its arguments")
+    for number, argument in enumerate(arguments):
+        if not isinstance(argument, JOB):
+            text(argument, number, who)
+    return arguments
+
+
+def text(argument: Any, number: int, who: str) -> str | bytes:
+    """Return one argument in the form that the system takes; a result stands for its output, as in `$(...)`."""
+    given: Any = argument
+    found: Any = argument
+    if isinstance(argument, CommandResult):
+        found = _output(argument, number, who)
+    elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
+        found = str(argument)
+    elif isinstance(argument, PATH_LIKE):
+        found = os.fspath(given)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(found, (str, bytes)):
+        raise TypeError(
+            f"{who}: argument {number} is {argument!r}, a {type(argument).__name__}: give a string, bytes, a path, "
+            f"a number, or a job whose result is one"
+        )
+    if b"\0" in os.fsencode(found):
+        raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
+    return found
+
+
+def _output(result: CommandResult, number: int, who: str) -> bytes:
+    output = result.stdout
+    if output is None:
+        raise TypeError(
+            f"{who}: argument {number} is the result of a command whose output was not captured: "
+            f"give that one stdout=subprocess.PIPE"
+        )
+    return output.rstrip(b"\n")
+
+
+def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
+    """Return the arguments in the form that the system takes."""
+    return [
+        argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
+        for number, argument in enumerate(arguments)
+    ]
+
+
+def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
+    """Return what a command is to read; raise if the result of a job is nothing that can be read."""
+    if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
+        return given
+    with contextlib.suppress(AttributeError, OSError):
+        given.fileno()  # io.BytesIO has the method but no descriptor
+        return given
+    raise TypeError(
+        f"stdin of {job.label!r}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
+    )
+
+
+def line(arguments: Iterable[str | bytes], shell: bool) -> str:
+    """Return the command as a line for a shell."""
+    shown = [os.fsdecode(argument) for argument in arguments]
+    return shown[2] if shell else shlex.join(shown)
+
+
+def label(command: Any, shell: bool) -> str:
+    """Return the default label of a command: its command line, shortened."""
+    shown = _shown(command) if shell else " ".join(_quoted(word) for word in tuple(command)[:MANY])
+    shown = " ".join(shown.split()) if len(shown) <= 4 * LABEL_LENGTH else shown[: 4 * LABEL_LENGTH]
+    return shown if len(shown) <= LABEL_LENGTH else shown[: LABEL_LENGTH - 3] + "..."
+
+
+def _quoted(argument: Any) -> str:
+    shown = _shown(argument)
+    return shown if isinstance(argument, JOB) else shlex.quote(shown)
+
+
+def _shown(argument: Any) -> str:
+    if isinstance(argument, JOB):
+        return f"<{argument.label}>"
+    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

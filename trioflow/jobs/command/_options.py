@@ -1,0 +1,127 @@
+"""The options of `CommandJob`: checked once, when the job is made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ..._core.job._options import duration, whole
+
+if TYPE_CHECKING:
+    from ._job import CommandJob
+
+    Callback = Callable[[CommandJob], object]
+    OnLine = Callable[[CommandJob, str], object]
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """The options of one command; see `CommandJob`."""
+
+    shell: bool = False
+    cwd: Any = None
+    env: Mapping[bytes, bytes] | None = None
+    stdin: Any = None
+    stdout: Any = None
+    stderr: Any = None
+    check: bool = True
+    terminate_grace: float = 5.0
+    on_start: Callback | None = None
+    on_done: Callback | None = None
+    on_settled: Callback | None = None
+    on_line: OnLine | None = None
+    tag: bool | str = False
+    nice: int | None = None
+    memory_limit: int | None = None
+    pin: Literal["slot"] | None = None
+    leftovers: Literal["wait", "end"] = "wait"
+    reads: tuple[Path, ...] = ()
+    writes: tuple[Path, ...] = ()
+
+    @property
+    def goes_by_lines(self) -> bool:
+        """Whether the output is passed on line by line, as it comes."""
+        return self.on_line is not None or bool(self.tag)
+
+    def validate(self, who: str) -> None:
+        """Check what the user gave to the job called `who`.
+
+        Raises:
+            TypeError, ValueError: an option that makes no sense; the error names it.
+
+        """
+        duration(self.terminate_grace, "terminate_grace", who)
+        for name in ("on_start", "on_done", "on_settled", "on_line"):
+            given = getattr(self, name)
+            if given is not None and not callable(given):
+                raise TypeError(f"{name}={given!r} of {who}: give a plain function, or None")
+        if self.pin not in (None, "slot"):
+            raise ValueError(f"pin={self.pin!r} of {who}: choose 'slot', or None")
+        if self.leftovers not in ("wait", "end"):
+            raise ValueError(f"leftovers={self.leftovers!r} of {who}: choose 'wait' or 'end'")
+        if self.pin is not None and not hasattr(os, "sched_setaffinity"):
+            raise ValueError(f"pin={self.pin!r} of {who}: this system cannot bind a process to a CPU")
+        if self.nice is not None and (isinstance(self.nice, bool) or not isinstance(self.nice, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"nice={self.nice!r} of {who}: give a whole number, added to this program's own, or None")
+        if self.memory_limit is not None and not whole(self.memory_limit, "memory_limit", who):
+            raise ValueError(f"memory_limit={self.memory_limit!r} of {who}: give a positive number of bytes, or None")
+        if self.stdin in (subprocess.PIPE, subprocess.STDOUT) and isinstance(self.stdin, int):
+            raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
+        for name in ("reads", "writes"):
+            for path in getattr(self, name):
+                if not is_path(path):
+                    raise TypeError(f"{name}={path!r} of {who}: give a list of paths")
+        self._check_output("stdout", self.stdout, who)
+        self._check_output("stderr", self.stderr, who)
+
+    def _check_output(self, name: str, given: Any, who: str) -> None:
+        if isinstance(given, (bytes, bool)) or not (
+            given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
+        ):
+            raise TypeError(
+                f"{name}={given!r} of {who}: give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
+            )
+        if name == "stdout" and given == subprocess.STDOUT:
+            raise ValueError(f"stdout=STDOUT of {who}: this is for stderr, which then goes where stdout goes")
+        if self.goes_by_lines and not (given is None or given in SPECIAL):
+            raise ValueError(
+                f"{name}={given!r} of {who}: with on_line or tag, output is handed over line by line; "
+                f"leave {name} out, or give PIPE to capture it as well"
+            )
+
+
+def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
+    """Return an environment in the form that the system takes.
+
+    Raises:
+        TypeError, ValueError: a name or value that can't be in an environment.
+
+    """
+    if env is None:
+        return None
+    found: dict[bytes, bytes] = {}
+    for name, value in env.items():
+        try:
+            key, text = os.fsencode(name), os.fsencode(value)
+        except TypeError:
+            raise TypeError(f"env of {who}: {name!r}: {value!r}; names and values must be strings") from None
+        if b"=" in key or b"\0" in key + text or not key:
+            raise ValueError(f"env of {who}: {name!r}: {value!r}; no NUL can be in either, and no '=' in a name")
+        found[key] = text
+    return found
+
+
+def paths(given: Any) -> tuple[Any, ...]:
+    """Return paths as a tuple; one alone may stand for itself."""
+    return (given,) if is_path(given) else tuple(given)
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this names a file."""
+    return isinstance(given, (str, os.PathLike))

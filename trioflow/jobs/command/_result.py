@@ -1,0 +1,148 @@
+"""The result of a command, `CommandResult`, and the error of one that failed, `CommandError`."""
+
+from __future__ import annotations
+
+import io
+import resource
+import sys
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
+
+from ..._core.job._errors import TrioflowError
+from ..posix._processes import as_signal
+from ._capture import Spool
+
+if TYPE_CHECKING:
+    from ._job import CommandJob
+
+RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+
+@final
+class CommandResult:
+    r"""How one run of a command ended, and what it wrote, if that was captured.
+
+    Attributes:
+        returncode: the exit code; for a signal its negative number, as in `subprocess`.
+        signal: the signal that ended it, or None: a `signal.Signals`, or a plain number if it has no name.
+        elapsed: seconds from the start of the process until its whole group had ended.
+        user_time: seconds of CPU time in user mode, of the process and those of its children that it waited for.
+        system_time: the same in the kernel.
+        max_rss: the largest resident memory, in bytes, of any one of these processes; None if it is not known. On Linux
+            it is not known for a command that took no more memory than the program that runs the scheduler had when it
+            started the command: the kernel counts the moment before exec, when the process is a copy of that program.
+
+    Example:
+        >>> import subprocess
+        >>> job = CommandJob(["echo", "hello"], stdout=subprocess.PIPE)
+        >>> Scheduler(job).run()
+        True
+        >>> job.result().returncode, job.result().stdout
+        (0, b'hello\n')
+
+    """
+
+    __slots__ = ("_stderr", "_stdout", "elapsed", "max_rss", "returncode", "signal", "system_time", "user_time")
+
+    def __init__(
+        self,
+        returncode: int,
+        elapsed: float,
+        usage: resource.struct_rusage,
+        stdout: bytes | Spool | None,
+        stderr: bytes | Spool | None,
+        least_rss: int = 0,
+    ) -> None:
+        self.returncode: Final = returncode
+        self.signal: Final = as_signal(-returncode) if returncode < 0 else None
+        self.elapsed: Final = elapsed
+        self.user_time: Final = usage.ru_utime
+        self.system_time: Final = usage.ru_stime
+        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT if usage.ru_maxrss > least_rss else None
+        self._stdout: Final = stdout
+        self._stderr: Final = stderr
+
+    @property
+    def stdout(self) -> bytes | None:
+        """What it wrote to its standard output; None if that was not captured.
+
+        Output that is `spooled` is read into memory at each call; for large output use `open`.
+        """
+        return self._stdout.read() if isinstance(self._stdout, Spool) else self._stdout
+
+    @property
+    def stderr(self) -> bytes | None:
+        """What it wrote to its standard error; None if that was not captured. See `stdout`."""
+        return self._stderr.read() if isinstance(self._stderr, Spool) else self._stderr
+
+    @property
+    def spooled(self) -> bool:
+        """Whether there was so much output that it is on disk, in a nameless file that is deleted with this object."""
+        return isinstance(self._stdout, Spool) or isinstance(self._stderr, Spool)
+
+    def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
+        """Return a file that reads the captured output from the beginning, without loading it into memory.
+
+        Args:
+            stream: "stdout" or "stderr".
+
+        Raises:
+            ValueError: this was not captured.
+
+        """
+        kept = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
+        if kept is None:
+            raise ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
+        return kept.open() if isinstance(kept, Spool) else io.BytesIO(kept)
+
+    def __repr__(self) -> str:
+        """Show how it ended, and how much was captured."""
+        shown = [f"returncode={self.returncode}"]
+        if self.signal is not None:
+            shown = [f"signal={getattr(self.signal, 'name', self.signal)}"]
+        for name, kept in (("stdout", self._stdout), ("stderr", self._stderr)):
+            if kept is not None:
+                shown.append(f"{name}={len(kept)} bytes" if len(kept) > SHORT else f"{name}={kept!r}")
+        return f"<CommandResult {', '.join(shown)}, {self.elapsed:.3f} s>"
+
+
+SHORT: Final = 60
+"""Bytes of output up to which they are shown as they are."""
+
+
+class CommandError(TrioflowError):
+    """A command could not be started, has exited with a code other than 0, or was ended by a signal.
+
+    Attributes:
+        job: the job.
+        command: its command line, as for a shell.
+        returncode: the exit code, negative for a signal; None if it was not started.
+        result: the `CommandResult`; None if it was not started.
+        stderr: the end of what it wrote to its standard error, if that was captured or went to a file; else None.
+
+    """
+
+    __module__ = "trioflow"  # for tracebacks in programs that never ask trioflow for this class, which would set it
+
+    def __init__(
+        self,
+        job: CommandJob,
+        command: str,
+        what: str,
+        result: CommandResult | None = None,
+        stderr: bytes | None = None,
+    ) -> None:
+        self.job: CommandJob = job
+        self.command: str = command
+        self.result: CommandResult | None = result
+        self.returncode: int | None = None if result is None else result.returncode
+        self.stderr: bytes | None = stderr
+        shown = "command …" if job.redact else command if len(command) <= LONG else command[:LONG] + "..."
+        shown = shown.encode(errors="backslashreplace").decode()  # what is not UTF-8 could not be printed
+        message = f"{shown}: {what}"
+        if stderr and stderr.strip():
+            message += ". Its standard error ended:\n" + stderr.strip().decode(errors="backslashreplace")
+        super().__init__(message)
+
+
+LONG: Final = 500
+"""Characters of a command line that an error shows."""

@@ -1,0 +1,99 @@
+"""The end of a process group whose leader has been reaped: a grace period, then SIGKILL, until no member lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from ._waiting import outlast
+
+if TYPE_CHECKING:
+    from ..._core.run._run import Run
+    from ._processes import Process
+
+FIRST_PAUSE: Final = 0.001
+SURVEY_PAUSE: Final = 0.008
+LAST_PAUSE: Final = 0.064
+"""Seconds between two looks at a group. They are needed because no event says that its last member has ended."""
+KILL_PAUSE: Final = 0.5
+"""Seconds after which SIGKILL is sent again; this shows whether what is left can be signalled at all."""
+
+Pause = Callable[[float], Awaitable[bool]]
+"""Waits until the clock has reached a time, and does whatever else there is to do meanwhile."""
+
+
+async def until_empty(run: Run, process: Process, until: float, pause_until: Pause) -> bool:
+    """Wait until the group of a reaped process has no living members; return False when the clock reaches `until`."""
+    pause = FIRST_PAUSE
+    while process.has_left_others():
+        if pause >= SURVEY_PAUSE and process.has_left_dead_alone():
+            return True
+        now = run.clock()
+        if now >= until:
+            return False
+        await pause_until(min(now + pause, until))
+        pause = min(2 * pause, LAST_PAUSE)
+    return True
+
+
+async def end_group(run: Run, process: Process, grace_ends: float, pause_until: Pause) -> bool:
+    """Wait until the group of a reaped process has no living members; kill them when the grace period is over.
+
+    Cancellations do not interrupt this. It returns False if what is left belongs to another user, who alone can end it.
+    """
+
+    def pause(until: float) -> Awaitable[bool]:
+        return outlast(run, lambda: pause_until(until))
+
+    while not await until_empty(run, process, grace_ends, pause):
+        if not process.signal(signal.SIGKILL):
+            return False
+        grace_ends = run.clock() + KILL_PAUSE
+    return True
+
+
+# ---- groups that only look alive
+
+SHARE: Final = 4
+"""After a survey that took a second, the next one may start this many seconds later."""
+HAS_PROC: Final = os.path.isdir("/proc/self")
+DEAD: Final = (b"Z", b"X")
+
+
+class Survey:
+    """The process groups that had a living member at the last look at all processes.
+
+    Some programs that run as process 1, above all in containers, reap orphans late or never. The groups of such
+    orphans seem to have members that in fact died long ago. One survey serves all groups that are ending.
+    """
+
+    __slots__ = ("_began", "_living", "_next")
+
+    def __init__(self) -> None:
+        self._began = self._next = 0.0
+        self._living: set[int] = set()
+
+    def found_dead(self, group: int, since: float) -> bool:
+        """Return whether all members of a group are known to be dead, from a survey that began after `since`."""
+        if not HAS_PROC:
+            return False
+        now = time.monotonic()
+        if now >= self._next:
+            self._began, self._living = now, set(_living_groups())
+            end = time.monotonic()
+            self._next = end + SHARE * (end - now)
+        return self._began >= since and group not in self._living
+
+
+def _living_groups() -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
+                # proc(5): the second field is the program's name in brackets, and may contain anything
+                state, _, group = stat.read().rpartition(b")")[2].split()[:3]
+                if state not in DEAD:
+                    yield int(group)

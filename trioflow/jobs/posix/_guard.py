@@ -1,0 +1,220 @@
+"""The guard of a run: one small process that kills the run's commands if the conductor dies.
+
+The conductor is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
+conductor holds. It costs a millisecond to start, a megabyte while it waits, and nothing per command. If it reads that
+the run has ended in order, it ends too. If the pipe closes without that, the conductor is dead, and the shell replaces
+itself by Python, which runs `_guard_script`.
+
+```
+conductor ── pipe ──────────────────────► sh: read line; exec python _guard_script
+    │                                                                  │
+    ├── table of groups, in shared memory ────────────────────────────►│ kills each group
+    └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills whatever carries the mark
+```
+
+The conductor writes into the table when it has spawned a command. If it is killed just before that, the guard finds
+the command by its mark: a child holds a copy of the pipe until it has become its program, so the pipe does not close
+before the mark can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ..._core.run import _worker
+from . import _guard_script
+from ._groups import Survey
+
+if TYPE_CHECKING:
+    from ..._core.job._job import AbstractJob
+    from ..._core.run._run import Run
+
+VARIABLE: Final = b"TRIOFLOW_RUN"
+"""The environment variable that holds the marks of the runs a command belongs to, outermost first, joined by ":"."""
+TABLE_SIZE: Final = 1 << 22
+"""Bytes of the table, four for each running command; the first four hold the last index. Unused ones take no memory."""
+STDERR: Final = 2
+GRACE: Final = 0.5
+"""Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlive the run."""
+ENDED: Final = b"ended\n"
+"""The line that tells the guard that it has nothing to do. On any other line, or at the end of the pipe, it kills."""
+SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
+
+
+def run_of(job: AbstractJob[Any]) -> Run:
+    """Return the run that has called a job, and that will end its processes.
+
+    Raises:
+        RuntimeError: no run has called it, so nothing would end them.
+
+    """
+    worker = _worker.current.get(None)
+    if worker is None:
+        raise RuntimeError(f"{job.label!r}: a process needs a run that watches over it: put it into a Scheduler")
+    return worker.run
+
+
+class Table:
+    """The process groups of the running commands, in memory that the guard shares."""
+
+    def __init__(self) -> None:
+        self.descriptor: Final = _memory()
+        size = _table_size()
+        try:
+            os.truncate(self.descriptor, size)
+            self._map: Final = mmap.mmap(self.descriptor, size)  # keeps a descriptor of its own
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        self._numbers: Final = memoryview(self._map).cast("i")
+        self._free: Final[list[int]] = []
+
+    def enter(self, group: int) -> int:
+        """Write a group into the table and return its index, or 0 if the table is full; then only its mark remains."""
+        if self._free:
+            index = self._free.pop()
+        elif self._numbers[0] + 1 < len(self._numbers):
+            index = self._numbers[0] + 1
+            self._numbers[0] = index
+        else:
+            return 0
+        self._numbers[index] = group
+        return index
+
+    def leave(self, index: int) -> None:
+        """Remove the group with this index."""
+        if index:
+            self._numbers[index] = 0
+            self._free.append(index)
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._numbers.release()
+        self._map.close()
+        os.close(self.descriptor)
+
+
+def _table_size() -> int:
+    """Return the size of a table. A limit on the size of files also holds for memory with a descriptor."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return TABLE_SIZE if limit == resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
+
+
+class Guard:
+    """The conductor's side of the guard: the process, the mark of an outermost run, and the sweep at its end."""
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
+        self.marks: Final = b":".join(filter(None, [os.environb.get(VARIABLE), self.mark.encode()]))
+        self._environ: Any = None  # this program's environment when `_marked` was made from it
+        self._marked: dict[bytes, bytes] = {}
+        self.has_terminal: Final = _has_terminal()
+        self.survey: Final = Survey()
+        with contextlib.ExitStack() as held:  # if one of them fails, the others are closed
+            self.nothing: Final = os.open(os.devnull, os.O_RDWR)
+            held.callback(os.close, self.nothing)
+            self.table: Final = Table()
+            held.callback(self.table.close)
+            read_end, self.pipe = os.pipe()
+            held.callback(os.close, self.pipe)
+            held.callback(_alive.discard, self)
+            _alive.add(self)
+            try:
+                self._process: Final = self._start(read_end)
+            finally:
+                os.close(read_end)
+            self._held: Final = held.pop_all()
+
+    def _start(self, read_end: int) -> subprocess.Popen[bytes]:
+        environment = dict(os.environb)
+        environment.pop(VARIABLE, None)  # an outer run's guard must not kill it before it has finished
+        script = _guard_script.__file__
+        return subprocess.Popen(
+            ["/bin/sh", "-c", SHELL, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
+            stdin=read_end,
+            stdout=self.nothing,
+            stderr=self.nothing,
+            env=environment,
+            cwd="/",
+            pass_fds=(self.table.descriptor,),
+            start_new_session=True,
+        )
+
+    def environment(self, own: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+        """Return the environment of a command, `own` or the conductor's, with the mark added."""
+        if own is not None:
+            return {**own, VARIABLE: self.marks}
+        now: Any = getattr(os.environ, "_data", None)  # copying os.environ takes 20 µs, comparing this takes one
+        if now is None or now != self._environ:
+            self._environ = dict(os.environb) if now is None else dict(now)
+            self._marked = {**self._environ, VARIABLE: self.marks}
+        return self._marked
+
+    async def close(self) -> None:
+        """End whatever has outlived the run's commands, then the guard itself."""
+        swept = await self._sweep()
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            # If there was not enough time, the guard does the rest. It needs a line for that: the pipe does not close
+            # as long as a forked child holds a copy of it.
+            os.write(self.pipe, ENDED if swept else b"\n")
+        self._held.close()
+        self._process.wait()  # the shell ends as soon as it has read its line
+
+    async def _sweep(self) -> bool:
+        """End whatever carries the mark, by SIGTERM and then SIGKILL; return whether nothing is left."""
+        clock = self._run.clock
+        number, until = signal.SIGTERM, clock() + GRACE
+        mark, signalled = self.mark.encode(), set[int]()
+        while left := _guard_script.marked(mark):
+            for pid in left:
+                if pid not in signalled or number == signal.SIGKILL:
+                    with contextlib.suppress(OSError):
+                        os.kill(pid, number)
+            signalled.update(left)
+            if not await self._run.backend.sleep_until(clock() + _guard_script.PAUSE):
+                return False
+            if clock() >= until:
+                number = signal.SIGKILL
+        return True
+
+
+_alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """Close the pipes in a child that was forked without exec, such as one of multiprocessing: it is no conductor."""
+    for guard in tuple(_alive):
+        with contextlib.suppress(OSError):
+            os.close(guard.pipe)
+    _alive.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _has_terminal() -> bool:
+    """Return whether this program has a terminal, which could stop its children or send them signals."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _memory() -> int:
+    """Return the descriptor of a nameless file, in memory if the system supports that."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("trioflow")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,287 @@
+"""A process that leads a group of its own: spawn it, wait for it, signal its group, and reap it with `wait4`.
+
+The pid of a process, which is also the number of its group, is not given to another process before this one is reaped.
+So a signal is sent to the group either before that, or when the group is known to have members.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ._guard import STDERR
+
+if TYPE_CHECKING:
+    from ._guard import Guard
+
+
+class Process:
+    """A process that leads a group of its own; the group is in the guard's table."""
+
+    __slots__ = ("_entry", "_guard", "_reaped_at", "exit_descriptor", "own_peak", "pid", "returncode", "usage")
+
+    def __init__(self, guard: Guard, pid: int) -> None:
+        """Enter a process that has just been spawned into the guard's table."""
+        self._guard: Final = guard
+        self.pid: Final = pid
+        self._entry: int | None = guard.table.enter(pid)
+        self.returncode: int | None = None
+        self.usage: resource.struct_rusage | None = None
+        # Until its exec the process was this program, for the kernel too: `usage.ru_maxrss` is no less than this.
+        self.own_peak: Final = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
+        self.exit_descriptor = -1  # becomes readable when the process has exited
+        try:
+            self.exit_descriptor = _exit_descriptor(pid)
+        except BaseException:  # no more descriptors
+            self.signal(signal.SIGKILL)
+            self.reap()
+            self.forget()
+            raise
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to the whole group, which must still exist; return False if no member may be signalled."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # sudo: all of it belongs to another user
+            return False
+        return True
+
+    def has_exited(self) -> bool:
+        """Return whether the process has exited, reaped or not."""
+        if self.returncode is not None:
+            return True
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+
+    def reap(self) -> None:
+        """Collect the exit code and the resource usage of the process, which has exited.
+
+        Raises:
+            ChildProcessError: something else in this program has collected them.
+
+        """
+        self._close()
+        _, status, self.usage = os.wait4(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        self._reaped_at = time.monotonic()
+
+    def has_left_others(self) -> bool:
+        """Return whether the group still has members, once the process itself has been reaped."""
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        with contextlib.suppress(ChildProcessError):  # if this program is process 1, orphans become its children
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
+        return True
+
+    def has_left_dead_alone(self) -> bool:
+        """Return whether all that is left of the group are zombies that nobody reaps."""
+        return self._guard.survey.found_dead(self.pid, self._reaped_at)
+
+    def forget(self) -> None:
+        """Remove the group from the guard's table, even if the process, another user's, still runs."""
+        self._close()
+        if self._entry is not None:
+            self._guard.table.leave(self._entry)
+            self._entry = None
+
+    def _close(self) -> None:
+        if self.exit_descriptor >= 0:
+            os.close(self.exit_descriptor)
+            self.exit_descriptor = -1
+
+
+def spawn(
+    guard: Guard,
+    command: Sequence[str | bytes],
+    *,
+    environment: Mapping[bytes, bytes] | None = None,
+    cwd: Any = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+) -> Process:
+    """Start a program in a process group of its own, with the run's mark in its environment.
+
+    If this program has a terminal, the new program gets a session of its own too, because a background group is
+    stopped as soon as it uses the terminal. Without a terminal, a session would gain nothing and cost time: Linux
+    gives each new session its own share of the CPU (autogroup, sched(7)), which doubles the time of a short command on
+    a busy machine.
+
+    The usual case is one call of `posix_spawn`, which saves a tenth of the time of a short command. All other cases,
+    and those in which `posix_spawn` fails, go through `subprocess`, which reports errors in detail.
+
+    Raises:
+        OSError, ValueError: the program could not be started.
+
+    """
+    read = guard.nothing if stdin is None else stdin
+    variables = guard.environment(environment)
+    pid = None
+    if cwd is None and (environment is None or "/" in os.fsdecode(command[0])):  # Popen looks through another PATH
+        pid = _spawn_plainly(guard, command, variables, read, stdout, stderr)
+    if pid is None:
+        started: Any = subprocess.Popen(
+            command,
+            stdin=read,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=variables,
+            start_new_session=guard.has_terminal,
+            process_group=None if guard.has_terminal else 0,
+        )
+        started.returncode = 0  # so that Popen never waits for it
+        pid = started.pid
+    if _lower_limit is not None:
+        with contextlib.suppress(OSError):  # it has ended
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, _lower_limit)
+    return Process(guard, pid)
+
+
+def _spawn_plainly(
+    guard: Guard,
+    command: Sequence[str | bytes],
+    variables: Mapping[bytes, bytes],
+    stdin: int,
+    stdout: int | None,
+    stderr: int | None,
+) -> int | None:
+    """Start a program in the current directory and return its pid; None if it has to be started by `subprocess`."""
+    actions: list[tuple[int, int, int]] = []
+    for number, given in enumerate((stdin, stdout, stderr)):
+        if given == subprocess.STDOUT:
+            actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+        elif given is not None:
+            source = guard.nothing if given == subprocess.DEVNULL else given
+            if source <= STDERR:
+                return None  # it might be overwritten before it is used
+            actions.append((os.POSIX_SPAWN_DUP2, source, number))
+    if (inherited := _inheritable()) is None:
+        return None
+    closed = [(os.POSIX_SPAWN_CLOSE, one) for one in inherited]
+    group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
+    try:
+        return os.posix_spawnp(
+            command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED, **group
+        )
+    except (OSError, ValueError, NotImplementedError):
+        return None
+
+
+MANY: Final = 150
+"""Open descriptors from which on the kernel closes them faster (for `subprocess`) than they are looked through here."""
+HAS_LIST: Final = os.path.isdir("/proc/self/fd")
+
+
+def _inheritable() -> list[int] | None:
+    """Return the descriptors that a child would inherit besides the standard streams; None if that is not known.
+
+    Those that this program got from its parent, or made inheritable, are not for its commands, whenever that was.
+    Python's own are closed anyway (PEP 446).
+    """
+    if not HAS_LIST:
+        return None
+    descriptors = os.listdir("/proc/self/fd")
+    if len(descriptors) > MANY:
+        return None
+    found: list[int] = []
+    for descriptor in map(int, descriptors):
+        with contextlib.suppress(OSError):  # the directory's own
+            if descriptor > STDERR and os.get_inheritable(descriptor):
+                found.append(descriptor)
+    return found
+
+
+# ---- the limit of open files: this program may need many, and its commands get the limit that it had before
+
+_lower_limit: tuple[int, int] | None = None
+"""The soft and the hard limit that this program had; None as long as they are in force."""
+
+
+def raise_limit() -> bool:
+    """Raise this program's soft limit of open files to its hard limit; return False if that cannot be done (again)."""
+    global _lower_limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard or not hasattr(resource, "prlimit"):
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # more than the system allows now
+        return False
+    _lower_limit = _lower_limit or (soft, hard)
+    return True
+
+
+def restore_limit() -> None:
+    """Put back the limit that this program had before."""
+    global _lower_limit
+    if _lower_limit is not None:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, _lower_limit)
+        _lower_limit = None
+
+
+def as_signal(number: int) -> signal.Signals | int:
+    """Return a signal as `signal.Signals`; a real-time signal has no name and remains a number."""
+    try:
+        return signal.Signals(number)
+    except ValueError:
+        return number
+
+
+def describe(returncode: int) -> str:
+    """Say how a process has ended."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    number = as_signal(-returncode)
+    return f"ended by signal {getattr(number, 'name', number)}"
+
+
+RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Signals that Python ignores; the programs that it starts should not."""
+
+
+def _exit_descriptor(pid: int) -> int:
+    """Return a descriptor that becomes readable when a child exits: a pidfd, or a pipe that a thread closes."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(NotImplementedError):
+            try:
+                return os.pidfd_open(pid)
+            except OSError as error:
+                if error.errno not in _NO_PIDFD:
+                    raise
+    read_end, write_end = os.pipe()
+    threading.Thread(
+        target=_close_at_exit, args=(pid, write_end), name=f"trioflow waits for {pid}", daemon=True
+    ).start()
+    return read_end
+
+
+_NO_PIDFD: Final = (errno.ENOSYS, errno.EPERM)
+"""From a kernel before 5.3, and from a sandbox that does not know the call."""
+
+
+def _close_at_exit(pid: int, write_end: int) -> None:
+    try:
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        os.close(write_end)

@@ -1,0 +1,108 @@
+"""A worker process: it receives functions through a socket, calls them, and sends back what they return.
+
+This file is a program of its own that uses only the standard library, so that a worker need not import trioflow. Its
+socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import struct
+import traceback
+from collections.abc import Callable
+from multiprocessing import spawn
+from typing import Any, BinaryIO
+
+LENGTH = struct.Struct("!Q")
+
+
+def main() -> None:
+    """Serve until the other end closes."""
+    stream = open_stream()
+    os.register_at_fork(after_in_child=stream.close)  # or nobody would notice when this process dies
+    prepare(pickle.loads(receive(stream)))
+    while request := receive(stream):
+        stream.write(packed(answer(request)))
+        stream.flush()
+
+
+def prepare(preparation: Any) -> None:
+    """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers meanwhile."""
+    process: Any = multiprocessing.current_process()
+    process._inheriting = True  # as multiprocessing does in its own workers
+    try:
+        spawn.prepare(preparation)
+    finally:
+        process._inheriting = False
+
+
+def open_stream() -> Any:
+    """Move the socket away from standard input, which becomes empty for the functions."""
+    socket = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return os.fdopen(socket, "r+b", buffering=0)
+
+
+def receive(stream: BinaryIO) -> bytes:
+    """Return the next message, or nothing at the end."""
+    header = exactly(stream, LENGTH.size)
+    return exactly(stream, LENGTH.unpack(header)[0]) if header else b""
+
+
+def exactly(stream: BinaryIO, size: int) -> bytes:
+    """Read exactly `size` bytes, or nothing at the end."""
+    pieces: list[bytes] = []
+    while size:
+        piece = stream.read(min(size, 1 << 20))
+        if not piece:
+            return b""
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def packed(message: bytes) -> bytes:
+    """Return a message as it is sent through the socket."""
+    return LENGTH.pack(len(message)) + message
+
+
+def answer(request: bytes) -> bytes:
+    """Call the function, and return a pickle of whether it returned, the value or exception, and a note."""
+    try:
+        function, args, keywords = pickle.loads(request)
+    except BaseException as error:
+        return failure(error, f"in a worker process, which could not load the function or an argument: {error!r}")
+    try:
+        value = function(*args, **keywords)
+    except BaseException as error:
+        return failure(error, "in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
+    return success(value, function)
+
+
+def success(value: Any, function: Callable[..., Any]) -> bytes:
+    """Return the answer with a value, or with the error that it can't be pickled."""
+    try:
+        return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        what = f"{name} returned a {type(value).__qualname__}, which can't be pickled to be sent back: {error}"
+        return failure(TypeError(what), "")
+
+
+def failure(error: BaseException, note: str) -> bytes:
+    """Return the answer with an exception; one that can't be pickled is replaced by its text."""
+    try:
+        found = pickle.dumps((False, error, note), pickle.HIGHEST_PROTOCOL)
+        pickle.loads(found)  # some can be pickled but not unpickled
+    except Exception:
+        text = RuntimeError(f"{type(error).__qualname__}: {error}")
+        found = pickle.dumps((False, text, note), pickle.HIGHEST_PROTOCOL)
+    return found
+
+
+if __name__ == "__main__":
+    main()

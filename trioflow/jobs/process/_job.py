@@ -1,0 +1,118 @@
+"""`ProcessJob`: a Python function in a worker process, as a job."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Unpack, cast
+
+from ..._core import FunctionJob, JobOptions, Kind, T, check_function
+from .._pickling import unpicklable
+from ..posix._guard import run_of
+from ._pool import WorkerDied, WorkerPool
+
+DIED: Final = 1.0
+"""Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
+
+
+class ProcessJob(FunctionJob[T]):
+    """A Python function with its arguments, called in a worker process.
+
+    The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
+    process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
+    left in its module. The function, its arguments and its result are pickled. The worker must be able to import the
+    function by its name. It imports this program's main module under another name, so whatever must run only once
+    belongs below `if __name__ == "__main__":`.
+
+    Args:
+        function: a plain function, defined at the top level of a module.
+        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
+        kwargs: keyword arguments of the call; the same holds for jobs among them.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
+            start a process first, which takes some 50 ms.
+
+    Raises:
+        TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
+            something that can't be pickled, which the error names.
+        ValueError: an option out of its range.
+        RuntimeError: when the job runs, the process has died, or the function called sys.exit().
+
+    Example:
+        >>> job = ProcessJob(sum, [1, 2, 3])
+        >>> Scheduler(job).run()
+        True
+        >>> job.result()
+        6
+
+    """
+
+    __slots__ = ("_process",)
+
+    _kind = Kind("process", 4, "component")
+
+    def __init__(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        check_function(function, "ProcessJob", place="a process of its own")
+        self._process: int | None = None
+        super().__init__(function, args, kwargs, options)
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process while it runs; None before and afterwards."""
+        return self._process
+
+    async def co_run(self) -> T:
+        """Call the function in a worker process.
+
+        Raises:
+            Exception: what the function raised, with its traceback in the worker as a note.
+            TypeError: something can't be pickled.
+            RuntimeError: the process has died, the function raised SystemExit, KeyboardInterrupt or another
+                BaseException there, or no run has called this.
+
+        """
+        run = run_of(self)
+        request = self._request()
+        pool = run.shared.get(WorkerPool)
+        process = await pool.take()
+        self._process = process.pid
+        try:
+            answer = await process.call(request)
+        except WorkerDied:
+            how = await process.end(DIED)
+            raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
+        except BaseException:
+            await process.end()
+            raise
+        finally:
+            self._process = None
+        pool.give_back(process)
+        return self._unpacked(answer)
+
+    def _request(self) -> bytes:
+        """Return the call as a pickle."""
+        call = self._filled()
+        try:
+            return pickle.dumps((call.func, call.args, call.keywords), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process')}: {error}") from error
+
+    def _unpacked(self, answer: bytes) -> T:
+        """Return what the function returned, or raise what it raised."""
+        try:
+            has_returned, value, note = pickle.loads(answer)
+        except Exception as error:
+            raise TypeError(f"{self.label!r}: its result can't be unpickled here: {error!r}") from error
+        if has_returned:
+            return cast(T, value)
+        if note:
+            value.add_note(note)
+        if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there is not meant for this program
+            raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
+        raise value

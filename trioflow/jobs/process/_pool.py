@@ -1,0 +1,159 @@
+"""The worker processes of a run: started when they are needed, used again, and ended with the run."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing.spawn
+import os
+import pickle
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ..posix._groups import end_group
+from ..posix._guard import Guard
+from ..posix._processes import Process, describe, spawn
+from ..posix._waiting import outlast, readable_on
+from . import _child
+
+if TYPE_CHECKING:
+    from ..._core.run._run import Run
+
+PIECE: Final = 1 << 20
+"""Bytes that are received at once."""
+IMPORTED: Final = (
+    "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
+    'put what is to happen once below `if __name__ == "__main__":`'
+)
+
+
+class WorkerDied(Exception):
+    """The worker process has ended in the middle of its work."""
+
+
+class WorkerProcess:
+    """One worker process, and this end of its socket.
+
+    Raises:
+        OSError: no more processes or descriptors are allowed.
+        SystemExit: this program is itself a worker that is importing its main module.
+
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self._unsent = _child.packed(pickle.dumps(_preparation()))
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        command = [sys.executable, "-P", _child.__file__]
+        try:
+            self._process: Final[Process] = spawn(run.shared.get(Guard), command, stdin=theirs.fileno())
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Return whether it can still do work."""
+        return not self._process.has_exited()
+
+    async def call(self, request: bytes) -> bytes:
+        """Send a request and return the answer.
+
+        Raises:
+            WorkerDied: the process ended before it answered.
+
+        """
+        try:
+            await self._send(self._unsent + _child.packed(request))
+            self._unsent = b""
+            (size,) = _child.LENGTH.unpack(await self._receive(_child.LENGTH.size))
+            return await self._receive(size)
+        except (BrokenPipeError, ConnectionResetError):
+            raise WorkerDied from None
+
+    async def _send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._socket)
+
+    async def _receive(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                piece = self._socket.recv(min(size - len(data), PIECE))
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
+                continue
+            if not piece:
+                raise WorkerDied
+            data += piece
+        return bytes(data)
+
+    async def end(self, patience: float = 0.0) -> str:
+        """Kill the process group, once `patience` seconds have passed, and say how the process has ended."""
+        process, run = self._process, self._run
+        self._socket.close()
+        wait = readable_on(run.backend.name)
+        until = run.clock() + patience
+        if not (patience and await outlast(run, lambda: wait(process.exit_descriptor, until))):
+            process.signal(signal.SIGKILL)
+            await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
+        try:
+            process.reap()
+            if process.has_left_others():
+                process.signal(signal.SIGKILL)
+                await end_group(run, process, run.clock(), run.backend.sleep_until)
+        finally:
+            process.forget()
+        return describe(process.returncode or 0)
+
+
+class WorkerPool:
+    """The idle worker processes of an outermost run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        run.shared.get(Guard)  # made before the pool, and so closed after it
+        self._idle: Final[list[WorkerProcess]] = []
+
+    async def take(self) -> WorkerProcess:
+        """Return an idle process, or a new one."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.is_alive():
+                return worker
+            await worker.end()
+        return WorkerProcess(self._run)
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        """Keep a process for the next job."""
+        self._idle.append(worker)
+
+    async def close(self) -> None:
+        """End all processes of the pool."""
+        while self._idle:
+            await self._idle.pop().end()
+
+
+def _preparation() -> dict[str, Any]:
+    """Return what a worker needs in order to find this program's functions, in the form of `multiprocessing`."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker
+    found: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+    if not os.path.exists(found.get("init_main_from_path", "")):  # the program came through a pipe
+        found.pop("init_main_from_path", None)
+    found.pop("authkey", None)  # it refuses to be pickled, and workers have no use for it
+    return found

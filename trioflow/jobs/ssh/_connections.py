@@ -1,0 +1,316 @@
+"""The connections of a run: one for each node, opened when its first job needs it, shared by all, closed with the run.
+
+```
+ensure ──► open? ──► wait for whoever is opening it ──► the gateway first ──► a handshake of ten at once ──► open
+                        │ has failed meanwhile             │ has failed               │ refused: pause, try again
+                        └──► Unreachable                   └──► Unreachable           └──► Unreachable in the end
+```
+
+Whoever needs a connection first opens it, and the others wait. If that job is cancelled, the next one that waits takes
+over. What could not be reached is not tried again for each of a hundred jobs: the failure stands for all of them, until
+a job is tried again by its `retry=`, which asks anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ..command._job import CommandJob
+from ..posix._groups import end_group
+from ..posix._guard import Guard
+from ..posix._processes import Process, spawn
+from ..posix._waiting import outlast, readable_on
+from ._errors import SshError, Unreachable
+from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
+
+if TYPE_CHECKING:
+    from ..._core.run._run import Run
+    from ._nodes import SshNode
+
+TRIES: Final = 3
+"""How often a node that refuses is asked, unless it has too many of us already: then until the time is over."""
+FIRST_PAUSE: Final = 0.5
+LAST_PAUSE: Final = 8.0
+"""Seconds between two tries: twice as long each time, half as much more or less by chance."""
+JITTER: Final = 0.02
+"""Seconds, at most, by which handshakes that could begin at once are put off."""
+CLOSING: Final = 2.0
+"""Seconds that the end of a connection may take before it is killed."""
+LONGEST: Final = 70
+"""Bytes of the directory for sockets: a socket's path may have 104 to 108, and OpenSSH adds 18 for a while."""
+
+
+class Connections:
+    """The connections of an outermost run, by node."""
+
+    def __init__(self, run: Run) -> None:
+        """Begin with none."""
+        self.run: Final = run
+        self.guard: Final = run.shared.get(Guard)  # made before, and so closed behind these
+        self.transport: Final[Transport] = OPENSSH
+        self._by_node: Final[dict[SshNode, Connection]] = {}
+        self._handshakes: Final[dict[int, anyio.CapacityLimiter]] = {}
+        self._directory: str | None = None
+
+    def to(self, node: SshNode) -> Connection:
+        """Return the connection of a node, open or not."""
+        if node not in self._by_node:
+            self._by_node[node] = Connection(self, node, len(self._by_node))
+        return self._by_node[node]
+
+    def handshakes(self, number: int) -> anyio.CapacityLimiter:
+        """Return what limits how many connections are opened at once."""
+        if number not in self._handshakes:
+            self._handshakes[number] = anyio.CapacityLimiter(number)
+        return self._handshakes[number]
+
+    @property
+    def directory(self) -> str:
+        """A directory for sockets that nobody else may look into."""
+        if self._directory is None:
+            self._directory = _private_directory()
+        return self._directory
+
+    async def close(self) -> None:
+        """Close them all, those to gateways last."""
+        try:
+            opened = [one for one in self._by_node.values() if one.process is not None]
+            gateways = {one.node.gateway for one in opened}
+            for wanted in (False, True):
+                closing = [one for one in opened if (one.node in gateways) is wanted]
+                for one in closing:
+                    one.ask_to_end()
+                for one in closing:
+                    await one.end()
+        finally:
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+
+
+class Connection:
+    """The connection to one node."""
+
+    def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
+        """Begin without one."""
+        self.node: Final = node
+        self.transport: Final = connections.transport
+        self.process: Process | None = None  # holds the connection
+        self.was_reported = False  # that it can't be reached
+        self._all: Final = connections
+        self.run: Final = connections.run
+        self._number: Final = number
+        self._lock: Final = anyio.Lock()  # of whoever opens it
+        self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
+        self._is_ready = False  # `process` has said that the connection is there
+        self._failure: SshError | None = None  # of the last try
+        self._failures = 0
+
+    @property
+    def socket(self) -> str:
+        """The path of its socket."""
+        return os.path.join(self._all.directory, str(self._number))
+
+    @property
+    def sessions(self) -> anyio.CapacityLimiter:
+        """What limits how many commands and transfers it has at once."""
+        return self._sessions
+
+    def is_open(self) -> bool:
+        """Return whether there is a connection, as far as is known."""
+        return self._is_ready and self.process is not None and not self.process.has_exited()
+
+    def allow_no_more_than(self, number: int) -> None:
+        """Learn that the node let in so many sessions, and no further one."""
+        self._sessions.total_tokens = max(1, min(self._sessions.total_tokens, number))
+
+    # ---- opening
+
+    async def ensure(self, *, anew: bool = False) -> None:
+        """Have it open, now or as soon as can be.
+
+        Args:
+            anew: whether to try again if it could not be reached before.
+
+        Raises:
+            Unreachable: the node could not be reached.
+            SshError: it is there, and refuses us, or ssh can't work as it is told to.
+
+        """
+        failures = self._failures
+        while not self.is_open():
+            async with self._lock:
+                if self.is_open():
+                    return
+                if self._failure is not None and (self._failures != failures or not anew):
+                    raise _again(self._failure)
+                try:
+                    await self._open()
+                except SshError as failure:
+                    self._failure = failure
+                    self._failures += 1
+                    raise _again(failure) from None
+                self._failure = None
+
+    async def _open(self) -> None:
+        await self.end()  # of one that was lost
+        clock = self.run.clock
+        deadline = clock() + self.node.connect_timeout
+        gateway = await self._open_gateway()
+        pause, tries = FIRST_PAUSE, 0
+        while True:
+            complaint = await self._connect(gateway, deadline)
+            if complaint is None:
+                return
+            tries += 1
+            wait = pause * random.uniform(0.5, 1.5)
+            if complaint.is_final:
+                raise SshError(self.node, await self._with_keys(complaint))
+            if clock() + wait >= deadline or (tries >= TRIES and not complaint.is_crowded):
+                times = "once" if tries == 1 else f"{tries} times"
+                raise Unreachable(self.node, f"it can't be reached (tried {times}): {complaint.what}")
+            await anyio.sleep(wait)
+            pause = min(2 * pause, LAST_PAUSE)
+
+    async def _open_gateway(self) -> Gateway | None:
+        if self.node.gateway is None:
+            return None
+        assert not isinstance(self.node.gateway, str)
+        connection = self._all.to(self.node.gateway)
+        try:
+            await connection.ensure(anew=self._failures > 0)
+        except SshError as failure:
+            kind = Unreachable if isinstance(failure, Unreachable) else SshError
+            raise kind(self.node, f"its gateway is out of reach: {failure}") from None
+        return Gateway(connection.node, connection.socket)
+
+    async def _connect(self, gateway: Gateway | None, deadline: float) -> Complaint | None:
+        """Try once; return what went wrong."""
+        limiter = self._all.handshakes(self.node.max_handshakes)
+        async with limiter:
+            if limiter.borrowed_tokens > 1:
+                await anyio.sleep(random.uniform(0, JITTER))
+            output = self._start(gateway)
+            try:
+                if await self._until_ready(output, deadline):
+                    self._is_ready = True
+                    return None
+                assert self.process is not None
+                timed_out = not self.process.has_exited()
+            except BaseException:
+                await self.end(0.0)
+                raise
+            finally:
+                os.close(output)
+            await self.end(0.0)
+        if timed_out:
+            return Complaint(f"no answer in {self.node.connect_timeout:g} s")
+        return self.transport.complaint(self._log())
+
+    def _start(self, gateway: Gateway | None) -> int:
+        """Start what is to hold the connection, and return what its output can be read from."""
+        command = self.transport.connect(self.node, self.socket, gateway)
+        read_end, write_end = os.pipe()
+        try:
+            with open(self._log_file, "wb") as errors:
+                self.process = spawn(self._all.guard, command, stdout=write_end, stderr=errors.fileno())
+        except OSError as error:
+            os.close(read_end)
+            raise SshError(self.node, f"{command[0]} could not be started: {error}") from error
+        finally:
+            os.close(write_end)
+        return read_end
+
+    @property
+    def _log_file(self) -> str:
+        return self.socket + ".log"
+
+    def _log(self) -> str:
+        with open(self._log_file, encoding="utf-8", errors="backslashreplace") as log:
+            return log.read()
+
+    async def _until_ready(self, descriptor: int, deadline: float) -> bool:
+        wait, said = readable_on(self.run.backend.name), b""
+        while await wait(descriptor, deadline):
+            data = os.read(descriptor, 4096)
+            said += data
+            if READY.encode() in said:
+                return True
+            if not data:  # it has closed its output, and so has ended, or is about to
+                assert self.process is not None
+                await wait(self.process.exit_descriptor, deadline)
+                return False
+        return False
+
+    async def _with_keys(self, complaint: Complaint) -> str:
+        """Return a complaint with the names of the files of host keys."""
+        if not complaint.asks_for_keys:
+            return complaint.what
+        found = await self._files_of_keys() if self.node.known_hosts is None else [str(self.node.known_hosts)]
+        return complaint.what.replace("{keys}", " or ".join(found or ["the files of known hosts"]))
+
+    async def _files_of_keys(self) -> list[str]:
+        found: list[str] = []
+        with contextlib.suppress(Exception):
+            asking = CommandJob(
+                self.transport.settings(self.node), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING
+            )
+            output = (await asking.co_run()).stdout or b""
+            for line in output.decode(errors="backslashreplace").splitlines():
+                name, _, value = line.partition(" ")
+                if name == "userknownhostsfile":
+                    found = value.split()
+        return found
+
+    # ---- closing
+
+    def ask_to_end(self) -> None:
+        """Let it begin to end."""
+        if self.process is not None:
+            self.process.signal(signal.SIGTERM)
+
+    async def end(self, patience: float = CLOSING) -> None:
+        """End it, whatever is cancelled meanwhile, and leave no process behind."""
+        process, run = self.process, self.run
+        self._is_ready = False
+        if process is None:
+            return
+        wait = readable_on(run.backend.name)
+        until = run.clock() + patience
+        process.signal(signal.SIGTERM)
+        if not await outlast(run, lambda: wait(process.exit_descriptor, until)):
+            process.signal(signal.SIGKILL)
+            await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
+        try:
+            process.reap()
+            if process.has_left_others():
+                process.signal(signal.SIGKILL)
+                await end_group(run, process, run.clock(), run.backend.sleep_until)
+        finally:
+            process.forget()
+            self.process = None
+
+
+def _again(failure: SshError) -> SshError:
+    """Return a failure for one more job: an exception that is raised in two places shows the way to both."""
+    copy: Any = type(failure).__new__(type(failure))
+    copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
+    return copy  # type: ignore[no-any-return]
+
+
+def _private_directory() -> str:
+    """Make a directory with a short name, where the system has none for this user that only lives for the session."""
+    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
+        if parent and os.path.isdir(parent) and len(os.fsencode(parent)) <= LONGEST - len("/trioflow-12345678"):
+            with contextlib.suppress(OSError):
+                return tempfile.mkdtemp(prefix="trioflow-", dir=parent)
+    return tempfile.mkdtemp(prefix="trioflow-")

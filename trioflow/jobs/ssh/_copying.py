@@ -1,0 +1,179 @@
+"""Files that go to a node, or come from there, by sftp: under a name of their own until they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..command._capture import Spool
+from ..command._options import is_path
+from ._errors import SshError
+from ._session import Session, Streams
+
+MARK: Final = ".trioflow-"
+"""What the names of files begin with that are not complete yet."""
+SWAP: Final = (
+    'if [ -d "$2" ] && [ ! -L "$2" ]; then mv -- "$2" "$3" && mv -- "$1" "$2" && rm -rf -- "$3"; '
+    'else mv -f -- "$1" "$2"; fi'
+)
+"""Puts a directory in the place of another one."""
+UNHEARD: Final = Streams(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+async def push(session: Session, sources: Sequence[str], to: str, shown: str) -> None:
+    """Copy files and directories to the node.
+
+    Raises:
+        OSError: a source can't be read.
+        SshError: it could not be done.
+
+    """
+    copies = _copies(sources, to)
+    batch: list[str] = []
+    for copy in copies:
+        batch += [f"-mkdir {quoted(parent)}" for parent in _parents(posixpath.dirname(copy.place))]
+        batch.append(f"put -pR {quoted(copy.source)} {quoted(copy.new)}")
+        if not copy.is_directory:
+            batch.append(f"rename {quoted(copy.new)} {quoted(copy.place)}")
+    try:
+        await session.transfer(batch, shown)
+        for copy in copies:
+            if copy.is_directory:
+                words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
+                await session.run(words, UNHEARD, f"mv {copy.new} {copy.place}", check=True)
+    except BaseException:
+        await session.tidy([copy.new for copy in copies])
+        raise
+
+
+async def pull(session: Session, sources: Sequence[str], to: str, shown: str) -> list[str]:
+    """Copy files and directories from the node, and return where they are.
+
+    Raises:
+        OSError: it can't be written here.
+        SshError: it could not be done.
+
+    """
+    into = to.endswith("/") or len(sources) > 1
+    directory = to if into else os.path.dirname(to)
+    new = _new_directory(directory or ".")
+    try:
+        batch = [f"get -pR {_pattern(there(source))} {quoted(new + '/')}" for source in sources]
+        await session.transfer(batch, shown)
+        names = sorted(os.listdir(new))
+        if not into and len(names) != 1:
+            raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
+        places = [os.path.join(directory, name) if into else to for name in names]
+        for name, place in zip(names, places, strict=True):
+            _put_in_place(os.path.join(new, name), place, os.path.join(new, name + ".old"))
+        return places
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def temporary(session: Session, content: Any) -> AsyncGenerator[str]:
+    """Have something in a file on the node, which only the user may read, for the time of a block.
+
+    Raises:
+        OSError: it can't be read here.
+        SshError: it could not be done.
+
+    """
+    path = f"{MARK}{os.urandom(6).hex()}"
+    try:
+        with tempfile.NamedTemporaryFile(prefix="trioflow-") as file:
+            _fill(file, content)
+            await session.transfer([f"put {quoted(file.name)} {path}"], "what is to be read there")
+        yield path
+    finally:
+        await session.tidy([path])
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One file or directory on its way to a node."""
+
+    source: str
+    place: str  # where it is to be there
+    new: str  # where it is until it is complete
+    is_directory: bool
+
+
+def _copies(sources: Sequence[str], to: str) -> list[Copy]:
+    into = to.endswith("/") or len(sources) > 1
+    token, found = os.urandom(6).hex(), list[Copy]()
+    for number, source in enumerate(sources):
+        os.stat(source)  # it says what is wrong better than sftp
+        path = os.path.abspath(source)
+        place = there(posixpath.join(to, os.path.basename(path)) if into else to)
+        directory, name = posixpath.split(place)
+        new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
+        found.append(Copy(path, place, new, os.path.isdir(path)))
+    return found
+
+
+def _new_directory(parent: str) -> str:
+    os.makedirs(parent, exist_ok=True)
+    return os.path.abspath(tempfile.mkdtemp(prefix=MARK, dir=parent))
+
+
+def there(path: str) -> str:
+    """Return a path on a node as sftp takes it: relative to the home directory, and never like an option."""
+    path = path.removeprefix("~/") or "."
+    return f"./{path}" if path.startswith("-") else path
+
+
+def quoted(path: str) -> str:
+    """Return a path that sftp takes as it is.
+
+    Raises:
+        ValueError: no command of sftp can have a line break in it.
+
+    """
+    if "\n" in path or "\r" in path:
+        raise ValueError(f"{path!r}: sftp can't copy what has a line break in its name; rename it, or use tar")
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _pattern(path: str) -> str:
+    """Return a path in which sftp looks for `*`, `?` and `[...]`."""
+    quoted(path)
+    return "".join(f"\\{character}" if character in " \t\"'#" else character for character in path)
+
+
+def _parents(directory: str) -> list[str]:
+    """Return a directory and those that it is in, from the outermost."""
+    found: list[str] = []
+    while directory and directory not in ("/", ".", "~"):
+        found.append(directory)
+        directory = posixpath.dirname(directory)
+    return found[::-1]
+
+
+def _put_in_place(new: str, place: str, old: str) -> None:
+    if os.path.isdir(place) and not os.path.islink(place):
+        os.rename(place, old)
+    os.replace(new, place)
+
+
+def _fill(file: Any, content: Any) -> None:
+    if isinstance(content, Spool):
+        with content.open() as source:
+            shutil.copyfileobj(source, file)
+    elif isinstance(content, (bytes, bytearray, memoryview)):
+        file.write(content)
+    elif is_path(content):
+        with open(content, "rb") as source:
+            shutil.copyfileobj(source, file)
+    else:
+        with open(content if isinstance(content, int) else content.fileno(), "rb", closefd=False) as source:
+            shutil.copyfileobj(source, file)
+    file.flush()

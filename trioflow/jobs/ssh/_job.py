@@ -1,0 +1,297 @@
+"""`SshJob`: something to do on another machine, as a job."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, Unpack
+
+from ..._core import AbstractJob, JobOptions, Kind, Search
+from ..._core.job._errors import JobTimeout
+from ..command import _line
+from ..command._options import CommandOptions, is_path
+from ..command._result import CommandResult
+from ..posix._guard import run_of
+from . import _copying
+from ._connections import Connections
+from ._errors import Unreachable
+from ._nodes import SshNode
+from ._session import Session, Streams
+from ._steps import Command, Pull, Push, Script, ScriptText, Step, Values, interpreter, steps, word
+
+if TYPE_CHECKING:
+    from ..._core.run._run import Run
+
+Path = str | os.PathLike[str]
+"""A file here."""
+IN_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+INLINE: Final = (
+    's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
+    'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
+)
+"""Keeps a script in a file while it runs."""
+REDACTED: Final = "command …"
+"""What people see of a command that is to be kept out of labels and logs."""
+LONGEST: Final = 60_000
+"""Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
+
+
+class SshJob(AbstractJob[Any]):
+    """A command on another machine, a script, files that go there or come from there, or several of these in a row.
+
+    A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
+    timeout, a cancellation, a critical failure elsewhere, the end of this very program, a connection that is cut), the
+    command and all that it has started in its group get SIGTERM there, and after `terminate_grace` seconds SIGKILL; the
+    job settles when they are gone. What a command leaves behind when it has ended has `terminate_grace` seconds to end
+    by itself.
+
+    What never started because the connection was lost is tried again. What has started is not, unless `retry=` says so.
+
+    Args:
+        node: an `SshNode`, or its name.
+        command: a string, for the shell there; a tuple, a program and its arguments, each of them a string, a number, a
+            path or a job, whose result is filled in; a `Script`, a `ScriptText`, a `Push`, a `Pull`; or a list of
+            these, done one after the other until one fails.
+        values: what stands for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
+            `stderr`: a mapping from names to strings, numbers, paths or jobs. `{node}` stands for the hostname.
+            In a command line they are quoted for the shell. Other braces stay as they are.
+        cwd: the directory there; None for the home directory.
+        env: variables for the environment there, a mapping; `{name}` is filled in.
+        stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
+            CommandResult; None for nothing.
+        stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
+            file; `subprocess.PIPE` (captured), `subprocess.DEVNULL`; None for where `print` goes.
+        stderr: the same for the standard error; `subprocess.STDOUT` for where the standard output goes.
+        check: whether an exit code other than 0 is a failure, a `CommandError`.
+        terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
+        on_line: called with the job and each line that is written, text without the end of the line, as it comes;
+            instead of where `stdout` and `stderr` go if they are None.
+        tag: prints each line as it comes, with the node's name in front; or this string, if it is one.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
+            connect first.
+
+    The result is that of the step, of several steps a list: for a command and a script a `CommandResult`, whose exit
+    code, signal and CPU times are those on the node (`max_rss` is not known); for a Pull the list of paths here; for a
+    Push None.
+
+    Raises:
+        TypeError, ValueError: a command or an option that makes no sense.
+        CommandError: from the job itself: a command has failed.
+        Unreachable: from the job itself: the node can't be reached, and `on_unreachable` is "fail".
+        SshError: from the job itself: the node refuses us, a transfer has failed, or the connection was lost while a
+            command ran.
+
+    Example:
+        >>> node = SshNode("node01", username="root")
+        >>> SshJob(node, ["mkdir -p results", Push("measure.sh", to="bin/"), "bin/measure.sh > results/{node}.txt"])
+        <SshJob `node01: mkdir -p results; ...` idle>
+
+    """
+
+    __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_parts", "_steps", "_unreachable", "_values")
+    _limits_itself = True
+    _kind = Kind("ssh", 6, "cds", (">", "]"))
+
+    _latest: CommandResult | None
+    _unreachable: Unreachable | None
+
+    def __init__(
+        self,
+        node: SshNode | str,
+        command: str | tuple[Any, ...] | Step | list[Any],
+        /,
+        *,
+        values: Mapping[str, Any] | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, Any] | None = None,
+        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: Path | int | IO[Any] | None = None,
+        stderr: Path | int | IO[Any] | None = None,
+        check: bool = True,
+        terminate_grace: float = 5.0,
+        on_line: Callable[[SshJob, str], object] | None = None,
+        tag: bool | str = False,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        who = repr(options.get("label") or "SshJob")
+        if not isinstance(node, SshNode):
+            node = SshNode(node)
+        self._node: Final = node
+        self._steps: Final = steps(command, who)
+        self._is_list: Final = isinstance(command, list)
+        job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        on_own_line: Any = on_line
+        self._options: Final = CommandOptions(
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, check=bool(check), terminate_grace=terminate_grace,
+            on_line=on_own_line, tag=tag,
+        )  # fmt: skip
+        self._options.validate(who)
+        self._values: Final = tuple(_checked_names(values or {}, who))
+        self._env: Final = {str(name): str(value) for name, value in (env or {}).items()}
+        search = Search(lambda: who)
+        self._parts: Final[Iterable[Any]] = search.positional(
+            ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
+        )
+        self._latest = self._unreachable = None
+        super().__init__(**options, _inputs=tuple(search.inputs))
+
+    # ---- what it is
+
+    @property
+    def node(self) -> SshNode:
+        """The node."""
+        return self._node
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """What its latest command has left, also one that failed; None if there was none, or it was lost."""
+        return self._latest
+
+    @property
+    def unreachable(self) -> Unreachable | None:
+        """Why the node could not be reached, where that was to be skipped; None if it was, or has failed the job."""
+        return self._unreachable
+
+    # ---- running
+
+    async def co_run(self) -> Any:
+        """Do it, step by step.
+
+        Raises:
+            CommandError, SshError: what the class says.
+            JobTimeout: its time was over.
+            RuntimeError: no run has called this.
+
+        """
+        run, timeout = run_of(self), self.timeout
+        if timeout is None:
+            return await self._run_steps(run)
+        with run.backend.scope(deadline=run.clock() + timeout):
+            return await self._run_steps(run)
+        raise JobTimeout(self, timeout)
+
+    async def _run_steps(self, run: Run) -> Any:
+        values, parts, stdin = self._parts
+        who = repr(self.label)
+        filled = [word(value, number, who) for number, value in enumerate(values)]
+        texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
+        if stdin is None:
+            stdin = self._options.stdin
+        elif isinstance(stdin, CommandResult):
+            stdin = stdin._stdout
+        self._release_inputs()
+        connection = run.shared.get(Connections).to(self._node)
+        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1)
+        task = _Task(self, session, Values(texts), stdin)
+        try:
+            results = [
+                await task.run(step, [word(one, number, who) for number, one in enumerate(words)])
+                for step, words in zip(self._steps, parts, strict=True)
+            ]
+        except Unreachable as failure:
+            if self._node.on_unreachable == "fail":
+                raise
+            self._unreachable = failure
+            if not connection.was_reported:
+                connection.was_reported = True
+                run.report(None, f"{failure}; its jobs are skipped")
+            return None
+        finally:
+            self._latest = session.latest
+        return results if self._is_list else results[0]
+
+    def _default_label(self) -> str:
+        if self.redact:
+            return f"{self._node.name}: {REDACTED}"
+        first = repr(self._steps[0])
+        if len(self._steps) > 1:
+            first += "; ..."
+        return f"{self._node.name}: {_line.label(first, shell=True)}"
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._latest = self._unreachable = None
+
+
+class _Task:
+    """What a job has to do, with everything filled in."""
+
+    def __init__(self, job: SshJob, session: Session, values: Values, stdin: Any) -> None:
+        self._options: Final = job._options
+        self._job: Final = job
+        self._values: Final = values
+        self._stdin: Final = _line.checked_input(stdin, job)
+        self._session: Final = session
+
+    async def run(self, step: Step, words: list[str]) -> Any:
+        """Do one step."""
+        match step:
+            case Command():
+                return await self._command(step, words)
+            case Script() | ScriptText():
+                return await self._script(step, words)
+            case Push():
+                *sources, to = words
+                return await _copying.push(self._session, sources, self._values.fill(to), self._shown(repr(step)))
+            case Pull():
+                *sources, to = words
+                return await _copying.pull(self._session, sources, self._values.fill(to), self._shown(repr(step)))
+            case _:
+                raise NotImplementedError(type(step).__name__)
+
+    async def _command(self, step: Command, words: list[str]) -> CommandResult:
+        if not step.is_line:
+            return await self._run(words, shlex.join(words))
+        (line,) = words
+        line = self._values.fill(line, shlex.quote)
+        return await self._run(["/bin/sh", "-c", line], line)
+
+    async def _script(self, step: Step, words: list[str]) -> CommandResult:
+        text, *arguments = words
+        shown = repr(step)
+        if isinstance(step, Script):
+            with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
+                script = file.read()
+        else:
+            script, shown = os.fsencode(text), "a script"
+        called = interpreter(script)
+        if len(script) <= LONGEST and b"\0" not in script:
+            inline = INLINE + shlex.join(called) + ' "$s" "$@"'
+            return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
+        async with _copying.temporary(self._session, script) as path:
+            return await self._run([*called, path, *arguments], shown)
+
+    def _shown(self, text: str) -> str:
+        return REDACTED if self._job.redact else text
+
+    async def _run(self, words: Sequence[str], shown: str) -> CommandResult:
+        options, job = self._options, self._job
+        words, shown = list(words), self._shown(shown)
+        if options.cwd is not None:
+            directory = _copying.there(self._values.fill(os.fsdecode(options.cwd)))
+            words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
+        if job._env:
+            words = ["env", *(f"{name}={self._values.fill(value)}" for name, value in job._env.items()), *words]
+        on_line: Any = options.on_line
+        streams = Streams(
+            stdout=self._place(options.stdout),
+            stderr=self._place(options.stderr),
+            on_line=None if on_line is None else lambda line: on_line(job, line),
+            tag=f"{job._node.name}: " if options.tag is True else options.tag or None,
+        )
+        if self._stdin is None:
+            return await self._session.run(words, streams, shown, check=options.check)
+        async with _copying.temporary(self._session, self._stdin) as path:
+            streams = Streams(path, streams.stdout, streams.stderr, streams.on_line, streams.tag)
+            return await self._session.run(words, streams, shown, check=options.check)
+
+    def _place(self, given: Any) -> Any:
+        return self._values.fill(os.fsdecode(given)) if is_path(given) else given
+
+
+def _checked_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
+    for name in values:
+        if not (isinstance(name, str) and name.isidentifier() and name != "node"):
+            raise ValueError(f"values of {who}: {name!r} can't stand in braces: give names; 'node' is the node's own")
+    return values

@@ -1,0 +1,233 @@
+"""`SshNode`, another machine, and `SshNodes`, many of them: from a list, a file, or a range."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, final, get_args, overload
+
+from ..._core.job._options import duration, whole
+
+OnUnreachable = Literal["fail", "skip"]
+Paths = str | os.PathLike[str]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SshNode:
+    """Another machine, as the system's `ssh` reaches it: by the user's own configuration, keys and agent.
+
+    In each run there is one connection to a node, whatever the number of its jobs. It is opened when the first of them
+    needs it, and closed when the run ends, however that ends. Two nodes that are equal are one.
+
+    Args:
+        hostname: its name or address, or what the user's configuration calls it; not empty, no "-" in front.
+        username: who to be there; None for what the configuration says.
+        port: its port, 1 to 65535; None for what the configuration says.
+        identity: a file with a private key, used before all others.
+        config: a configuration file, in the place of the user's own and the system's.
+        known_hosts: a file of host keys, in the place of the user's own.
+        accept_new: takes the key of a host that nobody knows yet, and writes it down. A changed key is refused anyway.
+        gateway: the node, or its name, that this one is reached through. All nodes behind it share its connection.
+        max_sessions: how many commands and transfers at once, 1 or more. A server allows 10 by default (MaxSessions);
+            where it allows fewer, fewer run.
+        max_handshakes: how many connections are being opened at once, of all nodes that say the same. A server
+            drops some from 10 on (MaxStartups).
+        connect_timeout: seconds for all tries to connect together, more than 0. One that is refused, or dropped, is
+            tried again with growing pauses.
+        on_unreachable: what becomes of a job whose node can't be reached: "fail" fails it with `Unreachable`; "skip"
+            lets it succeed with the result None, and says so once a node.
+
+    Raises:
+        TypeError, ValueError: a value that makes no sense.
+
+    Example:
+        >>> SshNode("node01", username="root", gateway="gateway.example.org").name
+        'node01'
+
+    """
+
+    hostname: str
+    username: str | None = field(default=None, kw_only=True)
+    port: int | None = field(default=None, kw_only=True)
+    identity: Paths | None = field(default=None, kw_only=True)
+    config: Paths | None = field(default=None, kw_only=True)
+    known_hosts: Paths | None = field(default=None, kw_only=True)
+    accept_new: bool = field(default=False, kw_only=True)
+    gateway: SshNode | str | None = field(default=None, kw_only=True)
+    max_sessions: int = field(default=8, kw_only=True)
+    max_handshakes: int = field(default=10, kw_only=True)
+    connect_timeout: float = field(default=30.0, kw_only=True)
+    on_unreachable: OnUnreachable = field(default="fail", kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check what the user gave."""
+        who = f"SshNode({self.hostname!r})"
+        _check_word(self.hostname, "hostname", who)
+        if self.username is not None:
+            _check_word(self.username, "username", who)
+        if self.port is not None and not 0 < (whole(self.port, "port", who) or 0) < 1 << 16:
+            raise ValueError(f"port={self.port!r} of {who}: give a number from 1 to 65535, or None")
+        for name in ("max_sessions", "max_handshakes"):
+            if not whole(getattr(self, name), name, who, "1 at least"):
+                raise ValueError(f"{name}={getattr(self, name)!r} of {who}: give a whole number, 1 or more")
+        if not duration(self.connect_timeout, "connect_timeout", who):
+            raise ValueError(f"connect_timeout=0 of {who}: give a positive number of seconds")
+        if self.on_unreachable not in get_args(OnUnreachable):
+            raise ValueError(f"on_unreachable={self.on_unreachable!r} of {who}: choose 'fail' or 'skip'")
+        for name in ("identity", "config", "known_hosts"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, os.fspath(given))
+        if isinstance(self.gateway, str):
+            object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
+        elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"gateway={self.gateway!r} of {who}: give an SshNode, its name, or None")
+
+    @property
+    def name(self) -> str:
+        """What people call it: its hostname, with the port where there is one."""
+        return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
+
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.name
+
+
+@final
+class SshNodes(Sequence[SshNode]):
+    """Many nodes, all with the same options: from a list, a file, or a range.
+
+    A range is a name with brackets: "node[01-37]", or "rack[1-3]-[a,b,07-09]"; several of them are separated by commas.
+    In a file each line is a node or a range; what follows a "#" is a comment. A node may be written as
+    "user@host:port", which goes before the options.
+
+    Args:
+        nodes: an iterable of names, ranges and SshNodes; the path of a file; or a string of names and ranges. A string
+            that is the path of a file is one.
+        options: those of `SshNode`; an SshNode that is given keeps its own.
+
+    Raises:
+        TypeError, ValueError: a range or an option that makes no sense.
+        OSError: the file can't be read.
+
+    Example:
+        >>> nodes = SshNodes("node[01-03],gateway", username="root")
+        >>> [node.hostname for node in nodes]
+        ['node01', 'node02', 'node03', 'gateway']
+
+    """
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | SshNode], **options: Any) -> None:
+        found: list[SshNode] = []
+        for one in _listed(nodes):
+            if isinstance(one, SshNode):
+                found.append(one)
+            elif isinstance(one, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                found += [_node(name, options) for name in _expanded(one)]
+            else:
+                raise TypeError(f"SshNodes: {one!r}: give names, ranges, or SshNodes")
+        self._nodes: Final = tuple(dict.fromkeys(found))
+
+    @overload
+    def __getitem__(self, index: int) -> SshNode: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[SshNode, ...]: ...
+    def __getitem__(self, index: int | slice) -> SshNode | tuple[SshNode, ...]:
+        """Return a node, or several."""
+        return self._nodes[index]
+
+    def __len__(self) -> int:
+        """Return how many there are; one that is named twice counts once."""
+        return len(self._nodes)
+
+    def __repr__(self) -> str:
+        """Show how many, and the first and the last."""
+        if len(self) <= SHOWN:
+            return f"<SshNodes {', '.join(node.name for node in self)}>"
+        return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
+
+
+SHOWN: Final = 3
+"""Nodes up to which `repr` names them all."""
+LIMIT: Final = 100_000
+"""Nodes in one range: more than that is a slip of the pen."""
+_WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
+_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
+_WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
+
+
+def _check_word(word: Any, name: str, who: str) -> None:
+    """Refuse what ssh, or a shell, would take for something else than a name."""
+    if not isinstance(word, str):
+        raise TypeError(f"{name}={word!r} of {who}: give a string")
+    if not _WORD.fullmatch(word) or word.startswith("-"):
+        raise ValueError(f"{name}={word!r} of {who}: give a name without spaces, quotes, and '-' in front")
+
+
+def _listed(nodes: Any) -> Iterator[Any]:
+    if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
+        for line in Path(nodes).read_text(encoding="utf-8").splitlines():  # pyright: ignore[reportUnknownArgumentType]
+            yield from _split(line.partition("#")[0])
+    elif isinstance(nodes, str):
+        yield from _split(nodes)
+    elif isinstance(nodes, Iterable):
+        yield from nodes
+    else:
+        raise TypeError(f"SshNodes({nodes!r}): give a list, a path, or a range like 'node[01-37]'")
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas and spaces outside of brackets."""
+    return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """Yield the names of a range."""
+    pieces = _BRACKETS.split(text)  # text, what is in brackets, text, ...
+    if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
+        raise ValueError(f"{text!r}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'")
+    choices = [[piece] if number % 2 == 0 else _choices(piece, text) for number, piece in enumerate(pieces)]
+    size = 1
+    for choice in choices:
+        size *= len(choice)
+    if size > LIMIT:
+        raise ValueError(f"{text!r} stands for {size} nodes: more than {LIMIT} are a slip of the pen")
+    return map("".join, itertools.product(*choices))
+
+
+def _choices(inside: str, text: str) -> list[str]:
+    """Return what one pair of brackets stands for; "01-37" keeps its zeros."""
+    found: list[str] = []
+    for part in inside.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not dash:
+            found.append(first)
+            continue
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+            raise ValueError(f"{text!r}: {part!r} is no range of numbers, from the smaller to the larger, like 01-37")
+        if int(last) - int(first) >= LIMIT:
+            raise ValueError(f"{text!r}: more than {LIMIT} nodes are a slip of the pen")
+        found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    if "" in found:
+        raise ValueError(f"{text!r}: nothing stands between two commas or brackets")
+    return found
+
+
+def _node(written: str, options: dict[str, Any]) -> SshNode:
+    """Make a node out of "user@host:port"."""
+    match = _WRITTEN.fullmatch(written)
+    if match is None:
+        raise ValueError(f"{written!r} is no node: write host, user@host, or user@host:port")
+    own: dict[str, Any] = {}
+    if match["user"]:
+        own["username"] = match["user"]
+    if match["port"]:
+        own["port"] = int(match["port"])
+    return SshNode(match["host"].strip("[]"), **{**options, **own})

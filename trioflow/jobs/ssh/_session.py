@@ -1,0 +1,391 @@
+"""One command, or one transfer, over the connection of a node, from waiting for its turn until nothing is left of it.
+
+Each is a local process, an `ssh` or `sftp`, and so a `CommandJob` that the job on the node runs itself: its output is
+pumped, and the process is ended and reaped, as that of any command. What is different is how a command is ended: its
+standard input is closed, the wrapper on the node (`_wrapper`) sees that, ends the command there, and so the local
+process ends too. Only if that takes too long is the local one killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+
+from ..command._capture import Capture, Lines, Sink, Spool, Writer
+from ..command._job import CommandJob
+from ..command._options import is_path
+from ..command._result import CommandError, CommandResult
+from ..command._streams import _open_to_append, _print_on
+from ..posix._processes import Process, describe
+from ._errors import SshError
+from ._wrapper import Report, ReportFilter, line
+
+if TYPE_CHECKING:
+    from ..._core import AbstractJob
+    from ._connections import Connection
+    from ._nodes import SshNode
+
+MARGIN: Final = 5.0
+"""Seconds that the end of a command on the node may take to be known here, beyond the grace that it has there."""
+TRIES: Final = 3
+"""How often a command is begun that could not start, because the connection was lost before."""
+REFUSALS: Final = 20
+"""How often a session is asked for that the node does not let in: with pauses, some 15 seconds."""
+TIDYING: Final = 2.0
+"""Seconds that the removal of temporary files on a node may take when something went wrong."""
+TAIL: Final = 2000
+"""Bytes of the standard error that an error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Where a command reads from and writes to."""
+
+    stdin: str = ""  # a file on the node
+    stdout: Any = None
+    stderr: Any = None
+    on_line: Callable[[str], object] | None = None
+    tag: str | None = None
+
+
+class Session:
+    """Commands and transfers for one job over the connection of its node."""
+
+    def __init__(self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool) -> None:
+        """Prepare; the connection is opened when it is needed."""
+        self.latest: CommandResult | None = None  # of the latest command
+        self._job: Final[Any] = job
+        self._connection: Final = connection
+        self._grace: Final = grace
+        self._anew: Final = anew
+
+    @property
+    def node(self) -> SshNode:
+        """The node."""
+        return self._connection.node
+
+    async def run(self, words: Sequence[str], streams: Streams, shown: str, *, check: bool) -> CommandResult:
+        """Run a program on the node.
+
+        Raises:
+            CommandError: it has failed, and that is to be checked.
+            SshError: it could not be started, or was lost.
+
+        """
+        connection = self._connection
+        tries = _Tries(connection, shown)
+        while True:
+            attempt = _Attempt(self._job.label, connection, words, streams, self._grace)
+            try:
+                async with self._turn() as others:
+                    await attempt.run()
+            finally:
+                if attempt.report.returncode is not None:
+                    self.latest = attempt.result()
+            if attempt.report.returncode is not None:
+                return self._checked(attempt, shown, check)
+            if attempt.report.started:
+                raise SshError(
+                    connection.node, f"the connection was lost; there, this was ended: {shown}", started=True
+                )
+            await tries.allow_another(attempt.said, others)
+
+    async def transfer(self, batch: Sequence[str], shown: str) -> None:
+        """Have sftp execute some commands.
+
+        Raises:
+            SshError: one of them has failed.
+
+        """
+        connection = self._connection
+        tries = _Tries(connection, shown)
+        while True:
+            job = CommandJob(
+                connection.transport.transfer(connection.node, connection.socket),
+                stdin="\n".join([*batch, ""]).encode(errors="surrogateescape"),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                check=False,
+                terminate_grace=1.0,
+                label=f"transfer of {self._job.label}",
+            )
+            async with self._turn() as others:
+                result = await job.co_run()
+            if not result.returncode:
+                return
+            await tries.allow_another(_without_mkdir(result.stderr or b""), others)
+
+    async def tidy(self, paths: Sequence[str]) -> None:
+        """Remove files on the node, as far as that can be done soon; whatever is cancelled."""
+        connection, run = self._connection, self._connection.run
+        if not (paths and connection.is_open()):
+            return
+        command = "rm -rf -- " + shlex.join(paths)
+        with run.backend.scope(deadline=run.clock() + TIDYING) as scope, contextlib.suppress(Exception):
+            scope.shield = True
+            await CommandJob(
+                connection.transport.run(connection.node, connection.socket, command),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                terminate_grace=0.1,
+            ).co_run()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[int]:
+        """Have one of the connection's sessions, with the connection open; gives how many others are in use."""
+        connection = self._connection
+        await connection.ensure(anew=self._anew)
+        async with connection.sessions:
+            await connection.ensure(anew=self._anew)
+            yield connection.sessions.borrowed_tokens - 1
+
+    def _checked(self, attempt: _Attempt, shown: str, check: bool) -> CommandResult:
+        result = self.latest
+        assert result is not None
+        if result.returncode and check:
+            where = f"{self.node.name}: {shown}"
+            raise CommandError(self._job, where, describe(result.returncode), result, attempt.said)
+        return result
+
+
+class _Tries:
+    """Whether a command or transfer may be begun again: only if it is certain that nothing of it has started."""
+
+    def __init__(self, connection: Connection, shown: str) -> None:
+        self._connection: Final = connection
+        self._shown: Final = shown
+        self._lost = 0
+        self._refused = 0
+
+    async def allow_another(self, said: bytes, others: int) -> None:
+        """Return if there may be one more try, after what ssh has said to this one.
+
+        Raises:
+            SshError: there may be none.
+
+        """
+        connection, text = self._connection, said.decode(errors="backslashreplace")
+        if connection.transport.is_full(text) and self._refused < REFUSALS:
+            self._refused += 1
+            connection.allow_no_more_than(others)
+            await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
+            return
+        never_started = connection.transport.never_started(text)
+        self._lost += 1
+        if not never_started or self._lost >= TRIES:
+            what = text.strip() or "the connection was lost"
+            raise SshError(connection.node, f"{self._shown}: {what}", started=not never_started)
+
+
+class _Attempt:
+    """One try to run one command."""
+
+    def __init__(
+        self, label: str, connection: Connection, words: Sequence[str], streams: Streams, grace: float
+    ) -> None:
+        token = os.urandom(8).hex()
+        self._tail: Final = _Tail()
+        self._stdout: Final = _Outlet("stdout", streams)
+        self._stderr: Final = _Outlet("stderr", streams)
+        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks])
+        merged = streams.stderr == subprocess.STDOUT
+        command = line(words, token, grace=grace, stdin=streams.stdin, merged=merged)
+        self._client: Final = _Client(
+            connection.transport.run(connection.node, connection.socket, command),
+            stdout=cast(Any, _File(self._stdout.sinks)),
+            stderr=cast(Any, _File([self._filter])),
+            check=False,
+            terminate_grace=grace + MARGIN,
+            label=label,
+        )
+
+    @property
+    def report(self) -> Report:
+        """What the wrapper has told."""
+        return self._filter.report
+
+    @property
+    def said(self) -> bytes:
+        """The end of the standard error."""
+        return bytes(self._tail.data)
+
+    async def run(self) -> None:
+        """Run it to its end."""
+        await self._client.co_run()
+
+    def result(self) -> CommandResult:
+        """Return what became of the command on the node, which has ended."""
+        local, report = self._client.last_result, self.report
+        assert local is not None
+        assert report.returncode is not None
+        usage = resource.struct_rusage([report.user_time, report.system_time, *[0] * 14])
+        return CommandResult(_signed(report.returncode), local.elapsed, usage, self._stdout.kept(), self._stderr.kept())
+
+
+class _Client(CommandJob):
+    """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
+
+    __slots__ = ("_lifeline", "_read_end")
+
+    _lifeline: int
+    _read_end: int
+
+    async def co_run(self) -> CommandResult:
+        """Run it, with an input that lasts as long as it is wanted."""
+        self._read_end, self._lifeline = os.pipe()
+        try:
+            return await super().co_run()
+        finally:
+            self._close("_read_end")
+            self._close("_lifeline")
+
+    def _input(self) -> int:
+        return self._read_end
+
+    def _terminate(self, process: Process) -> None:
+        self._close("_read_end")
+        self._close("_lifeline")
+
+    def _close(self, name: str) -> None:
+        descriptor = getattr(self, name)
+        if descriptor >= 0:
+            setattr(self, name, -1)
+            os.close(descriptor)
+
+
+class _Outlet:
+    """Where one stream of a command goes.
+
+    All of it passes through this program, and no descriptor of the user's reaches ssh: the process that holds the
+    connection would let it be non-blocking, for everybody who has it.
+    """
+
+    def __init__(self, name: str, streams: Streams) -> None:
+        """Open it.
+
+        Raises:
+            OSError: a file can't be opened.
+
+        """
+        given = getattr(streams, name)
+        self._capture: Final = Capture() if given == subprocess.PIPE else None
+        self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
+        lines = streams.on_line is not None or streams.tag is not None
+        if streams.on_line is not None:
+            self.sinks.append(Lines(streams.on_line))
+        if streams.tag is not None:
+            prefix = streams.tag
+            self.sinks.append(Lines(lambda text: print(prefix + text, file=getattr(sys, name))))
+        if is_path(given):
+            self.sinks.append(_Appended(given))
+        elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
+            self.sinks += _onwards(getattr(sys, name) if given is None else given)
+
+    def kept(self) -> bytes | Spool | None:
+        """Return what was captured; None if it was not."""
+        return None if self._capture is None else self._capture.kept()
+
+
+class _File:
+    """Several sinks, as a file that a `CommandJob` writes to."""
+
+    mode: Final = "wb"
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks: Final = sinks
+
+    def write(self, data: bytes) -> None:
+        """Hand it on."""
+        for sink in self._sinks:
+            sink.write(data)
+
+    def flush(self) -> None:
+        """Tell that there is no more."""
+        for sink in self._sinks:
+            sink.finish()
+
+
+class _Appended:
+    """A file that output is appended to, whose directories are made."""
+
+    def __init__(self, path: Any) -> None:
+        self._descriptor: Final = _open_to_append(path)
+
+    def write(self, data: bytes) -> None:
+        """Append a piece."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+
+    def finish(self) -> None:
+        """Close it."""
+        os.close(self._descriptor)
+
+
+class _Immediately:
+    """A file that is flushed at each piece: somebody may be watching."""
+
+    def __init__(self, file: Any) -> None:
+        self._writer: Final = Writer(file)
+        self._flush: Final = getattr(file, "flush", None)
+
+    def write(self, data: bytes) -> None:
+        """Write and flush."""
+        self._writer.write(data)
+        if self._flush is not None:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is left of a character."""
+        self._writer.finish()
+
+
+class _Tail:
+    """The end of a stream."""
+
+    def __init__(self) -> None:
+        self.data: Final = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Keep it, and forget what came long before."""
+        self.data.extend(data)
+        del self.data[:-TAIL]
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+def _onwards(file: Any) -> list[Sink]:
+    """Return what writes on to a file, which is perhaps above a monitor's picture."""
+    if file is None:
+        return []
+    if isinstance(file, int):
+        file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - it is the caller's to close
+    if getattr(file, "has_picture", None):
+        return [Lines(lambda text: _print_on(file, text))]
+    return [_Immediately(file)]
+
+
+def _without_mkdir(said: bytes) -> bytes:
+    """Return what sftp has said, but for directories that could not be made as they were there already."""
+    lines = [line for line in said.splitlines() if not line.startswith(b"remote mkdir ")]
+    if lines == [b"Connection closed"]:
+        lines.append(b"does its sshd have a Subsystem sftp?")
+    return b"; ".join(lines) or said
+
+
+def _signed(code: int) -> int:
+    """Return an exit code as `subprocess` has it, where a shell adds 128 to the number of a signal."""
+    with contextlib.suppress(ValueError):
+        return -signal.Signals(code - 128)
+    return code

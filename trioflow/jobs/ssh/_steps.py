@@ -1,0 +1,246 @@
+"""What a job does on a node, step by step: a command, a script, files that go there or come from there.
+
+A step is what the user wrote, with jobs among its words. When the job starts, the results are filled in (`filled`), and
+the step is turned into what is to be run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, final
+
+from ..._core.job._job import AbstractJob
+from ..command import _line
+
+Path = str | os.PathLike[str]
+
+
+class Step:
+    """One step of a job; its words may be jobs, whose results are filled in."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: Iterable[Any]) -> None:
+        """Keep the words, and check those that are there already."""
+        self.words: Final = tuple(words)
+        for number, word in enumerate(self.words):
+            if not isinstance(word, AbstractJob):
+                _line.text(word, number, type(self).__name__)
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        return f"{type(self).__name__}({', '.join(_shown(word) for word in self.words)})"
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same step with the same words."""
+        return type(other) is type(self) and other.words == self.words
+
+    def __hash__(self) -> int:
+        """Return what equal steps share."""
+        return hash((type(self), self.words))
+
+
+class Command(Step):
+    """A line for the shell of the node, or several words: a program and its arguments."""
+
+    __slots__ = ("is_line",)
+
+    def __init__(self, given: str | Sequence[Any]) -> None:
+        """Take a line, or words."""
+        self.is_line: Final = isinstance(given, str)
+        super().__init__([given] if isinstance(given, str) else given)
+
+    def __repr__(self) -> str:
+        """Show its command line."""
+        return str(self.words[0]) if self.is_line else " ".join(map(_shown, self.words))
+
+
+@final
+class Script(Step):
+    """A local script that is run on a node: a step of an `SshJob`.
+
+    It is read when the job starts, sent to the node, run there by the program in its first line (#!) or by `/bin/sh`,
+    and removed again.
+
+    Args:
+        path: the script, relative to this program's directory.
+        args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
+
+    Raises:
+        TypeError, ValueError: an argument that can't be one.
+
+    Example:
+        >>> Script("warm-up.sh", "--seconds", 3)
+        Script(warm-up.sh, --seconds, 3)
+
+    """
+
+    __slots__ = ()
+
+    def __init__(self, path: Path | AbstractJob[Any], /, *args: Any) -> None:
+        super().__init__((path, *args))
+
+
+@final
+class ScriptText(Step):
+    """The text of a script that is run on a node: a step of an `SshJob`.
+
+    Args:
+        text: the script; where its first line does not name a program (#!), it is run by `/bin/sh`.
+        args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
+
+    Raises:
+        TypeError, ValueError: an argument that can't be one.
+
+    Example:
+        >>> ScriptText("for name in $*; do touch $name; done", "a", "b").words[1:]
+        ('a', 'b')
+
+    """
+
+    __slots__ = ()
+
+    def __init__(self, text: str | AbstractJob[Any], /, *args: Any) -> None:
+        super().__init__((text, *args))
+
+
+@final
+class Push(Step):
+    """Local files and directories that are copied to a node: a step of an `SshJob`.
+
+    Modes and times are kept. Each one appears under its name when it is complete, in the place of what was there.
+    Symbolic links in directories are passed over.
+
+    Args:
+        sources: files and directories, relative to this program's directory, or jobs, whose results are filled in.
+        to: where they go, relative to the home directory there: with a "/" at its end, or for several sources, the
+            directory that they go into, otherwise the name of the one. Missing directories are made.
+
+    Raises:
+        TypeError, ValueError: something that is no path, or no source at all.
+
+    Example:
+        >>> Push("setup.sh", "data", to="experiment/")
+        Push(setup.sh, data, to=experiment/)
+
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+        if not sources:
+            raise ValueError("Push(): give the files and directories to be copied, and to=")
+        super().__init__((*sources, to))
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        return _copied(self)
+
+
+@final
+class Pull(Step):
+    """Files and directories that are copied from a node: a step of an `SshJob`.
+
+    Modes and times are kept. Each one appears under its name when it is complete, in the place of what was there.
+    Symbolic links in directories are passed over. The result of the step is the list of the paths here.
+
+    Args:
+        sources: files and directories there, relative to the home directory; `*`, `?` and `[...]` stand for several,
+            with a backslash in front for themselves. Jobs' results are filled in.
+        to: where they go, relative to this program's directory: with a "/" at its end, or for several sources, the
+            directory that they go into, otherwise the name of the one. Missing directories are made. `{node}` stands
+            for the name of the node.
+
+    Raises:
+        TypeError, ValueError: something that is no path, or no source at all.
+
+    Example:
+        >>> Pull("experiment/*.log", to="logs/{node}/")
+        Pull(experiment/*.log, to=logs/{node}/)
+
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
+        if not sources:
+            raise ValueError("Pull(): give the files and directories to be copied, and to=")
+        super().__init__((*sources, to))
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        return _copied(self)
+
+
+def steps(given: Any, who: str) -> tuple[Step, ...]:
+    """Return the steps of a job.
+
+    Raises:
+        TypeError: something that is no step.
+        ValueError: no step at all, or a list that was meant as one command.
+
+    """
+    if not isinstance(given, list):
+        return (_step(given, who),)
+    found: list[Any] = given  # pyright: ignore[reportUnknownVariableType]
+    if not found:
+        raise ValueError(f"{who}: there is nothing to do: give a command, or several in a list")
+    if any(isinstance(one, str) and one.startswith("-") for one in found[1:]):
+        words = ", ".join(repr(one) for one in found)
+        raise ValueError(
+            f"{who}: a list is several commands, one after the other; for one command with arguments write a string, "
+            f"{shlex.join(map(str, found))!r}, or a tuple: ({words})"
+        )
+    return tuple(_step(one, who) for one in found)
+
+
+def _step(given: Any, who: str) -> Step:
+    if isinstance(given, Step):
+        return given
+    if isinstance(given, (str, tuple)):
+        if not given or (isinstance(given, str) and not given.strip()):
+            raise ValueError(f"{who}: the command is empty")
+        return Command(given)  # pyright: ignore[reportUnknownArgumentType]
+    raise TypeError(
+        f"{who}: {given!r} is nothing to do on a node: give a command (a string, or a tuple of words), a Script, "
+        f"a ScriptText, a Push, a Pull, or several of these in a list"
+    )
+
+
+class Values:
+    """What stands in braces, and what for: `{node}`, and the names that the user has given."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Take the values."""
+        self._values: Final = dict(values)
+        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self._values))
+
+    def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
+        """Return a text with the values in it; what else stands in braces stays as it is."""
+        return self._pattern.sub(lambda found: quote(self._values[found[0][1:-1]]), text)
+
+
+def word(given: Any, number: int, who: str) -> str:
+    """Return one word as text."""
+    return os.fsdecode(_line.text(given, number, who))
+
+
+def interpreter(script: bytes) -> list[str]:
+    """Return what runs a script, as its first line says: a program, and at most one argument, as in the kernel."""
+    first, _, _ = script.partition(b"\n")
+    found = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
+    return found or ["/bin/sh"]
+
+
+def _copied(step: Step) -> str:
+    *sources, to = map(_shown, step.words)
+    return f"{type(step).__name__}({', '.join(sources)}, to={to})"
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, AbstractJob):
+        return f"<{given.label}>"
+    return os.fsdecode(given) if isinstance(given, (bytes, os.PathLike)) else str(given)  # pyright: ignore[reportUnknownArgumentType]

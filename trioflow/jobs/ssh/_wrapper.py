@@ -1,0 +1,155 @@
+"""What runs on a node: a small script around each command, which ends it when nobody is there any more to want it.
+
+```
+ssh ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
+                  ├── a subshell that reads stdin: a line, or its end, means TERM, grace, KILL for the command's group
+                  └── the command
+```
+
+The conductor keeps the standard input open as long as it wants the command. Whatever becomes of the conductor, of its
+ssh or of the connection, that input ends, and so does the command. The wrapper reports the start and the end of the
+command on the standard error, in lines with a token that nobody else knows. So the conductor knows whether a command
+has started, how it has ended, and whether an exit code of 255 is the command's own or means a lost connection.
+
+The script is plain POSIX sh, and on one line, as it has to pass through login shells of all kinds. A session comes from
+setsid(1); where there is none, a group from `set -m`, which bash and ksh have without a terminal. In containers orphans
+often stay as zombies, because nobody reaps them: where there is /proc, they do not count as alive.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ..command._capture import Sink
+
+# $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
+# goes where its standard output goes; then the command. File 3 is the line from the conductor, 4 the standard error, 5
+# what the command reads.
+# Where sleep takes whole seconds alone, the tenths are counted by tens.
+_LINES: Final = (
+    "t=$1 g=$2 i=$3 m=$4; shift 4;",
+    "exec 3<&0 4>&2 2>/dev/null </dev/null;",
+    'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
+    "s=; if command -v setsid >/dev/null; then s=setsid; else set -m; fi;",
+    'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };',
+    "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then",
+    'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };',
+    "printf '\\036%s start\\n' \"$t\" >&4;",
+    'if [ -n "$m" ]; then $s "$@" <&5 2>&1 3<&- 4>&- 5<&- & else $s "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
+    "p=$!;",
+    "( read -r x <&3; n=0;",
+    "kill -TERM -$p || kill -TERM $p; kill -CONT -$p;",
+    "while kill -0 -$p || kill -0 $p; do",
+    'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi;',
+    'if [ "$n" -ge $((g+100)) ]; then break; fi;',
+    "nap .1 1; done ) >/dev/null 4>&- 5<&- &",
+    "v=$!; exec 3<&- 5<&-;",
+    "wait $p; c=$?; n=0;",
+    "while left; do",
+    'if [ "$n" -ge $((2*g+10)) ]; then break; fi;',
+    'if [ "$n" -ge $((2*g)) ]; then kill -KILL -$p;',
+    'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi;',
+    'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;',
+    "kill -KILL $v;",
+    "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
+)
+SCRIPT: Final = " ".join(_LINES)
+
+
+def line(words: Sequence[str], token: str, *, grace: float, stdin: str = "", merged: bool = False) -> str:
+    """Return what the login shell of a node is to run.
+
+    Args:
+        words: the program and its arguments.
+        token: what the wrapper's own lines begin with.
+        grace: seconds between SIGTERM and SIGKILL.
+        stdin: a file on the node that the command is to read, and that is removed then.
+        merged: whether the standard error goes where the standard output goes.
+
+    """
+    given = (token, str(round(grace * 10)), stdin, "1" if merged else "")
+    return "exec /bin/sh -c " + " ".join(map(shlex.quote, (SCRIPT, "trioflow", *given, *words)))
+
+
+@dataclass(slots=True)
+class Report:
+    """What the wrapper has said about a command."""
+
+    started: bool = False
+    returncode: int | None = None  # as a shell tells it: 128 and the number of the signal that ended it
+    user_time: float = 0.0
+    system_time: float = 0.0
+
+
+class ReportFilter:
+    """Takes the wrapper's lines out of a standard error, and hands on everything else as it comes."""
+
+    def __init__(self, token: str, sinks: Sequence[Sink]) -> None:
+        """Look for lines with this token."""
+        self._mark: Final = b"\x1e" + token.encode() + b" "
+        self._sinks: Final = tuple(sinks)
+        self._held = b""
+        self.report: Final = Report()
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        data, self._held = self._held + data, b""
+        while data:
+            before, found, rest = data.partition(self._mark)
+            if not found:
+                kept = _overlap(data, self._mark)
+                self._held = data[len(data) - kept :]
+                self._hand_on(data[: len(data) - kept])
+                return
+            self._hand_on(before)
+            matched = _REPORT.match(rest)
+            if matched is None:  # the rest of it has not come yet
+                self._held = found + rest
+                return
+            self._note(matched)
+            data = rest[matched.end() :]
+
+    def finish(self) -> None:
+        """Hand on what is left: there is no more."""
+        held, self._held = self._held, b""
+        if not held.startswith(self._mark):
+            self._hand_on(held)
+        for sink in self._sinks:
+            sink.finish()
+
+    def _note(self, matched: re.Match[bytes]) -> None:
+        if matched["code"] is None:
+            self.report.started = True
+            return
+        self.report.returncode = int(matched["code"])
+        self.report.user_time = _seconds(matched["user"])
+        self.report.system_time = _seconds(matched["system"])
+
+    def _hand_on(self, data: bytes) -> None:
+        if data:
+            for sink in self._sinks:
+                sink.write(data)
+
+
+_TIME: Final = rb"\d+m[\d.,]+s"
+# `times` writes two lines: the shell's own times, and those of its children.
+_REPORT: Final = re.compile(
+    rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)" % (_TIME, _TIME, _TIME, _TIME)
+)
+
+
+def _overlap(data: bytes, mark: bytes) -> int:
+    """Return how many of the last bytes may be the beginning of a mark."""
+    for size in range(min(len(data), len(mark) - 1), 0, -1):
+        if data.endswith(mark[:size]):
+            return size
+    return 0
+
+
+def _seconds(text: bytes) -> float:
+    minutes, _, seconds = text.decode().rstrip("s").replace(",", ".").partition("m")
+    return 60 * int(minutes) + float(seconds)

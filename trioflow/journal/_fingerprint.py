@@ -1,0 +1,287 @@
+"""What identifies the work of a job: compared between runs, it decides whether a stored result still holds.
+
+A fingerprint is a JSON object of a few parts, kept as text, so that a part that differs can be named:
+
+| part | what |
+|---|---|
+| `f` | the function, as `module:qualified.name`, or the kind of command, or the class of the job |
+| `a`, `k` | positional and keyword arguments, each in its stored form; an input in that of its result |
+| `v` | `version=` |
+| `s` | a hash of the function's source, with `Journal(source=True)` |
+| `o` | what else a command is given: directory, environment, input |
+| `r` | the files that it reads, each with its stamp |
+| `key` | `key=`, in place of all these |
+
+A stored form that is longer than 40 characters counts by its hash, and so do all of a job with `redact=True`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .._core import AbstractJob, FunctionJob, is_scheduler
+from .._core.job._call import Call, DirectArguments
+from ..jobs.command._job import CommandJob
+from . import _json
+from ._values import PLAIN, Unstorable, digest, dumps, file_stamp, form, type_name
+
+if TYPE_CHECKING:
+    FormOf = Callable[[AbstractJob[Any]], str]
+
+PACKAGE: Final = __name__.partition(".")[0]
+MISSING: Final = object()
+NAMES: Final = {
+    "f": "its function",
+    "v": "its version",
+    "s": "the source of its function",
+    "o": "the options of the command",
+    "key": "its key",
+}
+
+
+class Stand:
+    """Stands for the result of a job inside a container of arguments."""
+
+    __slots__ = ("form",)
+
+    def __init__(self, form: str) -> None:
+        self.form: Final = form
+
+
+class Fingerprints:
+    """Makes fingerprints, for the jobs of one run.
+
+    Args:
+        form_of: returns the stored form of the result of a job that is an input.
+        contents: whether files count by their contents.
+        source: whether functions count by their source, too.
+
+    """
+
+    def __init__(self, form_of: FormOf, contents: bool, source: bool) -> None:
+        self._form_of: Final = form_of
+        self._contents: Final = contents
+        self._with_source: Final = source
+        self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
+        self._hides = False  # of the present job, every value is to be hashed
+        self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
+        self.known_by_name_only: Final[dict[str, None]] = {}
+        """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
+
+    def of(self, job: AbstractJob[Any]) -> str:
+        """Return the fingerprint of a job whose inputs have settled.
+
+        Raises:
+            Unstorable: something that identifies it can't be stored; the text says what.
+
+        """
+        parts: dict[str, Any] = {}
+        self._hides = job.redact
+        durable = job._durable()
+        if durable is not None and durable.key is not None:
+            return _json.encode({"key": self._form(durable.key, "its key")}).decode()
+        if isinstance(job, CommandJob):
+            self._add_command(job, parts)
+        elif isinstance(job, FunctionJob):
+            self._add_call(job, parts)
+        kind = type(job)
+        if kind not in self._own_kinds:
+            if kind.__module__.partition(".")[0] == PACKAGE:
+                self._own_kinds.add(kind)
+            else:
+                self._add_class(job, parts)
+        if durable is not None and durable.version is not None:
+            parts["v"] = self._form(durable.version, "its version")
+        return _json.encode(parts).decode()
+
+    def stamps(self, paths: tuple[Any, ...], what: str) -> dict[str, str]:
+        """Return the stamp of each file.
+
+        Raises:
+            Unstorable: one can't be read.
+
+        """
+        try:
+            return {shown(path): file_stamp(path, self._contents) for path in paths}
+        except OSError as error:
+            raise Unstorable(f"{what}: {error.strerror}: {error.filename!r}") from None
+
+    # ---- the kinds of jobs
+
+    def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
+        if job._is_one_shot():
+            raise Unstorable("its arguments, because it was made of a coroutine object: give Job the function, or key=")
+        function: Any = job._function
+        if isinstance(function, Call):
+            values = function.with_inputs(self._stand)
+            parts["k"] = {name: self._form(value, f"argument {name!r}") for name, value in values.items()}
+            function = function.func
+        forms = self._positional(job._args)
+        while isinstance(function, functools.partial):
+            bound: Any = function  # pyright: ignore[reportUnknownVariableType]
+            forms = self._positional(bound.args) + forms
+            named = {name: self._form(value, f"argument {name!r}") for name, value in bound.keywords.items()}
+            if named:
+                parts["k"] = named | parts.get("k", {})
+            function = bound.func
+        try:
+            name, source = self._functions[function]
+        except (KeyError, TypeError):
+            name, source = self._function(function, job)
+        parts["f"] = name
+        if forms:
+            parts["a"] = forms
+        if source is not None:
+            parts["s"] = source
+
+    def _positional(self, args: Any) -> list[str]:
+        values: Any = args if type(args) is tuple else args.with_inputs(self._stand)  # pyright: ignore[reportUnknownVariableType]
+        return [
+            _json.encode(value).decode()
+            if type(value) is int and not self._hides
+            else self._form(value, f"argument {number}")
+            for number, value in enumerate(values, 1)
+        ]
+
+    def _function(self, function: Any, job: AbstractJob[Any]) -> tuple[str, str | None]:
+        """Return the name of a function, and a hash of its source if that counts."""
+        called: Any = inspect.unwrap(function)
+        kind = cast(Any, type(called))
+        bound = getattr(called, "__self__", None)
+        name = getattr(called, "__qualname__", None)
+        if name is None:  # an object with __call__
+            found = f"{type_name(kind)}{form(dumps(called))}" if _is_storable(called) else None
+            found = found or type_name(kind)
+            self._note(job, not _is_storable(called))
+        else:
+            found = f"{getattr(called, '__module__', None)}:{name}"
+            if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
+                found += form(dumps(bound)) if _is_storable(bound) else ""
+                self._note(job, not _is_storable(bound))
+            self._note(job, "<lambda>" in name or getattr(called, "__closure__", None) is not None)
+        source = None
+        if self._with_source:
+            try:
+                source = digest(inspect.getsource(called).encode())
+            except (OSError, TypeError) as error:
+                raise Unstorable(f"the source of its function, which can't be read ({error})") from None
+        if bound is None and name is not None and job.label not in self.known_by_name_only:
+            self._functions[function] = found, source
+        return found, source
+
+    def _note(self, job: AbstractJob[Any], by_name_only: bool) -> None:
+        if by_name_only:
+            self.known_by_name_only[job.label] = None
+
+    def _add_command(self, job: CommandJob, parts: dict[str, Any]) -> None:
+        options = job._options
+        parts["f"] = "command"
+        parts["a"] = self._positional(job._arguments)
+        (read,) = self._positional(job._stdin)
+        given: list[Any] = [options.shell, options.cwd, None, read]
+        if options.env is not None:
+            given[2] = digest(dumps(dict(options.env)).encode())
+        if read == "null":
+            given[3] = self._form(options.stdin, "its stdin") if options.stdin is not None else None
+        if any(given):
+            parts["o"] = self._form(given, "its options")
+        if options.reads:
+            parts["r"] = self.stamps(options.reads, "a file that it reads")
+
+    def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
+        """Add what a user's own kind of job is made of: the class, and what it keeps under public names."""
+        parts["c"] = type_name(type(job))
+        values = {name: value for name, value in getattr(job, "__dict__", {}).items() if not name.startswith("_")}
+        if values:
+            parts["d"] = {name: self._form(value, f"its attribute {name!r}") for name, value in values.items()}
+
+    # ---- values
+
+    def _form(self, value: Any, what: str) -> str:
+        if type(value) is Stand:
+            return value.form
+        try:
+            text = dumps(value) if type(value) in PLAIN else dumps(value, _extra)
+            return f"~{digest(text.encode())}" if self._hides else form(text)
+        except Unstorable as error:
+            raise Unstorable(f"{what} ({error})") from None
+        except Exception as error:  # from an attribute of a user's own class
+            raise Unstorable(f"{what}, which raised {error!r}") from None
+
+    def _stand(self, job: AbstractJob[Any]) -> Stand:
+        return Stand(self._form_of(job))
+
+
+def _extra(value: Any) -> Any:
+    kind = cast(Any, type(value))
+    if type(value) is Stand:
+        return {"$": "result", "v": value.form}
+    if isinstance(value, AbstractJob):  # passed as itself
+        return {"$": "job", "v": value.path}
+    raise Unstorable(f"a value of type {type_name(kind)}")
+
+
+def _is_storable(value: Any) -> bool:
+    try:
+        dumps(value)
+    except Unstorable:
+        return False
+    return True
+
+
+def shown(path: Any) -> str:
+    """Return a path as text."""
+    return os.fsdecode(path)
+
+
+def difference(old: str, new: str, job: AbstractJob[Any]) -> str:
+    """Say in words what has changed between two fingerprints of a job."""
+    try:
+        before, now = _json.decode(old), _json.decode(new)
+        return _difference(before, now, job)
+    except Exception:  # the file has been changed by somebody
+        return "its fingerprint in the journal can't be read"
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[Any]) -> str:
+    if ("key" in before) is not ("key" in now):
+        return "it was given a key" if "key" in now else "its key was taken away"
+    for part, name in NAMES.items():
+        if before.get(part) != now.get(part):
+            return f"{name} {'have' if part == 'o' else 'has'} changed{_from_to(before.get(part), now.get(part))}"
+    if before.get("c") != now.get("c"):
+        return f"its class has changed{_from_to(before.get('c'), now.get('c'))}"
+    old, new = before.get("a", []), now.get("a", [])
+    if len(old) != len(new):
+        return f"it had {len(old)} argument{'s' * (len(old) != 1)}, and has {len(new)}"
+    for number, (one, other) in enumerate(zip(old, new, strict=True), 1):
+        if one != other:
+            return f"{_argument(number, job)} has changed{_from_to(one, other)}"
+    for part, name in (("k", "argument"), ("d", "attribute"), ("r", "file")):
+        old, new = before.get(part, {}), now.get(part, {})
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                change = "" if part == "r" else _from_to(old.get(key), new.get(key))
+                return f"{name} {key!r} has changed{change}"
+    return "its fingerprint has changed"
+
+
+def _argument(number: int, job: AbstractJob[Any]) -> str:
+    """Return the number of an argument, and which input that is."""
+    args: Any = getattr(job, "_args", getattr(job, "_arguments", ()))
+    if isinstance(args, DirectArguments):
+        value: Any = args._values[number - 1]
+        if isinstance(value, AbstractJob) and not is_scheduler(value):  # pyright: ignore[reportUnknownArgumentType]
+            return f"argument {number}, the result of {value.label!r},"
+    return f"argument {number}"
+
+
+def _from_to(old: Any, new: Any) -> str:
+    """Return both values, where they are short enough to be stored as they are."""
+    if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
+        return ""
+    return f" from {old} to {new}"

@@ -1,0 +1,427 @@
+"""`Journal`, and what a run does with it: look up jobs that are ready, keep what has succeeded, commit.
+
+```
+job is ready ──► fingerprint ──► stored under its path, with this fingerprint? ──► yes: the stored result, restored
+                                    │ no: the reason is kept for `explain`
+                                    ▼
+                 it runs ──► SUCCEEDED ──► its result as text, in the buffer ──► commit, at most once in a turn
+```
+
+A command that writes files is a little more: that it begins is committed before it starts. So a later run knows that
+its files may be half-written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final
+
+from .._core import FREED, AbstractJob, is_scheduler
+from .._core.base import _log
+from .._core.job._labels import Names
+from .._core.job._outcome import RareFacts
+from .._core.run._durable import NOT_STORED, RunJournal
+from ..jobs.command._job import CommandJob
+from . import _json
+from ._fingerprint import Fingerprints, difference, shown
+from ._store import LARGE, Record, Store
+from ._values import Unstorable, dumps, file_stamp, form, loads
+
+if TYPE_CHECKING:
+    from .._core import BaseScheduler
+    from .._core.job._options import Save
+    from .._core.run._run import Run
+
+FEW: Final = 5
+"""How many jobs a report names."""
+NOT_THERE: Final = "the journal does not have it"
+PARTIAL: Final = ".partial"
+"""Appended to the name of a file that a command has left half-written."""
+
+
+@final
+class Journal:
+    """A file in which runs keep what has succeeded, so that a later run goes on from there.
+
+    Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
+    an earlier run, under the same path (`job.path`), and if its fingerprint is the same: its function by name, its
+    arguments, the results of its inputs, its `version=`, and the files that it reads; or its `key=` in place of all
+    these. A change of code is not seen, unless `source` is True or you change `version=`.
+
+    A nested scheduler always runs, and its jobs are restored one by one. Services always run.
+
+    Args:
+        path: the file, which is made if it is not there. A directory with the same name and "-results" behind it has
+            the results of more than 1 MiB.
+        durable: "group" commits once in each turn of the event loop, so that a killed process loses a millisecond of
+            work; "each" commits each job before any job that requires it starts, and syncs it to the disk, so that it
+            survives a power cut.
+        save: how the results of jobs are stored that do not say: "json"; "pickle"; a pair (dump, load); or None.
+        hash: whether files count by their contents, and not by size and modification time.
+        source: whether functions count by their source, too. What they call does not.
+
+    Raises:
+        ValueError: an unknown `durable` or `save`.
+
+    Example:
+        >>> import tempfile
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     for _ in range(2):
+        ...         job = Job(double, 21)
+        ...         scheduler = Scheduler(job)
+        ...         scheduler.run(journal=Journal(directory + "/run.db")), job.result(), job.restored
+        (True, 42, False)
+        (True, 42, True)
+
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durable: Literal["group", "each"] = "group",
+        save: Save = "json",
+        hash: bool = False,
+        source: bool = False,
+    ) -> None:
+        """Check the options, and that msgspec is there; the file is opened by a run."""
+        _json.library()
+        if durable not in ("group", "each"):
+            raise ValueError(f"durable={durable!r} of a Journal: choose 'group' or 'each'")
+        pair: Any = save
+        is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair))  # pyright: ignore[reportUnknownArgumentType]
+        if save not in ("json", "pickle", None) and not is_pair:
+            raise ValueError(
+                f"save={save!r} of a Journal: choose 'json', 'pickle', a pair (dump, load) of functions, or None"
+            )
+        self.path: Final = Path(path)
+        self.durable: Final = durable
+        self.save: Final[Save] = save
+        self.hash: Final = bool(hash)
+        self.source: Final = bool(source)
+
+    def __repr__(self) -> str:
+        """Show the path."""
+        return f"<Journal {os.fspath(self.path)!r}>"
+
+
+def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
+    """Open a journal for a run of `scheduler`.
+
+    Args:
+        journal: what the user gave: a `Journal`, or a path.
+        scheduler: the outermost scheduler of the run.
+
+    Raises:
+        TypeError: it is neither.
+        JournalError: the file can't be used.
+
+    """
+    if isinstance(journal, (str, os.PathLike)):
+        journal = Journal(cast("str | os.PathLike[str]", journal))
+    if not isinstance(journal, Journal):
+        raise TypeError(f"journal={journal!r} of {scheduler.label!r}: give a Journal, or the path of one")
+    return Paths(Session(journal, scheduler.label), scheduler, "")
+
+
+class Running(NamedTuple):
+    """What has to be known of a job when it has succeeded."""
+
+    path: str
+    fingerprint: str
+    save: Save
+    why: str | None
+    """Why it was not restored."""
+
+
+class Session:
+    """A journal while a run uses it; the runs of nested schedulers share it."""
+
+    def __init__(self, journal: Journal, label: str) -> None:
+        self.journal: Final = journal
+        self.store: Final = Store(journal.path, writes=True, syncs=journal.durable == "each")
+        try:
+            self._is_new: Final = self.store.is_empty()
+            self.number: Final = self.store.add_run(label)
+        except BaseException:
+            self.store.close()
+            raise
+        self._fingerprints: Final = Fingerprints(self._form_of, journal.hash, journal.source)
+        # What stands for the results of jobs in the fingerprints of those that have them as inputs.
+        self._forms: Final[dict[AbstractJob[Any], str]] = {}
+        # The jobs that are ready or running and are to be kept.
+        self._running: Final[dict[AbstractJob[Any], Running]] = {}
+        self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
+        self._unstored: Final[dict[str, str]] = {}  # labels, and why
+        # ---- for the next commit
+        self._records: list[Record] = []
+        self._restored: list[tuple[int, str]] = []
+        self._done: list[tuple[str]] = []
+
+    # ---- before a job
+
+    def look_up(self, job: AbstractJob[Any], path: str) -> Any:
+        """Return the stored result of a job, or NOT_STORED, with the reason in its facts."""
+        if is_scheduler(job) or job._forever:
+            return NOT_STORED
+        facts = job._facts = job._facts or RareFacts()
+        save = self._save_of(job)
+        if save is None:
+            facts.not_restored = "save=None: its result is not stored"
+            return NOT_STORED
+        try:
+            fingerprint = self._fingerprints.of(job)
+        except Unstorable as error:
+            facts.not_restored = f"what identifies it can't be stored: {error}"
+            self._unstored[job.label] = str(error)
+            return NOT_STORED
+        value, reason = NOT_STORED, None if self._is_new else NOT_THERE
+        if not self._is_new and path not in self._taken:
+            record = self.store.find(path)
+            if record is not None:
+                value, reason = self._match(job, record, fingerprint, save)
+        if value is NOT_STORED:
+            facts.not_restored = reason or NOT_THERE
+            self._running[job] = Running(path, fingerprint, save, reason if reason is not NOT_THERE else None)
+            if isinstance(job, CommandJob) and job._options.writes:
+                self._begin(job, path)
+        else:
+            self._taken.add(path)
+            self._restored.append((self.number, path))
+        return value
+
+    def _match(self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save) -> tuple[Any, str | None]:
+        """Return the result of a job if what is stored still holds, and else the reason why it does not."""
+        if record.fingerprint != fingerprint:
+            return NOT_STORED, difference(record.fingerprint, fingerprint, job)
+        if record.saved is None:
+            return NOT_STORED, f"its result could not be stored: {record.why}"
+        if record.saved != _name(save):
+            return NOT_STORED, f"its result is stored by {record.saved}, and save= now says {_name(save)}"
+        changed = self._changed_output(job, record)
+        if changed is not None:
+            return NOT_STORED, changed
+        try:
+            data = self.store.result_of(record)
+        except (OSError, ValueError) as error:
+            return NOT_STORED, f"the file of its result can't be used: {error}"
+        try:
+            if save == "pickle":  # asked for by this job, now; what the journal says does not matter
+                value = pickle.loads(cast(bytes, data))
+            else:
+                value = loads(data)
+                if isinstance(save, tuple):
+                    value = save[1](value)
+        except Unstorable as error:
+            return NOT_STORED, f"its result is {error}"
+        except Exception as error:  # from code of the user's
+            return NOT_STORED, f"its result can't be loaded: {error!r}"
+        self._forms[job] = form(data)
+        return value, None
+
+    def _changed_output(self, job: AbstractJob[Any], record: Record) -> str | None:
+        """Return what has changed among the files that a command has written; None if nothing has."""
+        if not isinstance(job, CommandJob) or not (record.outputs or job._options.writes):
+            return None
+        then: dict[str, str] = _json.decode(record.outputs or "{}")
+        try:
+            now = self._fingerprints.stamps(job._options.writes, "a file that it writes")
+        except Unstorable as error:
+            return str(error)
+        for path in {**then, **now}:
+            if then.get(path) != now.get(path):
+                return f"its output {path!r} {'is not there' if now.get(path) == 'absent' else 'has changed'}"
+        return None
+
+    def _begin(self, job: CommandJob, path: str) -> None:
+        """Move what a killed command has left half-written out of the way, and record that it begins again."""
+        before: dict[str, str] = _json.decode(self.store.begun(path) or "{}")
+        reads = {os.path.realpath(one) for one in job._options.reads}
+        for name in job._options.writes:
+            then = before.get(shown(name))
+            with contextlib.suppress(OSError):  # then the command itself will say so
+                may_move = then is not None and os.path.realpath(name) not in reads and os.path.lexists(name)
+                if may_move and file_stamp(name, self.journal.hash) != then:
+                    os.replace(name, shown(name) + PARTIAL)
+        try:
+            stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")
+        except Unstorable:
+            stamps = {}
+        self.commit()
+        self.store.begin(path, _json.encode(stamps).decode())
+
+    # ---- after a job
+
+    def record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Keep the result of a job for the next commit."""
+        running = self._running.pop(job, None)
+        if running is None or job.timed_out:
+            return  # it was restored, or it is of a kind that always runs; or its timeout has cut it
+        path, fingerprint, save, why = running
+        saved: str | None = None
+        data: str | bytes | None = None
+        outputs: str | None = None
+        file: str | None = None
+        try:
+            saved, data = _stored(save, value)
+            self._forms[job] = form(data)
+            if isinstance(job, CommandJob) and job._options.writes:
+                stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")
+                outputs = _json.encode(stamps).decode()
+            if len(data) > LARGE:
+                file = self.store.write_result(data.encode() if isinstance(data, str) else data)
+                data = None
+        except Unstorable as error:
+            saved, data, why = None, None, str(error)
+            self._unstored[job.label] = f"its result, {error}"
+        started, ended = job._started_at, job._finished_at
+        self._records.append(
+            Record(
+                path,
+                fingerprint,
+                saved,
+                data,
+                file,
+                outputs,
+                self.number,
+                None,
+                round(time.time(), 3),
+                None if started is None or ended is None else round(ended - started, 6),
+                why,
+            )
+        )
+        if outputs is not None:
+            self._done.append((path,))
+
+    def _save_of(self, job: AbstractJob[Any]) -> Save:
+        durable = job._durable()
+        return self.journal.save if durable is None or durable.save == "json" else durable.save
+
+    def _form_of(self, job: AbstractJob[Any]) -> str:
+        """Return what stands for the result of an input in a fingerprint."""
+        if job._is_service:  # it runs in each run, and its value may be anything
+            return "service"
+        found = self._forms.get(job)
+        if found is None:
+            value = job._outcome
+            if value is FREED:
+                raise Unstorable(f"the result of {job.label!r}, which was given up")
+            try:
+                found = self._forms[job] = form(dumps(value))
+            except Unstorable as error:
+                raise Unstorable(f"the result of {job.label!r}, {error}") from None
+        return found
+
+    # ---- the file
+
+    def commit(self) -> None:
+        """Write what was kept."""
+        if self._records or self._restored:
+            records, self._records = self._records, []
+            restored, self._restored = self._restored, []
+            done, self._done = self._done, []
+            self.store.add(records, restored, done)
+
+    def close(self, run: Run) -> None:
+        """Write what is left and how the run has ended, report what could not be stored, and close the file."""
+        try:
+            if run.journal_fault is None:
+                self.commit()
+                self.store.end_run(self.number, run.reason.name if run.reason is not None else "refused")
+        finally:
+            self.store.close()
+        if self._unstored:
+            labels = _names(list(self._unstored))
+            _, why = next(iter(self._unstored.items()))
+            run.report(
+                None,
+                f"the journal can't store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
+                f"again: {labels}; the first: {why}; give such a job save=(dump, load), or key=, or save=None",
+            )
+        by_name_only = list(self._fingerprints.known_by_name_only)
+        if by_name_only and self._is_new:
+            _log.warn(
+                f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
+                f"bound to objects: {_names(by_name_only)}; give them key= or version= if what they capture may change"
+            )
+
+
+class Paths:
+    """A journal as one run sees it; it knows the paths of the jobs of this run."""
+
+    def __init__(self, session: Session, scheduler: BaseScheduler, prefix: str) -> None:
+        self._session: Final = session
+        self._scheduler: Final = scheduler
+        self._prefix: Final = prefix
+        self._paths: Final[dict[AbstractJob[Any], str]] = {}
+        self._names: Final = Names()
+
+    @property
+    def commits_each(self) -> bool:
+        """Whether each job is committed before any job that waits for it may start."""
+        return self._session.journal.durable == "each"
+
+    def nested(self, scheduler: AbstractJob[Any]) -> Paths:
+        """Return the same journal for the run of a nested scheduler."""
+        assert is_scheduler(scheduler)
+        return Paths(self._session, scheduler, f"{self._path(scheduler)}/")
+
+    def look_up(self, job: AbstractJob[Any]) -> Any:
+        """Return the stored result of a job that is ready to run, or NOT_STORED."""
+        return self._session.look_up(job, self._path(job))
+
+    def record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Keep the result of a job that has succeeded."""
+        self._session.record(job, value)
+
+    def commit(self) -> None:
+        """Write all that was kept."""
+        self._session.commit()
+
+    def close(self, run: Run) -> None:
+        """Write what is left, and close the file."""
+        self._session.close(run)
+
+    def _path(self, job: AbstractJob[Any]) -> str:
+        """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""
+        path = self._paths.get(job)
+        if path is None:
+            new: list[AbstractJob[Any]] = []
+            for one in reversed(self._scheduler._members.jobs):
+                if one in self._paths:
+                    break
+                new.append(one)
+            for one in reversed(new):
+                self._paths[one] = self._prefix + self._names.unique(one.label)
+            path = self._paths[job]
+        return path
+
+
+def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
+    """Return how a result is stored, and its stored form."""
+    if save == "json":
+        return "json", dumps(value)
+    try:
+        if save == "pickle":
+            return "pickle", pickle.dumps(value)
+        assert isinstance(save, tuple)
+        return "own", dumps(save[0](value))
+    except Unstorable:
+        raise
+    except Exception as error:
+        raise Unstorable(f"which {_name(save)} can't store: {error!r}") from None
+
+
+def _name(save: Save) -> str:
+    return "own" if isinstance(save, tuple) else str(save)
+
+
+def _names(labels: list[str]) -> str:
+    more = f" and {len(labels) - FEW} more" if len(labels) > FEW else ""
+    return ", ".join(map(repr, labels[:FEW])) + more

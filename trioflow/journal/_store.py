@@ -1,0 +1,473 @@
+"""The file of a journal: one SQLite database, one writer at a time, and a directory for large results next to it.
+
+What is committed survives the end of the process at any instant, because SQLite's write-ahead log is written before
+the commit returns. With `durable="each"` it survives a power cut too, for each commit is then synced to the disk.
+
+```
+run.db            the jobs that have settled, and the runs
+run.db-wal, -shm  of SQLite; gone when the last run has ended in order
+run.db-lock       names the process that uses the journal; gone with it
+run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
+```
+
+Every write goes through `Store._write`, `Store.commit` or `Store.write_result`, so that tests can kill the process
+before and after each of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from .._core.job._errors import JournalError
+
+T = TypeVar("T")
+
+APPLICATION: Final = 0x74666A31
+"""In the header of the file; it tells a journal from other SQLite files."""
+VERSION: Final = 1
+LARGE: Final = 1 << 20
+"""Bytes of a result that go to a file of their own."""
+MAGIC: Final = b"SQLite format 3\0"
+SCHEMA: Final = (
+    "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
+    " process TEXT NOT NULL)",
+    # `restored` is the last run that has taken the job from here, `run` the one that has run it.
+    "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
+    " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
+    " elapsed REAL, why TEXT)",
+    # Commands that write files and have not succeeded yet, with the stamps of these files before the start.
+    "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL) WITHOUT ROWID",
+)
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+"""For each older version, the statements that lead to the next one."""
+
+_used_here: Final[set[str]] = set()
+"""The journals that this process uses: a process does not exclude itself by a lock."""
+
+
+class Record(NamedTuple):
+    """One job in a journal."""
+
+    path: str
+    fingerprint: str
+    saved: str | None
+    """How its result is stored: "json", "pickle" or "own"; None if it could not be stored, and `why` says why."""
+    result: str | bytes | None
+    file: str | None
+    """The hash of a large result, which is in a file of its own."""
+    outputs: str | None
+    """The stamps of the files that it wrote, as JSON."""
+    run: int
+    restored: int | None
+    settled: float
+    """When it settled: seconds since 1970, by the clock of the machine, which may have been set back since."""
+    elapsed: float | None
+    why: str | None
+    """Why it was not restored when it ran; or why its result could not be stored."""
+
+
+class RunRecord(NamedTuple):
+    """One run that has used a journal."""
+
+    id: int
+    label: str
+    started: float
+    ended: float | None
+    outcome: str | None
+    """The stop reason; None if the process was killed."""
+    process: str
+
+
+COLUMNS: Final = ", ".join(Record._fields)
+FIND: Final = f"SELECT {COLUMNS} FROM jobs WHERE path = ?"
+REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in Record._fields if name != "path")
+INSERT: Final = (
+    f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
+    f" ON CONFLICT (path) DO UPDATE SET {REPLACED}"
+)
+
+
+class Store:
+    """An open journal.
+
+    Args:
+        path: the file.
+        writes: whether it is opened for a run, or to be changed, and not only to be read.
+        syncs: whether each commit is synced to the disk.
+
+    Raises:
+        JournalError: the file is no journal, or can't be used; the error says why. It is left as it is.
+
+    """
+
+    def __init__(self, path: Path, *, writes: bool, syncs: bool = False) -> None:
+        self.path: Final = path
+        self._results: Final = path.with_name(path.name + "-results")
+        self._writes: Final = writes
+        self._in_transaction = False
+        self._lock: Lock | None = None
+        self._db: sqlite3.Connection | None = None
+        if not writes and not path.exists():
+            raise JournalError(f"journal {os.fspath(path)!r}: there is no such file")
+        try:
+            self._check_file()
+            if writes:
+                self._lock = Lock(path)
+            with self._explained("open it"):
+                # A reader may have to finish what a killed process has begun; that takes the right to write.
+                mode = "rwc" if writes else "rw" if os.access(path, os.W_OK) else "ro"
+                quoted = path.absolute().as_uri()
+                self._db = sqlite3.connect(
+                    f"{quoted}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+                )
+                self._check_kind()
+                if writes:
+                    self._prepare(syncs)
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- opening
+
+    def _check_file(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(len(MAGIC))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise JournalError(f"journal {os.fspath(self.path)!r}: it can't be read: {error.strerror}") from error
+        if start and start != MAGIC:
+            raise JournalError(
+                f"journal {os.fspath(self.path)!r}: this is no journal but some other file, and is left as it is; "
+                f"give the path of a journal, or of a new file"
+            )
+        if self._writes and not os.access(self.path, os.W_OK):
+            raise JournalError(f"journal {os.fspath(self.path)!r}: the file is read-only; a run has to write into it")
+
+    def _check_kind(self) -> None:
+        (application,) = self._row("PRAGMA application_id")
+        (version,) = self._row("PRAGMA user_version")
+        (tables,) = self._row("SELECT count(*) FROM sqlite_master")
+        if not (application or version or tables or self._writes):
+            raise JournalError(f"journal {os.fspath(self.path)!r}: it is empty, no run has written into it")
+        if application != APPLICATION and (application or version or tables):
+            raise JournalError(
+                f"journal {os.fspath(self.path)!r}: this is an SQLite file of some other program, and is left as it "
+                f"is; give the path of a journal, or of a new file"
+            )
+        if version > VERSION:
+            raise JournalError(
+                f"journal {os.fspath(self.path)!r}: it was written by a newer trioflow (format {version}, this one "
+                f"knows {VERSION}), and is left as it is; update trioflow, or give the path of a new file"
+            )
+        if tables:
+            (state,) = self._row("PRAGMA quick_check(1)")
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+
+    def _prepare(self, syncs: bool) -> None:
+        (version,) = self._row("PRAGMA user_version")
+        self._row_or_none(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
+        if version < VERSION:
+            self._begin()
+            for statement in SCHEMA if not version else [s for v in range(version, VERSION) for s in MIGRATIONS[v]]:
+                self._write(statement)
+            self._write(f"PRAGMA application_id = {APPLICATION}")
+            self._write(f"PRAGMA user_version = {VERSION}")
+            self.commit()
+        (mode,) = self._row("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"its file system can't keep a write-ahead log (journal_mode {mode})")
+
+    # ---- reading
+
+    def is_empty(self) -> bool:
+        """Return whether no job is in it."""
+        return self._row_or_none("SELECT 1 FROM jobs LIMIT 1") is None
+
+    def find(self, path: str) -> Record | None:
+        """Return what is known of the job with this path."""
+        self._begin()  # one transaction for many: without it each would lock the file
+        found = self._row_or_none(FIND, (path,))
+        return None if found is None else Record(*found)
+
+    def begun(self, path: str) -> str | None:
+        """Return the stamps of the files of a command before it was started, if it has not succeeded since."""
+        found = self._row_or_none("SELECT outputs FROM begun WHERE path = ?", (path,))
+        return None if found is None else found[0]
+
+    def records(self) -> Iterator[Record]:
+        """Yield all jobs, in the order in which they were first written."""
+        with self._explained("read it"):
+            for row in self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id"):
+                yield Record(*row)
+
+    def runs(self) -> list[RunRecord]:
+        """Return all runs, the oldest first."""
+        with self._explained("read it"):
+            return [RunRecord(*row) for row in self._database.execute("SELECT * FROM runs ORDER BY id")]
+
+    def result_of(self, record: Record) -> str | bytes:
+        """Return the stored form of a result.
+
+        Raises:
+            OSError, ValueError: the file of a large result is not there, or not as it was.
+
+        """
+        if record.file is None:
+            assert record.result is not None
+            return record.result
+        data = (self._results / record.file).read_bytes()
+        if _name_of(data) != record.file:
+            raise ValueError("its contents have changed")
+        return data
+
+    # ---- writing
+
+    def add_run(self, label: str) -> int:
+        """Record that a run begins, and return its number."""
+        self._begin()
+        self._write(
+            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), this_process())]
+        )
+        (number,) = self._row("SELECT max(id) FROM runs")
+        self.commit()
+        return int(number)
+
+    def end_run(self, number: int, outcome: str) -> None:
+        """Record how a run has ended."""
+        self._begin()
+        self._write("UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", [(time.time(), outcome, number)])
+        self.commit()
+
+    def add(self, records: list[Record], restored: list[tuple[int, str]], done: list[tuple[str]]) -> None:
+        """Write several jobs in one transaction.
+
+        Args:
+            records: the jobs that have run.
+            restored: the number of this run, and the path of each job that was restored.
+            done: the paths of commands that were `begin`-ed, and have succeeded.
+
+        """
+        self._begin()
+        if records:
+            self._write(INSERT, records)
+        if restored:
+            self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
+        if done:
+            self._write("DELETE FROM begun WHERE path = ?", done)
+        self.commit()
+
+    def begin(self, path: str, outputs: str) -> None:
+        """Record, and commit, that a command is about to write files."""
+        self._begin()
+        self._write(
+            "INSERT INTO begun VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs",
+            [(path, outputs)],
+        )
+        self.commit()
+
+    def write_result(self, data: bytes) -> str:
+        """Write a large result to a file of its own, and return the file's name."""
+        name = _name_of(data)
+        target = self._results / name
+        with self._explained("write a large result"):
+            self._results.mkdir(exist_ok=True)
+            partial = target.with_name(f"{name}.{os.getpid()}.partial")
+            try:
+                with partial.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(target)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+        return name
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Remove jobs: a later run will run them."""
+        given = [(path,) for path in paths]
+        self._begin()
+        self._write("DELETE FROM jobs WHERE path = ?", given)
+        self._write("DELETE FROM begun WHERE path = ?", given)
+        self.commit()
+
+    def vacuum(self) -> None:
+        """Give unused space back, and remove large results that no job refers to."""
+        with self._explained("vacuum it"):
+            used = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
+            self._database.execute("VACUUM")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            for file in self._results.iterdir() if self._results.is_dir() else ():
+                if file.name not in used:
+                    file.unlink()
+
+    def commit(self) -> None:
+        """Commit what was written since `_begin`."""
+        if self._in_transaction:
+            with self._explained("write into it"):
+                self._database.execute("COMMIT")
+            self._in_transaction = False
+
+    def close(self) -> None:
+        """Close the file, and let others use it."""
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):  # what is not committed is lost, and the error was raised before
+                db.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # ---- the database
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        assert self._db is not None, "the journal is closed"
+        return self._db
+
+    def _begin(self) -> None:
+        if not self._in_transaction:
+            with self._explained("write into it"):
+                self._database.execute("BEGIN IMMEDIATE")
+            self._in_transaction = True
+
+    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
+        with self._explained("write into it"):
+            if rows is None:
+                self._database.execute(statement)
+            else:
+                self._database.executemany(statement, rows)
+
+    def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+        found = self._row_or_none(statement, parameters)
+        assert found is not None
+        return found
+
+    def _row_or_none(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+        try:
+            return self._database.execute(statement, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise self._explanation("read it", error) from error
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Generator[None]:
+        """Turn errors of the database and of the system into one that says what to do.
+
+        Raises:
+            JournalError: something went wrong; the transaction is rolled back.
+
+        """
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if self._db is not None and self._in_transaction:
+                self._in_transaction = False
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+            raise self._explanation(what, error) from error
+
+    def _explanation(self, what: str, error: Exception) -> JournalError:
+        text = str(error)
+        code = getattr(error, "sqlite_errorcode", None)
+        advice = "see whether the disk and the directory are in order"
+        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            advice = "make room on the disk, and start the run again: it goes on from what was committed"
+        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
+            isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        ):
+            advice = "the file is damaged, and is left as it is; take a copy of an earlier state, or another path"
+        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            advice = "another program uses the file; wait for it, or take another path"
+        elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            advice = "the file or its directory can't be written; take a path that can"
+        return JournalError(f"journal {os.fspath(self.path)!r}: can't {what}: {text}; {advice}")
+
+
+class Lock:
+    """What keeps a second run away from a journal: a lock on a file next to it, which names who holds it.
+
+    The lock belongs to the process, and goes with it, however that ends; a process that it has forked does not have it.
+
+    Raises:
+        JournalError: somebody else has it, or the file system has no locks.
+
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._path: Final = journal.with_name(journal.name + "-lock")
+        self._name: Final = os.path.realpath(self._path)
+        who = f"journal {os.fspath(journal)!r}"
+        if self._name in _used_here:
+            raise JournalError(
+                f"{who}: another run of this process ({os.getpid()}) uses it; wait for that one, or take another path"
+            )
+        self._file: Final = self._acquired(who)
+        _used_here.add(self._name)
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, this_process().encode(), 0)
+
+    def _acquired(self, who: str) -> int:
+        while True:
+            try:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise JournalError(
+                    f"{who}: can't make {self._path.name!r} beside it: {error.strerror}; "
+                    f"take a path in a directory that can be written"
+                ) from error
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
+                    return file
+            except OSError as error:
+                holder = os.pread(file, 1000, 0).decode(errors="replace")
+                os.close(file)
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise JournalError(
+                        f"{who}: another run uses it: {holder}; wait for that one, or take another path"
+                    ) from None
+                raise JournalError(
+                    f"{who}: its file system can't lock files ({error.strerror}), so two runs could spoil it; "
+                    f"take a path on a local disk"
+                ) from error
+            os.close(file)  # the last holder has removed it meanwhile
+
+    def release(self) -> None:
+        """Give the lock up, and remove the file."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        os.close(self._file)
+        _used_here.discard(self._name)
+
+
+def this_process() -> str:
+    """Return who we are, for those who want to use the same journal."""
+    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
+
+
+def reading(path: Path, read: Callable[[Store], T]) -> T:
+    """Return what `read` finds in a journal; a run may be using it meanwhile."""
+    store = Store(path, writes=False)
+    try:
+        return read(store)
+    finally:
+        store.close()
+
+
+def _name_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,308 @@
+"""Values as JSON text and back: results, and the arguments that identify a job.
+
+The text names the type of everything that JSON itself does not have, as `{"$": "bytes", "v": "aGk="}`. So a value can
+be read without being told its type. Reading runs no code that the text could choose: no module is imported, a class
+must have been imported already and be a dataclass, a named tuple or an enumeration, and its `__init__` is not called.
+
+msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import hashlib
+import math
+import os
+import pathlib
+import resource
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from ..jobs.command._result import RSS_UNIT, CommandResult
+from . import _json
+
+SHORT: Final = 40
+"""Characters of a value's text up to which the text itself identifies the value; beyond that, its hash does."""
+TYPE: Final = "$"
+"""The key that marks an object as a value that JSON itself does not have."""
+CONVERTED: Final[dict[str, type[Any]]] = {
+    one.__name__: one
+    for one in (
+        datetime.datetime,
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        uuid.UUID,
+    )
+}
+COLLECTIONS: Final[dict[str, type[Any]]] = {one.__name__: one for one in (tuple, set, frozenset)}
+PATHS: Final[dict[str, type[Any]]] = {
+    "path": type(pathlib.Path()),
+    "purepath": type(pathlib.PurePath()),
+    "windowspath": pathlib.PureWindowsPath,
+}
+NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
+PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+
+Extra = Callable[[Any], Any]
+
+
+class Unstorable(Exception):
+    """A value can't be written as JSON, or read back; the text says why, beginning with what it is."""
+
+
+def dumps(value: Any, extra: Extra | None = None) -> str:
+    """Return the text for a value.
+
+    Args:
+        value: what to write.
+        extra: called with each value of an unknown type; it returns something known in its place, or raises.
+
+    Raises:
+        Unstorable: it contains something that can't be written.
+
+    """
+    try:
+        return _json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
+    except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
+        return _json.encode(_CarefulWriter(extra).written(value)).decode()
+    except RecursionError:
+        raise Unstorable("a value that contains itself, or is nested too deeply") from None
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the value that `dumps` has written.
+
+    Raises:
+        Unstorable: this is no such text, or names a type that is not there.
+
+    """
+    try:
+        plain = _json.decode(text)
+        return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _read(plain)
+    except Unstorable:
+        raise
+    except Exception as error:  # whatever a damaged text leads to
+        raise Unstorable(f"a stored value that can't be read ({type(error).__name__}: {error})") from None
+
+
+def form(text: str | bytes) -> str:
+    """Return what stands for a stored value where values are compared: itself if it is short, else its hash."""
+    if isinstance(text, str):
+        if len(text) <= SHORT:
+            return text
+        text = text.encode()
+    return "~" + digest(text)
+
+
+def digest(data: bytes) -> str:
+    """Return a hash of 96 bits: enough to tell values apart that nobody has forged."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def type_name(kind: type[Any]) -> str:
+    """Return the name of a class for people and for the journal."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+class _Writer:
+    """Turns values into what JSON has."""
+
+    __slots__ = ("_extra",)
+
+    def __init__(self, extra: Extra | None) -> None:
+        self._extra: Final = extra
+
+    def written(self, value: Any) -> Any:
+        """Return what JSON has in place of `value`, at any depth."""
+        kind = cast(Any, type(value))
+        if kind in PLAIN:
+            return self.text(value) if kind is str else value
+        if kind is float:
+            return value if math.isfinite(value) else {TYPE: "float", "v": repr(value)}
+        if kind is list:
+            return [self.written(one) for one in value]
+        if kind is dict:
+            if TYPE not in value and all(type(key) is str for key in value):
+                return self.plain_dict(value)
+            return {TYPE: "dict", "v": [[self.written(key), self.written(one)] for key, one in value.items()]}
+        name = kind.__name__
+        if CONVERTED.get(name) is kind:
+            return {TYPE: name, "v": _json.to_builtins(value)}
+        if COLLECTIONS.get(name) is kind:
+            items = [self.written(one) for one in value]
+            return {TYPE: name, "v": items if kind is tuple else sorted(items, key=_json.encode)}
+        if kind is bytes or kind is bytearray:
+            return {TYPE: name, "v": base64.b64encode(value).decode()}
+        if kind in NAMES_OF_PATHS:
+            return {TYPE: NAMES_OF_PATHS[kind], "v": self.text(str(value))}
+        if kind is CommandResult:
+            return {TYPE: "CommandResult", "v": self._command_result(value)}
+        return self._of_a_class(value, kind)
+
+    def text(self, value: str) -> Any:
+        """Return a string."""
+        return value
+
+    def plain_dict(self, value: dict[str, Any]) -> Any:
+        """Return a dict whose keys are strings."""
+        return {key: self.written(one) for key, one in value.items()}
+
+    def _command_result(self, value: CommandResult) -> list[Any]:
+        outputs = [None if one is None else base64.b64encode(one).decode() for one in (value.stdout, value.stderr)]
+        return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
+
+    def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
+        if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
+            return {TYPE: "enum", "t": _findable(kind), "v": value.name}
+        if dataclasses.is_dataclass(kind):
+            fields = {one.name: self.written(getattr(value, one.name)) for one in dataclasses.fields(kind)}
+            return {TYPE: "dataclass", "t": _findable(kind), "v": fields}
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+            return {
+                TYPE: "namedtuple",
+                "t": _findable(kind),
+                "v": [self.written(one) for one in items],
+            }
+        if self._extra is not None:
+            return self._extra(value)
+        raise Unstorable(f"a value of type {type_name(kind)}")
+
+
+class _CarefulWriter(_Writer):
+    """Writes strings with lone surrogates, too."""
+
+    __slots__ = ()
+
+    def text(self, value: str) -> Any:
+        """Return a string, or something that stands for it."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return {TYPE: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
+        return value
+
+    def plain_dict(self, value: dict[str, Any]) -> Any:
+        """Return a dict whose keys are strings."""
+        return {TYPE: "dict", "v": [[self.text(key), self.written(one)] for key, one in value.items()]}
+
+
+def _findable(kind: type[Any]) -> str:
+    """Return the name of a class that can be found again by this name."""
+    name = type_name(kind)
+    try:
+        found = _class(name)
+    except Unstorable:
+        found = None
+    if found is not kind:
+        raise Unstorable(f"a value of type {name}, a class that is not at the top level of its module")
+    return name
+
+
+def _class(name: str) -> type[Any]:
+    """Return a class of a module that has been imported already."""
+    module, _, qualified = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualified.split("."):
+        found = getattr(found, "__dict__", {}).get(part)  # no `__getattr__` is called
+    if not isinstance(found, type):
+        raise Unstorable(f"a value of type {name}, which has not been imported")
+    return cast("type[Any]", found)
+
+
+def _read(plain: Any) -> Any:
+    """Return the value for what `_Writer` has made of it."""
+    if isinstance(plain, list):
+        return [_read(one) for one in plain]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(plain, dict):
+        return plain
+    given = cast("dict[str, Any]", plain)
+    if TYPE not in given:
+        return {key: _read(one) for key, one in given.items()}
+    name, value = given[TYPE], given["v"]
+    if name in CONVERTED:
+        return _json.convert(value, CONVERTED[name])
+    if name in COLLECTIONS:
+        return COLLECTIONS[name](_read(value))
+    if name in PATHS:
+        return PATHS[name](_read(value))
+    return READERS[name](value, given.get("t", ""))
+
+
+def _read_command_result(value: list[Any], _: str) -> CommandResult:
+    returncode, elapsed, user, system, rss, *outputs = value
+    usage = resource.struct_rusage((user, system, (rss or 0) // RSS_UNIT, *[0] * 13))
+    out, err = (None if one is None else base64.b64decode(one) for one in outputs)
+    return CommandResult(returncode, elapsed, usage, out, err)
+
+
+def _read_enum(value: str, name: str) -> Any:
+    kind = _class(name)
+    if not issubclass(kind, enum.Enum) or value not in kind.__members__:
+        raise Unstorable(f"{value!r} of {name}, which is not there any more")
+    return kind.__members__[value]
+
+
+def _read_dataclass(value: dict[str, Any], name: str) -> Any:
+    kind = _class(name)
+    if not dataclasses.is_dataclass(kind) or {one.name for one in dataclasses.fields(kind)} != set(value):
+        raise Unstorable(f"a value of type {name}, whose fields have changed")
+    made = object.__new__(kind)  # no code of the class runs: whoever wrote the journal has chosen the class
+    for field, one in value.items():
+        object.__setattr__(made, field, _read(one))
+    return made
+
+
+def _read_named_tuple(value: list[Any], name: str) -> Any:
+    kind: Any = _class(name)
+    fields: Any = getattr(kind, "_fields", ())
+    if not issubclass(kind, tuple) or len(fields) != len(value):
+        raise Unstorable(f"a value of type {name}, whose fields have changed")
+    return cast(Any, tuple).__new__(kind, [_read(one) for one in value])
+
+
+READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "float": lambda value, _: float(value),
+    "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
+    "bytes": lambda value, _: base64.b64decode(value),
+    "bytearray": lambda value, _: bytearray(base64.b64decode(value)),
+    "dict": lambda value, _: {_read(key): _read(one) for key, one in value},
+    "CommandResult": _read_command_result,
+    "enum": _read_enum,
+    "dataclass": _read_dataclass,
+    "namedtuple": _read_named_tuple,
+}
+
+
+def file_stamp(path: str | bytes | os.PathLike[Any], contents: bool) -> str:
+    """Return what tells one version of a file from another: size and mtime, or a hash of its contents.
+
+    A directory counts by the stamps of all files in it.
+
+    Raises:
+        OSError: it can't be read; a file that is not there has a stamp of its own.
+
+    """
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "absent"
+    if os.path.isdir(path):
+        inside: list[str] = []
+        for directory, names, files in os.walk(os.fsdecode(path)):
+            names.sort()
+            inside += [f"{one} {file_stamp(os.path.join(directory, one), contents)}" for one in sorted(files)]
+        return f"directory {digest(chr(0).join(inside).encode(errors='surrogatepass'))}"
+    if not contents:
+        return f"{found.st_size} {found.st_mtime_ns}"
+    with open(path, "rb") as file:
+        return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"

@@ -1,0 +1,1 @@
+"""A scheduler as a picture of its graph."""

@@ -1,0 +1,248 @@
+"""`digraph`: a drawing in the language of Graphviz, with the attributes of its boxes, frames and lines.
+
+A line to a nested scheduler ends at the border of its frame. dot draws lines only between boxes, and can cut them off
+at a frame (`lhead`, `ltail`); `_frame_ends` chooses the boxes. Invisible lines between all the other outermost boxes
+make sure that whatever requires a nested scheduler stands below all of it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from ..._core import AnyJob, BaseScheduler, JobState, printable
+from . import _style
+from ._drawing import Close, Drawing, Line, Open, Part
+from ._frame_ends import Anchor, FrameEnds, Place, Point
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+
+def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
+    """Return the drawing as `graphviz.Digraph`. O(V + E)."""
+    from graphviz import Digraph
+
+    graph = Digraph(
+        graph_attr={**GRAPH, "rankdir": direction},
+        node_attr=NODE,
+        edge_attr=EDGE,
+    )
+    Writer(drawing, graph).write()
+    return graph
+
+
+class Writer:
+    """Writes a drawing into a `Digraph`, statement by statement: its `subgraph` would copy each level once more."""
+
+    def __init__(self, drawing: Drawing, graph: Digraph) -> None:
+        """Name the jobs and choose the ends of the lines; the graph is still empty."""
+        self._drawing: Final = drawing
+        self._graph: Final = graph
+        self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside(), 1)}}
+        self._ends: Final = FrameEnds(drawing)
+        self._ties: Final[
+            list[tuple[Anchor, Anchor]]
+        ] = []  # written last, because a line places a box where it is written
+
+    def write(self) -> None:
+        """Write all of it."""
+        for item in self._drawing.items():
+            if isinstance(item, Close):
+                self._graph.body.append("\t}\n")
+            elif isinstance(item, Open):
+                self._open(item.job)
+            else:
+                self._node(item.job)
+        for job in self._drawing.outside():
+            self._graph.node(self._names[job], **of_outside(job))
+        for (tail, head), line in self._drawing.lines.items():
+            self._line(tail, head, line)
+        for start, end in self._ties:
+            self._graph.edge(self._name(start), self._name(end), style="invis")
+
+    def _open(self, scheduler: BaseScheduler) -> None:
+        self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
+        self._graph.attr("graph", **of_frame(scheduler, self._drawing.paths[scheduler]))
+        for point in self._ends.points(scheduler):
+            attributes = EMPTY if point.place is Place.MIDDLE else INVISIBLE
+            self._graph.node(self._name(point), **attributes)
+            self._ties.extend(self._ends.ties(point))
+
+    def _node(self, job: AnyJob) -> None:
+        jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
+        if self._drawing.part(job) is Part.JUNCTION:
+            self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
+        else:
+            self._graph.node(self._names[job], **of_jobs(jobs, path))
+
+    def _line(self, tail: AnyJob, head: AnyJob, line: Line) -> None:
+        attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
+        if self._drawing.part(head) is Part.JUNCTION:
+            attributes["arrowhead"] = "none"
+        start, end = self._ends.of_line(tail, head)
+        if start is not tail:
+            attributes["ltail"] = self._frame(tail)
+        if end is not head:
+            attributes["lhead"] = self._frame(head)
+        self._graph.edge(self._name(start), self._name(end), **attributes)
+        self._ties.extend(self._ends.other_ties(tail, head))
+
+    def _frame(self, scheduler: AnyJob) -> str:
+        return f"cluster {self._names[scheduler]}"
+
+    def _name(self, anchor: Anchor) -> str:
+        if isinstance(anchor, Point):
+            return f"{self._names[anchor.scheduler]} {anchor.place.value}"
+        return self._names[anchor]
+
+
+Attributes = dict[str, str]
+
+FONT: Final = "Helvetica,Arial,sans-serif"
+FAINT: Final = "#7b8794"
+GRAPH: Final[Attributes] = {
+    "compound": "true",
+    "newrank": "true",  # otherwise dot may put the head of a line between frames beside its tail
+    "fontname": FONT,
+    "fontsize": "11",
+    "nodesep": "0.25",
+    "ranksep": "0.45",
+    "pad": "0.15",
+    "bgcolor": "white",
+}
+NODE: Final[Attributes] = {
+    "fontname": FONT,
+    "fontsize": "11",
+    "shape": "box",
+    "style": "rounded,filled",
+    "height": "0.35",
+    "margin": "0.14,0.06",
+    "penwidth": "1",
+}
+EDGE: Final[Attributes] = {"fontname": FONT, "fontsize": "10", "color": FAINT, "arrowsize": "0.65", "penwidth": "1"}
+LINES: Final[Mapping[Line, Attributes]] = {
+    Line.ORDER: {},
+    Line.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    Line.DETOUR: {"style": "dotted", "penwidth": "1.6"},
+}
+WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
+SQUARE: Final[Attributes] = {"style": "filled"}
+STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
+POINT: Final[Attributes] = {"shape": "point", "width": "0.06", "color": FAINT, "label": ""}
+OUTSIDE: Final[Attributes] = {"style": "rounded,dotted", "color": FAINT, "fontcolor": "#616e7c"}
+INVISIBLE: Final[Attributes] = {"shape": "point", "style": "invis", "width": "0.01", "height": "0.01", "label": ""}
+EMPTY: Final[Attributes] = {
+    "shape": "plaintext",
+    "style": "",
+    "fontcolor": FAINT,
+    "fontsize": "9",
+    "label": "(empty)",
+    "height": "0.2",
+    "margin": "0.05,0",
+}
+
+COLUMNS: Final = 32
+"""Characters in a line of a label; longer labels are broken into lines."""
+LONGEST: Final = 4
+"""Lines of a label; the rest is shown only in the tooltip."""
+
+LONGEST_PATH: Final = 1000
+"""Characters of a path, whose end is shown; at a nesting of a thousand, paths would be most of the text."""
+
+
+def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
+    """Return the attributes of the box for a job, or for several that are alike."""
+    label, remarks = _style.caption(jobs)
+    box = STACK if len(jobs) > 1 else shape(jobs[0])
+    return {
+        "label": _formatted(label, remarks) if remarks else text(label),
+        "tooltip": tooltip(jobs, path),
+        **colours(_style.state(jobs)),
+        **box,
+        **_marks(jobs[0], box),
+    }
+
+
+def of_frame(scheduler: BaseScheduler, path: str) -> Attributes:
+    """Return the attributes of the frame around a nested scheduler."""
+    chosen = _style.COLOURS[scheduler.state]
+    label, remarks = _style.caption([scheduler])
+    return {
+        **FRAME,
+        "label": _formatted(label, remarks[1:], "b"),  # without the number of its jobs, which are drawn
+        "tooltip": tooltip([scheduler], path),
+        "fillcolor": chosen.frame,
+        "color": _style.COLOURS[JobState.FAILED].fill if _style.failures_inside(scheduler) else chosen.line,
+        "penwidth": "1",  # otherwise it inherits that of the frame around it
+        **_marks(scheduler, FRAME),
+    }
+
+
+FRAME: Final[Attributes] = {"style": "rounded,filled", "labeljust": "l", "margin": "10"}
+
+
+def of_outside(job: AnyJob) -> Attributes:
+    """Return the attributes of the box for a job that is required but not in the drawing."""
+    return {**OUTSIDE, "label": text(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
+
+
+def colours(state: JobState) -> Attributes:
+    """Return the colours of a box in this state."""
+    fill, line, text, _ = _style.COLOURS[state]
+    return {"fillcolor": fill, "color": line, "fontcolor": text}
+
+
+def shape(job: AnyJob) -> Attributes:
+    """Return the shape of the box for a job, which its class defines."""
+    found = {"shape": job._kind.shape, "style": NODE["style"] if job._kind.is_rounded else SQUARE["style"]}
+    return {name: value for name, value in found.items() if value != NODE[name]}
+
+
+def _marks(job: AnyJob, shaped: Attributes) -> Attributes:
+    """Show whether a job is critical, and whether it is forever."""
+    marks: Attributes = {}
+    if job.is_critical():
+        marks["penwidth"] = "2.6"
+    if job.forever:
+        marks["style"] = f"{shaped.get('style', NODE['style'])},dashed"
+    return marks
+
+
+def tooltip(jobs: list[AnyJob], path: str) -> str:
+    """Return what a viewer shows under the pointer: kind, path and state."""
+    where = path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
+    and_more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_style.state(jobs).value})"
+    return escaped(shown).replace("\\", "\\\\")  # dot unescapes it twice
+
+
+# ---- text
+
+
+def text(label: str) -> str:
+    """Return a printable label as lines of plain text."""
+    return r"\n".join(map(escaped, _wrapped(label)))
+
+
+def _formatted(label: str, remarks: list[str], tag: str = "") -> str:
+    """Return a printable label, with remarks in small letters below it, in what dot takes for HTML."""
+    lines = [_marked_up(line, tag) for line in _wrapped(label)]
+    small = [f'<font point-size="9">{_marked_up(remark, "i")}</font>' for remark in remarks]
+    return f"<{'<br/>'.join([*lines, *small])}>"
+
+
+def _marked_up(line: str, tag: str) -> str:
+    shown = escaped(line)
+    return f"<{tag}>{shown}</{tag}>" if tag and shown else shown  # dot refuses an empty element
+
+
+def _wrapped(label: str) -> list[str]:
+    return textwrap.wrap(label, COLUMNS, max_lines=LONGEST, placeholder=" …") or [""]
+
+
+def escaped(line: str) -> str:
+    """Return text that dot shows as `line`: entities, tags and backslashes would mean something to it."""
+    shown = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
+    return shown.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,199 @@
+"""`Drawing`: what a picture of a graph shows, before anything is drawn: which jobs, where, and which lines.
+
+Each job has a **stand-in**, the job that is drawn in its place: usually itself; or the folded scheduler that it is in;
+or the first of the jobs that it is bundled with. Lines join stand-ins:
+
+    jobs ──► rows of the listing ──► stand-ins ──► lines between them ──► bridges over the jobs left out
+
+All of it is O(V + E) and without recursion, like the listing, whose order and numbers it shares.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from ..._core import AnyJob, BaseScheduler, is_scheduler
+from ..._core.job import _labels
+from ..text import _selection
+from ..text._listing import Begin, End, Plain, numbered, rows
+from . import _simplify
+
+
+class Part(enum.Enum):
+    """How a job takes part in a drawing."""
+
+    WHOLE = "drawn; a nested scheduler as a frame around its jobs"
+    FOLDED = "a nested scheduler drawn as a plain job"
+    LEFT_OUT = "not drawn"
+    JUNCTION = "left out, except for a point in which lines meet"
+    OUTSIDE = "required, but not in this scheduler"
+
+
+class Line(enum.Enum):
+    """Why there is a line between two jobs; if there are several reasons, the first one."""
+
+    DATA = "the result of one is an argument of the other"
+    ORDER = "one requires the other"
+    DETOUR = "by way of jobs that are left out"
+
+
+Lines = dict[tuple[AnyJob, AnyJob], Line]
+
+
+class Open(NamedTuple):
+    """The frame of a nested scheduler begins."""
+
+    job: BaseScheduler
+
+
+class Close(NamedTuple):
+    """The frame of a nested scheduler ends."""
+
+    job: BaseScheduler
+
+
+class Single(NamedTuple):
+    """A job, or the stand-in for several."""
+
+    job: AnyJob
+
+
+class Drawing:
+    """What to draw of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        *,
+        only: _selection.Wanted | None = None,
+        collapse: _selection.Wanted | bool = False,
+        bundle: bool = False,
+    ) -> None:
+        """Decide what is drawn; `Scheduler.graph` says what the options mean."""
+        self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
+        self.numbers: Final = numbered(self._rows)
+        self._scheduler: Final = scheduler
+        self._parts: Final[dict[AnyJob, Part]] = {}
+        self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
+        self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
+        self.bundles: Final = _simplify.bundles(self._plain_jobs(), self._stand_ins) if bundle else {}
+        self.lines: Final[Lines] = self._find_lines()
+        self._bridge()
+
+    def items(self) -> Iterator[Open | Close | Single]:
+        """Yield what is drawn; a frame opens before what is in it, and closes after."""
+        for row in self._rows:
+            part = self.part(row.job)
+            if self._stand_ins[row.job] is not row.job or part is Part.LEFT_OUT:
+                continue
+            if isinstance(row, End):
+                if part is Part.WHOLE:
+                    yield Close(row.job)
+            elif isinstance(row, Begin) and part is Part.WHOLE:
+                yield Open(row.job)
+            else:
+                yield Single(row.job)
+
+    def part(self, job: AnyJob) -> Part:
+        """Return how a job takes part."""
+        return self._parts.get(job, Part.OUTSIDE)
+
+    def outside(self) -> list[AnyJob]:
+        """Return the ends of lines that are not in the scheduler."""
+        ends = dict.fromkeys(job for line in self.lines for job in line)
+        return [job for job in ends if self.part(job) is Part.OUTSIDE]
+
+    def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
+        """Return the jobs that a drawn job stands for, itself included."""
+        return self.bundles.get(job, [job])
+
+    @functools.cached_property
+    def paths(self) -> dict[AnyJob, str]:
+        """The path of each job; asking each job for its own would be quadratic."""
+        return _labels.paths(self._scheduler)
+
+    # ---- what stands for what
+
+    def _place_all(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
+        around: AnyJob | None = None  # the scheduler that stands for everything in it
+        for row in self._rows:
+            if isinstance(row, End):
+                around = None if row.job is around else around
+                continue
+            job = row.job
+            self._stand_ins[job] = around or job
+            if around is not None:
+                continue
+            self._parts[job] = _part_of(job, kept, folded)
+            if isinstance(row, Begin) and self._parts[job] is not Part.WHOLE:
+                around = job
+
+    def _plain_jobs(self) -> Iterator[AnyJob]:
+        for job, part in self._parts.items():
+            if part is Part.WHOLE and not is_scheduler(job):
+                yield job
+
+    # ---- the lines
+
+    def _find_lines(self) -> Lines:
+        found: Lines = {}
+        for job in self.numbers:
+            inputs = job._rule.inputs if job._rule is not None else ()
+            head = self._stand_ins[job]
+            for requirement in job.required:
+                tail = self._stand_ins.get(requirement, requirement)
+                if tail is head or _is_around(tail, head) or _is_around(head, tail):
+                    continue
+                if requirement in inputs:
+                    found[tail, head] = Line.DATA
+                else:
+                    found.setdefault((tail, head), Line.ORDER)
+        return found
+
+    def _bridge(self) -> None:
+        left_out = [job for job, part in self._parts.items() if part is Part.LEFT_OUT]
+        if left_out:
+            for job in _simplify.bridge(self.lines, left_out, Line.DETOUR):
+                self._parts[job] = Part.JUNCTION
+
+
+def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Part:
+    if kept is not None and job not in kept:
+        return Part.LEFT_OUT
+    return Part.FOLDED if job in folded else Part.WHOLE
+
+
+def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
+    """Return whether a job is inside a scheduler; no line can be drawn between the two."""
+    if not is_scheduler(scheduler):
+        return False
+    outer: AnyJob | None = job
+    while outer is not None and outer is not scheduler:
+        outer = outer.scheduler
+    return outer is not None
+
+
+def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None) -> set[AnyJob] | None:
+    """Return the chosen jobs, everything in them, and the schedulers around them; None if all jobs are kept."""
+    if only is None:
+        return None
+    kept = _selection.chosen(scheduler, only, "only")
+    around: set[AnyJob] = set()
+    for job in kept:
+        outer = job.scheduler
+        while outer is not None and outer not in around:
+            around.add(outer)
+            outer = outer.scheduler
+    for job in jobs:  # a scheduler comes before what is in it
+        if job.scheduler in kept:
+            kept.add(job)
+    return kept | around
+
+
+def _folded(scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.Wanted | bool) -> set[AnyJob]:
+    if isinstance(collapse, bool):
+        return {job for job in jobs if collapse and is_scheduler(job)}
+    return {job for job in _selection.chosen(scheduler, collapse, "collapse") if is_scheduler(job)}

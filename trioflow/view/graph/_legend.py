@@ -1,0 +1,96 @@
+"""The legend of a drawing: what the colours, shapes and lines that occur in it mean."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..._core import AnyJob, JobState, is_scheduler
+from . import _dot, _style
+from ._drawing import Close, Drawing, Line, Part
+
+if TYPE_CHECKING:
+    from graphviz import Digraph
+
+FRAME: Final[_dot.Attributes] = {
+    "label": "<<b>Legend</b>>",
+    "labeljust": "l",
+    "style": "rounded",
+    "color": _dot.FAINT,
+    "margin": "10",
+}
+PLAIN: Final = _dot.colours(JobState.IDLE)
+WORDS: Final = {
+    Line.ORDER: "requires",
+    Line.DATA: "result is an argument",
+    Line.DETOUR: "by way of jobs left out",
+}
+
+
+def add(drawing: Drawing, graph: Digraph) -> None:
+    """Add a frame with samples in three columns: states, kinds, and lines."""
+    graph.body.append('\tsubgraph "cluster legend" {\n')
+    graph.attr("graph", **FRAME)
+    for column, samples in {"state": _states(drawing), "kind": _kinds(drawing)}.items():
+        _stack(graph, [_box(graph, f"legend {column} {n}", sample) for n, sample in enumerate(samples)])
+    _stack(graph, [_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(_lines(drawing))])
+    graph.body.append("\t}\n")
+
+
+def _box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
+    graph.node(name, **sample)
+    return name
+
+
+def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
+    """Add an arrow that points to its meaning, at the same height."""
+    words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.04,0"}
+    graph.body.append("\t{ rank=same\n")
+    graph.node(f"{name} from", **_dot.INVISIBLE)
+    graph.node(name, **words)
+    graph.edge(f"{name} from", name, label=" " * 10, **sample)
+    graph.body.append("\t}\n")
+    return name
+
+
+def _stack(graph: Digraph, names: list[str]) -> None:
+    for above, below in itertools.pairwise(names):
+        graph.edge(above, below, style="invis")
+
+
+def _jobs(drawing: Drawing) -> list[AnyJob]:
+    jobs = (item.job for item in drawing.items() if not isinstance(item, Close))
+    return [job for job in jobs if drawing.part(job) is not Part.JUNCTION]
+
+
+def _states(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
+    for state in JobState:
+        if state in found and found != {JobState.IDLE}:
+            sign = _style.SIGNS[state]
+            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(state)}
+
+
+def _kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    jobs = _jobs(drawing)
+    found = {job._kind: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
+    for kind in sorted(found, key=lambda kind: kind.place) if len(found) > 1 else ():
+        yield {"label": kind.name, **PLAIN, **_dot.shape(found[kind])}
+    if any(job.is_critical() for job in jobs):
+        yield {"label": "! critical", **PLAIN, "penwidth": "2.6"}
+    if any(job.forever for job in jobs):
+        yield {"label": "forever", **PLAIN, "style": "rounded,filled,dashed"}
+    if any(len(drawing.jobs_drawn_as(job)) > 1 for job in jobs):
+        yield {"label": "several alike", **PLAIN, **_dot.STACK}
+    if drawing.outside():
+        yield {"label": "? elsewhere", **_dot.OUTSIDE}
+
+
+def _lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    found = set(drawing.lines.values())
+    for line, words in WORDS.items():
+        if line in found:
+            yield {"label": words, **_dot.LINES[line]}
+    if any(head.run_if == "failed" for _, head in drawing.lines):
+        yield {"label": "if that failed", **_dot.WHEN_FAILED}

@@ -1,0 +1,118 @@
+"""`mermaid`: a drawing in the language of Mermaid, which README files on GitHub and GitLab may contain.
+
+Mermaid's lines can end at frames, so there are no anchors here. It has fewer shapes than dot: kinds of jobs that look
+different there may look the same here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from ..._core import AnyJob, BaseScheduler, JobState, printable
+from . import _style
+from ._drawing import Close, Drawing, Line, Open, Part, Single
+
+ARROWS: Final[Mapping[Line, str]] = {Line.ORDER: "-->", Line.DATA: "==>", Line.DETOUR: "-.->"}
+TO_JUNCTION: Final[Mapping[Line, str]] = {Line.ORDER: "---", Line.DATA: "===", Line.DETOUR: "-.-"}
+SEVERAL: Final = "[[", "]]"
+UNSAFE: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
+"""Punctuation, in the order of ASCII; and what could begin a list in Markdown, which is an error here."""
+INDENT: Final = "  "
+
+
+def mermaid(drawing: Drawing, direction: _style.Direction) -> str:
+    """Return the drawing as the text of a Mermaid flowchart. O(V + E)."""
+    return "\n".join([f"flowchart {direction}", *Writer(drawing, direction).lines()]) + "\n"
+
+
+class Writer:
+    """Writes a drawing, line by line."""
+
+    def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
+        """Name the jobs."""
+        self._drawing: Final = drawing
+        self._direction: Final = direction
+        names = {job: f"n{number}" for job, number in drawing.numbers.items()}
+        self._names: Final = {**names, **{job: f"outside{n}" for n, job in enumerate(drawing.outside(), 1)}}
+        self._framed: Final = {item.job.scheduler for item in drawing.items()}  # an empty one is drawn as a box
+        self._styles: Final[list[str]] = []
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines: classes, boxes and frames, the lines between them, and the styles of single ones."""
+        yield from self._classes()
+        yield from self._boxes()
+        for job in self._drawing.outside():
+            label = quoted(printable(f"? {job.label}"))
+            yield f"{INDENT}{self._names[job]}({label})"
+            self._style(job, "stroke-dasharray:2 3")
+        for (tail, head), line in self._drawing.lines.items():
+            yield f"{INDENT}{self._names[tail]} {self._arrow(head, line)} {self._names[head]}"
+        yield from self._styles
+
+    def _classes(self) -> Iterator[str]:
+        boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
+        frames = {scheduler.state for scheduler in self._framed if scheduler in self._names}
+        for state in JobState:
+            fill, line, text, frame = _style.COLOURS[state]
+            if state in boxes:
+                yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{line},color:{text}"
+            if state in frames:
+                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{_style.PLAIN}"
+
+    def _boxes(self) -> Iterator[str]:
+        depth = 1
+        for item in self._drawing.items():
+            if isinstance(item, Single) or item.job not in self._framed:
+                if not isinstance(item, Close):
+                    yield f"{INDENT * depth}{self._box(item.job)}"
+            elif isinstance(item, Open):
+                yield from self._open(item.job, INDENT * depth)
+                depth += 1
+            else:
+                depth -= 1
+                yield f"{INDENT * depth}end"
+
+    def _open(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
+        label, remarks = _style.caption([scheduler])
+        yield f"{indent}subgraph {self._names[scheduler]}[{quoted(label, *remarks[1:])}]"
+        yield f"{indent}{INDENT}direction {self._direction}"
+        self._mark(scheduler)
+        self._styles.append(f"{INDENT}class {self._names[scheduler]} {scheduler.state.value}Frame")
+        if _style.failures_inside(scheduler):
+            self._style(scheduler, f"stroke:{_style.COLOURS[JobState.FAILED].fill}")
+
+    def _box(self, job: AnyJob) -> str:
+        name = self._names[job]
+        if self._drawing.part(job) is Part.JUNCTION:
+            return f'{name}((" "))'
+        jobs = self._drawing.jobs_drawn_as(job)
+        begin, end = SEVERAL if len(jobs) > 1 else job._kind.brackets
+        label, remarks = _style.caption(jobs)
+        self._mark(job)
+        return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
+
+    def _arrow(self, head: AnyJob, line: Line) -> str:
+        if self._drawing.part(head) is Part.JUNCTION:
+            return TO_JUNCTION[line]
+        return "-.->" if head.run_if == "failed" else ARROWS[line]
+
+    def _mark(self, job: AnyJob) -> None:
+        """Show whether a job is critical, and whether it is forever."""
+        if job.is_critical():
+            self._style(job, "stroke-width:3px")
+        if job.forever:
+            self._style(job, "stroke-dasharray:5 4")
+
+    def _style(self, job: AnyJob, style: str) -> None:
+        self._styles.append(f"{INDENT}style {self._names[job]} {style}")
+
+    def _state(self, job: AnyJob) -> JobState:
+        return _style.state(self._drawing.jobs_drawn_as(job))
+
+
+def quoted(*lines: str) -> str:
+    """Return text that Mermaid shows as these lines: entities, HTML, Markdown and quotes would mean something to it."""
+    text = "<br/>".join(UNSAFE.sub(lambda found: f"#{ord(found[0])};", line) for line in lines)
+    return f'"{text or " "}"'

@@ -1,0 +1,101 @@
+"""The graph of a scheduler in the languages of Graphviz and Mermaid, and as a picture drawn by Graphviz's `dot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
+
+from ..._core import BaseScheduler
+from ..text._selection import Wanted
+from . import _dot, _legend, _mermaid
+from ._drawing import Drawing
+from ._style import Direction
+
+if TYPE_CHECKING:
+    import os
+
+    from graphviz import Digraph
+
+Format = Literal["svg", "png"]
+
+DOTS_PER_INCH: Final = "144"
+"""For a PNG: sharp on paper at the width of a column, which dot's own 96 are not."""
+
+
+class DrawingOptions(TypedDict, total=False):
+    """What is drawn of a scheduler; `Scheduler.graph` explains each option."""
+
+    only: Wanted | None
+    collapse: Wanted | bool
+    bundle: bool
+    direction: Direction
+
+
+class GraphOptions(DrawingOptions, total=False):
+    """What is drawn of a scheduler, and whether a legend is added."""
+
+    legend: bool
+
+
+def graph(scheduler: BaseScheduler, *, legend: bool = False, **options: Unpack[DrawingOptions]) -> Digraph:
+    """Return what `Scheduler.graph` returns."""
+    drawing, direction = _drawing(scheduler, **options)
+    digraph = _dot.digraph(drawing, direction)
+    if legend:
+        _legend.add(drawing, digraph)
+    return digraph
+
+
+def mermaid(scheduler: BaseScheduler, **options: Unpack[DrawingOptions]) -> str:
+    """Return what `Scheduler.mermaid` returns."""
+    return _mermaid.mermaid(*_drawing(scheduler, **options))
+
+
+def _drawing(scheduler: BaseScheduler, *, direction: Direction = "TB", **options: Any) -> tuple[Drawing, Direction]:
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction={direction!r}: choose one of {', '.join(get_args(Direction))}")
+    return Drawing(scheduler, **options), direction
+
+
+def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
+    """Return a graph as drawn by `dot`.
+
+    Args:
+        digraph: the graph.
+        image: the format.
+        who: what was asked for, in an error.
+
+    Raises:
+        RuntimeError: `dot` is not installed, or has failed.
+
+    """
+    from graphviz import CalledProcessError, ExecutableNotFound
+
+    if image == "png":
+        digraph = digraph.copy()
+        digraph.graph_attr.setdefault("dpi", DOTS_PER_INCH)
+    try:
+        return digraph.pipe(format=image, quiet=True)
+    except ExecutableNotFound:
+        raise RuntimeError(
+            f"{who}: the program dot, which draws the picture, is not installed. It comes with Graphviz: "
+            f"apt install graphviz, dnf install graphviz, brew install graphviz, conda install graphviz, "
+            f"or https://graphviz.org/download. Without it there are export_as_dotfile() and export_as_mermaid()"
+        ) from None
+    except CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip()
+        raise RuntimeError(f"{who}: dot ended with {error.returncode}: {said[-500:]}") from None
+
+
+def export(
+    scheduler: BaseScheduler, path: str | os.PathLike[str], image: Format, **options: Unpack[GraphOptions]
+) -> None:
+    """Write the picture of a scheduler; nothing is written if it cannot be drawn.
+
+    Raises:
+        RuntimeError: `dot` is not installed, or has failed.
+        OSError: the file cannot be written.
+
+    """
+    data = rendered(graph(scheduler, **options), image, f"export_as_{image}file() of {scheduler.label!r}")
+    Path(path).write_bytes(data)

@@ -1,0 +1,1 @@
+"""What a run does, to look at while it does it."""

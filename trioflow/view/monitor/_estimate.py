@@ -1,0 +1,203 @@
+"""How long a run still takes, from how long its jobs are expected to take and how long they have taken.
+
+The theory: a scheduler still needs at least the time of its longest chain of jobs, and at least all the work that is
+left, divided by the slots of its window. The larger of the two is the estimate (Graham 1966: a scheduler that leaves no
+slot idle needs at most their sum). A nested scheduler counts as a job that takes its own estimate. This is evaluated
+from the innermost scheduler outwards, each in O(jobs that have not settled).
+
+A job without an expected duration is expected to take the median of the others; if none has one, each takes one unit of
+time. The jobs that have succeeded show how much longer jobs really take than expected, and the rest is corrected by
+that factor; without it, units are not seconds, and there is no estimate.
+
+The `Estimator` is pure: its graph consists of `Level`s with any nodes, and the state of a run is a function of them.
+The `Forecast` asks it now and then about the run that a monitor watches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.base import _graph
+from ..._core.job import _options
+from ._model import Model
+
+Node = TypeVar("Node", bound=Hashable)
+
+ENOUGH: Final = 3
+"""Jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
+
+TRUST: Final = 0.1
+"""The weight of expected durations against measured ones, as a share of all the work."""
+
+Progress = tuple[str, float]
+"""WAITING, RUNNING, SUCCEEDED or (otherwise) SETTLED, with the seconds that the job has run."""
+
+WAITING: Final = "waiting"
+RUNNING: Final = "running"
+SUCCEEDED: Final = "succeeded"
+SETTLED: Final = "settled"
+
+
+@dataclass(slots=True)
+class Level(Generic[Node]):
+    """The jobs of one scheduler.
+
+    Args:
+        node: the scheduler.
+        jobs: its jobs, each after what it requires.
+        waits_for: what a job requires, among these.
+        slots: how many may run at once; infinity for no limit.
+        nested: the jobs that are schedulers.
+
+    """
+
+    node: Node
+    jobs: list[Node]
+    waits_for: Callable[[Node], Iterable[Node]]
+    slots: float = math.inf
+    nested: frozenset[Node] = frozenset()
+    expected: dict[Node, float] = field(default_factory=dict[Node, float])
+    chain_after: dict[Node, float] = field(default_factory=dict[Node, float])  # the longest chain that waits for a job
+
+
+class Estimator(Generic[Node]):
+    """Estimates for one graph; `remaining` is called again and again during the run.
+
+    Args:
+        levels: the scheduler, then those nested in it, each after the one that it is in.
+        expected: seconds that a job is expected to take, None if unknown.
+
+    """
+
+    def __init__(self, levels: Iterable[Level[Node]], expected: Callable[[Node], float | None]) -> None:
+        self._levels: Final = list(levels)
+        jobs = [job for level in self._levels for job in level.jobs if job not in level.nested]
+        given = {job: seconds for job in jobs if (seconds := expected(job)) is not None}
+        usual = statistics.median(given.values()) if given else 1.0
+        self._total: Final = sum(given.values()) + usual * (len(jobs) - len(given))
+        self._is_known: Final = bool(given)
+        self._measured = self._foreseen = 0.0  # of the jobs that have succeeded
+        self._succeeded = 0
+        whole: dict[Node, float] = {}
+        for level in reversed(self._levels):
+            level.expected = {job: whole[job] if job in level.nested else given.get(job, usual) for job in level.jobs}
+            level.chain_after = _chains_after(level)
+            path = max((level.expected[job] + level.chain_after[job] for job in level.jobs), default=0.0)
+            whole[level.node] = max(path, sum(level.expected.values()) / level.slots)
+
+    def remaining(self, progress: Callable[[Node], Progress]) -> float | None:
+        """Return the seconds that the run still takes, None if unknown."""
+        states = [list(self._unsettled(level, progress)) for level in self._levels]
+        factor = self._factor()
+        if factor is None:
+            return None
+        left: dict[Node, float] = {}
+        for level, state in zip(reversed(self._levels), reversed(states), strict=True):
+            left[level.node] = _left(level, state, left, factor)
+        return left[self._levels[0].node] if self._levels else 0.0
+
+    def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[tuple[Node, float]]:
+        """Yield the jobs that have not settled, with the seconds that they have run; forget the others."""
+        jobs, level.jobs = level.jobs, []
+        for job in jobs:
+            state, seconds = progress(job)
+            if state is WAITING or state is RUNNING:
+                level.jobs.append(job)
+                yield job, seconds
+            elif state is SUCCEEDED and job not in level.nested:
+                self._succeeded += 1
+                self._measured += seconds
+                self._foreseen += level.expected[job]
+
+    def _factor(self) -> float | None:
+        """Return how much longer jobs take than expected."""
+        prior = TRUST * self._total if self._is_known else 0.0
+        if not self._is_known and self._succeeded < ENOUGH:
+            return None
+        return (prior + self._measured) / (prior + self._foreseen) if prior + self._foreseen else 1.0
+
+
+def _chains_after(level: Level[Node]) -> dict[Node, float]:
+    chain_after = dict.fromkeys(level.jobs, 0.0)
+    for job in reversed(level.jobs):  # those that require a job come before it
+        chain = level.expected[job] + chain_after[job]
+        for one in level.waits_for(job):
+            if chain > chain_after.get(one, math.inf):
+                chain_after[one] = chain
+    return chain_after
+
+
+def _left(level: Level[Node], state: list[tuple[Node, float]], left: dict[Node, float], factor: float) -> float:
+    path = work = 0.0
+    for job, seconds in state:
+        rest = left[job] if job in level.nested else max(0.0, factor * level.expected[job] - seconds)
+        work += rest
+        path = max(path, rest + factor * level.chain_after[job])
+    return max(path, work / level.slots)
+
+
+INTERVAL: Final = 1.0
+SHARE: Final = 500
+"""An estimate visits all jobs that have not settled; the next one is made only after this many times as long."""
+
+
+class Forecast:
+    """The estimate for one run."""
+
+    def __init__(self, model: Model) -> None:
+        self._model: Final = model
+        self._estimator: Estimator[AnyJob] | None = None
+        self._edition = -1
+        self._next = -math.inf
+        self._last: float | None = None
+
+    def remaining(self) -> float | None:
+        """Return how many seconds the run still takes; None if unknown."""
+        now = time.monotonic()
+        if now >= self._next:
+            began = time.thread_time()
+            with contextlib.suppress(RuntimeError):  # the run has added a requirement meanwhile: try again next time
+                self._last = self._estimate()
+            self._next = now + max(INTERVAL, SHARE * (time.thread_time() - began))
+        return self._last
+
+    def _estimate(self) -> float | None:
+        edition = self._model.edition
+        if self._estimator is None or edition != self._edition:
+            self._estimator = Estimator(levels(self._model.root, self._model.slots), expected)
+            self._edition = edition
+        return self._estimator.remaining(self._progress)
+
+    def _progress(self, job: AnyJob) -> Progress:
+        started, finished = job._started_at, job._finished_at
+        if finished is not None:
+            if started is not None and job._state is JobState.SUCCEEDED:
+                return SUCCEEDED, finished - started
+            return SETTLED, 0.0
+        return (WAITING, 0.0) if started is None else (RUNNING, self._model.clock() - started)
+
+
+def expected(job: AnyJob) -> float | None:
+    """Return the `expected_duration` of a job, None if it has none."""
+    seconds = getattr(job, "expected_duration", None)
+    return None if seconds is None else float(seconds)
+
+
+def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
+    """Yield the levels of a scheduler whose run has so many slots, without forever jobs; None for no limit."""
+    todo = [root]
+    while todo:
+        scheduler = todo.pop()
+        order = _graph.topological_order(list(scheduler._members.jobs), scheduler._waits_for)
+        jobs = [job for job in order if not job._forever]
+        nested = [job for job in jobs if is_scheduler(job)]
+        own = slots if scheduler is root else _options.slots(scheduler.jobs_window)
+        yield Level(scheduler, jobs, scheduler._waits_for, math.inf if own is None else max(1, own), frozenset(nested))
+        todo += nested

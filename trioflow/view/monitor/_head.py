@@ -1,0 +1,156 @@
+"""The two lines of a monitor about the whole run: how far it is, and how many jobs are in which state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..._core import JobState, StopReason
+from .. import _units as units
+from ..text._symbols import UNICODE, Symbols, width
+from ._model import Model, Tally
+from ._output import Line, Piece
+
+ENDS: Final = {
+    StopReason.COMPLETED: "completed",
+    StopReason.CRITICAL: "stopped by a critical failure",
+    StopReason.TIMEOUT: "timed out",
+    StopReason.CANCELLED: "cancelled",
+    StopReason.INTERRUPTED: "interrupted",
+}
+
+COUNTS: Final = (
+    (JobState.SUCCEEDED, "done", "done"),
+    (JobState.BLOCKED, "blocked", "trouble"),
+    (JobState.CANCELLED, "cancelled", "trouble"),
+    (JobState.SKIPPED, "skipped", "dim"),
+)
+"""The final states, each with its word and style in the counts; failures are counted by the model."""
+
+SHORTEST_BAR: Final = 8
+
+
+class Head:
+    """The head of each picture of one run."""
+
+    def __init__(self, model: Model, symbols: Symbols) -> None:
+        self._model: Final = model
+        self._symbols: Final = symbols
+        self._is_unicode: Final = symbols.set is UNICODE
+
+    def lines(self, columns: int, remaining: float | None) -> list[Line]:
+        """Return the two lines; `remaining` is the number of seconds that the run still takes, None if unknown."""
+        first = self._progress(columns, remaining) if self._model.ended is None else self._outcome(columns)
+        return [first, self._counts(columns)]
+
+    def outcome(self) -> str:
+        """Return in words how the run ended, and how long it took."""
+        scheduler = self._model.root
+        words = ENDS[scheduler.stop_reason] if scheduler.stop_reason is not None else "ended"
+        culprit = scheduler.culprit
+        at = f" of {self._symbols.line(culprit.label)}" if culprit is not None else ""
+        return f"{words}{at} in {units.compact(self._model.elapsed())}"
+
+    def counts(self) -> str:
+        """Return in words how many jobs are in which state."""
+        return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
+
+    # ---- the first line
+
+    def _progress(self, columns: int, remaining: float | None) -> Line:
+        """Return label, bar and figures; if they do not fit, without the label, then the estimate, then the counts."""
+        tally = self._model.tally
+        settled = sum(tally.settled.values())
+        percent = f"{100 * settled // tally.jobs if tally.jobs else 0:>3}%"
+        counts = f"{settled:>{len(str(tally.jobs))}}/{tally.jobs}"
+        elapsed = f"{units.running(self._model.elapsed()):>{units.COMPACT_COLUMNS}}"
+        label = self._symbols.line(self._model.root.label)
+        tries: list[tuple[str, list[str]]] = [
+            (label, [percent, counts, elapsed, self._left(remaining)]),
+            ("", [percent, counts, elapsed, self._left(remaining)]),
+            ("", [percent, counts, elapsed]),
+            ("", [percent, elapsed.strip()]),
+        ]
+        for name, figures in tries:
+            end = "  ".join(["", *figures])
+            start = f" {name}  " if name else " "
+            bar = columns - width(start) - width(end)
+            if bar >= (2 * SHORTEST_BAR if name else SHORTEST_BAR):
+                return [(start, "title"), *self._bar(bar, tally), (end, "figures")]
+        return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
+
+    def _left(self, remaining: float | None) -> str:
+        """Return the estimate, or that the run is about to end, always in the same number of columns."""
+        run = self._model.root._run
+        if run is not None and run.stopping and run.reason is not StopReason.COMPLETED:
+            return "ending".ljust(units.COMPACT_COLUMNS + 7)
+        about = "≈" if self._is_unicode else "~"
+        text = "" if remaining is None else f"{about} {units.estimate(remaining)} left"
+        return text.ljust(units.COMPACT_COLUMNS + 7)
+
+    def _bar(self, columns: int, tally: Tally) -> Line:
+        done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
+        bad = sum(tally.settled[state] for state in (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED))
+        parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], tally.jobs, columns)
+        bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
+        return [*bar, (rest * (columns - sum(parts)), "dim")]
+
+    def _outcome(self, columns: int) -> Line:
+        label = self._symbols.line(self._model.root.label)
+        name = f" {label}  " if width(label) + 3 + len(self.outcome()) <= columns else " "
+        return [(name, "title"), (self.outcome()[: max(0, columns - width(name))], "title")]
+
+    # ---- the second line
+
+    def _counts(self, columns: int) -> Line:
+        counted = self._counted()
+        digits = len(str(self._model.tally.jobs))
+        pieces: Line = [(f"{symbol} {number:>{digits}} {word}", style) for symbol, number, word, style in counted]
+        if _length(pieces, 3) > columns:
+            pieces = [(f"{symbol} {number} {word}", style) for symbol, number, word, style in counted]
+        if _length(pieces, 3) > columns:
+            pieces = [(f"{symbol} {number}", style) for symbol, number, _, style in counted]
+        while _length(pieces, 2) > columns:
+            pieces.pop()
+        gap = "   " if _length(pieces, 3) <= columns else "  "
+        line: Line = []
+        for text, style in pieces:
+            line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
+        return line
+
+    def _counted(self) -> list[tuple[str, int, str, str]]:
+        """Return for each state its symbol, the number of jobs, a word and a style."""
+        tally, signs = self._model.tally, self._symbols.set
+        failed = len(self._model.failures)
+        done, *others = ((signs.states[state], tally.settled[state], word, style) for state, word, style in COUNTS)
+        found = [
+            done,
+            (signs.states[JobState.RUNNING], tally.running, "running", "running"),
+            (signs.states[JobState.FAILED], failed, "failed", "failed" if failed else "dim"),
+            (signs.states[JobState.IDLE], tally.waiting, "waiting", ""),
+        ]
+        further = [
+            (signs.states[JobState.SUCCEEDED], tally.restored, "restored", "dim"),
+            *others,
+            (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
+            (signs.forever, len(self._model.beside), "background", "background"),
+        ]
+        if self._model.ended is not None:
+            found = [one for one in found if one[1] or one[2] == "done"]
+            further.pop()
+        return found + [one for one in further if one[1]]
+
+
+def _length(pieces: list[Piece], gap: int) -> int:
+    return sum(width(text) for text, _ in pieces) + gap * (len(pieces) - 1) + 1
+
+
+def _shares(parts: list[int], whole: int, columns: int) -> list[int]:
+    """Divide columns in proportion to the parts; a part that is not 0 gets at least one, while there are any left."""
+    shares: list[int] = []
+    before = 0
+    for part in parts:
+        end = (before + part) * columns // whole if whole else 0
+        share = max(end - sum(shares), 1 if part else 0)
+        shares.append(max(0, min(share, columns - sum(shares))))
+        before += part
+    return shares

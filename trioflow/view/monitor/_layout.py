@@ -1,0 +1,163 @@
+"""Which jobs a monitor shows, and where, in a terminal of a given height.
+
+If all jobs fit, each has its line. If not, the running ones come first, then failures, then forever jobs ("beside"),
+and the rest are counted. Nested schedulers are open (their jobs have lines) or folded (only the scheduler has one).
+
+A picture is calm: a running job keeps its line, and when it has ended, the line shows that until another job takes its
+place. So the picture grows, and never shrinks or shifts because a job has ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from ._model import Model, in_listing_order
+
+Nested = Literal["auto", "open", "folded"]
+
+FAILURES: Final = 3
+"""Failures get up to a third of the lines."""
+
+BESIDE: Final = 6
+"""Forever jobs get up to a sixth of the lines."""
+
+MOST_FAILURES: Final = 100
+"""How many are shown when the run has ended; the debrief has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The line of one job, at `depth` in the listing; with no depth, outside of the listing."""
+
+    job: AnyJob
+    depth: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What fits; `rest` has words with the numbers of jobs that do not fit, and is None if all of them do."""
+
+    rows: list[Row]
+    rest: dict[str, int] | None = None
+    beside: list[Row] = field(default_factory=list[Row])
+
+
+class Layout:
+    """The arrangement of one run's jobs; it remembers which job has which line."""
+
+    def __init__(self, model: Model, nested: Nested) -> None:
+        self._model: Final = model
+        self._nested: Final = nested
+        self._listed: Final[dict[int | None, tuple[int, list[Row]]]] = {}  # with the edition of the model that it shows
+        self._slots: list[AnyJob] = []
+
+    def rows(self, height: int) -> Rows:
+        """Return what to show in `height` lines."""
+        beside = list(self._model.beside)
+        room = height - len(beside)
+        if self._nested != "folded" and self._number_open() <= room:
+            return Rows(self._listing(None), beside=[Row(job) for job in beside])
+        if self._model.ended is not None:
+            return self._last()
+        folded = self._folded(height, room)
+        if folded is not None and self._nested == "folded":
+            return self._with_failures(folded, room, beside)
+        return self._chosen(folded or [], height, beside)
+
+    # ---- in listing order
+
+    def _number_open(self) -> int:
+        return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_apart)
+
+    def _listing(self, depth: int | None) -> list[Row]:
+        edition, rows = self._listed.get(depth, (-1, []))
+        if edition != self._model.edition:
+            edition = self._model.edition
+            rows = [Row(job, deep) for job, deep in in_listing_order(self._model.root, depth)]
+            self._listed[depth] = edition, rows
+        return rows
+
+    def _folded(self, height: int, room: int) -> list[Row] | None:
+        """Return a row for each member of the outermost scheduler, if that is wanted and they fit."""
+        if self._nested == "open" or not any(not nested._forever for nested in list(self._model.root._members.nested)):
+            return None
+        if self._model.tally.rows > (room if self._nested == "folded" else height // 2):
+            return None
+        return self._listing(0)
+
+    def _with_failures(self, listed: list[Row], room: int, beside: list[AnyJob]) -> Rows:
+        inside = [job for job in list(self._model.failures) if job._scheduler is not self._model.root]
+        number = min(len(inside), room - len(listed))
+        shown = [Row(job) for job in inside[len(inside) - number :]]
+        return Rows(listed + shown, beside=[Row(job) for job in beside])
+
+    # ---- where there are too many
+
+    def _chosen(self, listed: list[Row], height: int, beside: list[AnyJob]) -> Rows:
+        room = max(1, height - len(listed) - 1)  # one line is for the rest
+        if len(beside) > 1:
+            beside = beside[: max(1, room // BESIDE)]
+        if height < 3:
+            beside = []
+        left_out = self._model.root if listed else None
+        failures = [job for job in list(self._model.failures) if job._scheduler is not left_out]
+        failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
+        slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
+        rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
+        return Rows(rows, self._rest(rows), [Row(job) for job in beside])
+
+    def _last(self) -> Rows:
+        """Return what remains on the terminal when the run has ended: its failures."""
+        failures = list(self._model.failures)
+        left_out = len(failures) - MOST_FAILURES
+        return Rows([Row(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None)
+
+    def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
+        """Return the jobs to show in the lines for running jobs, at most `number`."""
+        slots = [job for job in self._slots if job._state in (JobState.RUNNING, JobState.SUCCEEDED)]
+        over = [job for job in slots if job._state is not JobState.RUNNING]
+        slots = _without(slots, over[: max(0, len(slots) - number)])
+        slots = slots[:number]
+        shown = set(slots)
+        new = (job for job in list(self._model.running) if job not in shown and job._scheduler is not left_out)
+        slots = [job if job._state is JobState.RUNNING else next(new, job) for job in slots]
+        self._slots = slots + list(itertools.islice(new, number - len(slots)))
+        return self._slots
+
+    def _rest(self, rows: Iterable[Row]) -> dict[str, int]:
+        """Count the jobs that have no line, each under a word for its state."""
+        tally = self._model.tally
+        shown = collections.Counter(_word(row.job._state) for row in rows if not is_scheduler(row.job))
+        counts = {
+            "running": tally.running,
+            "failed": tally.settled[JobState.FAILED],
+            "waiting": tally.waiting + tally.unreached,
+            "done": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
+        }
+        return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
+
+
+def _without(jobs: list[AnyJob], dropped: Iterable[AnyJob]) -> list[AnyJob]:
+    leave_out = set(dropped)
+    return [job for job in jobs if job not in leave_out] if leave_out else jobs
+
+
+def _word(state: JobState) -> str:
+    if state is JobState.RUNNING:
+        return "running"
+    if state is JobState.FAILED:
+        return "failed"
+    return "done" if state.is_settled else "waiting"
+
+
+def context(job: AnyJob, root: BaseScheduler) -> Iterator[AnyJob]:
+    """Yield the schedulers between a job and the outermost one, from the inside out."""
+    scheduler = job._scheduler
+    while scheduler is not None and scheduler is not root:
+        yield scheduler
+        scheduler = scheduler._scheduler

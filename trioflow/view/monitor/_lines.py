@@ -1,0 +1,123 @@
+"""A monitor whose output is not a terminal: lines with the time of day, for a log.
+
+With up to `EACH` jobs there is a line when a job starts and one when it ends; with more, a line at every twentieth of
+the way. The first `FAILURES` failures have a line each in any case. After `PATIENCE` seconds without a line, one says
+how far the run is, because some systems end programs that are silent for long.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, TextIO
+
+from ..._core import AnyJob, JobState
+from .. import _units as units
+from ..text import _short_values
+from ..text._symbols import Symbols
+from ._head import Head
+from ._layout import context
+from ._model import Model
+from ._output import Outlet, Ticker
+
+EACH: Final = 200
+STEPS: Final = 20
+FAILURES: Final = 100
+PATIENCE: Final = 60.0
+
+WORDS: Final = {
+    JobState.SUCCEEDED: "done",
+    JobState.FAILED: "FAILED",
+    JobState.CANCELLED: "cancelled",
+    JobState.BLOCKED: "blocked",
+    JobState.SKIPPED: "skipped",
+}
+
+
+class Lines(Outlet):
+    """The lines of one run."""
+
+    def __init__(self, stream: TextIO | None, model: Model, symbols: Symbols) -> None:
+        self._stream: Final = stream
+        self._model: Final = model
+        self._symbols: Final = symbols
+        self._head: Final = Head(model, symbols)
+        self._lock: Final = threading.Lock()
+        self._is_lost = stream is None
+        self._silent_since = time.monotonic()
+        self._failures = 0
+        self._steps = 0  # twentieths that have been written
+        self._ticker: Final = Ticker(self._break_silence, 0, PATIENCE)
+
+    def start(self) -> None:
+        """Write the first line."""
+        jobs = self._model.tally.jobs
+        self._write(f"{self._symbols.line(self._model.root.label)}: {jobs} job{'s' * (jobs != 1)}")
+        self._ticker.start()
+
+    def wake(self) -> None:
+        """Do nothing: a log has lines only for the events below."""
+
+    def job_started(self, job: AnyJob) -> None:
+        """Write that a job starts, unless there are too many jobs."""
+        if self._model.tally.jobs <= EACH:
+            self._write(f"{'start':<9} {self._name(job)}")
+
+    def job_finished(self, job: AnyJob) -> None:
+        """Write that a job has settled, if it has failed or there are few jobs; otherwise how far the run is."""
+        if job in self._model.failures:
+            self._failures += 1
+            if self._failures <= FAILURES:
+                self._write_end(job)
+            if self._failures == FAILURES:
+                self._write("further failures are counted only")
+        elif self._model.tally.jobs <= EACH:
+            self._write_end(job)
+        if self._model.tally.jobs > EACH and self._parts_done() > self._steps:
+            self._write_progress()
+
+    def job_ready(self, job: AnyJob) -> None:
+        """Write that a service is ready."""
+        if self._model.tally.jobs <= EACH:
+            self._write(f"{'ready':<9} {self._name(job)}")
+
+    def stop(self) -> None:
+        """Write how the run has ended."""
+        self._ticker.stop()
+        counts = self._head.counts()
+        self._write(f"{self._head.outcome()}{': ' if counts else ''}{counts}")
+
+    def _write_end(self, job: AnyJob) -> None:
+        started, finished = job._started_at, job._finished_at
+        took = units.compact(finished - started) if started is not None and finished is not None else ""
+        error = job.raised_exception()
+        said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
+        self._write("  ".join(filter(None, (f"{WORDS[job._state]:<9} {self._name(job)}", took, said))))
+
+    def _name(self, job: AnyJob) -> str:
+        outer = reversed([one.label for one in context(job, self._model.root)])
+        return self._symbols.line(" / ".join([*outer, job.label]))
+
+    def _parts_done(self) -> int:
+        tally = self._model.tally
+        return STEPS * sum(tally.settled.values()) // max(1, tally.jobs)
+
+    def _write_progress(self) -> None:
+        self._steps = self._parts_done()
+        self._write(f"{100 * self._steps // STEPS:>3}% {self._head.counts()}")
+
+    def _break_silence(self) -> None:
+        if time.monotonic() - self._silent_since > PATIENCE / 2:
+            self._write_progress()
+
+    def _write(self, text: str) -> None:
+        """Write a line with the time of day; if the stream is gone, write nothing more, and let the run go on."""
+        with self._lock:
+            if self._is_lost or self._stream is None:
+                return
+            self._silent_since = time.monotonic()
+            try:
+                self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._is_lost = True

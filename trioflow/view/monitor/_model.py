@@ -1,0 +1,220 @@
+"""What a monitor knows about a run: counts, and the jobs of interest.
+
+The hooks write it in the thread of the run; the drawing thread reads it without a lock, so that drawing never makes the
+run wait. That is safe for three reasons:
+
+- only integers and dicts are written, each by one bytecode; a reader copies a dict with `list(...)`, which no other
+  thread can interrupt, and iterates over the copy;
+- a reader that comes between two steps of one event sees a count that is off by one until the next picture;
+- the states and times of jobs are read in the same way, each of them once.
+
+Each event costs O(1) times the depth of nesting, because the counts of a nested scheduler are part of those further
+out. Forever jobs, and everything nested in them, are counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.base import _graph
+from ..._core.scheduler._failures import failed_through_member
+
+if TYPE_CHECKING:
+    pass
+
+
+class Tally:
+    """How many jobs a scheduler has, nested ones included, and what became of them.
+
+    Forever jobs are not counted, nor are schedulers themselves: their jobs are.
+    """
+
+    __slots__ = ("is_apart", "jobs", "members", "outer", "restored", "rows", "running", "settled", "unreached")
+
+    def __init__(self, outer: Tally | None, is_apart: bool = False) -> None:
+        """Start with no jobs, as a part of `outer`; or apart, if the scheduler is a forever job."""
+        self.outer: Final = None if is_apart else outer
+        self.is_apart: Final[bool] = is_apart or (outer is not None and outer.is_apart)
+        self.members = 0  # of the scheduler itself, of whatever kind
+        self.rows = 0  # those of them that are not forever jobs
+        self.jobs = 0
+        self.running = 0
+        self.restored = 0  # from a journal; these are among the settled
+        self.settled = dict.fromkeys((state for state in JobState if state.is_settled), 0)
+        self.unreached = 0  # their scheduler has ended before they started
+
+    @property
+    def waiting(self) -> int:
+        """How many have not started but still may."""
+        return max(0, self.jobs - self.running - self.unreached - sum(self.settled.values()))
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has happened to any of the jobs yet."""
+        return not (self.running or self.unreached or any(self.settled.values()))
+
+    def and_outer(self) -> Iterator[Tally]:
+        """Yield this tally and those that it is a part of."""
+        tally: Tally | None = self
+        while tally is not None:
+            yield tally
+            tally = tally.outer
+
+    def start(self) -> None:
+        """Count one more running job."""
+        for tally in self.and_outer():
+            tally.running += 1
+
+    def settle(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
+        """Count a job that has settled."""
+        for tally in self.and_outer():
+            tally.restored += is_restored
+            tally.running -= has_run
+            tally.settled[state] += 1
+
+    def grow(self, jobs: int) -> None:
+        """Count further jobs."""
+        for tally in self.and_outer():
+            tally.jobs += jobs
+
+    def give_up(self) -> None:
+        """Count the waiting jobs as never reached."""
+        waiting = self.waiting
+        for tally in self.and_outer():
+            tally.unreached += waiting
+
+    def forget(self) -> None:
+        """Subtract everything counted here from the counts further out."""
+        for tally in self.and_outer():
+            if tally is not self:
+                tally.jobs -= self.jobs
+                tally.running -= self.running
+                tally.restored -= self.restored
+                tally.unreached -= self.unreached
+                for state, number in self.settled.items():
+                    tally.settled[state] -= number
+
+
+class Model:
+    """One run of a scheduler, as a monitor sees it."""
+
+    def __init__(self, root: BaseScheduler) -> None:
+        """Count the jobs of `root`, whose run begins."""
+        assert root._run is not None
+        self.root: Final = root
+        self.clock: Final = root._run.clock
+        self.began: Final = self.clock()
+        self.slots: Final = root._run.slots  # of this run, which may have a window of its own
+        self.ended: float | None = None
+        self.edition = 0  # how often the set of jobs has changed
+        self.tallies: Final[dict[BaseScheduler, Tally]] = {}
+        # Ordered sets, in the order in which the jobs came in.
+        self.running: Final[dict[AnyJob, None]] = {}
+        self.failures: Final[dict[AnyJob, None]] = {}
+        self.beside: Final[dict[AnyJob, None]] = {}  # forever jobs
+        self._register(root, None, is_apart=False)
+
+    @property
+    def tally(self) -> Tally:
+        """The counts of all jobs."""
+        return self.tallies[self.root]
+
+    def elapsed(self) -> float:
+        """Return the seconds since the run began, or how long it took."""
+        return (self.ended if self.ended is not None else self.clock()) - self.began
+
+    # ---- events
+
+    def begin_nested(self, scheduler: BaseScheduler) -> None:
+        """Record that a nested scheduler begins, perhaps again, or with other jobs than before."""
+        old = self.tallies[scheduler]
+        if old.is_fresh and old.members == len(scheduler) and scheduler._members.nested.keys() <= self.tallies.keys():
+            return
+        old.forget()
+        for jobs in (self.running, self.failures, self.beside):
+            for job in [one for one in jobs if is_inside(one, scheduler)]:
+                del jobs[job]
+        self._register(scheduler, old.outer, scheduler._forever)
+
+    def add(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record a new job."""
+        self._count(self.tallies[scheduler], job)
+        if is_scheduler(job):
+            self._register(job, self.tallies[scheduler], job.forever)
+        self.edition += 1
+
+    def start(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record that a job starts."""
+        if is_scheduler(job) or job._forever:
+            return
+        tally = self.tallies[scheduler]
+        tally.start()
+        if not tally.is_apart:
+            self.running[job] = None
+
+    def finish(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record that a job has settled."""
+        self.running.pop(job, None)
+        if is_scheduler(job):
+            self.tallies[job].give_up()
+        elif not job._forever:
+            self.tallies[scheduler].settle(job._state, job._started_at is not None, job.restored)
+        if job._state is JobState.FAILED and not failed_through_member(job):
+            self.failures[job] = None
+
+    def end(self) -> None:
+        """Record that the run has ended."""
+        self.ended = self.clock()
+        self.tally.give_up()
+
+    # ---- jobs
+
+    def _register(self, scheduler: BaseScheduler, outer: Tally | None, is_apart: bool) -> None:
+        todo = [(scheduler, outer, is_apart)]
+        while todo:
+            parent, outer, is_apart = todo.pop()
+            tally = self.tallies[parent] = Tally(outer, is_apart)
+            for job in parent._members.jobs:
+                self._count(tally, job)
+            todo += [(job, tally, job._forever) for job in parent._members.nested]
+        self.edition += 1
+
+    def _count(self, tally: Tally, job: AnyJob) -> None:
+        tally.members += 1
+        if not job._forever:
+            tally.rows += 1
+            if not is_scheduler(job):
+                tally.grow(1)
+        elif not tally.is_apart:
+            self.beside[job] = None
+
+
+def is_inside(job: AnyJob, scheduler: BaseScheduler) -> bool:
+    """Return whether `job` is in `scheduler`, at any depth."""
+    parent = job._scheduler
+    while parent is not None and parent is not scheduler:
+        parent = parent._scheduler
+    return parent is scheduler
+
+
+def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tuple[AnyJob, int]]:
+    """Yield the jobs that are not forever jobs in the order of the listing, each with its depth, down to `depth`.
+
+    Unlike the listing, it changes nothing: the run has found implied requirements before its first job.
+    """
+    stack = [_members(scheduler)]
+    while stack:
+        for job in stack[-1]:
+            yield job, len(stack) - 1
+            if is_scheduler(job) and (depth is None or len(stack) <= depth):
+                stack.append(_members(job))
+                break
+        else:
+            stack.pop()
+
+
+def _members(scheduler: BaseScheduler) -> Iterator[AnyJob]:
+    order = _graph.topological_order(list(scheduler._members.jobs), scheduler._waits_for)
+    return iter([job for job in order if not job._forever])

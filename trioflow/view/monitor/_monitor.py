@@ -1,0 +1,190 @@
+"""`Monitor`: an instrument that shows a run while it runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
+
+from ..._core import AnyJob, BaseScheduler, Instrument
+from ..._core.job import _options
+from ..._core.scheduler import _plain_code
+from ..text import _symbols
+from ._layout import Nested
+from ._lines import Lines
+from ._model import Model
+from ._output import Outlet
+from ._picture import Pictures
+from ._print_above import is_terminal
+
+MOTIONLESS: Final = ("dumb", "unknown")
+"""Types of terminals that cannot move their cursor."""
+
+P = ParamSpec("P")
+
+
+def _releases_output(hook: Callable[Concatenate[Monitor, P], None]) -> Callable[Concatenate[Monitor, P], None]:
+    """Release the terminal if a hook raises, because the run then drops the monitor and will not call it at the end."""
+
+    @functools.wraps(hook)
+    def guarded(self: Monitor, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except BaseException:
+            self._leave()
+            raise
+
+    return cast("Callable[Concatenate[Monitor, P], None]", guarded)
+
+
+class Monitor(Instrument):
+    """Shows a run while it runs: how far it is, which jobs are running, and which have failed.
+
+    On a terminal this is a picture at the bottom that is kept up to date; whatever jobs print or log goes above it.
+    Two lines are about the whole run: a bar, the time since the start, an estimate of the time left, and how many jobs
+    are in which state. Below them each job has a line with its symbol in the listing and its time, in the order of the
+    listing, if all of them fit. Otherwise the running jobs have lines, then those that have failed, and the others are
+    counted. Services and other forever jobs come last. When the run has ended, the last picture remains.
+
+    If the output is not a terminal, or is one that cannot move its cursor (`TERM=dumb`), the monitor writes lines with
+    the time of day: when a job starts and when it ends, or, with more than 200 jobs, at every 5 % of the way; and each
+    failure. In a notebook it is an output of the cell.
+
+    The estimate is the larger of two: the longest chain of jobs that is left, and all the work that is left, divided
+    by the slots of the window. It is based on the attribute `expected_duration` of the jobs, corrected by how long
+    jobs have taken so far; if none has one, the estimate appears when three jobs have succeeded.
+
+    A monitor watches one run at a time; the next run starts from the beginning. It draws in a thread of its own: a
+    slow terminal does not delay the run, and a job that blocks the event loop does not stop the clock. An output that
+    breaks ends the monitor, not the run.
+
+    Args:
+        file: the text stream to show it on; None for the standard output as it is when the run begins.
+        nested: "open" gives each job in a nested scheduler a line, "folded" only the scheduler itself; "auto" opens
+            them if all jobs fit, and otherwise folds them, with the running jobs below.
+        refresh_per_second: how often the picture may change, from 0.1 to 60.
+
+    Raises:
+        ModuleNotFoundError: rich is missing: `pip install 'trioflow[monitor]'`.
+        TypeError: `file` is not a stream, or a number is of another type.
+        ValueError: something else for `nested`, or a number out of range.
+
+    Example:
+        >>> import io
+        >>> async def work():
+        ...     return "done"
+        >>> log = io.StringIO()
+        >>> Scheduler(Job(work), label="example", instruments=[Monitor(file=log)]).run()
+        True
+        >>> log.getvalue().splitlines()[0].partition(" ")[2]
+        'example: 1 job'
+
+    """
+
+    def __init__(self, *, file: TextIO | None = None, nested: Nested = "auto", refresh_per_second: float = 10) -> None:
+        _require_rich()
+        if file is not None:
+            _symbols.stream(file, "Monitor()")
+        if nested not in get_args(Nested):
+            raise ValueError(f"nested={nested!r} of Monitor(): choose one of {', '.join(get_args(Nested))}")
+        rate = _options.duration(refresh_per_second, "refresh_per_second", "Monitor()")
+        if not 0.1 <= rate <= 60:
+            raise ValueError(f"refresh_per_second={refresh_per_second!r} of Monitor(): give a number from 0.1 to 60")
+        self._file: Final = file
+        self._nested: Final[Nested] = nested
+        self._interval: Final = 1 / rate
+        self._model: Model | None = None  # like the outlet, there while a run is watched
+        self._outlet: Outlet | None = None
+
+    def __repr__(self) -> str:
+        """Show which run it watches."""
+        return f"<Monitor of {self._model.root.label!r}>" if self._model is not None else "<Monitor>"
+
+    # ---- hooks
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Begin to show a run, or a nested one within it."""
+        if self._model is not None and scheduler not in self._model.tallies:
+            raise RuntimeError(
+                f"{self!r} watches one run at a time: give {scheduler.label!r} a Monitor() of its own"
+            )  # this run logs that and drops the monitor; the other run keeps it
+        self._begin(scheduler)
+
+    @_releases_output
+    def _begin(self, scheduler: BaseScheduler) -> None:
+        if self._model is None:
+            self._model = Model(scheduler)
+            self._outlet = new_outlet(self._model, self._file, self._nested, self._interval)
+            self._outlet.start()
+        elif scheduler is not self._model.root:
+            self._model.begin_nested(scheduler)
+            self._current_outlet().wake()
+
+    @_releases_output
+    def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Count one more job."""
+        self._current_model().add(scheduler, job)
+        self._current_outlet().wake()
+
+    @_releases_output
+    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a job runs."""
+        self._current_model().start(scheduler, job)
+        self._current_outlet().job_started(job)
+
+    @_releases_output
+    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a service is ready."""
+        self._current_outlet().job_ready(job)
+
+    @_releases_output
+    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show what has become of a job."""
+        self._current_model().finish(scheduler, job)
+        self._current_outlet().job_finished(job)
+
+    @_releases_output
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Show how the run has ended."""
+        if scheduler is self._current_model().root:
+            self._current_model().end()
+            self._leave()
+
+    def _current_model(self) -> Model:
+        assert self._model is not None
+        return self._model
+
+    def _current_outlet(self) -> Outlet:
+        assert self._outlet is not None
+        return self._outlet
+
+    def _leave(self) -> None:
+        """Release the output, and be ready for the next run."""
+        outlet, self._outlet, self._model = self._outlet, None, None
+        if outlet is not None:
+            outlet.stop()
+
+
+def new_outlet(model: Model, file: TextIO | None, nested: Nested, interval: float) -> Outlet:
+    """Return the way to show a run that suits the output."""
+    # Here, because they need rich.
+    from ._notebook import Output
+    from ._screen import Screen
+
+    stream = sys.stdout if file is None else file
+    symbols = _symbols.Symbols.of(stream)
+    if file is None and _plain_code.in_cell():
+        return Output(Pictures(model, _symbols.Symbols(), nested).draw, interval)
+    if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
+        return Screen(stream, Pictures(model, symbols, nested).draw, interval)
+    return Lines(stream, model, symbols)
+
+
+def _require_rich() -> None:
+    if importlib.util.find_spec("rich") is None:
+        raise ModuleNotFoundError(
+            "Monitor() needs rich, which is not installed: pip install 'trioflow[monitor]'", name="rich"
+        )

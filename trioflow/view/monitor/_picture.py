@@ -1,0 +1,191 @@
+"""What a monitor shows, as lines of text with the names of their styles; nothing here knows about terminals.
+
+A picture is two lines about the whole run, then one line per job: whether it is critical, its symbol, its time, its
+label, and details. Each of these begins in the same column from the first picture to the last, unless a longer label
+comes up.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from .. import _units as units
+from ..text import _short_values
+from ..text._symbols import UNICODE, Symbols, width
+from ._estimate import Forecast
+from ._head import Head
+from ._layout import Layout, Nested, Row, Rows, context
+from ._model import Model, Tally
+from ._output import Line
+
+NARROW: Final = 40
+"""Columns: in a narrower terminal, lines leave out whether a job is critical, and its details."""
+
+MARGIN: Final = units.COMPACT_COLUMNS + 5
+"""Columns before a label: the symbol, the time, and the blanks around them."""
+
+LEAST_AROUND: Final = 6
+"""Columns: with less room, the schedulers that a job is in are left out."""
+
+STYLES: Final = {
+    JobState.IDLE: "dim",
+    JobState.SCHEDULED: "dim",
+    JobState.RUNNING: "running",
+    JobState.SUCCEEDED: "done",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "trouble",
+    JobState.BLOCKED: "trouble",
+    JobState.SKIPPED: "dim",
+}
+"""The style of each state."""
+
+
+class Pictures:
+    """The pictures of one run on one stream."""
+
+    def __init__(self, model: Model, symbols: Symbols, nested: Nested) -> None:
+        self._model: Final = model
+        self._head: Final = Head(model, symbols)
+        self._layout: Final = Layout(model, nested)
+        self._forecast: Final = Forecast(model)
+        self._symbols: Final = symbols
+        self._label_columns = 0
+        self._is_unicode: Final = symbols.set is UNICODE
+        self.ellipsis: Final = "…" if self._is_unicode else "..."
+
+    def draw(self, columns: int, height: int) -> list[Line]:
+        """Return at most `height` lines of at most `columns`: the head, and the jobs below it.
+
+        The last picture of a run has all failures and may be higher: it stays when the terminal goes on.
+        """
+        remaining = self._forecast.remaining() if self._model.ended is None else None
+        head = self._head.lines(columns, remaining)[: max(1, height)]
+        left = height - len(head)
+        if left < 1:
+            return head
+        shown = self._layout.rows(left)
+        lines = self._lines(shown, columns)
+        lines = lines if self._model.ended is not None else lines[:left]
+        return [*head, *(_cropped(line, columns) for line in lines)]
+
+    def _lines(self, shown: Rows, columns: int) -> list[Line]:
+        rows = [*shown.rows, *shown.beside]
+        labels = [self._label(row) for row in rows]
+        margin = MARGIN if columns < NARROW else MARGIN + 2
+        widest = max((sum(width(text) for text, _ in label) for label in labels), default=0)
+        limit = columns - margin if columns < NARROW else max(columns - margin - 60, (columns - margin) // 2)
+        self._label_columns = max(0, min(limit, max(self._label_columns, widest)))
+        lines = [self._row(row, label, columns) for row, label in zip(rows, labels, strict=True)]
+        if shown.rest is not None:
+            lines.insert(len(shown.rows), self._rest(shown.rest, margin, columns))
+        return lines
+
+    # ---- the line of a job
+
+    def _row(self, row: Row, label: Line, columns: int) -> Line:
+        job, signs = row.job, self._symbols.set
+        state = job._state
+        style = STYLES[state]
+        symbol = signs.states[state]
+        if job._forever and state is JobState.RUNNING:
+            symbol, style = signs.forever, "background"
+        line: Line = [(f" {symbol}", style), (f" {self._time(job):>{units.COMPACT_COLUMNS}}  ", "figures")]
+        if columns >= NARROW:
+            line = [(f" {signs.critical if job.is_critical() else ' '}", "trouble"), *line]
+        label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
+        line += [(text, one or "label") for text, one in label]
+        used = sum(width(text) for text, _ in line)
+        detail = self._detail(job) if columns >= NARROW else ""
+        if detail and used + 2 < columns:
+            line.append((self._start("  " + detail, columns - used), "label"))
+        return line
+
+    def _label(self, row: Row) -> Line:
+        label: Line = [(self._symbols.line(row.job.label), "")]
+        if row.depth is not None:
+            return [("  " * row.depth, ""), *label]
+        for outer in context(row.job, self._model.root):
+            label.insert(0, (f"{self._symbols.line(outer.label)} / ", "label"))
+        return label
+
+    def _time(self, job: AnyJob) -> str:
+        started, finished = job._started_at, job._finished_at
+        if started is None:
+            return ""
+        if finished is None:
+            return units.running(self._model.clock() - started)
+        return units.compact(finished - started)
+
+    def _detail(self, job: AnyJob) -> str:
+        error = job.raised_exception()
+        if error is not None:
+            return self._symbols.line(_short_values.exception(error)).partition("\\n")[0]
+        said = [f"attempt {job.attempts}"] if job.attempts > 1 else []
+        if is_scheduler(job):
+            said.append(self._inside(job))
+        elif job._is_service and job._state is JobState.RUNNING:
+            said.append("ready" if job._is_ready() else "starting")
+        expected = getattr(job, "expected_duration", None)
+        if expected is not None and job._state is JobState.RUNNING:
+            said.append(f"of {self.about}{units.compact(expected)}")
+        return ", ".join(said)
+
+    @property
+    def about(self) -> str:
+        """The sign for an approximate number."""
+        return "≈" if self._is_unicode else "~"
+
+    def _inside(self, scheduler: BaseScheduler) -> str:
+        tally = self._model.tallies.get(scheduler) or Tally(None)
+        said = f"{sum(tally.settled.values()):>{len(str(tally.jobs))}}/{tally.jobs}"
+        failed = tally.settled[JobState.FAILED]
+        return f"{said}, {failed} failed" if failed else said
+
+    def _rest(self, rest: dict[str, int], margin: int, columns: int) -> Line:
+        counts = ", ".join(f"{number} {word}" for word, number in rest.items())
+        text = f"{self.ellipsis} and {counts}" if counts else ""
+        return [(self._start(" " * margin + text, columns), "label")]
+
+    # ---- what fits
+
+    def _fitted(self, label: Line, columns: int, pad: bool) -> Line:
+        """Return a label in so many columns; the schedulers before it lose their end, the label its middle."""
+        *outer, (name, style) = label
+        over = sum(width(text) for text, _ in label) - columns
+        if over <= 0:
+            return [*label, (" " * (-over if pad else 0), "")]
+        left = columns - width(name)
+        around = self._start("".join(text for text, _ in outer), left - 1) + " " if left >= LEAST_AROUND else ""
+        shown = self._middle(name, columns - width(around))
+        return [(around, "label"), (shown, style), (" " * (columns - width(around) - width(shown)), "")]
+
+    def _start(self, text: str, columns: int) -> str:
+        """Return `text`, or as much of its beginning as fits, and an ellipsis."""
+        if width(text) <= columns:
+            return text
+        return _start(text, columns - len(self.ellipsis)) + self.ellipsis if columns >= len(self.ellipsis) else ""
+
+    def _middle(self, text: str, columns: int) -> str:
+        """Return `text`, or its beginning and its end, which is where numbers usually are."""
+        if width(text) <= columns:
+            return text
+        end = _start(text[::-1], columns // 3)[::-1]
+        return self._start(_start(text, columns) + text, columns - width(end)) + end
+
+
+def _cropped(line: Line, columns: int) -> Line:
+    """Return as much of a line as fits, which is all of it except in the narrowest terminals."""
+    cropped: Line = []
+    for text, style in line:
+        cropped.append((_start(text, columns), style))
+        columns -= width(cropped[-1][0])
+    return cropped
+
+
+def _start(text: str, columns: int) -> str:
+    """Return as much of the beginning of `text` as fits."""
+    shown = text[: max(0, columns)]
+    while shown and width(shown) > columns:
+        shown = shown[:-1]
+    return shown

@@ -1,0 +1,1 @@
+"""A scheduler as text, and what all views share that write text."""

@@ -1,0 +1,126 @@
+"""`debrief`: how a run went, as text: why it ended, the counts, and the failures, equal ones together."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from ..._core import AnyJob, BaseScheduler, Failure, Incident, JobState, StopReason, is_scheduler
+from ..._core.job import _labels
+from ..._core.scheduler._failures import failed_through_member
+from . import _counts, _short_values, _user_traceback
+from ._listing import Listing
+from ._symbols import Symbols
+
+MOST_NAMES: Final = 10
+"""Jobs of one group of equal failures that are named; the others are counted."""
+DEEPEST_GROUPS: Final = 50
+"""Frames that are compared to tell whether two failures are equal: the innermost ones."""
+
+
+def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
+    """Return what `Scheduler.debrief` prints. O(V + E), plus the length of the tracebacks."""
+    told = Debrief(scheduler, symbols)
+    sections = [
+        "\n".join(told.verdict()),
+        *told.failures(),
+        *told.incidents(),
+        Listing(scheduler, symbols).text() if listing else "",
+    ]
+    return "\n\n".join(filter(None, sections))
+
+
+class Debrief:
+    """The parts of a debrief, each of which names jobs by their paths."""
+
+    def __init__(self, scheduler: BaseScheduler, symbols: Symbols) -> None:
+        self._scheduler: Final = scheduler
+        self._symbols: Final = symbols
+        self._jobs: Final = tuple(scheduler.iterate_jobs())
+        self._paths: Final[Mapping[AnyJob, str]] = _labels.paths(scheduler)
+
+    def _name(self, job: AnyJob) -> str:
+        return self._symbols.line(self._paths.get(job, job.label))
+
+    # ---- the verdict
+
+    def verdict(self) -> Iterator[str]:
+        """Yield the reason for the end, the job that caused it, and the counts."""
+        reason = self._scheduler.stop_reason
+        yield f"stop reason: {reason.name if reason is not None else 'none, as no run has ended'}"
+        culprits = [self._name(job) + _reason_in_brackets(job) for job in self._culprits()]
+        if culprits:
+            yield f"culprit: {' -> '.join(culprits)}"
+        yield _counts.of_jobs(self._jobs)
+
+    def _culprits(self) -> Iterator[AnyJob]:
+        """Yield the job that stopped the run; if it is a scheduler, the job that stopped that, and so on inwards."""
+        culprit = self._scheduler.culprit
+        while culprit is not None:
+            yield culprit
+            culprit = culprit.culprit if is_scheduler(culprit) else None
+
+    # ---- the failures
+
+    def failures(self) -> Iterator[str]:
+        """Yield a paragraph for each group of equal failures, critical ones first."""
+        failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
+        groups: dict[Any, list[AnyJob]] = {}
+        for job in sorted(failed, key=lambda job: (not job.is_critical(), _outcome(job).number)):
+            groups.setdefault((job.is_critical(), *_kind(_outcome(job))), []).append(job)
+        for jobs in groups.values():
+            failure = _outcome(jobs[0])
+            trace = _user_traceback.formatted(failure.exception, failure.traceback)
+            yield f"{self._title(jobs)}\n{self._symbols.lines(trace)}"
+
+    def _title(self, jobs: Sequence[AnyJob]) -> str:
+        what = "critical failure" if jobs[0].is_critical() else "failure"
+        if len(jobs) == 1:
+            return f"{what} of {self._name(jobs[0])}:"
+        shown = jobs[:MOST_NAMES]
+        said = [self._symbols.line(_short_values.exception(_outcome(job).exception)) for job in shown]
+        names = [self._name(job) for job in shown]
+        if len(set(said)) > 1:
+            names = [f"{name}: {message}" for name, message in zip(names, said, strict=True)]
+        more = [f"and {len(jobs) - len(shown)} more"] if len(jobs) > len(shown) else []
+        lines = "\n".join(f"  {line}" for line in [*names, *more])
+        return f"{len(jobs)} {what}s of one kind:\n{lines}\nthe first of them:"
+
+    # ---- the incidents
+
+    def incidents(self) -> Iterator[str]:
+        """Yield a paragraph for each, such as a `co_shutdown` that raised."""
+        for one in (self._scheduler, *self._jobs):
+            if is_scheduler(one):
+                yield from map(self._incident, one.incidents)
+
+    def _incident(self, incident: Incident) -> str:
+        job, message, exception = incident
+        where = f"incident at {self._name(job)}:" if job is not None else "incident:"
+        trace = "" if exception is None else "\n" + self._symbols.lines(_user_traceback.formatted(exception))
+        return f"{where} {self._symbols.lines(message)}{trace}"
+
+
+def _reason_in_brackets(job: AnyJob) -> str:
+    reason: StopReason | None = job.stop_reason if is_scheduler(job) else None
+    return f" ({reason.name})" if reason is not None else ""
+
+
+def _outcome(job: AnyJob) -> Failure:
+    failure: Failure = job._outcome  # it has the first traceback; each `result()` adds frames to the exception's own
+    return failure
+
+
+def _kind(failure: Failure) -> tuple[Any, ...]:
+    """Return what equal failures have in common: the type, the place, causes and members; messages may differ."""
+    error = failure.exception
+    related: list[Any] = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+    kinds: list[Any] = [type(one) for one in related]  # pyright: ignore[reportUnknownVariableType]
+    return type(error), _places(failure.traceback), *kinds
+
+
+def _places(frames: TracebackType | None) -> tuple[tuple[str, int], ...]:
+    found = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(frames)]
+    return tuple(found[-DEEPEST_GROUPS:])

@@ -1,0 +1,233 @@
+"""`Listing`: the jobs of a scheduler as text, one line each, as `Scheduler.list` prints them.
+
+```
+1    ✓    <Job `fetch`>
+2  ! ▸    > <Scheduler `analyse`>  requires={1} -> entries={3, 4}
+3  ! ✓      <Job `parse`>
+4  ! ▸ ∞    <Job `watch`>
+5  ! ·      <Job `count`>          requires={3}
+2     end < <Scheduler `analyse`>  exits={5}
+```
+
+Every job has its number before the first line is written, because a line may name jobs further down. All of it is
+O(V + E) and without recursion: `rows` puts the jobs in order, `Listing` writes a line for each, and `_aligned` puts
+what the lines say about other jobs into one column.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container, Iterable, Iterator, Sized
+from typing import Final, NamedTuple
+
+from ..._core import FREED, AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.base import _graph
+from ..._core.scheduler import _checks
+from . import _short_values
+from ._symbols import Symbols, width
+
+WIDEST_ALIGNED: Final = 80
+"""Columns: a line with a longer label does not push the requirements of the other lines out of the terminal."""
+
+INDENT: Final = "  "
+"""How much further to the right the jobs of a nested scheduler stand."""
+
+
+class Plain(NamedTuple):
+    """The line of a job that is not a scheduler."""
+
+    job: AnyJob
+    depth: int
+
+
+class Begin(NamedTuple):
+    """The line of a nested scheduler; its jobs follow."""
+
+    job: BaseScheduler
+    depth: int
+
+
+class End(NamedTuple):
+    """The line after the jobs of a nested scheduler."""
+
+    job: BaseScheduler
+    depth: int
+
+
+class Cycle(NamedTuple):
+    """The remark that the jobs of `job` that follow require each other in a cycle, or wait for such jobs."""
+
+    job: BaseScheduler
+    depth: int
+
+
+Row = Plain | Begin | End | Cycle
+
+
+class Line(NamedTuple):
+    """An unfinished line: `right` will be put in one column with that of the other lines."""
+
+    left: str
+    right: str = ""
+
+
+class Listing:
+    """The jobs of a scheduler, nested ones included, each with its number, in the given symbols."""
+
+    def __init__(self, scheduler: BaseScheduler, symbols: Symbols) -> None:
+        """Put the jobs in order; their states are read when the lines are written."""
+        self._symbols: Final = symbols
+        self._rows: Final = tuple(rows(scheduler))
+        self._numbers: Final = numbered(self._rows)
+        self.jobs: Final = tuple(self._numbers)
+        self._margin: Final = " " * (_digits(self.jobs) + 2 + Symbols.columns + 2)
+
+    def text(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
+        """Return the lines, without a newline after the last; the legend stands below them."""
+        shown = _without_done(self._rows) if silence_done_jobs else self._rows
+        lines = "\n".join(_aligned([self._line(row, details) for row in shown]))
+        return "\n\n".join(filter(None, [lines, self._symbols.legend() if legend else ""]))
+
+    def name(self, job: AnyJob) -> str:
+        """Return number, kind and label; the number of a job that is not listed is a question mark."""
+        return f"{self._numbers.get(job, '?')} {self._kind(job)}"
+
+    # ---- the lines
+
+    def _line(self, row: Row, details: bool) -> Line:
+        match row:
+            case Plain(job, depth):
+                return self._job_line(job, depth, "", self._requires(job), details)
+            case Begin(job, depth):
+                entries = f"-> entries={self._set(job.entry_jobs(), job)}"
+                return self._job_line(job, depth, "> ", f"{self._requires(job)} {entries}".lstrip(), details)
+            case End(job, depth):
+                exits = f"exits={self._set(job.exit_jobs(), job)}"
+                end = "end".rjust(Symbols.columns + 1 + len(INDENT * depth))
+                return Line(f"{self._numbers[job]}  {end} < {self._kind(job)}", exits)
+            case _:
+                cycle = " -> ".join(self._reference(one, row.job) for one in _one_cycle(row.job))
+                return Line(f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}")
+
+    def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> Line:
+        left = f"{self._numbers[job]}  {self._symbols.signs(job)}  {INDENT * depth}{begin}{self._kind(job)}"
+        return Line(left, "  ".join(filter(None, (says, self._outcome(job) if details else ""))))
+
+    def _kind(self, job: AnyJob) -> str:
+        return self._symbols.line(f"<{type(job).__name__} `{job.label}`>")
+
+    def _requires(self, job: AnyJob) -> str:
+        return f"requires={self._set(job.required, job.scheduler, _inputs(job))}" if job.required else ""
+
+    def _outcome(self, job: AnyJob) -> str:
+        error = job.raised_exception()
+        if error is not None:
+            return f"!! {self._symbols.line(_short_values.exception(error))}"
+        if job.state is JobState.SUCCEEDED:
+            given_up = job._outcome is FREED
+            result = "(given up)" if given_up else self._symbols.line(_short_values.result(job.result()))
+            return f"-> {result}{self._restored(job)}"
+        return ""
+
+    def _restored(self, job: AnyJob) -> str:
+        """Say, after a run with a journal, whether the job was restored, and if not, why."""
+        if job.restored:
+            return "  restored"
+        why = job._facts.not_restored if job._facts is not None else None
+        return "" if why is None else f"  not restored: {self._symbols.line(why)}"
+
+    # ---- other jobs in a line
+
+    def _set(
+        self,
+        jobs: Iterable[AnyJob],
+        scheduler: BaseScheduler | None,
+        inputs: Container[AnyJob] = (),
+    ) -> str:
+        # Sorting them as text is enough: numbers have the same length, and a question mark sorts after the digits.
+        return "{" + ", ".join(_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"
+
+    def _reference(self, job: AnyJob, scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()) -> str:
+        """Return a job's number, or its label if it has none; after a question mark if it may not be where it is."""
+        number = self._numbers.get(job)
+        if number is None:
+            return "?" + self._symbols.line(f"`{job.label}`")
+        return number if job.scheduler is scheduler or job in inputs else "?" + number
+
+
+def _inputs(job: AnyJob) -> Container[AnyJob]:
+    """Return the jobs whose results it gets; these may be in other schedulers."""
+    return job._rule.inputs if job._rule is not None else ()
+
+
+def rows(scheduler: BaseScheduler) -> Iterator[Row]:
+    """Yield what the listing shows, line by line; a stack, not recursion, reaches any depth of nesting."""
+    stack = [_rows_inside(scheduler, 0)]
+    while stack:
+        for row in stack[-1]:
+            yield row
+            if isinstance(row, Begin):
+                stack.append(itertools.chain(_rows_inside(row.job, row.depth + 1), [End(*row)]))
+                break
+        else:
+            stack.pop()
+
+
+def numbered(lines: Iterable[Row]) -> dict[AnyJob, str]:
+    """Return the jobs in the order of their lines, each with its number; all numbers have the same length."""
+    jobs = [row.job for row in lines if isinstance(row, (Plain, Begin))]
+    return {job: f"{number:0{_digits(jobs)}}" for number, job in enumerate(jobs, 1)}
+
+
+def _ranges(references: Iterable[str]) -> Iterator[str]:
+    """Yield the references in their order; three or more consecutive numbers become one range, such as `204-303`."""
+    for _, run in itertools.groupby(
+        enumerate(references), lambda one: int(one[1]) - one[0] if one[1].isdigit() else one
+    ):
+        found = [reference for _, reference in run]
+        yield from [f"{found[0]}-{found[-1]}"] if len(found) > 2 else found
+
+
+def _digits(jobs: Sized) -> int:
+    return len(str(len(jobs)))
+
+
+def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
+    jobs = tuple(scheduler)
+    _checks.imply_all(scheduler._members)
+    order = _graph.topological_order(jobs, scheduler._waits_for)
+    yield from (_row(job, depth) for job in order)
+    if len(order) < len(jobs):
+        yield Cycle(scheduler, depth)
+        ordered = set(order)
+        yield from (_row(job, depth) for job in jobs if job not in ordered)
+
+
+def _row(job: AnyJob, depth: int) -> Plain | Begin:
+    return Begin(job, depth) if is_scheduler(job) else Plain(job, depth)
+
+
+def _one_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
+    cycle = _graph.find_cycle(tuple(scheduler), scheduler._waits_for) or []
+    return cycle + cycle[:1]
+
+
+def _without_done(shown: Iterable[Row]) -> Iterator[Row]:
+    """Leave out the jobs that are done, and with a nested scheduler that is done everything in it."""
+    left_out: BaseScheduler | None = None
+    for row in shown:
+        if left_out is not None:
+            if isinstance(row, End) and row.job is left_out:
+                left_out = None
+        elif isinstance(row, Cycle) or not row.job.is_done():
+            yield row
+        elif isinstance(row, Begin):
+            left_out = row.job
+
+
+def _aligned(lines: Iterable[Line]) -> Iterator[str]:
+    """Join the two parts of each line; the right parts begin in one column wherever the left parts are short enough."""
+    measured = [(line, width(line.left)) for line in lines]
+    column = max((wide for line, wide in measured if line.right and wide <= WIDEST_ALIGNED), default=0)
+    for line, wide in measured:
+        yield f"{line.left}{' ' * (column - wide)}  {line.right}" if line.right else line.left

@@ -1,0 +1,86 @@
+"""Which jobs a user means by jobs, paths, and patterns of paths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from ..._core import AbstractJob, AnyJob, BaseScheduler
+from ..._core.job import _labels
+
+K = TypeVar("K")
+Wanted = AnyJob | str | Iterable[AnyJob | str]
+"""Jobs, and patterns of `job.path`."""
+
+
+def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]:
+    """Return the jobs below `scheduler` that are wanted; a nested scheduler stands only for itself.
+
+    A string is the `job.path` of a job, or a pattern for it: see `matching`.
+
+    Args:
+        scheduler: the one whose jobs are searched, with those of nested schedulers.
+        wanted: a job, a path or pattern, or a collection of these.
+        option: the name of the option, for errors.
+
+    Raises:
+        TypeError: something that is none of these.
+        ValueError: a job that is not below `scheduler`, or a string that matches no path.
+
+    """
+    paths = _labels.paths(scheduler)
+    found: set[AnyJob] = set()
+    for one in _as_collection(wanted, option):
+        if isinstance(one, str):
+            found.update(_matches(one, paths, scheduler, option))
+        elif isinstance(one, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+            found.add(_below(one, paths, scheduler, option))
+        else:
+            raise TypeError(f"{option}={one!r}: give jobs, or strings that match their job.path")
+    return found
+
+
+def matching(paths: Mapping[K, str], pattern: str) -> list[K]:
+    """Return the job with this path, or else those whose paths match; `*` is any text, `?` any one character.
+
+    A path matches as it is, or as it is shown, with control characters escaped.
+    """
+    shown = {job: _labels.printable(path) for job, path in paths.items()}
+    exact = [job for job, path in paths.items() if pattern in (path, shown[job])]
+    if exact:
+        return exact
+    # Not fnmatch, which would read the brackets of a default label, `fetch([1, 2])`, as a set of characters.
+    fits = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
+    return [job for job, path in shown.items() if fits(path) or fits(paths[job])]
+
+
+def near(paths: Mapping[AnyJob, str], pattern: str) -> str:
+    """Return a question whether one of the existing paths is meant, or nothing if none is similar."""
+    import difflib  # here, because it is seldom needed
+
+    close = difflib.get_close_matches(pattern, map(_labels.printable, paths.values()), n=3)
+    return f"; do you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def _as_collection(wanted: Wanted, option: str) -> tuple[AnyJob | str, ...]:
+    if isinstance(wanted, (str, AbstractJob)):  # a scheduler is a job, and iterable too
+        return (wanted,)
+    try:
+        return tuple(wanted)
+    except TypeError:
+        raise TypeError(f"{option}={wanted!r}: give jobs, or strings that match their job.path") from None
+
+
+def _matches(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
+    found = matching(paths, pattern)
+    if not found:
+        hint = near(paths, pattern)
+        raise ValueError(f"{option}={pattern!r}: no job of {scheduler.label!r} has a path like this{hint}")
+    return found
+
+
+def _below(job: AnyJob, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> AnyJob:
+    if job not in paths:
+        raise ValueError(f"{option}: {job.label!r} is not in {scheduler.label!r}, nor nested there")
+    return job

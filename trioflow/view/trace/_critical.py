@@ -1,0 +1,126 @@
+"""The critical path of a past run: the jobs that, one after the other, decided when it ended.
+
+The method of Kelley and Walker (Critical-Path Planning and Scheduling, 1959) finds the longest path through a plan.
+Here the plan has been executed and all times are known, so the path is followed backwards from the last job to
+finish: from each job to the one whose end let it start. That is the requirement that settled last, or, if the window
+was full, the job whose end freed its slot, as in the critical chain of Goldratt (1997), which treats resources like
+requirements. O(V log V + E) for a run; the logarithm comes from sorting the ends.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ._spans import RunSpan, Span
+
+Reason = Literal["start", "requirement", "slot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One job of the chain, and why it did not start earlier."""
+
+    number: int  # of its span
+    after: int | None  # the span whose end it waited for; None at the beginning of a run
+    reason: Reason
+
+
+def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Link, ...]:
+    """Return the chain through the outermost run that ended last, and through its nested runs, in order of starts."""
+    inside: dict[int | None, list[RunSpan]] = {}
+    for run in runs:
+        inside.setdefault(run.parent, []).append(run)
+    todo = sorted(inside.get(None, []), key=lambda run: _or_infinity(run.finished_at))[-1:]
+    links: list[Link] = []
+    while todo:
+        for link in _chain(todo.pop(), spans):
+            links.append(link)
+            todo += inside.get(link.number, [])
+    return tuple(sorted(links, key=lambda link: link.number))  # spans are in the order of their starts
+
+
+def _chain(run: RunSpan, spans: tuple[Span, ...]) -> Iterator[Link]:
+    """Yield the links of one run, the last one first."""
+    members = [spans[number] for number in run.members]
+    slots = Slots(run, members)
+    span = _last(run, members, spans)
+    seen: set[int] = set()  # jobs that took no time may form a cycle
+    while span is not None and span.number not in seen:
+        seen.add(span.number)
+        before, reason = _cause(span, spans, slots)
+        if span.started_at is not None:
+            yield Link(span.number, None if before is None else before.number, reason)
+        span = before
+
+
+def _last(run: RunSpan, members: list[Span], spans: tuple[Span, ...]) -> Span | None:
+    """Return the last job to finish, not counting jobs that were cancelled because of the culprit."""
+    candidates = [span for span in members if span.started_at is not None and not span.forever]
+    if run.culprit is not None:
+        culprit = spans[run.culprit]
+        over = culprit.finished_at
+        candidates = [span for span in candidates if over is not None and _cleans_up(span, over)] or [culprit]
+    return max(candidates, key=lambda span: (_or_infinity(span.finished_at), -span.number), default=None)
+
+
+def _cleans_up(span: Span, over: float) -> bool:
+    """Return whether a job began after the culprit had ended the run at `over`, which only clean-up jobs do."""
+    return _or_infinity(span.started_at) >= over and _or_infinity(span.finished_at) > over
+
+
+def _cause(span: Span, spans: tuple[Span, ...], slots: Slots) -> tuple[Span | None, Reason]:
+    """Return the job whose end let this one start, and how."""
+    giver = slots.giver(span)
+    if giver is not None:
+        return giver, "slot"
+    required = [one for one in (spans[number] for number in span.required) if settled_at(one) < math.inf]
+    if not required:
+        return None, "start"
+    return max(required, key=lambda one: (settled_at(one), one.number)), "requirement"
+
+
+def settled_at(span: Span) -> float:
+    """Return when the jobs that require this one could start: for a service, when it became ready. Infinity: never."""
+    return _or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
+
+
+class Slots:
+    """Which job gave its slot to which, in one run: only those that ended while the window was full can have."""
+
+    def __init__(self, run: RunSpan, members: list[Span]) -> None:
+        """Find those jobs, in the order of their ends."""
+        takers = [span for span in members if span.started_at is not None and not span.forever]
+        starts = sorted(_or_infinity(span.started_at) for span in takers)
+        ends = sorted(_or_infinity(span.finished_at) for span in takers)
+
+        def was_full(span: Span) -> bool:
+            end = _or_infinity(span.finished_at)
+            running = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
+            return run.window is not None and running >= run.window
+
+        self._givers = sorted(filter(was_full, takers), key=lambda span: (_or_infinity(span.finished_at), span.number))
+        self._ends = [_or_infinity(span.finished_at) for span in self._givers]
+
+    def giver(self, span: Span) -> Span | None:
+        """Return the job whose slot `span` waited for and got; None if it did not have to wait for one.
+
+        A free slot at the moment when it was scheduled does not mean that it need not wait: jobs that were scheduled
+        together with it may start first.
+        """
+        since, start = span.scheduled_at, span.started_at
+        if span.forever or since is None or start is None or start <= since:
+            return None
+        place = bisect.bisect_right(self._ends, start) - 1
+        while place >= 0 and self._ends[place] > since:
+            if self._givers[place].number < span.number:
+                return self._givers[place]
+            place -= 1
+        return None
+
+
+def _or_infinity(time: float | None) -> float:
+    return math.inf if time is None else time

@@ -1,0 +1,54 @@
+"""Rows for intervals that may overlap: each gets the lowest row that is free when it begins."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+
+
+def lanes(intervals: Iterable[tuple[float, float]]) -> Iterator[int]:
+    """Yield the row, from 0, of each of these intervals (beginning, end), which must be sorted by their beginnings.
+
+    The greedy partition of an interval graph, O(n log n); it needs no more rows than intervals overlap at one time
+    (Kleinberg and Tardos, Algorithm Design, 4.1). The end of an interval is not part of it: the next may begin there.
+    """
+    free: list[int] = []  # a heap: rows that are free again
+    used: list[tuple[float, int]] = []  # a heap: rows in use, after the time until when
+    fresh = itertools.count()
+    for beginning, end in intervals:
+        while used and used[0][0] <= beginning:
+            heapq.heappush(free, heapq.heappop(used)[1])
+        row = heapq.heappop(free) if free else next(fresh)
+        heapq.heappush(used, (end, row))
+        yield row
+
+
+Row = list[tuple[float, float]]
+"""The intervals in one row, which do not overlap, sorted by their beginnings."""
+
+
+def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
+    """Put a box into the first place where `height` neighbouring rows are free, and return the first of them.
+
+    Rows are added at the end as they are needed. First fit, O(rows × log n) per box.
+    """
+    first = 0
+    for number, row in enumerate(rows):
+        if not _is_free(row, beginning, end):
+            first = number + 1
+        elif number + 1 - first == height:
+            break
+    rows.extend([] for _ in range(first + height - len(rows)))
+    for row in rows[first : first + height]:
+        bisect.insort(row, (beginning, end))
+    return first
+
+
+def _is_free(row: Row, beginning: float, end: float) -> bool:
+    """Return whether nothing in a row overlaps; an empty interval overlaps with one that begins at the same moment."""
+    place = bisect.bisect_left(row, (beginning, beginning))
+    if place and row[place - 1][1] > beginning:
+        return False
+    return place == len(row) or (row[place][0] >= end and row[place][0] > beginning)

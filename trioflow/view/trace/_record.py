@@ -1,0 +1,292 @@
+"""From the log of a `Trace` to its record: spans with their lanes, runs, incidents and the critical path.
+
+The `Reader` goes through the log once and sorts the facts by run. While a run is under way it also asks the jobs
+themselves, and for nested schedulers that never ran it takes the members as they are. The `_Builder` then puts the jobs
+of all runs in the order of their starts, numbers them, and makes the spans.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, cast
+
+from ..._core import AnyJob, BaseScheduler, Failure, JobState, is_scheduler
+from ..._core.job import _labels
+from ._critical import Link, critical_chain
+from ._lanes import lanes
+from ._log import Beginning, Ending, EventKind, Fate, events
+from ._spans import IncidentMark, RunSpan, Span
+
+NO_FATE: Final = Fate(None, timed_out=False, through_member=False)
+
+
+@dataclass(slots=True)
+class JobNotes:
+    """What the log says of one job in one run."""
+
+    state: JobState
+    started_at: float | None = None
+    finished_at: float | None = None
+    fate: Fate = NO_FATE
+
+
+@dataclass(slots=True, eq=False)
+class RunNotes:
+    """What the log says of one run of one scheduler; without a `beginning` if that never ran."""
+
+    scheduler: BaseScheduler
+    outer: RunNotes | None
+    number: int
+    began: float | None = None
+    beginning: Beginning | None = None
+    ended: float | None = None
+    ending: Ending | None = None
+    jobs: dict[AnyJob, JobNotes] = field(default_factory=dict[AnyJob, JobNotes])
+    added: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
+    ready: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
+    further_attempts: dict[AnyJob, list[float]] = field(default_factory=dict[AnyJob, list[float]])
+
+
+class Reader:
+    """The log, sorted by run."""
+
+    def __init__(self, log: list[Any]) -> None:
+        self.runs: Final[list[RunNotes]] = []
+        self.incidents: Final[list[tuple[float, RunNotes, AnyJob | None, str]]] = []
+        self._latest: Final[dict[BaseScheduler, RunNotes]] = {}
+        for event in events(log):
+            self._read(*event)
+        for run in list(self.runs):
+            self._look_at_unsettled(run)
+        self._add_those_that_never_ran()
+
+    def _read(
+        self, what: Any, scheduler: BaseScheduler, job: AnyJob, at: float, until: float | None, more: Any
+    ) -> None:
+        if what is EventKind.BEGIN:
+            self._begin(scheduler, at, more)
+            return
+        run = self._latest[scheduler]
+        if isinstance(what, JobState):
+            run.jobs[job] = JobNotes(what, cast("float | None", at), until, more or NO_FATE)
+        elif what is EventKind.READY:
+            run.ready[job] = at
+        elif what is EventKind.ATTEMPT:
+            run.further_attempts.setdefault(job, []).append(at)
+        elif what is EventKind.ADDED:
+            run.added[job] = at
+        elif what is EventKind.INCIDENT:
+            self.incidents.append((at, run, job, more[0]))
+        else:
+            run.ended, run.ending = at, more
+
+    def _begin(self, scheduler: BaseScheduler, at: float, beginning: Beginning) -> None:
+        outer = self._latest.get(scheduler._scheduler) if scheduler._scheduler is not None else None
+        if outer is not None and outer.ended is not None:
+            outer = None
+        before = self._latest.get(scheduler)
+        number = before.number + 1 if before is not None and before.outer is outer else 1
+        run = RunNotes(scheduler, outer, number, at, beginning)
+        self._latest[scheduler] = run
+        self.runs.append(run)
+
+    def _look_at_unsettled(self, run: RunNotes) -> None:
+        """Add the jobs that have not settled, as they were when the run ended, or as they are."""
+        members = run.scheduler if run.ending is None else run.ending.unsettled
+        for job in members:
+            if job not in run.jobs:
+                over = run.ending is not None
+                run.jobs[job] = JobNotes(JobState.IDLE if over else job._state, None if over else job._started_at)
+
+    def _add_those_that_never_ran(self) -> None:
+        ran = {(run.outer, run.scheduler) for run in self.runs}
+        for run in self.runs:  # it grows meanwhile
+            for job in run.jobs:
+                if is_scheduler(job) and (run, job) not in ran:
+                    empty = RunNotes(job, run, 0, jobs={one: JobNotes(JobState.IDLE) for one in job})
+                    self.runs.append(empty)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that a trace shows, at one moment."""
+
+    spans: tuple[Span, ...] = ()
+    runs: tuple[RunSpan, ...] = ()  # each after the one around it, including those that never began
+    incidents: tuple[IncidentMark, ...] = ()
+    wall_offset: float = 0.0
+    now: float = 0.0  # when it was made, or when the last run ended
+    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
+
+    @property
+    def roots(self) -> list[RunSpan]:
+        """The runs that are in no other: one, unless the trace watches several schedulers at once."""
+        return [run for run in self.runs if run.parent is None]
+
+    @property
+    def began(self) -> float:
+        """When the first run began."""
+        return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
+
+    @cached_property
+    def run_of(self) -> dict[int, int]:
+        """The place in `runs` of the run of each span, by the span's number."""
+        return {number: place for place, run in enumerate(self.runs) for number in run.members}
+
+    @cached_property
+    def chain(self) -> tuple[Link, ...]:
+        """The critical path."""
+        return critical_chain(self.runs, self.spans)
+
+
+def record(log: list[Any]) -> Record:
+    """Return what a log says; O(n log n) for n jobs."""
+    reader = Reader(log)
+    return _Builder(reader).record() if reader.runs else Record()
+
+
+class _Builder:
+    """The spans of all runs."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader: Final = reader
+        self._runs: Final = reader.runs
+        self._depths: Final = self._find_depths()
+        self._order: Final = sorted(self._places(), key=lambda place: place[:3])
+        self._numbers: Final = {(id(run), job): number for number, (*_, run, job) in enumerate(self._order)}
+        self._lanes: Final = self._find_lanes()
+        self._paths: Final = self._find_paths()
+
+    def record(self) -> Record:
+        """Put it all together."""
+        places = {id(run): place for place, run in enumerate(self._runs)}
+        incidents = (
+            IncidentMark(at, places[id(run)], job, message) for at, run, job, message in self._reader.incidents
+        )
+        last = next(run for run in reversed(self._runs) if run.beginning is not None)
+        assert last.beginning is not None
+        ends = [run.ended if run.ended is not None else last.beginning.clock() for run in self._runs if run.beginning]
+        return Record(
+            spans=tuple(self._span(run, job) for *_, run, job in self._order),
+            runs=tuple(self._run_span(run) for run in self._runs),
+            incidents=tuple(incidents),
+            wall_offset=last.beginning.wall_offset,
+            now=max(ends),
+            failures=dict(self._failures()),
+        )
+
+    def _failures(self) -> Iterator[tuple[int, Failure]]:
+        for number, (*_, run, job) in enumerate(self._order):
+            fate = run.jobs[job].fate
+            if run.jobs[job].state is JobState.FAILED and fate.failure is not None and not fate.through_member:
+                yield number, fate.failure
+
+    def _find_depths(self) -> dict[int, int]:
+        depths: dict[int, int] = {}
+        for run in self._runs:  # each comes after the one around it
+            depths[id(run)] = 0 if run.outer is None else depths[id(run.outer)] + 1
+        return depths
+
+    def _places(self) -> Iterator[tuple[float, int, int, RunNotes, AnyJob]]:
+        """Yield each job with what decides its place: its start, its depth, when it was added."""
+        for run in self._runs:
+            added = {job: number for number, job in enumerate(run.scheduler._members.jobs)}
+            for job, facts in run.jobs.items():
+                start = math.inf if facts.started_at is None else facts.started_at
+                yield start, self._depths[id(run)], added.get(job, len(added)), run, job
+
+    def _find_lanes(self) -> dict[int, int]:
+        """Return the lane of each span that started; ordinary jobs first, so that they need no more than the window."""
+        found: dict[int, int] = {}
+        for run in self._runs:
+            started = [
+                (self._number(run, job), facts, job._forever)
+                for job, facts in run.jobs.items()
+                if facts.started_at is not None
+            ]
+            lowest = 1
+            for forever in (False, True):
+                chosen = sorted((number, facts) for number, facts, one in started if one is forever)
+                rows = list(lanes((facts.started_at or 0.0, _end(facts)) for _, facts in chosen))
+                found.update((number, row + lowest) for (number, _), row in zip(chosen, rows, strict=True))
+                lowest += max(rows, default=-1) + 1
+        return found
+
+    def _find_paths(self) -> dict[int, dict[AnyJob, str]]:
+        """Return the paths of the jobs below the outermost run of each run."""
+        roots = [run for run in self._runs if run.outer is None]
+        several = len({run.scheduler for run in roots}) > 1
+        found: dict[int, dict[AnyJob, str]] = {}
+        for root in roots:
+            scheduler = root.scheduler
+            prefix = f"{scheduler.label}/" if several and scheduler._scheduler is None else None
+            found[id(root)] = _labels.paths(scheduler, prefix)
+        for run in self._runs:
+            if run.outer is not None:
+                found[id(run)] = found[id(run.outer)]
+        return found
+
+    def _span(self, run: RunNotes, job: AnyJob) -> Span:
+        facts, number = run.jobs[job], self._number(run, job)
+        required = [one for one in run.scheduler._waits_for(job) if one in run.jobs]
+        ready = run.ready.get(job)
+        return Span(
+            number=number,
+            parent=self._parent(run),
+            run=run.number,
+            path=self._paths[id(run)].get(job, job.label),
+            label=job.label,
+            kind=type(job).__name__,
+            state=facts.state,
+            critical=job.is_critical(),
+            forever=job._forever,
+            scheduled_at=self._scheduled_at(run, job, facts, required),
+            started_at=facts.started_at,
+            ready_at=ready,
+            finished_at=facts.finished_at,
+            attempts=() if facts.started_at is None else (facts.started_at, *run.further_attempts.get(job, ())),
+            lane=self._lanes.get(number),
+            timed_out=facts.fate.timed_out,
+            required=tuple(self._number(run, one) for one in required),
+            exception=None if facts.fate.failure is None else facts.fate.failure.exception,
+        )
+
+    def _scheduled_at(self, run: RunNotes, job: AnyJob, facts: JobNotes, required: Iterable[AnyJob]) -> float | None:
+        """Return when the last requirement settled, which need not be recorded while the run is under way."""
+        if facts.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or run.began is None:
+            return None
+        found = max(run.began, run.added.get(job, run.began))
+        for one in required:
+            settled = run.ready.get(one, run.jobs[one].finished_at)
+            if settled is None:
+                return None  # it was cancelled before
+            found = max(found, settled)
+        return found if facts.started_at is None else min(found, facts.started_at)
+
+    def _run_span(self, run: RunNotes) -> RunSpan:
+        culprit = run.ending.culprit if run.ending is not None else None
+        return RunSpan(
+            scheduler=run.scheduler,
+            parent=self._parent(run),
+            number=run.number,
+            label=run.scheduler.label,
+            started_at=run.began,
+            finished_at=run.ended,
+            window=run.beginning.window if run.beginning is not None else None,
+            reason=run.ending.reason if run.ending is not None else None,
+            culprit=None if culprit is None else self._numbers.get((id(run), culprit)),
+            members=tuple(sorted(self._number(run, job) for job in run.jobs)),
+        )
+
+    def _parent(self, run: RunNotes) -> int | None:
+        return None if run.outer is None else self._number(run.outer, run.scheduler)
+
+    def _number(self, run: RunNotes, job: AnyJob) -> int:
+        return self._numbers[id(run), job]
+
+
+def _end(facts: JobNotes) -> float:
+    return math.inf if facts.finished_at is None else facts.finished_at

@@ -1,0 +1,100 @@
+"""What a trace is made of: a `Span` for each job, a `RunSpan` for each run of a scheduler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from ..._core import AnyJob, BaseScheduler, JobState, StopReason
+from ..text import _short_values
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a trace knows of one job, in one run of its scheduler.
+
+    Times are seconds on the backend's clock, None for what has not happened.
+    """
+
+    number: int
+    """Its place among the spans of the trace, from 0."""
+    parent: int | None
+    """The number of the nested scheduler that it is in, None in the outermost."""
+    run: int
+    """Which run of that scheduler: more than 1 if it was tried again, 0 if it never ran."""
+    path: str
+    """The job's `path`; it begins with the label of the outermost scheduler if the trace shows several."""
+    label: str
+    """The job's label."""
+    kind: str
+    """The class of the job."""
+    state: JobState
+    """Its last state."""
+    critical: bool
+    """Whether its failure ends the run."""
+    forever: bool
+    """Whether it is a forever job, which takes no slot."""
+    scheduled_at: float | None
+    """When everything that it requires had settled."""
+    started_at: float | None
+    """When it began."""
+    ready_at: float | None
+    """When it said that it is ready, if it is a service."""
+    finished_at: float | None
+    """When it settled, whether it had started or not."""
+    attempts: tuple[float, ...]
+    """When each attempt began, the first included."""
+    lane: int | None
+    """The first row, from 1, in which no other job of its scheduler ran; forever jobs come after all others."""
+    timed_out: bool
+    """Whether its timeout has passed at least once."""
+    required: tuple[int, ...]
+    """The numbers of what it had to wait for."""
+    exception: BaseException | None
+    """What it raised, or why it was blocked."""
+
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds from its start to its end; None unless it has both."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return self.finished_at - self.started_at
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from when it could start to when it did; None if it never started."""
+        if self.started_at is None or self.scheduled_at is None:
+            return None
+        return self.started_at - self.scheduled_at
+
+    @property
+    def exception_text(self) -> str:
+        """The type and the message of its exception, in at most 100 characters; empty if it has none."""
+        return "" if self.exception is None else _short_values.exception(self.exception)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpan:
+    """What a trace knows of one run of one scheduler, within one run of the scheduler around it."""
+
+    scheduler: BaseScheduler
+    parent: int | None  # the number of the span of the scheduler, None for an outermost one
+    number: int  # of this run among those with the same parent, from 1; 0 for the jobs of one that never ran
+    label: str
+    started_at: float | None
+    finished_at: float | None
+    window: int | None
+    reason: StopReason | None
+    culprit: int | None
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentMark:
+    """Something that a run reported and that belongs to no job's outcome."""
+
+    at: float
+    run: int  # the place of the run among the runs
+    job: AnyJob | None
+    message: str

@@ -1,0 +1,110 @@
+"""A trace as aligned text and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from ..._core import printable
+from .._units import duration
+from ..text import _symbols
+from ._record import Record
+from ._spans import Span
+
+HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
+TO_THE_RIGHT: Final = {"start", "wait", "time", "attempts", "lane"}
+LONGEST_PATH: Final = 60
+"""Columns: a longer path loses its beginning, which the lines around it mostly share."""
+
+FIELDS: Final = (
+    *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
+    *("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts", "lane", "timed_out"),
+    *("on_critical_path", "required", "exception", "started_wall"),
+)
+
+
+def text(record: Record) -> str:
+    """Return the spans as aligned lines."""
+    rows = [HEADINGS, *(_row(record, span) for span in record.spans)]
+    marked = {link.number for link in record.chain}
+    widths = [max(map(_symbols.width, column)) for column in zip(*rows, strict=True)]
+    marks = [" ", *("*" if span.number in marked else " " for span in record.spans)]
+    return "\n".join(f"{mark} {_line(row, widths)}" for mark, row in zip(marks, rows, strict=True))
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (_padded(cell, name in TO_THE_RIGHT, wide) for cell, name, wide in zip(row, HEADINGS, widths, strict=True))
+    return "  ".join(cells).rstrip()
+
+
+def _padded(cell: str, right: bool, columns: int) -> str:
+    blanks = " " * (columns - _symbols.width(cell))
+    return blanks + cell if right else cell + blanks
+
+
+def _row(record: Record, span: Span) -> tuple[str, ...]:
+    return (
+        _clipped(printable(span.path) + _which_run(span)),
+        span.state.value,
+        "" if span.started_at is None else duration(span.started_at - record.began),
+        _seconds(span.waited),
+        _seconds(span.elapsed),
+        str(len(span.attempts) or ""),
+        str(span.lane or ""),
+        printable(span.exception_text),
+    )
+
+
+def _which_run(span: Span) -> str:
+    return f" (run {span.run})" if span.run > 1 else ""
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
+
+
+def _clipped(path: str) -> str:
+    if _symbols.width(path) <= LONGEST_PATH:
+        return path
+    while _symbols.width(path) >= LONGEST_PATH:
+        path = path[max(1, (_symbols.width(path) - LONGEST_PATH) // 2) :]
+    return "…" + path
+
+
+def csv_text(record: Record) -> str:
+    """Return the spans as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(FIELDS)
+    marked = {link.number for link in record.chain}
+    writer.writerows(_fields(record, span, span.number in marked) for span in record.spans)
+    return stream.getvalue()
+
+
+def _fields(record: Record, span: Span, marked: bool) -> Iterator[str]:
+    yield from map(_plain, (span.number, span.parent, span.run))
+    yield from map(printable, (span.path, span.label, span.kind, span.state.value))
+    yield from map(_plain, (span.critical, span.forever))
+    for at in (span.scheduled_at, span.started_at, span.ready_at, span.finished_at):
+        yield _plain(None if at is None else round(at - record.began, 9))
+    for seconds in (span.waited, span.elapsed):
+        yield _plain(None if seconds is None else round(seconds, 9))
+    yield from map(_plain, (len(span.attempts), span.lane, span.timed_out, marked))
+    yield " ".join(map(str, span.required))
+    yield printable(span.exception_text)
+    yield wall(record, span.started_at)
+
+
+def _plain(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def wall(record: Record, at: float | None) -> str:
+    """Return a time on the clock as time of day in UTC, by ISO 8601; empty for None."""
+    if at is None:
+        return ""
+    moment = datetime.datetime.fromtimestamp(at + record.wall_offset, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

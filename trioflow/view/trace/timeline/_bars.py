@@ -1,0 +1,176 @@
+"""The bars of a timeline, with labels and tooltips, and what is drawn over them: critical path, services, incidents."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+from xml.etree import ElementTree as Tree
+
+from ...._core import JobState, printable
+from ..._units import duration
+from ...text._symbols import UNICODE
+from .._critical import Link, settled_at
+from .._spans import Span
+from ._paint import add, clipped
+from ._places import HEAD, Places
+
+MANY: Final = 2000
+"""Bars: only this many, the widest, are elements of their own, because browsers cannot handle tens of thousands."""
+FAILED: Final = UNICODE.states[JobState.FAILED]
+"""The sign of a failure, before its label."""
+
+
+def draw_bars(svg: Tree.Element, places: Places) -> None:
+    """Draw a bar for each job that started."""
+    room = _ends_of_room(places)
+    alone = _drawn_alone(places)
+    together: dict[str, list[str]] = {}
+    for number in places.boxes:
+        span = places.record.spans[number]
+        if number in alone:
+            _draw_bar(svg, places, span, room[number])
+        else:
+            css, path = _narrow_bar(places, span)
+            together.setdefault(css, []).append(path)
+    for css, paths in together.items():
+        add(svg, "path", css=css, d="".join(paths))
+
+
+def _drawn_alone(places: Places) -> set[int]:
+    """Return the jobs whose bars have a label and a tooltip: all of them, or the most important and the widest."""
+    if len(places.boxes) <= MANY:
+        return set(places.boxes)
+    marked = {link.number for link in places.record.chain}
+
+    def weight(number: int) -> tuple[bool, bool, float]:
+        span = places.record.spans[number]
+        left, right = places.bounds(span)
+        return places.boxes[number].height > 1 or number in marked, span.state is JobState.FAILED, right - left
+
+    return set(heapq.nlargest(MANY, places.boxes, key=weight))
+
+
+def _style(span: Span) -> str:
+    return f"{'forever ' * span.forever}{span.state.value}"
+
+
+def _narrow_bar(places: Places, span: Span) -> tuple[str, str]:
+    """Return the style and the outline of a bar that is drawn together with others."""
+    left, right = places.bounds(span)
+    y, height = places.rows(places.boxes[span.number])
+    outlined = "bar " * (right - left >= 3)  # narrower bars would be nothing but outline
+    return outlined + _style(span), f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
+
+
+def _draw_bar(svg: Tree.Element, places: Places, span: Span, room_until: float) -> None:
+    kind = "nest" if places.boxes[span.number].height > 1 else "bar"
+    group = add(svg, "g", css="job", data_number=span.number)
+    add(group, "title", "\n".join(map(printable, _details(span, places.began))))
+    add(group, "rect", css=f"{kind} {_style(span)}", **places.rectangle(span))
+    _draw_attempts(group, places, span)
+    if places.has_labels:
+        _draw_label(group, places, span, room_until)
+
+
+def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
+    """Mark where further attempts began; at the lower edge, so that the mark does not cross the label."""
+    y, height = places.rows(places.boxes[span.number])
+    end = y + min(height, places.pitch - 2)
+    top = end - 6 if places.has_labels else y
+    for x in map(places.x, span.attempts[1:]):
+        add(group, "line", css="attempt", x1=x, y1=top, x2=x, y2=end)
+        add(group, "line", css="attempt-edge", x1=x + 1, y1=top, x2=x + 1, y2=end)
+
+
+def _draw_label(group: Tree.Element, places: Places, span: Span, room_until: float) -> None:
+    """Write the label into the bar, or after it if there is more room."""
+    left, right = places.bounds(span)
+    box = places.boxes[span.number]
+    failed, nested = span.state is JobState.FAILED, box.height > 1
+    text, bold = f"{FAILED} " * failed + places.names[span.number], nested or failed
+    inside = clipped(text, right - left - 7, places.font, bold)
+    after = "" if nested else clipped(text, room_until - right - 8, places.font, bold)
+    if len(after) > len(inside):
+        x, shown, css = right + 4, after, "label"
+    else:
+        x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
+    if shown:
+        y = places.rows(box)[0] + (places.pitch - 2) / 2 + places.font * 0.36
+        add(group, "text", shown, css=css, x=x, y=y, font_size=places.font)
+
+
+def _ends_of_room(places: Places) -> dict[int, float]:
+    """Return how far the label of each bar may reach: to the next bar in its row, or to the end of its box."""
+    spans = places.record.spans
+    found: dict[int, float] = {}
+    rows: dict[int, list[int]] = {}
+    for number, box in places.boxes.items():
+        parent = spans[number].parent
+        found[number] = places.width - 2 if parent is None else places.bounds(spans[parent])[1]
+        for row in range(box.row, box.row + box.height):
+            rows.setdefault(row, []).append(number)
+    for numbers in rows.values():
+        numbers.sort(key=lambda number: places.bounds(spans[number])[0])
+        for one, following in pairwise(numbers):
+            left = places.bounds(spans[following])[0]
+            if left >= places.bounds(spans[one])[1] - 0.01:
+                found[one] = min(found[one], left)
+    return found
+
+
+def _details(span: Span, began: float) -> Iterator[str]:
+    """Yield the lines of a tooltip."""
+    assert span.started_at is not None
+    yield span.path + (f" (run {span.run})" if span.run > 1 else "")
+    yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
+    end = "still runs" if span.elapsed is None else f"took {duration(span.elapsed)}"
+    yield f"started at {duration(span.started_at - began)}, {end}"
+    if span.waited:
+        yield f"had waited {duration(span.waited)} since it could"
+    if len(span.attempts) > 1:
+        yield f"{len(span.attempts)} attempts"
+    if span.exception is not None:
+        yield span.exception_text
+
+
+def draw_chain(svg: Tree.Element, places: Places) -> None:
+    """Draw a border around the jobs on the critical path, and lines from each to the next one of the same run."""
+    chain = places.record.chain
+    if len(chain) > MANY:
+        return  # borders would cover the bars
+    for link in chain:
+        add(svg, "rect", css="on-path", **places.rectangle(places.record.spans[link.number]))
+    for link in chain:
+        if link.after in places.boxes:
+            _draw_link(svg, places, link, link.after)
+
+
+def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> None:
+    """Draw a line with an arrow, unless one bar comes directly after the other."""
+    span = places.record.spans[link.number]
+    assert span.started_at is not None
+    start = places.x(min(settled_at(places.record.spans[after]), span.started_at))
+    end = places.x(span.started_at)
+    above, below = (places.middle(places.boxes[number]) for number in (after, link.number))
+    if end - start < 1 and above == below:
+        return
+    corner = max(start, end - min(6.0, (end - start) / 2))
+    add(svg, "path", css=f"chain {link.reason}", d=f"M{start:.1f} {above:.1f}H{corner:.1f}V{below:.1f}H{end:.1f}")
+    add(svg, "path", css="arrow", d=f"M{end:.1f} {below:.1f}l-4 -3v6z")
+
+
+def draw_ready(svg: Tree.Element, places: Places) -> None:
+    """Mark when services became ready."""
+    for number, box in places.boxes.items():
+        ready = places.record.spans[number].ready_at
+        if ready is not None and places.pitch >= 7:
+            add(svg, "path", css="ready", d=f"M{places.x(ready) - 4:.1f} {places.rows(box)[0]:.1f}h8l-4 6z")
+
+
+def draw_incidents(svg: Tree.Element, places: Places) -> None:
+    """Mark incidents on the line of the axis."""
+    for incident in places.record.incidents:
+        mark = add(svg, "path", css="incident", d=f"M{places.x(incident.at):.1f} {HEAD - 9:.1f}l4 5l-4 5l-4 -5z")
+        add(mark, "title", f"incident: {incident.message}")

@@ -1,0 +1,102 @@
+"""The text below a timeline: what its signs mean, and which jobs never started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+from xml.etree import ElementTree as Tree
+
+from ...._core import JobState
+from .._record import Record
+from ._bars import FAILED
+from ._paint import add, clipped, text_width
+from ._places import MARGIN
+
+LINE: Final = 18.0
+SAMPLE: Final = 22.0
+MOST_NAMES: Final = 30
+BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
+"""The states of jobs that started."""
+NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
+"""The states of jobs that did not."""
+
+Draw = Callable[[Tree.Element, float, float], object]
+
+
+def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: int) -> float:
+    """Draw the legend from `top` on, and return where the picture ends; `merged` bars were drawn without details."""
+    x, y = MARGIN, top
+    for draw, text in _entries(record):
+        needed = SAMPLE + 5 + text_width(text, 11) + 14
+        if x + needed > width and x > MARGIN:
+            x, y = MARGIN, y + LINE
+        draw(svg, x, y)
+        add(svg, "text", text, css="legend", x=x + SAMPLE + 5, y=y + 4)
+        x += needed
+    for text, names in _notes(record, merged):
+        y += LINE
+        note = add(svg, "text", clipped(text, width - 2 * MARGIN, 11), css="note", x=MARGIN, y=y + 4)
+        add(note, "title", names)
+    return y + LINE
+
+
+def _notes(record: Record, merged: int) -> Iterator[tuple[str, str]]:
+    """Yield a line and a tooltip about the jobs that have no bar of their own."""
+    if merged:
+        yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
+    for state in NEVER_STARTED:
+        spans = [span for span in record.spans if span.state is state and span.started_at is None]
+        if spans:
+            names = ", ".join(span.path for span in spans[:MOST_NAMES]) + ", …" * (len(spans) > MOST_NAMES)
+            yield f"{len(spans)} never started, {state.value}: {names}", names
+
+
+def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
+    """Yield a sample and a text for each thing that occurs in the picture."""
+    started = [span for span in record.spans if span.started_at is not None]
+    states = {span.state for span in started if not span.forever}
+    reasons = {link.reason for link in record.chain}
+    entries: tuple[tuple[bool, Draw, str], ...] = (
+        *((state in states, _bar(f"bar {state.value}"), _text(state)) for state in BARS),
+        (any(span.forever for span in started), _bar("bar forever"), "forever"),
+        (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
+        (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
+        (bool(record.chain), _bar("bar succeeded", "on-path"), "critical path"),
+        ("requirement" in reasons, _line("chain"), "required by the next"),
+        ("slot" in reasons, _line("chain slot"), "gave its slot to the next"),
+        (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
+    )
+    return ((draw, text) for needed, draw, text in entries if needed)
+
+
+def _text(state: JobState) -> str:
+    return f"{FAILED} failed" if state is JobState.FAILED else state.value
+
+
+def _shape(css: str, right: float, down: float, outline: str) -> Draw:
+    def draw(svg: Tree.Element, x: float, y: float) -> None:
+        add(svg, "path", css=css, d=f"M{x + right:.1f} {y + down:.1f}{outline}")
+
+    return draw
+
+
+def _bar(*styles: str) -> Draw:
+    def draw(svg: Tree.Element, x: float, y: float) -> None:
+        for css in styles:
+            add(svg, "rect", css=css, x=x, y=y - 6, width=SAMPLE, height=12, rx=2)
+
+    return draw
+
+
+def _attempts(svg: Tree.Element, x: float, y: float) -> None:
+    _bar("bar succeeded")(svg, x, y)
+    add(svg, "line", css="attempt", x1=x + 11, y1=y, x2=x + 11, y2=y + 6)
+    add(svg, "line", css="attempt-edge", x1=x + 12, y1=y, x2=x + 12, y2=y + 6)
+
+
+def _line(css: str) -> Draw:
+    def draw(svg: Tree.Element, x: float, y: float) -> None:
+        add(svg, "path", css=css, d=f"M{x:.1f} {y:.1f}h{SAMPLE - 3:.1f}")
+        add(svg, "path", css="arrow", d=f"M{x + SAMPLE:.1f} {y:.1f}l-4 -3v6z")
+
+    return draw

@@ -1,0 +1,47 @@
+"""The pieces of an SVG picture: elements, numbers, and text cut to the room that it has."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from xml.etree import ElementTree as Tree
+
+import wcwidth
+
+from ...._core import printable
+
+NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
+"""Characters that are narrow in most typefaces."""
+LEAST: Final = 4
+"""Characters of a label: fewer say nothing, so none are shown."""
+
+
+def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
+    """Append an element and return it; `css` is its class, "_" in a name stands for "-", numbers are shortened."""
+    css = attributes.pop("css", None)
+    named = {name.replace("_", "-"): number(value) for name, value in attributes.items()}
+    element = Tree.SubElement(parent, tag, named if css is None else {"class": css, **named})
+    if text is not None:
+        element.text = printable(text) if tag != "title" else "\n".join(map(printable, text.split("\n")))
+    return element
+
+
+def number(value: Any) -> str:
+    """Return an attribute as text, a float with two decimals at most."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+def text_width(text: str, size: float, bold: bool = False) -> float:
+    """Return about how many pixels a text takes in a sans-serif typeface; too many rather than too few."""
+    units = sum(1.05 * wcwidth.wcswidth(c) / 2 if ord(c) > 0x2E7F else 0.36 if c in NARROW else 0.6 for c in text)
+    capitals = sum(c.isupper() or c in "mw%@" for c in text)
+    return size * (units + 0.14 * capitals) * (1.06 if bold else 1.0)
+
+
+def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
+    """Return as much of a text as fits, with an ellipsis if some is missing; empty if too little fits."""
+    shown = printable(text[:200])
+    if text_width(shown, size, bold) <= pixels:
+        return shown
+    while shown and text_width(shown + "…", size, bold) > pixels:
+        shown = shown[:-1]
+    return shown.rstrip() + "…" if len(shown) >= LEAST else ""

@@ -1,0 +1,152 @@
+"""Where times and jobs are in a timeline: its scale, the height of its rows, and which job has which row.
+
+Nested schedulers are boxes of rows with their own jobs inside. The plain jobs of a scheduler share rows as lanes do,
+and so need no more rows than ran at once. Jobs that are schedulers go where there is room, and forever jobs below all
+others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .._lanes import Row, fit, lanes
+from .._record import Record
+from .._spans import RunSpan, Span
+
+MARGIN: Final = 16.0
+HEAD: Final = 66.0
+"""Pixels from the top, for the title and the texts of the axis."""
+LOAD_HEIGHT: Final = 44.0
+SIZES: Final = ((60, 20.0), (150, 14.0), (400, 7.0), (1500, 3.0))
+"""Pairs: up to this many rows, each is so many pixels high. With more rows than these, 1.5."""
+SHORTEST: Final = 1e-9
+"""The shortest axis, in seconds: a run on a virtual clock may take no time."""
+
+
+class Places:
+    """The geometry of one picture."""
+
+    def __init__(self, record: Record, width: int) -> None:
+        """Choose the scale."""
+        placed = layout(record)
+        self.record: Final = record
+        self.boxes: Final = placed.boxes
+        self.names: Final = names(record)
+        self.width: Final = float(width)
+        self.inner: Final = self.width - 2 * MARGIN
+        self.began: Final = record.began
+        self.seconds: Final = max(record.now - record.began, SHORTEST)
+        self.pitch: Final = next((size for most, size in SIZES if placed.rows <= most), 1.5)
+        self.font: Final = 11.0 if self.pitch >= 20 else 9.0
+        self.has_labels: Final = self.pitch >= 14
+        self.top: Final = HEAD + (LOAD_HEIGHT + 14 if placed.boxes else 0)
+        self.bottom: Final = self.top + max(placed.rows, 1) * self.pitch
+
+    def x(self, at: float) -> float:
+        """Return where a time is, in pixels from the left."""
+        return MARGIN + (at - self.began) * self.inner / self.seconds
+
+    def bounds(self, span: Span) -> tuple[float, float]:
+        """Return where the bar of a job begins and ends; if it still runs, it ends now."""
+        assert span.started_at is not None
+        return self.x(span.started_at), self.x(self.record.now if span.finished_at is None else span.finished_at)
+
+    def rows(self, box: Box) -> tuple[float, float]:
+        """Return the upper edge of a bar, and its height."""
+        gap = 2.0 if self.pitch >= 7 else 0.0
+        if box.height > 1:
+            return self.top + box.row * self.pitch, box.height * self.pitch
+        return self.top + box.row * self.pitch + gap / 2, self.pitch - gap
+
+    def middle(self, box: Box) -> float:
+        """Return the middle of a box's first row, from the top."""
+        return self.top + (box.row + 0.5) * self.pitch
+
+    def rectangle(self, span: Span) -> dict[str, float]:
+        """Return the attributes of a bar."""
+        left, right = self.bounds(span)
+        y, height = self.rows(self.boxes[span.number])
+        return {"x": left, "y": y, "width": max(right - left, 1.0), "height": height, "rx": 2 if height > 6 else 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The rows of one span: one, and if it is a scheduler those of its jobs."""
+
+    row: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The boxes of all spans that started, by their numbers."""
+
+    boxes: dict[int, Box]
+    rows: int
+
+
+def names(record: Record) -> list[str]:
+    """Return what each bar is called: its label, or its path where several have the same label.
+
+    The name of a nested scheduler says how many jobs in it failed, because it may itself have succeeded.
+    """
+    labels = Counter(span.label for span in record.spans)
+    failures: Counter[int] = Counter()
+    for number in record.failures:
+        outer = record.spans[number].parent
+        while outer is not None:
+            failures[outer] += 1
+            outer = record.spans[outer].parent
+    called = [span.label if labels[span.label] == 1 else span.path for span in record.spans]
+    return [f"{name} · {failures[number]} failed" if failures[number] else name for number, name in enumerate(called)]
+
+
+def layout(record: Record) -> Layout:
+    """Place all spans; rows count from the top. O(n log n) for plain jobs, O(n × rows log n) for nested schedulers."""
+    heights: dict[int, int] = {}  # of the spans of nested schedulers
+    places: list[dict[int, int]] = [{} for _ in record.runs]  # the rows of its members in each run
+    total = 0
+    for index in range(len(record.runs) - 1, -1, -1):  # a run comes after the one around it
+        run = record.runs[index]
+        needed = _place(_started(record, run), heights, places[index])
+        if run.parent is not None:
+            heights[run.parent] = max(heights.get(run.parent, 1), 1 + needed)
+    boxes: dict[int, Box] = {}
+    for run, rows in zip(record.runs, places, strict=True):
+        if run.parent is not None and run.parent not in boxes:
+            continue  # it never started
+        first = total if run.parent is None else boxes[run.parent].row + 1
+        for number, row in rows.items():
+            boxes[number] = Box(first + row, heights.get(number, 1))
+        if run.parent is None:
+            total = max([total, *(boxes[number].row + boxes[number].height for number in rows)])
+    return Layout(boxes, total)
+
+
+def _started(record: Record, run: RunSpan) -> list[Span]:
+    return [span for span in (record.spans[number] for number in run.members) if span.started_at is not None]
+
+
+def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int]) -> int:
+    """Put the row of each of these spans into `places`, and return how many rows they need."""
+    plain = [span for span in spans if span.number not in heights and not span.forever]
+    rows: list[Row] = []
+    for span, row in zip(plain, lanes(map(_bounds, plain)), strict=True):
+        places[span.number] = row
+        rows.extend([] for _ in range(row + 1 - len(rows)))
+        rows[row].append(_bounds(span))
+    for span in spans:
+        if span.number in heights:
+            places[span.number] = fit(rows, *_bounds(span), heights[span.number])
+    forever = [span for span in spans if span.number not in heights and span.forever]
+    below = [len(rows) + row for row in lanes(map(_bounds, forever))]
+    places.update((span.number, row) for span, row in zip(forever, below, strict=True))
+    return max([len(rows), *(row + 1 for row in below)])
+
+
+def _bounds(span: Span) -> tuple[float, float]:
+    return span.started_at or 0.0, math.inf if span.finished_at is None else span.finished_at

@@ -1,0 +1,133 @@
+"""A trace as an SVG timeline: title, axis, how full the window was, a bar for each job, the critical path, a legend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib import resources
+from itertools import accumulate
+from typing import Final
+from xml.etree import ElementTree as Tree
+
+from ..._units import duration, ticks
+from ...text import _counts
+from .._record import Record
+from .._spans import RunSpan, Span
+from ._bars import MANY, draw_bars, draw_chain, draw_incidents, draw_ready
+from ._legend import legend
+from ._paint import add, clipped, text_width
+from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
+
+NARROWEST: Final = 300
+
+
+def svg(record: Record, width: int) -> str:
+    """Return the whole picture.
+
+    Raises:
+        ValueError: `width` is too small.
+
+    """
+    if width < NARROWEST:
+        raise ValueError(f"width={width} of a timeline: give {NARROWEST} pixels or more")
+    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
+    paper = _prepare(picture)
+    places = Places(record, width)
+    draw_title(picture, places)
+    draw_axis(picture, places)
+    if places.boxes:
+        draw_load(picture, places, record.roots[-1])
+    draw_bars(picture, places)
+    draw_chain(picture, places)
+    draw_ready(picture, places)
+    draw_incidents(picture, places)
+    height = legend(picture, record, places.bottom + 24, places.width, max(len(places.boxes) - MANY, 0))
+    paper.set("height", f"{height:g}")
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
+
+
+def style() -> str:
+    """Return the style sheet of a timeline."""
+    return (resources.files("trioflow.view.trace.report") / "timeline.css").read_text(encoding="utf-8")
+
+
+def _prepare(picture: Tree.Element) -> Tree.Element:
+    """Add the style sheet, the hatching, and the paper; return the paper, whose height is not set yet."""
+    definitions = add(picture, "defs")
+    add(definitions, "style").text = style()
+    size = {"width": 6, "height": 6}
+    hatch = add(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
+    hatch.set("patternTransform", "rotate(45)")
+    add(hatch, "rect", css="hatched", **size)
+    add(hatch, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
+    return add(picture, "rect", css="paper", width="100%", height=0)
+
+
+TICK_PIXELS: Final = 110
+"""The least distance between two ticks."""
+FULL: Final = 0.86
+"""The share of the height that the highest load takes."""
+
+
+def draw_title(svg: Tree.Element, places: Places) -> None:
+    """Write what ran, how long it took, and how it ended."""
+    roots = places.record.roots
+    name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
+    add(svg, "text", clipped(name, places.inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
+    if not roots:
+        return
+    nested = {run.parent for run in places.record.runs}
+    counts = _counts.in_words((span.state, span.forever) for span in places.record.spans if span.number not in nested)
+    ends = dict.fromkeys("running" if run.reason is None else run.reason.value for run in roots)
+    text = " · ".join(filter(None, (duration(places.seconds), ", ".join(ends), counts)))
+    add(svg, "text", clipped(text, places.inner, 11), css="subtitle", x=MARGIN, y=41.0)
+
+
+def draw_axis(svg: Tree.Element, places: Places) -> None:
+    """Draw the ticks, each with a line through all rows."""
+    top = HEAD - 4
+    for at, text in ticks(places.seconds, max(2, int(places.width / TICK_PIXELS))):
+        x = places.x(places.began + at)
+        add(svg, "line", css="grid", x1=x, y1=top, x2=x, y2=places.bottom)
+        if x + text_width(text, 11) / 2 <= places.width:
+            anchor = "start" if at == 0 else "middle"
+            add(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
+    _draw_across(svg, places, "frame", top)
+
+
+def draw_load(svg: Tree.Element, places: Places, run: RunSpan) -> None:
+    """Draw how many jobs ran at each time, and the window of the run.
+
+    The jobs in nested schedulers are counted, not these themselves; then the window, whose slots these take, is no
+    limit of what is drawn.
+    """
+    nested = {one.parent for one in places.record.runs} - {None}
+    steps = _steps((span for span in places.record.spans if span.number not in nested), places.record.now)
+    most = max((running for _, running in steps), default=0)
+    window = None if nested else run.window
+    has_line = window is not None and window <= 4 * most  # one far above would flatten the rest
+    base = HEAD + LOAD_HEIGHT
+    unit = LOAD_HEIGHT * FULL / max(most, (window or 0) if has_line else 0, 1)
+    path = "".join(f"H{places.x(at):.1f}V{base - running * unit:.1f}" for at, running in steps)
+    add(svg, "path", css="load", d=f"M{MARGIN} {base:.1f}{path}V{base:.1f}Z")
+    _draw_across(svg, places, "frame", base)
+    if has_line:
+        _draw_across(svg, places, "window", base - (window or 0) * unit)
+    text = f"running, at most {most}" + (f" of window {window}" if window is not None else "")
+    add(svg, "text", text, css="note", x=MARGIN + 4, y=base - 5)
+
+
+def _draw_across(svg: Tree.Element, places: Places, css: str, y: float) -> None:
+    add(svg, "line", css=css, x1=MARGIN, y1=y, x2=places.width - MARGIN, y2=y)
+
+
+def _steps(spans: Iterable[Span], now: float) -> list[tuple[float, int]]:
+    """Return each time at which the number of running jobs changed, with the number from then on."""
+    changes: Counter[float] = Counter()
+    for span in spans:
+        if span.started_at is not None and not span.forever:
+            changes[span.started_at] += 1
+            changes[now if span.finished_at is None else span.finished_at] -= 1
+    times = sorted(changes)
+    return list(zip(times, accumulate(changes[at] for at in times), strict=True))
