@@ -6,6 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -43,6 +44,34 @@ class Setting:
     body: str = ""
     size: int = 0
     window: int | None = None
+    conditions: str = ""  # of CONDITIONS
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Keep the garbage collector from running: on a small heap, one more collection decides some figures."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def large_heap() -> Iterator[None]:
+    """Hold as many objects as a program of some size, 200 MB, which the garbage collector has to go through."""
+    heap = [{number: [number]} for number in range(600_000)]
+    gc.collect()
+    yield
+    heap.clear()
+
+
+CONDITIONS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
+    "": nullcontext,
+    "collector off": collector_off,
+    "200 MB heap": large_heap,
+}
+"""What an attempt runs under, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +170,7 @@ def hold(contest: Contest, tell: Callable[[Contestant], None]) -> Iterable[Measu
         first = number % len(contest.contestants)
         for contestant in (*contest.contestants[first:], *contest.contestants[:first]):
             gc.collect()
-            log.note(contestant, contestant.attempt())
+            with CONDITIONS[contestant.setting.conditions]():
+                log.note(contestant, contestant.attempt())
             tell(contestant)
     return log.measurements()

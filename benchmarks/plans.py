@@ -49,6 +49,10 @@ class Plan:
     latency_size: int = 3_000
     instrument_size: int = 10_000
     commands: int = 2_000
+    features: int = 5_000
+    threads: int = 1_000
+    requests: int = 2_000
+    conditions: tuple[str, ...] = ("", "collector off", "200 MB heap")  # of sleepers and cancel
 
     @property
     def loops(self) -> tuple[str, ...]:
@@ -75,6 +79,7 @@ CASES: Final = (
     "latency",
     "memory",
     "cancel",
+    "features",
     "ticker",
     "import",
     "commands",
@@ -116,6 +121,10 @@ QUICK: Final = Plan(
     growth_rivals=False,
     storms={"no-op": 200_000, "20 µs burn": 20_000},
     commands=500,
+    features=2_000,
+    threads=500,
+    requests=500,
+    conditions=("", "collector off"),
 )
 
 TINY: Final = Plan(
@@ -139,6 +148,10 @@ TINY: Final = Plan(
     latency_size=200,
     instrument_size=100,
     commands=10,
+    features=20,
+    threads=20,
+    requests=20,
+    conditions=("", "collector off"),
 )
 
 PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, TINY)}

@@ -45,6 +45,7 @@ def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
     """Show the figures to reach: value, limit, and a mark."""
     titles = {
         "running": "Ratio to the best rival on the same backend (CPU time): ours, its limit",
+        "features": "What is written by hand: ours, its limit, as a ratio where there is no unit",
         "commands": "Commands, ratio to others (time): ours, its limit",
         "others": "The other figures to reach: ours, its limit",
     }
@@ -87,20 +88,23 @@ def number(value: float) -> str:
 
 def of_measurements(measurements: Iterable[Measurement]) -> Iterator[Table]:
     """Show all rivals: a table for each case, metric, backend, body, window and size, a column for each shape."""
+    Key = tuple[str, str, str, str, int, int, str]
 
-    def conditions(one: Measurement) -> tuple[str, str, str, str, int, int]:
+    def key(one: Measurement) -> Key:
         setting = one.setting
-        return one.case, one.metric, setting.backend, setting.body, setting.size, setting.window or 0
+        return (
+            one.case, one.metric, setting.backend, setting.body, setting.size, setting.window or 0, setting.conditions,
+        )  # fmt: skip
 
-    tables: dict[tuple[str, str, str, str, int, int], list[Measurement]] = {}
+    tables: dict[Key, list[Measurement]] = {}
     for one in measurements:
         if one.metric not in IN_JSON_ONLY:
-            tables.setdefault(conditions(one), []).append(one)
-    for (case, metric, backend, body, size, window), found in tables.items():
+            tables.setdefault(key(one), []).append(one)
+    for (case, metric, backend, body, size, window, conditions), found in tables.items():
         unit, meaning = METRICS[metric]
         jobs = f"{size:,} jobs" if size else ""
         slots = f"window of {window}" if window else ""
-        where = ", ".join(filter(None, (body, jobs, slots, backend)))
+        where = ", ".join(filter(None, (body, jobs, slots, conditions, backend)))
         title = f"{case}: {meaning}, {unit} ({where}), best of {len(found[0].samples)}"
         yield Table(title, *by_shape(found))
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, delays, importing, memory, running
+from . import cancelling, commands, delays, features, importing, memory, running
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -19,6 +19,7 @@ CASES: Final[dict[str, Case]] = {
     "latency": delays.latency,
     "memory": memory.memory,
     "cancel": cancelling.cancel,
+    "features": features.features,
     "ticker": delays.ticker,
     "import": importing.importing,
     "commands": commands.commands,

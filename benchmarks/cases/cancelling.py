@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -98,8 +99,8 @@ WAYS: Final[dict[str, dict[str, Way]]] = {
 
 def cancel(plan: Plan) -> Iterator[Contest]:
     """All jobs run, and all are cancelled at once."""
-    for backend in plan.loops:
-        setting = Setting(backend, "wide", "sleep", plan.cancelled)
+    for backend, conditions in itertools.product(plan.loops, plan.conditions):
+        setting = Setting(backend, "wide", "sleep", plan.cancelled, conditions=conditions)
         contestants = [Contestant(name, setting, partial(attempt, way, setting)) for name, way in WAYS[backend].items()]
         yield Contest("cancel", contestants, plan.few_rounds)
 

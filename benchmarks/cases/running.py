@@ -36,8 +36,8 @@ def running(plan: Plan) -> Iterator[Contest]:
 
 def sleepers(plan: Plan) -> Iterator[Contest]:
     """Run many jobs that all sleep for a second at the same time."""
-    for backend in plan.loops:
-        setting = Setting(backend, "wide", plan.sleep, plan.sleepers)
+    for backend, conditions in itertools.product(plan.loops, plan.conditions):
+        setting = Setting(backend, "wide", plan.sleep, plan.sleepers, conditions=conditions)
         rivals = [rival for rival in entering(plan, setting) if rival.name in (OURS, *SLEEPERS)]
         yield Contest("sleepers", [contestant(rival, setting) for rival in rivals], plan.few_rounds)
 
