@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Job, JobTimeout, Scheduler, StopReason
@@ -361,3 +365,106 @@ def test_jobs_can_ask_for_the_deadline_of_their_run(virtual: Virtual) -> None:
     job = Job(ask)
     virtual(Scheduler(job, timeout=20).co_run)
     assert job.result() == 20
+
+
+async def asks() -> float:
+    return anyio.current_effective_deadline()
+
+
+def test_jobs_can_ask_for_their_own_deadline(virtual: Virtual) -> None:
+    """The deadline that anyio shows to a job is its own, if that is the earliest; the next job does not see it."""
+    first = Job(asks, timeout=5)
+    second = Job(asks, required=first)  # in the same task
+    third = Job(asks, timeout=30, required=second)
+    virtual(Scheduler(first, second, third, timeout=20).co_run)
+    assert (first.result(), second.result(), third.result()) == (5, 20, 20)
+
+
+def test_each_job_has_its_own_time(virtual: Virtual) -> None:
+    """Timeouts that begin and end in any order each cancel their own job at its own time."""
+    jobs = [Job(nap, 99, timeout=limit) for limit in (7, 3, 9, 1, 5)]
+    first = Job(nap, 0.5)
+    late = Job(nap, 99, timeout=2, required=first)
+    assert virtual(timed, Scheduler(*jobs, first, late)) == (True, 9)
+    assert [job.finished_at for job in (*jobs, late)] == [7, 3, 9, 1, 5, 2.5]
+    assert all(job.timed_out for job in jobs)
+
+
+def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual) -> None:
+    """While a job still unwinds after its timeout, `cancel()` has the last word, as a scope further out would."""
+
+    async def slow_to_unwind() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+
+    job = Job(slow_to_unwind, timeout=1)
+
+    async def cancel() -> None:
+        await anyio.sleep(2)
+        job.cancel()
+
+    scheduler = Scheduler(job, Job(cancel))
+    assert virtual(timed, scheduler) == (True, 4)
+    assert (job.state, job.timed_out) == (CANCELLED, False)
+
+
+def test_a_job_that_was_cancelled_has_no_timeout_any_more(virtual: Virtual) -> None:
+    """A timeout that comes while a cancelled job unwinds changes nothing."""
+
+    async def slow_to_unwind() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+
+    job = Job(slow_to_unwind, timeout=2)
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        job.cancel()
+
+    assert virtual(timed, Scheduler(job, Job(cancel))) == (True, 4)
+    assert (job.state, job.timed_out) == (CANCELLED, False)
+
+
+def test_a_job_that_swallows_its_timeout_leaves_its_run_alone(virtual: Virtual) -> None:
+    """A job that catches the cancellation and returns has succeeded, and jobs after it run as if nothing had been."""
+
+    async def swallows() -> str:
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+        return "swallowed"
+
+    job = Job(swallows, timeout=1)
+    after = Job(nap, 1, required=job)
+    assert virtual(timed, Scheduler(job, after)) == (True, 2)
+    assert (job.result(), after.state) == ("swallowed", SUCCEEDED)
+
+
+def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> None:
+    """A run that never ends keeps nothing of the jobs whose time was never over."""
+
+    class Held:
+        pass
+
+    async def hold(held: Held) -> None:
+        await anyio.lowlevel.checkpoint()
+
+    left = weakref.WeakSet[Held]()
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False, jobs_window=3) as scheduler:
+            for _ in range(300):
+                left.add(held := Held())
+                job = scheduler.add(Job(hold, held, timeout=1000))
+                del held
+                await job.wait_settled()
+                del job
+            gc.collect()
+            assert len(left) < 5
+
+    virtual(main)

@@ -16,6 +16,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -33,16 +34,24 @@ SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 0)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 
+MANY_STALE: Final = 64
+"""Beyond these, at most every second deadline that is kept may be that of a job that has ended."""
+
 
 class AsyncioGroup:
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
     __slots__ = (
+        "_alarm",
+        "_alarm_at",
         "_cancellation",
         "_context",
+        "_deadlines",
         "_expired",
         "_host",
+        "_limited",
         "_loop",
+        "_number",
         "_on_deadline",
         "_parent",
         "_requests",
@@ -77,6 +86,13 @@ class AsyncioGroup:
             self.scope._parent_scope = state.innermost if isinstance(state, WorkerState) else state.cancel_scope
         self._requests = host.cancelling() - host._must_cancel
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
+        # The deadlines of workers, a heap, with numbers that settle ties. Entries of jobs that have ended stay until
+        # they come to the top, or until there are too many of them.
+        self._deadlines: list[tuple[float, int, WorkerTask]] = []
+        self._number = 0
+        self._limited = 0  # how many workers have a deadline now
+        self._alarm: asyncio.TimerHandle | None = None  # at the earliest of these deadlines
+        self._alarm_at = math.inf
         # The cancellation of the task that hosts the run. It is raised in that task, when everything has ended.
         self._cancellation: asyncio.CancelledError | None = None
 
@@ -85,6 +101,7 @@ class AsyncioGroup:
         try:
             await body()
         finally:
+            self._set_alarm(math.inf)
             if self._timer is not None:
                 self._timer.cancel()
         if self._cancellation is not None:
@@ -186,6 +203,52 @@ class AsyncioGroup:
             worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
             scope.cancel()
 
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
+        worker.deadline = when
+        if worker.scope is not None:
+            cast(Any, worker.scope)._deadline = when  # for those who ask; it has no timer of its own
+        if when == math.inf:
+            self._limited -= 1
+            return
+        self._limited += 1
+        self._number += 1
+        heappush(self._deadlines, (when, self._number, worker))
+        if when < self._alarm_at:
+            self._set_alarm(when)
+        if len(self._deadlines) > 2 * self._limited + MANY_STALE:
+            self._deadlines = [entry for entry in self._deadlines if entry[2].deadline == entry[0]]
+            heapify(self._deadlines)
+
+    def is_expired(self, worker: WorkerTask) -> bool:
+        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
+        scope: Any = worker.scope
+        if scope is None or not scope.cancel_called or self.host_is_cancelled():
+            return False
+        around = scope._parent_scope
+        return scope.shield or around is None or not around._effectively_cancelled
+
+    def _set_alarm(self, when: float) -> None:
+        """Look at the deadlines of workers at the time `when`."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = when
+        self._alarm = None if when == math.inf else self._loop.call_at(when, self._ring, context=self._context)
+
+    def _ring(self) -> None:
+        """Cancel the workers whose time is over."""
+        now, deadlines = self._loop.time(), self._deadlines
+        while deadlines:
+            when, _, worker = deadlines[0]
+            if worker.deadline == when:  # otherwise its job has ended
+                if when > now:
+                    break
+                worker.deadline = -math.inf
+                self.cancel_one(worker)
+            heappop(deadlines)
+        self._alarm = None
+        self._set_alarm(deadlines[0][0] if deadlines else math.inf)
+
     def forget(self, worker: WorkerTask) -> None:
         """Drop all that the group keeps for a worker that leaves."""
         self.scope._tasks.discard(worker.task)
@@ -196,6 +259,7 @@ class AsyncioGroup:
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
         scope: Any = anyio_asyncio.CancelScope()
+        scope._deadline = worker.deadline
         worker.scope = worker.mark.scope = scope
         scope._host_task = worker.task
         scope._parent_scope = self.scope

@@ -14,8 +14,11 @@ T = TypeVar("T")
 class WorkerTask:
     """The task of one worker, as its backend sees it; the engine's `Worker` adds the job that the task runs."""
 
-    __slots__ = ("group", "mark", "parking", "scope", "task")
+    __slots__ = ("deadline", "group", "mark", "parking", "scope", "task")
 
+    # When the time of the job that the task runs is over; on asyncio `-inf` when that time has come. On trio it is the
+    # deadline of the scope.
+    deadline: float
     group: Group
     # What the task was like before it ran a job. On trio this is set in the task's first step.
     mark: Any
@@ -128,6 +131,17 @@ class Group(Protocol):
 
     def cancel_one(self, worker: WorkerTask) -> None:
         """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
+        ...
+
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never.
+
+        The job that it runs can ask trio or anyio for this deadline.
+        """
+        ...
+
+    def is_expired(self, worker: WorkerTask) -> bool:
+        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
         ...
 
     def forget(self, worker: WorkerTask) -> None:

@@ -124,6 +124,18 @@ class TrioGroup:
             worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
             scope.cancel()
 
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
+        scope = worker.scope
+        if scope is None:
+            worker.scope = scope = self._scope_of_its_own(worker)
+        scope.deadline = when
+
+    def is_expired(self, worker: WorkerTask) -> bool:
+        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
+        status = worker.mark.status
+        return bool(status.effectively_cancelled) and not status.parent_cancellation_is_visible_to_us
+
     def forget(self, worker: WorkerTask) -> None:
         """Drop all that the group keeps for a worker that leaves."""
         if worker.scope is not None:

@@ -93,6 +93,9 @@ class FunctionJob(AbstractJob[T]):
     def _default_label(self) -> str:
         function: Any = self._function
         args: Any = self._args
+        limits = self._limits
+        if type(function) is FUNCTION and args.__class__ is tuple and (limits is None or not limits.redact):
+            return _labels.of_plain_call(function.__name__, args)  # the commonest case: on trio each start asks for it
         name = function.__name__ if type(function) is FUNCTION else self._short_name()
         if self.redact:
             return f"{name}(…)"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..job import _errors, _options
 
@@ -15,13 +16,21 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-async def run_attempts(worker: Worker, job: AbstractJob[Any]) -> Any:
-    """Run a job that has limits, and return what the last attempt returned."""
-    limits = job._limits or _options.NO_LIMITS
-    if limits.retry is None:
-        return await _attempt(worker, job, limits)
+def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awaitable[Any]:
+    """Return what to await for a job that has limits: with as few coroutines around its own as they need."""
+    if limits.retry is not None:
+        return _retried(worker, job, limits)
+    if limits.timeout is None:
+        return job.co_run()
+    if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service):
+        return _timed(worker, job, limits)
+    return _attempt(worker, job, limits)
+
+
+async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+    """Make attempts until one succeeds, and return what it returned."""
     attempts = Attempts(worker, job, limits)
-    decorate: Any = limits.retry if callable(limits.retry) else _again(limits.retry)
+    decorate: Any = limits.retry if callable(limits.retry) else _again(limits.retry or 0)
     value: Any = None
     try:
         value = await decorate(attempts.begin)()
@@ -89,7 +98,31 @@ def _again(times: int) -> Callable[[Attempt], Attempt]:
     return decorate
 
 
+async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+    """Call a job that is not called again, under a deadline of its worker: that costs less than a scope for each job.
+
+    The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
+    """
+    run, timeout = worker.run, cast(float, limits.timeout)
+    group = run.group
+    group.set_deadline(worker, run.clock() + timeout)
+    try:
+        return await job.co_run()
+    except BaseException as error:
+        if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
+            raise
+    finally:
+        if group.is_expired(worker):
+            worker.cancelled_alone = True  # nobody has cancelled the whole run
+        group.set_deadline(worker, math.inf)
+    run.facts(job).timed_out = True
+    if limits.on_timeout == "move_on":
+        return None
+    raise _errors.JobTimeout(job, timeout)
+
+
 async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+    """Make one attempt: call the job, and again after each timeout, as far as its limits say so."""
     restarts_left = limits.restarts
     while True:
         try:

@@ -16,7 +16,6 @@ from ..base._states import JobState, StopReason
 from ..job import _rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED
-from . import _attempts
 from ._worker import Worker, current
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class CleanUp:
             run.begin(worker, job)
             awaitable: Any = UNCALLED
             try:
-                awaitable = _attempts.run_attempts(worker, job)
+                awaitable = run.begin_apart(worker, job)
                 value = await awaitable
                 await worker.refuse_what_is_left_open()
             except BaseException as error:

@@ -367,9 +367,8 @@ class Run:
 
     def begin_apart(self, worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
         """Return what to await for a job that has limits, or that is more than the call of a function."""
-        if job._limits is None or job._limits is NO_LIMITS:
-            return job.co_run()
-        return _attempts.run_attempts(worker, job)
+        limits = job._limits
+        return job.co_run() if limits is None or limits is NO_LIMITS else _attempts.begin(worker, job, limits)
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""

@@ -38,6 +38,7 @@ Four words, and what is always true of them:
 from __future__ import annotations
 
 import contextvars
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
@@ -106,12 +107,14 @@ class Worker(WorkerTask):
         self.run = run
         self.group = run.group
         self.mark = self.parking = self.scope = self.task = None
+        self.deadline = math.inf
         self.has_slot = has_slot
         # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then.
         self.spawned_at, self.called_in_turn, self.ready_at_spawn = run.clock(), run.turn.number, len(run.queue.jobs)
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
-        self.cancelled_alone = False  # by `cancel()` of its job, or because the forever jobs have to end
+        # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
+        self.cancelled_alone = False
         self.ended_by_run = False  # because the forever jobs have to end
         # The next three are for a window that is a CapacityLimiter.
         self.token: Token | None = None  # the worker runs its job under this token
