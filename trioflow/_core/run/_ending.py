@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ._run import Run
     from ._worker import Worker
 
+FEW_TURNS: Final = 3
+
 
 class Ending:
     """The end of one run."""
@@ -43,6 +45,11 @@ class Ending:
         if not run.stopping:
             run.workers.dismiss_parked()
         run.stop(StopReason.COMPLETED)
+        for _ in range(FEW_TURNS):  # enough for workers without a job, and cheaper than a task that nothing interrupts
+            if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
+                break
+            if not await run.group.turn():
+                break  # the cancellation is raised when the run has ended
         if run.workers.alive or self._left or (run.shared and run.outer_worker is None) or CleanUp.is_needed(run):
             try:
                 await run.group.uninterrupted(self._wind_up)

@@ -528,8 +528,8 @@ class Run:
         now = self.clock()
         for job in self.queue.drain():
             self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
-        if before is not RunPhase.CHECKING:
-            self.group.cancel()
+        if before is not RunPhase.CHECKING and (reason is not StopReason.COMPLETED or self.workers.gated):
+            self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         if self.changed is not None:
             self.changed.set()
 
