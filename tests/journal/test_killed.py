@@ -39,6 +39,8 @@ class Stage:
         self.outcome = directory / "outcome"
         self.build = build
         self.backend = backend
+        self.others = children()
+        """Other tests of this process may have started processes that go on: a server, say."""
 
     def note(self, name: str) -> None:
         """Record that a job has run; a short write to the end of a file is never torn."""
@@ -71,9 +73,9 @@ class Stage:
 
     def wait(self) -> None:
         """Wait for all that a killed run has left behind, which are children of this process now."""
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        while left := children() - self.others:
+            for child in left:
+                os.waitpid(child, 0)
 
     def complete(self, journal: bool = True) -> tuple[str, list[str]]:
         """Run to the end, and return the results, and what has run."""
@@ -102,6 +104,15 @@ class Stage:
         assert not again, f"committed, and run again: {again}"
         assert len(ran) == len(set(ran))
         return len(committed)
+
+
+def children() -> set[int]:
+    """Return the processes whose parent is this one."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
