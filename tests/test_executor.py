@@ -17,7 +17,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Executor, JobState, Scheduler, executor
+from trioflow import Executor, Job, executor
 
 from . import cpython_executors
 from .bodies import Flaw
@@ -165,27 +165,31 @@ def test_a_program_waits_for_calls_at_its_end(backend: str) -> None:
     assert ([*"".join([*"".join(done.stdout.split())])], done.stderr, done.returncode) == (["3"] * 4, "", 0)
 
 
-def test_jobs_that_have_settled_are_dropped(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_have_ended_are_dropped(backend: str) -> None:
     """A pool that is never idle does not grow."""
-    sizes = list[int]()
-    drop = executor._drop_settled
-
-    def noted(scheduler: Scheduler) -> int:
-        left = drop(scheduler)
-        sizes.append(left)
-        assert all(job.state is not JobState.SUCCEEDED for job in scheduler)
-        return left
-
-    monkeypatch.setattr(executor, "MANY", 10)
-    monkeypatch.setattr(executor, "_drop_settled", noted)
     with made(backend) as pool:
         keep_alive, go = pool.submit((go := threading.Event()).wait, PATIENCE), go
         for number in range(100):
             assert pool.submit(abs, -number).result(PATIENCE) == number
+        calls = [one for one in gc.get_objects() if isinstance(one, (executor._Call, Job))]
         go.set()
         assert keep_alive.result(PATIENCE)
-    assert len(sizes) >= 5
-    assert max(sizes) <= 12
+    assert len(calls) < 10
+
+
+def test_a_call_at_the_end_of_the_program_may_not_make_another(backend: str) -> None:
+    """As with the threads of `concurrent.futures`; the program ends all the same."""
+    code = (
+        "import sys, time, trioflow\n"
+        f"pool = trioflow.Executor(2, backend={backend!r})\n"
+        "def again():\n"
+        "    time.sleep(0.3)\n"
+        "    try: pool.submit(print, 'never')\n"
+        "    except RuntimeError as error: print('refused')\n"
+        "pool.submit(again)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.stdout, done.stderr, done.returncode) == ("refused\n", "", 0)
 
 
 def test_nobody_waits_for_ever_when_the_event_loop_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,6 +206,9 @@ def test_nobody_waits_for_ever_when_the_event_loop_fails(monkeypatch: pytest.Mon
     with pytest.raises(BrokenExecutor, match="the loop"):
         future.result(PATIENCE)
     pool.shutdown()
+    for thread in threading.enumerate():
+        if thread.name == "trioflow.Executor":  # it has reported when it ends, a moment later
+            thread.join(PATIENCE)
     assert [report.exc_type for report in reports] == [Flaw]
 
 

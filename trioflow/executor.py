@@ -1,12 +1,18 @@
 """`Executor`: an executor of `concurrent.futures` (PEP 3148) on top of a scheduler, for code that takes one.
 
 ```
-submit ──► backlog ──► a thread with an event loop: one Scheduler, each call a job of it ──► future
-                         there as long as calls are under way, and LINGER seconds more
+submit ─┬─► backlog ──► a thread with an event loop: one Scheduler, each call a job of it ──► future
+        │                 there as long as calls are under way, and LINGER seconds more
+        └─► a thread for each plain call, up to `max_workers`, which waits until its job starts
 ```
 
-The thread ends by itself soon after the last call, so an executor that nobody shuts down keeps no program from ending,
-and one that is still at work is waited for, like the other threads of a program.
+The threads end by themselves soon after the last call, so an executor that nobody shuts down keeps no program from
+ending, and one that is still at work is waited for, like the other threads of a program. At that time no thread can be
+started any more (from Python 3.12 on). That is why `submit` starts the threads, and not the jobs.
+
+A job never waits long for its thread. Both take the calls in the order of `submit`, and there are as many threads as
+slots in the scheduler's window. So the calls whose jobs have started are among the first `max_workers` that have not
+ended, and these have the threads.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeVar
 
 import anyio
@@ -26,15 +32,12 @@ from ._core import backend as _backend
 from ._core.job._function import Job
 from ._core.scheduler._scheduler import BackendName
 from ._scheduler import Scheduler
-from .jobs._thread import ThreadJob
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LINGER: Final = 0.1
 """Seconds that the thread stays after its last call: to start another one takes a millisecond or two."""
-MANY: Final = 1000
-"""Jobs in the scheduler, from which on those that have settled are dropped when their number has doubled."""
 
 
 class Executor(concurrent.futures.Executor):
@@ -72,6 +75,7 @@ class Executor(concurrent.futures.Executor):
         self._backlog: Final[deque[_Call]] = deque()  # not yet in the scheduler
         self._under_way: Final[set[_Call]] = set()  # those of the backlog too
         self._thread: threading.Thread | None = None  # there as long as it takes calls from the backlog
+        self._pool: ThreadPoolExecutor | None = None  # the threads for plain calls; made and ended with that thread
         self._wake: Callable[[], None] | None = None  # wakes the loop, as soon as that is there
         self._is_shut_down = False
 
@@ -79,7 +83,7 @@ class Executor(concurrent.futures.Executor):
         """Have a function called, and return a future of what it returns; of an async one, when it is awaited.
 
         Raises:
-            RuntimeError: it is shut down.
+            RuntimeError: it is shut down, or the interpreter is.
 
         """
         call = _Call(fn, args, kwargs)
@@ -87,12 +91,17 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError("cannot schedule new futures after shutdown")
+            if self._thread is None:
+                pool = ThreadPoolExecutor(self._max_workers, "trioflow.Executor call")
+                thread = threading.Thread(target=self._run, args=[pool], name="trioflow.Executor")
+                thread.start()
+                self._pool, self._thread = pool, thread
+            if not call.is_async:
+                assert self._pool is not None
+                self._pool.submit(call.run_when_started)
             self._backlog.append(call)
             self._under_way.add(call)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="trioflow.Executor")
-                self._thread.start()
-            elif self._wake is not None:
+            if self._wake is not None:
                 self._wake()
         return future  # type: ignore[no-any-return]
 
@@ -118,29 +127,29 @@ class Executor(concurrent.futures.Executor):
 
     # ---- in the thread
 
-    def _run(self) -> None:
+    def _run(self, pool: ThreadPoolExecutor) -> None:
         try:
             self._backend.run(self._serve, {})
         except BaseException as error:
             self._give_up(error)
             raise
+        finally:
+            pool.shutdown()
 
     def _give_up(self, error: BaseException) -> None:
         """Let nobody wait for ever for calls that nothing will run."""
         with self._lock:
-            self._thread = self._wake = None
-            left = [call.future for call in self._under_way]
+            self._thread = self._pool = self._wake = None
+            left = tuple(self._under_way)
             self._under_way.clear()
             self._backlog.clear()
-        for future in left:
-            if future is not None and future.set_running_or_notify_cancel():
-                future.set_exception(_broken(error))
+        for call in left:
+            call.give_up(error)
 
     async def _serve(self) -> None:
         backend = self._backend
         call_in_loop = backend.caller()
-        async with Scheduler(label="Executor", jobs_window=self._max_workers) as scheduler:
-            limit = MANY
+        async with Scheduler(label="Executor", jobs_window=self._max_workers, keep_jobs=False) as scheduler:
             while True:
                 news = backend.event()
                 with self._lock:
@@ -149,22 +158,20 @@ class Executor(concurrent.futures.Executor):
                     self._backlog.clear()
                     idle = not self._under_way
                     patience = (0 if self._is_shut_down else LINGER) if idle else None
-                scheduler.update([self._job(call) for call in calls])
-                if len(scheduler) > limit:
-                    limit = max(MANY, 2 * _drop_settled(scheduler))
+                scheduler.update([Job(self._await if call.is_async else self._have_called, call) for call in calls])
+                del calls
                 with anyio.move_on_after(patience):
                     await news.wait()
                 if idle and self._ends():
                     return
 
-    def _job(self, call: _Call) -> Job[None] | ThreadJob[None]:
-        if call.is_async:
-            return Job(self._await, call)
-        return ThreadJob(self._call, call)
-
-    def _call(self, call: _Call) -> None:
+    async def _have_called(self, call: _Call) -> None:
+        """Let the thread of a call make it, and wait for that."""
+        ended = self._backend.event()
+        call_in_loop = self._backend.caller()
+        call.start(lambda: call_in_loop(ended.set))
         try:
-            call.run()
+            await ended.wait()
         finally:
             self._forget(call)
 
@@ -185,21 +192,46 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._under_way:
                 return False
-            self._thread = self._wake = None
+            self._thread = self._pool = self._wake = None
             return True
 
 
 class _Call:
     """One call, and the future of what comes of it; the job that made the call keeps nothing of either."""
 
-    __slots__ = ("_call", "future", "is_async")
+    __slots__ = ("_call", "_ended", "_may_run", "future", "is_async")
 
     def __init__(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.future: Future[Any] | None = Future()  # there until the call is made
         self.is_async: Final = inspect.iscoroutinefunction(function)
         self._call: Any = function, args, kwargs
+        self._may_run: Final = threading.Semaphore(0)
+        self._ended: Callable[[], None] | None = None
 
-    def run(self) -> None:
+    def start(self, ended: Callable[[], None]) -> None:
+        """Let the thread of a plain call make it; `ended` is called in that thread afterwards."""
+        self._ended = ended
+        self._may_run.release()
+
+    def run_when_started(self) -> None:
+        """Wait until the job of the call starts, and make the call."""
+        self._may_run.acquire()
+        try:
+            self._run()
+        finally:
+            if self._ended is not None:
+                self._ended()
+
+    def give_up(self, error: BaseException) -> None:
+        """Let the future fail, if the job of the call has not started: it never will."""
+        if self._ended is not None:
+            return  # its thread makes the call
+        future, self.future = self.future, None
+        if future is not None and future.set_running_or_notify_cancel():
+            future.set_exception(_broken(error))
+        self._may_run.release()
+
+    def _run(self) -> None:
         """Call the function, unless the future is cancelled."""
         future = self._begun()
         if future is not None:
@@ -243,11 +275,3 @@ class _Call:
 
 def _broken(error: BaseException) -> BrokenExecutor:
     return BrokenExecutor(f"the event loop of the executor has ended: {error!r}")
-
-
-def _drop_settled(scheduler: Scheduler) -> int:
-    """Let go of jobs that nobody is going to ask for, and return how many are left."""
-    for job in scheduler:
-        if job.is_settled():
-            scheduler._members.forget(job)
-    return len(scheduler)
