@@ -294,3 +294,27 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> 
         assert before <= now
         before = now
     stage.check(right)
+
+
+def test_a_run_that_follows_a_killed_one_does_not_meet_its_commands(tmp_path: Path, backend: str) -> None:
+    """The guard needs a moment to end the commands of a killed run; the journal opens when it has."""
+    busy = tmp_path / "busy"
+
+    def write_for_ever(stage: Stage) -> Scheduler:
+        code = f"trap '' HUP INT TERM; while :; do date >> {busy}; done"
+        return Scheduler(*(CommandJob(code, shell=True, label=str(number)) for number in range(5)))
+
+    adopt_orphans(True)
+    stage = Stage(tmp_path, write_for_ever, backend)
+    child = stage.run()
+    while not busy.exists():
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    store = Store(stage.journal, writes=True)
+    busy.unlink(missing_ok=True)
+    assert not busy.exists()
+    store.close()
+    stage.wait()
+    adopt_orphans(False)
+    assert not busy.exists()

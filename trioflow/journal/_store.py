@@ -29,7 +29,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from .._core.base import _log
 from .._core.job._errors import JournalError
+from ..jobs.posix._guard import HELD_OPEN
 
 T = TypeVar("T")
 
@@ -38,6 +40,8 @@ APPLICATION: Final = 0x74666A31
 VERSION: Final = 1
 LARGE: Final = 1 << 20
 """Bytes of a result that go to a file of their own."""
+GUARD_PATIENCE: Final = 10.0
+"""Seconds to wait for the guard of a killed run; it takes a few tenths."""
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
@@ -402,6 +406,9 @@ class Lock:
 
     The lock belongs to the process, and goes with it, however that ends; a process that it has forked does not have it.
 
+    Commands of a killed process live a moment longer, until its guard has ended them. A next run must not meet them. So
+    there is a second lock on the same file, which the guard has too; whoever comes next waits for it.
+
     Raises:
         JournalError: somebody else has it, or the file system has no locks.
 
@@ -416,7 +423,10 @@ class Lock:
                 f"{who}: another run of this process ({os.getpid()}) uses it; wait for that one, or take another path"
             )
         self._file: Final = self._acquired(who)
+        self._for_guards: Final = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         _used_here.add(self._name)
+        self._wait_for_guard(who)
+        HELD_OPEN.add(self._for_guards)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, this_process().encode(), 0)
 
@@ -446,10 +456,26 @@ class Lock:
                 ) from error
             os.close(file)  # the last holder has removed it meanwhile
 
+    def _wait_for_guard(self, who: str) -> None:
+        """Wait until nothing is left of a process that was killed while it had the lock."""
+        patience = time.monotonic() + GUARD_PATIENCE
+        while time.monotonic() < patience:
+            try:
+                fcntl.flock(self._for_guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                return  # the file system has no such locks
+            else:
+                return
+        _log.warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
+
     def release(self) -> None:
         """Give the lock up, and remove the file."""
+        HELD_OPEN.discard(self._for_guards)
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+        os.close(self._for_guards)
         os.close(self._file)
         _used_here.discard(self._name)
 

@@ -46,6 +46,8 @@ TABLE_SIZE: Final = 1 << 22
 STDERR: Final = 2
 GRACE: Final = 0.5
 """Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlive the run."""
+HELD_OPEN: Final[set[int]] = set()
+"""Descriptors that each guard inherits: a lock on one of them is there until the guard has done its work."""
 ENDED: Final = b"ended\n"
 """The line that tells the guard that it has nothing to do. On any other line, or at the end of the pipe, it kills."""
 SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
@@ -147,7 +149,7 @@ class Guard:
             stderr=self.nothing,
             env=environment,
             cwd="/",
-            pass_fds=(self.table.descriptor,),
+            pass_fds=(self.table.descriptor, *HELD_OPEN),
             start_new_session=True,
         )
 
