@@ -6,34 +6,17 @@ import contextlib
 import os
 import pty
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pyte
 import pytest
 
-from ..cli.command_line import COMMAND, ENVIRONMENT
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
+from .process import PATIENCE, running
 
 __all__ = ["watched"]
-PATIENCE = 30
-
-
-@contextmanager
-def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A batch that runs, started by a line of a shell; it does not outlive the test."""
-    environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
-    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(
-        ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words], env=environment, **options
-    ) as process:  # type: ignore[call-overload]
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

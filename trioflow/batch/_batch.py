@@ -17,10 +17,10 @@ import itertools
 import os
 import subprocess
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 import anyio.lowlevel
@@ -28,6 +28,7 @@ import anyio.lowlevel
 from .._core.base._states import StopReason
 from .._core.job._errors import JobTimeout
 from .._core.job._function import Job
+from .._core.run._durable import NOT_STORED
 from .._core.run._observers import Instrument
 from .._scheduler import Scheduler
 from ..jobs.command._job import CommandJob
@@ -43,6 +44,9 @@ from ._output import Aside, Printer, results_directory, save
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
+
+if TYPE_CHECKING:
+    from ..journal._journal import Session
 
 BETWEEN_PAUSES: Final = 1000
 """The number of commands that are skipped as done before other tasks may run."""
@@ -63,6 +67,8 @@ class Options:
         tag: whether each line is printed with the arguments before it.
         results: a directory where outputs are saved, instead of being printed.
         nodes: where commands run; here, if there are none.
+        reads: with a journal, the files that a command reads: if one has changed, the command runs again.
+        writes: with a journal, the files that it writes: if one is not as the command has left it, it runs again.
 
     """
 
@@ -75,6 +81,8 @@ class Options:
     tag: bool = False
     results: str | None = None
     nodes: Sequence[SshNode] = ()
+    reads: Sequence[Template] = ()
+    writes: Sequence[Template] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,7 @@ class Task:
     slot: int  # from 1; the lowest that was free
     arguments: Arguments
     line: str
+    path: str  # in the journal
 
 
 def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
@@ -114,6 +123,7 @@ class Batch:
         done: the commands that need not run again.
         aside: what is done around each print.
         joblog: where each command that has ended is recorded.
+        journal: where each command that has succeeded is kept, and found by a later batch.
         progress: called when a command has ended, with the counts, and the expected total if it is known.
 
     """
@@ -128,6 +138,7 @@ class Batch:
         done: Done,
         aside: Aside,
         joblog: Joblog | None = None,
+        journal: Session | None = None,
         progress: Callable[[Tally, int | None], object] | None = None,
     ) -> None:
         self._template: Final = template
@@ -136,9 +147,12 @@ class Batch:
         self._shell: Final = shell
         self._done: Final = done
         self._joblog: Final = joblog
+        self._journal: Final = journal
+        self._times: Final = Counter[str]()  # how often each command line was there
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = Tally(options.halt, total)
+        self._scheduler: Final = Scheduler(label="batch")
         self._arguments: Final = product.items(blocking=False)
         self._sequence = 0
         self._printer = Printer(in_order=options.in_order, aside=aside)
@@ -164,7 +178,6 @@ class Batch:
 
         """
         nodes = itertools.cycle(self._options.nodes or (None,))
-        self._scheduler = Scheduler(label="batch")
         for _ in range(self._runners):
             self._add_runner(next(nodes))
         try:
@@ -179,9 +192,14 @@ class Batch:
         return self.tally.exit_code
 
     @property
+    def stop_reason(self) -> StopReason | None:
+        """How the batch has ended; None before that."""
+        return self._scheduler.stop_reason
+
+    @property
     def was_interrupted(self) -> bool:
         """Whether a signal ended the batch."""
-        return self._scheduler.stop_reason is StopReason.INTERRUPTED
+        return self.stop_reason is StopReason.INTERRUPTED
 
     @property
     def _runners(self) -> int:
@@ -211,7 +229,7 @@ class Batch:
 
     async def _run_all(self, node: SshNode | None) -> None:
         while (task := await self._next_task()) is not None:
-            outcome = await self._run_until_good(task, node)
+            outcome = await self._restored_or_run(task, node)
             if isinstance(outcome.error, Unreachable) and await self._hand_back(task, outcome.error):
                 return
             self._slots.give_back(task.slot)
@@ -263,13 +281,21 @@ class Batch:
                 line = self._template.fill(arguments, self._sequence, slot)
                 if not self._done.take(line):
                     self._number += 1
-                    return await self._when_due(Task(self._number - 1, self._sequence, slot, arguments, line))
+                    path = self._path(line)
+                    return await self._when_due(Task(self._number - 1, self._sequence, slot, arguments, line, path))
                 self._slots.give_back(slot)
                 if self._expected is not None:
                     self._expected -= 1
                 if self._sequence % BETWEEN_PAUSES == 0:
                     await anyio.lowlevel.checkpoint()
             return None
+
+    def _path(self, line: str) -> str:
+        """Return what a command is called in the journal: its line, with a number if it is there more than once."""
+        if self._journal is None:
+            return line
+        self._times[line] += 1
+        return line if self._times[line] == 1 else f"{line} #{self._times[line]}"
 
     async def _until_readable(self) -> None:
         with anyio.CancelScope() as self._waiting:
@@ -284,6 +310,32 @@ class Batch:
         return None if self._stopped else task
 
     # ---- one command
+
+    async def _restored_or_run(self, task: Task, node: SshNode | None) -> Outcome:
+        """Run a command, unless the journal has its result."""
+        journal = self._journal
+        if journal is None:
+            return await self._run_until_good(task, node)
+        job = self._in_journal(task)
+        result = journal.look_up(job, task.path)
+        if result is not NOT_STORED:
+            await anyio.lowlevel.checkpoint()  # there may be many of them
+            return Outcome(result, None, time.time(), result.elapsed, is_restored=True)
+        job._started_at = time.monotonic()
+        outcome = await self._run_until_good(task, node)
+        job._finished_at = time.monotonic()
+        if not outcome.failed:
+            journal.record(job, outcome.result)
+            journal.commit()
+        return outcome
+
+    def _in_journal(self, task: Task) -> CommandJob:
+        """Return a job that stands for a command in the journal: the environment it runs in differs each time."""
+        reads, writes = (
+            [one.fill(task.arguments, task.sequence, task.slot) for one in templates]
+            for templates in (self._options.reads, self._options.writes)
+        )
+        return CommandJob(task.line, shell=True, label=shown(task.line), reads=reads, writes=writes)
 
     async def _run_until_good(self, task: Task, node: SshNode | None) -> Outcome:
         outcome = await self._run(task, node)
@@ -340,7 +392,7 @@ class Batch:
             await self._printer.say(remark)
         self._keep(task, outputs(outcome.result))
         await self._printer.print(task.number)
-        if self._joblog is not None:
+        if self._joblog is not None and not outcome.is_restored:
             entry = Entry(
                 task.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
                 task.line, ":" if node is None else node.name,

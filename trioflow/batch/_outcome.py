@@ -26,6 +26,7 @@ class Outcome:
     error: Exception | None
     started: float
     runtime: float
+    is_restored: bool = False  # from a journal: it did not run
 
     @property
     def failed(self) -> bool:

@@ -76,6 +76,7 @@ class Template:
 
     Args:
         words: the words of the command, not quoted: joined by blanks, they are a shell's line.
+        is_line: whether it is a command line; otherwise it is the name of a file, where nothing is appended or quoted.
 
     Raises:
         ValueError: a Perl expression, which only GNU parallel supports.
@@ -90,15 +91,15 @@ class Template:
 
     __slots__ = ("_pieces", "_quote")
 
-    def __init__(self, words: Iterable[str]) -> None:
+    def __init__(self, words: Iterable[str], *, is_line: bool = True) -> None:
         line = " ".join(words)
         if found := UNKNOWN.search(line):
             raise ValueError(f"{found[0]}: Perl expressions work in GNU parallel only")
         pieces = list(_cut(line))
-        if not any(isinstance(piece, Place) for piece in pieces):
+        if is_line and not any(isinstance(piece, Place) for piece in pieces):
             pieces += [" "] * bool(line) + [Place(None, 0, None)]
         self._pieces: Final = pieces
-        self._quote: Final[Callable[[str], str]] = str if _is_in_first_word(pieces) else quoted
+        self._quote: Final[Callable[[str], str]] = str if not is_line or _is_in_first_word(pieces) else quoted
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int) -> str:
         """Return the command line for some arguments.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
 import datetime
@@ -29,6 +30,8 @@ FIELDS: Final = (
 """The columns of an export."""
 SHOWN: Final = 60
 """Characters of a result that the list shows."""
+COMMAND_RESULT: Final = '{"$":"CommandResult",'
+"""How the stored result of a command begins."""
 
 
 @click.group(
@@ -197,7 +200,22 @@ def short(record: Record) -> str:
         return f"a large result, in {record.file[:12]}..."
     if not isinstance(record.result, str):
         return f"pickled, {len(record.result or b'')} bytes"
+    if record.result.startswith(COMMAND_RESULT):
+        return _of_a_command(record.result)
     return record.result if len(record.result) <= SHOWN else record.result[: SHOWN - 3] + "..."
+
+
+def _of_a_command(text: str) -> str:
+    """Return the result of a command in a few words; if it can't be read, as it is stored."""
+    try:
+        returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
+        shown = [f"exit code {returncode:d}", f"{elapsed:.3f} s"]
+        for name, output in (("stdout", stdout), ("stderr", stderr)):
+            if output:
+                shown.append(f"{name} of {len(base64.b64decode(output))} bytes")
+    except (ValueError, TypeError, KeyError):
+        return text[:SHOWN]
+    return ", ".join(shown)
 
 
 def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:

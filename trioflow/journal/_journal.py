@@ -17,6 +17,7 @@ import contextlib
 import os
 import pickle
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final
 
@@ -32,6 +33,8 @@ from ._store import LARGE, Record, Store
 from ._values import Unstorable, dumps, file_stamp, form, loads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._core import BaseScheduler
     from .._core.job._options import Save
     from .._core.run._run import Run
@@ -328,19 +331,24 @@ class Session:
             done, self._done = self._done, []
             self.store.add(records, restored, done)
 
-    def close(self, run: Run) -> None:
-        """Write what is left and how the run has ended, report what could not be stored, and close the file."""
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
+        """Write what is left and how the run has ended, report what could not be stored, and close the file.
+
+        Args:
+            outcome: how the run has ended; None if the file can't be written.
+            report: called with what is to be said.
+
+        """
         try:
-            if run.journal_fault is None:
+            if outcome is not None:
                 self.commit()
-                self.store.end_run(self.number, run.reason.name if run.reason is not None else "refused")
+                self.store.end_run(self.number, outcome)
         finally:
             self.store.close()
         if self._unstored:
             labels = _names(list(self._unstored))
             _, why = next(iter(self._unstored.items()))
-            run.report(
-                None,
+            report(
                 f"the journal can't store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
                 f"again: {labels}; the first: {why}; give such a job save=(dump, load), or key=, or save=None",
             )
@@ -386,7 +394,8 @@ class Paths:
 
     def close(self, run: Run) -> None:
         """Write what is left, and close the file."""
-        self._session.close(run)
+        outcome = run.reason.name if run.reason is not None else "refused"
+        self._session.close(None if run.journal_fault else outcome, partial(run.report, None))
 
     def _path(self, job: AbstractJob[Any]) -> str:
         """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""

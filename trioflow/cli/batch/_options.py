@@ -97,6 +97,18 @@ def check_files(joblog: str | None, results: str | None) -> None:
         )
 
 
+def check_journal(journal: str | None, reads: Any, writes: Any, nodes: Any, dry_run: bool, **_: Any) -> None:
+    """Refuse what makes no sense with a journal, or without one."""
+    if (reads or writes) and journal is None:
+        raise click.UsageError("--reads and --writes need --journal, which keeps how the files were")
+    if (reads or writes) and nodes:
+        raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
+    if journal is not None and dry_run:
+        raise click.UsageError(
+            f"--dry-run does not look into a journal: for what it has, call trioflow journal list {printable(journal)}"
+        )
+
+
 @click.command(
     name="batch",
     cls=BatchCommand,
@@ -130,6 +142,13 @@ def check_files(joblog: str | None, results: str | None) -> None:
 @click.option("--joblog", metavar="FILE", shell_complete=file, help="Record what has run; +FILE appends.")
 @click.option("--resume", is_flag=True, help="Skip the commands that are in the job log.")
 @click.option("--resume-failed", is_flag=True, help="Skip the commands that succeeded in the job log.")
+@click.option(
+    "--journal", metavar="FILE", shell_complete=file, help="Keep what succeeds, with its output; go on from there."
+)
+@click.option("--reads", multiple=True, metavar="FILE", help="With --journal: run again if this file has changed.")
+@click.option(
+    "--writes", multiple=True, metavar="FILE", help="With --journal: run again unless this is as it was left."
+)
 @click.option("--results", metavar="DIR", help="Save what the commands write in files, instead of printing it.")
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
 @click.option("--tag", is_flag=True, help="Print the arguments before each line.")
@@ -158,10 +177,14 @@ def command(
 
     NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node can't be reached runs
     on another one.
+
+    With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
+    one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """
     if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
         raise click.UsageError("--resume needs --joblog, which records what has run")
     check_files(options["joblog"], options["results"])
+    check_journal(dry_run=dry_run, **options)
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)

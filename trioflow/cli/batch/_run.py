@@ -6,12 +6,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ..._core.job._errors import JournalError
 from ..._core.job._labels import printable
-from ...batch import _batch, _joblog, _sources
+from ...batch import BatchError, _batch, _joblog, _sources
 from ...batch._halt import Tally
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
@@ -20,6 +22,9 @@ from ...jobs.ssh._nodes import SshNode, SshNodes
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
+
+if TYPE_CHECKING:
+    from ...journal._journal import Session
 
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
@@ -33,14 +38,15 @@ def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool
         if dry_run:
             return print_lines(_batch.lines(template, product, done))
         shown = Bar() if bar and on_a_terminal() else NoBar()
-        with shown.shown(), log(**options) as joblog:
-            batch = _batch.Batch(
+        with shown.shown(), log(**options) as joblog, kept(**options) as journal:
+            batch = journal.batch = _batch.Batch(
                 template,
                 product,
                 how(**options),
                 shell=Shell(os.environ),
                 done=done,
                 joblog=joblog,
+                journal=journal.session,
                 aside=shown.aside,
                 progress=shown.update,
             )
@@ -57,6 +63,8 @@ def how(**options: Any) -> _batch.Options:
         timeout=options["timeout"] or None,
         tries=options["retries"],
         in_order=options["keep_order"],
+        reads=[Template([one], is_line=False) for one in options["reads"]],
+        writes=[Template([one], is_line=False) for one in options["writes"]],
         **{name: options[name] for name in names},
     )
 
@@ -99,6 +107,39 @@ def log(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> Gene
     append = resume or resume_failed or joblog.startswith("+")
     with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append)) as opened:
         yield opened
+
+
+@dataclass
+class Kept:
+    """The journal of a batch, while that runs."""
+
+    session: Session | None = None
+    batch: _batch.Batch | None = None
+
+    def close(self) -> None:
+        """Record how the batch has ended, and close the file."""
+        if self.session is not None:
+            reason = self.batch.stop_reason if self.batch is not None else None
+            self.session.close("refused" if reason is None else reason.name, say)
+
+
+@contextlib.contextmanager
+def kept(journal: str | None, **_: Any) -> Generator[Kept]:
+    """Open the journal for a block, if one was asked for."""
+    if journal is None:
+        yield Kept()
+        return
+    from ...journal._journal import Journal, Session  # here, because most batches do not need them
+
+    try:
+        with contextlib.closing(Kept(Session(Journal(journal), "batch"))) as opened:
+            yield opened
+    except JournalError as error:
+        raise BatchError(str(error)) from None
+
+
+def say(text: str) -> None:
+    click.echo(f"trioflow batch: {printable(text)}", err=True)
 
 
 def print_lines(lines: Iterable[str]) -> int:

@@ -1,0 +1,26 @@
+"""`trioflow batch` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..cli.command_line import COMMAND, ENVIRONMENT
+
+PATIENCE = 30
+
+
+@contextmanager
+def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch that runs, started by a line of a shell; it does not outlive the test."""
+    environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words], env=environment, **options
+    ) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+        finally:
+            process.kill()

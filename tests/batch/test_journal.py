@@ -1,0 +1,124 @@
+"""`trioflow batch --journal`: what has succeeded is not run again, and its output is printed again."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from ..cli.command_line import trioflow
+from ..jobs.posix.process_trees import until_there
+from .process import PATIENCE, running
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+
+def batch(*words: Any) -> Result:
+    return trioflow("batch", "-k", "--journal", "run.db", *words)
+
+
+def runs(directory: Path = Path()) -> list[str]:
+    """What the commands have written into a file when they ran."""
+    file = directory / "runs"
+    return sorted(file.read_text().split()) if file.exists() else []
+
+
+def test_what_has_succeeded_is_not_run_again() -> None:
+    command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
+    first = batch(command, ":::", 0, 3, 0)
+    assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
+    again = batch(command, ":::", 0, 3, 0)
+    assert (again.stdout, again.stderr, again.exit_code) == (first.stdout, first.stderr, 1)
+    assert runs() == ["0", "0", "3", "3"]
+
+
+def test_a_command_that_is_there_once_more_runs_once_more() -> None:
+    batch("echo {} >> runs", ":::", "a")
+    batch("echo {} >> runs", ":::", "a", "a", "b")
+    assert runs() == ["a", "a", "b"]
+
+
+def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.txt").write_text(name)
+    words = ["-j1", "--reads", "{}", "cat {} >> runs; echo >> runs", ":::", "a.txt", "b.txt"]
+    batch(*words)
+    Path("a.txt").write_text("changed")
+    batch(*words)
+    assert runs() == ["a", "b", "changed"]
+    assert "file 'a.txt' has changed" in trioflow("journal", "run.db").stdout
+
+
+def test_a_command_runs_again_if_a_file_that_it_writes_is_not_as_it_left_it() -> None:
+    words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
+    for name in ("a", "b"):
+        Path(f"{name} and more").mkdir()
+    batch(*words)
+    Path("a and more/a.out").unlink()
+    batch(*words)
+    assert runs() == ["a", "a", "b"]
+    assert Path("a and more/a.out").read_text() == "a\n"
+
+
+def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
+    words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
+    batch(*words)
+    Path("saved/1/a/stdout").unlink()
+    assert batch(*words).exit_code == 0
+    assert Path("saved/1/a/stdout").read_text() == "a\n"
+    assert len(Path("log").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--reads", "x", "echo", ":::", "a"], "--reads and --writes need --journal"),
+        (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "call trioflow journal list run.db"),
+        (["--journal", "run.db", "-S", "node", "--writes", "x", "echo", ":::", "a"], "name files of this machine"),
+        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this is no journal but some other file"),
+    ],
+)
+def test_bad_input(words: list[str], told: str) -> None:
+    Path("other").write_text("of somebody else")
+    done = trioflow("batch", *words)
+    assert done.exit_code == 255
+    assert told in done.stderr.replace("\n", " ")
+    assert Path("other").read_text() == "of somebody else"
+
+
+def test_a_second_batch_with_the_same_journal_is_refused(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    with running("--journal", str(tmp_path / "run.db"), ":::", f"touch {here}; sleep 1000") as process:
+        until_there(here)
+        refused = batch("echo", ":::", "a")
+        assert refused.exit_code == 255
+        assert f"another run uses it: process {process.pid}" in refused.stderr
+
+
+def test_a_batch_that_is_killed_goes_on(tmp_path: Path) -> None:
+    """Killed at random instants, it comes to its end; only what was running is run again."""
+    numbers = [str(number) for number in range(30)]
+    words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
+    kills = 0
+    while True:
+        with running(*words, *numbers, cwd=tmp_path) as process:
+            if kills < 4:
+                end = time.monotonic() + random.uniform(0.3, 0.5)
+                while process.poll() is None and time.monotonic() < end:
+                    time.sleep(0.01)
+            if kills < 4 and process.poll() is None:
+                process.kill()
+                kills += 1
+                process.communicate(timeout=PATIENCE)
+                continue
+            stdout, stderr = process.communicate(timeout=PATIENCE)
+        assert (stdout.decode().split(), stderr, process.returncode) == (numbers, b"", 0)
+        break
+    assert kills
+    ran = runs(tmp_path)
+    assert set(ran) == set(numbers)
+    assert len(ran) <= len(numbers) + 3 * kills
