@@ -176,7 +176,7 @@ CASES = [
     ("pack_stdlib.py", ["limit=1"], 4),
     ("wfcommons.py", ["speed=10000"], 17),
 ]
-PROGRAMS = ["killed.py"]
+PROGRAMS = ["killed.py", "nodes.py", "sweep.py"]
 """Examples that are programs, not scenarios; each has a test of its own."""
 
 

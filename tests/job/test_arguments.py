@@ -345,7 +345,7 @@ def test_a_thread_job_is_called_with_results(backend: str) -> None:
     for _ in range(2):
         assert scheduler.run(backend=backend, check=True)  # type: ignore[arg-type]
         assert after.result() == (5,)
-    assert ThreadJob(add, [1], kwargs={"last": one}).label == "add([1], last=give(…))"
+    assert ThreadJob(add, [1], kwargs={"last": one}).label == "add([1], last=give(1, 0))"
 
 
 def test_a_service_is_called_with_results_and_gives_its_value(virtual: Virtual) -> None:

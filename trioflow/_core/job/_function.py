@@ -97,18 +97,24 @@ class FunctionJob(AbstractJob[T]):
         if type(function) is FUNCTION and args.__class__ is tuple and (limits is None or not limits.redact):
             return _labels.of_plain_call(function.__name__, args)  # the commonest case: on trio each start asks for it
         name = function.__name__ if type(function) is FUNCTION else self._short_name()
+        return self._call_as_label(name, jobs=True)
+
+    def _label_as_argument(self) -> str:
+        return self._call_as_label(self._short_name(), jobs=False) if self._label is None else self._label
+
+    def _call_as_label(self, name: str, *, jobs: bool) -> str:
+        """Return the call as a label."""
+        function: Any = self._function
+        args: Any = self._args
         if self.redact:
             return f"{name}(…)"
         positional = cast("Iterable[Any]", args if type(args) is tuple else args.as_given())
-        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {})
+        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {}, jobs=jobs)
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of what is called."""
         function = unwrapped(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
-
-    def _label_as_argument(self) -> str:
-        return f"{self._short_name()}(…)" if self._label is None else self._label
 
     def _with_advice(self, error: TypeError) -> TypeError:
         """Return an error about an unknown option with advice, in case it was meant for the function."""

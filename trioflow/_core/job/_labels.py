@@ -28,11 +28,15 @@ BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{
 NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any]) -> str:
-    """Return the default label of a job that calls a function: its name and its arguments, shortened."""
-    shown = [_short(one) for one in args]
+def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, jobs: bool = True) -> str:
+    """Return the default label of a job that calls a function: its name and its arguments, shortened.
+
+    Jobs among the arguments are shown as calls too, in which, with `jobs=False`, jobs are an ellipsis: a long chain of
+    jobs would have long labels.
+    """
+    shown = [_short(one, jobs) for one in args]
     if kwargs:
-        shown += [f"{key}={_short(value)}" for key, value in kwargs.items()]
+        shown += [f"{key}={_short(value, jobs)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
     if len(text) > LONGEST_CALL and len(shown) > 1:
         room = LONGEST_CALL
@@ -54,7 +58,7 @@ def of_plain_call(name: str, args: tuple[Any, ...]) -> str:
     return of_call(name, args, {}) if args else f"{name}()"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, jobs: bool = True) -> str:
     """Return one argument as text, without running any code of the user's."""
     kind = cast(Any, type(value))
     if kind is int:
@@ -66,9 +70,9 @@ def _short(value: Any) -> str:
     if kind is bytes:
         return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
     if hasattr(kind, "_label_as_argument"):
-        return _without_middle(value._label_as_argument())
+        return _without_middle(value._label_as_argument()) if jobs else "…"
     if kind in BRACKETS:
-        return _short_container(value, BRACKETS[kind])
+        return _short_container(value, BRACKETS[kind], jobs)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
@@ -80,14 +84,14 @@ def _short(value: Any) -> str:
     return f"<{kind.__name__}>"
 
 
-def _short_container(value: Any, brackets: str) -> str:
+def _short_container(value: Any, brackets: str, jobs: bool) -> str:
     left, right = brackets[0], brackets[1]
     if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(map(_short, value))}{right}"
+        return f"{left}{', '.join(_short(one, jobs) for one in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one)}" for key, one in pairs)
+    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one, jobs)}" for key, one in pairs)
     return f"{left}{', '.join(items)}{right}"
 
 

@@ -1,0 +1,19 @@
+"""The example of an experiment on nodes, run as a newcomer runs it, with fewer of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from .scripts import run_example
+
+
+def test_an_experiment_on_nodes(tmp_path: Path) -> None:
+    """Each wave is measured on each node, the results come back, and nothing stays in the home directory."""
+    timeline = tmp_path / "timeline.svg"
+    done = run_example("nodes", "--nodes", 3, "--waves", 2, "--timeline", timeline)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.findall(r"wave (\d): (\d) nodes", done.stdout) == [("1", "3"), ("2", "3")]
+    assert "the load of 3 nodes was watched" in done.stdout
+    assert "watch 127.0.1.3" in timeline.read_text()
+    assert not Path("~/work").expanduser().exists()
