@@ -30,6 +30,7 @@ from pathlib import Path
 from trioflow import Monitor, Pull, Push, Scheduler, Sequence, SshJob, SshNode, SshNodes, Trace
 
 AT_ONCE = 10
+WORK = "trioflow-example-nodes"  # in the home directory of each node; removed at the end
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 MEASURE = """\
 #!/bin/sh
@@ -48,11 +49,11 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
     script = here / "measure.sh"
     script.write_text(MEASURE)
     script.chmod(0o755)
-    place = "work/{node}"
+    place = f"{WORK}/{{node}}"
     experiment = Scheduler(label="experiment", jobs_window=AT_ONCE)
     prepared = []
     for node in nodes:
-        push = SshJob(node, Push(script, to=f"work/{node.hostname}/"), label=f"push to {node.hostname}")
+        push = SshJob(node, Push(script, to=f"{WORK}/{node.hostname}/"), label=f"push to {node.hostname}")
         warm_up = SshJob(node, "./measure.sh 0 && rm result.txt", cwd=place, label=f"warm up {node.hostname}")
         load = SshJob(
             node,
@@ -74,7 +75,7 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
         experiment.update(jobs)
         before = jobs
     for node, last in zip(nodes, before, strict=True):
-        results = Pull(f"work/{node.hostname}/result.txt", to=f"{here}/{node.hostname}/")
+        results = Pull(f"{WORK}/{node.hostname}/result.txt", to=f"{here}/{node.hostname}/")
         experiment.add(SshJob(node, results, required=last, label=f"pull from {node.hostname}"))
     return experiment
 
@@ -167,7 +168,7 @@ def wait_for(address: str, port: int, process: subprocess.Popen[bytes]) -> None:
 
 def remove_work(node: SshNode) -> None:
     """All nodes of this example share one home directory: leave nothing of ours in it."""
-    Scheduler(SshJob(node, "rm -r work")).run()
+    Scheduler(SshJob(node, ("rm", "-rf", WORK))).run()
 
 
 def main() -> int:
@@ -184,15 +185,16 @@ def main() -> int:
         here = Path(directory)
         experiment = scenario(nodes, options.waves, here)
         trace = Trace()
-        instruments = [trace, Monitor()] if options.monitor else [trace]
-        succeeded = experiment.run(instruments=instruments)
+        try:
+            succeeded = experiment.run(instruments=[trace, Monitor()] if options.monitor else [trace])
+        finally:
+            remove_work(nodes[0])
         if experiment.failures():
             experiment.debrief()
             return 1
         report(nodes, here)
         if options.timeline is not None:
             trace.export_as_svgfile(options.timeline)
-        remove_work(nodes[0])
     return 0 if succeeded else 1
 
 

@@ -16,4 +16,4 @@ def test_an_experiment_on_nodes(tmp_path: Path) -> None:
     assert re.findall(r"wave (\d): (\d) nodes", done.stdout) == [("1", "3"), ("2", "3")]
     assert "the load of 3 nodes was watched" in done.stdout
     assert "watch 127.0.1.3" in timeline.read_text()
-    assert not Path("~/work").expanduser().exists()
+    assert not Path("~/trioflow-example-nodes").expanduser().exists()
