@@ -66,6 +66,27 @@ def peak(server: Server, since: int) -> int:
 # ---- one for all
 
 
+@pytest.mark.parametrize(
+    ("nodes", "commands"), [(10, 40), pytest.param(200, 2000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
+def test_many_nodes_and_many_commands(
+    backend: str, site: Site, server: Server, nodes: int, commands: int, tmp_path: Path
+) -> None:
+    """Each command runs once, on its own node, and the server has seen one connection a node."""
+    site.alias(f"many-{backend}-{nodes}-*", server)
+    names = SshNodes(f"many-{backend}-{nodes}-[1-{nodes}]", config=site.config)
+    before = server.accepted
+    line = "echo {node} >> {file}; echo {node}"
+    jobs = [
+        SshJob(names[one % nodes], line, values={"file": tmp_path / str(one)}, stdout=PIPE) for one in range(commands)
+    ]
+    assert Scheduler(*jobs, jobs_window=100).run(backend=backend)
+    assert server.accepted == before + nodes
+    for number, job in enumerate(jobs):
+        said = f"{job.node.hostname}\n"
+        assert job.result().stdout.decode() == (tmp_path / str(number)).read_text() == said
+
+
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
     """However many wait for it at once, in whatever scheduler, and by whatever object they call the node."""
     before = server.accepted
