@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import importlib.util
 import os
 import platform
 import random
 import signal
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from trioflow import Job, Scheduler, StopReason
+
+from .loading import example
 
 ROUNDS: Final = 7
 FEW: Final = 10_000
@@ -86,14 +86,7 @@ def restored_run(directory: Path, backend: Any) -> None:
 
 def resumed_workflows(directory: Path, workflows: Path) -> None:
     """Kill each recorded workflow at a random instant, and resume it."""
-    example = importlib.util.spec_from_file_location(
-        "wfcommons", Path(__file__).parents[1] / "examples" / "wfcommons.py"
-    )
-    assert example is not None
-    assert example.loader is not None
-    module = importlib.util.module_from_spec(example)
-    sys.modules["wfcommons"] = module
-    example.loader.exec_module(module)
+    module = example("wfcommons")
     done = resumed = 0
     for path in sorted(workflows.glob("*.json")):
         file = directory / f"{path.stem}.db"
