@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._core import Instrument
     from ._core.base._states import OnTimeout, RunIf
     from ._core.job._options import Retry, Save
+    from ._core.limits._order import Policy
     from ._core.run._durable import RunJournal
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -47,6 +48,10 @@ class Scheduler(BaseScheduler):
             leaves it to the scheduler's own `critical`, and so on outwards.
         start_interval: seconds, 0 or more, between two starts of its jobs, so that hundreds of them do not all
             connect to one server at once.
+        policy: which of several ready jobs starts first. "fifo": the one that became ready first. "critical-path": the
+            one with the longest expected path to an exit, by `expected_duration`. "depth-first": the one that became
+            ready last, so that results that later jobs use are short-lived. "auto": critical path as soon as one job
+            has an expected duration, and otherwise fifo. A job's `priority` comes before the policy.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
             run again; only critical failures stay. A program that adds jobs for a year does not grow.
@@ -82,6 +87,7 @@ class Scheduler(BaseScheduler):
         cleanup_timeout: float | None = 5.0,
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
+        policy: Policy = "auto",
         instruments: Iterable[Instrument] = (),
         keep_jobs: bool = True,
         label: str | None = None,
@@ -99,6 +105,8 @@ class Scheduler(BaseScheduler):
         save: Save = "json",
         key: Any = None,
         version: Any = None,
+        priority: int = 0,
+        expected_duration: float | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -111,6 +119,7 @@ class Scheduler(BaseScheduler):
             cleanup_timeout=cleanup_timeout,
             critical_jobs=critical_jobs,
             start_interval=start_interval,
+            policy=policy,
             instruments=instruments,
             keep_jobs=keep_jobs,
             label=label,
@@ -128,6 +137,8 @@ class Scheduler(BaseScheduler):
             save=save,
             key=key,
             version=version,
+            priority=priority,
+            expected_duration=expected_duration,
         )
 
     def _opened(self, journal: Any) -> RunJournal:

@@ -85,6 +85,9 @@ class AbstractJob(Generic[T]):
         key: what identifies the job's work to a journal, in place of its function, arguments and files: any value
             that can be stored as JSON.
         version: what identifies the state of the job's code to a journal: if it has changed, the job runs again.
+        priority: of the ready jobs of a scheduler, those with the highest number start first, whatever its policy.
+        expected_duration: seconds that the job is expected to take, finite, 0 or more; None if that is unknown. The
+            policy of its scheduler uses it, and the monitor's estimate.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -103,6 +106,7 @@ class AbstractJob(Generic[T]):
     __slots__ = (
         "__weakref__",
         "_critical",
+        "_demand",
         "_facts",
         "_finished_at",
         "_forever",
@@ -138,6 +142,7 @@ class AbstractJob(Generic[T]):
     _critical: bool | None
     _forever: bool
     _limits: _options.Limits | None
+    _demand: _options.Demand | None
     _rule: _options.Rule | None
     _scheduler: BaseScheduler | None
     # The requirements, in the order added: a tuple, or a dict if there are at least MANY_REQUIREMENTS.
@@ -174,6 +179,8 @@ class AbstractJob(Generic[T]):
         save: _options.Save = "json",
         key: Any = None,
         version: Any = None,
+        priority: int = 0,
+        expected_duration: float | None = None,
         _inputs: tuple[AbstractJob[Any], ...] = (),
     ) -> None:
         self._label = label if label is None else str(label)
@@ -196,6 +203,10 @@ class AbstractJob(Generic[T]):
             who = self._name_for_errors
             durable = _options.durable(save, key, version, who)
             self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, redact, durable, who)
+        if priority == 0 and expected_duration is None:
+            self._demand = None
+        else:
+            self._demand = _options.demand(priority, expected_duration, self._name_for_errors)
         if run_if == "settled" and keep_result and not _inputs:
             self._rule = None
         else:
@@ -341,6 +352,24 @@ class AbstractJob(Generic[T]):
         """What identifies the state of its code to a journal; or None."""
         durable = self._durable()
         return None if durable is None else durable.version
+
+    @property
+    def priority(self) -> int:
+        """Of the ready jobs of its scheduler, those with the highest start first. It may be set before a run."""
+        return 0 if self._demand is None else self._demand.priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._ask(_options.demand(priority, self.expected_duration, self._name_for_errors), "priority")
+
+    @property
+    def expected_duration(self) -> float | None:
+        """Seconds that it is expected to take, or None. It may be set before a run."""
+        return None if self._demand is None else self._demand.expected_duration
+
+    @expected_duration.setter
+    def expected_duration(self, expected_duration: float | None) -> None:
+        self._ask(_options.demand(self.priority, expected_duration, self._name_for_errors), "expected_duration")
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
@@ -601,6 +630,12 @@ class AbstractJob(Generic[T]):
 
     def _durable(self) -> _options.Durable | None:
         return None if self._limits is None else self._limits.durable
+
+    def _ask(self, demand: _options.Demand | None, what: str) -> None:
+        self._refuse_during_run(what)
+        self._demand = demand
+        if self._scheduler is not None:
+            self._scheduler._members.note_demand(self)
 
     def _repeats(self) -> bool:
         """Return whether the job may be called more than once in one run."""

@@ -41,6 +41,8 @@ class UnnamedOptions(TypedDict, total=False):
     save: Save
     key: Any
     version: Any
+    priority: int
+    expected_duration: float | None
 
 
 class JobOptions(UnnamedOptions, total=False):
@@ -56,6 +58,14 @@ class Durable:
     save: Save = "json"
     key: Any = None
     version: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """What few jobs ask of the order in which jobs start. It does not take a job off the engine's shortest path."""
+
+    priority: int = 0
+    expected_duration: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,20 @@ def durable(save: Save, key: Any, version: Any, who: Who) -> Durable | None:
             f"save={save!r} of {_text(who)}: choose 'json', 'pickle', a pair (dump, load) of functions, or None"
         )
     return Durable(save, key, version)
+
+
+NO_DEMAND: Final = Demand()
+
+
+def demand(priority: int, expected_duration: float | None, who: Who) -> Demand | None:
+    """Check what the job called `who` asks of the order of starts; None if that is nothing."""
+    if isinstance(priority, bool) or not isinstance(priority, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"priority={priority!r} of {_text(who)}: give a whole number; the higher one starts first")
+    if expected_duration is not None:
+        expected_duration = duration(expected_duration, "expected_duration", who)
+    elif not priority:
+        return None
+    return Demand(priority, expected_duration)
 
 
 def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: AbstractJob[Any]) -> Rule | None:

@@ -1,4 +1,4 @@
-"""The ready jobs, first in, first out.
+"""The ready jobs of a run.
 
 Forever jobs are in two queues: among all other jobs, which keeps the order, and in a queue of their own, because they
 need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may stay
@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from ..base._states import JobState
 from ..job._job import AbstractJob
+from ..limits._ready_jobs import ReadyJobs
 
 
 class ReadyQueue:
-    """Jobs that wait only for a slot, in the order in which they became ready.
+    """Jobs that wait only for a slot, in the order in which they start.
 
     `Run.schedule` appends jobs to both queues. The worker's shortest path reads them and appends to them directly.
     """
@@ -23,12 +24,12 @@ class ReadyQueue:
     __slots__ = ("forever", "jobs")
 
     def __init__(self) -> None:
-        self.jobs: Final[deque[AbstractJob[Any]]] = deque()
+        self.jobs: Final = ReadyJobs()
         self.forever: Final[deque[AbstractJob[Any]]] = deque()
 
     def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken."""
-        self.jobs.appendleft(job)
+        self.jobs.put_first(job)
         if job._forever:
             self.forever.appendleft(job)
 
@@ -45,18 +46,19 @@ class ReadyQueue:
 
     def has_any(self) -> bool:
         """Return whether a job waits; drop the entries at the front that no longer count."""
-        for queue in (self.jobs, self.forever):
-            while queue and queue[0]._state is not JobState.SCHEDULED:
-                queue.popleft()
+        while self.jobs and self.jobs.first()._state is not JobState.SCHEDULED:
+            self.jobs.popleft()
+        while self.forever and self.forever[0]._state is not JobState.SCHEDULED:
+            self.forever.popleft()
         return bool(self.jobs or self.forever)
 
     def begins_with_ordinary(self) -> bool:
         """Return whether the next job needs a slot."""
-        return self.has_any() and bool(self.jobs) and not self.jobs[0]._forever
+        return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Take all jobs that still wait, in order."""
-        left = [job for job in self.jobs if job._state is JobState.SCHEDULED]
+        left = [job for job in self.jobs.in_order() if job._state is JobState.SCHEDULED]
         self.jobs.clear()
         self.forever.clear()
         return left

@@ -31,6 +31,7 @@ from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
 from ._observers import Observers, fast_hooks
+from ._ordering import Ordering
 from ._ready_queue import ReadyQueue
 from ._shared_resources import SharedResources
 from ._worker import Turn, Worker, current
@@ -82,6 +83,7 @@ class Run:
         self.timeout: Final = timeout
         self.phase: RunPhase = RunPhase.CHECKING
         self.queue: Final = ReadyQueue()
+        self.ordering: Final = Ordering(self)
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock()))
         self.workers: Final = Workers(self, window)
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
@@ -183,6 +185,7 @@ class Run:
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
+        yield from self.ordering.prepare()
         for chunk, pause_is_due in _graph.in_chunks(self.scheduler):
             self._link(chunk, unjudged)
             if pause_is_due:
@@ -619,6 +622,7 @@ class Run:
             _links.link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.frees:
                 _links.count_consumer(job)
+            self.ordering.note_new(job)
             self.tell("job_added", job)
         for job in jobs:
             if not job._pending:

@@ -108,7 +108,7 @@ class Workers:
         self._run.group.spawn(worker)
 
     def _next_needs_own_task(self) -> bool:
-        limits = self._queue.jobs[0]._limits if self._queue.jobs else None
+        limits = self._queue.jobs.first()._limits if self._queue.jobs else None
         return self._run.own_tasks or (limits is not None and limits.own_task)
 
     async def park(self, worker: Worker) -> bool:

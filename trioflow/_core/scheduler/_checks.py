@@ -49,7 +49,8 @@ def check(members: Members) -> Iterator[None]:
         if parent.takes_from_outside:
             _refuse_unreachable_inputs(parent, walked)
         parent.unchecked = False
-        if parent in out_of_order or parent.implied:
+        parent.behind = not (parent in out_of_order or parent.implied)
+        if not parent.behind:
             refuse_cycle(parent)
 
 

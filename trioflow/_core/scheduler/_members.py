@@ -33,6 +33,8 @@ class Members:
         "_unused_places",
         "added_during_run",
         "adopted",
+        "behind",
+        "demanding",
         "dropped_failures",
         "implied",
         "jobs",
@@ -52,6 +54,8 @@ class Members:
         self.nested: Final[dict[BaseScheduler, None]] = {}
         # The jobs whose class defines a `co_shutdown`.
         self.shutting_down: Final[dict[AbstractJob[Any], None]] = {}
+        # The jobs that ask something of the order in which jobs start.
+        self.demanding: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, with the innermost such run. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Inputs that were added along with a job that uses them. Until the next run they may still be added elsewhere.
@@ -63,6 +67,8 @@ class Members:
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
         # ---- found by the last check, or by `imply_all`
+        # Whether each job stands behind all that it waits for.
+        self.behind = False
         # Requirements of members that follow from the inputs of jobs nested in them.
         self.implied: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # Members whose results are used by jobs in other schedulers.
@@ -243,8 +249,17 @@ class Members:
         job._scheduler = self.owner
         if job._shuts_down:
             self.shutting_down[job] = None
+        if job._demand is not None:
+            self.demanding[job] = None
         if is_scheduler(job):
             self.nested[job] = None
+
+    def note_demand(self, job: AbstractJob[Any]) -> None:
+        """Record whether a member asks something of the order in which jobs start."""
+        if job._demand is not None:
+            self.demanding[job] = None
+        else:
+            self.demanding.pop(job, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a job, whether or not others require it."""
@@ -256,6 +271,7 @@ class Members:
         self.note_change()
         self.nested.pop(job, None)  # type: ignore[call-overload]
         self.shutting_down.pop(job, None)
+        self.demanding.pop(job, None)
         job._scheduler = None
 
     def drop(self, job: AbstractJob[Any]) -> None:
@@ -268,7 +284,8 @@ class Members:
             return
         self.dropped_failures += job._state is JobState.FAILED
         del self.jobs[job]
-        for known in (self.added_during_run, self.nested, self.shutting_down, self.implied, self._places or {}):
+        records = self.added_during_run, self.nested, self.shutting_down, self.demanding, self.implied
+        for known in (*records, self._places or {}):
             known.pop(job, None)  # type: ignore[call-overload]
         self.adopted.discard(job)
         self.used_outside.discard(job)

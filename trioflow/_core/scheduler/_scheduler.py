@@ -19,6 +19,7 @@ from ..job._job import AbstractJob, Kind, is_scheduler
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import FREED
 from ..job._requirements import flatten, plainly
+from ..limits import _order
 from ..run import _durable, _ending, _links, _observers
 from ..run._observers import Instrument, Observers
 from ..run._run import Run
@@ -82,6 +83,7 @@ class BaseScheduler(AbstractJob[bool]):
         cleanup_timeout: float | None = 5.0,
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
+        policy: _order.Policy = "auto",
         instruments: Iterable[Instrument] = (),
         keep_jobs: bool = True,
         **options: Unpack[JobOptions],
@@ -94,6 +96,7 @@ class BaseScheduler(AbstractJob[bool]):
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
+        self._policy: _order.Policy = _order.checked(policy, who)
         self._instruments = _observers.checked(instruments, who)
         self._members = Members(self)
         self._run = self._block = self._stop_reason = self._culprit = None
@@ -145,6 +148,15 @@ class BaseScheduler(AbstractJob[bool]):
     @start_interval.setter
     def start_interval(self, seconds: float) -> None:
         self._start_interval = _options.duration(seconds, "start_interval", repr(self.label))
+
+    @property
+    def policy(self) -> _order.Policy:
+        """Which of several ready jobs starts first: "auto", "fifo", "critical-path" or "depth-first"."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: _order.Policy) -> None:
+        self._policy = _order.checked(policy, repr(self.label))
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -946,6 +958,15 @@ class BaseScheduler(AbstractJob[bool]):
 
     # ---- for the rest of the package
 
+    def _expected_durations(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]:
+        """Return how many seconds its members are expected to take, as far as that is known. Policies ask this alone.
+
+        Args:
+            jobs: the members that ask something of the order; only these can know their own durations.
+
+        """
+        return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
+
     def _waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that must settle before `job`."""
         return self._members.waits_for(job)
@@ -957,6 +978,7 @@ class BaseScheduler(AbstractJob[bool]):
             self._run.check_growing(f"requires() of {job.label!r}")
             _checks.check_new_requirements(self._members, job, new)
             _links.link_late(job, new, self._members.place)
+            self._run.ordering.note_requirements(job)
 
     def _innermost_run(self) -> Run | None:
         """Return the run in progress of this scheduler, or else of the nearest one around it."""

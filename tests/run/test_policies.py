@@ -1,0 +1,267 @@
+"""Which of several ready jobs starts first: policies, priorities, and how ranks follow a scenario that grows."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import Job, Scheduler, Sequence, current_job
+from trioflow.abc import AbstractJob
+
+from ..conftest import Virtual
+
+POLICIES = ["auto", "fifo", "critical-path", "depth-first"]
+
+
+class Starts:
+    """Makes jobs that write down their labels when they start."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    async def _note(self) -> None:
+        self.labels.append(current_job().label)
+
+    def job(self, label: str, *required: AbstractJob[Any], **options: Any) -> AbstractJob[Any]:
+        return Job(self._note, label=label, required=list(required), **options)
+
+
+def ranks_by_hand(jobs: list[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]:
+    """The upward ranks, by their definition."""
+    known = [job.expected_duration for job in jobs if job.expected_duration is not None]
+    unknown = statistics.median(known) if known else 1.0
+
+    def rank(job: AbstractJob[Any]) -> float:
+        own = unknown if job.expected_duration is None else job.expected_duration
+        return own + max((rank(other) for other in jobs if job in other.required), default=0.0)
+
+    return {job: rank(job) for job in jobs}
+
+
+def started_by_hand(jobs: list[AbstractJob[Any]], keys: dict[AbstractJob[Any], Any]) -> list[str]:
+    """The order in which jobs that take no time start, one at a time: always the ready one with the smallest key."""
+    ready_since: dict[AbstractJob[Any], int] = {}
+    clock = itertools.count()
+    started: dict[AbstractJob[Any], None] = {}
+    while len(started) < len(jobs):
+        for job in jobs:
+            if job not in ready_since and all(one in started for one in job.required):
+                ready_since[job] = next(clock)
+        waiting = [job for job in ready_since if job not in started]
+        started[min(waiting, key=lambda job: (-job.priority, keys[job], ready_since[job]))] = None
+    return [job.label for job in started]
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[tuple[list[int], float | None, int]]:
+    """For each job: the numbers of those that it requires, its expected duration, and its priority."""
+    number = draw(st.integers(1, 9))
+    return [
+        (
+            sorted(draw(st.sets(st.integers(0, i - 1), max_size=3))) if i else [],
+            draw(st.none() | st.integers(0, 5).map(float)),
+            draw(st.integers(-1, 1)),
+        )
+        for i in range(number)
+    ]
+
+
+def built(graph: list[tuple[list[int], float | None, int]], starts: Starts) -> list[AbstractJob[Any]]:
+    jobs: list[AbstractJob[Any]] = []
+    for i, (required, seconds, priority) in enumerate(graph):
+        needed = [jobs[one] for one in required]
+        jobs.append(starts.job(str(i), *needed, expected_duration=seconds, priority=priority))
+    return jobs
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@given(graph=graphs())
+def test_critical_path_starts_the_job_with_the_highest_rank(backend: Any, graph: Any) -> None:
+    """One slot: each time the ready job with the highest priority, then rank, starts; ties as fifo."""
+    starts = Starts()
+    jobs = built(graph, starts)
+    assert Scheduler(*jobs, jobs_window=1, policy="critical-path").run(backend=backend)
+    assert starts.labels == started_by_hand(jobs, {job: -rank for job, rank in ranks_by_hand(jobs).items()})
+
+
+@given(graph=graphs())
+def test_fifo_heeds_priorities_alone(graph: Any) -> None:
+    """Under fifo, priorities come first, and then the order in which jobs became ready."""
+    starts = Starts()
+    jobs = built(graph, starts)
+    assert Scheduler(*jobs, jobs_window=1, policy="fifo").run()
+    assert starts.labels == started_by_hand(jobs, dict.fromkeys(jobs, 0))
+
+
+@given(graph=graphs(), late=st.integers(0, 8))
+def test_ranks_follow_jobs_that_are_added_while_it_runs(graph: Any, late: int) -> None:
+    """What a job adds before any other has started is ranked as if it had been there from the start."""
+    starts = Starts()
+    # the median may change when jobs are added, and what has started keeps the old one: so all durations are known
+    jobs = built([(required, seconds or 0.0, priority) for required, seconds, priority in graph], starts)
+    late = min(late, len(jobs))
+
+    async def add() -> None:
+        scheduler.update(jobs[late:])
+
+    adding = Job(add, priority=2, expected_duration=0)
+    scheduler = Scheduler(adding, *jobs[:late], jobs_window=1, policy="critical-path")
+    assert scheduler.run()
+    expected = started_by_hand(jobs, {job: -rank for job, rank in ranks_by_hand(jobs).items()})
+    if late in (0, len(jobs)) or not any(job.required for job in jobs[late:]):
+        return  # then jobs may have become ready in another order: compare what has a key of its own
+    keys = {job.label: (-job.priority, -ranks_by_hand(jobs)[job]) for job in jobs}
+    assert [keys[label] for label in starts.labels] == [keys[label] for label in expected]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_auto_becomes_critical_path_with_the_first_expected_duration(first: bool) -> None:
+    """Under auto, one job with an expected duration, there from the start or added later, is enough."""
+    starts = Starts()
+    a, b = starts.job("a"), starts.job("b")
+    c = starts.job("c", b)
+    last = starts.job("last", expected_duration=5.0 if first else None)
+
+    async def add() -> None:
+        if not first:
+            scheduler.add(starts.job("late", c, expected_duration=5.0))
+
+    scheduler = Scheduler(Job(add, expected_duration=99.0 if first else None), a, b, c, last, jobs_window=1)
+    assert scheduler.run()
+    assert starts.labels == (["b", "a", "c", "last"] if first else ["b", "c", "a", "last", "late"])
+
+
+def test_auto_without_durations_is_fifo() -> None:
+    """Without any expected duration, jobs start as they became ready."""
+    starts = Starts()
+    b = starts.job("b")
+    assert Scheduler(starts.job("a"), b, starts.job("c", b), starts.job("d"), jobs_window=1).run()
+    assert starts.labels == ["a", "b", "d", "c"]
+
+
+def test_more_requirements_raise_the_rank_of_what_is_required() -> None:
+    """A ready job gets ahead when a long job begins to require it while the run goes on."""
+    starts = Starts()
+    a, b, c = starts.job("a"), starts.job("b"), starts.job("c", expected_duration=1.0)
+
+    async def more() -> None:
+        long.requires(c)
+
+    adding = Job(more, priority=1)
+    long = starts.job("long", adding, expected_duration=9.0)
+    assert Scheduler(adding, a, b, c, long, jobs_window=1, policy="critical-path").run()
+    assert starts.labels == ["c", "long", "a", "b"]
+
+
+def test_a_priority_that_comes_while_it_runs_goes_first() -> None:
+    """A fifo run whose first job with a priority is added later starts that one first."""
+    starts = Starts()
+
+    async def add() -> None:
+        scheduler.update([starts.job("low", priority=-1), starts.job("usual"), starts.job("high", priority=3)])
+
+    scheduler = Scheduler(Job(add), starts.job("a"), starts.job("b"), jobs_window=1)
+    assert scheduler.run()
+    assert starts.labels == ["high", "a", "b", "usual", "low"]
+
+
+def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
+    """Nobody says how long the nested scheduler takes, but its jobs say it."""
+    starts = Starts()
+    inner = Scheduler(
+        Sequence(starts.job("x", expected_duration=2.0), starts.job("y", expected_duration=3.0)), label="inner"
+    )
+    assert Scheduler(starts.job("a", expected_duration=4.0), inner, jobs_window=1).run()
+    assert starts.labels == ["x", "y", "a"]
+    starts.labels.clear()
+    inner.expected_duration = 3.5
+    assert inner.scheduler is not None
+    assert inner.scheduler.run()
+    assert starts.labels == ["a", "x", "y"]
+
+
+def test_depth_first_starts_what_became_ready_last() -> None:
+    """The newest first; those that became ready together in the order in which they were added."""
+    starts = Starts()
+    a, b = starts.job("a"), starts.job("b")
+    jobs = [a, b, starts.job("a1", a), starts.job("a2", a), starts.job("b1", b)]
+    assert Scheduler(*jobs, jobs_window=1, policy="depth-first").run()
+    assert starts.labels == ["a", "a1", "a2", "b", "b1"]
+
+
+def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
+    """300 chains of three, 4 at a time, hold at most 12 results at once; fifo holds those of all first jobs."""
+
+    class Result:
+        alive = most = 0
+
+        def __init__(self) -> None:
+            Result.alive += 1
+            Result.most = max(Result.most, Result.alive)
+
+        def __del__(self) -> None:
+            Result.alive -= 1
+
+    async def make(*_: Result) -> Result:
+        await anyio.sleep(1)
+        return Result()
+
+    async def use(_: Result) -> None:
+        await anyio.sleep(1)
+
+    def most(policy: Any) -> int:
+        scheduler = Scheduler(jobs_window=4, policy=policy)
+        for _ in range(300):
+            job = Job(make, keep_result=False)
+            job = Job(make, job, keep_result=False)
+            scheduler.add(Job(use, job))
+        Result.most = 0
+        assert virtual(scheduler.co_run)
+        return Result.most
+
+    assert most("depth-first") <= 12
+    assert most("fifo") >= 300
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"priority": 1.5}, TypeError, r"priority=1.5 of 'x': give a whole number"),
+        ({"priority": True}, TypeError, r"priority=True of 'x'"),
+        ({"expected_duration": -1}, ValueError, r"expected_duration=-1 of 'x': give a finite number of seconds"),
+        ({"expected_duration": float("nan")}, ValueError, r"expected_duration=nan of 'x'"),
+        ({"expected_duration": "1"}, TypeError, r"expected_duration='1' of 'x'"),
+    ],
+)
+def test_what_is_no_priority_or_duration_is_refused(options: Any, error: type[Exception], message: str) -> None:
+    """The error names the option, its value and the job; a job keeps what it had."""
+    with pytest.raises(error, match=message):
+        Job(anyio.sleep, 0, label="x", **options)
+    job = Job(anyio.sleep, 0, label="x", priority=2, expected_duration=3)
+    (name, value), *_ = options.items()
+    with pytest.raises(error, match=message):
+        setattr(job, name, value)
+    assert (job.priority, job.expected_duration) == (2, 3)
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    """The error names the scheduler and the choices."""
+    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path, depth-first"):
+        Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
+
+
+def test_priorities_are_not_changed_during_a_run() -> None:
+    """A job that is in the queue already would stay where it is."""
+
+    async def change() -> None:
+        current_job().priority = 3
+
+    job = Job(change, label="x")
+    assert Scheduler(job).run()
+    assert "priority of 'x': not while its scheduler" in str(job.raised_exception())
