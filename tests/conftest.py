@@ -44,6 +44,7 @@ SLOW = (
     "cli/test_signals.py",
     "compat",
     "examples",
+    "inside",
     "job/test_service_signals.py",
     "jobs",
     "laws",

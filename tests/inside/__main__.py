@@ -1,0 +1,112 @@
+"""Run the tests of trio and anyio in jobs, and plainly, and compare: python -m tests.inside [trio|anyio] [-k WORDS].
+
+A test that passes plainly and fails in a job is a difference, unless it is explained in `_explained.py`. The exit code
+is 0 if there is no other difference, and none of the explained ones has vanished. The suites are those of the installed
+versions: trio brings its own; that of anyio is in its source distribution, which is downloaded. It runs on trio, on
+asyncio, on uvloop, and on Python 3.12 and later with eager tasks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from ._explained import EXPLAINED
+
+
+def main() -> int:
+    """Compare what the command line asks for, and return 0 if nothing is unexplained."""
+    parser = argparse.ArgumentParser(prog="python -m tests.inside", description=__doc__)
+    parser.add_argument("suites", nargs="*", choices=[*SUITES, []], help="default: both")
+    parser.add_argument("-k", dest="words", default="", help="only the tests that pytest -k chooses")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        good = [compare(name, Path(directory), options.words) for name in options.suites or SUITES]
+    return 0 if all(good) else 1
+
+
+def compare(name: str, directory: Path, words: str = "", modules: Sequence[str] = ()) -> bool:
+    """Run a suite, or modules of trio's, in both ways, print what differs, and return whether that is explained."""
+    place, arguments = SUITES[name](directory)
+    if modules:
+        arguments = [*arguments[: arguments.index("--pyargs") + 1], *modules]
+    plain, inside = (outcomes(place, arguments, words, inside) for inside in (False, True))
+    differing = differences(plain, inside)
+    if differing:  # some fail by chance: the collector finds what another test has left open
+        again = outcomes(place, arguments, words, inside=True, only=differing)
+        differing &= differences(plain, inside | again)
+    explained = {test: why for test, why in EXPLAINED[name].items() if test in plain and plain[test] == "passed"}
+    passed = sum(outcome == "passed" for outcome in plain.values())
+    print(f"{name} {metadata.version(name)}, Python {sys.version.partition(' ')[0]}: {passed} tests pass plainly,")
+    print(f"  {passed - len(differing)} in jobs; differences that are explained: {len(differing & set(explained))}")
+    for test in sorted(differing - set(explained)):
+        print(f"  differs: {test}")
+    for test in sorted(set(explained) - differing):
+        print(f"  differs no more: {test} ({explained[test]})")
+    return differing == set(explained)
+
+
+def differences(plain: dict[str, str], inside: dict[str, str]) -> set[str]:
+    return {test for test, outcome in plain.items() if outcome == "passed" and inside.get(test) != "passed"}
+
+
+def outcomes(
+    place: Path, arguments: list[str], words: str, inside: bool, only: set[str] | None = None
+) -> dict[str, str]:
+    """Run a suite in a process of its own, and return how each test has ended."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        environment = {
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(Path(__file__).parent),  # the suites have a package `tests` of their own
+            "TRIOFLOW_INSIDE": "1" if inside else "",
+            "TRIOFLOW_ONLY": json.dumps(sorted(only)) if only is not None else "",
+            "TRIOFLOW_OUTCOMES": file.name,
+        }
+        command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, *arguments, "-p", "in_jobs", *(["-k", words] if words else [])],
+            cwd=place, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        found: dict[str, str] = json.loads(Path(file.name).read_text(encoding="utf-8") or "{}")
+    if not found:
+        raise SystemExit(f"no test was run:\n{done.stdout}\n{done.stderr}")
+    return found
+
+
+def trio_suite(directory: Path) -> tuple[Path, list[str]]:
+    """Return where trio's tests run, and the arguments of pytest."""
+    return directory, [
+        "-c", os.devnull, "--rootdir", str(directory), "-p", "trio._tests.pytest_plugin", "--skip-optional-imports",
+        "--ignore-glob", "*test_exports.py",  # they look at the files of the package alone
+        "--pyargs", "trio._core._tests", "trio._tests",
+    ]  # fmt: skip
+
+
+def anyio_suite(directory: Path) -> tuple[Path, list[str]]:
+    """Return where anyio's tests run, and the arguments of pytest."""
+    version = metadata.version("anyio")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps", f"anyio=={version}"],
+        cwd=directory,
+        check=True,
+    )
+    (archive,) = directory.glob("anyio-*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(directory, filter="data")
+    return directory / archive.name.removesuffix(".tar.gz"), ["-p", "_hypothesis_pytestplugin", "tests"]
+
+
+SUITES = {"trio": trio_suite, "anyio": anyio_suite}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

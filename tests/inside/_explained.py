@@ -1,0 +1,29 @@
+"""Tests that pass plainly and fail in a job, each with the reason why that is right."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CTRL_C: Final = (
+    "the tasks of jobs are protected from Ctrl-C: trio raises it in the task that runs the scheduler, so that the run "
+    "ends in order, and not in whatever line of a job, or of the engine, is being executed"
+)
+TASKS: Final = "it counts the tasks of the loop: a run has its own, one more than a test without a scheduler"
+OPEN: Final = "it leaves a cancel scope open: as a job it fails, because the next job would be in that scope"
+
+EXPLAINED: Final[dict[str, dict[str, str]]] = {
+    "trio": {
+        "test_cancelled::test_reason_delayed_ki": CTRL_C,
+        "test_ki::test_generator_based_context_manager_throw": CTRL_C,
+        "test_ki::test_ki_enabled": CTRL_C,
+        "test_ki::test_ki_protection_check_does_not_freeze_locals": CTRL_C,
+        "test_ki::test_native_agen_protection": CTRL_C,
+        "test_repl::test_KI_interrupts": CTRL_C,
+        "test_run::test_current_statistics": TASKS,
+    },
+    "anyio": {
+        "test_taskgroups::test_cancelscope_wrong_exit_order[asyncio]": OPEN,
+        "test_taskgroups::test_cancelscope_wrong_exit_order[asyncio+uvloop]": OPEN,
+    },
+}
+"""By suite and name of the test."""
