@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +23,7 @@ import anyio
 import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, JournalError, Scheduler, current_job
+from trioflow.journal import _journal
 from trioflow.journal._store import Store, reading
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -123,7 +125,7 @@ def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 def functions(stage: Stage) -> Scheduler:
-    """Nested and growing, with results as arguments."""
+    """Nested and growing, with results as arguments, one of them a file of its own."""
 
     async def work(name: str, *numbers: int) -> int:
         stage.note(name)
@@ -136,13 +138,18 @@ def functions(stage: Stage) -> Scheduler:
         for number in range(3):
             scheduler.add(Job(work, f"grown{number}", label=f"grown{number}"))
 
+    async def large(name: str, number: int) -> str:
+        stage.note(name)
+        return f"{number}" * 100
+
     first = [Job(work, f"first{number}", label=f"first{number}") for number in range(5)]
     inner = Scheduler(label="in")
     last = None
     for number in range(4):
         last = inner.add(Job(work, f"in/{number}", *([last] if last else first), label=str(number)))
     total = Job(work, "total", *first, label="total", required=inner)
-    return Scheduler(first, inner, total, Job(grow, label="grow", save=None), jobs_window=3)
+    big = Job(large, "large", total, label="large")
+    return Scheduler(first, inner, total, big, Job(grow, label="grow", save=None), jobs_window=3)
 
 
 def commands(stage: Stage) -> Scheduler:
@@ -182,7 +189,9 @@ def adopt_orphans(adopts: bool) -> None:
 
 def fresh(stage: Stage) -> None:
     for file in stage.files.iterdir():
-        if file.name != "0.txt":
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif file.name != "0.txt":
             file.unlink()
 
 
@@ -197,6 +206,7 @@ def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs of a command differ in their times."""
     from trioflow import CommandResult
 
+    monkeypatch.setattr(_journal, "LARGE", 100)
     monkeypatch.setattr(CommandResult, "__repr__", lambda self: f"{self.returncode} {self.stdout}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import operator
@@ -31,6 +32,7 @@ from trioflow import (
 from trioflow.abc import Instrument
 
 from ..bodies import fail
+from ..cli.command_line import trioflow
 from ..conftest import Virtual
 
 calls: list[Any] = []
@@ -219,6 +221,19 @@ def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual,
     again(virtual, file, build)
     assert calls == [1]
     assert good.state is JobState.IDLE
+
+
+def test_a_further_attempt_does_not_find_what_the_first_one_has_written(virtual: Virtual, file: Path) -> None:
+    """Nor in a journal that has had jobs in it before."""
+
+    def build() -> Scheduler:
+        good = Job(double, 1, label="good")
+        bad = Job(fail, label="bad", critical=True, required=good)
+        return Scheduler(Scheduler(good, bad, label="inner", retry=1))
+
+    again(virtual, file, diamond)
+    again(virtual, file, build)
+    assert calls == [1, 1]
 
 
 def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
@@ -426,6 +441,35 @@ def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Pat
     scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
     assert calls == [1]
     assert "stored by pickle" in scheduler_says(next(iter(scheduler)))
+
+
+STRANGE = [None, 5, 1.5, 1e300, b"\0", "", "[", "[]", '{"$": "enum", "t": "os:system", "v": "a"}', "../../../dev/zero"]
+
+
+COLUMNS = ["fingerprint", "saved", "result", "file", "outputs", "run", "restored", "why", "elapsed", "settled"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_whatever_a_stranger_has_written_the_run_goes_on(virtual: Virtual, file: Path, column: str) -> None:
+    """Each column may have anything in it: the job is restored, or it runs again, and a list can be printed."""
+    import sqlite3
+
+    def build() -> Scheduler:
+        return Scheduler(*(Job(double, number, label=str(number)) for number in range(len(STRANGE))))
+
+    again(virtual, file, build)
+    db = sqlite3.connect(file)
+    for number, strange in enumerate(STRANGE):
+        with contextlib.suppress(sqlite3.IntegrityError):  # the schema refuses it
+            db.execute(f"UPDATE jobs SET {column} = ? WHERE path = ?", (strange, str(number)))
+    db.commit()
+    db.close()
+    for words in (["list"], ["show", "*"], ["export"]):
+        assert trioflow("journal", file, *words).exit_code == 0
+    scheduler = again(virtual, file, build)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    for number, job in enumerate(scheduler):
+        assert job.result() == 2 * number or (job.restored and column == "result")
 
 
 class Evil:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -96,6 +97,32 @@ def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
     with pytest.raises(JournalError, match="SQLite file of some other program"):
         Store(file, writes=True)
     assert file.read_bytes() == before
+
+
+def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
+    """A program that was killed has left it there, and will want it again."""
+    code = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
+        "db.execute('CREATE TABLE jobs (path)'); db.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, file], check=True)
+    before = {one.name: one.read_bytes() for one in file.parent.iterdir()}
+    assert before["run.db-wal"]
+    for writes in (True, False):
+        with pytest.raises(JournalError, match="SQLite file of some other program"):
+            Store(file, writes=writes)
+    assert {one.name: one.read_bytes() for one in file.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_journal_with_programs_in_it_is_refused(file: Path, writes: bool) -> None:
+    """A stranger could have put a trigger there, which would run at each write."""
+    made(file, "a")
+    db = sqlite3.connect(file)
+    db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
+    db.close()
+    with pytest.raises(JournalError, match="SQLite file of some other program"):
+        Store(file, writes=writes)
 
 
 def test_an_empty_file_becomes_a_journal(file: Path) -> None:
@@ -205,6 +232,40 @@ def test_a_full_disk_is_told(file: Path) -> None:
         store.add([record(f"b{number}", "x" * 1000) for number in range(100)], [], [])
     store.close()
     assert found(file) == ["a"]
+
+
+FILL = """
+import resource, signal, sys
+import anyio
+from trioflow import Job, Scheduler
+
+async def text(number):
+    await anyio.sleep(0.001)
+    return f"{number} " + "x" * 2000
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit or resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+scheduler = Scheduler(*(Job(text, number, label=str(number)) for number in range(100)), jobs_window=1)
+scheduler.run(journal=sys.argv[1], backend=sys.argv[3])
+print(scheduler.stop_reason.name, scheduler.culprit, sum(job.restored for job in scheduler))
+"""
+
+
+def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, backend: str) -> None:
+    """The system refuses a real write: the run is CRITICAL, and the next one restores what was committed."""
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", FILL, file, str(limit), backend]
+        return subprocess.run(words, capture_output=True, text=True, check=True)
+
+    full = run(100_000)
+    assert full.stdout.split() == ["CRITICAL", "None", "0"]
+    assert re.search("journal '.*run.db': can't write into it", full.stderr)
+    committed = len(found(file))
+    assert 0 < committed < 100
+    assert run(0).stdout.split() == ["COMPLETED", "None", str(committed)]
+    assert len(found(file)) == 100
 
 
 def test_without_msgspec_a_journal_says_what_to_install(tmp_path: Path) -> None:

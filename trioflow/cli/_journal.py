@@ -235,4 +235,7 @@ def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
 
 def when(seconds: float) -> str:
     """Return a time as text."""
-    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    try:
+        return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # the file has been changed by somebody
+        return "at no time that there is"

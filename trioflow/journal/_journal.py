@@ -201,6 +201,8 @@ class Session:
 
     def _match(self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save) -> tuple[Any, str | None]:
         """Return the result of a job if what is stored still holds, and else the reason why it does not."""
+        if record.run == self.number:
+            return NOT_STORED, "it has run in this run already, in an earlier attempt of its scheduler"
         if record.fingerprint != fingerprint:
             return NOT_STORED, difference(record.fingerprint, fingerprint, job)
         if record.saved is None:
@@ -212,8 +214,8 @@ class Session:
             return NOT_STORED, changed
         try:
             data = self.store.result_of(record)
-        except (OSError, ValueError) as error:
-            return NOT_STORED, f"the file of its result can't be used: {error}"
+        except (OSError, TypeError, ValueError) as error:
+            return NOT_STORED, f"its stored result can't be used: {error}"
         try:
             if save == "pickle":  # asked for by this job, now; what the journal says does not matter
                 value = pickle.loads(cast(bytes, data))
@@ -232,7 +234,7 @@ class Session:
         """Return what has changed among the files that a command has written; None if nothing has."""
         if not isinstance(job, CommandJob) or not (record.outputs or job._options.writes):
             return None
-        then: dict[str, str] = _json.decode(record.outputs or "{}")
+        then = _stamps(record.outputs)
         try:
             now = self._fingerprints.stamps(job._options.writes, "a file that it writes")
         except Unstorable as error:
@@ -244,7 +246,7 @@ class Session:
 
     def _begin(self, job: CommandJob, path: str) -> None:
         """Move what a killed command has left half-written out of the way, and record that it begins again."""
-        before: dict[str, str] = _json.decode(self.store.begun(path) or "{}")
+        before = _stamps(self.store.begun(path))
         reads = {os.path.realpath(one) for one in job._options.reads}
         for name in job._options.writes:
             then = before.get(shown(name))
@@ -425,6 +427,15 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise
     except Exception as error:
         raise Unstorable(f"which {_name(save)} can't store: {error!r}") from None
+
+
+def _stamps(stored: Any) -> dict[str, str]:
+    """Return the stamps of files that a journal has; none if that is not what it has there."""
+    try:
+        found: Any = _json.decode(stored or "{}")
+    except Exception:  # the file has been changed by somebody
+        found = None
+    return cast("dict[str, str]", found) if isinstance(found, dict) else {}
 
 
 def _name(save: Save) -> str:

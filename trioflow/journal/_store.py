@@ -22,6 +22,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import sqlite3
 import time
@@ -55,6 +56,11 @@ SCHEMA: Final = (
 )
 MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
 """For each older version, the statements that lead to the next one."""
+
+NAME: Final = re.compile("[0-9a-f]{64}")
+"""The name of a file with a large result."""
+HEADER: Final = 100
+"""Bytes of the header of an SQLite file; four of them are the number of its kind."""
 
 _used_here: Final[set[str]] = set()
 """The journals that this process uses: a process does not exclude itself by a lock."""
@@ -93,6 +99,8 @@ class RunRecord(NamedTuple):
     process: str
 
 
+TEXTS: Final = frozenset(("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why"))
+NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
 FIND: Final = f"SELECT {COLUMNS} FROM jobs WHERE path = ?"
 REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in Record._fields if name != "path")
@@ -147,16 +155,20 @@ class Store:
     def _check_file(self) -> None:
         try:
             with self.path.open("rb") as file:
-                start = file.read(len(MAGIC))
+                start = file.read(HEADER)
         except FileNotFoundError:
             return
         except OSError as error:
             raise JournalError(f"journal {os.fspath(self.path)!r}: it can't be read: {error.strerror}") from error
-        if start and start != MAGIC:
+        if start and start[: len(MAGIC)] != MAGIC:
             raise JournalError(
                 f"journal {os.fspath(self.path)!r}: this is no journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
+        # Whoever opens a database takes in what its log has. A journal has no log before the header says what it is.
+        has_log = os.path.exists(f"{self.path}-wal")
+        if start and has_log and start[68:72] != APPLICATION.to_bytes(4, "big"):
+            raise self._foreign()
         if self._writes and not os.access(self.path, os.W_OK):
             raise JournalError(f"journal {os.fspath(self.path)!r}: the file is read-only; a run has to write into it")
 
@@ -166,11 +178,9 @@ class Store:
         (tables,) = self._row("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._writes):
             raise JournalError(f"journal {os.fspath(self.path)!r}: it is empty, no run has written into it")
-        if application != APPLICATION and (application or version or tables):
-            raise JournalError(
-                f"journal {os.fspath(self.path)!r}: this is an SQLite file of some other program, and is left as it "
-                f"is; give the path of a journal, or of a new file"
-            )
+        (programs,) = self._row("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
+        if programs or (application != APPLICATION and (application or version or tables)):
+            raise self._foreign()
         if version > VERSION:
             raise JournalError(
                 f"journal {os.fspath(self.path)!r}: it was written by a newer trioflow (format {version}, this one "
@@ -180,6 +190,12 @@ class Store:
             (state,) = self._row("PRAGMA quick_check(1)")
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
+
+    def _foreign(self) -> JournalError:
+        return JournalError(
+            f"journal {os.fspath(self.path)!r}: this is an SQLite file of some other program, and is left as it "
+            f"is; give the path of a journal, or of a new file"
+        )
 
     def _prepare(self, syncs: bool) -> None:
         (version,) = self._row("PRAGMA user_version")
@@ -216,23 +232,28 @@ class Store:
         """Yield all jobs, in the order in which they were first written."""
         with self._explained("read it"):
             for row in self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id"):
-                yield Record(*row)
+                yield Record(*_of_right_types(Record._fields, row))
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
         with self._explained("read it"):
-            return [RunRecord(*row) for row in self._database.execute("SELECT * FROM runs ORDER BY id")]
+            rows = self._database.execute(f"SELECT {', '.join(RunRecord._fields)} FROM runs ORDER BY id").fetchall()
+        return [RunRecord(*_of_right_types(RunRecord._fields, row)) for row in rows]
 
     def result_of(self, record: Record) -> str | bytes:
         """Return the stored form of a result.
 
         Raises:
-            OSError, ValueError: the file of a large result is not there, or not as it was.
+            OSError: the file of a large result is not there.
+            TypeError, ValueError: what is stored is not what was written.
 
         """
         if record.file is None:
-            assert record.result is not None
+            if not isinstance(record.result, (str, bytes)):  # the file has been changed by somebody
+                raise TypeError(f"it is {record.result!r}")
             return record.result
+        if not NAME.fullmatch(record.file):  # it would lead elsewhere
+            raise ValueError(f"{record.file!r} is no name of a file of it")
         data = (self._results / record.file).read_bytes()
         if _name_of(data) != record.file:
             raise ValueError("its contents have changed")
@@ -427,8 +448,9 @@ class Lock:
         _used_here.add(self._name)
         self._wait_for_guard(who)
         HELD_OPEN.add(self._for_guards)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, this_process().encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, this_process().encode(), 0)
 
     def _acquired(self, who: str) -> int:
         while True:
@@ -444,7 +466,7 @@ class Lock:
                 if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
                     return file
             except OSError as error:
-                holder = os.pread(file, 1000, 0).decode(errors="replace")
+                holder = os.pread(file, 1000, 0).decode(errors="replace") or "it has left no name"
                 os.close(file)
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     raise JournalError(
@@ -493,6 +515,19 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
         return read(store)
     finally:
         store.close()
+
+
+def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
+    """Yield the values of a row. SQLite takes anything in any column, so whoever changed the file may have put it in."""
+    for name, value in zip(names, row, strict=True):
+        if name in TEXTS and not isinstance(value, (str, type(None))):
+            yield repr(value)
+        elif name in NUMBERS and not isinstance(value, (int, float, type(None))):
+            yield 0
+        elif name == "result" and not isinstance(value, (str, bytes, type(None))):
+            yield repr(value)
+        else:
+            yield value
 
 
 def _name_of(data: bytes) -> str:
