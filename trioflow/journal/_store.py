@@ -518,7 +518,7 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
 
 
 def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
-    """Yield the values of a row. SQLite takes anything in any column, so whoever changed the file may have put it in."""
+    """Yield the values of a row. SQLite takes anything in any column: whoever changed the file may have put it in."""
     for name, value in zip(names, row, strict=True):
         if name in TEXTS and not isinstance(value, (str, type(None))):
             yield repr(value)
