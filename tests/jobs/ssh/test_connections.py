@@ -27,6 +27,7 @@ from trioflow import (
     Unreachable,
 )
 from trioflow.jobs.ssh import _connections
+from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 
 from ...bodies import Flaw, fail, run
 from ..posix.process_trees import Watched
@@ -122,6 +123,29 @@ def test_it_is_closed_whatever_the_end(backend: str, server: Server, end: str) -
     while server.sessions():
         assert time.monotonic() < end_of_patience
         time.sleep(0.01)
+
+
+class Deaf(OpenSsh):
+    """Its master misses the first signal, as ssh does when that comes just before it begins to wait for news."""
+
+    def __init__(self, ended: Path) -> None:
+        self.ended = ended
+
+    def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> list[str]:
+        second = f"echo ended > {self.ended}; exit"
+        return ["sh", "-c", f"trap 'trap \"{second}\" TERM' TERM; echo {READY}; while :; do sleep 0.02; done"]
+
+    def run(self, node: SshNode, socket: str, line: str) -> list[str]:
+        return ["sh", "-c", line]
+
+
+def test_a_master_that_misses_a_signal_is_told_again(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run in twenty waited for two seconds at its end, killed the master, and said that it had not been closed."""
+    monkeypatch.setattr(_connections, "OPENSSH", Deaf(tmp_path / "ended"))
+    run(backend, SshJob(SshNode("node"), "true"))
+    assert (tmp_path / "ended").read_text() == "ended\n"
 
 
 def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server: Server) -> None:

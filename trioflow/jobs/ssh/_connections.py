@@ -14,7 +14,6 @@ a job is tried again by its `retry=`, which asks anew.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import random
 import shutil
@@ -46,6 +45,8 @@ JITTER: Final = 0.02
 """Seconds, at most, by which handshakes that could begin at once are put off."""
 CLOSING: Final = 2.0
 """Seconds that the end of a connection may take before it is killed."""
+AGAIN: Final = 0.1
+"""Seconds until it is told again to end: ssh misses a signal that comes just before it begins to wait for news."""
 LONGEST: Final = 70
 """Bytes of the directory for sockets: a socket's path may have 104 to 108, and OpenSSH adds 18 for a while."""
 
@@ -287,9 +288,8 @@ class Connection:
         wait = readable_on(run.backend.name)
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
-        if not await outlast(run, lambda: wait(process.exit_descriptor, until)):
-            process.signal(signal.SIGKILL)
-            await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
+        while not await outlast(run, lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
+            process.signal(signal.SIGTERM if run.clock() < until else signal.SIGKILL)
         try:
             process.reap()
             if process.has_left_others():
