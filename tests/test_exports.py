@@ -10,6 +10,7 @@ import types
 import typing
 from typing import Any
 
+import anyio
 import pytest
 
 import trioflow
@@ -141,3 +142,18 @@ def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
     unknown = {"colour": "red"}
     with pytest.raises(TypeError, match="no option 'colour'; the options are jobs_window, timeout"):
         trioflow.Scheduler(**unknown)
+
+
+def test_unknown_option_of_a_run_gets_a_hint(backend: typing.Any) -> None:
+    """`run()` and `co_run()` say it as the constructor does, and nothing has started."""
+    unknown: typing.Any = {"job_window": 3}
+    scheduler = trioflow.Scheduler(label="home")
+    with pytest.raises(TypeError, match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window"):
+        scheduler.run(backend=backend, **unknown)
+
+    async def main() -> None:
+        with pytest.raises(TypeError, match=r"co_run\(\) has no option 'colour'; the options are timeout, jobs_window"):
+            await scheduler.co_run(**typing.cast(typing.Any, {"colour": "red"}))
+
+    anyio.run(main, backend=backend)
+    assert scheduler.stop_reason is None

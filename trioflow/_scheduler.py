@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TextIO, Unpack
 
+from ._core.job import _options
 from ._core.scheduler._scheduler import BaseScheduler
 from .view import _jupyter
 from .view.text import _symbols
@@ -110,7 +109,7 @@ class Scheduler(BaseScheduler):
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise TypeError(_about_unknown(label or type(self).__name__, next(iter(unknown))))
+            raise _options.unknown(label or type(self).__name__, "a scheduler", unknown, Scheduler.__init__)
         super().__init__(
             *jobs_or_sequences,
             jobs_window=jobs_window,
@@ -383,13 +382,3 @@ class Scheduler(BaseScheduler):
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
         return _jupyter.of_scheduler(self)
-
-
-def _about_unknown(who: str, name: str) -> str:
-    """Return what to say about an option of a scheduler that there is not."""
-    known = [
-        option for option in inspect.signature(Scheduler).parameters if option not in ("jobs_or_sequences", "unknown")
-    ]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
-    return f"{who!r}: a scheduler has no option {name!r}; {hint}"

@@ -150,6 +150,13 @@ def test_timeout(tmp_path: Path) -> None:
     assert "TIMEOUT" in done.stdout
 
 
+def test_timeout_takes_units(tmp_path: Path) -> None:
+    """As for a batch, it is a number of seconds, or numbers with units."""
+    tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
+    code = f"{tell}print(scheduler._run.timeout)\nx = Scheduler(Job(anyio.sleep, 0), instruments=[Tell()])"
+    assert "90.0\n" in ran(tmp_path, code, "--timeout", "1m30s").stdout
+
+
 def test_critical(tmp_path: Path) -> None:
     """--critical lets the first failure stop the run, of nested jobs too, but of none that says it is not critical."""
     last = "last = Job(work, label='last', required="

@@ -153,6 +153,13 @@ def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
 # --- completion
 
 
+def test_list_explains_its_signs(tmp_path: Path) -> None:
+    """--legend adds the legend of `list(legend=True)`; with --paths there are no signs to explain."""
+    file = written(tmp_path, CODE)
+    assert "✓ succeeded" in trioflow("list", file, "--legend").stdout
+    assert trioflow("list", file, "--legend", "--paths").exit_code == 2
+
+
 def completed(*words: str) -> list[str]:
     """What may stand in place of the last word."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")

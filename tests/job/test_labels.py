@@ -78,11 +78,24 @@ def test_keyword_arguments_are_shown() -> None:
 
 
 def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
-    """A job among the arguments is shown without its own: a chain of thousands needs no recursion."""
+    """Only the first calls inside each other are shown: a chain of thousands needs no deep recursion."""
     job = three
     for _ in range(5000):
         job = Job(fetch, job)
-    assert job.label == "fetch(fetch(…))"
+    assert job.label == "fetch(fetch(fetch(fetch(…))))"
+
+
+def test_jobs_over_jobs_over_jobs_have_labels_of_their_own() -> None:
+    """The labels of the last steps of a pipeline differ in what the first steps were called with."""
+    addresses = [f"https://example.org/a/long/path/{number}" for number in range(3)]
+    last = [Job(fetch, Job(fetch, Job(fetch, address))) for address in addresses]
+    assert [job.label for job in last] == [f"fetch(fetch(fetch(…g/path/{number}')))" for number in range(3)]
+
+
+def test_label_over_many_jobs_over_many_jobs_is_cheap() -> None:
+    """Inner calls show few of their arguments, so a label does not look at all jobs of a wide graph."""
+    wide = Job(fetch, *(Job(fetch, number) for number in range(1000)))
+    assert Job(fetch, wide).label == "fetch(fetch(fetch(…etch(2), …))"
 
 
 def test_coroutine_object_shows_that_its_arguments_are_unknown() -> None:

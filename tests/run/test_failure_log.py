@@ -53,8 +53,14 @@ def test_critical_failure_says_which_run_stops(virtual: Virtual, heard: list[tup
     assert [line for _, line in heard] == [
         "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
         "'inner' failed because of 'inner/x'; the run of 'home' stops",
-        "1 job of 'home' failed; the run stopped; debrief() shows the tracebacks",
-    ]
+    ]  # and no count of failures: it would say the same a third time
+
+
+def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """If the critical failure was not the only one, the last line says how many there were."""
+    jobs = Job(fail_after, 1, label="x"), Job(fail_after, 2, label="y", critical=True)
+    virtual(Scheduler(jobs, Job(nap, 9), label="home").co_run)
+    assert heard[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
 
 
 def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:

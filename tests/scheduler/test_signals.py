@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +31,64 @@ def test_ctrl_c_ends_run_in_order(backend: str) -> None:
     """Ctrl-C at run(): jobs unwind, co_shutdown is done, and KeyboardInterrupt leaves run() bare."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}))"
     assert child(code, ("runs", signal.SIGINT)) == ["runs", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"]
+
+
+SCRIPT = """
+import sys, anyio
+from trioflow import Job, Scheduler
+async def work():
+    print("at work", flush=True)
+    await anyio.sleep(60)
+def main():
+    Scheduler(Job(work), label="sweep").run(backend=sys.argv[1])
+"""
+
+
+def script(backend: str, end: str) -> tuple[list[str], int]:
+    """Run SCRIPT on a terminal, press Ctrl-C there, and return what is on the terminal then, and the exit code."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", SCRIPT + end, backend])
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(terminal, 1000):
+            if b"at work" in piece:
+                os.write(terminal, b"\x03")
+            shown += piece
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return shown.decode().replace("^C", "").split("\r\n"), code
+
+
+def test_ctrl_c_that_a_script_does_not_catch_is_one_line(backend: str) -> None:
+    """There is no traceback through the engine and the loop; and the script ends by SIGINT, as shells expect."""
+    lines, code = script(backend, "main()")
+    assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' in order", ""]
+    assert code == -signal.SIGINT
+
+
+def test_traceback_of_ctrl_c_has_no_frames_of_the_engine(backend: str) -> None:
+    """A script that prints its own tracebacks, and keeps its own `sys.excepthook`, sees only its own frames."""
+    end = """
+import traceback
+sys.excepthook = lambda kind, error, trace: print(*(frame.name for frame in traceback.extract_tb(trace)))
+main()
+"""
+    assert script(backend, end) == (["at work", "<module> main", ""], -signal.SIGINT)
+
+
+def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
+    """Only the interruption itself is one line; another error of the script is printed as ever."""
+    end = """
+try:
+    main()
+except KeyboardInterrupt as error:
+    raise ValueError("no") from error
+"""
+    lines, code = script(backend, end)
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-2] == "ValueError: no"
+    assert code == 1
 
 
 def test_second_ctrl_c_leaves_the_shutdown_alone(backend: str) -> None:
@@ -143,7 +205,7 @@ def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
         for _ in range(5):
             await chosen.checkpoint()
 
-    with SignalWatch(interrupt, False) as watch:
+    with SignalWatch("x", interrupt, False) as watch:
         signal.raise_signal(signal.SIGINT)
         chosen.run(main, {})
     assert [type(one) for one in taken] == [KeyboardInterrupt]
@@ -159,7 +221,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     async def main() -> None:
         watch.loop_started(chosen.caller())
 
-    watch = SignalWatch(lambda _: False, False)
+    watch = SignalWatch("x", lambda _: False, False)
 
     def run() -> None:
         with watch:
@@ -175,7 +237,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        with SignalWatch(lambda _: False, True):
+        with SignalWatch("x", lambda _: False, True):
             signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
     finally:

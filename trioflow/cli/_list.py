@@ -19,13 +19,16 @@ from ._scenario import takes_scenario
 @click.option(
     "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
 )
-def command(scheduler: BaseScheduler, paths: bool) -> None:
+@click.option("--legend", is_flag=True, help="Explain the signs below the list.")
+def command(scheduler: BaseScheduler, paths: bool, legend: bool) -> None:
     """Print one line for each job: number, symbols, kind, label, requirements.
 
     Nothing is run.
     """
+    if paths and legend:
+        raise click.UsageError("--legend explains the signs of the list, and --paths prints none")
     if not paths:
-        cast(Scheduler, scheduler).list()
+        cast(Scheduler, scheduler).list(legend=legend)
         return
     symbols = _symbols.Symbols.of(sys.stdout)
     found = _labels.paths(scheduler)

@@ -14,21 +14,25 @@ from .._core.base._states import JobState, StopReason
 from .._core.job._job import AbstractJob
 from .._core.run._observers import Instrument
 from .._core.scheduler._scheduler import BaseScheduler
+from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
+from .batch._options import parsed
 
 
-def seconds(text: str) -> float:
-    """Parse a number of seconds, more than 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+def positive_seconds(text: str) -> float:
+    """Return a duration in seconds, which must be more than 0.
+
+    Raises:
+        ValueError: the text is not such a duration.
+
+    """
+    number = _numbers.seconds(text)
     if not number > 0:
-        raise click.BadParameter(f"{text!r} is not a positive number of seconds")
+        raise ValueError(f"{text!r} is not a positive duration")
     return number
 
 
@@ -43,9 +47,9 @@ def seconds(text: str) -> float:
 )
 @click.option(
     "--timeout",
-    type=seconds,
-    metavar="SECONDS",
-    help="Cancel everything after this time.  [default: the scheduler's own]",
+    type=parsed(positive_seconds),
+    metavar="TIME",
+    help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
 )
 @click.option(
     "--critical", is_flag=True, help="Stop the run at the first failure, except of jobs that say critical=False."

@@ -32,7 +32,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from .._core.base import _log
 from .._core.job._errors import JournalError
-from ..jobs.posix._guard import HELD_OPEN
 
 T = TypeVar("T")
 
@@ -447,6 +446,8 @@ class Lock:
         self._for_guards: Final = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         _used_here.add(self._name)
         self._wait_for_guard(who)
+        from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
+
         HELD_OPEN.add(self._for_guards)
         with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
             os.ftruncate(self._file, 0)
@@ -494,6 +495,8 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock up, and remove the file."""
+        from ..jobs.posix._guard import HELD_OPEN
+
         HELD_OPEN.discard(self._for_guards)
         with contextlib.suppress(OSError):
             os.unlink(self._path)

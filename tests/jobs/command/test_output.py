@@ -28,6 +28,23 @@ def sh(line: str, **options: Any) -> CommandJob:
     return CommandJob(line, shell=True, **options)
 
 
+# --- captured
+
+
+def test_text_is_the_output_decoded(backend: str) -> None:
+    """It is never None, and no bytes make it raise."""
+    good, bad = sh("printf 'é\\n'", stdout=PIPE), sh(r"printf 'a\377b'", stdout=PIPE)
+    run(backend, good, bad)
+    assert (good.result().text, bad.result().text) == ("é\n", "a\ufffdb")
+
+
+def test_text_of_what_was_not_captured_says_how_to_capture_it(backend: str) -> None:
+    job = sh("true", stdout=DEVNULL)
+    run(backend, job)
+    with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
+        assert job.result().text
+
+
 # --- to files
 
 

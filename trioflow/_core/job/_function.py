@@ -97,19 +97,19 @@ class FunctionJob(AbstractJob[T]):
         if type(function) is FUNCTION and args.__class__ is tuple and (limits is None or not limits.redact):
             return _labels.of_plain_call(function.__name__, args)  # the commonest case: on trio each start asks for it
         name = function.__name__ if type(function) is FUNCTION else self._short_name()
-        return self._call_as_label(name, jobs=True)
+        return self._call_as_label(name)
 
-    def _label_as_argument(self) -> str:
-        return self._call_as_label(self._short_name(), jobs=False) if self._label is None else self._label
+    def _label_as_argument(self, depth: int) -> str:
+        return self._call_as_label(self._short_name(), depth) if self._label is None else self._label
 
-    def _call_as_label(self, name: str, *, jobs: bool) -> str:
+    def _call_as_label(self, name: str, depth: int = _labels.DEPTH) -> str:
         """Return the call as a label."""
         function: Any = self._function
         args: Any = self._args
         if self.redact:
             return f"{name}(…)"
         positional = cast("Iterable[Any]", args if type(args) is tuple else args.as_given())
-        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {}, jobs=jobs)
+        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {}, depth=depth)
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of what is called."""

@@ -612,8 +612,8 @@ class AbstractJob(Generic[T]):
     def _default_label(self) -> str:
         return type(self).__name__
 
-    def _label_as_argument(self) -> str:
-        """Return how the default label of a job shows this one among its arguments."""
+    def _label_as_argument(self, depth: int) -> str:
+        """Return how the default label of a job shows this one, and jobs `depth` calls further in."""
         return type(self).__name__ if self._label is None else self._label
 
     def _name_for_errors(self) -> str:

@@ -7,6 +7,7 @@ cheap, and it must not run the user's code: arguments whose `repr` is not the la
 from __future__ import annotations
 
 import enum
+import itertools
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,6 +22,8 @@ LONGEST_TEXT: Final = 24
 """Characters of one string in a default label; of a longer one the middle is left out."""
 FEW_ITEMS: Final = 3
 """Containers with more items than this are shown without them."""
+DEPTH: Final = 3
+"""How many calls inside each other the default label of a job over jobs shows: `save(parse(fetch(3)))` and one more."""
 BIG: Final = 10**18
 """Whole numbers from here on are not shown: to write one out may take long."""
 NUMBERS: Final = frozenset({bool, float, complex, type(None), type(...)})
@@ -28,15 +31,20 @@ BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{
 NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, jobs: bool = True) -> str:
+def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = DEPTH) -> str:
     """Return the default label of a job that calls a function: its name and its arguments, shortened.
 
-    Jobs among the arguments are shown as calls too, in which, with `jobs=False`, jobs are an ellipsis: a long chain of
-    jobs would have long labels.
+    Jobs among the arguments are shown as calls too, `depth` calls deep; those further in are an ellipsis, because a
+    long chain of jobs would have long labels. In the inner calls only a few arguments are shown, so that a label costs
+    no more than its own arguments times a constant.
     """
-    shown = [_short(one, jobs) for one in args]
+    if depth == DEPTH:
+        shown = [_short(one, depth) for one in args]
+    else:
+        few = [*itertools.islice(args, FEW_ITEMS + 1)]
+        shown = [_short(one, depth) if number < FEW_ITEMS else "…" for number, one in enumerate(few)]
     if kwargs:
-        shown += [f"{key}={_short(value, jobs)}" for key, value in kwargs.items()]
+        shown += [f"{key}={_short(value, depth)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
     if len(text) > LONGEST_CALL and len(shown) > 1:
         room = LONGEST_CALL
@@ -58,7 +66,7 @@ def of_plain_call(name: str, args: tuple[Any, ...]) -> str:
     return of_call(name, args, {}) if args else f"{name}()"
 
 
-def _short(value: Any, jobs: bool = True) -> str:
+def _short(value: Any, depth: int = DEPTH) -> str:
     """Return one argument as text, without running any code of the user's."""
     kind = cast(Any, type(value))
     if kind is int:
@@ -70,9 +78,9 @@ def _short(value: Any, jobs: bool = True) -> str:
     if kind is bytes:
         return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
     if hasattr(kind, "_label_as_argument"):
-        return _without_middle(value._label_as_argument()) if jobs else "…"
+        return _without_middle(value._label_as_argument(depth - 1)) if depth else "…"
     if kind in BRACKETS:
-        return _short_container(value, BRACKETS[kind], jobs)
+        return _short_container(value, BRACKETS[kind], depth)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
@@ -84,14 +92,14 @@ def _short(value: Any, jobs: bool = True) -> str:
     return f"<{kind.__name__}>"
 
 
-def _short_container(value: Any, brackets: str, jobs: bool) -> str:
+def _short_container(value: Any, brackets: str, depth: int) -> str:
     left, right = brackets[0], brackets[1]
     if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(_short(one, jobs) for one in value)}{right}"
+        return f"{left}{', '.join(_short(one, depth) for one in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one, jobs)}" for key, one in pairs)
+    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one, depth)}" for key, one in pairs)
     return f"{left}{', '.join(items)}{right}"
 
 

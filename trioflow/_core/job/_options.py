@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 from ..base._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..scheduler._scheduler import BaseScheduler
     from ._job import AbstractJob
@@ -229,3 +231,21 @@ def _number(value: float, name: str, who: Who) -> float:
         return float(value)  # numpy's numbers, fractions and decimals are numbers too
     except (TypeError, ValueError):
         raise TypeError(f"{name}={value!r} of {_text(who)}: give a number of seconds") from None
+
+
+def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:
+    """Return the error about a misspelt option.
+
+    Args:
+        who: the label of the job or scheduler.
+        what: what has no such option, such as "run()".
+        given: the unknown options; the error names the first one.
+        function: the one whose keyword-only parameters are the options that there are.
+
+    """
+    name = next(iter(given))
+    parameters = inspect.signature(function).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and not one.name.startswith("_")]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
+    return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")

@@ -48,7 +48,7 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     if run.reason is StopReason.TIMEOUT:
         end = f"the run of {scheduler.label!r} stopped after its timeout of {run.timeout:g} s"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
-    elif number:
+    elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
         _log.warn(f"{failures}; the run {end}; debrief() shows the tracebacks")
 

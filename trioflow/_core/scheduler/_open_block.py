@@ -51,8 +51,13 @@ class OpenBlock:
             if scheduler._stop_reason is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
 
-    async def leave(self, error: BaseException | None) -> bool:
-        """Wait for the run, or end it because of `error`; return True if `error` only came from the run's own end."""
+    async def leave(self, error: BaseException | None) -> None:
+        """Wait for the run, or end it because of `error`, which leaves the block unless something is raised here.
+
+        Raises:
+            BaseException: why the run stopped, if `error` is only the cancellation that followed from that.
+
+        """
         scheduler = self._scheduler
         run = scheduler._run
         if run is not None:
@@ -69,11 +74,9 @@ class OpenBlock:
         except BaseException as late:
             if error is None or not _is_cancellation(late):
                 raise
-            return False  # a scope further out was cancelled: it gets its cancellation, or what the block raised before
-        if error is not None and not cancelled:
-            return False
-        self._raise()
-        return cancelled
+            return  # a scope further out was cancelled: it gets its cancellation, or what the block raised before
+        if error is None or cancelled:
+            self._raise()
 
     async def _exit(self, error: BaseException | None) -> None:
         """Wait until the run's task has ended; a cancellation is passed to its task group, which may have sent it."""

@@ -4,6 +4,11 @@ While `run()` owns the event loop, the first signal ends the run in order, as IN
 two steps of the event loop, so it never cuts off the engine in the middle of a line. If a job blocks the loop, a second
 Ctrl-C is raised in that job.
 
+The KeyboardInterrupt that `run()` raises for the first Ctrl-C comes from nowhere in particular, so it leaves `run()`
+without the frames of the engine and the loop. If nobody catches it, Python prints one line instead of a traceback. Only
+the printing changes: Python still ends by SIGINT, as shells expect. A program with a `sys.excepthook` of its own
+keeps it, and prints what it likes.
+
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
 """
 
@@ -25,6 +30,7 @@ class SignalWatch:
     """Ends a run when a signal comes, between `__enter__` and `__exit__`; in the main thread only.
 
     Args:
+        label: that of the scheduler.
         interrupt: called in the event loop, with what `run()` has to raise, or with None if it has to return False.
             It returns False if there is no run to end.
         all_signals: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C.
@@ -34,7 +40,8 @@ class SignalWatch:
 
     """
 
-    def __init__(self, interrupt: Callable[[BaseException | None], bool], all_signals: bool) -> None:
+    def __init__(self, label: str, interrupt: Callable[[BaseException | None], bool], all_signals: bool) -> None:
+        self._label = label
         self._interrupt = interrupt
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
@@ -75,11 +82,15 @@ class SignalWatch:
         """Restore the old handlers, and pass a signal to them that came too late for the run."""
         for number, handler in self._old.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if error is not None and error is self._interruption:
+            error.__traceback__ = None
+            _print_in_one_line(error, self._label)
         if self._taken:
             return
         if self._interruption is None:
             signal.raise_signal(self._number)
         elif error is None or isinstance(error, Exception):
+            _print_in_one_line(self._interruption, self._label)
             raise self._interruption
 
     def interrupt(self, interruption: BaseException | None) -> None:
@@ -102,6 +113,21 @@ class SignalWatch:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._number = number
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
+
+
+def _print_in_one_line(interruption: BaseException, label: str) -> None:
+    """Let Python print this, if nobody catches it, in one line; unless the program prints such things its own way."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _excepthook
+    interruption._trioflow_run = label  # type: ignore[attr-defined]
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    label = getattr(error, "_trioflow_run", None)
+    if label is None or error.__cause__ is not None:
+        sys.__excepthook__(kind, error, trace)
+    elif sys.stderr is not None:  # it is None in programs without a console
+        print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} in order", file=sys.stderr)
 
 
 def in_cell() -> bool:

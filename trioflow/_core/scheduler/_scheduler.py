@@ -7,7 +7,20 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    Never,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from .. import backend as _backend
 from ..base import _graph
@@ -631,11 +644,13 @@ class BaseScheduler(AbstractJob[bool]):
         check: bool = False,
         handle_signals: bool = False,
         journal: Any = None,
+        **unknown: Never,
     ) -> bool:
         """Run the scenario in a new event loop, from code that is not async.
 
-        Ctrl-C ends the run in order, and is raised when everything has been shut down. If a job blocks the event loop,
-        a second Ctrl-C is raised in that job.
+        Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
+        does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
+        loop, a second Ctrl-C is raised in that job.
 
         Args:
             backend: "trio" or "asyncio".
@@ -648,6 +663,7 @@ class BaseScheduler(AbstractJob[bool]):
                 in the main thread.
             journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
                 run has kept in it does not run again: it is restored.
+            unknown: nothing: an option that there is not raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
@@ -656,6 +672,7 @@ class BaseScheduler(AbstractJob[bool]):
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
             JournalError: the journal can't be used; nothing has started.
+            TypeError: an option that there is not, or of the wrong type; nothing has started.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
             KeyboardInterrupt, SystemExit: what interrupted the run, not in a group, after the shutdown.
@@ -667,6 +684,8 @@ class BaseScheduler(AbstractJob[bool]):
             True
 
         """
+        if unknown:
+            raise _options.unknown(self.label, "run()", unknown, BaseScheduler.run)
         chosen = _backend.by_name(backend)
 
         async def main() -> bool:
@@ -682,7 +701,7 @@ class BaseScheduler(AbstractJob[bool]):
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
-        with _plain_code.SignalWatch(self._interrupt, handle_signals) as watch:
+        with _plain_code.SignalWatch(self.label, self._interrupt, handle_signals) as watch:
             if _backend.loop_running():
                 return _plain_code.run_in_thread(lambda: chosen.run(main, backend_options or {}), watch.interrupt)
             return chosen.run(main, backend_options or {})
@@ -696,6 +715,7 @@ class BaseScheduler(AbstractJob[bool]):
         check: bool = False,
         journal: Any = None,
         _opened: Callable[[], None] | None = None,
+        **unknown: Never,
     ) -> bool:
         """Run the scenario in the event loop of the caller, trio's or asyncio's.
 
@@ -707,6 +727,7 @@ class BaseScheduler(AbstractJob[bool]):
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
             journal: as for `run`.
+            unknown: nothing: an option that there is not raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
@@ -715,6 +736,7 @@ class BaseScheduler(AbstractJob[bool]):
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
             JournalError: the journal can't be used; nothing has started.
+            TypeError: an option that there is not, or of the wrong type; nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
             KeyboardInterrupt, SystemExit: what a job raised, not in a group, after the shutdown.
@@ -726,6 +748,8 @@ class BaseScheduler(AbstractJob[bool]):
             True
 
         """
+        if unknown:
+            raise _options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
         backend = _backend.current()
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
@@ -841,7 +865,7 @@ class BaseScheduler(AbstractJob[bool]):
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    ) -> None:
         """Wait for all jobs, and close the scheduler for good; if the block raised an error, cancel the run instead.
 
         Raises:
@@ -854,7 +878,7 @@ class BaseScheduler(AbstractJob[bool]):
         block, self._block = self._block, None
         assert block is not None
         try:
-            return await block.leave(error)
+            await block.leave(error)
         finally:
             self.close()
 

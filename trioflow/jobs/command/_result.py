@@ -75,6 +75,29 @@ class CommandResult:
         return self._stderr.read() if isinstance(self._stderr, Spool) else self._stderr
 
     @property
+    def text(self) -> str:
+        r"""What it wrote to its standard output, decoded as UTF-8, and never None.
+
+        Bytes that are not UTF-8 become U+FFFD, the replacement character: `stdout` has them as they are.
+
+        Raises:
+            ValueError: its standard output was not captured.
+
+        Example:
+            >>> import subprocess
+            >>> job = CommandJob(["printf", "6\n7\n"], stdout=subprocess.PIPE)
+            >>> Scheduler(job).run()
+            True
+            >>> [int(line) for line in job.result().text.splitlines()]
+            [6, 7]
+
+        """
+        output = self.stdout
+        if output is None:
+            raise _not_captured("stdout")
+        return output.decode(errors="replace")
+
+    @property
     def spooled(self) -> bool:
         """Whether there was so much output that it is on disk, in a nameless file that is deleted with this object."""
         return isinstance(self._stdout, Spool) or isinstance(self._stderr, Spool)
@@ -91,7 +114,7 @@ class CommandResult:
         """
         kept = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
         if kept is None:
-            raise ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
+            raise _not_captured(stream)
         return kept.open() if isinstance(kept, Spool) else io.BytesIO(kept)
 
     def __repr__(self) -> str:
@@ -103,6 +126,10 @@ class CommandResult:
             if kept is not None:
                 shown.append(f"{name}={len(kept)} bytes" if len(kept) > SHORT else f"{name}={kept!r}")
         return f"<CommandResult {', '.join(shown)}, {self.elapsed:.3f} s>"
+
+
+def _not_captured(stream: str) -> ValueError:
+    return ValueError(f"{stream!r} was not captured: give the job {stream}=subprocess.PIPE")
 
 
 SHORT: Final = 60
