@@ -35,8 +35,6 @@ from ..jobs.command._job import CommandJob
 from ..jobs.command._limits import Slots
 from ..jobs.command._result import CommandError
 from ..jobs.ssh._errors import SshError, Unreachable
-from ..jobs.ssh._job import SshJob
-from ..jobs.ssh._nodes import SshNode
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog
 from ._outcome import Outcome, outputs, shown
@@ -45,7 +43,9 @@ from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
+    from ..jobs.ssh._job import SshJob
+    from ..jobs.ssh._nodes import SshNode
     from ..journal._journal import Session
 
 BETWEEN_PAUSES: Final = 1000
@@ -103,6 +103,12 @@ def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
         line = template.fill(arguments, sequence, 1)
         if not done.take(line):
             yield line
+
+
+def ssh_job() -> type[SshJob]:
+    from ..jobs.ssh._job import SshJob
+
+    return SshJob
 
 
 class Runner(Job[None]):
@@ -168,7 +174,7 @@ class Batch:
         # ---- of nodes
         self._returned: Final[deque[Task]] = deque()  # by runners whose node can't be reached
         self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
-        self._unasked: Final = set(options.nodes) if options.slots is None else set[SshNode]()  # for their CPUs
+        self._unasked: Final = set(options.nodes if options.slots is None else ())  # for their CPUs
 
     def run(self, instruments: Iterable[Instrument] = (), **options: Any) -> int:
         """Run all commands, and return the exit code.
@@ -242,7 +248,7 @@ class Batch:
 
     async def _add_runners(self, node: SshNode) -> None:
         """Add a runner for each further CPU of a node."""
-        asking = SshJob(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         with contextlib.suppress(SshError, ValueError):
             cpus = int((await asking.co_run()).stdout)
             total = self.tally.total
@@ -376,7 +382,7 @@ class Batch:
         )
 
     def _job_on(self, node: SshNode, task: Task) -> SshJob:
-        return SshJob(
+        return ssh_job()(
             node,
             task.line,
             env={"PARALLEL_SEQ": task.sequence, "PARALLEL_JOBSLOT": task.slot, "PARALLEL_SSHHOST": node.hostname},

@@ -18,12 +18,12 @@ from ...batch._halt import Tally
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
 from ...batch._template import Template
-from ...jobs.ssh._nodes import SshNode, SshNodes
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
 
 if TYPE_CHECKING:
+    from ...jobs.ssh._nodes import SshNode
     from ...journal._journal import Session
 
 BROKEN_PIPE: Final = 141
@@ -71,6 +71,10 @@ def how(**options: Any) -> _batch.Options:
 
 def named(given: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
     """Return the nodes that the user named, each once."""
+    if not given:
+        return ()
+    from ...jobs.ssh._nodes import SshNodes  # here, because most batches have no nodes
+
     try:
         found = [node for one in given for node in SshNodes(one, **options)]
     except (ValueError, OSError) as error:
