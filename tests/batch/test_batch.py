@@ -233,6 +233,18 @@ def test_a_batch_is_resumed() -> None:
     assert batch("--resume-failed", "--joblog", "log", "--dry-run", "exit", ":::", 0, 1).stdout == "exit 1\n"
 
 
+def test_the_log_can_have_cpu_and_memory() -> None:
+    """After the standard columns; a batch can be resumed from it."""
+    words = ("-j1", "--joblog", "log", "--joblog-usage")
+    batch(*words, ":::", "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done", "./no-such-program")
+    heading, *lines = (line.split("\t") for line in Path("log").read_text().splitlines())
+    assert heading[8:] == ["Command", "UserTime", "SystemTime", "MaxRSS"]
+    assert [len(line) for line in lines] == [12, 12]
+    assert float(lines[0][9]) + float(lines[0][10]) > 0
+    assert not lines[0][11] or int(lines[0][11]) > 10_000
+    assert batch(*words, "--resume", ":::", "./no-such-program", "echo new").stdout == "new\n"
+
+
 def test_resuming_goes_by_the_command() -> None:
     """Arguments may have come, gone, or changed places; a changed command is another one."""
     batch("-j1", "--joblog", "log", "echo", ":::", "a", "b\nc")
@@ -312,6 +324,7 @@ def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
         (["--halt", "x", "true"], "'x' is not a rule"),
         (["--timeout", "200%", "true"], "'200%' is not a duration"),
         (["--resume", "true"], "--resume needs --joblog"),
+        (["--joblog-usage", "true"], "--joblog-usage needs --joblog"),
         (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
         (["true", "::::", "/no/such"], "cannot read the arguments in '/no/such'"),
         (

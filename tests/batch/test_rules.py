@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -125,12 +127,37 @@ def test_a_line_of_the_log_can_be_read_again(entry: Entry) -> None:
     """Whatever the command is, ends of lines included: it is one line, of nine columns."""
     line = entry.line()
     assert line.count("\n") == 1
-    assert list(_joblog.entries([_joblog.HEADER, line])) == [entry]
+    assert list(_joblog.entries([_joblog.COLUMNS + "\n", line])) == [entry]
 
 
 @given(LOGGED, st.integers(1, 20))
 def test_a_line_that_was_cut_off_says_nothing(entry: Entry, characters: int) -> None:
     assert list(_joblog.entries([entry.line()[:-characters]])) == []
+
+
+@given(LOGGED, st.none() | st.just((0.25, 0.5, None)) | st.just((1.0, 2.0, 4096)))
+def test_further_columns_come_after_the_command(entry: Entry, usage: Any) -> None:
+    """Whatever the command is, its nine columns are those of a log without them, and the command is found again."""
+    line = dataclasses.replace(entry, usage=usage).line(usage=True)
+    assert line.startswith(entry.line()[:-1] + "\t")
+    header = _joblog.COLUMNS + _joblog.USAGE_COLUMNS + "\n"
+    assert list(_joblog.entries([header, line])) == [entry]
+    assert line[:-1].split("\t")[-3:] == {None: ["", "", ""], (1.0, 2.0, 4096): ["1.000", "2.000", "4096"]}.get(
+        usage, ["0.250", "0.500", ""]
+    )
+
+
+def test_a_log_keeps_its_columns(tmp_path: Path) -> None:
+    """All lines of one log are alike, whatever is asked for when it is appended to."""
+    path = tmp_path / "log"
+    for usage in (True, False, True):
+        log = _joblog.Joblog(str(path), append=True, usage=usage)
+        log.add(entry("a"))
+        log.close()
+    assert {line.count("\t") for line in path.read_text().splitlines()} == {11}
+    path.write_text(_joblog.COLUMNS + "\n")
+    with pytest.raises(BatchError, match="has no columns for the usage: leave out --joblog-usage, or name a new file"):
+        _joblog.Joblog(str(path), append=True, usage=True)
 
 
 def entry(command: str, sequence: int = 1, exit_value: int = 0, signal: int = 0) -> Entry:
@@ -168,7 +195,7 @@ def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
     log = _joblog.Joblog(str(path), append=True)
     log.add(entry("d"))
     log.close()
-    assert path.read_text().splitlines()[0] == _joblog.HEADER.rstrip()
+    assert path.read_text().splitlines()[0] == _joblog.COLUMNS
     assert _joblog.done(str(path)).take("d")
     assert [line.count("\t") for line in path.read_text().splitlines()] == [8, 8, 2, 8]
 

@@ -401,7 +401,7 @@ class Batch:
         if self._joblog is not None and not outcome.is_restored:
             entry = Entry(
                 task.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
-                task.line, ":" if node is None else node.name,
+                task.line, ":" if node is None else node.name, outcome.usage,
             )  # fmt: skip
             self._joblog.add(entry)
 

@@ -11,7 +11,9 @@ from typing import Final
 
 from . import BatchError
 
-HEADER: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
+COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
+USAGE_COLUMNS: Final = "\tUserTime\tSystemTime\tMaxRSS"
+"""What `--joblog-usage` adds, after the command: tools that read GNU parallel's columns find them where they were."""
 KILLED: Final = -1
 """The exit value of a command that trioflow ended."""
 
@@ -34,14 +36,24 @@ class Entry:
     signal: int
     command: str
     host: str = ":"  # this machine
+    usage: tuple[float, float, int | None] | None = None  # CPU seconds of user and system, bytes of memory
 
-    def line(self) -> str:
-        """Return the line as it is written; an end of line inside the command becomes a NUL."""
+    def line(self, usage: bool = False) -> str:
+        """Return the line as it is written; an end of line inside the command becomes a NUL.
+
+        With `usage` it has the further columns, empty where nothing is known.
+        """
         columns = (
             self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
             self.exit_value, self.signal, self.command.replace("\n", "\0"),
         )  # fmt: skip
-        return "\t".join(map(str, columns)) + "\n"
+        return "\t".join(map(str, columns)) + self._usage_columns() * usage + "\n"
+
+    def _usage_columns(self) -> str:
+        if self.usage is None:
+            return "\t\t\t"
+        user, system, max_rss = self.usage
+        return f"\t{user:.3f}\t{system:.3f}\t{'' if max_rss is None else max_rss}"
 
     @property
     def failed(self) -> bool:
@@ -51,8 +63,13 @@ class Entry:
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
     """Yield the entries of a job log; lines that a crash has cut off, or that are no entries, are skipped."""
+    further = 0
     for line in lines:
+        if line.startswith(COLUMNS):
+            further = _further_columns(line)
         columns = line.split("\t", 8)
+        if further and len(columns) == 9 and line.endswith("\n"):
+            columns[8] = columns[8].rsplit("\t", further)[0] + "\n"
         if len(columns) == 9 and line.endswith("\n"):
             sequence, host, started, runtime, _, received, exit_value, signal, command = columns
             try:
@@ -62,6 +79,10 @@ def entries(lines: Iterable[str]) -> Iterator[Entry]:
                 )  # fmt: skip
             except ValueError:  # the header
                 continue
+
+
+def _further_columns(header: str) -> int:
+    return header.count("\t") - COLUMNS.count("\t")
 
 
 class Done:
@@ -86,11 +107,13 @@ class Done:
 class Joblog:
     """A log that is being written. Each line is written at once, so that a crash loses none."""
 
-    def __init__(self, path: str, *, append: bool) -> None:
-        """Open the file, and write the header if it is new.
+    def __init__(self, path: str, *, append: bool, usage: bool = False) -> None:
+        """Open the file, and write the header if it is new; with `usage`, each line has CPU times and memory too.
+
+        A log that is appended to keeps the columns that it has.
 
         Raises:
-            BatchError: it cannot be written.
+            BatchError: it cannot be written, or it has no columns for the usage.
 
         """
         self._path: Final = path
@@ -99,6 +122,7 @@ class Joblog:
             self._descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unwritable(error) from None
+        self._usage = usage
         try:
             self._write(self._beginning())
         except BaseException:
@@ -112,7 +136,7 @@ class Joblog:
             BatchError: it cannot be written.
 
         """
-        self._write(entry.line())
+        self._write(entry.line(self._usage))
 
     def close(self) -> None:
         """Close the file."""
@@ -122,7 +146,13 @@ class Joblog:
         """Return what must be written first: the header, or the end of a line that a crash has cut off."""
         size = os.fstat(self._descriptor).st_size
         if size == 0:
-            return HEADER
+            return COLUMNS + USAGE_COLUMNS * self._usage + "\n"
+        header = os.pread(self._descriptor, len(COLUMNS + USAGE_COLUMNS), 0).decode(errors="replace")
+        if self._usage and header != COLUMNS + USAGE_COLUMNS:
+            raise BatchError(
+                f"the job log {self._path!r} has no columns for the usage: leave out --joblog-usage, or name a new file"
+            )
+        self._usage = header == COLUMNS + USAGE_COLUMNS
         return "" if os.pread(self._descriptor, 1, size - 1) == b"\n" else "\n"
 
     def _write(self, text: str) -> None:

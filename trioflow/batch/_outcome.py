@@ -67,6 +67,11 @@ class Outcome:
         return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
+    def usage(self) -> tuple[float, float, int | None] | None:
+        """CPU seconds of user and system, and the largest memory in bytes; None if it was not started."""
+        return None if self.result is None else (self.result.user_time, self.result.system_time, self.result.max_rss)
+
+    @property
     def received(self) -> int:
         """How many bytes the command wrote to its standard output."""
         return len(self.result._stdout or b"") if self.result else 0

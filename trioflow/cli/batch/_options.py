@@ -140,6 +140,7 @@ def check_journal(journal: str | None, reads: Any, writes: Any, nodes: Any, dry_
     help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
 )
 @click.option("--joblog", metavar="FILE", shell_complete=file, help="Record what has run; +FILE appends.")
+@click.option("--joblog-usage", is_flag=True, help="Add columns to the job log: CPU times and memory.")
 @click.option("--resume", is_flag=True, help="Skip the commands that are in the job log.")
 @click.option("--resume-failed", is_flag=True, help="Skip the commands that succeeded in the job log.")
 @click.option(
@@ -183,6 +184,8 @@ def command(
     """
     if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
         raise click.UsageError("--resume needs --joblog, which records what has run")
+    if options["joblog_usage"] and not options["joblog"]:
+        raise click.UsageError("--joblog-usage needs --joblog, to which it adds columns")
     check_files(options["joblog"], options["results"])
     check_journal(dry_run=dry_run, **options)
     if os.environ.get("PARALLEL"):

@@ -103,13 +103,15 @@ def former(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> _
 
 
 @contextlib.contextmanager
-def log(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> Generator[_joblog.Joblog | None]:
+def log(
+    joblog: str | None, joblog_usage: bool, resume: bool, resume_failed: bool, **_: Any
+) -> Generator[_joblog.Joblog | None]:
     """Open the job log for a block, if one was asked for."""
     if joblog is None:
         yield None
         return
     append = resume or resume_failed or joblog.startswith("+")
-    with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append)) as opened:
+    with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append, usage=joblog_usage)) as opened:
         yield opened
 
 
