@@ -52,6 +52,8 @@ class Scheduler(BaseScheduler):
             ready last, so that results that later jobs use are short-lived. "auto": critical path as soon as one job
             has an expected duration, and otherwise fifo. A job's `priority` comes before the policy.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
+        drain_at: seconds after the start of a run, more than 0 and less than `timeout`, from which no more jobs start;
+            those that are running end by themselves, as after `drain()`. None for never.
         keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
             run again; only critical failures stay. A program that adds jobs for a year does not grow.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout` and
@@ -88,6 +90,7 @@ class Scheduler(BaseScheduler):
         start_interval: float = 0.0,
         policy: Policy = "auto",
         instruments: Iterable[Instrument] = (),
+        drain_at: float | None = None,
         keep_jobs: bool = True,
         label: str | None = None,
         critical: bool | None = None,
@@ -120,6 +123,7 @@ class Scheduler(BaseScheduler):
             start_interval=start_interval,
             policy=policy,
             instruments=instruments,
+            drain_at=drain_at,
             keep_jobs=keep_jobs,
             label=label,
             critical=critical,

@@ -44,6 +44,16 @@ scenario = Scheduler(Job(block))
 """
 
 
+DRAINS = """
+class Actor(AbstractJob):
+    async def co_run(self):
+        print("runs", flush=True)
+        await anyio.sleep({seconds})
+        print("ended", flush=True)
+scenario = Scheduler(Sequence(Actor(label="first"), Actor(label="second")))
+"""
+
+
 def signalled(
     *arguments: str, sends: dict[str, signal.Signals], sends_on_stderr: bool = False
 ) -> tuple[int, list[str]]:
@@ -149,3 +159,24 @@ def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
     os.close(ours)
     assert process.returncode == 130
     assert text.endswith(b"\x1b[?25h\r\n")
+
+
+def test_term_drains(tmp_path: Path) -> None:
+    """With --drain-on-term, SIGTERM lets the running job end, starts no other, and the last line says so."""
+    code, lines = signalled(
+        written(tmp_path, DRAINS.format(seconds=0.3)), "--drain-on-term", sends={"runs": signal.SIGTERM}
+    )
+    assert code == 1
+    assert lines.count("runs") == lines.count("ended") == 1
+    assert "SIGTERM: no more jobs start; once more to end in order" in lines
+    assert "stop reason: DRAINED" in lines
+    assert re.fullmatch(r"2 jobs: 1 idle, 1 succeeded; DRAINED after \d+\.\d s", lines[-1])
+
+
+def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
+    """A second SIGTERM cancels what is still running; the reason is still the first one."""
+    sends = {"runs": signal.SIGTERM, "once more to end in order": signal.SIGTERM}
+    code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
+    assert code == 1
+    assert "ended" not in lines
+    assert re.fullmatch(r"2 jobs: 1 idle, 1 cancelled; DRAINED after \d+\.\d s", lines[-1])

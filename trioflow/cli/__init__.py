@@ -14,7 +14,7 @@ INTERRUPTED: Final = 130  # what a shell reports for a program ended by Ctrl-C
 EXIT_CODES: Final = """\b
 Exit codes:
   0    all is fine
-  1    the run was stopped: a critical failure, its timeout, cancel();
+  1    the run was stopped: a critical failure, its timeout, cancel(), drain();
        check found something; an output could not be written
   2    the command line is wrong, the file cannot be loaded,
        or its scenario cannot run

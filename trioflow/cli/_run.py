@@ -54,6 +54,9 @@ def positive_seconds(text: str) -> float:
 @click.option(
     "--critical", is_flag=True, help="Stop the run at the first failure, except of jobs that say critical=False."
 )
+@click.option(
+    "--drain-on-term", is_flag=True, help="At SIGTERM, start no more jobs, and let those that are running end."
+)
 @click.option("--monitor/--no-monitor", default=True, show_default=True, help="Watch the jobs while they run.")
 @click.option(
     "--journal",
@@ -77,7 +80,13 @@ def positive_seconds(text: str) -> float:
     help="Write an HTML report, to be opened in a browser.",
 )
 def command(
-    scheduler: BaseScheduler, critical: bool, monitor: bool, trace: Path | None, report: Path | None, **options: Any
+    scheduler: BaseScheduler,
+    critical: bool,
+    drain_on_term: bool,
+    monitor: bool,
+    trace: Path | None,
+    report: Path | None,
+    **options: Any,
 ) -> int:
     """Run the scenario.
 
@@ -89,7 +98,7 @@ def command(
     traced = instrument("Trace") if trace or report else None
     shown = monitors(scheduler) if monitor else []
     watching = [
-        SecondSignal(),
+        SecondSignal(drain_on_term),
         *shown,
         *([traced] if traced else []),
     ]  # the trace is last, because the time in which the monitor loads its libraries is no part of a job
@@ -98,8 +107,8 @@ def command(
     try:
         refusing(lambda: scheduler.run(instruments=watching, handle_signals=True, **given))
     except BaseException:
-        if scheduler.stop_reason is not StopReason.INTERRUPTED:
-            raise
+        if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
+            raise  # Ctrl-C may have ended a run that was draining
     elapsed = time.monotonic() - start
     code = code_of(scheduler)
     told = tell(scheduler, elapsed, code)

@@ -51,6 +51,8 @@ class StopReason(enum.Enum):
     """The run was ended by `cancel()`, or by a cancellation from outside."""
     INTERRUPTED = "interrupted"
     """The run was ended by `KeyboardInterrupt`, `SystemExit` or another `BaseException`, or by a signal."""
+    DRAINED = "drained"
+    """No more jobs were to start, by `drain()` or `drain_at`; those that were running ended by themselves."""
 
 
 class RunPhase(enum.Enum):
@@ -64,6 +66,8 @@ class RunPhase(enum.Enum):
     """All jobs are linked: each knows what it waits for."""
     RUNNING = "runs"
     """Workers run jobs; jobs and requirements may be added."""
+    DRAINING = "is draining"
+    """No more jobs start, and those that are running go on to their own end."""
     STOPPING = "is stopping"
     """No more jobs start, except clean-up jobs."""
 

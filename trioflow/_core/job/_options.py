@@ -181,6 +181,14 @@ def seconds(value: float | None, name: str, who: Who) -> float | None:
     return None if number == math.inf else number
 
 
+def check_drain_at(drain_at: float | None, timeout: float | None, who: Who) -> None:
+    """Refuse a time to drain at that comes after the end of the run."""
+    if drain_at is not None and timeout is not None and drain_at >= timeout:
+        raise ValueError(
+            f"drain_at={drain_at:g} of {_text(who)}: its timeout of {timeout:g} s comes first; give less than that"
+        )
+
+
 def duration(value: float, name: str, who: Who) -> float:
     """Check and return a finite number of seconds, 0 or more."""
     number = _number(value, name, who)

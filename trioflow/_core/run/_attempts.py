@@ -6,7 +6,9 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from ..base._states import StopReason
 from ..job import _errors, _options
+from ..job._job import is_scheduler
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -73,12 +75,17 @@ class Attempts:
         try:
             return await _attempt(worker, self.job, self.limits)
         except Exception as error:
-            if self.job._is_ready():  # a service that was ready gets no further attempt
+            if self.job._is_ready() or was_drained(self.job, error):  # neither gets a further attempt
                 self.final = error
                 return None
             if run.backend.asked_to_end(worker):
                 self.unwinding = error
             raise
+
+
+def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
+    """Return whether this is how a nested scheduler says that it was drained: it has not failed, but is CANCELLED."""
+    return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
 def _again(times: int) -> Callable[[Attempt], Attempt]:

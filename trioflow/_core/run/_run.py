@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _graph, _log
 from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
 from . import _attempts, _links
+from ._attempts import was_drained
 from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -119,11 +120,17 @@ class Run:
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
+        self.prevent_drain: Callable[[], None] | None = None  # calls off what `drain_at` has set
 
     @property
     def stopping(self) -> bool:
-        """Whether the run is stopping: no more jobs start."""
+        """Whether the run is stopping: no more jobs start, and those that are running are cancelled."""
         return self.phase is STOPPING
+
+    @property
+    def starts_no_more(self) -> bool:
+        """Whether the run is draining or stopping: no more jobs start."""
+        return self.phase is STOPPING or self.phase is RunPhase.DRAINING
 
     @property
     def slots(self) -> int | None:
@@ -153,6 +160,7 @@ class Run:
             raise self.interruption
 
     async def _body(self) -> None:
+        begun = self.clock()
         try:
             self.tell("before_run")
             if self.group.is_cancelled():
@@ -164,6 +172,10 @@ class Run:
                     break
             if not self.stopping:
                 self.phase = RunPhase.RUNNING
+                if self.outer_worker is not None and self.outer_worker.run.phase is RunPhase.DRAINING:
+                    self.drain()  # it is a further attempt of a nested scheduler
+                elif self.scheduler.drain_at is not None:
+                    self.prevent_drain = self.group.call_at(begun + self.scheduler.drain_at, self.drain)
                 if self.opened_block is not None:
                     self.opened_block()
                 self.workers.ensure_searcher()
@@ -173,6 +185,8 @@ class Run:
             self.interrupt(interruption)
         except BaseException as fault:
             self.crash(fault)
+        if self.prevent_drain is not None:
+            self.prevent_drain()
         await Ending(self).execute()
         if self.outer_worker is None:
             self.failure_log.close()
@@ -241,6 +255,9 @@ class Run:
     async def _until_over(self) -> None:
         while not self.stopping:
             self.changed = self.backend.event()
+            if self.phase is RunPhase.DRAINING:
+                await self._until_drained()
+                return
             if self.commit_is_due or self.releases_put_off:
                 await self._turn_for_the_journal()
                 continue
@@ -252,6 +269,21 @@ class Run:
                 return
             if await self._last_turns():
                 return
+
+    async def _until_drained(self) -> None:
+        """Wait until the jobs that were running have ended. No more of them start, so each is looked at once."""
+        left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
+        while not self.stopping:
+            self.changed = self.backend.event()
+            if self.commit_is_due:
+                await self._turn_for_the_journal()
+                continue
+            while left and (left[0].job is None or left[0] not in self.workers.alive):
+                left.popleft()
+            if not left:
+                return
+            if not await self.group.wait(self.changed):
+                self.cancelled_outside()
 
     async def _turn_for_the_journal(self) -> None:
         """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
@@ -301,7 +333,7 @@ class Run:
         _, _, tell_scheduled = self.fast_hooks
         scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
         for job in jobs:
-            if job._state is IDLE and (clean_up or self.phase is not STOPPING):
+            if job._state is IDLE and (clean_up or not self.starts_no_more):
                 job._state = SCHEDULED
                 ready.append(job)
                 if job._forever:
@@ -354,7 +386,7 @@ class Run:
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
         """Schedule an IDLE job whose requirements have all settled, or settle it if its rule says so."""
-        if job._state is not IDLE or self.stopping:
+        if job._state is not IDLE or self.starts_no_more:
             return
         if job._rule is not None:
             verdict, failure = _rules.judge(job, job._rule)
@@ -410,6 +442,9 @@ class Run:
                 f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
             )
         assert error_proper is not None
+        if was_drained(job, error_proper):
+            self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+            return
         hint = self.backend.hint(error_proper)
         explain(error_proper, job, awaitable, hint)
         self.failures += 1
@@ -430,7 +465,7 @@ class Run:
 
     def worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
-        if self.changed is not None and (self.stopping or not self.unsettled):
+        if self.changed is not None and (self.starts_no_more or not self.unsettled):
             self.changed.set()
 
     def facts(self, job: AbstractJob[Any]) -> RareFacts:
@@ -450,7 +485,7 @@ class Run:
         """Count down the successors in the queue, one after the other."""
         self.releasing = True
         number = 0
-        while self.released and not self.stopping:
+        while self.released and not self.starts_no_more:
             number += 1
             if self.journal is not None and not number % BETWEEN_CLOCKS and self.clock() > self.turn.ends:
                 self.releases_put_off = True
@@ -536,6 +571,35 @@ class Run:
         if self.changed is not None:
             self.changed.set()
 
+    def drain(self) -> None:
+        """Start no more jobs, here and in nested runs, and end when those that are running have ended.
+
+        What waits for a running job must never be released. So the job forgets its successors: that costs less than
+        to ask, for each job of each run, whether the run is draining.
+        """
+        todo: list[Run] = [self]
+        while todo:
+            run = todo.pop()
+            if run.starts_no_more:
+                continue
+            if run.phase is not RunPhase.RUNNING:
+                run.stop(StopReason.DRAINED)  # nothing has started
+                continue
+            if run.group.is_cancelled():
+                run.cancelled_outside()
+                continue
+            run.reason, run.phase = run.reason or StopReason.DRAINED, RunPhase.DRAINING
+            now = run.clock()
+            for worker in run.workers.alive:
+                if worker.job is not None:
+                    worker.job._successors = None
+                    if is_scheduler(worker.job) and worker.job._run is not None:
+                        todo.append(worker.job._run)
+            for job in run.queue.drain():
+                run.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+            run.workers.dismiss_parked()
+            run._wake()
+
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of a KeyboardInterrupt or the like, which the run will raise; or of a signal (None)."""
         self.interruption = self.interruption or interruption
@@ -609,7 +673,7 @@ class Run:
         if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
             self.cancelled_outside()
         if self.phase is not RunPhase.RUNNING:
-            state = "is stopping" if self.stopping else "has not started yet"
+            state = self.phase.value if self.starts_no_more else "has not started yet"
             raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:

@@ -327,6 +327,8 @@ class Worker(WorkerTask):
                                     ready.append(successor)
                                     if tell_scheduled is not None:
                                         tell_scheduled(scheduler, successor)
+                                        if run.starts_no_more:
+                                            break  # the instrument has drained or cancelled the run
                         if released:
                             run.release_queued()
             self.job = awaitable = value = error = None

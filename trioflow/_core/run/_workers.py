@@ -62,7 +62,7 @@ class Workers:
 
     def ensure_searcher(self) -> None:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
-        if self._run.stopping or self.searchers:
+        if self._run.starts_no_more or self.searchers:
             return
         if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
             self._spawn_until(max(1, min(len(self._queue.jobs), len(self.parked), MAX_SEARCHERS)))
@@ -116,7 +116,7 @@ class Workers:
 
         Waking a worker costs a fifth of spawning one.
         """
-        if self._run.stopping or self._run.own_tasks or len(self.parked) >= MAX_PARKED:
+        if self._run.starts_no_more or self._run.own_tasks or len(self.parked) >= MAX_PARKED:
             return False
         self.give_back_slot(worker)
         self.parked[worker] = None

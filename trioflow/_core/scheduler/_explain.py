@@ -32,6 +32,8 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if run.stopping or run.group.deadline_passed():  # trio lets jobs unwind before the run notices the deadline
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
+    if run.phase is RunPhase.DRAINING:
+        return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
     waiting = [one for one in scheduler._waits_for(job) if not (one._state.is_settled or one._is_ready())]
@@ -106,6 +108,8 @@ def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     began = "before it started" if job._started_at is None else f"after {job.elapsed or 0:.3g} s"
+    if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
+        return f"was drained {began}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
     if reason in (None, StopReason.COMPLETED) and not job.forever:

@@ -48,6 +48,9 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     if run.reason is StopReason.TIMEOUT:
         end = f"the run of {scheduler.label!r} stopped after its timeout of {run.timeout:g} s"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
+    elif run.reason is StopReason.DRAINED:
+        end = f"the run of {scheduler.label!r} was drained: no more jobs were started"
+        _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
         _log.warn(f"{failures}; the run {end}; debrief() shows the tracebacks")
@@ -76,7 +79,7 @@ def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> N
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
         JournalError: this is what stopped the run.
         JobTimeout: the run did not end in time.
-        JobCancelled: the run was cancelled, or ended by a signal.
+        JobCancelled: the run was cancelled or drained, or ended by a signal.
 
     """
     if journal_fault is not None and scheduler._culprit is None:
@@ -90,6 +93,8 @@ def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> N
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
         case StopReason.INTERRUPTED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} was ended by a signal")
+        case StopReason.DRAINED:
+            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was drained")
         case _:
             raise_group(scheduler, failed(scheduler))
 
@@ -100,7 +105,7 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
     Raises:
         BaseException: the exception of the critical job that stopped it.
         JobTimeout: it did not end in time.
-        JobCancelled: it was cancelled.
+        JobCancelled: it was cancelled or drained.
 
     """
     if run.reason is StopReason.CRITICAL:
@@ -110,7 +115,8 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
     if run.reason is StopReason.TIMEOUT:
         raise _errors.JobTimeout(scheduler, scheduler._time_limit)
     if run.reason is not StopReason.COMPLETED:
-        raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
+        how = "drained" if run.reason is StopReason.DRAINED else "cancelled"
+        raise _errors.JobCancelled(f"the run of {scheduler.label!r} was {how}")
     return True
 
 

@@ -107,6 +107,11 @@ class SignalWatch:
         if self._call_in_loop is not None:
             self._call_in_loop(self._take_in)
 
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in the next step of the loop; while there is no loop, do nothing."""
+        if self._call_in_loop is not None:
+            self._call_in_loop(function)
+
     def _take_in(self) -> None:
         self._taken = self._interrupt(self._interruption)
 

@@ -98,6 +98,7 @@ class BaseScheduler(AbstractJob[bool]):
         start_interval: float = 0.0,
         policy: _order.Policy = "auto",
         instruments: Iterable[Instrument] = (),
+        drain_at: float | None = None,
         keep_jobs: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -110,6 +111,8 @@ class BaseScheduler(AbstractJob[bool]):
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
         self._policy: _order.Policy = _order.checked(policy, who)
+        self._drain_at = _options.seconds(drain_at, "drain_at", who)
+        _options.check_drain_at(self._drain_at, _options.seconds(options.get("timeout"), "timeout", who), who)
         self._instruments = _observers.checked(instruments, who)
         self._members = Members(self)
         self._run = self._block = self._stop_reason = self._culprit = None
@@ -170,6 +173,17 @@ class BaseScheduler(AbstractJob[bool]):
     @policy.setter
     def policy(self, policy: _order.Policy) -> None:
         self._policy = _order.checked(policy, repr(self.label))
+
+    @property
+    def drain_at(self) -> float | None:
+        """Seconds after the start of a run from which no more jobs start, or None."""
+        return self._drain_at
+
+    @drain_at.setter
+    def drain_at(self, seconds: float | None) -> None:
+        number = _options.seconds(seconds, "drain_at", repr(self.label))
+        _options.check_drain_at(number, self.timeout, repr(self.label))
+        self._drain_at = number
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -782,6 +796,7 @@ class BaseScheduler(AbstractJob[bool]):
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
+        _options.check_drain_at(self._drain_at, seconds, who)
         window = self._jobs_window if jobs_window is OWN else _options.window(jobs_window, who)
         if window is not None and not isinstance(window, int):
             problem = backend.check_limiter(window)
@@ -848,6 +863,36 @@ class BaseScheduler(AbstractJob[bool]):
             self._run.stop(StopReason.CANCELLED)
         else:
             super().cancel()
+
+    def drain(self) -> None:
+        """End the run softly: no more jobs start, and those that are running end by themselves.
+
+        Then the run ends as always: forever jobs are cancelled, services are ended, and jobs are shut down. Its
+        `stop_reason` is DRAINED, and its result is False. Jobs that were SCHEDULED end CANCELLED; jobs that were never
+        reached stay IDLE. The same holds in nested schedulers that are running; they end CANCELLED as jobs. Jobs that
+        are running may still be restarted or retried. If something else ends the run meanwhile, such as its timeout
+        or a critical failure, the jobs that are left are cancelled, and the reason is still DRAINED.
+
+        A second call does nothing, and neither does a call on a run that is stopping.
+
+        Raises:
+            RuntimeError: it is not running, or the call comes from another thread.
+
+        Example:
+            >>> async def first(scheduler):
+            ...     scheduler.drain()
+            ...     return "done"
+            >>> s = Scheduler()
+            >>> one = s.add(Job(first, s))
+            >>> two = s.add(Job(first, s, required=one))
+            >>> s.run(), s.stop_reason.name, one.result(), two.state.name
+            (False, 'DRAINED', 'done', 'IDLE')
+
+        """
+        if self._run is None:
+            raise RuntimeError(f"drain() of {self.label!r}: it is not running")
+        self._run.check_thread(f"drain() of {self.label!r}")
+        self._run.drain()
 
     async def __aenter__(self) -> Self:
         """Start the run, and keep it open for jobs that are added in the block.

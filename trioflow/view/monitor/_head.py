@@ -16,6 +16,7 @@ ENDS: Final = {
     StopReason.TIMEOUT: "timed out",
     StopReason.CANCELLED: "cancelled",
     StopReason.INTERRUPTED: "interrupted",
+    StopReason.DRAINED: "drained",
 }
 
 COUNTS: Final = (
@@ -83,6 +84,8 @@ class Head:
         run = self._model.root._run
         if run is not None and run.stopping and run.reason is not StopReason.COMPLETED:
             return "ending".ljust(units.COMPACT_COLUMNS + 7)
+        if run is not None and run.starts_no_more and not run.stopping:
+            return "draining".ljust(units.COMPACT_COLUMNS + 7)
         about = "≈" if self._is_unicode else "~"
         text = "" if remaining is None else f"{about} {units.estimate(remaining)} left"
         return text.ljust(units.COMPACT_COLUMNS + 7)

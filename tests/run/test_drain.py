@@ -1,0 +1,217 @@
+"""A run that is drained: no more jobs start, and those that are running end by themselves."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from tests.conftest import Virtual
+from trioflow import Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason
+from trioflow.abc import Instrument
+
+
+def states(*jobs: Job[None]) -> list[str]:
+    """Return the states of jobs, by name."""
+    return [job.state.name for job in jobs]
+
+
+def test_running_jobs_end_by_themselves(virtual: Virtual) -> None:
+    """What runs goes on to its end, what waits for a slot ends CANCELLED, and what was not reached stays IDLE."""
+    running, waiting = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
+    behind = Job(anyio.sleep, 5, required=running)
+    scheduler = Scheduler(running, waiting, behind, jobs_window=1, drain_at=2)
+    assert not virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.DRAINED
+    assert states(running, waiting, behind) == ["SUCCEEDED", "CANCELLED", "IDLE"]
+    assert (running.elapsed, running.finished_at, waiting.finished_at) == (5, 5, 2)
+    assert "not reached" in scheduler.explain(behind)
+    assert "drained" in scheduler.explain(waiting)
+
+
+def test_drain_at_of_a_run_that_ends_before(virtual: Virtual) -> None:
+    """A run that ends in time is COMPLETED, and nothing waits for the time to drain at."""
+    scheduler = Scheduler(Job(anyio.sleep, 1), drain_at=9, timeout=10)
+
+    async def main() -> float:
+        assert await scheduler.co_run()
+        return anyio.current_time()
+
+    assert virtual(main) == 1
+
+
+def test_a_job_drains_its_own_run(virtual: Virtual) -> None:
+    """Nothing that waits for the caller starts, nothing can be added, and a second call does nothing."""
+
+    async def drain() -> str:
+        scheduler.drain()
+        scheduler.drain()
+        assert "is draining" in scheduler.explain(behind)
+        with pytest.raises(RuntimeError, match="is draining"):
+            scheduler.add(Job(anyio.sleep, 0))
+        await anyio.sleep(1)
+        return "done"
+
+    scheduler = Scheduler()
+    first = scheduler.add(Job(drain))
+    behind = scheduler.add(Job(anyio.sleep, 0, required=first))
+    assert not virtual(scheduler.co_run)
+    assert (first.result(), behind.state, scheduler.culprit) == ("done", JobState.IDLE, None)
+
+
+def test_many_are_drained_at_once(virtual: Virtual) -> None:
+    """Chains under a window: each job has run to its end, or has not started."""
+    scheduler = Scheduler(*(Sequence(*(Job(anyio.sleep, 1) for _ in range(5))) for _ in range(40)), jobs_window=7)
+    scheduler.drain_at = 10.5
+    assert not virtual(scheduler.co_run)
+    assert sum(job.is_succeeded() for job in scheduler) == 77
+    assert {job.state for job in scheduler} == {JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE}
+    assert max(job.finished_at or 0 for job in scheduler) == 11
+
+
+def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
+    """A nested scheduler starts no more jobs either, and ends CANCELLED, whatever its retry says."""
+    inside, left = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
+    nested = Scheduler(Sequence(inside, left), label="nested", retry=3, critical=True)
+    beside = Job(anyio.sleep, 9)
+    scheduler = Scheduler(nested, beside, drain_at=1)
+    assert not virtual(scheduler.co_run)
+    assert states(inside, left, beside) == ["SUCCEEDED", "IDLE", "SUCCEEDED"]
+    assert (nested.state, nested.stop_reason, nested.attempts) == (JobState.CANCELLED, StopReason.DRAINED, 1)
+    assert "was drained after 5 s" in scheduler.explain(nested)
+
+
+def test_only_a_nested_run_is_drained(virtual: Virtual) -> None:
+    """The run around it goes on; a job that needs the nested one to succeed is BLOCKED."""
+
+    async def drain() -> None:
+        nested.drain()
+
+    nested = Scheduler(Sequence(Job(drain), Job(anyio.sleep, 1)))
+    after, needing = Job(anyio.sleep, 1, required=nested), Job(anyio.sleep, 1, required=nested, run_if="succeeded")
+    assert virtual(Scheduler(nested, after, needing).co_run)
+    assert states(after, needing) == ["SUCCEEDED", "BLOCKED"]
+
+
+def test_retries_of_running_jobs_go_on(virtual: Virtual) -> None:
+    """A job that is running when the run is drained is retried as ever."""
+    calls: list[float] = []
+
+    async def fail_once() -> None:
+        calls.append(anyio.current_time())
+        await anyio.sleep(2)
+        if len(calls) == 1:
+            raise ValueError
+
+    job = Job(fail_once, retry=1)
+    assert not virtual(Scheduler(job, drain_at=1).co_run)
+    assert (job.state, calls) == (JobState.SUCCEEDED, [0, 2])
+
+
+def test_services_and_forever_jobs_are_ended(virtual: Virtual) -> None:
+    """The ending follows as always: services live until the last running job has ended."""
+
+    async def serve(task_status: anyio.abc.TaskStatus[int]) -> None:
+        task_status.started(7)
+        await anyio.sleep_forever()
+
+    service, forever = Service(serve), Job(anyio.sleep_forever, forever=True)
+    job = Job(anyio.sleep, 3, required=service)
+    assert not virtual(Scheduler(service, forever, job, drain_at=1).co_run)
+    assert (service.state, service.result(), service.finished_at) == (JobState.SUCCEEDED, 7, 3)
+    assert (forever.state, job.state) == (JobState.CANCELLED, JobState.SUCCEEDED)
+
+
+@pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_finished", "before_run"])
+def test_an_instrument_drains(virtual: Virtual, hook: str) -> None:
+    """Whichever event it is, nothing more starts, and each job is settled or IDLE in the end."""
+
+    class Drainer(Instrument):
+        def __init__(self) -> None:
+            self.started: list[str] = []
+            self.at_drain = -1
+
+        def job_started(self, scheduler: Scheduler, job: Job[None]) -> None:
+            self.started.append(job.label)
+
+    def drain(scheduler: Scheduler, *rest: Job[None]) -> None:
+        if rest and hook == "job_started":
+            drainer.job_started_really(scheduler, *rest)
+        if drainer.at_drain < 0 and (not rest or rest[0].label == "b"):
+            scheduler.drain()
+            drainer.at_drain = len(drainer.started)
+
+    class Tail(Drainer):
+        def job_started_really(self, scheduler: Scheduler, job: Job[None]) -> None:
+            self.started.append(job.label)
+
+    setattr(Tail, hook, lambda self, *given: drain(*given))
+    drainer = Tail()
+    a = Job(anyio.sleep, 0, label="a")
+    scheduler = Scheduler(a, *(Job(anyio.sleep, 0, label=label, required=a) for label in "bcd"))
+    assert not virtual(lambda: scheduler.co_run(instruments=[drainer]))
+    assert len(drainer.started) == drainer.at_drain
+    assert all(job.is_idle() or job.is_settled() for job in scheduler)
+    assert scheduler.stop_reason is StopReason.DRAINED
+
+
+def test_limiters_and_intervals_do_not_hold_up_the_end(virtual: Virtual) -> None:
+    """Workers that wait for a token or for the interval between two starts are called off."""
+
+    async def main() -> float:
+        limiter = anyio.CapacityLimiter(1)
+        async with limiter:
+            scheduler = Scheduler(Job(anyio.sleep, 1), jobs_window=limiter, drain_at=2)
+            await scheduler.co_run()
+        jobs = [Job(anyio.sleep, 1), Job(anyio.sleep, 1)]
+        assert not await Scheduler(*jobs, start_interval=50, drain_at=3).co_run()
+        assert states(*jobs) == ["SUCCEEDED", "CANCELLED"]
+        return anyio.current_time()
+
+    assert virtual(main) == 5
+
+
+def test_check_and_open_schedulers_raise(virtual: Virtual) -> None:
+    """`check=True` and `async with` raise JobCancelled, which says that the run was drained."""
+
+    async def drained_block() -> None:
+        async with Scheduler() as scheduler:
+            scheduler.add(Job(anyio.sleep, 2))
+            await anyio.sleep(1)
+            scheduler.drain()
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        with pytest.raises(JobCancelled, match="was drained"):
+            await Scheduler(Job(anyio.sleep, 2), drain_at=1).co_run(check=True)
+        with pytest.raises(JobCancelled, match="was drained"):
+            await drained_block()
+        assert anyio.current_time() == 4
+
+    virtual(main)
+
+
+def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
+    """The first reason wins, but a critical failure cancels what is left."""
+
+    async def fail() -> None:
+        await anyio.sleep(2)
+        raise ValueError
+
+    long = Job(anyio.sleep, 9)
+    scheduler = Scheduler(Job(fail, critical=True), long, drain_at=1)
+    assert not virtual(scheduler.co_run)
+    assert (scheduler.stop_reason, long.state, long.finished_at) == (StopReason.DRAINED, JobState.CANCELLED, 2)
+
+
+def test_what_is_refused(virtual: Virtual) -> None:
+    """A time to drain at that is no time, or not before the timeout; and a drain outside a run."""
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="drain_at="):
+            Scheduler(drain_at=wrong)
+    with pytest.raises(ValueError, match="its timeout of 3 s comes first"):
+        Scheduler(drain_at=3, timeout=3)
+    with pytest.raises(RuntimeError, match="not running"):
+        Scheduler().drain()
+    scheduler = Scheduler(Job(anyio.sleep, 1), drain_at=3)
+    with pytest.raises(ValueError, match="its timeout of 2 s comes first"):
+        virtual(lambda: scheduler.co_run(timeout=2))
