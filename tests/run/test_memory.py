@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import sys
 import traceback
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -42,8 +41,6 @@ def again(function: Any) -> Any:
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
     """Its traceback begins in the user's code: the frame of the worker once held the run, and all its jobs."""
-    if sys.version_info >= (3, 12) and virtual.backend == "trio" and options:
-        pytest.xfail("from 3.12 on CPython keeps the frames that called the one that raised; some are not cleared yet")
     kept: list[BaseException] = []
 
     async def main() -> None:

@@ -345,7 +345,7 @@ class Worker(WorkerTask):
             workers.leave(self)
             # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
             gone: Any = None
-            self = run = workers = scheduler = mark = job = successors = successor = gone
+            self = run = workers = scheduler = mark = job = named = function = successors = successor = gone
 
     async def refuse_what_is_left_open(self) -> None:
         """Raise an error if the job that has just returned left something open, or cancelled its own task."""

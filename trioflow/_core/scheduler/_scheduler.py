@@ -674,7 +674,7 @@ class BaseScheduler(AbstractJob[bool]):
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
             handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
-                in the main thread.
+                in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
             journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
                 run has kept in it does not run again: it is restored.
             unknown: nothing: an option that there is not raises TypeError.
