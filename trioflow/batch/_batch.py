@@ -106,6 +106,7 @@ def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
 
 
 def ssh_job() -> type[SshJob]:
+    """Return the class, imported at the first call."""
     from ..jobs.ssh._job import SshJob
 
     return SshJob

@@ -145,6 +145,7 @@ def kept(journal: str | None, **_: Any) -> Generator[Kept]:
 
 
 def say(text: str) -> None:
+    """Print a message on the standard error."""
     click.echo(f"trioflow batch: {printable(text)}", err=True)
 
 
