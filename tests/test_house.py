@@ -25,6 +25,7 @@ LARGEST_IMPORT_SHARE = 0.12
 
 BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
+    "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",
     "trioflow._core.job._function.Job": "users write subclasses",
     "trioflow._core.run._observers.Instrument": "users write subclasses",
     "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",

@@ -20,6 +20,7 @@ from ._core.job._errors import (
 from ._core.job._function import Job
 from ._core.job._job import AbstractJob
 from ._core.job._service import Service
+from ._core.limits._pool import Pool
 from ._core.run._worker import current_job
 from ._core.scheduler._sequence import Sequence
 from ._scheduler import Scheduler
@@ -61,6 +62,7 @@ __all__ = [
     "JournalError",
     "MissingRequirement",
     "Monitor",
+    "Pool",
     "ProcessJob",
     "Pull",
     "Push",

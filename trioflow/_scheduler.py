@@ -14,7 +14,7 @@ from .view.text._listing import Listing
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from graphviz import Digraph
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ._core.base._states import OnTimeout, RunIf
     from ._core.job._options import Retry, Save
     from ._core.limits._order import Policy
+    from ._core.limits._pool import Pool
     from ._core.run._durable import RunJournal
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -51,6 +52,10 @@ class Scheduler(BaseScheduler):
             one with the longest expected path to an exit, by `expected_duration`. "depth-first": the one that became
             ready last, so that results that later jobs use are short-lived. "auto": critical path as soon as one job
             has an expected duration, and otherwise fifo. A job's `priority` comes before the policy.
+        pool: resources that its jobs, also nested ones, take while they run, as their `needs` say. Several schedulers
+            in one event loop may share it.
+        backfill: how many later jobs may start before a job for which there is not enough of a resource that they need
+            too, 0 or more. After these, nothing that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
         drain_at: seconds after the start of a run, more than 0 and less than `timeout`, from which no more jobs start;
             those that are running end by themselves, as after `drain()`. None for never.
@@ -89,6 +94,8 @@ class Scheduler(BaseScheduler):
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
         policy: Policy = "auto",
+        pool: Pool | None = None,
+        backfill: int = 64,
         instruments: Iterable[Instrument] = (),
         drain_at: float | None = None,
         keep_jobs: bool = True,
@@ -109,6 +116,7 @@ class Scheduler(BaseScheduler):
         version: Any = None,
         priority: int = 0,
         expected_duration: float | None = None,
+        needs: Mapping[str, Any] | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -122,6 +130,8 @@ class Scheduler(BaseScheduler):
             critical_jobs=critical_jobs,
             start_interval=start_interval,
             policy=policy,
+            pool=pool,
+            backfill=backfill,
             instruments=instruments,
             drain_at=drain_at,
             keep_jobs=keep_jobs,
@@ -142,6 +152,7 @@ class Scheduler(BaseScheduler):
             version=version,
             priority=priority,
             expected_duration=expected_duration,
+            needs=needs,
         )
 
     def _opened(self, journal: Any) -> RunJournal:

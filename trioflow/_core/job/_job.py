@@ -6,11 +6,12 @@ values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
 from .. import backend as _backend
+from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _labels, _options, _requirements
 from ._outcome import FREED, Failure, RareFacts, no_result
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
+    from ..base._amounts import Amount
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._scheduler import BaseScheduler
@@ -88,6 +90,9 @@ class AbstractJob(Generic[T]):
         priority: of the ready jobs of a scheduler, those with the highest number start first, whatever its policy.
         expected_duration: seconds that the job is expected to take, finite, 0 or more; None if that is unknown. The
             policy of its scheduler uses it, and the monitor's estimate.
+        needs: what it takes from pools while it runs: names and amounts, such as {"cpu": 2, "ram": "4 GiB"}. It starts
+            when all of it is free at once. Each name is looked up in the pool of the nearest scheduler around the job
+            that has it. A scheduler takes it for its whole run, and is then the pool of its members for these names.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -181,6 +186,7 @@ class AbstractJob(Generic[T]):
         version: Any = None,
         priority: int = 0,
         expected_duration: float | None = None,
+        needs: Mapping[str, Any] | None = None,
         _inputs: tuple[AbstractJob[Any], ...] = (),
     ) -> None:
         self._label = label if label is None else str(label)
@@ -203,10 +209,10 @@ class AbstractJob(Generic[T]):
             who = self._name_for_errors
             durable = _options.durable(save, key, version, who)
             self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, redact, durable, who)
-        if priority == 0 and expected_duration is None:
+        if expected_duration is None and needs is None and priority == 0:
             self._demand = None
         else:
-            self._demand = _options.demand(priority, expected_duration, self._name_for_errors)
+            self._demand = _options.demand(priority, expected_duration, needs, self._name_for_errors)
         if run_if == "settled" and keep_result and not _inputs:
             self._rule = None
         else:
@@ -360,7 +366,7 @@ class AbstractJob(Generic[T]):
 
     @priority.setter
     def priority(self, priority: int) -> None:
-        self._ask(_options.demand(priority, self.expected_duration, self._name_for_errors), "priority")
+        self._ask("priority", priority, self.expected_duration, self.needs)
 
     @property
     def expected_duration(self) -> float | None:
@@ -369,7 +375,22 @@ class AbstractJob(Generic[T]):
 
     @expected_duration.setter
     def expected_duration(self, expected_duration: float | None) -> None:
-        self._ask(_options.demand(self.priority, expected_duration, self._name_for_errors), "expected_duration")
+        self._ask("expected_duration", self.priority, expected_duration, self.needs)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """What it takes from pools while it runs, by name. It may be set before a run."""
+        return {name: _amounts.as_number(number) for name, number in self._needs().items()}
+
+    @needs.setter
+    def needs(self, needs: Mapping[str, Any] | None) -> None:
+        self._ask("needs", self.priority, self.expected_duration, needs)
+
+    @property
+    def granted(self) -> Mapping[str, Any]:
+        """What it has of the resources that it needs, while it runs: for named things a list, and else the amount."""
+        grant = None if self._facts is None else self._facts.grant
+        return {} if grant is None else grant.as_mapping()
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
@@ -631,9 +652,12 @@ class AbstractJob(Generic[T]):
     def _durable(self) -> _options.Durable | None:
         return None if self._limits is None else self._limits.durable
 
-    def _ask(self, demand: _options.Demand | None, what: str) -> None:
+    def _needs(self) -> dict[str, Amount]:
+        return {} if self._demand is None else self._demand.needs
+
+    def _ask(self, what: str, priority: int, expected_duration: float | None, needs: Any) -> None:
         self._refuse_during_run(what)
-        self._demand = demand
+        self._demand = _options.demand(priority, expected_duration, needs, self._name_for_errors)
         if self._scheduler is not None:
             self._scheduler._members.note_demand(self)
 

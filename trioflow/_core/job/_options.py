@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
+from ..base import _amounts
 from ..base._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..base._amounts import Amount
     from ..scheduler._scheduler import BaseScheduler
     from ._job import AbstractJob
 
@@ -45,6 +48,7 @@ class UnnamedOptions(TypedDict, total=False):
     version: Any
     priority: int
     expected_duration: float | None
+    needs: Mapping[str, Any] | None
 
 
 class JobOptions(UnnamedOptions, total=False):
@@ -64,10 +68,11 @@ class Durable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Demand:
-    """What few jobs ask of the order in which jobs start. It does not take a job off the engine's shortest path."""
+    """What few jobs ask of the order of starts and of pools. It does not take a job off the engine's shortest path."""
 
     priority: int = 0
     expected_duration: float | None = None
+    needs: dict[str, Amount] = field(default_factory=dict[str, "Amount"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +149,30 @@ def durable(save: Save, key: Any, version: Any, who: Who) -> Durable | None:
     return Durable(save, key, version)
 
 
-NO_DEMAND: Final = Demand()
-
-
-def demand(priority: int, expected_duration: float | None, who: Who) -> Demand | None:
-    """Check what the job called `who` asks of the order of starts; None if that is nothing."""
+def demand(priority: int, expected_duration: float | None, needs: Any, who: Who) -> Demand | None:
+    """Check what the job called `who` asks of the order of starts and of pools; None if that is nothing."""
     if isinstance(priority, bool) or not isinstance(priority, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"priority={priority!r} of {_text(who)}: give a whole number; the higher one starts first")
     if expected_duration is not None:
         expected_duration = duration(expected_duration, "expected_duration", who)
-    elif not priority:
+    amounts = {} if needs is None else _amounts_of(needs, who)
+    if expected_duration is None and not priority and not amounts:
         return None
-    return Demand(priority, expected_duration)
+    return Demand(priority, expected_duration, amounts)
+
+
+def _amounts_of(needs: Any, who: Who) -> dict[str, Amount]:
+    """Check what a job needs; what it needs nothing of is left out."""
+    if not isinstance(needs, Mapping):
+        raise TypeError(f"needs={needs!r} of {_text(who)}: give a dict of names and amounts, such as {{'cpu': 2}}")
+    found: dict[str, Amount] = {}
+    name: Any
+    given: Any
+    for name, given in needs.items():  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(name, str):
+            raise TypeError(f"needs={needs!r} of {_text(who)}: {name!r} is no name; names are text")
+        found[name] = _amounts.amount(given, f"needs={{{name!r}: {given!r}}} of {_text(who)}")
+    return {name: number for name, number in found.items() if number}
 
 
 def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: AbstractJob[Any]) -> Rule | None:
@@ -206,6 +223,15 @@ def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limi
     if value < 0:
         raise ValueError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more, {otherwise}")
     return value
+
+
+def number(value: Any, name: str, who: Who) -> int:
+    """Check and return a whole number, 0 or more."""
+    if value is None or isinstance(value, float):
+        raise TypeError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more")
+    checked = whole(value, name, who, "")
+    assert checked is not None
+    return checked
 
 
 def window(value: Any, who: Who) -> Any:

@@ -86,6 +86,7 @@ class RareFacts:
         "consumers",
         "event",
         "further_attempts",
+        "grant",
         "listeners",
         "not_restored",
         "ready",
@@ -104,6 +105,7 @@ class RareFacts:
         self.released = False  # whether it is no longer counted as a consumer of its inputs
         self.listeners: list[Callable[[AbstractJob[Any]], None]] = []  # called when it has settled, or never will
         self.further_attempts = 0
+        self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
         self.runs_once = False  # whether its scheduler is open, and will be closed for good after the run
         self.restored = False  # whether its result comes from the journal of the run
         self.not_restored: str | None = None  # why not, in a run with a journal

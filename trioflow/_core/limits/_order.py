@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
 Policy = Literal["auto", "fifo", "critical-path", "depth-first"]
+numbers: Final = itertools.count()
+"""Each job that becomes ready gets the next number, whatever run it is in."""
+numbers_of_first: Final = itertools.count(-1, -1)
+"""Those that go before all others get these."""
 POLICIES: Final[tuple[str, ...]] = get_args(Policy)
 USUAL_DURATION: Final = 1.0
 """What a job counts as, in seconds, if no duration is known."""
@@ -111,7 +115,7 @@ class Order:
     Args:
         requirements: what a job waits for, among the jobs of the same scheduler.
         ranks: for critical path: the ranks; otherwise None.
-        depth_first: whether the job that became ready last goes first.
+        depth_first: whether the job that became ready last goes first; without it and ranks, the first one does.
         priorities: whether any job has a priority; to compare one more number takes time.
 
     """
@@ -125,11 +129,10 @@ class Order:
         priorities: bool = False,
     ) -> None:
         self.requirements: Final = requirements
-        # (key, number, job): the smallest starts first. A job may have entries that it no longer needs: an entry counts
-        # only while its job is SCHEDULED.
+        # (key, number, job): the smallest starts first. An entry counts only while its job is SCHEDULED.
         self.heap: Final[list[Entry]] = []
-        self.numbers: Final = itertools.count()
-        self.numbers_of_first: Final = itertools.count(-1, -1)
+        # All heaps: this one, and one for each kind of need.
+        self.heaps: Final = [self.heap]
         self.ranks: Final = ranks
         self.depth_first: Final = depth_first
         self.priorities = priorities
@@ -147,47 +150,37 @@ class Order:
         """Compare priorities from now on."""
         self.priorities = True
         self.key = self._chosen_key()
-        if self.ranks is not None or self.depth_first:
-            self.heap[:] = [
-                (self.before_all() if number < 0 else (-job.priority, key), number, job)
-                for key, number, job in self.heap
+        for heap in self.heaps:
+            heap[:] = [
+                (self.before_all() if number < 0 else (-job.priority, key), number, job) for key, number, job in heap
             ]
-            heapq.heapify(self.heap)
+            heapq.heapify(heap)
 
     def refresh(self) -> None:
         """Find the ranks of what was touched, and move the ready jobs whose rank has changed."""
         assert self.ranks is not None
         moved = {job for job in self.ranks.raise_above(self.touched, self.requirements) if job._state is SCHEDULED}
-        if moved:
-            self.heap[:] = [
+        for heap in self.heaps if moved else ():
+            heap[:] = [
                 (self.key(job), number, job) if job in moved and number >= 0 else (key, number, job)
-                for key, number, job in self.heap
+                for key, number, job in heap
             ]
-            heapq.heapify(self.heap)
+            heapq.heapify(heap)
 
     def _chosen_key(self) -> Callable[[AbstractJob[Any]], Any]:
+        key: Callable[[AbstractJob[Any]], float]
         if self.ranks is not None:
-            return self._by_priority_and_rank if self.priorities else self._by_rank()
-        if self.depth_first:
-            return self._by_priority_and_batch if self.priorities else self._by_batch
-        return self._by_priority
+            key = self.ranks.negated.__getitem__
+        else:
+            key = self._batch_of if self.depth_first else _same
+        return (lambda job: (-job.priority, key(job))) if self.priorities else key
 
-    def _by_rank(self) -> Callable[[AbstractJob[Any]], float]:
-        assert self.ranks is not None
-        return self.ranks.negated.__getitem__
-
-    def _by_batch(self, job: AbstractJob[Any]) -> float:
+    def _batch_of(self, job: AbstractJob[Any]) -> float:
         if self.was_taken:  # what became ready before is older
             self.was_taken = False
             self._batch -= 1
         return self._batch
 
-    def _by_priority(self, job: AbstractJob[Any]) -> tuple[float, float]:
-        return -job.priority, 0.0
 
-    def _by_priority_and_rank(self, job: AbstractJob[Any]) -> tuple[float, float]:
-        assert self.ranks is not None
-        return -job.priority, self.ranks.negated[job]
-
-    def _by_priority_and_batch(self, job: AbstractJob[Any]) -> tuple[float, float]:
-        return -job.priority, self._by_batch(job)
+def _same(job: AbstractJob[Any]) -> float:
+    return 0.0

@@ -3,26 +3,35 @@
 The frames of workers hold the object for as long as they run, and use it as a deque: truth, `append`, `popleft`. Most
 runs need no more than a deque, and then `ReadyJobs` is one, without any method of its own between. A run that gets its
 first job with a priority, or with an expected duration, turns the same object into `RankedJobs`: it changes its class.
+With the first job that needs resources it becomes `SharingJobs`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
-from typing import Any, cast
+from heapq import heapify, heappop, heappush
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
-from ._order import Order
+from ..job._outcome import RareFacts
+from ._needs import Kind, Sharing
+from ._order import Order, numbers, numbers_of_first
+from ._pool import Grant
+
+if TYPE_CHECKING:
+    from ._order import Entry
 
 
 class ReadyJobs(deque[AbstractJob[Any]]):
     """The ready jobs, first in first out."""
 
-    # Set while the jobs are ranked. It is here because both classes must have the same fields.
-    __slots__ = ("order",)
+    # Set while the jobs are ranked, and while some need resources. All three classes must have the same fields.
+    __slots__ = ("order", "sharing")
     order: Order
+    sharing: Sharing
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one."""
@@ -36,12 +45,27 @@ class ReadyJobs(deque[AbstractJob[Any]]):
         """Add a job that starts before all others."""
         self.appendleft(job)
 
+    def take_any(self) -> AbstractJob[Any]:
+        """Take the job that starts next, whether or not there is enough of what it needs."""
+        return self.popleft()
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job has that has settled, or does not start: nothing here."""
+
     def rank_by(self, order: Order) -> None:
         """Start the jobs in this order from now on, those that are ready already included."""
+        self._change(order, RankedJobs)
+
+    def share(self, order: Order, sharing: Sharing) -> None:
+        """Start only jobs for which there are enough resources from now on."""
+        self.sharing = sharing
+        self._change(order, SharingJobs)
+
+    def _change(self, order: Order, kind: type[ReadyJobs]) -> None:
         waiting = [job for job in self.in_order() if job._state is SCHEDULED]
         self.clear()
         self.order = order
-        cast(Any, self).__class__ = RankedJobs
+        cast(Any, self).__class__ = kind
         for job in waiting:
             self.append(job)
 
@@ -58,7 +82,7 @@ class RankedJobs(ReadyJobs):
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
         order = self.order
-        heappush(order.heap, (order.key(job), next(order.numbers), job))
+        heappush(order.heap, (order.key(job), next(numbers), job))
 
     def extend(self, jobs: Iterable[AbstractJob[Any]], /) -> None:
         """Add jobs."""
@@ -86,7 +110,7 @@ class RankedJobs(ReadyJobs):
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others."""
         order = self.order
-        heappush(order.heap, (order.before_all(), next(order.numbers_of_first), job))
+        heappush(order.heap, (order.before_all(), next(numbers_of_first), job))
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
         """Iterate over the entries, in the order in which they would start."""
@@ -95,3 +119,106 @@ class RankedJobs(ReadyJobs):
     def clear(self) -> None:
         """Remove all entries."""
         self.order.heap.clear()
+
+
+class SharingJobs(RankedJobs):
+    """The ready jobs, of which some need resources: it is true while one of them can start, and only then."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        """Return whether a job can start."""
+        return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
+
+    def __len__(self) -> int:
+        """Return the number of entries, of jobs that can start or not."""
+        return sum(map(len, self.order.heaps))
+
+    def append(self, job: AbstractJob[Any], /) -> None:
+        """Add a job."""
+        self._push(job, (self.order.key(job), next(numbers), job))
+
+    def put_first(self, job: AbstractJob[Any]) -> None:
+        """Add a job that starts before all others; it gives back what it has."""
+        self.give_back(job)
+        self._push(job, (self.order.before_all(), next(numbers_of_first), job))
+
+    def first(self) -> AbstractJob[Any]:
+        """Return the job that starts next; there must be one that can."""
+        kind = self._kind_of_next()
+        return (self.order.heap if kind is None else kind.heap)[0][2]
+
+    def popleft(self) -> AbstractJob[Any]:
+        """Take the job that starts next, and grant what it needs."""
+        self.order.was_taken = True
+        kind = self._kind_of_next()
+        if kind is None:
+            return heappop(self.order.heap)[2]
+        return self._granted(kind)
+
+    def take_any(self) -> AbstractJob[Any]:
+        """Take the job that starts next, whether or not there is enough of what it needs."""
+        first = next(job for job in self.in_order() if job._state is SCHEDULED)
+        for heap in self.order.heaps:
+            heap[:] = [entry for entry in heap if entry[2] is not first]
+            heapify(heap)
+        if first._needs():
+            self._grant(first, self.sharing.kind_of(first, self.order))
+        return first
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        """Return all entries, in the order in which they would start if there were enough for all."""
+        return [entry[2] for entry in sorted(chain.from_iterable(self.order.heaps))]
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        super().clear()
+        self.sharing.clear()
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
+        facts = job._facts
+        grant = None if facts is None else facts.grant
+        if facts is not None:
+            facts.grant = None
+        self.sharing.release(job, grant)
+
+    def why_not(self, job: AbstractJob[Any]) -> str | None:
+        """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
+        if not job._needs():
+            return None
+        kind = self.sharing.kind_of(job, self.order)
+        missing = kind.missing()
+        if missing:
+            return f"waits for {'; '.join(map(str, missing))}"
+        first = kind.must_wait() if kind.first() is not None else None
+        if first is None:
+            return None
+        names = " and ".join(resource.name for resource, _ in kind.needs)
+        return (
+            f"waits for {names}, of which there is enough, behind {first[2].label!r}: "
+            f"as many jobs have started before that one as may (backfill={self.sharing.backfill})"
+        )
+
+    def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
+        if job._needs():
+            self.sharing.kind_of(job, self.order).push(entry)
+        else:
+            heappush(self.order.heap, entry)
+
+    def _kind_of_next(self) -> Kind | None:
+        """Return the kind of the job that starts next; None if it needs nothing."""
+        if self.order.touched:
+            self.order.refresh()
+        kind = self.sharing.first_that_can_start()
+        heap = self.order.heap
+        return None if kind is None or (heap and heap[0] < kind.heap[0]) else kind
+
+    def _granted(self, kind: Kind) -> AbstractJob[Any]:
+        job = kind.take_first()
+        self._grant(job, kind)
+        return job
+
+    def _grant(self, job: AbstractJob[Any], kind: Kind) -> None:
+        job._facts = job._facts or RareFacts()  # with these, it is settled by `Run.settle`, which takes everything back
+        job._facts.grant = Grant(job, kind.needs)

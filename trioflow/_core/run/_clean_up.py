@@ -1,7 +1,8 @@
 """The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run.
 
 A clean-up job runs if all its requirements have settled and at least one of them failed. A requirement may itself be a
-clean-up job; then the next one starts as soon as it has settled. Clean-up jobs do not wait for the window, and they run
+clean-up job; then the next one starts as soon as it has settled. Clean-up jobs wait neither for the window nor for what
+they need of pools, which they take even if there is not enough; and they run
 beside the forever jobs and services that are still alive. How they end does not change the result of the run.
 """
 
@@ -77,7 +78,7 @@ class CleanUp:
     async def _run_next(self) -> None:
         """Run the first job of the queue: tasks begin in any order, but jobs start in the order of the queue."""
         run = self._run
-        job = run.queue.jobs.popleft()
+        job = run.queue.jobs.take_any()
         worker = Worker(run, has_slot=False)
         self._workers[worker] = None
         current.set(worker)

@@ -1,4 +1,7 @@
-"""Which ready job of a run starts first: chooses the order, and keeps it right while the scenario grows."""
+"""Which ready job of a run starts first: chooses the order, and keeps it right while the scenario grows.
+
+If jobs need resources, it also says where these are found.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
 from ..job._job import AbstractJob
+from ..limits._needs import Sharing
 from ..limits._order import Order, Ranks
-from ..limits._ready_jobs import RankedJobs
+from ..limits._ready_jobs import RankedJobs, SharingJobs
 
 if TYPE_CHECKING:
     from ..limits._order import Requirements
@@ -20,6 +24,7 @@ class Ordering:
     """The order in which the ready jobs of one run start, by its scheduler's policy."""
 
     def __init__(self, run: Run) -> None:
+        self._run: Final = run
         self._scheduler: Final = run.scheduler
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
@@ -44,7 +49,8 @@ class Ordering:
         seconds = self._scheduler._expected_durations([job]).get(job)
         ranked = order is not None and order.ranks is not None
         becomes_ranked = not ranked and self._scheduler.policy == "auto" and seconds is not None
-        if becomes_ranked or (order is None and job.priority):
+        begins_to_share = bool(job._needs()) and not isinstance(jobs, SharingJobs)
+        if becomes_ranked or begins_to_share or (order is None and job.priority):
             for _ in self._choose(self._members.waits_for, in_order=False):
                 pass
         elif order is not None:
@@ -70,9 +76,18 @@ class Ordering:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph.topological_order(members.jobs, requirements)
             yield from ranks.find(jobs, requirements)
-        if ranks is not None or policy == "depth-first" or priorities:
+        shares = isinstance(self._jobs, SharingJobs) or any(job._needs() for job in members.demanding)
+        if shares or ranks is not None or policy == "depth-first" or priorities:
             order = Order(members.waits_for, ranks=ranks, depth_first=policy == "depth-first", priorities=priorities)
-            self._jobs.rank_by(order)
+            if shares:
+                self._jobs.share(order, self._sharing())
+            else:
+                self._jobs.rank_by(order)
+
+    def _sharing(self) -> Sharing:
+        run = self._run
+        workers = run.workers
+        return Sharing(run.resource, workers.has_free_slot, run.resources_around, workers.ensure_searcher, run.backfill)
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, as far as they are known."""

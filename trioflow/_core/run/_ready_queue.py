@@ -3,6 +3,7 @@
 Forever jobs are in two queues: among all other jobs, which keeps the order, and in a queue of their own, because they
 need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may stay
 behind. So an entry counts only while its job is SCHEDULED.
+A forever job that needs resources is among all others only: whoever takes it there takes these too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class ReadyQueue:
     def push_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken."""
         self.jobs.put_first(job)
-        if job._forever:
+        if job._forever and not job._needs():
             self.forever.appendleft(job)
 
     def take(self, has_slot: bool) -> AbstractJob[Any] | None:
@@ -39,7 +40,7 @@ class ReadyQueue:
         while queue:
             job = queue.popleft()
             if job._state is JobState.SCHEDULED:
-                if has_slot and job._forever:
+                if has_slot and job._forever and not job._needs():
                     self.forever.remove(job)
                 return job
         return None

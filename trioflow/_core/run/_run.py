@@ -40,6 +40,7 @@ from ._workers import Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
+    from ..limits._pool import Resource
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
     from ._links import Successors
@@ -50,6 +51,12 @@ LAST_TURNS: Final = 16
 
 BETWEEN_CLOCKS: Final = 8
 """With a journal, this many jobs are looked up before the clock is: a look at it takes a tenth of the time."""
+
+
+def _resources_of(scheduler: BaseScheduler, outer: Worker | None) -> dict[str, Resource]:
+    grant = scheduler._facts.grant if outer is not None and scheduler._facts is not None else None
+    own = {} if scheduler.pool is None else scheduler.pool._resources
+    return own if grant is None else {**grant.reserves(), **own}
 
 
 class Run:
@@ -104,6 +111,9 @@ class Run:
         self.journal: RunJournal | None = journal
         if outer is not None and outer.run.journal is not None:
             self.journal = outer.run.journal.nested(scheduler)
+        # The resources for its jobs: those that its scheduler has of pools further out, and those in its own pool.
+        self.resources: Final = _resources_of(scheduler, outer)
+        self.backfill: Final = scheduler.backfill
         self.outermost: Final[Run] = self if outer is None else outer.run.outermost
         self.commit_is_due = False  # of the outermost run: it has to commit within the next turn of the loop
         self.releases_put_off = False  # the turn was over: the next one goes on counting down what is in `released`
@@ -121,6 +131,25 @@ class Run:
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
         self.prevent_drain: Callable[[], None] | None = None  # calls off what `drain_at` has set
+
+    def resource(self, name: str) -> Resource:
+        """Return a resource, from the nearest pool that has it, here or further out."""
+        run = self
+        while name not in run.resources:
+            assert run.outer_worker is not None  # each name was checked before the run
+            run = run.outer_worker.run
+        return run.resources[name]
+
+    def resources_around(self) -> set[Resource]:
+        """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
+        found: set[Resource] = set()
+        worker = self.outer_worker
+        while worker is not None:
+            facts = worker.job._facts if worker.job is not None else None
+            if facts is not None and facts.grant is not None:
+                found.update(facts.grant.resources())
+            worker = worker.run.outer_worker
+        return found
 
     @property
     def stopping(self) -> bool:
@@ -336,7 +365,7 @@ class Run:
             if job._state is IDLE and (clean_up or not self.starts_no_more):
                 job._state = SCHEDULED
                 ready.append(job)
-                if job._forever:
+                if job._forever and not job._needs():
                     forever.append(job)
                 if tell_scheduled is not None:
                     tell_scheduled(scheduler, job)
@@ -358,6 +387,8 @@ class Run:
         job._state = state
         if self.journal is not None and state is JobState.SUCCEEDED:
             self._record(job, outcome)
+        if job._demand is not None and job._demand.needs:
+            self.queue.jobs.give_back(job)
         self.tell("job_finished", job)
         facts = job._facts
         if facts is not None:

@@ -86,6 +86,12 @@ class Workers:
         if blocked:
             self._spawn_until(min(len(self._queue.jobs), most))
 
+    def has_free_slot(self) -> bool:
+        """Return whether one more job could start now, as far as the window is concerned."""
+        if self._run.stopping or self.free <= 0:
+            return False
+        return self.window is None or self.window.limiter.available_tokens > 0
+
     def _could_start(self) -> bool:
         """Return whether there is a ready job and a slot for it."""
         return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
 from ..base._states import JobState
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
+from ..limits._pool import refuse_unfit
 from ..run import _links
 
 if TYPE_CHECKING:
+    from ..base._amounts import Amount
     from ._members import Members
     from ._scheduler import BaseScheduler
 
@@ -40,6 +42,7 @@ def check(members: Members) -> Iterator[None]:
         walked[parent.owner] = parent
         parent.implied = {}
         yield from _check_jobs(parent, repeated, out_of_order)
+        _check_needs(parent.owner, parent.demanding, members.owner)
         for nested in parent.nested:
             nested._check_may_run()
             todo.append((nested._members, repeated or nested._repeats()))
@@ -77,6 +80,31 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
         if pause_is_due:
             yield
     members.takes_from_outside = outside
+
+
+def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+    """Refuse jobs that need something that there is not; `outermost` is the scheduler that is going to run.
+
+    Raises:
+        ValueError: a job needs something that no pool around it has, or more of it than there is.
+
+    """
+    needy = [job for job in jobs if job._needs()]
+    if not needy:
+        return
+    around = [scheduler]
+    is_inside = scheduler is not outermost
+    while (outer := around[-1]._scheduler) is not None and (is_inside or outer._run is not None):
+        around.append(outer)
+        is_inside = is_inside and outer is not outermost
+    totals: dict[str, tuple[Amount, bool]] = {}
+    for one in reversed(around):
+        if one is not around[-1]:
+            totals.update({name: (number, totals[name][1]) for name, number in one._needs().items() if name in totals})
+        if one.pool is not None:
+            totals.update(one.pool._totals())
+    for job in needy:
+        refuse_unfit(job, totals)
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
@@ -239,6 +267,7 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
         for requirement in job._required:
             check_requirement(job, requirement, members.owner)
         _check_one_shot(job, repeated=False)
+        _check_needs(members.owner, [job], members.owner)
         if is_scheduler(job):
             job._check_may_run()
             for _ in check(job._members):

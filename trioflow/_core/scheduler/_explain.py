@@ -8,6 +8,7 @@ from ..base._states import JobState, RunPhase, StopReason
 from ..job import _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
+from ..limits._ready_jobs import SharingJobs
 
 if TYPE_CHECKING:
     from ._scheduler import BaseScheduler
@@ -58,6 +59,10 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
+    if isinstance(run.queue.jobs, SharingJobs) and run.workers.has_free_slot():
+        why = run.queue.jobs.why_not(job)
+        if why is not None:
+            return why
     window = run.workers.window
     if window is not None and window.has_waiting:
         return f"waits for a token of the window, a limiter that is used up: {_holders(scheduler, window.limiter)}"

@@ -32,7 +32,7 @@ from ..job._job import AbstractJob, Kind, is_scheduler
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import FREED
 from ..job._requirements import flatten, plainly
-from ..limits import _order
+from ..limits import _order, _pool
 from ..run import _durable, _ending, _links, _observers
 from ..run._observers import Instrument, Observers
 from ..run._run import Run
@@ -97,6 +97,8 @@ class BaseScheduler(AbstractJob[bool]):
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
         policy: _order.Policy = "auto",
+        pool: _pool.Pool | None = None,
+        backfill: int = 64,
         instruments: Iterable[Instrument] = (),
         drain_at: float | None = None,
         keep_jobs: bool = True,
@@ -113,6 +115,8 @@ class BaseScheduler(AbstractJob[bool]):
         self._policy: _order.Policy = _order.checked(policy, who)
         self._drain_at = _options.seconds(drain_at, "drain_at", who)
         _options.check_drain_at(self._drain_at, _options.seconds(options.get("timeout"), "timeout", who), who)
+        self._pool = _pool.checked(pool, who)
+        self._backfill = _options.number(backfill, "backfill", who)
         self._instruments = _observers.checked(instruments, who)
         self._members = Members(self)
         self._run = self._block = self._stop_reason = self._culprit = None
@@ -184,6 +188,25 @@ class BaseScheduler(AbstractJob[bool]):
         number = _options.seconds(seconds, "drain_at", repr(self.label))
         _options.check_drain_at(number, self.timeout, repr(self.label))
         self._drain_at = number
+
+    @property
+    def pool(self) -> _pool.Pool | None:
+        """The resources that its jobs may need, also those nested in it; None for no more than what is further out."""
+        return self._pool
+
+    @pool.setter
+    def pool(self, pool: _pool.Pool | None) -> None:
+        self._refuse_change("pool")
+        self._pool = _pool.checked(pool, repr(self.label))
+
+    @property
+    def backfill(self) -> int:
+        """How many later jobs may start before one for which there is not enough of a resource that they need too."""
+        return self._backfill
+
+    @backfill.setter
+    def backfill(self, backfill: int) -> None:
+        self._backfill = _options.number(backfill, "backfill", repr(self.label))
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -768,6 +791,9 @@ class BaseScheduler(AbstractJob[bool]):
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
         run.opened_block, run.closes = _opened, _opened is not None
+        pool = self._pool
+        if pool is not None:
+            pool._enter(run.turn, repr(self.label))
         self._run = run
         try:
             await self._prepare(run)
@@ -778,6 +804,8 @@ class BaseScheduler(AbstractJob[bool]):
             raise
         finally:
             self._run = None
+            if pool is not None:
+                pool._leave()
             if outer is None and run.journal is not None:
                 _durable.end(run)
         if outer is not None:

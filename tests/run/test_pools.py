@@ -1,0 +1,340 @@
+"""Pools: what jobs need is granted at once, waited for in order, and given back however a job ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow.testing import run_virtual
+
+from ..conftest import Virtual
+
+TOTALS = {"a": 3, "b": 2}
+
+
+@dataclass
+class Task:
+    """One job of a random scenario: it becomes ready at once, in the order of the list."""
+
+    number: int
+    seconds: float
+    needs: dict[str, int]
+    passed: int = 0
+    log: list[tuple[float, int]] = field(default_factory=list)
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> list[Task]:
+    """Jobs of which no two end at the same time: each duration has a binary digit of its own."""
+    needs = st.fixed_dictionaries({}, optional={name: st.integers(0, total) for name, total in TOTALS.items()})
+    number = draw(st.integers(1, 12))
+    return [Task(i, draw(st.integers(1, 3)) + 2.0 ** -(i + 1), draw(needs)) for i in range(number)]
+
+
+def starts_by_hand(all_tasks: list[Task], window: int, backfill: int) -> list[tuple[float, int]]:
+    """When which job starts: the plain oracle, which looks at all jobs each time."""
+    free, now, waiting = dict(TOTALS), 0.0, list(all_tasks)
+    running: list[tuple[float, Task]] = []
+    log: list[tuple[float, int]] = []
+
+    def fits(task: Task) -> bool:
+        return all(free[name] >= amount for name, amount in task.needs.items())
+
+    def rivals(one: Task, other: Task) -> bool:
+        return any(one.needs[name] and other.needs.get(name) for name in one.needs)
+
+    while waiting or running:
+        for task in waiting:
+            before = [one for one in waiting[: waiting.index(task)] if rivals(one, task) and not fits(one)]
+            if len(running) < window and fits(task) and all(one.passed < backfill for one in before):
+                for one in before:
+                    one.passed += 1
+                for name, amount in task.needs.items():
+                    free[name] -= amount
+                waiting.remove(task)
+                running.append((now + task.seconds, task))
+                log.append((now, task.number))
+                break
+        else:
+            now, task = min(running, key=lambda one: one[0])
+            running.remove((now, task))
+            for name, amount in task.needs.items():
+                free[name] += amount
+    return log
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@given(all_tasks=tasks(), window=st.integers(1, 4) | st.just(99), backfill=st.integers(0, 3))
+def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], window: int, backfill: int) -> None:
+    """What fits starts in order, passes those that do not fit at most `backfill` times, and nothing leaks."""
+    log: list[tuple[float, int]] = []
+
+    async def body(task: Task) -> None:
+        log.append((anyio.current_time(), task.number))
+        await anyio.sleep(task.seconds)
+
+    pool = Pool(**TOTALS)
+    jobs = [Job(body, task, needs=task.needs, label=str(task.number)) for task in all_tasks]
+    scheduler = Scheduler(*jobs, jobs_window=window, pool=pool, backfill=backfill)
+    assert run_virtual(scheduler.co_run, backend=backend)
+    assert sorted(log) == sorted(starts_by_hand(all_tasks, window, backfill))
+    assert pool.free == pool.total
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> list[Any]:
+    """Nested scenarios: a job is (needs, how it ends); a scheduler is ([needs], window, members)."""
+    ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
+    needs = st.fixed_dictionaries({}, optional={name: st.integers(1, total) for name, total in TOTALS.items()})
+    job = st.tuples(needs, ends)
+    inner = st.tuples(st.integers(1, 3), st.lists(job, max_size=4), st.sampled_from(["job's own", "reserved"]))
+    return draw(st.lists(job | inner, min_size=1, max_size=8))
+
+
+def scheduler_of(tree: list[Any], pool: Pool, **options: Any) -> Scheduler:
+    """Build a random scenario."""
+
+    async def body(end: str) -> None:
+        granted = current_job().granted
+        assert granted == current_job().needs
+        await anyio.sleep(1)
+        if end in ("raises", "retries"):
+            raise ValueError(end)
+        if end == "is cancelled":
+            current_job().cancel()
+        await anyio.sleep(1)
+
+    def job(needs: dict[str, int], end: str) -> Job[None]:
+        return Job(
+            body, end, needs=needs, timeout=1.5 if end == "times out" else None, retry=1 if end == "retries" else None
+        )
+
+    scheduler = Scheduler(pool=pool, **options)
+    for node in tree:
+        if len(node) == 2:
+            scheduler.add(job(*node))
+            continue
+        window, members, reserved = node
+        most = {name: max(needs.get(name, 0) for needs, _ in members) for name in TOTALS} if members else {}
+        needs = most if reserved == "reserved" else {}
+        scheduler.add(Scheduler(*[job(*one) for one in members], jobs_window=window, needs=needs))
+    return scheduler
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@given(trees=st.lists(trees(), min_size=1, max_size=2), window=st.integers(1, 3), timeout=st.sampled_from([None, 3.5]))
+def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, timeout: float | None) -> None:
+    """However jobs end, nested or not, in one scheduler or two that share the pool: the run ends, the pool is full."""
+    pool = Pool(**TOTALS)
+    schedulers = [
+        scheduler_of(tree, pool, jobs_window=window, backfill=1, timeout=timeout, label=str(i))
+        for i, tree in enumerate(trees)
+    ]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for scheduler in schedulers:
+                group.start_soon(scheduler.co_run)
+
+    run_virtual(main, backend=backend)
+    assert pool.free == pool.total
+    if timeout is None:
+        assert all(job.is_settled() for scheduler in schedulers for job in scheduler.iterate_jobs())
+    for resource in pool._resources.values():
+        assert not resource.waiting
+        assert not resource.holders
+
+
+def test_named_things_are_given_to_one_job_each(virtual: Virtual) -> None:
+    """A job gets particular ones, the first that are free, and the next job gets them again."""
+    seen: list[list[str]] = []
+
+    async def use() -> None:
+        seen.append(current_job().granted["gpu"])
+        await anyio.sleep(1)
+
+    jobs = [Job(use, needs={"gpu": number}) for number in (1, 2, 3, 1)]
+    assert virtual(Scheduler(*jobs, pool=Pool(gpu=["x", "y", "z"])).co_run)
+    assert seen == [["x"], ["y", "z"], ["x", "y", "z"], ["x"]] or seen == [["x"], ["y", "z"], ["x"], ["x", "y", "z"]]
+    assert jobs[0].granted == {}
+
+
+def test_members_share_what_their_scheduler_has(virtual: Virtual) -> None:
+    """A nested scheduler with needs has them for its whole run; its members get no more, and no less."""
+    log: list[tuple[float, str, Any]] = []
+
+    async def use() -> None:
+        log.append((anyio.current_time(), current_job().label, current_job().granted["gpu"]))
+        await anyio.sleep(1)
+
+    inner = Scheduler(*[Job(use, label=f"in {i}", needs={"gpu": 1}) for i in range(3)], needs={"gpu": 1})
+    others = [Job(use, label=f"out {i}", needs={"gpu": 1}) for i in range(2)]
+    assert virtual(Scheduler(inner, *others, pool=Pool(gpu=["0", "1"])).co_run)
+    assert sorted(log) == [
+        (0, "in 0", ["0"]), (0, "out 0", ["1"]), (1, "in 1", ["0"]), (1, "out 1", ["1"]), (2, "in 2", ["0"])
+    ]  # fmt: skip
+
+
+def test_one_that_waits_for_a_slot_keeps_nobody_waiting(virtual: Virtual) -> None:
+    """The window of the outer run is full with the inner scheduler, whose jobs need what an outer job waits for."""
+    inner = Scheduler(*[Job(anyio.sleep, 1, needs={"a": 1}) for _ in range(5)], backfill=0)
+    outer = Scheduler(inner, Job(anyio.sleep, 1, needs={"a": 3}), jobs_window=1, pool=Pool(a=3), backfill=0)
+    assert virtual(outer.co_run)
+
+
+def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
+    """An inner pool hides the outer one for the names that it has."""
+    near = Job(anyio.sleep, 1, needs={"a": 5, "b": 1})
+    assert virtual(Scheduler(Scheduler(near, pool=Pool(a=5)), pool=Pool(a=1, b=1)).co_run)
+
+
+def test_jobs_that_are_added_while_it_runs_may_need_something(virtual: Virtual) -> None:
+    """The first job with needs comes while the run goes on; one that could never start is refused by `add`."""
+
+    async def add() -> None:
+        scheduler.update([Job(anyio.sleep, 1, label=f"{i}", needs={"a": 2}) for i in range(2)])
+        with pytest.raises(ValueError, match="'big' needs a=4, and there is only 3 in total: it could never start"):
+            scheduler.add(Job(anyio.sleep, 1, label="big", needs={"a": 4}))
+
+    scheduler = Scheduler(Job(add), pool=Pool(a=3))
+    assert virtual(scheduler.co_run)
+    assert [job.started_at for job in scheduler][1:] == [0, 1]
+
+
+def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) -> None:
+    """With backfill=0 nothing passes the big job, until somebody cancels it."""
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        big.cancel()
+
+    first, last = Job(anyio.sleep, 5, needs={"a": 1}), Job(anyio.sleep, 1, needs={"a": 1})
+    big = Job(anyio.sleep, 1, needs={"a": 3})
+    assert virtual(Scheduler(first, big, last, Job(cancel), pool=Pool(a=3), backfill=0).co_run)
+    assert last.started_at == 1
+
+
+def test_services_and_clean_up_jobs_get_what_they_need(virtual: Virtual) -> None:
+    """A service has its needs until the run ends it; a clean-up job waits for nothing."""
+    seen: list[Any] = []
+
+    async def serve(task_status: Any) -> None:
+        task_status.started(current_job().granted["gpu"])
+        await anyio.sleep_forever()
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def clean() -> None:
+        seen.append((current_job().granted["gpu"], pool.free["gpu"]))
+
+    pool = Pool(gpu=["0"])
+    service = Service(serve, needs={"gpu": 1})
+    failing = Job(fail, critical=True, required=service)
+    cleaning = Job(clean, run_if="failed", required=failing, needs={"gpu": 1})
+    assert not virtual(Scheduler(service, failing, cleaning, pool=pool).co_run)
+    assert service.result() == ["0"]
+    assert cleaning.state is JobState.SUCCEEDED
+    assert seen == [([], -1)]
+    assert pool.free == {"gpu": 1}
+
+
+def test_explain_says_what_a_job_waits_for(virtual: Virtual) -> None:
+    """It names the resource, how much is taken, and by whom; or the job behind which it waits."""
+    said: list[str] = []
+
+    async def look() -> None:
+        said.extend(scheduler.explain(job) for job in (waiting, behind))
+
+    a = Job(anyio.sleep, 1, label="a", needs={"gpu": 1})
+    waiting = Job(anyio.sleep, 1, label="c", needs={"gpu": 2})
+    behind = Job(anyio.sleep, 1, label="d", needs={"gpu": 1})
+    scheduler = Scheduler(a, waiting, behind, Job(look), pool=Pool(gpu=2), backfill=0)
+    assert virtual(scheduler.co_run)
+    assert said == [
+        "'c' waits for gpu: 1 of 2 taken by 'a'",
+        "'d' waits for gpu, of which there is enough, behind 'c': as many jobs have started before that one as may "
+        "(backfill=0)",
+    ]
+
+
+def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
+    """A second loop is refused before anything starts, while the first is under way; afterwards it may come."""
+    pool = Pool(a=1)
+
+    def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="the pool of 'second' is in use by a scheduler in another event loop"):
+            Scheduler(Job(anyio.sleep, 0, needs={"a": 1}), pool=pool, label="second").run()
+
+    assert Scheduler(ThreadJob(elsewhere), pool=pool).run(backend=backend, check=True)  # type: ignore[arg-type]
+    assert Scheduler(Job(anyio.sleep, 0, needs={"a": 1}), pool=pool).run()
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"gpu": 3}, r"'x' needs gpu=3, and there is only 2 in total: it could never start"),
+        ({"gpu": 0.5}, r"'x' needs gpu=0.5, which are named things: give a whole number"),
+        (
+            {"tpu": 1},
+            r"'x' needs tpu=1, which is in no pool around it \(they have gpu, ram\): give its",
+        ),
+        ({"ram": "3 GiB"}, r"'x' needs ram=3221225472, and there is only 2147483648 in total"),
+    ],
+)
+def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, message: str) -> None:
+    """Also if it is nested; after a correction the same scenario runs."""
+    job = Job(anyio.sleep, 0, label="x", needs=needs)
+    first = Job(anyio.sleep, 0)
+    scheduler = Scheduler(first, Scheduler(job), pool=Pool(gpu=["0", "1"], ram="2 GiB"))
+    assert not scheduler.rain_check()
+    with pytest.raises(ValueError, match=message):
+        scheduler.run()
+    assert first.state is JobState.IDLE
+    job.needs = {"gpu": 2}
+    assert scheduler.run()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Pool(cpu=-1), ValueError, r"Pool\(cpu=-1\): give a finite number, 0 or more"),
+        (lambda: Pool(cpu=float("nan")), ValueError, r"Pool\(cpu=nan\)"),
+        (lambda: Pool(cpu=True), TypeError, r"Pool\(cpu=True\): give a number"),
+        (lambda: Pool(ram="24 gigs"), ValueError, r"Pool\(ram='24 gigs'\): write a number and a unit: B, kB"),
+        (lambda: Pool(gpu=["0", "0"]), ValueError, r"a thing is listed twice"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": -2}), ValueError, r"needs=\{'cpu': -2\} of 'x'"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": None}), TypeError, r"needs=\{'cpu': None\} of 'x'"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs=["cpu"]), TypeError, r"needs=\['cpu'\] of 'x': give a dict"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={1: 1}), TypeError, r"1 is no name"),
+        (lambda: Scheduler(label="s", pool={"cpu": 1}), TypeError, r"pool=\{'cpu': 1\} of 's': give a Pool"),
+        (lambda: Scheduler(label="s", backfill=-1), ValueError, r"backfill=-1 of 's'"),
+        (lambda: Scheduler(label="s", backfill=1.5), TypeError, r"backfill=1.5 of 's'"),
+    ],
+)
+def test_bad_amounts_are_refused(make: Any, error: type[Exception], message: str) -> None:
+    """The error names the value, and whose it is."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("24 GiB", 24 * 2**30), ("500MB", 500_000_000), ("1.5 kB", 1500), ("4G", 4 * 2**30), ("7", 7), ("0.5", 0.5)],
+)
+def test_sizes_are_read(text: str, number: float) -> None:
+    """Decimal and binary prefixes are what they say; a prefix alone is binary."""
+    assert Pool(ram=text).total == {"ram": number}
+
+
+def test_tenths_add_up(virtual: Virtual) -> None:
+    """Ten jobs that need 0.1 each fit into 1.0 at once."""
+    jobs = [Job(anyio.sleep, 1, needs={"share": 0.1}) for _ in range(10)]
+    assert virtual(Scheduler(*jobs, pool=Pool(share=1.0)).co_run)
+    assert {job.started_at for job in jobs} == {0}

@@ -1,0 +1,59 @@
+"""Amounts of something that is limited: numbers, and sizes such as "24 GiB"."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import Any, Final
+
+Amount = int | Fraction
+
+UNITS: Final = {
+    "": 1,
+    **{prefix + "B": 1000**power for power, prefix in enumerate(["", "k", "M", "G", "T", "P"])},
+    **{prefix + "iB": 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},
+    **{prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},  # as ulimit and Slurm
+}
+SIZE: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
+
+
+def amount(value: Any, what: str) -> Amount:
+    """Check and return an amount, 0 or more; `what` begins the error.
+
+    A float becomes the decimal fraction that it is written as, so that ten times 0.1 is 1.
+
+    Raises:
+        TypeError: it is neither a number nor text.
+        ValueError: it is negative, not finite, or no size.
+
+    """
+    if isinstance(value, str):
+        return _size(value, what)
+    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)):
+        raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
+    return _plain(Fraction(str(value)) if isinstance(value, float) else value)
+
+
+def shown(number: Amount) -> str:
+    """Return an amount as people write it."""
+    return str(number) if isinstance(number, int) else f"{float(number):g}"
+
+
+def as_number(number: Amount) -> float:
+    """Return an amount as an `int` or a `float`."""
+    return number if isinstance(number, int) else float(number)
+
+
+def _size(text: str, what: str) -> Amount:
+    match = SIZE.fullmatch(text)
+    if match is None or match[2] not in UNITS:
+        raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
+    return _plain(Fraction(match[1]) * UNITS[match[2]])
+
+
+def _plain(number: Amount) -> Amount:
+    """Return whole numbers as `int`, which is faster."""
+    return number.numerator if number.denominator == 1 else number
