@@ -88,7 +88,7 @@ class Workers:
 
     def has_free_slot(self) -> bool:
         """Return whether one more job could start now, as far as the window is concerned."""
-        if self._run.stopping or self.free <= 0:
+        if self._run.starts_no_more or self.free <= 0:
             return False
         return self.window is None or self.window.limiter.available_tokens > 0
 
