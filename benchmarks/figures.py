@@ -11,6 +11,7 @@ from .cases.delays import BY_HAND
 from .cases.features import BY_HAND as FEATURE_BY_HAND
 from .cases.features import ORDER_ALONE, SOCKETS
 from .cases.importing import NEEDED, WITH_OURS
+from .cases.nodes import MANY, ONE
 from .cases.running import INSTRUMENTED
 from .measuring import CONDITIONS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS
@@ -58,6 +59,13 @@ COMMAND_LIMITS: Final = {
     (CAPTURED, "xargs"): 1.3,
 }
 """Time from the start of the first command to the end of the last, as a fraction of the rival's."""
+
+ELSEWHERE_LIMITS: Final = {
+    ("nodes", ONE, "command wall", "xargs over ControlMaster"): 1.2,
+    ("nodes", MANY, "command wall", "xargs over ssh"): 1.2,
+    ("cluster", "", "run wall", "client.map"): 1.3,
+}
+"""The same for commands on nodes, with their connections, and for calls on a Dask cluster."""
 
 WITH_LIMITER: Final = ("counters on a nursery", "counters on a TaskGroup")
 GATHER: Final = "gather of tasks"
@@ -135,6 +143,7 @@ def figures(results: Results) -> list[Figure]:
         importing(results),
         *features(results),
         *commands(results),
+        *elsewhere(results),
     ]
 
 
@@ -274,3 +283,12 @@ def commands(results: Results) -> Iterator[Figure]:
             own = results.best("commands", "command wall", OURS, body=body, backend=backend)
             value = None if own is None or theirs is None else own / theirs
             yield Figure("commands", f"{body}, {rival}", backend, limit, value, against=rival)
+
+
+def elsewhere(results: Results) -> Iterator[Figure]:
+    for (case, task, metric, rival), limit in ELSEWHERE_LIMITS.items():
+        theirs = results.best(case, metric, rival, shape=task)
+        for backend in LOOPS:
+            own = results.best(case, metric, OURS, shape=task, backend=backend)
+            value = None if own is None or theirs is None else own / theirs
+            yield Figure("elsewhere", task or "calls on a Dask cluster", backend, limit, value, against=rival)

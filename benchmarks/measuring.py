@@ -27,6 +27,8 @@ METRICS: Final = {
     "latency p50": ("µs", "median time from the last requirement's end to the start"),
     "latency p99": ("µs", "99th percentile of the time from the last requirement's end to the start"),
     "command wall": ("µs/command", "time from the first to the end of the last"),
+    "node": ("MiB/node", "memory here for one more connection, without a command"),
+    "session": ("MiB/command", "memory here for one more command that runs"),
     "import": ("ms", "CPU time to import"),
     "import wall": ("ms", "time to import"),
 }

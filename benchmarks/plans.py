@@ -49,6 +49,10 @@ class Plan:
     latency_size: int = 3_000
     instrument_size: int = 10_000
     commands: int = 2_000
+    nodes: int = 100
+    node_commands: int = 500  # on one node
+    kept_nodes: int = 20  # whose memory is measured, more than two; 0: none
+    cluster_calls: int = 10_000
     features: int = 5_000
     threads: int = 1_000
     requests: int = 2_000
@@ -71,6 +75,9 @@ class Plan:
         ]
 
 
+AFAR: Final = ("nodes", "cluster")
+"""Cases with other programs that take seconds to start: not among those of the short plans."""
+
 CASES: Final = (
     "running",
     "sleepers",
@@ -83,6 +90,7 @@ CASES: Final = (
     "ticker",
     "import",
     "commands",
+    *AFAR,
 )
 
 FULL: Final = Plan(
@@ -104,7 +112,7 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=tuple(case for case in CASES if case != "latency"),
+    cases=tuple(case for case in CASES if case not in ("latency", *AFAR)),
     rounds=3,
     few_rounds=2,
     grids=(
@@ -129,7 +137,7 @@ QUICK: Final = Plan(
 
 TINY: Final = Plan(
     name="tiny",
-    cases=CASES,
+    cases=tuple(case for case in CASES if case not in AFAR),
     rounds=1,
     few_rounds=1,
     grids=(
@@ -148,6 +156,10 @@ TINY: Final = Plan(
     latency_size=200,
     instrument_size=100,
     commands=10,
+    nodes=3,
+    node_commands=10,
+    kept_nodes=0,
+    cluster_calls=20,
     features=20,
     threads=20,
     requests=20,

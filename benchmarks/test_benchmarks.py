@@ -15,8 +15,10 @@ import pytest
 
 from benchmarks import figures, graphs, measuring, plans, rivals, verification
 from benchmarks.bodies import Body
-from benchmarks.cases import features
+from benchmarks.cases import features, nodes
 from benchmarks.cases.running import EmptyHooks
+from benchmarks.rivals import of_nodes
+from tests.jobs.ssh.servers import have_sshd
 from trioflow.abc import Instrument
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +40,7 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
     assert "window 16, checkpoint, asyncio" in done.stdout
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {one["case"] for one in report["measurements"]} == set(plans.CASES)
+    assert {one["case"] for one in report["measurements"]} == set(plans.CASES) - set(plans.AFAR)
     assert {one["setting"]["backend"] for one in report["measurements"]} == {"trio", "asyncio", "threads", ""}
     entered = {(one["contestant"], one["setting"]["backend"]) for one in report["measurements"]}
     assert entered >= {(rival.name, rival.backend) for rival in INSTALLED if not rival.only_shapes}
@@ -166,3 +168,25 @@ def test_contestants_take_turns() -> None:
     found = list(measuring.hold(contest, lambda contestant: None))
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert [(one.contestant, one.samples) for one in found] == [("a", (1, 4, 5)), ("b", (2, 3, 6))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
+def test_nodes_and_clusters_are_measured(tmp_path: Path) -> None:
+    """Each figure has a value: trioflow on both backends, and its rivals, have run."""
+    command = [sys.executable, "-m", "benchmarks", "--tiny", "--cases", *plans.AFAR, "--no-plots", "--output", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    found = [one["value"] for one in report["figures"] if one["group"] == "elsewhere"]
+    assert len(found) == 2 * len(figures.ELSEWHERE_LIMITS)
+    assert all(value > 0 for value in found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
+def test_connections_and_sessions_are_weighed() -> None:
+    """Each is a process here, and so takes some memory; the server's processes are not counted."""
+    weighed = nodes.weigh(of_nodes.OVER_ONE[0], 4)
+    assert set(weighed) == {"node", "session"}
+    assert all(0 < mebibytes < 20 for mebibytes in weighed.values())

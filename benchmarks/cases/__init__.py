@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, delays, features, importing, memory, running
+from . import cancelling, cluster, commands, delays, features, importing, memory, nodes, running
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -23,6 +23,8 @@ CASES: Final[dict[str, Case]] = {
     "ticker": delays.ticker,
     "import": importing.importing,
     "commands": commands.commands,
+    "nodes": nodes.nodes,
+    "cluster": cluster.cluster,
 }
 
 
