@@ -42,6 +42,13 @@ def test_a_command_that_is_there_once_more_runs_once_more() -> None:
     assert runs() == ["a", "a", "b"]
 
 
+def test_arguments_need_not_be_text() -> None:
+    Path("names").write_bytes(b"a\x80\n")
+    for _ in range(2):
+        assert batch("-a", "names", "echo x >> runs; : {}").exit_code == 0
+    assert runs() == ["x"]
+
+
 def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
     for name in ("a", "b"):
         Path(f"{name}.txt").write_text(name)

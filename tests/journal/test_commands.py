@@ -127,6 +127,20 @@ def test_options_that_change_what_a_command_does_count(
     assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
 
 
+def test_names_of_files_need_not_be_text(place: Path, backend: str) -> None:
+    """Nor need the command line: on Linux they are bytes."""
+    name = os.fsdecode(b"a\x80")
+    (place / name).write_text("in")
+    files = {"reads": [place / name], "writes": [place / "out\udcff"]}
+    code = f"test -e {name}.ok || {{ touch {name}.ok; echo half > out\udcff; exit 1; }}; cat {name} > out\udcff"
+    for _ in range(2):
+        run(copy(place, code, **files), backend, place / "run.db")
+    assert (place / "out\udcff.partial").read_text() == "half\n"
+    assert run(copy(place, code, **files), backend, place / "run.db") == ""
+    (place / name).write_text("other")
+    assert "has changed" in run(copy(place, code, **files), backend, place / "run.db")
+
+
 @pytest.mark.parametrize("name", ["reads", "writes"])
 def test_paths_are_checked(name: str) -> None:
     """One path may stand for itself; other things are refused."""

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import operator
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -475,6 +476,32 @@ def test_whatever_a_stranger_has_written_the_run_goes_on(virtual: Virtual, file:
 class Evil:
     def __reduce__(self) -> Any:
         return calls.append, ("evil",)
+
+
+BYTES = os.fsdecode(b"not UTF-8: \x80")
+
+
+@pytest.mark.parametrize(
+    ("options", "is_restored"),
+    [
+        ({"label": BYTES}, True), ({"key": BYTES}, True), ({"version": BYTES}, True), ({"args": (BYTES,)}, True),
+        ({"args": (2**70,)}, True), ({"args": (10**5000,)}, False), ({"version": 10**5000}, False),
+    ],
+)  # fmt: skip
+def test_no_text_or_number_is_too_strange(
+    virtual: Virtual, file: Path, options: dict[str, Any], is_restored: bool
+) -> None:
+    """Labels and file names may be no valid text, and a number may have more digits than Python writes out."""
+
+    def build() -> Scheduler:
+        given = {"args": (1,), "label": "a"} | options
+        return Scheduler(Job(double, *given.pop("args"), **given), Job(double, 4, label="other"), label=BYTES)
+
+    for _ in range(2):
+        scheduler = again(virtual, file, build)
+        assert scheduler.stop_reason is StopReason.COMPLETED
+        assert trioflow("journal", file).exit_code == 0
+    assert [job.restored for job in scheduler] == [is_restored, True]
 
 
 # ---- the run around it

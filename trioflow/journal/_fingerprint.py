@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = __name__.partition(".")[0]
 MISSING: Final = object()
+BIG: Final = 10**18
+"""Whole numbers from here on are written with more care, for that may fail."""
 NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -141,8 +143,8 @@ class Fingerprints:
     def _positional(self, args: Any) -> list[str]:
         values: Any = args if type(args) is tuple else args.with_inputs(self._stand)  # pyright: ignore[reportUnknownVariableType]
         return [
-            _json.encode(value).decode()
-            if type(value) is int and not self._hides
+            str(value)
+            if type(value) is int and -BIG < value < BIG and not self._hides
             else self._form(value, f"argument {number}")
             for number, value in enumerate(values, 1)
         ]
@@ -234,8 +236,8 @@ def _is_storable(value: Any) -> bool:
 
 
 def shown(path: Any) -> str:
-    """Return a path as text."""
-    return os.fsdecode(path)
+    """Return a path as text that JSON can have."""
+    return os.fsdecode(path).encode(errors="backslashreplace").decode()
 
 
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str:

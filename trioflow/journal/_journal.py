@@ -253,7 +253,7 @@ class Session:
             with contextlib.suppress(OSError):  # then the command itself will say so
                 may_move = then is not None and os.path.realpath(name) not in reads and os.path.lexists(name)
                 if may_move and file_stamp(name, self.journal.hash) != then:
-                    os.replace(name, shown(name) + PARTIAL)
+                    os.replace(name, os.fsdecode(name) + PARTIAL)
         try:
             stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")
         except Unstorable:
@@ -296,7 +296,7 @@ class Session:
                 outputs,
                 self.number,
                 None,
-                round(time.time(), 3),
+                time.time(),
                 None if started is None or ended is None else round(ended - started, 6),
                 why,
             )

@@ -373,8 +373,12 @@ class Store:
         with self._explained("write into it"):
             if rows is None:
                 self._database.execute(statement)
-            else:
+                return
+            rows = list(rows)
+            try:
                 self._database.executemany(statement, rows)
+            except UnicodeEncodeError:  # rows before it may have been written: to write them once more changes nothing
+                self._database.executemany(statement, [_escaped(row) for row in rows])
 
     def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         found = self._row_or_none(statement, parameters)
@@ -383,7 +387,10 @@ class Store:
 
     def _row_or_none(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         try:
-            return self._database.execute(statement, parameters).fetchone()
+            try:
+                return self._database.execute(statement, parameters).fetchone()
+            except UnicodeEncodeError:
+                return self._database.execute(statement, _escaped(parameters)).fetchone()
         except sqlite3.Error as error:
             raise self._explanation("read it", error) from error
 
@@ -518,6 +525,11 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
         return read(store)
     finally:
         store.close()
+
+
+def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row whose texts are valid: SQLite has no place for what a file name that is not UTF-8 becomes."""
+    return tuple(one.encode(errors="backslashreplace").decode() if isinstance(one, str) else one for one in row)
 
 
 def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:

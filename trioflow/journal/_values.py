@@ -76,6 +76,10 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
         return _json.encode(_CarefulWriter(extra).written(value)).decode()
     except RecursionError:
         raise Unstorable("a value that contains itself, or is nested too deeply") from None
+    except Unstorable:
+        raise
+    except Exception as error:  # a number of too many digits, or from an attribute of a user's own class
+        raise Unstorable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
 
 
 def loads(text: str | bytes) -> Any:
