@@ -13,6 +13,7 @@ import anyio
 import pyte
 
 from trioflow import Job, Monitor, Scheduler
+from trioflow.view.monitor._screen import PLAIN, STYLES
 
 
 class Terminal(io.StringIO):
@@ -25,6 +26,8 @@ class Terminal(io.StringIO):
         self._fed = pyte.Stream(self.screen)
         self._encoding = encoding
         self.writes = 0
+        for style in (*STYLES.values(), *PLAIN.values()):  # rich keeps the codes for the first terminal that it met
+            style._ansi = None
         self._lock = threading.RLock()  # a monitor writes in a thread of its own
 
     @property

@@ -30,7 +30,7 @@ def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert terminal.shown() == [
         " run  completed in 2.0s",
-        " + 2 done   x 1 failed",
+        " + 2 succeeded   x 1 failed",
         "   +   1.0s  \\u6f22",
         "   x   1.0s  b       OSError: broken",
         "   +   2.0s  c",
@@ -50,19 +50,19 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
     scheduler = Scheduler(Job(nap, 2, label="a"), inner, Service(serve, label="s"), label="run")
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=log)]))
     lines = lines_of(log)
-    assert lines[0] == "run: 2 jobs"
+    assert lines[0] == "run: 3 jobs"
     assert sorted(lines[1:-1]) == [
         "FAILED    inner / b  1.0s  OSError: broken",
-        "done      a  2.0s",
-        "done      inner  1.0s",
-        "done      s  2.0s",
         "ready     s",
         "start     a",
         "start     inner",
         "start     inner / b",
         "start     s",
+        "succeeded a  2.0s",
+        "succeeded inner  1.0s",
+        "succeeded s  2.0s",
     ]
-    assert lines[-1] == "completed in 2.0s: 1 done, 1 failed"
+    assert lines[-1] == "completed in 2.0s: 1 succeeded, 1 failed, 1 background"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 
@@ -76,7 +76,7 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
     assert lines.count("further failures are counted only") == 1
     assert 19 <= sum("%" in line for line in lines) <= 20
     assert len(lines) < 125
-    assert lines[-1].endswith("1800 done, 200 failed")
+    assert lines[-1].endswith("1800 succeeded, 200 failed")
 
 
 def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,6 @@ def test_two_instruments_do_not_disturb_each_other(virtual: Virtual) -> None:
     inner = Scheduler(Job(nap, label="x"), label="inner", instruments=[Monitor(file=log)])
     scheduler, _ = watched(inner, Job(nap, label="y"))
     virtual(functools.partial(scheduler.co_run, instruments=[count]))
-    assert lines_of(log) == ["inner: 1 job", "start     x", "done      x  1.0s", "completed in 1.0s: 1 done"]
+    assert lines_of(log) == ["inner: 1 job", "start     x", "succeeded x  1.0s", "completed in 1.0s: 1 succeeded"]
     assert count.runs == 2
     assert logging.getLogger("trioflow").handlers == []

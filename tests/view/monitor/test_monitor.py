@@ -48,7 +48,7 @@ def test_the_head_counts(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
     assert lines[0] == f" run  {bar}   70%   7/10      3s  ≈ 5s left"
-    assert lines[1] == " ✓  6 done   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
+    assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
 
 
 def test_nested_schedulers_are_open(virtual: Virtual) -> None:
@@ -156,7 +156,7 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[1] == " ✓ 0 done   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 background"
+    assert lines[1] == " ✓ 0 succeeded   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 background"
     assert jobs_only(lines) == [
         "   ▸     4s  job",
         "   ∞     5s  soon   ready",
@@ -201,7 +201,7 @@ def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
     eye, lines = look(monitor, 3)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[1].startswith(" ✓ 1 done   ▸ 2 running")
+    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running")
     assert jobs_only(lines) == [
         "   ✓   1.0s  grow",
         "   ▸     2s  new",

@@ -29,7 +29,7 @@ def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) 
     eye, lines = look(monitor, 3.5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[1].startswith(" ✓ 1 done   ▸ 2 running   ✗ 0 failed   · 0 waiting")
+    assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
         "   ▸     3s  in    attempt 2, 1/3",
         "   ✓   1.0s    x",
@@ -52,7 +52,7 @@ def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
     eye, lines = look(monitor, 2)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[1].startswith(" ✓ 0 done   ▸ 2 running   ✗ 0 failed")
+    assert lines[1].startswith(" ✓ 0 succeeded   ▸ 2 running   ✗ 0 failed")
     assert repr(monitor) == "<Monitor>"
 
 
@@ -87,7 +87,7 @@ def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | N
     virtual(functools.partial(scheduler.co_run, timeout=timeout))
     assert terminal.shown()[0] == f" run  {said}"
     never = "" if said.startswith("completed") else "⊘ 1 cancelled   · 1 never started"
-    assert terminal.shown()[1].endswith(never or "✓ 2 done   ✗ 1 failed")
+    assert terminal.shown()[1].endswith(never or "✓ 2 succeeded   ✗ 1 failed")
 
 
 def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:

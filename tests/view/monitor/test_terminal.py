@@ -64,7 +64,7 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
     looks.result()
     lines = terminal.shown()
     assert lines[0].startswith(" run  completed in ")
-    assert lines[1] == " ✓ 1 done"
+    assert lines[1] == " ✓ 1 succeeded"
     assert lines[2].endswith("  look")
     assert not terminal.screen.cursor.hidden
     assert (terminal.screen.cursor.x, terminal.screen.cursor.y) == (0, 3)
@@ -116,7 +116,7 @@ def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
     says = Job(say, label="say")
     assert run(terminal, says, Job(nap, 0.03))
     assert isinstance(says.raised_exception(), UnicodeEncodeError)
-    assert terminal.shown()[1] == " + 1 done   x 1 failed"
+    assert terminal.shown()[1] == " + 1 succeeded   x 1 failed"
 
 
 def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
@@ -274,7 +274,7 @@ def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
-    assert [line[9:28] for line in lines[:4]] == ["inner: 1 job", "start     job", "done      job  " + lines[2][24:28],
+    assert [line[9:28] for line in lines[:4]] == ["inner: 1 job", "start     job", "succeeded job  " + lines[2][24:28],
                                                   "completed in " + lines[3][22:28]]  # fmt: skip
     assert lines[4].startswith(" run  completed in ")
 

@@ -20,7 +20,7 @@ ENDS: Final = {
 }
 
 COUNTS: Final = (
-    (JobState.SUCCEEDED, "done", "done"),
+    (JobState.SUCCEEDED, "succeeded", "done"),
     (JobState.BLOCKED, "blocked", "trouble"),
     (JobState.CANCELLED, "cancelled", "trouble"),
     (JobState.SKIPPED, "skipped", "dim"),
@@ -135,11 +135,10 @@ class Head:
             (signs.states[JobState.SUCCEEDED], tally.restored, "restored", "dim"),
             *others,
             (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (signs.forever, len(self._model.beside), "background", "background"),
+            (signs.forever, self._model.background, "background", "background"),
         ]
         if self._model.ended is not None:
-            found = [one for one in found if one[1] or one[2] == "done"]
-            further.pop()
+            found = [one for one in found if one[1] or one[2] == "succeeded"]
         return found + [one for one in further if one[1]]
 
 

@@ -26,7 +26,7 @@ FAILURES: Final = 100
 PATIENCE: Final = 60.0
 
 WORDS: Final = {
-    JobState.SUCCEEDED: "done",
+    JobState.SUCCEEDED: "succeeded",
     JobState.FAILED: "FAILED",
     JobState.CANCELLED: "cancelled",
     JobState.BLOCKED: "blocked",
@@ -51,7 +51,7 @@ class Lines(Outlet):
 
     def start(self) -> None:
         """Write the first line."""
-        jobs = self._model.tally.jobs
+        jobs = self._model.tally.jobs + self._model.background
         self._write(f"{self._symbols.line(self._model.root.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
 

@@ -15,14 +15,12 @@ out. Forever jobs, and everything nested in them, are counted apart.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
 from ..._core.base import _graph
 from ..._core.scheduler._failures import failed_through_member
-
-if TYPE_CHECKING:
-    pass
+from ..text import _counts
 
 
 class Tally:
@@ -120,6 +118,11 @@ class Model:
     def tally(self) -> Tally:
         """The counts of all jobs."""
         return self.tallies[self.root]
+
+    @property
+    def background(self) -> int:
+        """How many forever jobs are background jobs: all but those in trouble, which count as what they are."""
+        return sum(job._state not in _counts.TROUBLE for job in list(self.beside))
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, or how long it took."""
