@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import logging
 import operator
 import os
@@ -328,6 +329,22 @@ def test_explain_says_that_a_job_was_restored(virtual: Virtual, file: Path) -> N
     assert "the journal does not have it" in scheduler_says(next(iter(first)))
     second = again(virtual, file, diamond)
     assert scheduler_says(next(iter(second))) == "'a' was restored: the journal has its result"
+
+
+def test_debrief_says_why_jobs_were_not_restored(virtual: Virtual, file: Path) -> None:
+    """Those that the journal could have restored; nobody wonders about new ones."""
+
+    def told(version: int, *more: Job[Any]) -> str:
+        stream = io.StringIO()
+        jobs = [Job(double, 1, label=str(number), version=version) for number in range(12)]
+        again(virtual, file, lambda: Scheduler(jobs, *more)).debrief(stream)
+        return stream.getvalue()
+
+    assert "journal" not in told(1)
+    assert "journal" not in told(1, Job(double, 1, label="new"), Job(double, 2, label="kept", save=None))
+    said = told(2)
+    assert "12 jobs not restored from the journal:\n  0: its version has changed from 1 to 2\n" in said
+    assert "\n  and 2 more" in said
 
 
 def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from .._core import FREED, AbstractJob, is_scheduler
 from .._core.base import _log
 from .._core.job._labels import Names
 from .._core.job._outcome import RareFacts
-from .._core.run._durable import NOT_STORED, RunJournal
+from .._core.run._durable import NOT_KEPT, NOT_STORED, NOT_THERE, RunJournal
 from ..jobs.command._job import CommandJob
 from . import _json
 from ._fingerprint import Fingerprints, difference, shown
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 FEW: Final = 5
 """How many jobs a report names."""
-NOT_THERE: Final = "the journal does not have it"
 PARTIAL: Final = ".partial"
 """Appended to the name of a file that a command has left half-written."""
 
@@ -176,7 +175,7 @@ class Session:
         facts = job._facts = job._facts or RareFacts()
         save = self._save_of(job)
         if save is None:
-            facts.not_restored = "save=None: its result is not stored"
+            facts.not_restored = NOT_KEPT
             return NOT_STORED
         try:
             fingerprint = self._fingerprints.of(job)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NOT_STORED: Final = object()
 """In place of a stored result, which may be None."""
+NOT_THERE: Final = "the journal does not have it"
+NOT_KEPT: Final = "save=None: its result is not stored"
 
 
 class RunJournal(Protocol):

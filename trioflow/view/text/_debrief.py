@@ -1,4 +1,4 @@
-"""`debrief`: how a run went, as text: why it ended, the counts, and the failures, equal ones together."""
+"""`debrief`: how a run went, as text: why it ended, the counts, the failures, equal ones together, and more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ..._core import AnyJob, BaseScheduler, Failure, Incident, JobState, StopReason, is_scheduler
 from ..._core.job import _labels
+from ..._core.run._durable import NOT_KEPT, NOT_THERE
 from ..._core.scheduler._failures import failed_through_member
 from . import _counts, _short_values, _user_traceback
 from ._listing import Listing
@@ -16,6 +17,8 @@ from ._symbols import Symbols
 
 MOST_NAMES: Final = 10
 """Jobs of one group of equal failures that are named; the others are counted."""
+NOTHING_TO_SAY: Final = (None, NOT_THERE, NOT_KEPT)
+"""Why a job was not restored, if nobody wonders."""
 DEEPEST_GROUPS: Final = 50
 """Frames that are compared to tell whether two failures are equal: the innermost ones."""
 
@@ -27,6 +30,7 @@ def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -
         "\n".join(told.verdict()),
         *told.failures(),
         *told.incidents(),
+        told.not_restored(),
         Listing(scheduler, symbols).text() if listing else "",
     ]
     return "\n\n".join(filter(None, sections))
@@ -101,6 +105,18 @@ class Debrief:
         where = f"incident at {self._name(job)}:" if job is not None else "incident:"
         trace = "" if exception is None else "\n" + self._symbols.lines(_user_traceback.formatted(exception))
         return f"{where} {self._symbols.lines(message)}{trace}"
+
+    # ---- the journal
+
+    def not_restored(self) -> str:
+        """Return a paragraph about the jobs that a journal could have restored, and why it has not."""
+        reasons = [(job, job._facts.not_restored) for job in self._jobs if job._facts is not None]
+        told = [f"  {self._name(job)}: {self._symbols.line(why)}" for job, why in reasons if why not in NOTHING_TO_SAY]
+        if not told:
+            return ""
+        more = [f"  and {len(told) - MOST_NAMES} more"] if len(told) > MOST_NAMES else []
+        title = f"{len(told)} job{'s' * (len(told) != 1)} not restored from the journal:"
+        return "\n".join([title, *told[:MOST_NAMES], *more])
 
 
 def _reason_in_brackets(job: AnyJob) -> str:
