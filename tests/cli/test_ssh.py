@@ -184,10 +184,14 @@ def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> N
 
 
 def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
+    """Each node is named once, whatever the number of commands; these all count as failed."""
     before = time.monotonic()
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
     assert done.stdout == ""
+    said = done.stderr.splitlines()
+    assert sorted(line.split(":")[1] for line in said) == [" dead1", " dead2"]
+    assert "no node is left" in said[-1]
     assert time.monotonic() - before < 10
 
 

@@ -262,7 +262,8 @@ class Batch:
         """Let others run what can't be run on a node that is not there; False if there are no others."""
         if error.node in self._alive:
             del self._alive[error.node]
-            await self._printer.say(str(error))
+            then = "" if self._alive else "; no node is left: the commands that have not run fail"
+            await self._printer.say(f"{error}{then}")
         if not self._alive or self._stopped:
             return False
         self._returned.append(task)

@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from .._core.job._errors import JobTimeout
 from ..jobs.command._result import LONG, CommandError, CommandResult
-from ..jobs.ssh._errors import SshError
+from ..jobs.ssh._errors import SshError, Unreachable
 from ._joblog import KILLED
 
 NOT_STARTED: Final = 126
@@ -62,6 +62,8 @@ class Outcome:
         """Return what to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
             return f"ended by --timeout: {shown(line)}"
+        if isinstance(self.error, Unreachable):
+            return ""  # it is said once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
         return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
