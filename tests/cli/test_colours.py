@@ -1,0 +1,81 @@
+"""NO_COLOR, FORCE_COLOR and TERM=dumb, for each command that shows something."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .command_line import COMMAND, ENVIRONMENT, written
+
+CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
+COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8]")
+"""An escape sequence that sets a colour: 30 to 38, and 40 to 48."""
+SHOWING = {
+    "run": ["run", "FILE"],
+    "list": ["list", "FILE", "--legend"],
+    "check": ["check", "FILE"],
+    "batch": ["batch", "--bar", "false", ":::", "1", "2"],
+}
+
+
+def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str:
+    """Run a command, on a terminal or not, and return all that it writes."""
+    words = [str(written(tmp_path, CODE)) if word == "FILE" else word for word in SHOWING[name]]
+    names = ENVIRONMENT.keys() - {"NO_COLOR", "FORCE_COLOR", "COLORTERM"}
+    environment = {**{name: ENVIRONMENT[name] for name in names}, "TERM": "xterm-256color", **variables}
+    if not on_terminal:
+        done = subprocess.run(
+            [*COMMAND, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=50, check=False
+        )
+        return (done.stdout + done.stderr).decode()
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*COMMAND, *words], env=environment, stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 10_000):
+                said += piece
+    os.close(ours)
+    return said.decode()
+
+
+@pytest.mark.parametrize("name", ["list", "check"])
+def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
+    """On a terminal that knows colours, and although they are forced, there is no escape sequence."""
+    said = shown(tmp_path, name, True, FORCE_COLOR="1")
+    assert said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("name", ["run", "batch"])
+def test_what_is_watched_on_a_terminal_has_colours(tmp_path: Path, name: str) -> None:
+    """These two commands have a monitor; without this, the tests below would prove nothing."""
+    assert COLOUR.search(shown(tmp_path, name, True))
+
+
+@pytest.mark.parametrize("name", ["run", "batch"])
+def test_no_color(tmp_path: Path, name: str) -> None:
+    """With NO_COLOR nothing on a terminal has a colour, whatever FORCE_COLOR says."""
+    said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
+    assert said
+    assert not COLOUR.search(said)
+
+
+@pytest.mark.parametrize("name", ["run", "batch"])
+def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> None:
+    """A terminal that knows none, as in an editor, gets lines."""
+    said = shown(tmp_path, name, True, TERM="dumb")
+    assert said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("name", ["run", "batch"])
+def test_forced_colours_leave_a_pipe_readable(tmp_path: Path, name: str) -> None:
+    """FORCE_COLOR does not make a terminal of a file: there is no cursor to move, and lines have no colours."""
+    assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")
