@@ -30,6 +30,7 @@ if _typing.TYPE_CHECKING:
     from .dask import DaskJob
     from .executor import Executor
     from .jobs._executor import ExecutorJob
+    from .jobs.command._granted import granted
     from .jobs.command._job import CommandJob
     from .jobs.command._result import CommandError, CommandResult
     from .jobs.command._retry import exited_with, retry_on_exit
@@ -85,6 +86,7 @@ __all__ = [
     "Unreachable",
     "current_job",
     "exited_with",
+    "granted",
     "job",
     "ref",
     "retry_on_exit",
@@ -128,6 +130,7 @@ _LATE = {
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",
     "exited_with": ".jobs.command._retry",
+    "granted": ".jobs.command._granted",
     "retry_on_exit": ".jobs.command._retry",
 }
 """Public names whose modules are imported only when the names are used, because a run does not need them."""

@@ -21,11 +21,14 @@ from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
 from ..posix._waiting import outlast, readable_on, sleep_until
 from . import _faults, _limits, _line
+from ._granted import filled_in
 from ._result import CommandError, CommandResult
 from ._starts import Starts
 from ._streams import Streams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..._core.run._run import Run
     from ._job import CommandJob
 
@@ -110,12 +113,16 @@ class Attempt:
             return spawn(
                 self._run.shared.get(Guard),
                 command,
-                environment=options.env,
+                environment=self._environment(),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
             )
+
+    def _environment(self) -> Mapping[bytes, bytes] | None:
+        env, own = self._options.env, self._job._granted_env
+        return env if env is None or not own else filled_in(env, own, self._job)
 
     def _begin(self) -> None:
         """Do what has to be done once the process exists; if anything fails here, it is ended."""

@@ -12,9 +12,9 @@ from ..._core.job._job import RAISE, D
 from ..._core.job._options import whole
 from ..._core.run import _attempts
 from ..posix._guard import run_of
-from . import _line
+from . import _granted, _line
 from ._attempt import Attempt
-from ._options import CommandOptions, Path, environment, paths
+from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class CommandJob(AbstractJob[CommandResult]):
             result of another CommandJob stands for what it wrote to `stdout=PIPE`, without the last newline.
         shell: takes the command as one string, for `/bin/sh`.
         cwd: the directory to run it in; None for this program's.
-        env: its whole environment, a mapping; None for this program's.
+        env: its whole environment, a mapping; None for this program's. Values, like arguments, may be
+            `granted("gpu")`: what the job was granted of a resource.
         stdin: what it reads: bytes, a path, an open file, or a job whose result is bytes or a CommandResult; None for
             nothing.
         stdout: where its standard output goes: a path, which is appended to and whose parent directories are made; an
@@ -91,7 +92,16 @@ class CommandJob(AbstractJob[CommandResult]):
 
     """
 
-    __slots__ = ("_arguments", "_command", "_latest", "_options", "_outcome_for_callbacks", "_process", "_stdin")
+    __slots__ = (
+        "_arguments",
+        "_command",
+        "_granted_env",
+        "_latest",
+        "_options",
+        "_outcome_for_callbacks",
+        "_process",
+        "_stdin",
+    )
     _limits_itself = True
     _kind = Kind("command", 5, "note", ("[/", "/]"))
 
@@ -106,7 +116,7 @@ class CommandJob(AbstractJob[CommandResult]):
         *,
         shell: bool = False,
         cwd: Path | None = None,
-        env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        env: Mapping[str, Any] | Mapping[bytes, Any] | None = None,
         stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
         stdout: Path | int | IO[Any] | None = None,
         stderr: Path | int | IO[Any] | None = None,
@@ -143,6 +153,8 @@ class CommandJob(AbstractJob[CommandResult]):
         if on_done is not None or on_settled is not None:
             options["retry"] = CallbackRetry(self, options.get("retry"), who)
         super().__init__(**options, _inputs=tuple(search.inputs))
+        self._granted_env: Final = granted_in(env)
+        _granted.check([*arguments, *self._granted_env.values()], self, who)
 
     # ---- what it is
 

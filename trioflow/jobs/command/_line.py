@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ..._core import AbstractJob
 from ._capture import Spool
+from ._granted import granted
 from ._result import CommandResult
 
 LABEL_LENGTH: Final = 60
@@ -41,7 +42,7 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
     if not arguments:
         raise ValueError(f"{who}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
-        if not isinstance(argument, JOB):
+        if not isinstance(argument, (JOB, granted)):
             text(argument, number, who)
     return arguments
 
@@ -78,6 +79,7 @@ def _output(result: CommandResult, number: int, who: str) -> bytes:
 
 def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
     """Return the arguments in the form that the system takes."""
+    arguments = [one.text(job) if isinstance(one, granted) else one for one in arguments]
     return [
         argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
         for number, argument in enumerate(arguments)
@@ -111,7 +113,7 @@ def label(command: Any, shell: bool) -> str:
 
 def _quoted(argument: Any) -> str:
     shown = _shown(argument)
-    return shown if isinstance(argument, JOB) else shlex.quote(shown)
+    return shown if isinstance(argument, (JOB, granted)) else shlex.quote(shown)
 
 
 def _shown(argument: Any) -> str:

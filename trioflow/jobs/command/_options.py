@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..._core.job._options import duration, whole
+from ._granted import granted
 
 if TYPE_CHECKING:
     from ._job import CommandJob
@@ -97,7 +98,7 @@ class CommandOptions:
 
 
 def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
-    """Return an environment in the form that the system takes.
+    """Return an environment in the form that the system takes, without what is granted.
 
     Raises:
         TypeError, ValueError: a name or value that can't be in an environment.
@@ -107,6 +108,8 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
         return None
     found: dict[bytes, bytes] = {}
     for name, value in env.items():
+        if isinstance(value, granted):
+            value = ""
         try:
             key, text = os.fsencode(name), os.fsencode(value)
         except TypeError:
@@ -115,6 +118,11 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
             raise ValueError(f"env of {who}: {name!r}: {value!r}; no NUL can be in either, and no '=' in a name")
         found[key] = text
     return found
+
+
+def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
+    """Return the variables of an environment that are granted when the command starts."""
+    return {os.fsencode(name): value for name, value in (env or {}).items() if isinstance(value, granted)}
 
 
 def paths(given: Any) -> tuple[Any, ...]:
