@@ -23,6 +23,7 @@ EXPLAINED: Final[dict[str, dict[str, str]]] = {
     },
     "anyio": {
         "test_taskgroups::test_cancelscope_wrong_exit_order[asyncio]": OPEN,
+        "test_taskgroups::test_cancelscope_wrong_exit_order[asyncio+eager]": OPEN,
         "test_taskgroups::test_cancelscope_wrong_exit_order[asyncio+uvloop]": OPEN,
     },
 }
