@@ -39,6 +39,28 @@ def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]
         until[lane : lane + 1] = [end]
 
 
+@given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
+def test_who_waited_takes_the_lane_of_the_giver(given: list[tuple[float, float]], since: list[float | None]) -> None:
+    """The lane that became free last, if that was after the wait began; else the lowest free one, as without a wait."""
+    until: list[float] = []
+    waits = [*since, *[None] * len(given)]
+    for (begin, end), waiting, lane in zip(given, waits, lanes(given, since), strict=False):
+        free = [number for number, at in enumerate(until) if at <= begin]
+        latest = max((until[number] for number in free), default=0.0)
+        if waiting is not None and latest > waiting:
+            assert until[lane] == latest
+        else:
+            assert lane == min(free, default=len(until))
+        until[lane : lane + 1] = [end]
+
+
+def test_waves_begin_in_the_same_order() -> None:
+    """Two slots, three jobs: the third takes the slot of the one that ended, and the next wave begins anew."""
+    wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
+    both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
+    assert list(lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
 def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
     """No two boxes share a row at the same time, whatever the order in which they come."""

@@ -8,11 +8,14 @@ import json
 import re
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, Scheduler, Trace
+from trioflow import CommandJob, Job, Scheduler, Trace
+from trioflow._core import printable
+from trioflow.view.trace.report import _commands
 
 from ...bodies import fail, nap
 from .trace_scenarios import NASTY, Closing, everything
@@ -125,7 +128,9 @@ def test_no_failures_is_said(virtual: Virtual, tmp_path: Path) -> None:
 
 def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
     """Labels and messages made to break out of their place stay text."""
-    plain = Page(report(virtual, Scheduler(Job(fail, label="x"), label="y"), tmp_path / "plain.html"))
+    plain = Page(
+        report(virtual, Scheduler(*(Job(fail, label=f"x{n}") for n in (1, 2)), label="y"), tmp_path / "p.html")
+    )
     jobs = [Job(fail, 1, OSError(label), label=label) for label in NASTY]
     text = report(virtual, Scheduler(*jobs, label=NASTY[0]), tmp_path / "r.html")
     nasty = Page(text)
@@ -143,9 +148,10 @@ def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
     assert found == {
         "states": [["succeeded", 1], ["skipped", 1]],
         "rows": [
-            ["a", "Job", "succeeded", [0.0, "0 s"], [0.0, "0 s"], [90.0, "1 min 30 s"], 1, 1, "", ["critical path"]],
-            ["b", "Job", "skipped", None, None, None, None, None, "", []],
+            ["a", "Job", "succeeded", [0.0, "0 s"], [0.0, "0 s"], [90.0, "1 min 30 s"], 1, 1, "", ["critical path"], 1],
+            ["b", "Job", "skipped", None, None, None, None, None, "", [], 1],
         ],
+        "commands": {},
     }
 
 
@@ -232,10 +238,94 @@ def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None
 
 def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
     """The rest is in the table."""
-    text = report(virtual, Scheduler(*(Job(fail) for _ in range(230))), tmp_path / "r.html")
+    kinds = [type(f"Error{number}", (Exception,), {}) for number in range(230)]
+    text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
     assert text.count("<details") == 200
     assert "30 more are in the table." in text
     assert "Failures (230)" in text
+
+
+def test_equal_failures_are_one_piece(virtual: Virtual, tmp_path: Path) -> None:
+    """Their number, each with its message and a link to its details, and one traceback; critical ones apart."""
+    jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
+    section = report(virtual, Scheduler(*jobs), tmp_path / "r.html").partition("<h2>Failures</h2>")[2]
+    section = section.partition("<h2>")[0]
+    assert re.findall(r"<b>(.*?)</b>", section) == ["job 2", "2 failures of one kind"]
+    assert section.count("Traceback (most recent call last)") == 2
+    assert re.findall(r"<li><a [^>]*>(.*?)</a> OSError: (.*?)</li>", section) == [
+        ("job 0", "disk 0"),
+        ("job 1", "disk 1"),
+    ]
+
+
+def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
+    """What was meant to go on is no subject of a report, unless it failed; the counts are those of all views."""
+    good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
+    text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
+    assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text
+    assert "<summary>1 background job</summary>" in text
+    found = data(text)
+    assert found["states"] == [["succeeded", 1], ["failed", 1]]
+    places = {row[0]: row[10] for row in found["rows"]}
+    assert (places.pop("good"), places.pop("bad"), places.pop("inner"), *places.values()) == (2, 1, 0, 1)
+
+
+def test_commands_have_their_figures_and_outputs(backend: str, tmp_path: Path) -> None:
+    """Command line, exit code or signal, times, the end of the output, links that hold when both files are moved."""
+    jobs = [
+        CommandJob("echo '<b>'; echo no >&2; exit 3", shell=True, stdout=PIPE, stderr=PIPE, label="bad"),
+        CommandJob("kill -9 $$", shell=True, label="killed"),
+        CommandJob(["seq", "1000"], stdout=PIPE, label="long"),
+        CommandJob(["echo"], stdout=tmp_path / "out" / "a b.txt", label="file"),
+        CommandJob(["no-such-program"], label="none"),
+    ]
+    trace = Trace()
+    Scheduler(*jobs).run(instruments=[trace], backend=backend)
+    text = written(trace, tmp_path / "r.html")
+    found = data(text)
+    told = {found["rows"][int(number)][0]: one for number, one in found["commands"].items()}
+    assert set(told) == {"bad", "killed", "long", "file"}
+    assert told["bad"]["command"] == "echo '<b>'; echo no >&2; exit 3"
+    assert told["bad"]["outputs"] == [["end of its standard output", "<b>"], ["end of its standard error", "no"]]
+    assert re.match(r"exit code 3 · elapsed .* · user .* · system ", told["bad"]["facts"])
+    assert told["killed"]["facts"].startswith("ended by SIGKILL")
+    assert told["long"]["outputs"][0][1].endswith("999\n1000")
+    assert len(told["long"]["outputs"][0][1]) < 1001
+    assert told["file"]["files"] == [["stdout", "./out/a%20b.txt", printable(str(tmp_path / "out" / "a b.txt"))]]
+    assert {row[0]: row[11] and row[11][1] for row in found["rows"]} == {
+        "bad": "3", "killed": "SIGKILL", "long": "0", "file": "0", "none": None
+    }  # fmt: skip
+    assert "<code>echo &#x27;&lt;b&gt;&#x27;; echo no &gt;&amp;2; exit 3</code>" in text
+
+
+def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None:
+    """Neither its line nor what it wrote, which may repeat it, nor the names of its files."""
+    job = CommandJob(["sh", "-c", "echo $0", "hunter2"], stdout=PIPE, stderr=tmp_path / "hunter2", redact=True)
+    trace = Trace()
+    Scheduler(job).run(instruments=[trace], backend=backend)
+    text = written(trace, tmp_path / "r.html")
+    assert "hunter2" not in text
+    assert data(text)["commands"]["0"]["command"] == "command …"
+
+
+def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
+    """Failed commands come first; of the others, those beyond the limit say that theirs is left out."""
+    monkeypatch.setattr(_commands, "MOST_OUTPUT", 5)
+    jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
+    trace = Trace()
+    Scheduler(*jobs).run(instruments=[trace], backend=backend)
+    found = data(written(trace, tmp_path / "r.html"))["commands"]
+    assert {number: (len(one["outputs"]), bool(one["note"])) for number, one in found.items()} == {
+        str(trace.spans.index(span)): (1, False) if span.returncode else (0, True) for span in trace.spans
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 B"), (999, "999 B"), (4096, "4.10 kB"), (309_000_000, "309 MB"), (12_300_000_000, "12.3 GB")],
+)
+def test_memory_is_rounded(size: int, said: str) -> None:
+    assert _commands.memory(size) == said
 
 
 def test_an_exception_that_cannot_be_shown_is_told_of(virtual: Virtual, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
     everyone = browser.one("#shown").text
     type_into_search(browser, "BUILD test")
     assert set(column(browser, PATH)) == {f"build/tests/test {n}" for n in range(4)} | {"build/tests"}
-    assert browser.one("#shown").text == f"5 of {everyone}"
+    assert browser.one("#shown").text == f"4 of {everyone.partition(',')[0]}"  # a scheduler does not count
     type_into_search(browser, "broken oserror")
     assert column(browser, PATH) == ["fetch 5"]
     type_into_search(browser, "service")

@@ -138,6 +138,8 @@ class AbstractJob(Generic[T]):
     _is_passed_as_it_is: ClassVar[bool] = False
     # Whether `co_run` itself applies the job's timeout, and raises its `JobTimeout`.
     _limits_itself: ClassVar[bool] = False
+    # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
+    _runs_commands: ClassVar[bool] = False
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
     # How legends and pictures show this kind of job.

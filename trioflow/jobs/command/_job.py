@@ -103,6 +103,7 @@ class CommandJob(AbstractJob[CommandResult]):
         "_stdin",
     )
     _limits_itself = True
+    _runs_commands = True
     _kind = Kind("command", 5, "note", ("[/", "/]"))
 
     _outcome_for_callbacks: Any  # a result or a Failure while a callback runs, else NO_OUTCOME
@@ -232,9 +233,15 @@ class CommandJob(AbstractJob[CommandResult]):
         """Ask a process, and all of its group, to end."""
         process.signal(signal.SIGTERM)
 
+    def _command_line(self) -> str:
+        """Return the command as a line for people, whole, unless it is to be kept secret."""
+        if self.redact:
+            return _line.REDACTED
+        return _line.whole(self._command[2] if self._options.shell else self._command, self._options.shell)
+
     def _default_label(self) -> str:
         if self.redact:
-            return "command …"
+            return _line.REDACTED
         return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell)
 
     def _reset(self) -> None:

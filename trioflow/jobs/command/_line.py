@@ -13,6 +13,8 @@ from ._capture import Spool
 from ._granted import granted
 from ._result import CommandResult
 
+REDACTED: Final = "command …"
+"""What people see of a command that is to be kept out of labels and logs."""
 LABEL_LENGTH: Final = 60
 """Characters of the command line that a default label shows."""
 PATH_LIKE: Final[Any] = os.PathLike
@@ -102,6 +104,11 @@ def line(arguments: Iterable[str | bytes], shell: bool) -> str:
     """Return the command as a line for a shell."""
     shown = [os.fsdecode(argument) for argument in arguments]
     return shown[2] if shell else shlex.join(shown)
+
+
+def whole(command: Any, shell: bool) -> str:
+    """Return a command as it was given, as a line for a shell; a job in it stands for its result."""
+    return _shown(command) if shell else " ".join(map(_quoted, command))
 
 
 def label(command: Any, shell: bool) -> str:

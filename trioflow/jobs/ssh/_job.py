@@ -31,8 +31,6 @@ INLINE: Final = (
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
 """Keeps a script in a file while it runs."""
-REDACTED: Final = "command …"
-"""What people see of a command that is to be kept out of labels and logs."""
 LONGEST: Final = 60_000
 """Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
 
@@ -91,6 +89,7 @@ class SshJob(AbstractJob[Any]):
 
     __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_parts", "_steps", "_unreachable", "_values")
     _limits_itself = True
+    _runs_commands = True
     _kind = Kind("ssh", 6, "cds", (">", "]"))
 
     _latest: CommandResult | None
@@ -201,9 +200,14 @@ class SshJob(AbstractJob[Any]):
             self._latest = session.latest
         return results if self._is_list else results[0]
 
+    def _command_line(self) -> str:
+        """Return the node and the steps as a line for people, whole, unless they are to be kept secret."""
+        shown = _line.REDACTED if self.redact else "; ".join(map(repr, self._steps))
+        return f"{self._node.name}: {shown}"
+
     def _default_label(self) -> str:
         if self.redact:
-            return f"{self._node.name}: {REDACTED}"
+            return self._command_line()
         first = repr(self._steps[0])
         if len(self._steps) > 1:
             first += "; ..."
@@ -263,7 +267,7 @@ class _Task:
             return await self._run([*called, path, *arguments], shown)
 
     def _shown(self, text: str) -> str:
-        return REDACTED if self._job.redact else text
+        return _line.REDACTED if self._job.redact else text
 
     async def _run(self, words: Sequence[str], shown: str) -> CommandResult:
         options, job = self._options, self._job

@@ -73,7 +73,7 @@ class Debrief:
         failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
         groups: dict[Any, list[AnyJob]] = {}
         for job in sorted(failed, key=lambda job: (not job.is_critical(), _outcome(job).number)):
-            groups.setdefault((job.is_critical(), *_kind(_outcome(job))), []).append(job)
+            groups.setdefault((job.is_critical(), *kind(_outcome(job))), []).append(job)
         for jobs in groups.values():
             failure = _outcome(jobs[0])
             trace = _user_traceback.formatted(failure.exception, failure.traceback)
@@ -129,12 +129,15 @@ def _outcome(job: AnyJob) -> Failure:
     return failure
 
 
-def _kind(failure: Failure) -> tuple[Any, ...]:
-    """Return what equal failures have in common: the type, the place, causes and members; messages may differ."""
+def kind(failure: Failure) -> tuple[Any, ...]:
+    """Return what equal failures have in common; messages may differ.
+
+    The type, the exit code of a command, the place, and the types of causes and members.
+    """
     error = failure.exception
     related: list[Any] = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
     kinds: list[Any] = [type(one) for one in related]  # pyright: ignore[reportUnknownVariableType]
-    return type(error), _places(failure.traceback), *kinds
+    return type(error), getattr(error, "returncode", None), _places(failure.traceback), *kinds
 
 
 def _places(frames: TracebackType | None) -> tuple[tuple[str, int], ...]:

@@ -1,4 +1,4 @@
-"""Rows for intervals that may overlap: each gets the lowest row that is free when it begins."""
+"""Rows for intervals that may overlap: a lane is a slot, so whoever was given a slot takes the lane of the giver."""
 
 from __future__ import annotations
 
@@ -8,19 +8,35 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 
-def lanes(intervals: Iterable[tuple[float, float]]) -> Iterator[int]:
+def lanes(intervals: Iterable[tuple[float, float]], since: Iterable[float | None] = ()) -> Iterator[int]:
     """Yield the row, from 0, of each of these intervals (beginning, end), which must be sorted by their beginnings.
+
+    `since` says from when on each waited for a row: one that became free after that was given to it, the last of them
+    if there are several. All others, and so the first ones of each wave, take the lowest free row.
 
     The greedy partition of an interval graph, O(n log n); it needs no more rows than intervals overlap at one time
     (Kleinberg and Tardos, Algorithm Design, 4.1). The end of an interval is not part of it: the next may begin there.
     """
-    free: list[int] = []  # a heap: rows that are free again
+    free: dict[int, float] = {}  # rows that are free again, with the time since when
+    lowest: list[int] = []  # a heap of them; here and in `latest`, rows that are in use again are left until found
+    latest: list[tuple[float, int]] = []  # the same rows in the order in which they became free
     used: list[tuple[float, int]] = []  # a heap: rows in use, after the time until when
     fresh = itertools.count()
-    for beginning, end in intervals:
+    for (beginning, end), waiting in zip(intervals, itertools.chain(since, itertools.repeat(None))):  # noqa: B905 - endless
         while used and used[0][0] <= beginning:
-            heapq.heappush(free, heapq.heappop(used)[1])
-        row = heapq.heappop(free) if free else next(fresh)
+            freed, row = heapq.heappop(used)
+            free[row] = freed
+            heapq.heappush(lowest, row)
+            latest.append((freed, row))
+        while latest and free.get(latest[-1][1]) != latest[-1][0]:
+            latest.pop()
+        while lowest and lowest[0] not in free:
+            heapq.heappop(lowest)
+        if latest and waiting is not None and latest[-1][0] > waiting:
+            row = latest.pop()[1]
+        else:
+            row = lowest[0] if lowest else next(fresh)
+        free.pop(row, None)
         heapq.heappush(used, (end, row))
         yield row
 

@@ -18,6 +18,7 @@ because an export has more time than a run; `_record` reads the log.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -57,12 +58,49 @@ class Ending:
     unsettled: tuple[AnyJob, ...]  # those that were never reached
 
 
+LONGEST_END: Final = 1000
+"""Bytes at the end of each output of a command that are kept."""
+
+
+class CommandEnd(NamedTuple):
+    """How the last process of a job ended, what it used, and the end of what it wrote, if that was captured."""
+
+    returncode: int
+    elapsed: float  # seconds
+    user_time: float  # seconds of CPU time
+    system_time: float
+    max_rss: int | None  # bytes
+    stdout: bytes | None
+    stderr: bytes | None
+
+
+def command_end(result: Any) -> CommandEnd | None:
+    """Return what a trace keeps of a `CommandResult`; None if there was no process."""
+    if result is None:
+        return None
+    used = result.elapsed, result.user_time, result.system_time, result.max_rss
+    return CommandEnd(result.returncode, *used, _end(result, "stdout"), _end(result, "stderr"))
+
+
+def _end(result: Any, stream: str) -> bytes | None:
+    """Return the end of an output, without reading all of it into memory."""
+    try:
+        file = result.open(stream)
+    except ValueError:  # it was not captured
+        return None
+    with file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_END))
+        end: bytes = file.read()
+    return end
+
+
 class Fate(NamedTuple):
     """What became of a job, other than that it succeeded at the first attempt."""
 
     failure: Failure | None
     timed_out: bool
     through_member: bool  # it is a scheduler that failed because a job of its own did
+    command: CommandEnd | None = None
 
 
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:

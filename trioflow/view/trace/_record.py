@@ -17,7 +17,7 @@ from ..._core import AnyJob, BaseScheduler, Failure, JobState, is_scheduler
 from ..._core.job import _labels
 from ._critical import Link, critical_chain
 from ._lanes import lanes
-from ._log import Beginning, Ending, EventKind, Fate, events
+from ._log import Beginning, CommandEnd, Ending, EventKind, Fate, events
 from ._spans import IncidentMark, RunSpan, Span
 
 NO_FATE: Final = Fate(None, timed_out=False, through_member=False)
@@ -120,6 +120,7 @@ class Record:
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
+    commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
 
     @property
     def roots(self) -> list[RunSpan]:
@@ -176,6 +177,7 @@ class _Builder:
             wall_offset=last.beginning.wall_offset,
             now=max(ends),
             failures=dict(self._failures()),
+            commands=dict(self._commands()),
         )
 
     def _failures(self) -> Iterator[tuple[int, Failure]]:
@@ -183,6 +185,11 @@ class _Builder:
             fate = run.jobs[job].fate
             if run.jobs[job].state is JobState.FAILED and fate.failure is not None and not fate.through_member:
                 yield number, fate.failure
+
+    def _commands(self) -> Iterator[tuple[int, tuple[Any, CommandEnd]]]:
+        for number, (*_, run, job) in enumerate(self._order):
+            if (command := run.jobs[job].fate.command) is not None:
+                yield number, (job, command)
 
     def _find_depths(self) -> dict[int, int]:
         depths: dict[int, int] = {}
@@ -203,15 +210,15 @@ class _Builder:
         found: dict[int, int] = {}
         for run in self._runs:
             started = [
-                (self._number(run, job), facts, job._forever)
-                for job, facts in run.jobs.items()
-                if facts.started_at is not None
+                (self._number(run, job), facts, job) for job, facts in run.jobs.items() if facts.started_at is not None
             ]
             lowest = 1
             for forever in (False, True):
-                chosen = sorted((number, facts) for number, facts, one in started if one is forever)
-                rows = list(lanes((facts.started_at or 0.0, _end(facts)) for _, facts in chosen))
-                found.update((number, row + lowest) for (number, _), row in zip(chosen, rows, strict=True))
+                chosen = sorted((one for one in started if one[2]._forever is forever), key=lambda one: one[0])
+                bounds = ((facts.started_at or 0.0, _end(facts)) for _, facts, _ in chosen)
+                since = (self._scheduled_at(run, job, facts, self._required(run, job)) for _, facts, job in chosen)
+                rows = list(lanes(bounds, since))
+                found.update((number, row + lowest) for (number, *_), row in zip(chosen, rows, strict=True))
                 lowest += max(rows, default=-1) + 1
         return found
 
@@ -231,7 +238,8 @@ class _Builder:
 
     def _span(self, run: RunNotes, job: AnyJob) -> Span:
         facts, number = run.jobs[job], self._number(run, job)
-        required = [one for one in run.scheduler._waits_for(job) if one in run.jobs]
+        command = facts.fate.command
+        required = self._required(run, job)
         ready = run.ready.get(job)
         return Span(
             number=number,
@@ -252,7 +260,14 @@ class _Builder:
             timed_out=facts.fate.timed_out,
             required=tuple(self._number(run, one) for one in required),
             exception=None if facts.fate.failure is None else facts.fate.failure.exception,
+            returncode=None if command is None else command.returncode,
+            user_time=None if command is None else command.user_time,
+            system_time=None if command is None else command.system_time,
+            max_rss=None if command is None else command.max_rss,
         )
+
+    def _required(self, run: RunNotes, job: AnyJob) -> list[AnyJob]:
+        return [one for one in run.scheduler._waits_for(job) if one in run.jobs]
 
     def _scheduled_at(self, run: RunNotes, job: AnyJob, facts: JobNotes, required: Iterable[AnyJob]) -> float | None:
         """Return when the last requirement settled, which need not be recorded while the run is under way."""

@@ -53,6 +53,14 @@ class Span:
     """The numbers of what it had to wait for."""
     exception: BaseException | None
     """What it raised, or why it was blocked."""
+    returncode: int | None = None
+    """Of a command, its exit code, or the negative number of the signal that ended it."""
+    user_time: float | None = None
+    """Of a command, the seconds of CPU time in user mode."""
+    system_time: float | None = None
+    """Of a command, the seconds of CPU time in the kernel."""
+    max_rss: int | None = None
+    """Of a command, the largest resident memory in bytes, if it is known."""
 
     @property
     def elapsed(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from ..._core import AnyJob, BaseScheduler, Failure, Instrument, JobState
 from ..._core.scheduler._failures import failed_through_member
-from ._log import Beginning, Ending, EventKind, Fate
+from ._log import Beginning, Ending, EventKind, Fate, command_end
 from ._record import Record, record
 from ._spans import Span
 
@@ -86,9 +86,11 @@ class Trace(Instrument):
         """Record what became of a job; the next run makes the job forget it."""
         state = job._state
         fate = None
-        if state is not SUCCEEDED or job._facts is not None:
+        if state is not SUCCEEDED or job._facts is not None or job._runs_commands:
             failure = job._outcome if isinstance(job._outcome, Failure) else None
-            fate = Fate(failure, job.timed_out, failure is not None and failed_through_member(job))
+            command: Any = job if job._runs_commands and job._started_at is not None else None
+            ended = None if command is None else command_end(command.last_result)
+            fate = Fate(failure, job.timed_out, failure is not None and failed_through_member(job), ended)
         self._note((state, scheduler, job, job._started_at, job._finished_at, fate))
 
     def incident(
@@ -155,7 +157,8 @@ class Trace(Instrument):
 
         Times are seconds since the beginning of the run; `started_wall` is the time of day in UTC, by ISO 8601.
         `required` has the numbers of other lines, separated by blanks, and `parent` the number of the nested scheduler
-        that the job is in.
+        that the job is in. Of commands, `returncode` is the exit code, or the negative number of a signal, `user_time`
+        and `system_time` are seconds of CPU time, and `max_rss` is the largest memory in bytes.
 
         Args:
             path: the file, which is replaced.
@@ -225,7 +228,7 @@ class Trace(Instrument):
         """
         from .report import _report
 
-        _write(path, _report.html(self._record()))
+        _write(path, _report.html(self._record(), Path(path).parent))
 
     def _repr_svg_(self) -> str:
         """Show the timeline in a notebook."""

@@ -14,41 +14,49 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
-from ...._core import Failure, JobState, StopReason, printable
+from ...._core import JobState, StopReason, printable
 from ..._units import duration
 from ...graph import _layered
 from ...graph._drawing import Close, Drawing
-from ...text import _counts, _user_traceback
+from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
+from . import _commands
 
 BUNDLED: Final = 40
 """Jobs: from this many on, those that are alike are drawn as one box."""
 LARGEST_GRAPH: Final = 300
 """Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
 MOST_FAILURES: Final = 200
+"""Groups of equal failures."""
+MOST_NAMES: Final = 100
+"""Jobs of one group that are named, and background jobs."""
 MOST_INCIDENTS: Final = 5
 TIMELINE_WIDTH: Final = 1200
 
 
-def html(record: Record) -> str:
-    """Return the whole page."""
+def html(record: Record, folder: Path) -> str:
+    """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
     failures = _failed(record)
+    commands = _commands.details(record, folder)
     return string.Template(_part("report.html")).substitute(
         title=_text(name),
         style=_part("report.css"),
+        sentence=_text(_sentence(record, roots)),
         summary=_summary(record, roots),
         graph="\n".join(map(_graph, dict.fromkeys(run.scheduler for run in roots))),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         failure_count=str(len(failures)),
-        failures=_failures(record, failures),
-        data=_data(record),
+        failures=_failures(record, failures, commands),
+        background=_background(record),
+        data=_data(record, commands),
         script=_part("report.js"),
     )
 
@@ -76,6 +84,26 @@ def _summary(record: Record, roots: list[RunSpan]) -> str:
     return "\n".join(facts)
 
 
+def _sentence(record: Record, roots: list[RunSpan]) -> str:
+    """Return how the run went, for readers who know nothing of stop reasons."""
+    if not roots:
+        return "Nothing has run."
+    run = roots[-1]
+    failed = len(_failed(record))
+    jobs = f"{failed} job{'s' * (failed != 1)} failed" if failed else "no job failed"
+    if run.finished_at is None or run.reason is None:
+        return f"The run was still under way when this report was written; so far {jobs}."
+    culprit = "" if run.culprit is None else record.spans[_innermost(record, run.culprit)].path
+    how = {
+        StopReason.COMPLETED: "The run went on to its end",
+        StopReason.CRITICAL: f"The run was stopped early, because the critical job {culprit} did not succeed",
+        StopReason.TIMEOUT: "The run was stopped early, because its time was over",
+        StopReason.CANCELLED: "The run was stopped early: it was cancelled",
+        StopReason.INTERRUPTED: "The run was stopped early: it was interrupted",
+    }
+    return f"{how[run.reason]}; {jobs}."
+
+
 def _verdict(run: RunSpan) -> tuple[str, str]:
     """Return the style and the words for why a run ended."""
     if run.finished_at is None or run.reason is None:
@@ -88,8 +116,7 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
         return
     yield duration(record.now - record.began)
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
-    nested = {run.parent for run in record.runs}
-    yield _counts.in_words((span.state, span.forever) for span in record.spans if span.number not in nested)
+    yield _counts.in_words((span.state, span.forever) for span in _leaves(record))
     for run in roots:
         if run.culprit is not None:
             yield f"culprit: {record.spans[_innermost(record, run.culprit)].path}"
@@ -98,6 +125,12 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
         yield f"incidents: {len(record.incidents)} ({messages})"
+
+
+def _leaves(record: Record) -> Iterator[Span]:
+    """Yield the jobs that are no schedulers: only these are counted, as in all views."""
+    nested = {run.parent for run in record.runs}
+    return (span for span in record.spans if span.number not in nested)
 
 
 def _innermost(record: Record, culprit: int) -> int:
@@ -149,46 +182,120 @@ def _failed(record: Record) -> list[Span]:
     return sorted(spans, key=lambda span: (not span.critical, record.failures[span.number].number))
 
 
-def _failures(record: Record, spans: list[Span]) -> str:
+def _failures(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]]) -> str:
+    """Return a piece for each group of equal failures, as in `debrief`."""
     if not spans:
         return '<p class="note">No job failed.</p>'
-    shown = spans[:MOST_FAILURES]
-    rest = len(spans) - len(shown)
+    groups: dict[Any, list[Span]] = {}
+    for span in spans:
+        groups.setdefault((span.critical, *_debrief.kind(record.failures[span.number])), []).append(span)
+    shown = list(groups.values())[:MOST_FAILURES]
+    rest = len(spans) - sum(map(len, shown))
     more = _note(f"{rest} more are in the table.") if rest else ""
-    return "\n".join(_failure(span, record.failures[span.number], len(shown) <= 5) for span in shown) + more
+    return "\n".join(_group(record, group, commands, len(shown) <= 5) for group in shown) + more
 
 
-def _failure(span: Span, failure: Failure, is_open: bool) -> str:
-    run = f" (run {span.run})" if span.run > 1 else ""
-    critical = '<span class="badge bad">critical</span> ' * span.critical
-    error = failure.exception
-    trace = _user_traceback.formatted(error, failure.traceback)
+def _group(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]], is_open: bool) -> str:
+    """Return what is told of failures that are equal but for their messages: one traceback, that of the first."""
+    first = spans[0]
+    critical = '<span class="badge bad">critical</span> ' * first.critical
+    title = _name(first) if len(spans) == 1 else f"{len(spans)} failures of one kind"
+    names = ""
+    if len(spans) > 1:
+        items = [_member(span) for span in spans[:MOST_NAMES]]
+        if len(spans) > MOST_NAMES:
+            items.append(f"<li>and {len(spans) - MOST_NAMES} more, which are in the table</li>")
+        names = f"<ul>{''.join(items)}</ul><p>The first of them:</p>"
+    failure = record.failures[first.number]
+    trace = _user_traceback.formatted(failure.exception, failure.traceback)
+    command = _command(commands[first.number]) if first.number in commands else ""
     return (
-        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{_text(span.path + run)}</b> '
-        f"<span>{_text(span.exception_text)}</span></summary><pre>{_lines(trace)}</pre></details>"
+        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{_text(title)}</b> '
+        f"<span>{_text(first.exception_text)}</span></summary>{names}{command}<pre>{_lines(trace)}</pre></details>"
     )
+
+
+def _member(span: Span) -> str:
+    link = f'<a href="#detail" data-number="{span.number}">{_text(_name(span))}</a>'
+    return f"<li>{link} {_text(span.exception_text)}</li>"
+
+
+def _command(details: dict[str, Any]) -> str:
+    links = [
+        f'{stream}: <a href="{escapes.escape(address)}">{_text(path)}</a>' for stream, address, path in details["files"]
+    ]
+    facts = " · ".join([_text(details["facts"]), *links])
+    outputs = [f"<p>{_text(title)}:</p><pre>{_lines(text)}</pre>" for title, text in details["outputs"]]
+    return f'<p><code>{_text(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
+
+
+def _name(span: Span) -> str:
+    return span.path + f" (run {span.run})" * (span.run > 1)
+
+
+def _is_background(span: Span) -> bool:
+    return span.forever and span.state not in _counts.TROUBLE
+
+
+def _background(record: Record) -> str:
+    """Return the forever jobs, folded: they have done what they were for, and few readers want to see them."""
+    spans = [span for span in _leaves(record) if _is_background(span)]
+    if not spans:
+        return ""
+    items = [f"<li><b>{_text(_name(span))}</b> {_text(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
+    if len(spans) > MOST_NAMES:
+        items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
+    title = f"{len(spans)} background job{'s' * (len(spans) > 1)}"
+    return (
+        f'<details class="card background"><summary>{title}</summary><p class="note">A background job (forever=True) '
+        f"runs beside the others, and the run ends it when these have settled.</p><ul>{''.join(items)}</ul></details>"
+    )
+
+
+def _life(record: Record, span: Span) -> str:
+    if span.started_at is None:
+        return f"{span.kind}, never started"
+    began = f"{span.kind}, started at {duration(span.started_at - record.began)}"
+    ready = "" if span.ready_at is None else f", ready at {duration(span.ready_at - record.began)}"
+    return began + ready + (", still runs" if span.elapsed is None else f", ran for {duration(span.elapsed)}")
 
 
 # ---- table
 
 
-def _data(record: Record) -> str:
+def _data(record: Record, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
-    states = Counter(span.state for span in record.spans)
+    leaves = {span.number for span in _leaves(record)}
+    places = [0 if span.number not in leaves else 2 if _is_background(span) else 1 for span in record.spans]
+    states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
     data = {
         "states": [[state.value, states[state]] for state in JobState if states[state]],
-        "rows": [_row(record, span, span.number in marked) for span in record.spans],
+        "rows": [
+            _row(record, span, span.number in marked, place) for span, place in zip(record.spans, places, strict=True)
+        ],
+        "commands": commands,
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _row(record: Record, span: Span, marked: bool) -> list[Any]:
-    """Return path, kind, state, start, wait, time, attempts, lane, exception and signs; times as number and text."""
-    run = f" (run {span.run})" if span.run > 1 else ""
+def _row(record: Record, span: Span, marked: bool, place: int) -> list[Any]:
+    """Return what the columns of the table show, in the order of the script; times as number and text.
+
+    The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a background job, which is folded.
+    """
     start = None if span.started_at is None else span.started_at - record.began
     times = [None if time is None else [round(time, 9), duration(time)] for time in (start, span.waited, span.elapsed)]
-    path, kind, exception = map(printable, (span.path + run, span.kind, span.exception_text))
+    path, kind, exception = map(printable, (_name(span), span.kind, span.exception_text))
     signs = {"critical path": marked, "critical": span.critical, "forever": span.forever, "timed out": span.timed_out}
     shown = [sign for sign, has in signs.items() if has]
-    return [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown]
+    row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]
+    return row + list(_usage(span)) if record.commands else row
+
+
+def _usage(span: Span) -> Iterator[list[Any] | None]:
+    code, memory = span.returncode, span.max_rss
+    yield None if code is None else [code, _commands.ending(code)]
+    cpu = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
+    yield None if cpu is None else [round(cpu, 6), duration(cpu)]
+    yield None if memory is None else [memory, _commands.memory(memory)]

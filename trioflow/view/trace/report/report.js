@@ -3,9 +3,14 @@
 // the scenario gets into the page by textContent and setAttribute only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS] = Array(10).keys();
-  const COLUMNS = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception"];
-  const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE]);
+  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
+  const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
+  const [, JOB, BACKGROUND] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
+  const hasCommands = Object.keys(data.commands).length > 0;
+  const COLUMNS = [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, ...(hasCommands ? [EXIT, CPU, MEMORY] : []), EXCEPTION];
+  const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
+  const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
+  const WIDTHS = { [PATH]: "wide", [EXCEPTION]: "wide", [KIND]: "kind", [STATE]: "state", [ATTEMPTS]: "few", [LANE]: "few", [EXIT]: "few" };
   const ROW = 31; // pixels, as in the style sheet: 30 and a line
   const BEYOND = 12; // rows above and below what can be seen
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -15,6 +20,7 @@
   const heads = box.querySelector("thead tr");
   const search = document.getElementById("search");
   const shown = document.getElementById("shown");
+  const detail = document.getElementById("detail");
   const tip = document.getElementById("tip");
   const texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[SIGNS]].join("\n").toLowerCase());
   const chosenStates = new Set();
@@ -49,12 +55,17 @@
   function update() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = (number) =>
+      (words.length || data.rows[number][PLACE] !== BACKGROUND) && // those are folded, below the table
       words.every((word) => texts[number].includes(word)) &&
-      (!chosenStates.size || chosenStates.has(data.rows[number][STATE]));
+      (!chosenStates.size || (data.rows[number][PLACE] === JOB && chosenStates.has(data.rows[number][STATE])));
     order = data.rows.map((_, number) => number).filter(fits);
     if (sorting.column !== null) order.sort(compare);
-    const all = data.rows.length;
-    shown.textContent = order.length === all ? `${all} jobs` : `${order.length} of ${all} jobs`;
+    const found = order.filter((number) => data.rows[number][PLACE]).length; // as everywhere, schedulers do not count
+    const all = data.rows.filter((row) => row[PLACE]).length;
+    const folded = data.rows.filter((row) => row[PLACE] === BACKGROUND).length;
+    const isWhole = !words.length && !chosenStates.size;
+    const jobs = `${all} job${all === 1 ? "" : "s"}`;
+    shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them background, below` : "") : `${found} of ${jobs}`;
     drawn = "";
     draw();
   }
@@ -62,7 +73,7 @@
   function sortBy(column) {
     sorting = { column, ascending: sorting.column === column ? !sorting.ascending : true };
     [...heads.children].forEach((head, number) => {
-      if (number === column) head.setAttribute("aria-sort", sorting.ascending ? "ascending" : "descending");
+      if (COLUMNS[number] === column) head.setAttribute("aria-sort", sorting.ascending ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     });
     box.scrollTop = 0;
@@ -80,23 +91,55 @@
     return row;
   }
 
+  function shownValue(value) {
+    return value === null || value === undefined ? "" : String(Array.isArray(value) ? value[1] : value);
+  }
+
   function makeRow(number) {
     const values = data.rows[number];
     const row = element("tr", number === chosen ? "chosen" : "");
     row.dataset.number = number;
-    COLUMNS.forEach((_, column) => {
-      const value = values[column];
-      const text = value === null ? "" : String(Array.isArray(value) ? value[1] : value);
+    row.tabIndex = 0;
+    COLUMNS.forEach((column) => {
+      const text = shownValue(values[column]);
       const cell = element("td", NUMBERS.has(column) ? "number" : "", text);
       if (column === PATH || column === EXCEPTION) cell.setAttribute("title", text);
       if (column === STATE) cell.className = `state-${text}`;
+      if (!IN_NARROW_WINDOWS.has(column)) cell.classList.add("further");
       if (column === PATH) {
         values[SIGNS].forEach((sign) => cell.append(element("span", "sign", sign)));
-        if (values[SIGNS].includes("critical path")) cell.className = "on-path";
+        if (values[SIGNS].includes("critical path")) cell.classList.add("on-path");
       }
       row.append(cell);
     });
     return row;
+  }
+
+  function tell(number) {
+    chosen = number;
+    const values = data.rows[number];
+    const list = element("dl");
+    COLUMNS.concat(SIGNS).forEach((column) => {
+      const text = column === SIGNS ? values[SIGNS].join(", ") : shownValue(values[column]);
+      if (text && column !== PATH) list.append(element("dt", "", NAMES[column] || "signs"), element("dd", "", text));
+    });
+    detail.replaceChildren(element("h3", "", values[PATH]), list);
+    const command = data.commands[number];
+    if (command) {
+      detail.append(element("pre", "", command.command), element("p", "note", command.facts));
+      command.files.forEach(([stream, address, path]) => {
+        const line = element("p", "", `${stream}: `);
+        const link = element("a", "", path);
+        link.setAttribute("href", address);
+        line.append(link);
+        detail.append(line);
+      });
+      command.outputs.forEach(([title, text]) => detail.append(element("p", "", `${title}:`), element("pre", "", text)));
+      if (command.note) detail.append(element("p", "note", command.note));
+    }
+    detail.hidden = false;
+    drawn = "";
+    draw();
   }
 
   function draw() {
@@ -151,7 +194,14 @@
   timeline.addEventListener("click", (event) => {
     const bar = event.target.closest("g.job");
     if (!bar) return;
-    chosen = Number(bar.dataset.number);
+    const number = Number(bar.dataset.number);
+    if (data.rows[number][PLACE] === BACKGROUND) {
+      const folded = document.querySelector("details.background");
+      folded.open = true;
+      folded.scrollIntoView();
+      return;
+    }
+    chosen = number;
     if (!order.includes(chosen)) {
       search.value = "";
       chosenStates.clear();
@@ -159,12 +209,28 @@
       update();
     }
     box.scrollTop = order.indexOf(chosen) * ROW - box.clientHeight / 2;
-    drawn = "";
-    draw();
+    tell(chosen);
     document.getElementById("jobs").scrollIntoView();
   });
   body.addEventListener("pointerover", (event) => highlight(bars.get(Number(event.target.closest("tr")?.dataset.number))));
+  body.addEventListener("click", (event) => {
+    const row = event.target.closest("tr[data-number]");
+    if (row) tell(Number(row.dataset.number));
+  });
+  body.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.dataset.number) return;
+    tell(Number(event.target.dataset.number));
+    body.querySelector("tr.chosen")?.focus();
+  });
   body.addEventListener("pointerleave", () => highlight(null));
+
+  document.getElementById("failures").addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-number]");
+    if (!link) return;
+    event.preventDefault();
+    tell(Number(link.dataset.number));
+    detail.scrollIntoView();
+  });
 
   // A wide graph is made smaller to have room, but not so small that nobody can read it.
   document.querySelectorAll("#graph .paper svg").forEach((svg) => {
@@ -173,10 +239,12 @@
 
   // ---- controls
 
-  COLUMNS.forEach((name, column) => {
-    const head = element("th", NUMBERS.has(column) ? "number" : "");
+  COLUMNS.forEach((column) => {
+    const further = IN_NARROW_WINDOWS.has(column) ? "" : " further";
+    box.querySelector("colgroup").append(element("col", (WIDTHS[column] ?? "time") + further));
+    const head = element("th", (NUMBERS.has(column) ? "number" : "") + further);
     head.scope = "col";
-    const button = element("button", "", name);
+    const button = element("button", "", NAMES[column]);
     button.type = "button";
     button.addEventListener("click", () => sortBy(column));
     head.append(button);

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -135,7 +135,7 @@ def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int
     """Put the row of each of these spans into `places`, and return how many rows they need."""
     plain = [span for span in spans if span.number not in heights and not span.forever]
     rows: list[Row] = []
-    for span, row in zip(plain, lanes(map(_bounds, plain)), strict=True):
+    for span, row in zip(plain, _lanes_of(plain), strict=True):
         places[span.number] = row
         rows.extend([] for _ in range(row + 1 - len(rows)))
         rows[row].append(_bounds(span))
@@ -143,9 +143,13 @@ def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int
         if span.number in heights:
             places[span.number] = fit(rows, *_bounds(span), heights[span.number])
     forever = [span for span in spans if span.number not in heights and span.forever]
-    below = [len(rows) + row for row in lanes(map(_bounds, forever))]
+    below = [len(rows) + row for row in _lanes_of(forever)]
     places.update((span.number, row) for span, row in zip(forever, below, strict=True))
     return max([len(rows), *(row + 1 for row in below)])
+
+
+def _lanes_of(spans: Sequence[Span]) -> Iterator[int]:
+    return lanes(map(_bounds, spans), (span.scheduled_at for span in spans))
 
 
 def _bounds(span: Span) -> tuple[float, float]:

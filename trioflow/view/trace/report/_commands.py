@@ -1,0 +1,97 @@
+"""What a report says of a command: its line, how it ended, what it used, the end of what it wrote, and its files."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ...._core import printable
+from ..._units import duration
+from .._log import CommandEnd
+from .._record import Record
+
+LONGEST_LINE: Final = 2000
+"""Characters of a command line."""
+MOST_OUTPUT: Final = 1_000_000
+"""Bytes of output in a whole report: failed commands come first, the others have what is left."""
+PATH: Final[Any] = (str, bytes, os.PathLike)
+MEMORY: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def memory(size: int) -> str:
+    """Return a number of bytes as people say it."""
+    for unit, name in MEMORY:
+        if size >= unit * 0.9995:
+            return f"{size / unit:.{2 if size < 9.995 * unit else 1 if size < 99.95 * unit else 0}f} {name}"
+    return f"{size} B"
+
+
+def ending(returncode: int) -> str:
+    """Return an exit code, or the name of the signal."""
+    if returncode >= 0:
+        return str(returncode)
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def details(record: Record, folder: Path) -> dict[int, dict[str, Any]]:
+    """Return what is told of each command, by the numbers of the spans, as text that is not escaped.
+
+    `folder` is where the report will be: links to files below it are relative, so that both can be moved together.
+    """
+    left = MOST_OUTPUT
+    found: dict[int, dict[str, Any]] = {}
+    for number in sorted(record.commands, key=lambda number: number not in record.failures):
+        job, command = record.commands[number]
+        outputs = list(_outputs(command)) if not job.redact else []
+        size = sum(len(text) for _, text in outputs)
+        left -= size
+        found[number] = {
+            "command": _clipped(printable(job._command_line())),
+            "facts": " · ".join(_facts(command)),
+            "outputs": outputs if left >= 0 else [],
+            "note": "The end of its output is left out here: the report would be too large." * (left < 0 < size),
+            "files": list(_files(job, folder)),
+        }
+    return found
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
+
+
+def _facts(command: CommandEnd) -> Iterator[str]:
+    yield f"exit code {command.returncode}" if command.returncode >= 0 else f"ended by {ending(command.returncode)}"
+    yield f"elapsed {duration(command.elapsed)}"
+    yield f"user {duration(command.user_time)}"
+    yield f"system {duration(command.system_time)}"
+    if command.max_rss is not None:
+        yield f"max memory {memory(command.max_rss)}"
+
+
+def _outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
+    for name, end in (("standard output", command.stdout), ("standard error", command.stderr)):
+        if end and end.strip():
+            text = end.decode("utf-8", errors="backslashreplace").rstrip("\n")
+            yield f"end of its {name}", "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+
+
+def _files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield which stream went to a file, the address of the file, and its path."""
+    for stream in ("stdout", "stderr"):
+        given: Any = getattr(job._options, stream)
+        if isinstance(given, PATH) and not job.redact:
+            path = Path(os.fsdecode(given)).absolute()
+            yield stream, _address(path, folder.absolute()), printable(os.fsdecode(given))
+
+
+def _address(path: Path, folder: Path) -> str:
+    if not path.is_relative_to(folder):
+        return path.as_uri()
+    uri, base = path.as_uri(), folder.as_uri().rstrip("/") + "/"
+    return "./" + uri.removeprefix(base)
