@@ -17,6 +17,7 @@ from trioflow import (
     Job,
     JobState,
     JobTimeout,
+    Push,
     RequirementFailed,
     Scheduler,
     SshError,
@@ -273,6 +274,19 @@ def test_a_node_that_refuses_is_tried_again_for_all_its_jobs_at_once(backend: st
         assert "it can't be reached (tried 3 times)" in str(error)
         assert "Connection refused" in str(error)
     assert len({id(job.raised_exception()) for job in jobs}) == 5
+
+
+def test_a_node_that_is_not_there_needs_no_traceback(
+    backend: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All frames on the way are ours, and those of the library's are not the user's business."""
+    node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
+    scheduler = Scheduler(SshJob(node, "true"), SshJob(node, Push(__file__, to="x")))
+    scheduler.run(backend=backend)
+    scheduler.debrief()
+    said = capsys.readouterr().out
+    assert said.count("trioflow.Unreachable: ") == 2
+    assert "Traceback" not in said
 
 
 def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: Server) -> None:

@@ -87,6 +87,7 @@ class Session:
         while True:
             attempt = _Attempt(self._job.label, connection, words, streams, self._grace)
             try:
+                await connection.ensure(anew=self._anew)
                 async with self._turn() as others:
                     await attempt.run()
             finally:
@@ -119,6 +120,7 @@ class Session:
                 terminate_grace=1.0,
                 label=f"transfer of {self._job.label}",
             )
+            await connection.ensure(anew=self._anew)
             async with self._turn() as others:
                 result = await job.co_run()
             if not result.returncode:
@@ -142,11 +144,14 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[int]:
-        """Have one of the connection's sessions, with the connection open; gives how many others are in use."""
+        """Have one of the connection's sessions, with the connection open; gives how many others are in use.
+
+        It was open when we began to wait for our turn. That is not done here: what can't be reached would have a frame
+        of contextlib in its traceback.
+        """
         connection = self._connection
-        await connection.ensure(anew=self._anew)
         async with connection.sessions:
-            await connection.ensure(anew=self._anew)
+            await connection.ensure(anew=self._anew)  # it may have been lost meanwhile
             yield connection.sessions.borrowed_tokens - 1
 
     def _checked(self, attempt: _Attempt, shown: str, check: bool) -> CommandResult:
