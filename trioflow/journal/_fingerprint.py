@@ -27,15 +27,13 @@ from .._core import AbstractJob, FunctionJob, is_scheduler
 from .._core.job._call import Call, DirectArguments
 from ..jobs.command._job import CommandJob
 from . import _json
-from ._values import PLAIN, Unstorable, digest, dumps, file_stamp, form, type_name
+from ._values import BIG, PLAIN, Unstorable, digest, dumps, file_stamp, form, type_name
 
 if TYPE_CHECKING:
     FormOf = Callable[[AbstractJob[Any]], str]
 
 PACKAGE: Final = __name__.partition(".")[0]
 MISSING: Final = object()
-BIG: Final = 10**18
-"""Whole numbers from here on are written with more care, for that may fail."""
 NAMES: Final = {
     "f": "its function",
     "v": "its version",
@@ -66,6 +64,7 @@ class Fingerprints:
 
     def __init__(self, form_of: FormOf, contents: bool, source: bool) -> None:
         self._form_of: Final = form_of
+        self._encode: Final = _json.encoder()
         self._contents: Final = contents
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
@@ -98,7 +97,7 @@ class Fingerprints:
                 self._add_class(job, parts)
         if durable is not None and durable.version is not None:
             parts["v"] = self._form(durable.version, "its version")
-        return _json.encode(parts).decode()
+        return self._encode(parts).decode()
 
     def stamps(self, paths: tuple[Any, ...], what: str) -> dict[str, str]:
         """Return the stamp of each file.

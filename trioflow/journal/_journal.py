@@ -19,7 +19,7 @@ import pickle
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
 from .._core import FREED, AbstractJob, is_scheduler
 from .._core.base import _log
@@ -132,14 +132,8 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     return Paths(Session(journal, scheduler.label), scheduler, "")
 
 
-class Running(NamedTuple):
-    """What has to be known of a job when it has succeeded."""
-
-    path: str
-    fingerprint: str
-    save: Save
-    why: str | None
-    """Why it was not restored."""
+Running = tuple[str, str, "Save", "str | None"]
+"""What has to be known of a job when it has succeeded: path, fingerprint, `save`, and why it was not restored."""
 
 
 class Session:
@@ -162,7 +156,7 @@ class Session:
         self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
         self._unstored: Final[dict[str, str]] = {}  # labels, and why
         # ---- for the next commit
-        self._records: list[Record] = []
+        self._records: list[tuple[Any, ...]] = []
         self._restored: list[tuple[int, str]] = []
         self._done: list[tuple[str]] = []
 
@@ -173,7 +167,8 @@ class Session:
         if is_scheduler(job) or job._forever:
             return NOT_STORED
         facts = job._facts = job._facts or RareFacts()
-        save = self._save_of(job)
+        durable = job._durable()
+        save = self.journal.save if durable is None or durable.save == "json" else durable.save
         if save is None:
             facts.not_restored = NOT_KEPT
             return NOT_STORED
@@ -190,7 +185,7 @@ class Session:
                 value, reason = self._match(job, record, fingerprint, save)
         if value is NOT_STORED:
             facts.not_restored = reason or NOT_THERE
-            self._running[job] = Running(path, fingerprint, save, reason if reason is not NOT_THERE else None)
+            self._running[job] = path, fingerprint, save, reason if reason is not NOT_THERE else None
             if isinstance(job, CommandJob) and job._options.writes:
                 self._begin(job, path)
         else:
@@ -286,26 +281,13 @@ class Session:
             self._unstored[job.label] = f"its result, {error}"
         started, ended = job._started_at, job._finished_at
         self._records.append(
-            Record(
-                path,
-                fingerprint,
-                saved,
-                data,
-                file,
-                outputs,
-                self.number,
-                None,
-                time.time(),
-                None if started is None or ended is None else round(ended - started, 6),
-                why,
+            (  # a Record; as a plain tuple it is made in a tenth of the time
+                path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
+                None if started is None or ended is None else round(ended - started, 6), why,
             )
-        )
+        )  # fmt: skip
         if outputs is not None:
             self._done.append((path,))
-
-    def _save_of(self, job: AbstractJob[Any]) -> Save:
-        durable = job._durable()
-        return self.journal.save if durable is None or durable.save == "json" else durable.save
 
     def _form_of(self, job: AbstractJob[Any]) -> str:
         """Return what stands for the result of an input in a fingerprint."""

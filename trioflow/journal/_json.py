@@ -11,7 +11,7 @@ from .._core.job._errors import JournalError
 
 def encode(value: Any) -> bytes:
     """Return a value of JSON's own types as text in UTF-8."""
-    return _encoder()(value)
+    return encoder()(value)
 
 
 def decode(text: str | bytes) -> Any:
@@ -30,7 +30,8 @@ def convert(value: Any, kind: Any) -> Any:
 
 
 @functools.cache
-def _encoder() -> Callable[[Any], bytes]:
+def encoder() -> Callable[[Any], bytes]:
+    """Return `encode` itself, for those who call it often."""
     found: Callable[[Any], bytes] = library().json.Encoder().encode
     return found
 

@@ -26,7 +26,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -276,11 +276,11 @@ class Store:
         self._write("UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", [(time.time(), outcome, number)])
         self.commit()
 
-    def add(self, records: list[Record], restored: list[tuple[int, str]], done: list[tuple[str]]) -> None:
+    def add(self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], done: list[tuple[str]]) -> None:
         """Write several jobs in one transaction.
 
         Args:
-            records: the jobs that have run.
+            records: the jobs that have run, each with the fields of a `Record`.
             restored: the number of this run, and the path of each job that was restored.
             done: the paths of commands that were `begin`-ed, and have succeeded.
 

@@ -49,6 +49,8 @@ PATHS: Final[dict[str, type[Any]]] = {
     "windowspath": pathlib.PureWindowsPath,
 }
 NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
+BIG: Final = 10**18
+"""Whole numbers from here on are written with more care, for that may fail."""
 PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -70,6 +72,8 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
         Unstorable: it contains something that can't be written.
 
     """
+    if type(value) is int and -BIG < value < BIG:
+        return str(value)
     try:
         return _json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
     except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
