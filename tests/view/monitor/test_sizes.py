@@ -77,6 +77,28 @@ def test_narrow_head(virtual: Virtual) -> None:
     assert lines == [" ━━━━━╍╍╍╍   60%  3s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
+def test_forty_columns_keep_the_name_of_the_run(virtual: Virtual) -> None:
+    """The estimate gives way before the name does: of several terminals side by side, each says what it shows."""
+    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
+    scheduler.label = "release"
+    eye, lines = look(monitor, 3, columns=40, height=2)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[0].startswith(" release  ━")
+    assert width(lines[0]) <= 40
+
+
+def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual) -> None:
+    """Where not all jobs fit, but few of them run, each background job has its line."""
+    forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
+    first = Job(nap, 9, label="first")
+    scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
+    eye, lines = look(monitor, 3, columns=80, height=12)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert sum("watch" in line for line in lines) == 4
+
+
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     """There numbers stand; what says where a job is nested gives way before the label does."""
     inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")

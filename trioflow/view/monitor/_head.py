@@ -28,6 +28,8 @@ COUNTS: Final = (
 """The final states, each with its word and style in the counts; failures are counted by the model."""
 
 SHORTEST_BAR: Final = 8
+FULL: Final = 4
+"""Figures in a first line that has all of them; there, the bar is at least twice as long."""
 
 
 class Head:
@@ -58,7 +60,7 @@ class Head:
     # ---- the first line
 
     def _progress(self, columns: int, remaining: float | None) -> Line:
-        """Return label, bar and figures; if they do not fit, without the label, then the estimate, then the counts."""
+        """Return label, bar and figures; if they do not fit, without the estimate, then the label, then the counts."""
         tally = self._model.tally
         settled = sum(tally.settled.values())
         percent = f"{100 * settled // tally.jobs if tally.jobs else 0:>3}%"
@@ -67,7 +69,7 @@ class Head:
         label = self._symbols.line(self._model.root.label)
         tries: list[tuple[str, list[str]]] = [
             (label, [percent, counts, elapsed, self._left(remaining)]),
-            ("", [percent, counts, elapsed, self._left(remaining)]),
+            (label, [percent, counts, elapsed]),
             ("", [percent, counts, elapsed]),
             ("", [percent, elapsed.strip()]),
         ]
@@ -75,7 +77,7 @@ class Head:
             end = "  ".join(["", *figures])
             start = f" {name}  " if name else " "
             bar = columns - width(start) - width(end)
-            if bar >= (2 * SHORTEST_BAR if name else SHORTEST_BAR):
+            if bar >= (2 * SHORTEST_BAR if len(figures) == FULL else SHORTEST_BAR):
                 return [(start, "title"), *self._bar(bar, tally), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 

@@ -100,15 +100,18 @@ class Layout:
 
     def _chosen(self, listed: list[Row], height: int, beside: list[AnyJob]) -> Rows:
         room = max(1, height - len(listed) - 1)  # one line is for the rest
+        further: list[AnyJob] = []  # forever jobs for which there are lines only if others leave them free
         if len(beside) > 1:
+            further = beside[max(1, room // BESIDE) :]
             beside = beside[: max(1, room // BESIDE)]
         if height < 3:
-            beside = []
+            beside, further = [], []
         left_out = self._model.root if listed else None
         failures = [job for job in list(self._model.failures) if job._scheduler is not left_out]
         failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
         slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
         rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
+        beside += further[: max(0, room - len(beside) - len(failures) - len(slots))]
         return Rows(rows, self._rest(rows), [Row(job) for job in beside])
 
     def _last(self) -> Rows:
