@@ -194,6 +194,19 @@ def test_needs_are_found_in_the_nearest_pool(virtual: Virtual) -> None:
     assert virtual(Scheduler(Scheduler(near, pool=Pool(a=5)), pool=Pool(a=1, b=1)).co_run)
 
 
+def test_schedulers_that_could_wait_for_each_other_are_refused(virtual: Virtual) -> None:
+    """One keeps a and has a member that needs b, the other the other way round. One of them alone is fine."""
+
+    def keeper(own: str, other: str, **more: Any) -> Scheduler:
+        return Scheduler(Job(anyio.sleep, 1, needs={other: 1}), needs={own: 1, **more})
+
+    crossed = Scheduler(keeper("a", "b"), keeper("b", "a"), pool=Pool(a=1, b=1))
+    with pytest.raises(ValueError, match=r"schedulers that need one of [ab] and [ab] for their whole run"):
+        virtual(crossed.co_run)
+    assert virtual(Scheduler(keeper("a", "b"), keeper("a", "b"), pool=Pool(a=1, b=1)).co_run)
+    assert virtual(Scheduler(keeper("a", "b", b=1), keeper("b", "a", a=1), pool=Pool(a=1, b=1)).co_run)
+
+
 def test_jobs_that_are_added_while_it_runs_may_need_something(virtual: Virtual) -> None:
     """The first job with needs comes while the run goes on; one that could never start is refused by `add`."""
 

@@ -126,13 +126,17 @@ class SharingJobs(RankedJobs):
 
     __slots__ = ()
 
+    def __len__(self) -> int:
+        """Return how many jobs can surely start: those that need nothing, and one of the others if it can.
+
+        Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
+        be in vain for most: a look at the kinds is what costs here.
+        """
+        return len(self.order.heap) + (self.sharing.first_that_can_start() is not None)
+
     def __bool__(self) -> bool:
         """Return whether a job can start."""
         return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
-
-    def __len__(self) -> int:
-        """Return the number of entries, of jobs that can start or not."""
-        return sum(map(len, self.order.heaps))
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""

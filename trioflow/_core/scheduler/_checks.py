@@ -46,6 +46,7 @@ def check(members: Members) -> Iterator[None]:
         for nested in parent.nested:
             nested._check_may_run()
             todo.append((nested._members, repeated or nested._repeats()))
+    _refuse_crossed_needs(walked.values())
     if any(parent.takes_from_outside for parent in walked.values()):
         imply_all(members)
     for parent in walked.values():
@@ -105,6 +106,46 @@ def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], out
             totals.update(one.pool._totals())
     for job in needy:
         refuse_unfit(job, totals)
+
+
+def _refuse_crossed_needs(walked: Iterable[Members]) -> None:
+    """Refuse schedulers that keep resources while their members wait for others, if they could wait for each other.
+
+    This is the rule against deadlocks that there be an order in which all take what they need (Havender 1968).
+
+    Raises:
+        ValueError: there is no such order.
+
+    """
+    waits_for: dict[tuple[BaseScheduler, str], list[tuple[BaseScheduler, str]]] = {}
+    for keeper in [nested for parent in walked for nested in parent.nested if nested._needs()]:
+        kept = [home for name in keeper._needs() if (home := _home(keeper, name, keeper)) is not None]
+        for job in keeper.iterate_jobs():
+            for name in job._needs():
+                home = _home(job, name, keeper)
+                if home is not None:
+                    waits_for.setdefault(home, [])
+                    for one in kept:
+                        waits_for.setdefault(one, []).append(home)
+    cycle = _graph.find_cycle(waits_for, waits_for.__getitem__)
+    if cycle is not None:
+        names = " and ".join(dict.fromkeys(name for _, name in cycle))
+        raise ValueError(
+            f"schedulers that need one of {names} for their whole run have members that need another, and the other "
+            f"way round: they could wait for each other for ever; let each of them need all that its members need"
+        )
+
+
+def _home(job: AbstractJob[Any], name: str, keeper: BaseScheduler) -> tuple[BaseScheduler, str] | None:
+    """Return where a job finds a resource, if that is outside of `keeper`, which is the job or around it."""
+    is_outside = job is keeper
+    scheduler = job._scheduler
+    while scheduler is not None:
+        if (scheduler.pool is not None and name in scheduler.pool._totals()) or name in scheduler._needs():
+            return (scheduler, name) if is_outside else None
+        is_outside = is_outside or scheduler is keeper
+        scheduler = scheduler._scheduler
+    return None
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
