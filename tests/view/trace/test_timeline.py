@@ -107,7 +107,7 @@ def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
     assert not of(picture, "window")
     assert len(of(picture, "on-path")) == len(trace.critical_path) + 1  # the legend's
     assert any(text.startswith("1 never started, blocked: uses 5") for text in shown)
-    for css in ("nest", "chain slot", "chain requirement", "attempt", "ready", "incident", "bar failed"):
+    for css in ("nest", "chain requirement", "attempt", "ready", "incident", "bar failed"):
         assert of(picture, css), css
 
 

@@ -104,6 +104,9 @@ class Slots:
 
         self._givers = sorted(filter(was_full, takers), key=lambda span: (_or_infinity(span.finished_at), span.number))
         self._ends = [_or_infinity(span.finished_at) for span in self._givers]
+        self._in_lane: dict[int | None, list[tuple[float, Span]]] = {}
+        for one in sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number)):
+            self._in_lane.setdefault(one.lane, []).append((_or_infinity(one.finished_at), one))
 
     def giver(self, span: Span) -> Span | None:
         """Return the job whose slot `span` waited for and got; None if it did not have to wait for one.
@@ -117,8 +120,16 @@ class Slots:
         place = bisect.bisect_right(self._ends, start) - 1
         while place >= 0 and self._ends[place] > since:
             if self._givers[place].number < span.number:
-                return self._givers[place]
+                return self._before_in_lane(span, since, start) or self._givers[place]
             place -= 1
+        return None
+
+    def _before_in_lane(self, span: Span, since: float, start: float) -> Span | None:
+        """Return the job that had the lane until then: of several that ended at about the same time, the one it is."""
+        in_lane = self._in_lane[span.lane]
+        place = bisect.bisect_right(in_lane, start, key=lambda one: one[0]) - 1
+        if place >= 0 and in_lane[place][0] > since and in_lane[place][1].number < span.number:
+            return in_lane[place][1]
         return None
 
 

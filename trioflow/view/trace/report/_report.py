@@ -121,7 +121,7 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
         if run.culprit is not None:
             yield f"culprit: {record.spans[_innermost(record, run.culprit)].path}"
         if run.window is not None:
-            yield f"window {run.window}"
+            yield f"window {run.window}: at most so many jobs at once"
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
         yield f"incidents: {len(record.incidents)} ({messages})"

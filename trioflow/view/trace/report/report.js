@@ -10,7 +10,7 @@
   const COLUMNS = [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, ...(hasCommands ? [EXIT, CPU, MEMORY] : []), EXCEPTION];
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
   const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
-  const WIDTHS = { [PATH]: "wide", [EXCEPTION]: "wide", [KIND]: "kind", [STATE]: "state", [ATTEMPTS]: "few", [LANE]: "few", [EXIT]: "few" };
+  const WIDTHS = { [PATH]: "wide", [EXCEPTION]: "wide", [KIND]: "kind", [STATE]: "state", [ATTEMPTS]: "few", [LANE]: "few" };
   const ROW = 31; // pixels, as in the style sheet: 30 and a line
   const BEYOND = 12; // rows above and below what can be seen
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });

@@ -135,30 +135,33 @@ def _details(span: Span, began: float) -> Iterator[str]:
         yield span.exception_text
 
 
-def draw_chain(svg: Tree.Element, places: Places) -> None:
-    """Draw a border around the jobs on the critical path, and lines from each to the next one of the same run."""
+def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
+    """Draw a border around the jobs on the critical path, and lines from each to the next one of the same run.
+
+    Return what is in the picture: "path", and the reasons that lines show.
+    """
     chain = places.record.chain
-    if len(chain) > MANY:
-        return  # borders would cover the bars
+    if not chain or len(chain) > MANY:
+        return set()  # borders would cover the bars
     for link in chain:
         add(svg, "rect", css="on-path", **places.rectangle(places.record.spans[link.number]))
-    for link in chain:
-        if link.after in places.boxes:
-            _draw_link(svg, places, link, link.after)
+    lines = [link for link in chain if link.after in places.boxes and _draw_link(svg, places, link, link.after)]
+    return {"path", *(link.reason for link in lines)}
 
 
-def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> None:
-    """Draw a line with an arrow, unless one bar comes directly after the other."""
+def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> bool:
+    """Draw a line with an arrow, unless one bar comes directly after the other; return whether it was drawn."""
     span = places.record.spans[link.number]
     assert span.started_at is not None
     start = places.x(min(settled_at(places.record.spans[after]), span.started_at))
     end = places.x(span.started_at)
     above, below = (places.middle(places.boxes[number]) for number in (after, link.number))
     if end - start < 1 and above == below:
-        return
+        return False
     corner = max(start, end - min(6.0, (end - start) / 2))
     add(svg, "path", css=f"chain {link.reason}", d=f"M{start:.1f} {above:.1f}H{corner:.1f}V{below:.1f}H{end:.1f}")
     add(svg, "path", css="arrow", d=f"M{end:.1f} {below:.1f}l-4 -3v6z")
+    return True
 
 
 def draw_ready(svg: Tree.Element, places: Places) -> None:

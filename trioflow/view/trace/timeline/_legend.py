@@ -23,10 +23,13 @@ NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, 
 Draw = Callable[[Tree.Element, float, float], object]
 
 
-def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: int) -> float:
-    """Draw the legend from `top` on, and return where the picture ends; `merged` bars were drawn without details."""
+def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: int, lines: set[str]) -> float:
+    """Draw the legend from `top` on, and return where the picture ends.
+
+    `merged` bars were drawn without details, and `lines` are those that `draw_chain` has drawn.
+    """
     x, y = MARGIN, top
-    for draw, text in _entries(record):
+    for draw, text in _entries(record, lines):
         needed = SAMPLE + 5 + text_width(text, 11) + 14
         if x + needed > width and x > MARGIN:
             x, y = MARGIN, y + LINE
@@ -51,19 +54,18 @@ def _notes(record: Record, merged: int) -> Iterator[tuple[str, str]]:
             yield f"{len(spans)} never started, {state.value}: {names}", names
 
 
-def _entries(record: Record) -> Iterator[tuple[Draw, str]]:
+def _entries(record: Record, lines: set[str]) -> Iterator[tuple[Draw, str]]:
     """Yield a sample and a text for each thing that occurs in the picture."""
     started = [span for span in record.spans if span.started_at is not None]
     states = {span.state for span in started if not span.forever}
-    reasons = {link.reason for link in record.chain}
     entries: tuple[tuple[bool, Draw, str], ...] = (
         *((state in states, _bar(f"bar {state.value}"), _text(state)) for state in BARS),
         (any(span.forever for span in started), _bar("bar forever"), "forever"),
         (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
         (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
-        (bool(record.chain), _bar("bar succeeded", "on-path"), "critical path"),
-        ("requirement" in reasons, _line("chain"), "required by the next"),
-        ("slot" in reasons, _line("chain slot"), "gave its slot to the next"),
+        ("path" in lines, _bar("bar succeeded", "on-path"), "critical path"),
+        ("requirement" in lines, _line("chain"), "required by the next"),
+        ("slot" in lines, _line("chain slot"), "gave its slot to the next"),
         (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
     )
     return ((draw, text) for needed, draw, text in entries if needed)

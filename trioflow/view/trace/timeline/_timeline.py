@@ -38,10 +38,10 @@ def svg(record: Record, width: int) -> str:
     if places.boxes:
         draw_load(picture, places, record.roots[-1])
     draw_bars(picture, places)
-    draw_chain(picture, places)
+    lines = draw_chain(picture, places)
     draw_ready(picture, places)
     draw_incidents(picture, places)
-    height = legend(picture, record, places.bottom + 24, places.width, max(len(places.boxes) - MANY, 0))
+    height = legend(picture, record, places.bottom + 24, places.width, max(len(places.boxes) - MANY, 0), lines)
     paper.set("height", f"{height:g}")
     picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
     return Tree.tostring(picture, encoding="unicode") + "\n"
