@@ -477,7 +477,7 @@ class AsyncioBackend:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
         return _shared.split(exception, asyncio.CancelledError)
 
-    def asked_to_end(self, worker: WorkerTask) -> bool:
+    def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
         innermost: Any = worker.mark.state.innermost
         if worker.mark.stopper.cancel_called or innermost._effectively_cancelled:
@@ -489,7 +489,7 @@ class AsyncioBackend:
 
         `cancelling()` does not say this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
         """
-        return bool(worker.task._must_cancel) and not self.asked_to_end(worker)
+        return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
 
     def hint(self, exception: BaseException) -> str | None:
         """Return what to do about an exception that comes from trio; None if it does not."""
@@ -498,7 +498,9 @@ class AsyncioBackend:
         )
         return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
 
-    async def together(self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float) -> bool:
+    async def run_concurrently(
+        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+    ) -> bool:
         """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
         with anyio.CancelScope(deadline=deadline) as scope:
             async with anyio.create_task_group() as tasks:

@@ -230,7 +230,7 @@ class Backend(Protocol):
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
         ...
 
-    def asked_to_end(self, worker: WorkerTask) -> bool:
+    def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
         ...
 
@@ -242,7 +242,9 @@ class Backend(Protocol):
         """Return what to do about an exception that comes from the other library; None if it does not."""
         ...
 
-    async def together(self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float) -> bool:
+    async def run_concurrently(
+        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+    ) -> bool:
         """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
         ...
 

@@ -312,7 +312,7 @@ class TrioBackend:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
         return _shared.split(exception, trio.Cancelled)
 
-    def asked_to_end(self, worker: WorkerTask) -> bool:
+    def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` is in a cancelled scope."""
         return bool(worker.mark.status.effectively_cancelled)
 
@@ -327,7 +327,9 @@ class TrioBackend:
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
 
-    async def together(self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float) -> bool:
+    async def run_concurrently(
+        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+    ) -> bool:
         """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
         with trio.CancelScope(deadline=deadline) as scope:
             async with trio.open_nursery() as nursery:

@@ -68,7 +68,7 @@ class Attempts:
         worker, run = self.worker, self.worker.run
         if self.number:
             await run.backend.checkpoint()
-            if run.backend.asked_to_end(worker):
+            if run.backend.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
             run.begin_further_attempt(self.job)
         self.number += 1
@@ -78,7 +78,7 @@ class Attempts:
             if self.job._is_ready() or was_drained(self.job, error):  # neither gets a further attempt
                 self.final = error
                 return None
-            if run.backend.asked_to_end(worker):
+            if run.backend.was_cancelled(worker):
                 self.unwinding = error
             raise
 

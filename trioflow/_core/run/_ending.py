@@ -146,7 +146,7 @@ async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: floa
     deadline = math.inf if seconds is None else run.clock() + seconds
     try:
         if left:
-            await run.backend.together([partial(_shut_down_one, run, job, left, cut) for job in left], deadline)
+            await run.backend.run_concurrently([partial(_shut_down_one, run, job, left, cut) for job in left], deadline)
     finally:
         for job in cut:
             why = f"did not end within shutdown_timeout={seconds} s" if run.clock() >= deadline else "was cancelled"

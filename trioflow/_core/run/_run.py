@@ -461,32 +461,32 @@ class Run:
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
     ) -> None:
         """Settle a job that raised `error`, which may be an error, a cancellation or both."""
-        cancelled, error_proper = self.backend.split(error)
-        if cancelled and error_proper is None:
+        cancelled, failure = self.backend.split(error)
+        if cancelled and failure is None:
             if worker.ended_by_run and job._is_ready():
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
-            if self.backend.asked_to_end(worker):
+            if self.backend.was_cancelled(worker):
                 self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
                 return
-            error_proper = _errors.JobCancelled(
+            failure = _errors.JobCancelled(
                 f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
             )
-        assert error_proper is not None
-        if was_drained(job, error_proper):
+        assert failure is not None
+        if was_drained(job, failure):
             self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
             return
-        hint = self.backend.hint(error_proper)
-        explain(error_proper, job, awaitable, hint)
+        hint = self.backend.hint(failure)
+        explain(failure, job, awaitable, hint)
         self.failures += 1
-        interruption = interruption_in(error_proper)
+        interruption = interruption_in(failure)
         if interruption is None and job.is_critical():
             self.stop(StopReason.CRITICAL, job)
         elif interruption is not None:
             self.interrupt(interruption, job)
         if interruption is None:
-            self.failure_log.add(self, job, error_proper, hint)
-        self.settle(job, JobState.FAILED, Failure(error_proper), now)
+            self.failure_log.add(self, job, failure, hint)
+        self.settle(job, JobState.FAILED, Failure(failure), now)
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""
@@ -642,7 +642,7 @@ class Run:
         To be called before the job is settled. trio cancels all tasks at once and resumes them in any order, so a
         worker may be the first to notice.
         """
-        if not self.stopping and not worker.cancelled_alone and self.backend.asked_to_end(worker):
+        if not self.stopping and not worker.cancelled_alone and self.backend.was_cancelled(worker):
             self.cancelled_outside()
 
     def cancelled_outside(self) -> None:

@@ -48,7 +48,7 @@ class SharedResources:
         """Close all resources within `seconds`, in the reverse order of their making; report what goes wrong."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
-        if not await run.backend.together([partial(self._close_all)], deadline):
+        if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
             run.report(None, f"what the jobs shared was not closed within shutdown_timeout={seconds} s")
 
     async def _close_all(self) -> None:
