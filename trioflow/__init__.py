@@ -40,6 +40,7 @@ if _typing.TYPE_CHECKING:
     from .jobs.ssh._nodes import SshNode, SshNodes
     from .jobs.ssh._steps import Pull, Push, Script, ScriptText
     from .journal._journal import Journal
+    from .simulation._simulate import Simulation, simulate
     from .view.monitor._monitor import Monitor
     from .view.trace._spans import Span
     from .view.trace._trace import Trace
@@ -74,6 +75,7 @@ __all__ = [
     "ScriptText",
     "Sequence",
     "Service",
+    "Simulation",
     "Span",
     "SshError",
     "SshJob",
@@ -90,6 +92,7 @@ __all__ = [
     "job",
     "ref",
     "retry_on_exit",
+    "simulate",
 ]
 
 __version__ = "0.1.0"
@@ -122,6 +125,7 @@ _LATE = {
     "Push": ".jobs.ssh._steps",
     "Script": ".jobs.ssh._steps",
     "ScriptText": ".jobs.ssh._steps",
+    "Simulation": ".simulation._simulate",
     "Span": ".view.trace._spans",
     "SshError": ".jobs.ssh._errors",
     "SshJob": ".jobs.ssh._job",
@@ -132,6 +136,7 @@ _LATE = {
     "exited_with": ".jobs.command._retry",
     "granted": ".jobs.command._granted",
     "retry_on_exit": ".jobs.command._retry",
+    "simulate": ".simulation._simulate",
 }
 """Public names whose modules are imported only when the names are used, because a run does not need them."""
 

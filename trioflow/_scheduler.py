@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core import Instrument
+    from ._core import AnyJob, Instrument
+    from ._core.backend import Backend
     from ._core.base._states import OnTimeout, RunIf
     from ._core.job._options import Retry, Save
     from ._core.limits._order import Policy
     from ._core.limits._pool import Pool
     from ._core.run._durable import RunJournal
+    from ._core.run._run import Run
+    from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
 
 
@@ -57,6 +60,10 @@ class Scheduler(BaseScheduler):
         backfill: how many later jobs may start before a job for which there is not enough of a resource that they need
             too, 0 or more. After these, nothing that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
+        durations: how long its jobs take, those of nested schedulers included, by path or by label: a mapping to
+            seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of any other file, which each run
+            brings up to date: the second run knows what the first has measured. They go before `expected_duration`. On
+            a nested scheduler they have no effect.
         drain_at: seconds after the start of a run, more than 0 and less than `timeout`, from which no more jobs start;
             those that are running end by themselves, as after `drain()`. None for never.
         keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
@@ -97,6 +104,7 @@ class Scheduler(BaseScheduler):
         pool: Pool | None = None,
         backfill: int = 64,
         instruments: Iterable[Instrument] = (),
+        durations: Durations | None = None,
         drain_at: float | None = None,
         keep_jobs: bool = True,
         label: str | None = None,
@@ -133,6 +141,7 @@ class Scheduler(BaseScheduler):
             pool=pool,
             backfill=backfill,
             instruments=instruments,
+            durations=durations,
             drain_at=drain_at,
             keep_jobs=keep_jobs,
             label=label,
@@ -154,6 +163,47 @@ class Scheduler(BaseScheduler):
             expected_duration=expected_duration,
             needs=needs,
         )
+
+        self._learned: dict[AnyJob, float] = {}  # in a run: the durations of the jobs, if it is the outermost
+        if durations is not None:
+            self._look_up_durations()
+
+    @property
+    def durations(self) -> Durations | None:
+        """How long its jobs take, as it was given."""
+        given: Durations | None = self._durations
+        return given
+
+    def _look_up_durations(self) -> dict[AnyJob, float]:
+        from .simulation import _durations
+
+        return _durations.of_jobs(self._durations, self)
+
+    def _new_run(
+        self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
+    ) -> Run:
+        run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
+        self._learned = self._look_up_durations() if self._durations is not None and run.outer_worker is None else {}
+        return run
+
+    def _note_end(self, run: Run) -> None:
+        super()._note_end(run)
+        self._learned = {}
+        if self._durations is not None and run.outer_worker is None:
+            from .simulation import _durations
+
+            if _durations.is_file(self._durations):
+                _durations.learn(self._durations, self)
+
+    def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+        found = super()._expected_durations(jobs)
+        outermost: BaseScheduler = self
+        while outermost._scheduler is not None:
+            outermost = outermost._scheduler
+        learned = outermost._learned if isinstance(outermost, Scheduler) else {}
+        if learned:
+            found.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
+        return found
 
     def _opened(self, journal: Any) -> RunJournal:
         from .journal._journal import opened

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "list": "._list",
     "graph": "._graph",
     "check": "._check",
+    "simulate": "._simulate",
     "batch": ".batch._options",
     "ssh": "._ssh",
     "journal": "._journal",

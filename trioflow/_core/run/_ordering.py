@@ -94,7 +94,7 @@ class Ordering:
         inside: dict[AbstractJob[Any], float] = {
             nested: self._inside[nested] for nested in scheduler._members.nested if nested in self._inside
         }
-        return {**inside, **scheduler._expected_durations(scheduler._members.demanding)}
+        return {**inside, **scheduler._expected_durations()}
 
     def _look_inside(self) -> Iterator[None]:
         """Find how long nested schedulers take if nobody says so: as long as the longest path through their jobs."""

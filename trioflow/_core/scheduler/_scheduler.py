@@ -100,6 +100,7 @@ class BaseScheduler(AbstractJob[bool]):
         pool: _pool.Pool | None = None,
         backfill: int = 64,
         instruments: Iterable[Instrument] = (),
+        durations: Any = None,
         drain_at: float | None = None,
         keep_jobs: bool = True,
         **options: Unpack[JobOptions],
@@ -113,6 +114,7 @@ class BaseScheduler(AbstractJob[bool]):
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
         self._policy: _order.Policy = _order.checked(policy, who)
+        self._durations = durations  # `trioflow.Scheduler` knows what to do with these
         self._drain_at = _options.seconds(drain_at, "drain_at", who)
         _options.check_drain_at(self._drain_at, _options.seconds(options.get("timeout"), "timeout", who), who)
         self._pool = _pool.checked(pool, who)
@@ -1055,14 +1057,19 @@ class BaseScheduler(AbstractJob[bool]):
 
     # ---- for the rest of the package
 
-    def _expected_durations(self, jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], float]:
+    def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
         """Return how many seconds its members are expected to take, as far as that is known. Policies ask this alone.
 
         Args:
-            jobs: the members that ask something of the order; only these can know their own durations.
+            jobs: the members that are asked for; None for all of them.
 
         """
-        return {job: seconds for job in jobs if (seconds := job.expected_duration) is not None}
+        # Only members that ask something of the order can know their own durations.
+        return {
+            job: seconds
+            for job in (self._members.demanding if jobs is None else jobs)
+            if (seconds := job.expected_duration) is not None
+        }
 
     def _waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that must settle before `job`."""

@@ -1,0 +1,82 @@
+"""Durations that a scheduler learns from its runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.conftest import Virtual
+from trioflow import Job, Scheduler, Sequence, Trace
+
+
+def scenario(**options: Any) -> Scheduler:
+    """Short jobs, and a long chain that is added last."""
+    short = [Job(anyio.sleep, 2, label=f"short {number}") for number in range(4)]
+    return Scheduler(*short, Sequence(Job(anyio.sleep, 1, label="first"), Job(anyio.sleep, 6, label="long")), **options)
+
+
+async def seconds(scheduler: Scheduler) -> float:
+    """Run it, and return how long that took."""
+    start = anyio.current_time()
+    assert await scheduler.co_run()
+    return anyio.current_time() - start
+
+
+def test_a_second_run_is_better_ordered(virtual: Virtual, tmp_path: Path) -> None:
+    """The first run measures, and the second one starts the long chain first; another scheduler learns it too."""
+    path = tmp_path / "new" / "durations.json"
+    scheduler = scenario(jobs_window=2, durations=path)
+    assert (virtual(seconds, scheduler), virtual(seconds, scheduler)) == (11, 8)
+    assert virtual(seconds, scenario(jobs_window=2, durations=path)) == 8
+    assert json.loads(path.read_text())["seconds"]["long"] == 6
+
+
+def test_a_trace_and_a_mapping(virtual: Virtual) -> None:
+    """An earlier trace orders a run as a file does; so do durations by label, in nested schedulers too."""
+    trace = Trace()
+    assert virtual(seconds, scenario(jobs_window=2, instruments=[trace])) == 11
+    assert virtual(seconds, scenario(jobs_window=2, durations=trace)) == 8
+    by_label = {"first": 1, "long": 6, **{f"short {number}": 2 for number in range(4)}}
+    assert virtual(seconds, Scheduler(scenario(jobs_window=2), durations=by_label)) == 8
+
+
+def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
+    """What failed, timed out or was not reached keeps the duration that it had."""
+    path = tmp_path / "durations"
+    path.write_text('{"trioflow durations": 1, "seconds": {"slow": 50, "gone": 7}}')
+    jobs = [Job(anyio.sleep, 9, timeout=1, label="slow"), Job(anyio.sleep, 3, label="fine")]
+    virtual(Scheduler(*jobs, durations=path).co_run)
+    assert json.loads(path.read_text())["seconds"] == {"slow": 50, "gone": 7, "fine": 3}
+
+
+def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning says so, nothing is lost, and the run begins a new file."""
+    path = tmp_path / "durations"
+    path.write_text('{"trioflow durations": 1, "sec')
+    with caplog.at_level(logging.WARNING):
+        virtual(Scheduler(Job(anyio.sleep, 3, label="a"), durations=path).co_run)
+    assert "is torn" in caplog.text
+    assert (tmp_path / "durations.torn").read_text().endswith("sec")
+    assert json.loads(path.read_text())["seconds"] == {"a": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"trioflow durations": 2, "seconds": {}}', "durations of version 2"),
+        ("# ninja log v3\n", "log of ninja of version 3"),
+        ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
+    """A file of another version is left alone, before anything starts."""
+    path = tmp_path / "durations"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=words):
+        Scheduler(Job(anyio.sleep, 0), durations=path)
+    assert path.read_text() == content

@@ -1,0 +1,177 @@
+"""`simulate`: the engine on a virtual clock, and nothing of the jobs' own code."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import CycleError, Job, Pool, Scheduler, Sequence, Service, StopReason, ThreadJob, simulate
+from trioflow.abc import AbstractJob, Instrument
+from trioflow.testing import run_virtual
+
+
+def stand(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
+    """A job that must never run."""
+    return Job(never, expected_duration=seconds, required=required, **options)
+
+
+async def never(*arguments: object, **options: object) -> None:
+    raise AssertionError("this must not run")
+
+
+class Loud(AbstractJob[None], Instrument):
+    """Whatever is called of it fails the test."""
+
+    async def co_run(self) -> None:
+        await never()
+
+    async def co_shutdown(self) -> None:
+        await never()
+
+    def before_run(self, scheduler: object) -> None:
+        raise AssertionError("this must not run")
+
+
+def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """No body, shutdown, retry decorator, callback or instrument is called, and the scheduler is as it was before."""
+
+    def decorate(function: object) -> Any:
+        raise AssertionError("this must not run")
+
+    def refuse() -> None:
+        raise AssertionError("this must not run")
+
+    a = stand(1, retry=decorate)
+    jobs = [a, Loud(), ThreadJob(refuse), Service(never), Job(never, a), Scheduler(Loud(label="inner"), label="nested")]
+    scheduler = Scheduler(*jobs, instruments=[Loud()], timeout=1.5)
+    before = scheduler.listing(details=True)
+    with caplog.at_level(logging.DEBUG, "trioflow"):
+        assert simulate(scheduler).stop_reason is StopReason.TIMEOUT
+    assert scheduler.listing(details=True) == before
+    assert (scheduler.stop_reason, scheduler.rain_check(), caplog.text) == (None, True, "")
+
+
+@given(data=st.data())
+def test_a_simulation_is_the_run(data: st.DataObject) -> None:
+    """For random scenarios, jobs start and end exactly when they do in a run under virtual time.
+
+    On asyncio, where tasks that wake at the same time do so in the same order in both; on trio that is left to chance.
+    """
+    policy = data.draw(st.sampled_from(["fifo", "critical-path", "depth-first"]))
+    window = data.draw(st.integers(0, 4))
+    jobs: list[AbstractJob[Any]] = []
+    for number in range(data.draw(st.integers(1, 12))):
+        seconds = data.draw(st.integers(1, 5))
+        required = data.draw(st.lists(st.sampled_from(jobs), max_size=3)) if jobs else []
+        options: dict[str, Any] = {"required": required, "priority": data.draw(st.integers(0, 1))}
+        if number % 5 == 4:
+            inner = [Job(anyio.sleep, seconds, expected_duration=seconds) for _ in range(3)]
+            jobs.append(Scheduler(*inner, jobs_window=data.draw(st.integers(0, 2)), **options))
+        else:
+            timeout = data.draw(st.sampled_from([None, 2.5]))
+            jobs.append(Job(anyio.sleep, seconds, expected_duration=seconds, timeout=timeout, **options))
+    scheduler = Scheduler(*jobs, jobs_window=window, policy=policy)
+    found = simulate(scheduler)
+    assert run_virtual(scheduler.co_run, backend="asyncio")
+    assert found.starts == {job: job.started_at for job in scheduler.iterate_jobs()}
+    assert found.ends == {job: job.finished_at for job in scheduler.iterate_jobs()}
+    assert found.makespan == max(found.ends.values())
+    if not any(job.timed_out for job in jobs):
+        assert found.lower_bound <= found.makespan
+
+
+def test_the_figures() -> None:
+    """The longest path, the slack beside it, the bound and the use of the slots, by hand."""
+    a, b = stand(1, label="a"), stand(2, label="b")
+    c = stand(3, a, label="c")
+    inner = Scheduler(Sequence(stand(2, label="x"), stand(2, label="y")), label="inner", required=c)
+    scheduler = Scheduler(a, b, c, inner, jobs_window=2)
+    found = simulate(scheduler)
+    assert (found.makespan, found.lower_bound, found.utilisation) == (8, 8, 10 / 16)
+    assert [job.label for job in found.critical_path] == ["a", "c", "x", "y"]
+    assert {job.label: slack for job, slack in found.slack.items() if slack} == {"b": 6}
+    assert simulate(scheduler, jobs_window=1).makespan == simulate(scheduler, jobs_window=1).lower_bound == 10
+    assert "<svg" in found.timeline._repr_svg_()
+
+
+def test_results_that_are_kept() -> None:
+    """Depth first keeps few results alive where fifo keeps all of them."""
+    scheduler = Scheduler(jobs_window=4)
+    for _ in range(100):
+        first = stand(1, keep_result=False)
+        scheduler.add(
+            Job(
+                never, Job(never, first, expected_duration=1, keep_result=False), expected_duration=1, keep_result=False
+            )
+        )
+    for job in scheduler:
+        job.label = "x"
+    kept = {policy: simulate(scheduler, policy=policy).peak_results for policy in ("fifo", "depth-first")}  # type: ignore[arg-type]
+    assert kept["fifo"] >= 100
+    assert kept["depth-first"] - 100 <= 12  # the last of each chain is kept
+
+
+def test_unknown_durations() -> None:
+    """A job without an expected duration takes the median of the others, or a second; a service is ready at once."""
+    assert simulate(Scheduler(stand())).makespan == 1
+    service = Service(never)
+    last = stand(None, service)
+    assert simulate(Scheduler(service, stand(2), stand(4), stand(9), last)).ends[last] == 4
+
+
+def test_durations_that_are_given(tmp_path: Path) -> None:
+    """By path or label, a path first; from a mapping, a trace, or ninja's log."""
+    a, b = stand(1, label="a"), stand(1, label="b")
+    scheduler = Scheduler(a, Scheduler(b, label="in"))
+    assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
+    again = simulate(scheduler, durations=simulate(scheduler, durations={"a": 3, "b": 5}).timeline)
+    assert (again.ends[a], again.ends[b]) == (3, 5)
+    log = tmp_path / ".ninja_log"
+    log.write_text("# ninja log v5\n10\t4010\t0\ta\tff\n0\t6000\t0\tb\tff\n0\t60")
+    assert simulate(scheduler, durations=log).makespan == 6
+
+
+def test_pools_are_real() -> None:
+    """Needs are granted as in a run, and the user's pool is as free afterwards as before."""
+    pool = Pool(cpu=3, gpu=["0", "1"])
+    scheduler = Scheduler(*(stand(2, needs={"cpu": 2}) for _ in range(3)), stand(2, needs={"gpu": 1}), pool=pool)
+    found = simulate(scheduler)
+    assert (found.makespan, sorted(found.starts.values())) == (6, [0, 0, 2, 4])
+    assert pool.free == {"cpu": 3, "gpu": 2}
+
+
+def test_it_works_where_a_loop_runs() -> None:
+    """In a program of trio's or asyncio's it can be called like any function."""
+
+    async def main() -> float:
+        return simulate(Scheduler(stand(5))).makespan
+
+    assert {anyio.run(main, backend=backend) for backend in ("trio", "asyncio")} == {5}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"durations": {"a": -1}}, ValueError, "'a'"),
+        ({"durations": 3}, TypeError, "no mapping"),
+        ({"jobs_window": -1}, ValueError, "jobs_window=-1"),
+        ({"policy": "best"}, ValueError, "policy='best'"),
+    ],
+)
+def test_what_is_refused(options: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        simulate(Scheduler(stand(1, label="a")), **options)
+
+
+def test_a_cycle_is_refused() -> None:
+    a = stand(1)
+    b = stand(1, a)
+    a.requires(b)
+    with pytest.raises(CycleError):
+        simulate(Scheduler(a, b))

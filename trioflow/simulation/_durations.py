@@ -1,0 +1,158 @@
+"""How long the jobs of a scenario take: found in a mapping, an earlier trace, a file, or ninja's log.
+
+A file of durations is JSON: `{"trioflow durations": 1, "seconds": {path: seconds}}`. It is replaced as a whole, so that
+a reader never sees half of it; those who write take turns by a lock on a file beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from .._core import AnyJob, BaseScheduler, JobState
+from .._core.base import _log
+from .._core.job import _labels, _options
+from ..view.trace._trace import Trace
+
+if TYPE_CHECKING:
+    Durations: TypeAlias = Mapping[str, float] | Trace | str | os.PathLike[str]
+
+VERSION: Final = 1
+KEY: Final = "trioflow durations"
+NINJA: Final = "# ninja log v"
+NINJA_VERSIONS: Final = (5, 6, 7)
+"""In these, a line has start and end in milliseconds, a time of change, an output and a hash, separated by tabs."""
+
+
+def is_file(given: object) -> bool:
+    """Return whether durations were given as a file that is to be kept up to date."""
+    return isinstance(given, (str, os.PathLike)) and Path(cast("str", given)).name != ".ninja_log"
+
+
+def of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the durations of the jobs of an outermost scheduler, at any depth, as far as they are known. O(V).
+
+    A path goes before a label.
+
+    Raises:
+        TypeError: this is none of what may be given.
+        ValueError: a duration is not a finite number of seconds, or a file is of another version.
+
+    """
+    known = seconds(given, f"durations of {scheduler.label!r}")
+    found: dict[AnyJob, float] = {}
+    for job, path in _labels.paths(scheduler).items() if known else ():
+        duration = known.get(path)
+        if duration is None:
+            duration = known.get(job.label)
+        if duration is not None:
+            found[job] = duration
+    return found
+
+
+def seconds(given: Any, what: str) -> dict[str, float]:
+    """Return the durations by path or label.
+
+    Raises:
+        TypeError: this is none of what may be given.
+        ValueError: a duration is not a finite number of seconds, or a file is of another version.
+
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        named = cast("Mapping[Any, Any]", given)  # type: ignore[redundant-cast]  # pyright needs it
+        return {str(name): _options.duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
+    if isinstance(given, (str, os.PathLike)):
+        return _read(Path(cast("str", given)))
+    if isinstance(given, Trace):
+        return {
+            span.path: span.elapsed
+            for span in given.spans
+            if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
+        }
+    raise TypeError(f"{what}: {given!r} is no mapping of labels or paths to seconds, no Trace, and no path of a file")
+
+
+def learn(file: Any, scheduler: BaseScheduler) -> None:
+    """Write into a file how long the jobs that SUCCEEDED have taken; what cannot be written is reported."""
+    path = Path(file)
+    new = {
+        name: job.elapsed
+        for job, name in _labels.paths(scheduler).items()
+        if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
+    }
+    if not new:
+        return
+    try:
+        with _locked(path):
+            _replace(path, {**_read(path), **new})
+    except (OSError, ValueError) as error:
+        _log.warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
+
+
+def _read(path: Path) -> dict[str, float]:
+    """Return what is in a file; nothing if there is none, or if it is torn, which is reported."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    if text.startswith(NINJA):
+        return _of_ninja(path, text.splitlines())
+    try:
+        content: Any = json.loads(text)
+        version, named = content[KEY], content["seconds"]
+    except (ValueError, KeyError, TypeError):
+        aside = path.with_name(path.name + ".torn")
+        with contextlib.suppress(OSError):
+            os.replace(path, aside)
+        _log.warn(f"{path} is torn, or no file of durations: it was renamed to {aside.name}, and a new one is begun")
+        return {}
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has durations of version {version!r}, and this trioflow writes version {VERSION}: "
+            f"give another file, or remove this one"
+        )
+    return {name: _options.duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
+
+
+def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
+    version = lines[0].removeprefix(NINJA).strip()
+    if not version.isdigit() or int(version) not in NINJA_VERSIONS:
+        known = ", ".join(map(str, NINJA_VERSIONS))
+        raise ValueError(f"{path} is a log of ninja of version {version}; those that can be read are {known}")
+    found: dict[str, float] = {}
+    for line in lines[1:]:
+        fields = line.split("\t")
+        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last one may be torn
+            found[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
+    return found
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(path.name + ".lock"), "w") as lock:
+        with contextlib.suppress(ImportError):  # where there are no such locks, the last one to write wins
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(path: Path, found: dict[str, float]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump({KEY: VERSION, "seconds": found}, file, indent=0, sort_keys=True)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

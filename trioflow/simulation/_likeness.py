@@ -1,0 +1,126 @@
+"""The likeness of a scenario: the same jobs, options and requirements, with a sleep in place of each job's work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+
+from .._core import AbstractJob, AnyJob, BaseScheduler, is_scheduler
+from .._core.job._options import Rule, slots
+from .._core.limits._pool import Pool
+
+
+class Stand(AbstractJob[None]):
+    """Stands for a job: it takes as long as the job is expected to take, and nothing of the job's own runs."""
+
+    seconds = 0.0
+
+    async def co_run(self) -> None:
+        """Sleep."""
+        self._release_inputs()
+        if self._forever:
+            await anyio.sleep_forever()
+        await anyio.sleep(self.seconds)
+
+
+class StandForService(AbstractJob[None]):
+    """Stands for a service: it takes its expected duration until it is ready."""
+
+    _is_service = True
+    seconds = 0.0
+
+    async def co_run(self) -> None:
+        """Sleep, be ready, and go on until the run ends."""
+        self._release_inputs()
+        await anyio.sleep(self.seconds)
+        assert self._worker is not None
+        self._worker.run.service_ready(self, None)
+        await anyio.sleep_forever()
+
+
+class Likeness:
+    """A scheduler that is like another one.
+
+    Args:
+        scheduler: the user's scheduler; it is only read.
+        seconds: how long each job takes; for nested schedulers it is not used.
+        window, policy: what to use in place of the scheduler's own.
+
+    """
+
+    def __init__(self, scheduler: BaseScheduler, seconds: Mapping[AnyJob, float], window: Any, policy: Any) -> None:
+        self._seconds: Final = seconds
+        self._limiters: Final[dict[int, Any]] = {}
+        self._pools: Final[dict[Pool, Pool]] = {}
+        self._policy: Final = policy
+        # The stand of each of the user's jobs; those of schedulers are schedulers.
+        self.stands: Final[dict[AnyJob, Any]] = {}
+        jobs = list(scheduler.iterate_jobs())
+        self.scheduler: Final = self._scheduler(scheduler, window)
+        for job in jobs:
+            self.stands[job] = self._scheduler(job, job.jobs_window) if is_scheduler(job) else self._stand(job)
+        for job in jobs:
+            self._connect(job, self.stands[job])
+        self.stands[scheduler] = self.scheduler
+        for job in (scheduler, *jobs):
+            if is_scheduler(job):
+                self.stands[job].update([self.stands[member] for member in job])
+
+    def _scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
+        return BaseScheduler(
+            jobs_window=self._window(window),
+            start_interval=one.start_interval,
+            drain_at=one.drain_at,
+            pool=self._pool(one.pool),
+            backfill=one.backfill,
+            policy=one.policy if self._policy is None else self._policy,
+            expected_duration=one.expected_duration,
+            **self._options(one),
+        )
+
+    def _stand(self, job: AnyJob) -> Stand | StandForService:
+        stand = (StandForService if job._is_service else Stand)(
+            forever=job.forever, expected_duration=None if job.forever else self._seconds[job], **self._options(job)
+        )
+        stand.seconds = self._seconds[job]
+        return stand
+
+    def _options(self, job: AnyJob) -> dict[str, Any]:
+        retry = job.retry
+        return {
+            "label": job.label,
+            "critical": False,  # nothing fails but by its timeout
+            "timeout": job.timeout,
+            "on_timeout": job.on_timeout,
+            "restarts": job.restarts,
+            "retry": retry if isinstance(retry, int) else None,  # a decorator is the user's code
+            "priority": job.priority,
+            "needs": job.needs or None,
+        } | ({"critical": job.critical} if job.timeout is not None or is_scheduler(job) else {})
+
+    def _connect(self, job: AnyJob, stand: AnyJob) -> None:
+        """Let the stand require, and use, what the job does."""
+        required = [self.stands[one] for one in job._required if one in self.stands]
+        rule = job._rule
+        if rule is not None:
+            inputs = tuple(self.stands[one] for one in rule.inputs if one in self.stands)
+            stand._rule = Rule(rule.run_if, rule.keep_result, inputs, rule.frees)
+        stand.requires(required)
+
+    def _pool(self, pool: Pool | None) -> Pool | None:
+        """Return the pool: another one that has as much, shared by the same schedulers."""
+        if pool is None:
+            return None
+        if pool not in self._pools:
+            self._pools[pool] = Pool(**pool.total)
+        return self._pools[pool]
+
+    def _window(self, window: Any) -> Any:
+        """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""
+        if window is None or isinstance(window, int):
+            return window
+        if id(window) not in self._limiters:
+            self._limiters[id(window)] = anyio.CapacityLimiter(slots(window) or float("inf"))
+        return self._limiters[id(window)]

@@ -1,0 +1,246 @@
+"""`simulate`: what a run would look like, by the engine itself on a virtual clock."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
+from .._core.job._options import slots
+from .._core.job._options import window as checked_window
+from .._core.limits._order import checked as checked_policy
+from .._core.scheduler import _checks
+from ..testing import virtual_options
+from ..view.trace._trace import Trace
+from . import _durations
+from ._likeness import Likeness
+
+if TYPE_CHECKING:
+    from .._core.limits._order import Policy
+    from ._durations import Durations
+
+OWN: Final[Any] = ...
+THREADS: Final = "trioflow simulation"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """What a run of a scenario would look like, if each job took its expected duration."""
+
+    makespan: float
+    """Seconds from the start of the run to the end of its last job that is not forever."""
+    lower_bound: float
+    """Seconds that no order can beat: the longest path, or the work that the slots of a window have to do."""
+    critical_path: tuple[AnyJob, ...]
+    """The jobs of the longest path; in place of a nested scheduler, those of the longest path through it."""
+    slack: Mapping[AnyJob, float]
+    """How much longer each job might take without making the longest path longer, in seconds."""
+    utilisation: float | None
+    """The share of the slots' time that jobs used, from 0 to 1; None without a window."""
+    peak_results: int
+    """The most results that were kept at once. With `keep_result=False`, one is kept until its last user starts."""
+    starts: Mapping[AnyJob, float]
+    """When each job that was reached started, in seconds from the start of the run."""
+    ends: Mapping[AnyJob, float]
+    """When each job that started ended, in seconds from the start of the run."""
+    stop_reason: StopReason
+    """Why the run stopped: timeouts are real."""
+    timeline: Trace
+    """The trace of the simulated run, which Jupyter shows, and which can be exported."""
+
+    def __repr__(self) -> str:
+        return f"<Simulation {self.makespan:g} s, lower bound {self.lower_bound:g} s, {len(self.ends)} jobs>"
+
+
+def simulate(
+    scheduler: BaseScheduler,
+    *,
+    durations: Durations | None = None,
+    jobs_window: Any = OWN,
+    policy: Policy | None = None,
+) -> Simulation:
+    """Return what a run would look like: the engine runs it on a virtual clock, with a sleep in place of each job.
+
+    Nothing of the jobs' own code runs, and the scheduler is not changed. Windows, policies, timeouts and nesting are
+    those of the engine. No job fails, except by its timeout. A service is ready after its expected duration, or at
+    once.
+
+    Args:
+        scheduler: the scenario; it is not running.
+        durations: how long jobs take, by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`. Otherwise
+            jobs take their `expected_duration`; where this is unknown, the median of the known ones, or 1 second.
+        jobs_window: a window for this simulation, None or 0 for none; default: the scheduler's own.
+        policy: a policy for this simulation, in nested schedulers too; None for their own.
+
+    Raises:
+        CycleError, MissingRequirement, ValueError: the scenario can't run, or an argument is out of range.
+        TypeError: an argument has the wrong type.
+
+    Example:
+        >>> jobs = [Job(anyio.sleep, 0, expected_duration=seconds) for seconds in (3600, 1800, 1800)]
+        >>> found = simulate(Scheduler(*jobs, jobs_window=2))
+        >>> found.makespan, found.utilisation
+        (3600.0, 1.0)
+
+    """
+    who = repr(scheduler.label)
+    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, who)
+    if policy is not None:
+        checked_policy(policy, who)
+    for _ in _checks.check(scheduler._members):
+        pass
+    seconds = _seconds(scheduler, durations)
+    likeness = Likeness(scheduler, seconds, window, policy)
+    trace = Trace()
+    with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
+        thread.submit(
+            likeness.scheduler.run,
+            backend="asyncio",
+            backend_options=virtual_options("asyncio"),
+            instruments=[trace],
+        ).result()
+    return _found(scheduler, likeness, seconds, slots(window), trace)
+
+
+@contextlib.contextmanager
+def _unlogged() -> Generator[None]:
+    """Keep what threads of simulations report out of the log: it has not happened."""
+    logger = logging.getLogger("trioflow")
+
+    def from_elsewhere(record: logging.LogRecord) -> bool:
+        return not (record.threadName or "").startswith(THREADS)
+
+    logger.addFilter(from_elsewhere)
+    try:
+        yield
+    finally:
+        logger.removeFilter(from_elsewhere)
+
+
+def _seconds(scheduler: BaseScheduler, durations: Any) -> dict[AnyJob, float]:
+    """Return how long each job takes; nested schedulers take as long as their jobs."""
+    given = _durations.of_jobs(durations, scheduler)
+    if durations is None:
+        given = _durations.of_jobs(getattr(scheduler, "durations", None), scheduler)
+    known: dict[AnyJob, float] = {}
+    for job in scheduler.iterate_jobs():
+        number = given.get(job, job.expected_duration)
+        if number is not None:
+            known[job] = number
+    plain = [number for job, number in known.items() if not job.forever and not is_scheduler(job)]
+    unknown = statistics.median(plain) if plain else 1.0
+    return {job: known.get(job, 0.0 if job._is_service else unknown) for job in scheduler.iterate_jobs()}
+
+
+def _found(
+    scheduler: BaseScheduler, likeness: Likeness, seconds: dict[AnyJob, float], size: int | None, trace: Trace
+) -> Simulation:
+    starts: dict[AnyJob, float] = {}
+    ends: dict[AnyJob, float] = {}
+    for job, stand in likeness.stands.items():
+        if job is not scheduler and stand._started_at is not None:
+            starts[job] = stand._started_at
+            ends[job] = stand._finished_at
+    makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
+    used = sum(ends[job] - starts[job] for job in scheduler if job in ends and not job.forever)
+    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    paths: dict[BaseScheduler, _Paths] = {}
+    for level in reversed(levels):  # each before the one around it
+        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window))
+    slack: dict[AnyJob, float] = {}
+    for level in levels:
+        around = slack.get(level, 0.0)
+        slack.update({job: around + own for job, own in paths[level].slack.items()})
+    reason = likeness.scheduler.stop_reason
+    assert reason is not None
+    return Simulation(
+        makespan,
+        paths[scheduler].bound,
+        tuple(paths[scheduler].critical_path(paths)),
+        slack,
+        used / (size * makespan) if size and makespan else None,
+        _peak(starts, ends),
+        starts,
+        ends,
+        reason,
+        trace,
+    )
+
+
+class _Paths:
+    """The longest paths through the jobs of one scheduler, without a window: Kelley and Walker 1959, O(V + E).
+
+    The bound is the longest path, or the work of all jobs shared by the slots; a nested scheduler counts as its own.
+    """
+
+    def __init__(
+        self, level: BaseScheduler, seconds: dict[AnyJob, float], inner: dict[BaseScheduler, _Paths], size: int | None
+    ) -> None:
+        def own(job: AnyJob) -> float:
+            return inner[job].bound if is_scheduler(job) else seconds[job] if job._is_service or not job.forever else 0
+
+        members = level._members
+        order = members.topological_order()
+        self._own: Final = {job: own(job) for job in order}
+        earliest: dict[AnyJob, float] = {}
+        self._before: Final[dict[AnyJob, AnyJob | None]] = {}
+        for job in order:
+            last = max(members.waits_for(job), key=earliest.__getitem__, default=None)
+            self._before[job] = last
+            earliest[job] = self._own[job] + (earliest[last] if last is not None else 0.0)
+        self._last: Final = max(order, key=earliest.__getitem__, default=None)
+        length = earliest[self._last] if self._last is not None else 0.0
+        latest = dict.fromkeys(order, length)
+        for job in reversed(order):
+            for one in members.waits_for(job):
+                latest[one] = min(latest[one], latest[job] - self._own[job])
+        self.slack: Final = {job: latest[job] - earliest[job] for job in order}
+        work = sum(number for job, number in self._own.items() if not job.forever)
+        self.bound: Final = max(length, work / size if size else 0.0)
+
+    def critical_path(self, paths: dict[BaseScheduler, _Paths]) -> list[AnyJob]:
+        """Return the jobs of the longest path, with those of nested schedulers in their place."""
+        found: list[AnyJob] = []
+        todo: list[AnyJob] = self._chain()
+        while todo:
+            job = todo.pop()
+            if is_scheduler(job):
+                todo += paths[job]._chain()
+            else:
+                found.append(job)
+        return found
+
+    def _chain(self) -> list[AnyJob]:
+        """Return the longest path, the last job first."""
+        chain: list[AnyJob] = []
+        job = self._last
+        while job is not None:
+            chain.append(job)
+            job = self._before[job]
+        return chain
+
+
+def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
+    """Return the most results that were kept at once."""
+    last_use: dict[AnyJob, float] = {}
+    for job, start in starts.items():
+        for one in job._rule.inputs if job._rule is not None else ():
+            last_use[one] = max(last_use.get(one, 0.0), start)
+    changes: list[tuple[float, int]] = []
+    for job, end in ends.items():
+        if job.forever or is_scheduler(job):
+            continue
+        changes.append((end, 1))
+        if not job.keep_result and job in last_use:
+            changes.append((last_use[job], -1))
+    peak = kept = 0
+    for _, change in sorted(changes):  # what is dropped at the same time goes first
+        kept += change
+        peak = max(peak, kept)
+    return peak
