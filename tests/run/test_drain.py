@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import Job, JobCancelled, JobState, Scheduler, Sequence, Service, StopReason
+from trioflow import Job, JobCancelled, JobState, Pool, Scheduler, Sequence, Service, StopReason
 from trioflow.abc import Instrument
 
 
@@ -215,3 +215,12 @@ def test_what_is_refused(virtual: Virtual) -> None:
     scheduler = Scheduler(Job(anyio.sleep, 1), drain_at=3)
     with pytest.raises(ValueError, match="its timeout of 2 s comes first"):
         virtual(lambda: scheduler.co_run(timeout=2))
+
+
+def test_jobs_that_wait_for_needs_are_cancelled(virtual: Virtual) -> None:
+    """What waits for a resource does not get it, although the job that has it gives it back; nothing leaks."""
+    pool = Pool(cpu=1)
+    running, waiting = Job(anyio.sleep, 3, needs={"cpu": 1}), Job(anyio.sleep, 3, needs={"cpu": 1})
+    assert not virtual(Scheduler(running, waiting, pool=pool, drain_at=1).co_run)
+    assert states(running, waiting) == ["SUCCEEDED", "CANCELLED"]
+    assert (waiting.started_at, pool.free) == (None, {"cpu": 1})
