@@ -95,10 +95,10 @@ def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
     assert done.exit_code == 0
-    told = [line.split()[1:3] for line in done.stdout.splitlines() if " done " in line]
-    assert ["done", "a"] in told
+    told = [line.split()[1:3] for line in done.stdout.splitlines() if " succeeded " in line]
+    assert ["succeeded", "a"] in told
     assert done.stdout.splitlines()[-1].startswith("2 jobs: 2 succeeded; in ")
-    assert " done " not in run(file).stdout
+    assert " succeeded a" not in run(file).stdout
 
 
 def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
         "run",
         written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
     )
-    assert len([line for line in done.stdout.splitlines() if " done " in line and line.split()[2] == "a"]) == 1
+    assert len([line for line in done.stdout.splitlines() if " succeeded " in line and line.split()[2] == "a"]) == 1
 
 
 # --- trace and report
@@ -168,7 +168,7 @@ def completed(*words: str) -> list[str]:
 
 def test_subcommands_and_options_are_completed() -> None:
     """The words of the command line are click's."""
-    assert completed("") == ["run", "list", "graph", "check", "batch", "ssh", "journal"]
+    assert completed("") == ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"]
     assert "--jobs-window" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
