@@ -101,7 +101,7 @@ def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path)
     done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
     assert done.returncode == 0, done.stderr
     assert set(check_manifest(output, library)) == {"beta", "gamma"}
-    assert re.search(r"done .*write the manifest", done.stdout)
+    assert re.search(r"succeeded .*write the manifest", done.stdout)
     assert re.match(r"7 jobs: 7 succeeded; in ", done.stdout.splitlines()[-1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     assert state.value in _table.text(record)
     assert state.value in _table.csv_text(record)
     assert state.value in json_text(record) or started is None
-    assert state.value in _report.html(record)
+    assert state.value in _report.html(record, Path())
 
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
@@ -151,6 +152,6 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     tally.grow(1)
     tally.settle(state, has_run=False)
     failures = {object(): None} if state is JobState.FAILED else {}
-    model: Any = SimpleNamespace(tally=tally, failures=failures, beside={}, ended=None, root=None)
+    model: Any = SimpleNamespace(tally=tally, failures=failures, beside={}, background=0, ended=None, root=None)
     assert re.fullmatch(r"1 \w+", _head.Head(model, _symbols.Symbols()).counts())
     assert sum(_layout.Layout(model, "open")._rest([]).values()) == 1
