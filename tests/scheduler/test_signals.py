@@ -52,9 +52,10 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
     shown = b""
     with contextlib.suppress(OSError):  # the other end is closed
         while piece := os.read(terminal, 1000):
-            if b"at work" in piece:
-                os.write(terminal, b"\x03")
+            began = b"at work\r\n" in shown
             shown += piece
+            if not began and b"at work\r\n" in shown:
+                os.write(terminal, b"\x03")
     os.close(terminal)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return shown.decode().replace("^C", "").split("\r\n"), code
