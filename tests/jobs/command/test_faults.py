@@ -279,12 +279,16 @@ def test_waiting_commands_hold_nothing(backend: str) -> None:
     assert {job.state for job in jobs} == {JobState.CANCELLED}
 
 
-@pytest.mark.parametrize("command", [["false", "hush-hush"], ["no-such-program-here", "hush-hush"]])
+@pytest.mark.parametrize(
+    "command",
+    [["false", "hush-hush"], ["no-such-program-here", "hush-hush"], ["sh", "-c", "echo no hush-hush here >&2; exit 3"]],
+)
 def test_redacted_command_shows_its_arguments_nowhere(
     backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path, command: list[str]
 ) -> None:
     """With `redact=True` no log, listing, debrief, trace or report of a failure shows arguments or environment."""
-    job = CommandJob(command, env={**os.environ, "TOKEN": "hush-hush"}, redact=True, critical=True)
+    environment = {**os.environ, "TOKEN": "hush-hush"}
+    job = CommandJob(command, env=environment, stderr=PIPE, redact=True, critical=True)
     trace = Trace()
     scheduler = Scheduler(job, instruments=[trace])
     scheduler.run(backend=backend)
