@@ -287,7 +287,12 @@ def _row(record: Record, span: Span, marked: bool, place: int) -> list[Any]:
     start = None if span.started_at is None else span.started_at - record.began
     times = [None if time is None else [round(time, 9), duration(time)] for time in (start, span.waited, span.elapsed)]
     path, kind, exception = map(printable, (_name(span), span.kind, span.exception_text))
-    signs = {"critical path": marked, "critical": span.critical, "background": span.forever, "timed out": span.timed_out}
+    signs = {
+        "critical path": marked,
+        "critical": span.critical,
+        "background": span.forever,
+        "timed out": span.timed_out,
+    }
     shown = [sign for sign, has in signs.items() if has]
     row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]
     return row + list(_usage(span)) if record.commands else row
