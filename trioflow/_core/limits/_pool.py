@@ -110,8 +110,8 @@ class Pool:
         >>> jobs = [Job(train, needs={"gpu": 1, "ram": "10 GiB"}) for _ in range(3)]
         >>> Scheduler(*jobs, pool=Pool(gpu=["0", "1"], ram="24 GiB")).run()
         True
-        >>> [job.result() for job in jobs]
-        [['0'], ['1'], ['0']]
+        >>> all(job.result() in (["0"], ["1"]) for job in jobs)
+        True
 
     """
 
