@@ -140,7 +140,7 @@ class Layout:
             "running": tally.running,
             "failed": tally.settled[JobState.FAILED],
             "waiting": tally.waiting + tally.unreached,
-            "done": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
+            "settled": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
         }
         return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
 
@@ -155,7 +155,7 @@ def _word(state: JobState) -> str:
         return "running"
     if state is JobState.FAILED:
         return "failed"
-    return "done" if state.is_settled else "waiting"
+    return "settled" if state.is_settled else "waiting"
 
 
 def context(job: AnyJob, root: BaseScheduler) -> Iterator[AnyJob]:
