@@ -57,7 +57,7 @@ def scenario(nodes: SshNodes, waves: int, here: Path) -> Scheduler:
         warm_up = SshJob(node, "./measure.sh 0 && rm result.txt", cwd=place, label=f"warm up {node.hostname}")
         load = SshJob(
             node,
-            "while sleep 0.1; do cut -d' ' -f1 /proc/loadavg; done",
+            "while cut -d' ' -f1 /proc/loadavg; do sleep 0.1; done",
             stdout=here / "{node}.load",
             forever=True,
             required=push,
@@ -89,7 +89,8 @@ def report(nodes: SshNodes, here: Path) -> None:
             by_wave.setdefault(wave, []).append(milliseconds)
     for wave, times in sorted(by_wave.items()):
         print(f"wave {wave}: {len(times)} nodes, {min(times)} to {max(times)} ms")
-    watched = sum(bool((here / f"{node.hostname}.load").read_text()) for node in nodes)
+    loads = [here / f"{node.hostname}.load" for node in nodes]
+    watched = sum(load.exists() and load.stat().st_size > 0 for load in loads)
     print(f"the load of {watched} nodes was watched meanwhile")
 
 

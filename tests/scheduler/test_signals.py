@@ -48,7 +48,8 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
     """Run SCRIPT on a terminal, press Ctrl-C there, and return what is on the terminal then, and the exit code."""
     pid, terminal = pty.fork()
     if not pid:
-        os.execv(sys.executable, [sys.executable, "-c", SCRIPT + end, backend])
+        environment = {**os.environ, "PYTHON_COLORS": "0"}  # from Python 3.13 on tracebacks are coloured
+        os.execve(sys.executable, [sys.executable, "-c", SCRIPT + end, backend], environment)
     shown = b""
     with contextlib.suppress(OSError):  # the other end is closed
         while piece := os.read(terminal, 1000):
