@@ -10,21 +10,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib.util
 import os
 import platform
 import random
 import signal
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from trioflow import Job, Scheduler, StopReason
-
-from .loading import example
 
 ROUNDS: Final = 7
 FEW: Final = 10_000
@@ -85,9 +86,20 @@ def restored_run(directory: Path, backend: Any) -> None:
     show(f"{backend}: a restored run of {MANY:,} jobs", samples, 1, "s")
 
 
+def example() -> ModuleType:
+    """Return the example that runs recorded workflows, as a module."""
+    path = Path(__file__).parents[1] / "examples" / "wfcommons.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def resumed_workflows(directory: Path, workflows: Path) -> None:
     """Kill each recorded workflow at a random instant, and resume it."""
-    module = example("wfcommons")
+    module = example()
     done = resumed = 0
     for path in sorted(workflows.glob("*.json")):
         file = directory / f"{path.stem}.db"

@@ -390,15 +390,17 @@ def test_each_job_has_its_own_time(virtual: Virtual) -> None:
     assert all(job.timed_out for job in jobs)
 
 
+async def slow_to_unwind() -> None:
+    """Takes three seconds to end when it is cancelled."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(3)
+
+
 def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual) -> None:
     """While a job still unwinds after its timeout, `cancel()` has the last word, as a scope further out would."""
-
-    async def slow_to_unwind() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(3)
 
     job = Job(slow_to_unwind, timeout=1)
 
@@ -413,13 +415,6 @@ def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual
 
 def test_a_job_that_was_cancelled_has_no_timeout_any_more(virtual: Virtual) -> None:
     """A timeout that comes while a cancelled job unwinds changes nothing."""
-
-    async def slow_to_unwind() -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(3)
 
     job = Job(slow_to_unwind, timeout=2)
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 FEW_TURNS: Final = 3
+"""Turns in which workers without a job leave by themselves. One or two are enough, and they cost less than a task that
+nothing interrupts."""
 
 
 class Ending:
@@ -45,7 +47,7 @@ class Ending:
         if not run.stopping:
             run.workers.dismiss_parked()
         run.stop(StopReason.COMPLETED)
-        for _ in range(FEW_TURNS):  # enough for workers without a job, and cheaper than a task that nothing interrupts
+        for _ in range(FEW_TURNS):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.turn():
