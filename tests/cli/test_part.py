@@ -187,7 +187,7 @@ def test_run_and_list_take_a_part(tmp_path: Path) -> None:
 def test_paths_are_listed(tmp_path: Path) -> None:
     """`list --paths` prints what --only and its like take, one a line."""
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
-    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a\\/b\nc\nc#2\n"
+    assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a/b\nc\nc#2\n"
 
 
 def test_a_pattern_that_nothing_matches(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ three = Job(fetch, 3)
         ((3,), "fetch(3)"),
         ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
         (("https://example.org/a/long/path/page/17",), "fetch('https://exam…ath/page/17')"),
+        ((0.1 + 0.2, 1 / 3, -2e-300 / 3, float("nan")), "fetch(0.3, 0.333333, -6.66667e-301, nan)"),
         ((10**5000,), "fetch(<int>)"),
         ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"),
         ((three,), "fetch(fetch(3))"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from trioflow import CycleError, Job, Scheduler, Sequence
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow import AbstractJob, CycleError, Job, Scheduler, Sequence
 from trioflow._core.job import _labels
 
 from ..bodies import grid, jobs_named, nap
@@ -110,5 +114,41 @@ def test_path_goes_from_the_outermost_scheduler_in() -> None:
     assert inner.path in same.path
     assert same.path != again.path
     assert same.path.split("/")[-1] == "x"
-    assert "y/z" not in other.path
+    assert other.path == "in/y/z"
     assert deep.path != same.path
+
+
+LABELS = st.text("ab/\\#2", max_size=5)
+
+
+@given(st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12), st.data())
+def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
+    """Whatever the labels are, and in whatever order jobs and schedulers are; a job's path is the same in all views."""
+    scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
+    found = _labels.paths(scheduler)
+    assert len(set(found.values())) == len(found)
+    assert [job.path for job in found] == list(found.values())
+
+
+def built(tree: Any) -> AbstractJob[Any]:
+    """A job for a label; a scheduler for a label and what is in it."""
+    if isinstance(tree, str):
+        return Job(nap, label=tree)
+    label, inside = tree
+    return Scheduler(map(built, inside), label=label)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
+    """A command's path is its line; only one that begins like the path of a job in a nested scheduler is changed."""
+    plain, like, inside = Job(nap, label="find /etc"), Job(nap, label="a/b"), Job(nap, label="b")
+    nested = Scheduler(inside, label="a")
+    Scheduler(plain, *((like, nested) if first else (nested, like)))
+    assert plain.path == "find /etc"
+    assert (like.path, inside.path) == (("a/b", "a#2/b") if first else ("a\\/b", "a/b"))
+
+
+def test_label_of_slashes_takes_little_memory() -> None:
+    """Its beginnings are not compared."""
+    assert Job(nap, label="/" * 9, scheduler=Scheduler()).path == "/" * 9
+    assert Job(nap, label="/" * 9999, scheduler=Scheduler()).path == "\\/" * 9999

@@ -390,7 +390,7 @@ class Paths:
                     break
                 new.append(one)
             for one in reversed(new):
-                self._paths[one] = self._prefix + self._names.unique(one.label)
+                self._paths[one] = self._prefix + self._names.unique(one.label, one._is_scheduler)
             path = self._paths[job]
         return path
 

@@ -199,7 +199,7 @@ def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
     assert browser.one("h1").text == NASTY[1]
     assert browser.ask("document.images.length") == 0
     shown = column(browser, PATH)
-    assert NASTY[0].replace("/", "\\/") in shown
+    assert NASTY[0] in shown
     assert "\\x1b[31m" in shown[4]
     for bar in browser.all("g.job")[:3]:
         ActionChains(browser.driver).move_to_element(bar).perform()

@@ -426,8 +426,9 @@ class AbstractJob(Generic[T]):
     def path(self) -> str:
         r"""The labels from inside the outermost scheduler down to the job, joined by "/".
 
-        If several jobs of a scheduler have the same label, "#2" is appended to that of the second, and so on. A "/"
-        in a label becomes "\/". If the job is in no scheduler, its path is its label.
+        No other job has the same path. If several jobs of a scheduler have the same label, "#2" is appended to that of
+        the second, and so on. A "/" in a label becomes "\/" if the path could otherwise be that of a job in a nested
+        scheduler. If the job is in no scheduler, its path is its label.
         """
         return _labels.path(self)
 

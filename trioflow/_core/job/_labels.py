@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import re
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -20,14 +21,19 @@ LONGEST_CALL: Final = 60
 """Characters of all arguments together in a default label; the rest is an ellipsis."""
 LONGEST_TEXT: Final = 24
 """Characters of one string in a default label; of a longer one the middle is left out."""
+LONGEST_FLOAT: Final = 12
+"""Characters of a float in a default label; a longer one is rounded."""
 FEW_ITEMS: Final = 3
 """Containers with more items than this are shown without them."""
 DEPTH: Final = 3
 """How many calls inside each other the default label of a job over jobs shows: `save(parse(fetch(3)))` and one more."""
 BIG: Final = 10**18
 """Whole numbers from here on are not shown: to write one out may take long."""
-NUMBERS: Final = frozenset({bool, float, complex, type(None), type(...)})
+NUMBERS: Final = frozenset({bool, complex, type(None), type(...)})
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
+SLASH: Final = re.compile("/")
+MANY_SLASHES: Final = 50
+"""Labels with more are not compared with the names of schedulers: all their beginnings would take much memory."""
 NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
@@ -73,6 +79,8 @@ def _short(value: Any, depth: int = DEPTH) -> str:
         return repr(value) if -BIG < value < BIG else "<int>"
     if kind is str:
         return repr(value if len(value) <= LONGEST_TEXT else _without_middle(value))
+    if kind is float:
+        return _short_float(value)
     if kind in NUMBERS:
         return repr(value)
     if kind is bytes:
@@ -90,6 +98,14 @@ def _short(value: Any, depth: int = DEPTH) -> str:
     if kind is type:
         return str(value.__name__)
     return f"<{kind.__name__}>"
+
+
+def _short_float(value: float) -> str:
+    """Return a float as people write it: `0.1 + 0.2` is 0.3 here, and a third is 0.333333."""
+    text = repr(value)
+    if len(text) > LONGEST_FLOAT:
+        text = repr(float(f"{value:.12g}"))
+    return text if len(text) <= LONGEST_FLOAT else f"{value:.6g}"
 
 
 def _short_container(value: Any, brackets: str, depth: int) -> str:
@@ -121,10 +137,12 @@ def path(job: AbstractJob[Any]) -> str:
     """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
     parts: list[str] = []
     scheduler = job.scheduler
+    if scheduler is None:
+        return job.label
     while scheduler is not None:
         parts.append(_among_siblings(scheduler, job))
         job, scheduler = scheduler, scheduler.scheduler
-    return "/".join(reversed(parts)) or job.label
+    return "/".join(reversed(parts))
 
 
 def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
@@ -143,7 +161,7 @@ def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJ
         parent, before = todo.pop()
         names = Names()
         for job in parent:
-            found[job] = before + names.unique(job.label)
+            found[job] = before + names.unique(job.label, job._is_scheduler)
             if job._is_scheduler:
                 todo.append((cast("BaseScheduler", job), found[job] + "/"))
     return found
@@ -152,27 +170,46 @@ def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJ
 def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     names = Names()
     for sibling in scheduler:
-        name = names.unique(sibling.label)
+        name = names.unique(sibling.label, sibling._is_scheduler)
         if sibling is job:
             return name
-    return names.unique(job.label)  # its scheduler has dropped it
+    return names.unique(job.label, job._is_scheduler)  # its scheduler has dropped it
 
 
 class Names:
-    """The names of siblings. If several have the same label, "#2" is appended to that of the second, and so on."""
+    r"""The names of siblings, so chosen that no two jobs have the same path, however deep they are.
 
-    __slots__ = ("_met",)
+    If several have the same label, "#2" is appended to that of the second, and so on. A "/" stays as it is, because
+    most command lines have one, unless what precedes it is the name of a nested scheduler: then it becomes "\/". In
+    the name of a nested scheduler it always does.
+    """
+
+    __slots__ = ("_before_slashes", "_met", "_schedulers")
 
     def __init__(self) -> None:
         self._met: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
+        self._schedulers: set[str] = set()
+        self._before_slashes: set[str] = set()  # of other names: no scheduler may be called so
 
-    def unique(self, label: str) -> str:
+    def unique(self, label: str, is_scheduler: bool) -> str:
         """Return a name for a sibling with this label, which no earlier one has."""
-        name = escaped = label.replace("\\", "\\\\").replace("/", "\\/")
-        ordinal = self._met.get(escaped, 0)
-        while name in self._met:  # usually one step; only labels such as "a#2" take more. To begin at 2 would be O(V²)
+        name = first = self._escaped(label, is_scheduler) if "/" in label or is_scheduler else label
+        ordinal = self._met.get(first, 1)
+        # Usually one step; only labels such as "a#2" take more. To begin at 2 would be O(V²).
+        while name in self._met or (is_scheduler and name in self._before_slashes):
             ordinal += 1
-            name = f"{escaped}#{ordinal}"
-        self._met[escaped] = max(ordinal, 1)
+            name = f"{first}#{ordinal}"
+        self._met[first] = ordinal
         self._met.setdefault(name, 1)
+        if is_scheduler:
+            self._schedulers.add(name)
         return name
+
+    def _escaped(self, label: str, is_scheduler: bool) -> str:
+        """Return a label that has slashes, or that a scheduler has, escaped if it must be."""
+        if not is_scheduler and label.count("/") <= MANY_SLASHES:
+            parts = {label[: match.start()] for match in SLASH.finditer(label)}
+            if self._schedulers.isdisjoint(parts):
+                self._before_slashes |= parts
+                return label
+        return label.replace("\\", "\\\\").replace("/", "\\/")
