@@ -9,12 +9,12 @@ from .job._function import FunctionJob, check_function, name_of
 from .job._job import AbstractJob, AnyJob, Kind, T, is_scheduler
 from .job._labels import printable
 from .job._options import JobOptions
-from .job._outcome import FREED, Failure
+from .job._outcome import DROPPED, Failure
 from .run._observers import Instrument
 from .scheduler._scheduler import BaseScheduler, Incident
 
 __all__ = (
-    "FREED",
+    "DROPPED",
     "AbstractJob",
     "AnyJob",
     "BaseScheduler",

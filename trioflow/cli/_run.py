@@ -111,8 +111,8 @@ def command(
             raise  # Ctrl-C may have ended a run that was draining
     elapsed = time.monotonic() - start
     code = code_of(scheduler)
-    told = tell(scheduler, elapsed, code)
-    return code if all((told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+    written = show_outcome(scheduler, elapsed, code)
+    return code if all((written, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
 def monitors(scheduler: BaseScheduler) -> list[Any]:
@@ -149,7 +149,7 @@ def _failed(job: AbstractJob[Any]) -> bool:
     return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
-def tell(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
+def show_outcome(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
     """Print the outcome, with details on the standard error; return False if that could not be written."""
     if code == FINE:
         return _outputs.said(summary(scheduler, elapsed))

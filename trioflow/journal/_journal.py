@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
-from .._core import FREED, AbstractJob, is_scheduler
+from .._core import DROPPED, AbstractJob, is_scheduler
 from .._core.base import _log
 from .._core.job._labels import Names
 from .._core.job._outcome import RareFacts
@@ -296,7 +296,7 @@ class Session:
         found = self._forms.get(job)
         if found is None:
             value = job._outcome
-            if value is FREED:
+            if value is DROPPED:
                 raise Unstorable(f"the result of {job.label!r}, which was given up")
             try:
                 found = self._forms[job] = form(dumps(value))

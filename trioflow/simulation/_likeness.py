@@ -106,7 +106,7 @@ class Likeness:
         rule = job._rule
         if rule is not None:
             inputs = tuple(self.stands[one] for one in rule.inputs if one in self.stands)
-            stand._rule = Rule(rule.run_if, rule.keep_result, inputs, rule.frees)
+            stand._rule = Rule(rule.run_if, rule.keep_result, inputs, rule.drops_results)
         stand.requires(required)
 
     def _pool(self, pool: Pool | None) -> Pool | None:

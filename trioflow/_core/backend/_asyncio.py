@@ -424,7 +424,7 @@ class AsyncioBackend:
                 return number == id(worker.task)
         return True
 
-    async def mend(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job left open in the task; return what that was.
 
         Errors in a task group are not returned, because its scope does not give access to them.

@@ -198,7 +198,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def mend(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close what a job left open in the task; return what that was, and the errors from it."""
         ...
 

@@ -252,7 +252,7 @@ class TrioBackend:
                 return task is worker.task
         return True
 
-    async def mend(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and nurseries that a job left open in the task; return what that was, and their errors."""
         task: Any = worker.task
         left = None

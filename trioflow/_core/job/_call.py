@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from ._job import AbstractJob
-from ._outcome import FREED
+from ._outcome import DROPPED
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 
@@ -87,7 +87,7 @@ class Step:
         for key, job in self._results:
             outcome = job._outcome
             # `result()` raises if the result was dropped, or if a service has failed since it was ready
-            container[key] = job.result() if outcome is FREED or job._is_service else outcome
+            container[key] = job.result() if outcome is DROPPED or job._is_service else outcome
         for key, number in self._made:
             container[key] = made[number]
         return tuple(container) if self._makes_tuple else container

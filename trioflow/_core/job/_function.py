@@ -344,7 +344,7 @@ class Job(FunctionJob[T]):
             AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         except TypeError as error:
             raise self._with_advice(error) from None
-        if self._rule is not None and self._rule.frees:
+        if self._rule is not None and self._rule.drops_results:
             self._limits = self._limits or NO_LIMITS  # `co_run` drops results as soon as the call has them
         if not plain and isinstance(function, Coroutine):
             if self._label is None:  # now, while the function's name is known

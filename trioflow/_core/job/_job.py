@@ -14,7 +14,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _labels, _options, _requirements
-from ._outcome import FREED, Failure, RareFacts, no_result
+from ._outcome import DROPPED, Failure, RareFacts, no_result
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -221,7 +221,7 @@ class AbstractJob(Generic[T]):
             self._rule = _options.rule(run_if, keep_result, _inputs, self)
             self._required = _requirements.extended((), _inputs)
         if required is not None:
-            plain = _requirements.plainly(required, AbstractJob)
+            plain = _requirements.flatten_simple(required, AbstractJob)
             if plain is None or self._required:
                 self.requires(required)
             else:  # there can be no cycle yet, and no scheduler has to know
@@ -477,7 +477,7 @@ class AbstractJob(Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        plain = _requirements.plainly(requirements, AbstractJob)
+        plain = _requirements.flatten_simple(requirements, AbstractJob)
         if plain is not None:
             return plain
         return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last")
@@ -588,7 +588,7 @@ class AbstractJob(Generic[T]):
             JobNotDone: it has not settled, or its result was dropped because of `keep_result=False`.
 
         """
-        if self._outcome is not FREED and (self._state is JobState.SUCCEEDED or self._is_ready()):
+        if self._outcome is not DROPPED and (self._state is JobState.SUCCEEDED or self._is_ready()):
             return cast(T, self._outcome)
         if default is not RAISE:
             return default
@@ -677,7 +677,7 @@ class AbstractJob(Generic[T]):
         If the job may be called again, its inputs' results are kept, unless this is the `last_call`.
         """
         rule = self._rule
-        if rule is None or not rule.frees or (self._repeats() and not last_call):
+        if rule is None or not rule.drops_results or (self._repeats() and not last_call):
             return
         self._facts = self._facts or RareFacts()
         if self._facts.released:
@@ -690,7 +690,7 @@ class AbstractJob(Generic[T]):
             if facts is not None and facts.consumers:
                 facts.consumers -= 1
                 if not facts.consumers and job._state is JobState.SUCCEEDED:
-                    job._outcome = FREED
+                    job._outcome = DROPPED
 
     def _was_in_a_run(self) -> bool:
         """Return whether a run has changed any of its fields."""

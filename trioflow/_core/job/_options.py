@@ -101,7 +101,7 @@ class Rule:
     keep_result: bool = True
     inputs: tuple[AbstractJob[Any], ...] = ()
     # Whether one of the inputs has `keep_result=False`.
-    frees: bool = False
+    drops_results: bool = False
 
 
 def limits(
@@ -181,11 +181,11 @@ def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...],
         raise ValueError(f"run_if={run_if!r} of {job._name_for_errors()}: choose one of {', '.join(RUN_IF)}")
     if run_if == "settled" and keep_result and not inputs:
         return None
-    frees = False
+    drops_results = False
     for one in inputs:
         if one._rule is not None and not one._rule.keep_result:
-            frees = True
-    return Rule(run_if, bool(keep_result), inputs, frees)
+            drops_results = True
+    return Rule(run_if, bool(keep_result), inputs, drops_results)
 
 
 def seconds(value: float | None, name: str, who: Who) -> float | None:

@@ -75,7 +75,7 @@ class CancelledOutcome:
         self.number: Final = next(Failure.numbers)  # its place among the failures
 
 
-FREED: Final = object()
+DROPPED: Final = object()
 """The outcome of a job whose result was dropped."""
 
 
@@ -115,7 +115,7 @@ class RareFacts:
         """Return whether there is nothing to know about a job that has settled."""
         return not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
 
-    def tell(self, job: AbstractJob[Any]) -> None:
+    def notify(self, job: AbstractJob[Any]) -> None:
         """Notify all who wait for `job` that it has settled, or that its run has ended without reaching it."""
         if self.event is not None:
             self.event.set()
@@ -136,7 +136,7 @@ def no_result(job: AbstractJob[Any]) -> BaseException:
     failure = job._outcome
     if isinstance(failure, Failure):
         return failure.exception.with_traceback(failure.traceback)
-    if failure is FREED:
+    if failure is DROPPED:
         return _errors.JobNotDone(
             f"the result of {job.label!r} was dropped when the last job that uses it had started: "
             f"leave out keep_result=False to read it later"

@@ -46,7 +46,7 @@ class Requirements(AbstractSet[Any]):
         return set(it)  # the result of &, | and -
 
 
-def plainly(given: Any, kind: type) -> tuple[Any, ...] | None:
+def flatten_simple(given: Any, kind: type) -> tuple[Any, ...] | None:
     """Return the jobs in the common cases of one job, or a list or tuple of jobs; None if `flatten` is needed.
 
     This is several times as fast as `flatten`.

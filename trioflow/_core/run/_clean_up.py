@@ -87,7 +87,7 @@ class CleanUp:
             run.begin(worker, job)
             awaitable: Any = UNCALLED
             try:
-                awaitable = run.begin_apart(worker, job)
+                awaitable = run.call(worker, job)
                 value = await awaitable
                 await worker.refuse_what_is_left_open()
             except BaseException as error:

@@ -92,7 +92,7 @@ class Observers:
             for hook in HOOKS
         }
 
-    def tell(self, hook: str, *details: Any) -> None:
+    def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; one that raises is logged and not called again in this run."""
         for method in self._hooks[hook]:
             self._call(method, hook, details)
@@ -105,7 +105,7 @@ class Observers:
         methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
 
-        def tell(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+        def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
             for method, hook in methods:
                 if removed:
                     self._call(method, hook, (scheduler, job))
@@ -119,7 +119,7 @@ class Observers:
                         raise  # the job that starts fails with it
                     self.interrupt(interruption)
 
-        return tell if methods else None
+        return notify if methods else None
 
     def _call(self, method: Callable[..., None], hook: str, details: tuple[Any, ...]) -> None:
         if self._removed and id(getattr(method, "__self__", method)) in self._removed:

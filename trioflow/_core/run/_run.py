@@ -191,7 +191,7 @@ class Run:
     async def _body(self) -> None:
         begun = self.clock()
         try:
-            self.tell("before_run")
+            self.notify("before_run")
             if self.group.is_cancelled():
                 self.cancelled_outside()
             for _ in self._make_entries_ready() if not self.stopping else ():
@@ -267,7 +267,7 @@ class Run:
                     requirement._successors = job
                 else:
                     _links.add_successor(requirement, job)
-            if rule is not None and rule.frees:
+            if rule is not None and rule.drops_results:
                 _links.count_consumer(job)
             if job._forever:
                 forever += 1
@@ -359,7 +359,7 @@ class Run:
 
     def schedule(self, jobs: Iterable[AbstractJob[Any]], clean_up: bool = False) -> None:
         """Put the jobs that are IDLE into the ready queue. When the run is stopping, only the clean-up may do so."""
-        _, _, tell_scheduled = self.fast_hooks
+        _, _, notify_scheduled = self.fast_hooks
         scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
         for job in jobs:
             if job._state is IDLE and (clean_up or not self.starts_no_more):
@@ -367,16 +367,16 @@ class Run:
                 ready.append(job)
                 if job._forever and not job._needs():
                     forever.append(job)
-                if tell_scheduled is not None:
-                    tell_scheduled(scheduler, job)
+                if notify_scheduled is not None:
+                    notify_scheduled(scheduler, job)
 
     def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
         """Record that a clean-up job starts; `Worker.work` does this for all other jobs."""
         worker.job, job._worker = job, worker
         job._started_at = self.clock()
         job._state = JobState.RUNNING
-        self.tell("job_started", job)
-        self.tell("job_attempt", job)
+        self.notify("job_started", job)
+        self.notify("job_attempt", job)
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
         """Give a job its final state and outcome, and make ready the jobs that waited only for it."""
@@ -389,15 +389,15 @@ class Run:
             self._record(job, outcome)
         if job._demand is not None and job._demand.needs:
             self.queue.jobs.give_back(job)
-        self.tell("job_finished", job)
+        self.notify("job_finished", job)
         facts = job._facts
         if facts is not None:
-            facts.tell(job)
+            facts.notify(job)
         if job._forever:
             self.forever_unsettled -= 1
         else:
             self.unsettled -= 1
-        if job._rule is not None and job._rule.frees:
+        if job._rule is not None and job._rule.drops_results:
             job._release_inputs(last_call=True)
         self._release(successors)
         if facts is not None and facts.runs_once:
@@ -431,7 +431,7 @@ class Run:
         if self.journal is None or not self._is_restored(job):
             self.schedule((job,))
 
-    def begin_apart(self, worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
+    def call(self, worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
         """Return what to await for a job that has limits, or that is more than the call of a function."""
         limits = job._limits
         return job.co_run() if limits is None or limits is NO_LIMITS else _attempts.begin(worker, job, limits)
@@ -439,7 +439,7 @@ class Run:
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""
         self.facts(job).further_attempts += 1
-        self.tell("job_attempt", job)
+        self.notify("job_attempt", job)
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""
@@ -449,7 +449,7 @@ class Run:
         if facts.scope is not None:
             facts.scope.deadline = math.inf
         successors, job._successors = job._successors, None
-        self.tell("job_ready", job)
+        self.notify("job_ready", job)
         self._release(successors)
         self.workers.ensure_searcher()
 
@@ -715,25 +715,25 @@ class Run:
                 self.facts(job).runs_once = True
             self.count(not job._forever, job._forever)
             _links.link(job, self.members.waits_for(job))
-            if job._rule is not None and job._rule.frees:
+            if job._rule is not None and job._rule.drops_results:
                 _links.count_consumer(job)
             self.ordering.note_new(job)
-            self.tell("job_added", job)
+            self.notify("job_added", job)
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)
         self.workers.ensure_searcher()
 
-    # ---- telling
+    # ---- notifying
 
-    def tell(self, hook: str, *job: AbstractJob[Any]) -> None:
+    def notify(self, hook: str, *job: AbstractJob[Any]) -> None:
         """Call this hook of the observers, if there are any."""
         if self.observers is not None:
-            self.observers.tell(hook, self.scheduler, *job)
+            self.observers.notify(hook, self.scheduler, *job)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
         """Report an incident, something that is not the outcome of a job: in the log, to observers, in `debrief()`."""
         _log.warn(message, exception)
         self.scheduler._note_incident(job, message, exception)
         if self.observers is not None:
-            self.observers.tell("incident", self.scheduler, job, message, exception)
+            self.observers.notify("incident", self.scheduler, job, message, exception)

@@ -157,7 +157,7 @@ class Worker(WorkerTask):
         backend, clock, names_tasks = run.backend, run.clock, run.backend.names_tasks
         ready, forever_ready, released, turn = run.queue.jobs, run.queue.forever, run.released, run.turn
         gated, scheduler, own_tasks = workers.gated, run.scheduler, run.own_tasks
-        tell_start, tell_end, tell_scheduled = run.fast_hooks
+        notify_start, notify_end, notify_scheduled = run.fast_hooks
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -262,14 +262,14 @@ class Worker(WorkerTask):
                 value = error = None  # only a job may keep its result alive
                 awaitable = UNCALLED
                 try:
-                    if tell_start is not None:
-                        tell_start(scheduler, job)
+                    if notify_start is not None:
+                        notify_start(scheduler, job)
                     if limits is None:
                         awaitable = job._function(*job._args)
                     else:
                         run.count_settled(settled)  # a forever job may outlast all others
                         settled = 0
-                        awaitable = run.begin_apart(self, job)
+                        awaitable = run.call(self, job)
                     value = await awaitable
                     if not mark.intact():
                         tainted = True
@@ -299,8 +299,8 @@ class Worker(WorkerTask):
                     job._worker = None
                     job._state = SUCCEEDED
                     settled += 1
-                    if tell_end is not None:
-                        tell_end(scheduler, job)
+                    if notify_end is not None:
+                        notify_end(scheduler, job)
                     successors = job._successors
                     if successors is not None:
                         job._successors = None
@@ -325,8 +325,8 @@ class Worker(WorkerTask):
                                 else:
                                     successor._state = SCHEDULED
                                     ready.append(successor)
-                                    if tell_scheduled is not None:
-                                        tell_scheduled(scheduler, successor)
+                                    if notify_scheduled is not None:
+                                        notify_scheduled(scheduler, successor)
                                         if run.starts_no_more:
                                             break  # the instrument has drained or cancelled the run
                         if released:
@@ -349,7 +349,7 @@ class Worker(WorkerTask):
 
     async def refuse_what_is_left_open(self) -> None:
         """Raise an error if the job that has just returned left something open, or cancelled its own task."""
-        left, errors = await self.run.backend.mend(self)
+        left, errors = await self.run.backend.close_left_open(self)
         if left is not None:
             open_still = RuntimeError(
                 f"the job returned with a {left} still open: close it before the job returns, by a with statement"
@@ -362,7 +362,7 @@ class Worker(WorkerTask):
 
     async def with_errors_of_what_is_left_open(self, error: BaseException) -> BaseException:
         """Return what a job raised, together with the errors from what it left open."""
-        left, errors = await self.run.backend.mend(self)
+        left, errors = await self.run.backend.close_left_open(self)
         if errors is None:
             return error
         return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])

@@ -212,7 +212,7 @@ class Members:
                 job._reset()
         self._note_new(new, run)
         owner._run.admit(new)
-        owner._tell_streams(new)
+        owner._notify_streams(new)
 
     def _adopt(
         self, jobs: tuple[AbstractJob[Any], ...], found: Collection[AbstractJob[Any]], new: list[AbstractJob[Any]]

@@ -30,8 +30,8 @@ from ..job._decorator import JobFunction
 from ..job._function import WANTED, A, B, C, Given, Job, check_function
 from ..job._job import AbstractJob, Kind, is_scheduler
 from ..job._options import JobOptions, UnnamedOptions
-from ..job._outcome import FREED
-from ..job._requirements import flatten, plainly
+from ..job._outcome import DROPPED
+from ..job._requirements import flatten, flatten_simple
 from ..limits import _order, _pool
 from ..run import _durable, _ending, _links, _observers
 from ..run._observers import Instrument, Observers
@@ -241,7 +241,7 @@ class BaseScheduler(AbstractJob[bool]):
             <AbstractJob `a` idle>
 
         """
-        plain = plainly(job, AbstractJob)
+        plain = flatten_simple(job, AbstractJob)
         if plain is None:
             plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all"))
         self._members.admit(plain, "add()")
@@ -269,7 +269,7 @@ class BaseScheduler(AbstractJob[bool]):
             2
 
         """
-        plain = plainly(jobs, AbstractJob)
+        plain = flatten_simple(jobs, AbstractJob)
         if plain is None:
             plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all"))
         self._members.admit(plain, "update()")
@@ -997,7 +997,7 @@ class BaseScheduler(AbstractJob[bool]):
 
         """
         succeeded = (job for job in self.iterate_jobs() if job.is_succeeded() and not job._is_scheduler)
-        return {job: job._outcome for job in succeeded if job._outcome is not FREED}
+        return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that FAILED in the last run and what they raised, in the order in which they settled.
@@ -1128,12 +1128,12 @@ class BaseScheduler(AbstractJob[bool]):
         if self._watched:
             for job in self.iterate_jobs():
                 if job._facts is not None:
-                    job._facts.tell(job)
+                    job._facts.notify(job)
         for stream in tuple(self._streams):
             stream.end()
         self._streams.clear()
 
-    def _tell_streams(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
         """Let those who iterate over `as_settled()` wait for new jobs too."""
         for stream in tuple(self._streams):
             for job in jobs:

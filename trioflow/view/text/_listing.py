@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator, Sized
 from typing import Final, NamedTuple
 
-from ..._core import FREED, AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core import DROPPED, AnyJob, BaseScheduler, JobState, is_scheduler
 from ..._core.base import _graph
 from ..._core.scheduler import _checks
 from . import _short_values
@@ -124,7 +124,7 @@ class Listing:
         if error is not None:
             return f"!! {self._symbols.line(_short_values.exception(error))}"
         if job.state is JobState.SUCCEEDED:
-            given_up = job._outcome is FREED
+            given_up = job._outcome is DROPPED
             result = "(given up)" if given_up else self._symbols.line(_short_values.result(job.result()))
             return f"-> {result}{self._restored(job)}"
         return ""
