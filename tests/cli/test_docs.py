@@ -41,7 +41,7 @@ def timeless(text: str) -> str:
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
 def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
     """Each example prints what it is said to."""
-    for file, code in zip(("flow.py", "broken.py"), blocks("python"), strict=True):
+    for file, code in zip(("flow.py", "night.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     name, *arguments = shlex.split(line)

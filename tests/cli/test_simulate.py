@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trioflow.cli._simulate import verdict
+from trioflow.cli._simulate import of_windows
 
 from .command_line import trioflow, written
 
@@ -16,21 +16,53 @@ scenario = Scheduler(*(Job(never, expected_duration=hours * 3600) for hours in (
 
 
 def test_a_table_of_windows_and_policies(tmp_path: Path) -> None:
-    """One line for each pair, and a sentence about the windows."""
+    """One line for each pair, and a sentence about the windows under the policy that is fastest."""
     done = trioflow("simulate", written(tmp_path, CODE), "--jobs-window", "1,2,0", "--policy", "fifo,critical-path")
     assert done.exit_code == 0
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == ["window", "policy", "makespan", "lower", "bound", "used", "results"]
-    assert lines[2].split()[:2] == ["2", "fifo"]
-    assert len(lines) == 9
-    assert lines[-1] == "2 slots are enough: no limit gains 0 %"
+    assert (
+        done.stdout
+        == """\
+window  policy         makespan  lower bound  slots used  results kept
+     1  fifo                6 h          6 h       100 %             4
+     2  fifo                4 h          3 h        75 %             4
+  none  fifo                3 h          3 h                         4
+     1  critical-path       6 h          6 h       100 %             4
+     2  critical-path       3 h          3 h       100 %             4
+  none  critical-path       3 h          3 h                         4
+
+with critical-path, 2 slots are enough: no limit gains 0 %
+"""
+    )
 
 
 def test_the_schedulers_own_settings(tmp_path: Path) -> None:
-    """Without options there is one line, and no sentence."""
-    lines = trioflow("simulate", written(tmp_path, CODE)).stdout.splitlines()
+    """Without options there is one line, and no sentence; with several policies, one about these."""
+    file = written(tmp_path, CODE)
+    lines = trioflow("simulate", file).stdout.splitlines()
     assert len(lines) == 2
     assert lines[1].split()[:2] == ["2", "auto"]
+    lines = trioflow("simulate", file, "--policy", "critical-path,fifo").stdout.splitlines()
+    assert lines[3:] == ["", "critical-path takes 25 % less time than fifo"]
+
+
+def test_runs_that_stop_early(tmp_path: Path) -> None:
+    """The line says why, and no sentence calls their windows enough."""
+    file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))
+    lines = trioflow("simulate", file, "--jobs-window", "1,2").stdout.splitlines()
+    assert len(lines) == 3
+    assert all(line.endswith("stops early: TIMEOUT") for line in lines[1:])
+
+
+def test_durations_that_are_not_known(tmp_path: Path) -> None:
+    """The last line says how many there are, and what they count as."""
+    some = written(tmp_path, CODE.replace("scenario =", "more =") + "scenario = Scheduler(more, Job(never))\n")
+    assert trioflow("simulate", some).stdout.splitlines()[-1] == (
+        "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
+    )
+    none = written(tmp_path, CODE.replace("expected_duration", "label"))
+    assert (
+        trioflow("simulate", none).stdout.splitlines()[-1].startswith("no duration is known, so each job counts as 1 s")
+    )
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -50,6 +82,6 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 def test_sentences() -> None:
     """The smallest window that is nearly as fast as the largest is enough; otherwise more slots help."""
-    assert verdict({(4, None): 200.0, (8, None): 102.0, (16, None): 100.0}) == "8 slots are enough: 16 gain 2 %"
-    assert verdict({(4, None): 200.0, (8, None): 100.0}) == "more slots help: 8 slots take 50 % less time than 4"
-    assert verdict({(4, None): 200.0}) == ""
+    assert of_windows([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
+    assert of_windows([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
+    assert of_windows([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"

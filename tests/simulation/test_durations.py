@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from tests.conftest import Virtual
-from trioflow import Job, Scheduler, Sequence, Trace
+from trioflow import Job, Scheduler, Sequence, Trace, simulate
 
 
 def scenario(**options: Any) -> Scheduler:
@@ -55,9 +55,11 @@ def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A warning says so, nothing is lost, and the run begins a new file."""
+    """A warning says so, nothing is lost, and the run begins a new file. Whoever only reads it leaves it alone."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "sec')
+    assert simulate(Scheduler(Job(anyio.sleep, 3, expected_duration=4)), durations=path).makespan == 4
+    assert path.read_text().endswith("sec")
     with caplog.at_level(logging.WARNING):
         virtual(Scheduler(Job(anyio.sleep, 3, label="a"), durations=path).co_run)
     assert "is torn" in caplog.text
@@ -70,11 +72,14 @@ def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pyte
     [
         ('{"trioflow durations": 2, "seconds": {}}', "durations of version 2"),
         ("# ninja log v3\n", "log of ninja of version 3"),
+        ("import anyio\n", "is no file of durations"),
+        ('{"name": "some package"}', "is no file of durations"),
+        ('{"trioflow durations": 1, "seconds": [3]}', "is no file of durations"),
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
-    """A file of another version is left alone, before anything starts."""
+    """A file of another version, or of something else, is left alone, before anything starts."""
     path = tmp_path / "durations"
     path.write_text(content)
     with pytest.raises(ValueError, match=words):

@@ -112,8 +112,10 @@ def test_results_that_are_kept() -> None:
         )
     for job in scheduler:
         job.label = "x"
-    kept = {policy: simulate(scheduler, policy=policy).peak_results for policy in ("fifo", "depth-first")}  # type: ignore[arg-type]
+    policies: list[Any] = ["fifo", "critical-path", "depth-first"]
+    kept = {policy: simulate(scheduler, policy=policy).peak_results for policy in policies}
     assert kept["fifo"] >= 100
+    assert kept["critical-path"] >= 100
     assert kept["depth-first"] - 100 <= 12  # the last of each chain is kept
 
 
@@ -122,7 +124,8 @@ def test_unknown_durations() -> None:
     assert simulate(Scheduler(stand())).makespan == 1
     service = Service(never)
     last = stand(None, service)
-    assert simulate(Scheduler(service, stand(2), stand(4), stand(9), last)).ends[last] == 4
+    found = simulate(Scheduler(service, stand(2), stand(4), stand(9), last))
+    assert (found.ends[last], found.guessed) == (4, {last: 4})
 
 
 def test_durations_that_are_given(tmp_path: Path) -> None:
@@ -167,6 +170,19 @@ def test_it_works_where_a_loop_runs() -> None:
 def test_what_is_refused(options: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand(1, label="a")), **options)
+
+
+@pytest.mark.parametrize("where", ["outermost", "nested"])
+def test_what_would_never_end_is_refused(where: str) -> None:
+    """A scheduler with nothing but forever jobs runs until its timeout, or that of a scheduler around it."""
+    scheduler = Scheduler(stand(1, forever=True), Service(never), label="endless")
+    if where == "nested":
+        scheduler = Scheduler(scheduler, stand(1))
+    with pytest.raises(ValueError, match="'endless' has only forever jobs"):
+        simulate(scheduler)
+    scheduler.timeout = 3
+    found = simulate(scheduler)
+    assert (max(found.ends.values()), found.stop_reason) == (3, StopReason.TIMEOUT)
 
 
 def test_a_cycle_is_refused() -> None:

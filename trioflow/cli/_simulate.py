@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
+from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
+from .._core.job._options import slots
 from .._core.limits._order import POLICIES
-from .._core.scheduler._scheduler import BaseScheduler
 from ..view import _units as units
 from ._completion import file
 from ._scenario import refusing, takes_scenario
 
+if TYPE_CHECKING:
+    from ..simulation._simulate import Simulation
+
+    Found: TypeAlias = dict[tuple[int | None, str], Simulation]
+    """By window, None for no limit, and policy."""
+
+NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
 """A larger window is worth mentioning if it gains more than this share of the time."""
 
@@ -51,55 +60,88 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
 def command(scheduler: BaseScheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
     """Print how long a run would take, by the expected durations of the jobs.
 
-    Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots.
+    Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
+    used is the share of their time in which jobs run. Results kept is the most results that are kept at once.
     """
-    from ..simulation._simulate import OWN, Simulation, simulate
+    from ..simulation._simulate import OWN, simulate
 
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
-    found: dict[tuple[Any, Any], Simulation] = {}
+    found: Found = {}
     for name in names:
         for size in sizes:
-            found[size, name] = refusing(
-                functools.partial(simulate, scheduler, durations=durations, jobs_window=size, policy=name)
-            )
-    own = scheduler.jobs_window if scheduler.jobs_window is None or isinstance(scheduler.jobs_window, int) else "own"
-    rows = [("window", "policy", "makespan", "lower bound", "used", "results")]
-    for (size, name), one in found.items():
-        window = own if size is OWN else size
+            one = refusing(functools.partial(simulate, scheduler, durations=durations, jobs_window=size, policy=name))
+            found[slots(scheduler.jobs_window) if size is OWN else size, name or scheduler.policy] = one
+    for line in table(found):
+        click.echo(line)
+    for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
+        if sentence:
+            click.echo(f"\n{sentence}")
+
+
+def table(found: Found) -> Iterator[str]:
+    """Yield a line of titles, and one for each simulation."""
+    rows = [("window", "policy", "makespan", "lower bound", "slots used", "results kept", "")]
+    for (size, policy), one in found.items():
         rows.append(
             (
-                "none" if window is None else str(window),
-                name or str(scheduler.policy),
-                units.compact(one.makespan).strip(),
-                units.compact(one.lower_bound).strip(),
+                "none" if size is None else str(size),
+                policy,
+                units.duration(one.makespan),
+                units.duration(one.lower_bound),
                 "" if one.utilisation is None else f"{100 * one.utilisation:.0f} %",
                 str(one.peak_results),
+                "" if one.stop_reason is StopReason.COMPLETED else f"stops early: {one.stop_reason.name}",
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        padded[1] = row[1].ljust(widths[1])
-        click.echo("  ".join(padded).rstrip())
-    sentence = verdict({key: one.makespan for key, one in found.items() if key[0] is not OWN})
-    if sentence:
-        click.echo(f"\n{sentence}")
+        padded[1], padded[-1] = row[1].ljust(widths[1]), row[-1]
+        yield "  ".join(padded).rstrip()
 
 
-def verdict(makespans: dict[tuple[int | None, Any], float]) -> str:
-    """Say which of several windows is enough, under the policy that is fastest in all; "" if there is only one."""
-    if len({size for size, _ in makespans}) < 2:
+def verdict(found: Found) -> str:
+    """Say which window is enough, or which policy is faster; "" if there is nothing to choose from.
+
+    Of several policies, the one that is fastest in all is looked at. Runs that stop early do not count.
+    """
+    seconds = {key: one.makespan for key, one in found.items() if one.stop_reason is StopReason.COMPLETED}
+    sums: dict[str, float] = {}
+    for (_, policy), makespan in seconds.items():
+        sums[policy] = sums.get(policy, 0.0) + makespan
+    if not any(sums.values()):
         return ""
-    names = dict.fromkeys(name for _, name in makespans)
-    best = min(names, key=lambda name: sum(seconds for (_, one), seconds in makespans.items() if one == name))
-    under = sorted(((size or 1 << 60, seconds) for (size, name), seconds in makespans.items() if name == best))
+    best, worst = min(sums, key=sums.__getitem__), max(sums, key=sums.__getitem__)
+    differ = sums[best] < sums[worst]
+    under = sorted((size or NO_LIMIT, makespan) for (size, policy), makespan in seconds.items() if policy == best)
+    if len(under) == 1:
+        return f"{best} takes {100 * (1 - sums[best] / sums[worst]):.0f} % less time than {worst}" if differ else ""
+    return f"with {best}, {of_windows(under)}" if differ else of_windows(under)
+
+
+def of_windows(under: list[tuple[int, float]]) -> str:
+    """Say which of several windows, each with its makespan, is enough."""
     last, fastest = under[-1]
     for size, seconds in under[:-1]:
-        gain = 1 - fastest / seconds if seconds else 0.0
+        gain = 1 - fastest / seconds
         if gain <= ENOUGH:
-            more = "no limit" if last == 1 << 60 else str(last)
-            return f"{size} slots are enough: {more} gain{'s' if more == 'no limit' else ''} {100 * gain:.0f} %"
+            enough = "1 slot is enough" if size == 1 else f"{size} slots are enough"
+            return f"{enough}: {'no limit gains' if last == NO_LIMIT else f'{last} gain'} {100 * gain:.0f} %"
     size, seconds = under[-2]
-    more = "no limit takes" if last == 1 << 60 else f"{last} slots take"
+    more = "no limit takes" if last == NO_LIMIT else f"{last} slots take"
     return f"more slots help: {more} {100 * (1 - fastest / seconds):.0f} % less time than {size}"
+
+
+def about_guesses(scheduler: BaseScheduler, guessed: Mapping[AnyJob, float]) -> str:
+    """Say how many durations are not known, and what these jobs count as; "" if all are known."""
+    if not guessed:
+        return ""
+    seconds = units.duration(next(iter(guessed.values())))
+    every = sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
+    if len(guessed) == every:
+        return f"no duration is known, so each job counts as {seconds}: give expected_duration=, or --durations"
+    has, counts = ("has", "counts") if len(guessed) == 1 else ("have", "count")
+    return (
+        f"{len(guessed)} of {every} jobs {has} no known duration, and {counts} as the median of the others, {seconds}"
+    )

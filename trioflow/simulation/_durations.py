@@ -91,13 +91,26 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
         return
     try:
         with _locked(path):
-            _replace(path, {**_read(path), **new})
+            content = _content(path)
+            if content is None:
+                aside = path.with_name(path.name + ".torn")
+                os.replace(path, aside)
+                _log.warn(f"{path} was torn: it was renamed to {aside.name}, and a new one was begun")
+            _replace(path, {**(content or {}), **new})
     except (OSError, ValueError) as error:
         _log.warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 
 
 def _read(path: Path) -> dict[str, float]:
     """Return what is in a file; nothing if there is none, or if it is torn, which is reported."""
+    content = _content(path)
+    if content is None:
+        _log.warn(f"{path} is torn: no durations are known from it")
+    return content or {}
+
+
+def _content(path: Path) -> dict[str, float] | None:
+    """Return what is in a file; nothing if there is none, and None if it is torn."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -106,19 +119,23 @@ def _read(path: Path) -> dict[str, float]:
         return _of_ninja(path, text.splitlines())
     try:
         content: Any = json.loads(text)
-        version, named = content[KEY], content["seconds"]
-    except (ValueError, KeyError, TypeError):
-        aside = path.with_name(path.name + ".torn")
-        with contextlib.suppress(OSError):
-            os.replace(path, aside)
-        _log.warn(f"{path} is torn, or no file of durations: it was renamed to {aside.name}, and a new one is begun")
-        return {}
+    except ValueError:
+        begun = text.strip("\0").lstrip()
+        if not begun or begun.startswith("{"):
+            return None
+        content = None
+    try:
+        version, named = content[KEY], dict(content["seconds"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{path} is no file of durations, and is left alone: give one that a Scheduler has written"
+        ) from None
     if version != VERSION:
         raise ValueError(
             f"{path} has durations of version {version!r}, and this trioflow writes version {VERSION}: "
             f"give another file, or remove this one"
         )
-    return {name: _options.duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
+    return {str(name): _options.duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
 
 
 def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:

@@ -36,7 +36,8 @@ class Simulation:
     makespan: float
     """Seconds from the start of the run to the end of its last job that is not forever."""
     lower_bound: float
-    """Seconds that no order can beat: the longest path, or the work that the slots of a window have to do."""
+    """Seconds that no order can beat: the longest path, or the work that the slots of a window have to do. What is in a
+    pool does not count."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path; in place of a nested scheduler, those of the longest path through it."""
     slack: Mapping[AnyJob, float]
@@ -53,6 +54,8 @@ class Simulation:
     """Why the run stopped: timeouts are real."""
     timeline: Trace
     """The trace of the simulated run, which Jupyter shows, and which can be exported."""
+    guessed: Mapping[AnyJob, float]
+    """How long the jobs took of which no duration is known, in seconds."""
 
     def __repr__(self) -> str:
         return f"<Simulation {self.makespan:g} s, lower bound {self.lower_bound:g} s, {len(self.ends)} jobs>"
@@ -79,7 +82,8 @@ def simulate(
         policy: a policy for this simulation, in nested schedulers too; None for their own.
 
     Raises:
-        CycleError, MissingRequirement, ValueError: the scenario can't run, or an argument is out of range.
+        CycleError, MissingRequirement, ValueError: the scenario can't run, it would never end, or an argument is out of
+            range.
         TypeError: an argument has the wrong type.
 
     Example:
@@ -95,7 +99,8 @@ def simulate(
         checked_policy(policy, who)
     for _ in _checks.check(scheduler._members):
         pass
-    seconds = _seconds(scheduler, durations)
+    _refuse_endless(scheduler)
+    seconds, guessed = _seconds(scheduler, durations)
     likeness = Likeness(scheduler, seconds, window, policy)
     trace = Trace()
     with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
@@ -105,7 +110,26 @@ def simulate(
             backend_options=virtual_options("asyncio"),
             instruments=[trace],
         ).result()
-    return _found(scheduler, likeness, seconds, slots(window), trace)
+    return _found(scheduler, likeness, seconds, guessed, slots(window), trace)
+
+
+def _refuse_endless(scheduler: BaseScheduler) -> None:
+    """Refuse a scenario in which some scheduler has only jobs that the clock would never end.
+
+    Raises:
+        ValueError: a run would not end by itself.
+
+    """
+    levels = [scheduler]
+    for level in levels:
+        if level.timeout is None and level.drain_at is None:
+            members = list(level)
+            if members and all(job.forever for job in members):
+                raise ValueError(
+                    f"{level.label!r} has only forever jobs, so that its run would not end by itself: "
+                    f"give it a timeout= to simulate it"
+                )
+            levels += [job for job in members if is_scheduler(job) and not job.forever]
 
 
 @contextlib.contextmanager
@@ -123,8 +147,8 @@ def _unlogged() -> Generator[None]:
         logger.removeFilter(from_elsewhere)
 
 
-def _seconds(scheduler: BaseScheduler, durations: Any) -> dict[AnyJob, float]:
-    """Return how long each job takes; nested schedulers take as long as their jobs."""
+def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
+    """Return how long each job takes, and which of these are guesses; nested schedulers take as long as their jobs."""
     given = _durations.of_jobs(durations, scheduler)
     if durations is None:
         given = _durations.of_jobs(getattr(scheduler, "durations", None), scheduler)
@@ -135,11 +159,18 @@ def _seconds(scheduler: BaseScheduler, durations: Any) -> dict[AnyJob, float]:
             known[job] = number
     plain = [number for job, number in known.items() if not job.forever and not is_scheduler(job)]
     unknown = statistics.median(plain) if plain else 1.0
-    return {job: known.get(job, 0.0 if job._is_service else unknown) for job in scheduler.iterate_jobs()}
+    seconds = {job: known.get(job, 0.0 if job._is_service else unknown) for job in scheduler.iterate_jobs()}
+    guessed = {job: unknown for job in seconds if job not in known and not job.forever and not is_scheduler(job)}
+    return seconds, guessed
 
 
 def _found(
-    scheduler: BaseScheduler, likeness: Likeness, seconds: dict[AnyJob, float], size: int | None, trace: Trace
+    scheduler: BaseScheduler,
+    likeness: Likeness,
+    seconds: dict[AnyJob, float],
+    guessed: dict[AnyJob, float],
+    size: int | None,
+    trace: Trace,
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
@@ -170,6 +201,7 @@ def _found(
         ends,
         reason,
         trace,
+        guessed,
     )
 
 
