@@ -20,7 +20,7 @@ from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._json import text as json_text
 from trioflow.view.trace._record import Record
-from trioflow.view.trace.report import _report
+from trioflow.view.trace.report import _report, _words
 from trioflow.view.trace.timeline import _legend, _timeline
 
 from ..bodies import idle
@@ -34,6 +34,9 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the symbols": (_symbols.UNICODE.states, EVERY),
     "the symbols in ASCII": (_symbols.ASCII.states, EVERY),
     "the colours of pictures": (_style.COLOURS, EVERY),
+    "the colours of pictures in the dark": (_style.IN_THE_DARK, EVERY),
+    "the words of a report": (_words.STATES, EVERY),
+    "the verdicts of a report": (_report.HOW, set(StopReason)),
     "the signs in pictures": (_style.SIGNS, EVERY),
     "which state a bundle shows": (_simplify.PRECEDENCE, EVERY),
     "the legend of a timeline": (_legend.BARS + _legend.NEVER_STARTED, EVERY),

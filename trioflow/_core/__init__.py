@@ -7,7 +7,7 @@ from .base._states import JobState, StopReason
 from .job._call import Search
 from .job._function import FunctionJob, check_function, name_of
 from .job._job import AbstractJob, AnyJob, Kind, T, is_scheduler
-from .job._labels import printable
+from .job._labels import printable, shortened
 from .job._options import JobOptions
 from .job._outcome import DROPPED, Failure
 from .run._observers import Instrument
@@ -32,4 +32,5 @@ __all__ = (
     "is_scheduler",
     "name_of",
     "printable",
+    "shortened",
 )

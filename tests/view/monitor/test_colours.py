@@ -11,6 +11,7 @@ from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._screen import STYLES
 
 from ...bodies import fail, nap
+from ..contrast import contrast
 from .monitors import Terminal
 
 if TYPE_CHECKING:
@@ -26,18 +27,6 @@ TEXT = {
 }  # fmt: skip
 """The terminals' own colours of text."""
 COLOURED = [name for name, style in STYLES.items() if style.color is not None]
-
-
-def luminance(colour: str) -> float:
-    """Return the relative luminance, by WCAG 2.2."""
-    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in (red, green, blue)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("ground", GROUNDS)

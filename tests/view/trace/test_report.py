@@ -11,9 +11,10 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
-from trioflow import CommandJob, Job, Scheduler, Trace
+from trioflow import CommandJob, Job, Scheduler, Sequence, Trace
 from trioflow._core import printable
 from trioflow.view.trace.report import _commands
 
@@ -76,8 +77,9 @@ def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virt
 
     inner = Scheduler(Job(body, label="step", critical=True), label="inner", timeout=5, retry=1)
     page = Page(report(virtual, Scheduler(inner), tmp_path / "r.html"))
-    assert page.texts["b"] == ["inner/step", "inner"]
-    assert any("JobTimeout" in text for text in page.texts["span"])
+    names, told = page.texts["bdi"][1:][::2], page.texts["bdi"][1:][1::2]  # the first is the title
+    assert names[:2] == ["inner/step", "inner"]
+    assert told[1].startswith("JobTimeout")
 
 
 def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
@@ -98,10 +100,11 @@ def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> Non
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
     for part in (
         "stop reason: CRITICAL",
-        "culprit: inner/bad",
+        "because <b><bdi>inner/bad</bdi></b> did not succeed, which is critical; 1 of 2 jobs failed.",
+        "culprit: <b><bdi>inner/bad</bdi></b>",
         "2 jobs: 1 succeeded, 1 failed",
-        "window 4",
-        "incidents: 1 (co_shutdown of",
+        "at most 4 jobs at once (window 4)",
+        "incidents: 1 (<bdi>co_shutdown of",
     ):
         assert part in text
     assert "<title>outer</title>" in text
@@ -114,7 +117,7 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     bad = Job(fail, 2, label="bad", critical=True)
     scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
     section = report(virtual, scheduler, tmp_path / "r.html").partition("<h2>Failures</h2>")[2].partition("<h2>")[0]
-    assert re.findall(r"<b>(.*?)</b>", section) == ["inner/bad", "first"]
+    assert re.findall(r"<b><bdi>(.*?)</bdi></b>", section) == ["inner/bad", "first"]
     assert section.count("Traceback (most recent call last)") == 2
     assert section.count("raise error if error is not None") == 2
     assert "_core" not in section, "frames of the engine tell a reader nothing"
@@ -240,7 +243,7 @@ def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
     """The rest is in the table."""
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(230)]
     text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
-    assert text.count("<details") == 200
+    assert text.count('<details class="failure"') == 200
     assert "30 more are in the table." in text
     assert "Failures (230)" in text
 
@@ -250,9 +253,9 @@ def test_equal_failures_are_one_piece(virtual: Virtual, tmp_path: Path) -> None:
     jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
     section = report(virtual, Scheduler(*jobs), tmp_path / "r.html").partition("<h2>Failures</h2>")[2]
     section = section.partition("<h2>")[0]
-    assert re.findall(r"<b>(.*?)</b>", section) == ["job 2", "2 failures of one kind"]
+    assert re.findall(r"<b>(?:<bdi>)?(.*?)(?:</bdi>)?</b>", section) == ["job 2", "2 failures of one kind"]
     assert section.count("Traceback (most recent call last)") == 2
-    assert re.findall(r"<li><a [^>]*>(.*?)</a> OSError: (.*?)</li>", section) == [
+    assert re.findall(r"<li><a [^>]*><bdi>(.*?)</bdi></a> <bdi>OSError: (.*?)</bdi></li>", section) == [
         ("job 0", "disk 0"),
         ("job 1", "disk 1"),
     ]
@@ -364,3 +367,129 @@ def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
 def test_nothing_has_a_report(tmp_path: Path) -> None:
     """A trace without a run says so."""
     assert "<title>nothing has run</title>" in written(Trace(), tmp_path / "r.html")
+
+
+# ---- the graph in both schemes
+
+
+COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6}|[a-z]+)"')
+
+
+@pytest.mark.parametrize("has_dot", [True, False])
+def test_all_colours_of_the_graph_have_their_like_in_the_dark(
+    virtual: Virtual, tmp_path: Path, has_dot: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a rule for each colour that the picture and its legend contain; what has none would glare."""
+    if not has_dot:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    text = report(virtual, everything(), tmp_path / "r.html")
+    section = text.partition('<section id="graph">')[2].partition("</section>")[0]
+    found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
+    assert len(found) > 12
+    for attribute, colour in found:
+        assert f'[{attribute}="{colour}"] {{ {attribute}:' in text, (attribute, colour)
+
+
+def test_the_legend_of_the_graph_explains_what_is_in_it(virtual: Virtual, tmp_path: Path) -> None:
+    """Words for people who know neither states nor arrows; nothing that is not in the picture."""
+    first = Job(nap, label="first")
+    text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
+    legend = re.sub("<.*?>", "|", text.partition('<ul class="legend">')[2].partition("</ul>")[0])
+    assert list(filter(None, legend.split("|"))) == ["succeeded", "the second gets the result of the first"]
+
+
+def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
+    """Thirty jobs beside each other would be a line that nobody can read."""
+    text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
+    drawn = text.partition('<section id="graph">')[2]
+    width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
+    assert width < height
+
+
+# ---- words
+
+
+def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path) -> None:
+    """States, columns and signs that occur, and no others."""
+
+    def words(scheduler: Scheduler, **options: Any) -> set[str]:
+        text = report(virtual, scheduler, tmp_path / "r.html", **options)
+        return set(re.findall("<dt>(.*?)</dt>", text))
+
+    plain = {"succeeded", "start", "wait", "time", "critical path", "lane"}
+    assert words(Scheduler(Job(nap))) == plain
+    assert words(everything()) == plain | {
+        *("failed", "cancelled", "blocked", "skipped", "a / in a path", "attempts", "window", "critical"),
+        *("background", "timed out"),
+    }
+    assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [("drain", "no more jobs were to start"), ("cancel", "it was cancelled"), ("timeout", "its time was over")],
+)
+def test_the_first_sentence_says_how_the_run_went(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
+    """For every way in which a run can end."""
+    scheduler = Scheduler()
+
+    async def end() -> None:
+        getattr(scheduler, reason, lambda: None)()
+        await anyio.sleep(5)
+
+    scheduler.update([Job(end), Job(nap, 99)])
+    assert says in report(virtual, scheduler, tmp_path / "r.html", timeout=50 if reason == "timeout" else None)
+
+
+# ---- restored jobs
+
+
+def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
+    """They did not run again: counts, words, table, CSV and timeline say so; nothing is drawn of them."""
+    for _ in range(2):
+        trace = Trace()
+        first = Job(nap, label="first")
+        scheduler = Scheduler(first, Job(nap, 0, first, label="second"), Job(nap, label="third", save=None))
+        scheduler.run(backend=backend, journal=tmp_path / "run.db", instruments=[trace])
+    text = written(trace, tmp_path / "r.html")
+    assert "3 jobs: 3 succeeded (2 restored)" in text
+    assert {row[0]: row[9] for row in data(text)["rows"]} == {
+        "first": ["restored"], "second": ["restored"], "third": ["critical path"]
+    }  # fmt: skip
+    assert "<dt>restored</dt>" in text
+    assert "2 restored from the journal, not run again: first, second" in text
+    assert text.count('class="bar succeeded"') == 3  # third, and two samples in the legend
+    assert [line.split()[:2] for line in trace.table().splitlines()[2:]] == [
+        ["first", "restored"],
+        ["second", "restored"],
+    ]
+    assert scheduler.listing().count("restored") == 2
+
+
+# ---- labels
+
+
+def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
+    """In the page, its timeline and its graph: a label of ten thousand characters would bury everything else."""
+    jobs = [Job(fail, 1, OSError("x"), label="x" * 10_000), Job(nap, 99, forever=True, label="y" * 10_000)]
+    text = report(virtual, Scheduler(*jobs, label="z" * 10_000), tmp_path / "r.html")
+    assert max(map(len, re.findall("[xyz]+", text))) <= 1000  # where the mouse rests on a box of the graph
+
+
+def test_names_are_isolated_from_what_stands_beside_them(virtual: Virtual, tmp_path: Path) -> None:
+    """A label that runs from right to left does not turn around the figures and words after it."""
+    label = "שלום 12"
+    jobs = [Job(fail, 1, OSError(label), label=label, critical=True), Job(nap, 99, forever=True, label=label)]
+    text = report(virtual, Scheduler(*jobs, label=label), tmp_path / "r.html")
+    before_the_pictures = re.sub("<title>.*?</title>", "", text).partition('<section id="timeline">')[0]
+    assert before_the_pictures.count(label) == before_the_pictures.count(f"<bdi>{label}") + 2  # two with their type
+    assert f"<li><b><bdi>{label}#2</bdi></b>" in text
+
+
+def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
+    """Twenty thousand jobs are some megabytes, and no more elements than a browser likes."""
+    few, many = (Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(number)], jobs_window=64)
+                 for number in (1000, 5000))  # fmt: skip
+    small, large = (len(report(virtual, one, tmp_path / "r.html")) for one in (few, many))
+    assert (large - small) / 4000 < 250
+    assert large < 2_000_000

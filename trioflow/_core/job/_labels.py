@@ -23,6 +23,8 @@ LONGEST_TEXT: Final = 24
 """Characters of one string in a default label; of a longer one the middle is left out."""
 LONGEST_FLOAT: Final = 12
 """Characters of a float in a default label; a longer one is rounded."""
+LONGEST_LABEL: Final = 200
+"""Characters of a label or a path in logs, listings and reports."""
 FEW_ITEMS: Final = 3
 """Containers with more items than this are shown without them."""
 DEPTH: Final = 3
@@ -124,6 +126,13 @@ def _without_middle(text: str) -> str:
         return text
     half = LONGEST_TEXT // 2
     return f"{text[:half]}…{text[1 - half :]}"
+
+
+def shortened(label: str) -> str:
+    """Return a label or a path without its middle, if it is longer than anybody would write by hand."""
+    if len(label) <= LONGEST_LABEL:
+        return label
+    return f"{label[: LONGEST_LABEL // 2]}…{label[1 - LONGEST_LABEL // 2 :]}"
 
 
 def printable(label: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _log
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import printable
+from ..job._labels import printable, shortened
 from ..job._outcome import in_one_line
 
 if TYPE_CHECKING:
@@ -37,12 +37,11 @@ class FailureLog:
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
         """Log or count the failure of a job of `run`, which may have stopped that run."""
+        name = shortened(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged
             if stopped:
-                _log.warn(
-                    f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {run.scheduler.label!r} stops"
-                )
+                _log.warn(f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops")
             return
         kind = id(getattr(job, "_function", None) or type(job)), type(error)
         if kind in self._first and not stopped:
@@ -51,7 +50,7 @@ class FailureLog:
                 self._cancel_timer = self._run.group.call_at(self._run.clock() + PAUSE, self._log_counted)
             return
         path = self._first[kind] = _path(job)
-        consequence = f"it is critical, so the run of {run.scheduler.label!r} stops" if stopped else "the run goes on"
+        consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}; debrief() shows the traceback")
 
@@ -78,4 +77,4 @@ def _culprit(scheduler: AbstractJob[Any]) -> str:
 
 
 def _path(job: AbstractJob[Any]) -> str:
-    return printable(job.path)
+    return printable(shortened(job.path))

@@ -9,6 +9,7 @@ from ..base import _log
 from ..base._states import JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
+from ..job._labels import shortened
 from ..job._outcome import Failure, add_note
 
 if TYPE_CHECKING:
@@ -44,12 +45,12 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     number = (
         scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures else 0
     )  # without the attempts that later ones have replaced
-    failures = f"{number} job{'s' * (number != 1)} of {scheduler.label!r} failed" if number else ""
+    failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
-        end = f"the run of {scheduler.label!r} stopped after its timeout of {run.timeout:g} s"
+        end = f"the run of {shortened(scheduler.label)!r} stopped after its timeout of {run.timeout:g} s"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
     elif run.reason is StopReason.DRAINED:
-        end = f"the run of {scheduler.label!r} was drained: no more jobs were started"
+        end = f"the run of {shortened(scheduler.label)!r} was drained: no more jobs were started"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 from xml.etree import ElementTree as Tree
 
-from ..._core import AnyJob
+from ..._core import AnyJob, printable, shortened
 from . import _style
 from ._dot import FAINT, LINES, WHEN_FAILED
 from ._drawing import Drawing, Line, Single
@@ -150,7 +150,7 @@ def _draw_box(picture: Tree.Element, drawing: Drawing, job: AnyJob, place: tuple
     label, remarks = _style.caption(jobs)
     x, y = place
     group = Tree.SubElement(picture, "g")
-    Tree.SubElement(group, "title").text = f"{drawing.paths[job]} ({_style.state(jobs).value})"
+    Tree.SubElement(group, "title").text = f"{printable(shortened(drawing.paths[job]))} ({_style.state(jobs).value})"
     look = {
         "fill": colours.fill,
         "stroke": colours.line,

@@ -32,9 +32,9 @@ def add(drawing: Drawing, graph: Digraph) -> None:
     """Add a frame with samples in three columns: states, kinds, and lines."""
     graph.body.append('\tsubgraph "cluster legend" {\n')
     graph.attr("graph", **FRAME)
-    for column, samples in {"state": _states(drawing), "kind": _kinds(drawing)}.items():
+    for column, samples in {"state": states(drawing), "kind": [*_kinds(drawing), *marks(drawing)]}.items():
         _stack(graph, [_box(graph, f"legend {column} {n}", sample) for n, sample in enumerate(samples)])
-    _stack(graph, [_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(_lines(drawing))])
+    _stack(graph, [_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(lines(drawing))])
     graph.body.append("\t}\n")
 
 
@@ -64,7 +64,8 @@ def _jobs(drawing: Drawing) -> list[AnyJob]:
     return [job for job in jobs if drawing.part(job) is not Part.JUNCTION]
 
 
-def _states(drawing: Drawing) -> Iterator[_dot.Attributes]:
+def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    """Yield a box for each state that occurs, unless nothing has run."""
     found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
@@ -77,6 +78,11 @@ def _kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     found = {job._kind: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
     for kind in sorted(found, key=lambda kind: kind.place) if len(found) > 1 else ():
         yield {"label": kind.name, **PLAIN, **_dot.shape(found[kind])}
+
+
+def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    """Yield a box for each mark that occurs and belongs to no state and to no kind."""
+    jobs = _jobs(drawing)
     if any(job.is_critical() for job in jobs):
         yield {"label": "! critical", **PLAIN, "penwidth": "2.6"}
     if any(job.forever for job in jobs):
@@ -87,7 +93,8 @@ def _kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
         yield {"label": "? elsewhere", **_dot.OUTSIDE}
 
 
-def _lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
+def lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    """Yield a line of each sort that occurs."""
     found = set(drawing.lines.values())
     for line, words in WORDS.items():
         if line in found:

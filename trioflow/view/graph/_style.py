@@ -38,6 +38,18 @@ COLOURS: Final[Mapping[JobState, Colours]] = {
     JobState.SKIPPED: Colours("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
 }
 """People who cannot see red and green tell them apart by lightness, and by the signs."""
+PLAIN_IN_THE_DARK: Final = "#e4e8ed"
+IN_THE_DARK: Final[Mapping[JobState, Colours]] = {
+    JobState.IDLE: Colours("#242a33", "#9aa5b1", PLAIN_IN_THE_DARK, "#1f242b"),
+    JobState.SCHEDULED: Colours("#3a3214", "#d9b93b", PLAIN_IN_THE_DARK, "#26241c"),
+    JobState.RUNNING: Colours("#5c4b10", "#ffd95a", PLAIN_IN_THE_DARK, "#2b281c"),
+    JobState.SUCCEEDED: Colours("#23573b", "#6fb98c", PLAIN_IN_THE_DARK, "#1c2723"),
+    JobState.FAILED: Colours("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
+    JobState.CANCELLED: Colours("#39414b", "#9aa5b1", PLAIN_IN_THE_DARK, "#22262c"),
+    JobState.BLOCKED: Colours("#5e3a1d", "#dc9a62", PLAIN_IN_THE_DARK, "#2a231d"),
+    JobState.SKIPPED: Colours("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
+}
+"""The same in a page with a dark scheme. All text has a contrast of 4.5 or more, in both."""
 
 SIGNS: Final[Mapping[JobState, str]] = {
     **UNICODE.states,

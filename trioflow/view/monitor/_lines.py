@@ -92,7 +92,11 @@ class Lines(Outlet):
         took = units.compact(finished - started) if started is not None and finished is not None else ""
         error = job.raised_exception()
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
-        self._write("  ".join(filter(None, (f"{WORDS[job._state]:<9} {self._name(job)}", took, said))))
+        self._write(
+            "  ".join(
+                filter(None, (f"{'restored' if job.restored else WORDS[job._state]:<9} {self._name(job)}", took, said))
+            )
+        )
 
     def _name(self, job: AnyJob) -> str:
         outer = reversed([one.label for one in context(job, self._model.root)])

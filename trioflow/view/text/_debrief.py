@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from ..._core import AnyJob, BaseScheduler, Failure, Incident, JobState, StopReason, is_scheduler
+from ..._core import AnyJob, BaseScheduler, Failure, Incident, JobState, StopReason, is_scheduler, shortened
 from ..._core.job import _labels
 from ..._core.run._durable import NOT_KEPT, NOT_THERE
 from ..._core.scheduler._failures import failed_through_member
@@ -46,7 +46,7 @@ class Debrief:
         self._paths: Final[Mapping[AnyJob, str]] = _labels.paths(scheduler)
 
     def _name(self, job: AnyJob) -> str:
-        return self._symbols.line(self._paths.get(job, job.label))
+        return self._symbols.line(shortened(self._paths.get(job, job.label)))
 
     # ---- the verdict
 

@@ -20,7 +20,7 @@ import itertools
 from collections.abc import Container, Iterable, Iterator, Sized
 from typing import Final, NamedTuple
 
-from ..._core import DROPPED, AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core import DROPPED, AnyJob, BaseScheduler, JobState, is_scheduler, shortened
 from ..._core.base import _graph
 from ..._core.scheduler import _checks
 from . import _short_values
@@ -111,10 +111,10 @@ class Listing:
 
     def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> Line:
         left = f"{self._numbers[job]}  {self._symbols.signs(job)}  {INDENT * depth}{begin}{self._kind(job)}"
-        return Line(left, "  ".join(filter(None, (says, self._outcome(job) if details else ""))))
+        return Line(left, "  ".join(filter(None, (says, self._outcome(job) if details else _restored(job)))))
 
     def _kind(self, job: AnyJob) -> str:
-        return self._symbols.line(f"<{type(job).__name__} `{job.label}`>")
+        return self._symbols.line(f"<{type(job).__name__} `{shortened(job.label)}`>")
 
     def _requires(self, job: AnyJob) -> str:
         return f"requires={self._set(job.required, job.scheduler, _inputs(job))}" if job.required else ""
@@ -126,15 +126,11 @@ class Listing:
         if job.state is JobState.SUCCEEDED:
             given_up = job._outcome is DROPPED
             result = "(given up)" if given_up else self._symbols.line(_short_values.result(job.result()))
-            return f"-> {result}{self._restored(job)}"
+            why = job._facts.not_restored if job._facts is not None else None
+            return "  ".join(
+                filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))
+            )
         return ""
-
-    def _restored(self, job: AnyJob) -> str:
-        """Say, after a run with a journal, whether the job was restored, and if not, why."""
-        if job.restored:
-            return "  restored"
-        why = job._facts.not_restored if job._facts is not None else None
-        return "" if why is None else f"  not restored: {self._symbols.line(why)}"
 
     # ---- other jobs in a line
 
@@ -153,6 +149,10 @@ class Listing:
         if number is None:
             return "?" + self._symbols.line(f"`{job.label}`")
         return number if job.scheduler is scheduler or job in inputs else "?" + number
+
+
+def _restored(job: AnyJob) -> str:
+    return "restored" if job.restored else ""
 
 
 def _inputs(job: AnyJob) -> Container[AnyJob]:

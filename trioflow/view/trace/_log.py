@@ -101,6 +101,7 @@ class Fate(NamedTuple):
     timed_out: bool
     through_member: bool  # it is a scheduler that failed because a job of its own did
     command: CommandEnd | None = None
+    restored: bool = False  # its result comes from a journal
 
 
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:

@@ -264,6 +264,7 @@ class _Builder:
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
+            restored=facts.fate.restored,
         )
 
     def _required(self, run: RunNotes, job: AnyJob) -> list[AnyJob]:

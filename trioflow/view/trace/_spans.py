@@ -62,6 +62,9 @@ class Span:
     max_rss: int | None = None
     """Of a command, the largest resident memory in bytes, if it is known."""
 
+    restored: bool = False
+    """Whether its result comes from the journal of an earlier run: then it has no start."""
+
     @property
     def elapsed(self) -> float | None:
         """Seconds from its start to its end; None unless it has both."""

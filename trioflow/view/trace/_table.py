@@ -23,7 +23,7 @@ FIELDS: Final = (
     *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
     *("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts", "lane", "timed_out"),
     *("on_critical_path", "required", "exception", "started_wall"),
-    *("returncode", "user_time", "system_time", "max_rss"),
+    *("returncode", "user_time", "system_time", "max_rss", "restored"),
 )
 
 
@@ -49,7 +49,7 @@ def _padded(cell: str, right: bool, columns: int) -> str:
 def _row(record: Record, span: Span) -> tuple[str, ...]:
     return (
         _clipped(printable(span.path) + _which_run(span)),
-        span.state.value,
+        "restored" if span.restored else span.state.value,
         "" if span.started_at is None else duration(span.started_at - record.began),
         _seconds(span.waited),
         _seconds(span.elapsed),
@@ -97,7 +97,7 @@ def _fields(record: Record, span: Span, marked: bool) -> Iterator[str]:
     yield " ".join(map(str, span.required))
     yield printable(span.exception_text)
     yield wall(record, span.started_at)
-    yield from map(_plain, (span.returncode, span.user_time, span.system_time, span.max_rss))
+    yield from map(_plain, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
 
 
 def _plain(value: object) -> str:

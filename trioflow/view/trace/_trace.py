@@ -90,7 +90,8 @@ class Trace(Instrument):
             failure = job._outcome if isinstance(job._outcome, Failure) else None
             command: Any = job if job._runs_commands and job._started_at is not None else None
             ended = None if command is None else command_end(command.last_result)
-            fate = Fate(failure, job.timed_out, failure is not None and failed_through_member(job), ended)
+            through_member = failure is not None and failed_through_member(job)
+            fate = Fate(failure, job.timed_out, through_member, ended, job.restored)
         self._note((state, scheduler, job, job._started_at, job._finished_at, fate))
 
     def incident(

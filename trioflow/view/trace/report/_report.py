@@ -10,28 +10,21 @@ from __future__ import annotations
 import html as escapes
 import json
 import string
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core import JobState, StopReason, printable
+from ...._core import JobState, StopReason, printable, shortened
 from ..._units import duration
-from ...graph import _layered
-from ...graph._drawing import Close, Drawing
 from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
-from . import _commands
+from . import _commands, _graph, _words
 
-BUNDLED: Final = 40
-"""Jobs: from this many on, those that are alike are drawn as one box."""
-LARGEST_GRAPH: Final = 300
-"""Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
 MOST_FAILURES: Final = 200
 """Groups of equal failures."""
 MOST_NAMES: Final = 100
@@ -47,11 +40,14 @@ def html(record: Record, folder: Path) -> str:
     failures = _failed(record)
     commands = _commands.details(record, folder)
     return string.Template(_part("report.html")).substitute(
-        title=_text(name),
+        title=_text(shortened(name)),
         style=_part("report.css"),
-        sentence=_text(_sentence(record, roots)),
+        style_in_the_dark=_graph.style_in_the_dark(),
+        sentence=_sentence(record, roots),
         summary=_summary(record, roots),
-        graph="\n".join(map(_graph, dict.fromkeys(run.scheduler for run in roots))),
+        graph="\n".join(map(_graph.section, dict.fromkeys(run.scheduler for run in roots))),
+        words=_words.section(record),
+        about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         failure_count=str(len(failures)),
         failures=_failures(record, failures, commands),
@@ -80,28 +76,35 @@ def _summary(record: Record, roots: list[RunSpan]) -> str:
     facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in dict.fromkeys(map(_verdict, roots))]
     if failed := len(_failed(record)):
         facts.append(f'<span class="badge bad">{failed} failed</span>')
-    facts += [f"<span>{_text(text)}</span>" for text in _facts(record, roots)]
+    facts += [f"<span>{fact}</span>" for fact in _facts(record, roots)]
     return "\n".join(facts)
 
 
 def _sentence(record: Record, roots: list[RunSpan]) -> str:
-    """Return how the run went, for readers who know nothing of stop reasons."""
+    """Return how the run went, for readers who know nothing of stop reasons, as HTML."""
     if not roots:
         return "Nothing has run."
     run = roots[-1]
-    failed = len(_failed(record))
-    jobs = f"{failed} job{'s' * (failed != 1)} failed" if failed else "no job failed"
+    failed, number = len(_failed(record)), sum(1 for _ in _leaves(record))
+    jobs = f"{failed} of {number} job{'s' * (number != 1)} failed" if failed else "no job failed"
     if run.finished_at is None or run.reason is None:
         return f"The run was still under way when this report was written; so far {jobs}."
-    culprit = "" if run.culprit is None else record.spans[_innermost(record, run.culprit)].path
-    how = {
-        StopReason.COMPLETED: "The run went on to its end",
-        StopReason.CRITICAL: f"The run was stopped early, because the critical job {culprit} did not succeed",
-        StopReason.TIMEOUT: "The run was stopped early, because its time was over",
-        StopReason.CANCELLED: "The run was stopped early: it was cancelled",
-        StopReason.INTERRUPTED: "The run was stopped early: it was interrupted",
-    }
-    return f"{how[run.reason]}; {jobs}."
+    culprit = "" if run.culprit is None else _culprit(record, run.culprit)
+    return f"{HOW[run.reason].format(culprit=culprit)}; {jobs}."
+
+
+HOW: Final = {
+    StopReason.COMPLETED: "The run went on to its end",
+    StopReason.CRITICAL: "The run was stopped early, because {culprit} did not succeed, which is critical",
+    StopReason.TIMEOUT: "The run was stopped early, because its time was over",
+    StopReason.CANCELLED: "The run was stopped early: it was cancelled",
+    StopReason.INTERRUPTED: "The run was stopped early: it was interrupted",
+    StopReason.DRAINED: "The run was ended early: no more jobs were to start, and those that ran went on to their end",
+}
+
+
+def _culprit(record: Record, number: int) -> str:
+    return f"<b>{_name(record.spans[_innermost(record, number)])}</b>"
 
 
 def _verdict(run: RunSpan) -> tuple[str, str]:
@@ -112,19 +115,29 @@ def _verdict(run: RunSpan) -> tuple[str, str]:
 
 
 def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
+    """Yield what else is known of the whole run, as HTML."""
     if not roots:
         return
-    yield duration(record.now - record.began)
+    yield f"took {duration(record.now - record.began)}"
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
-    yield _counts.in_words((span.state, span.forever) for span in _leaves(record))
+    leaves = [*_leaves(record)]
+    yield _counts.in_words(((span.state, span.forever) for span in leaves), sum(span.restored for span in leaves))
     for run in roots:
         if run.culprit is not None:
-            yield f"culprit: {record.spans[_innermost(record, run.culprit)].path}"
+            yield f"culprit: {_culprit(record, run.culprit)}"
         if run.window is not None:
-            yield f"window {run.window}: at most so many jobs at once"
+            yield f"at most {run.window} job{'s' * (run.window != 1)} at once (window {run.window})"
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
-        yield f"incidents: {len(record.incidents)} ({messages})"
+        yield f"incidents: {len(record.incidents)} (<bdi>{_text(messages)}</bdi>)"
+
+
+def _about_timeline(record: Record) -> str:
+    path = " A thick border marks the critical path: the jobs that decided when the run ended." if record.chain else ""
+    return (
+        "Each bar is a job, from its start to its end; jobs in one row follow each other."
+        f"{path} Point at a bar for its details, or click it."
+    )
 
 
 def _leaves(record: Record) -> Iterator[Span]:
@@ -139,38 +152,6 @@ def _innermost(record: Record, culprit: int) -> int:
     while (further := inside.get(culprit)) is not None:
         culprit = further
     return culprit
-
-
-# ---- graph
-
-
-def _graph(scheduler: Any) -> str:
-    """Return the graph of a scheduler as SVG, or why there is none."""
-    jobs = sum(1 for _ in scheduler.iterate_jobs())
-    bundle = jobs >= BUNDLED
-    boxes = sum(not isinstance(item, Close) for item in Drawing(scheduler, bundle=bundle).items())
-    if boxes > LARGEST_GRAPH:
-        return _note(
-            f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
-        )
-    try:
-        drawn = scheduler.graph(bundle=bundle).pipe("svg").decode("utf-8")
-    except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        return _graph_without_dot(scheduler, bundle, error)
-    return f'<div class="paper scroll">{drawn[drawn.index("<svg") :]}</div>'
-
-
-def _graph_without_dot(scheduler: Any, bundle: bool, error: Exception) -> str:
-    """Return the graph as grandalf lays it out, with nested schedulers as single boxes."""
-    try:
-        drawn = _layered.svg(Drawing(scheduler, collapse=True, bundle=bundle))
-    except ImportError:
-        return _note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
-    return f'<div class="paper scroll">{drawn}</div>'
-
-
-def _note(text: str) -> str:
-    return f'<p class="note">{_text(text)}</p>'
 
 
 # ---- failures
@@ -191,7 +172,7 @@ def _failures(record: Record, spans: list[Span], commands: dict[int, dict[str, A
         groups.setdefault((span.critical, *_debrief.kind(record.failures[span.number])), []).append(span)
     shown = list(groups.values())[:MOST_FAILURES]
     rest = len(spans) - sum(map(len, shown))
-    more = _note(f"{rest} more are in the table.") if rest else ""
+    more = f'<p class="note">{rest} more are in the table.</p>' if rest else ""
     return "\n".join(_group(record, group, commands, len(shown) <= 5) for group in shown) + more
 
 
@@ -210,14 +191,17 @@ def _group(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]
     trace = _user_traceback.formatted(failure.exception, failure.traceback)
     command = _command(commands[first.number]) if first.number in commands else ""
     return (
-        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{_text(title)}</b> '
-        f"<span>{_text(first.exception_text)}</span></summary>{names}{command}<pre>{_lines(trace)}</pre></details>"
+        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{title}</b> '
+        f"{_exception(first)}</summary>{names}{command}<pre>{_lines(trace)}</pre></details>"
     )
 
 
 def _member(span: Span) -> str:
-    link = f'<a href="#detail" data-number="{span.number}">{_text(_name(span))}</a>'
-    return f"<li>{link} {_text(span.exception_text)}</li>"
+    return f'<li><a href="#detail" data-number="{span.number}">{_name(span)}</a> {_exception(span)}</li>'
+
+
+def _exception(span: Span) -> str:
+    return f"<bdi>{_text(span.exception_text)}</bdi>"
 
 
 def _command(details: dict[str, Any]) -> str:
@@ -230,7 +214,12 @@ def _command(details: dict[str, Any]) -> str:
 
 
 def _name(span: Span) -> str:
-    return span.path + f" (run {span.run})" * (span.run > 1)
+    """Return the name of a job as HTML, isolated from what stands beside it, in case it runs from right to left."""
+    return f"<bdi>{_text(_shown_name(span))}</bdi>"
+
+
+def _shown_name(span: Span) -> str:
+    return (shortened(span.path) or "(empty label)") + f" (run {span.run})" * (span.run > 1)
 
 
 def _is_background(span: Span) -> bool:
@@ -242,13 +231,14 @@ def _background(record: Record) -> str:
     spans = [span for span in _leaves(record) if _is_background(span)]
     if not spans:
         return ""
-    items = [f"<li><b>{_text(_name(span))}</b> {_text(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
+    items = [f"<li><b>{_name(span)}</b> {_text(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
     if len(spans) > MOST_NAMES:
         items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
     title = f"{len(spans)} background job{'s' * (len(spans) > 1)}"
     return (
-        f'<details class="card background"><summary>{title}</summary><p class="note">A background job (forever=True) '
-        f"runs beside the others, and the run ends it when these have settled.</p><ul>{''.join(items)}</ul></details>"
+        f'<details class="card fold background"><summary>{title}</summary><p class="note">A background job '
+        f"(forever=True) runs beside the others, and the run ends it when these have settled.</p>"
+        f"<ul>{''.join(items)}</ul></details>"
     )
 
 
@@ -286,12 +276,13 @@ def _row(record: Record, span: Span, marked: bool, place: int) -> list[Any]:
     """
     start = None if span.started_at is None else span.started_at - record.began
     times = [None if time is None else [round(time, 9), duration(time)] for time in (start, span.waited, span.elapsed)]
-    path, kind, exception = map(printable, (_name(span), span.kind, span.exception_text))
+    path, kind, exception = map(printable, (_shown_name(span), span.kind, span.exception_text))
     signs = {
         "critical path": marked,
         "critical": span.critical,
         "background": span.forever,
         "timed out": span.timed_out,
+        "restored": span.restored,
     }
     shown = [sign for sign, has in signs.items() if has]
     row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]

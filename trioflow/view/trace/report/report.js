@@ -5,12 +5,21 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
+  const ON_PATH = "critical path";
   const [, JOB, BACKGROUND] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
-  const COLUMNS = [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, ...(hasCommands ? [EXIT, CPU, MEMORY] : []), EXCEPTION];
+  const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
+  const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
+  // Columns that would say the same in each row are left out; so are kinds where they would leave no room for paths, and
+  // lanes, which the timeline shows. The details of a job have all.
+  const COLUMNS = [
+    PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
+    ...(hasCommands ? [EXIT, CPU, MEMORY] : []), EXCEPTION,
+  ];
+  const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, SIGNS];
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
   const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
-  const WIDTHS = { [PATH]: "wide", [EXCEPTION]: "wide", [KIND]: "kind", [STATE]: "state", [ATTEMPTS]: "few", [LANE]: "few" };
+  const WIDTHS = { [PATH]: "path", [EXCEPTION]: "exception", [KIND]: "kind", [STATE]: "state" };
   const ROW = 31; // pixels, as in the style sheet: 30 and a line
   const BEYOND = 12; // rows above and below what can be seen
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -102,13 +111,16 @@
     row.tabIndex = 0;
     COLUMNS.forEach((column) => {
       const text = shownValue(values[column]);
-      const cell = element("td", NUMBERS.has(column) ? "number" : "", text);
-      if (column === PATH || column === EXCEPTION) cell.setAttribute("title", text);
+      const cell = element("td", NUMBERS.has(column) ? "number" : "");
+      // What may run from right to left is isolated, so that it does not turn around what stands beside it.
+      const isolated = column === PATH || column === EXCEPTION;
+      cell.append(isolated ? element("bdi", "", text) : text);
+      if (isolated) cell.setAttribute("title", text);
       if (column === STATE) cell.className = `state-${text}`;
       if (!IN_NARROW_WINDOWS.has(column)) cell.classList.add("further");
       if (column === PATH) {
-        values[SIGNS].forEach((sign) => cell.append(element("span", "sign", sign)));
-        if (values[SIGNS].includes("critical path")) cell.classList.add("on-path");
+        values[SIGNS].filter((sign) => sign !== ON_PATH).forEach((sign) => cell.append(element("span", "sign", sign)));
+        if (values[SIGNS].includes(ON_PATH)) cell.classList.add("on-path");
       }
       row.append(cell);
     });
@@ -119,11 +131,13 @@
     chosen = number;
     const values = data.rows[number];
     const list = element("dl");
-    COLUMNS.concat(SIGNS).forEach((column) => {
+    TOLD.forEach((column) => {
       const text = column === SIGNS ? values[SIGNS].join(", ") : shownValue(values[column]);
-      if (text && column !== PATH) list.append(element("dt", "", NAMES[column] || "signs"), element("dd", "", text));
+      if (text) list.append(element("dt", "", NAMES[column] || "also"), element("dd", "", text));
     });
-    detail.replaceChildren(element("h3", "", values[PATH]), list);
+    const title = element("h3");
+    title.append(element("bdi", "", values[PATH]));
+    detail.replaceChildren(title, list);
     const command = data.commands[number];
     if (command) {
       detail.append(element("pre", "", command.command), element("p", "note", command.facts));
@@ -232,6 +246,15 @@
     detail.scrollIntoView();
   });
 
+  // Pictures that are wider than the window say so: on a phone, nothing else shows that there is more.
+  document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
+    const hint = element("p", "note hint", "\u2194 The picture is wider than this window: move it sideways.");
+    picture.before(hint);
+    new ResizeObserver(() => {
+      hint.hidden = picture.scrollWidth <= picture.clientWidth + 1;
+    }).observe(picture);
+  });
+
   // A wide graph is made smaller to have room, but not so small that nobody can read it.
   document.querySelectorAll("#graph .paper svg").forEach((svg) => {
     svg.style.minWidth = `${0.6 * svg.width.baseVal.value}px`;
@@ -245,6 +268,8 @@
     const head = element("th", (NUMBERS.has(column) ? "number" : "") + further);
     head.scope = "col";
     const button = element("button", "", NAMES[column]);
+    const word = [...document.querySelectorAll("#words dt")].find((one) => one.textContent === NAMES[column]);
+    if (word) button.title = word.nextElementSibling.textContent;
     button.type = "button";
     button.addEventListener("click", () => sortBy(column));
     head.append(button);

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import JobState, printable
+from ...._core import JobState, printable, shortened
 from ..._units import duration
 from ...text._symbols import UNICODE
 from .._critical import Link, settled_at
@@ -18,19 +18,20 @@ from ._places import HEAD, Places
 
 MANY: Final = 2000
 """Bars: only this many, the widest, are elements of their own, because browsers cannot handle tens of thousands."""
+NARROW: Final = 8.0
+"""Pixels: bars with less than this would be nothing but border."""
 FAILED: Final = UNICODE.states[JobState.FAILED]
 """The sign of a failure, before its label."""
 
 
 def draw_bars(svg: Tree.Element, places: Places) -> None:
     """Draw a bar for each job that started."""
-    room = _ends_of_room(places)
     alone = _drawn_alone(places)
     together: dict[str, list[str]] = {}
     for number in places.boxes:
         span = places.record.spans[number]
         if number in alone:
-            _draw_bar(svg, places, span, room[number])
+            _draw_bar(svg, places, span)
         else:
             css, path = _narrow_bar(places, span)
             together.setdefault(css, []).append(path)
@@ -64,14 +65,12 @@ def _narrow_bar(places: Places, span: Span) -> tuple[str, str]:
     return outlined + _style(span), f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
 
 
-def _draw_bar(svg: Tree.Element, places: Places, span: Span, room_until: float) -> None:
+def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
     kind = "nest" if places.boxes[span.number].height > 1 else "bar"
     group = add(svg, "g", css="job", data_number=span.number)
     add(group, "title", "\n".join(map(printable, _details(span, places.began))))
     add(group, "rect", css=f"{kind} {_style(span)}", **places.rectangle(span))
     _draw_attempts(group, places, span)
-    if places.has_labels:
-        _draw_label(group, places, span, room_until)
 
 
 def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
@@ -84,7 +83,15 @@ def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
         add(group, "line", css="attempt-edge", x1=x + 1, y1=top, x2=x + 1, y2=end)
 
 
-def _draw_label(group: Tree.Element, places: Places, span: Span, room_until: float) -> None:
+def draw_labels(svg: Tree.Element, places: Places) -> None:
+    """Write the labels of the bars; last of all, so that no line crosses them out."""
+    if places.has_labels:
+        room, alone = _ends_of_room(places), _drawn_alone(places)
+        for number in filter(alone.__contains__, places.boxes):
+            _draw_label(svg, places, places.record.spans[number], room[number])
+
+
+def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float) -> None:
     """Write the label into the bar, or after it if there is more room."""
     left, right = places.bounds(span)
     box = places.boxes[span.number]
@@ -93,12 +100,12 @@ def _draw_label(group: Tree.Element, places: Places, span: Span, room_until: flo
     inside = clipped(text, right - left - 7, places.font, bold)
     after = "" if nested else clipped(text, room_until - right - 8, places.font, bold)
     if len(after) > len(inside):
-        x, shown, css = right + 4, after, "label"
+        x, shown, css = right + 4, after, "label beside"
     else:
         x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
     if shown:
         y = places.rows(box)[0] + (places.pitch - 2) / 2 + places.font * 0.36
-        add(group, "text", shown, css=css, x=x, y=y, font_size=places.font)
+        add(svg, "text", shown, css=css, x=x, y=y, font_size=places.font)
 
 
 def _ends_of_room(places: Places) -> dict[int, float]:
@@ -123,7 +130,7 @@ def _ends_of_room(places: Places) -> dict[int, float]:
 def _details(span: Span, began: float) -> Iterator[str]:
     """Yield the lines of a tooltip."""
     assert span.started_at is not None
-    yield span.path + (f" (run {span.run})" if span.run > 1 else "")
+    yield shortened(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
     end = "still runs" if span.elapsed is None else f"took {duration(span.elapsed)}"
     yield f"started at {duration(span.started_at - began)}, {end}"
@@ -143,10 +150,30 @@ def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
     chain = places.record.chain
     if not chain or len(chain) > MANY:
         return set()  # borders would cover the bars
-    for link in chain:
-        add(svg, "rect", css="on-path", **places.rectangle(places.record.spans[link.number]))
+    for x, y, width, height in _outlines(places, chain):
+        add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2 if height > 6 else 0)
     lines = [link for link in chain if link.after in places.boxes and _draw_link(svg, places, link, link.after)]
     return {"path", *(link.reason for link in lines)}
+
+
+Outline = tuple[float, float, float, float]
+"""x, y, width, height."""
+
+
+def _outlines(places: Places, chain: Iterable[Link]) -> list[Outline]:
+    """Return the borders around the jobs of a chain: one around several in a row that are too narrow for their own."""
+    found: list[Outline] = []
+    for link in chain:
+        box = places.rectangle(places.record.spans[link.number])
+        x, y, width, height = box["x"], box["y"], box["width"], box["height"]
+        if found:
+            left, top, wide, high = found[-1]
+            gap = x - left - wide
+            if (top, high) == (y, height) and abs(gap) < NARROW and (width < NARROW or wide < NARROW or gap < 0):
+                found[-1] = left, top, x + width - left, high
+                continue
+        found.append((x, y, width, height))
+    return found
 
 
 def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> bool:

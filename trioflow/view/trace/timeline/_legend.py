@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import JobState
+from ...._core import JobState, shortened
 from .._record import Record
+from .._spans import Span
 from ._bars import FAILED
 from ._paint import add, clipped, text_width
 from ._places import MARGIN
@@ -47,11 +48,19 @@ def _notes(record: Record, merged: int) -> Iterator[tuple[str, str]]:
     """Yield a line and a tooltip about the jobs that have no bar of their own."""
     if merged:
         yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
+    restored = [span for span in record.spans if span.restored]
+    if restored:
+        yield _note("restored from the journal, not run again", restored)
     for state in NEVER_STARTED:
         spans = [span for span in record.spans if span.state is state and span.started_at is None]
         if spans:
-            names = ", ".join(span.path for span in spans[:MOST_NAMES]) + ", …" * (len(spans) > MOST_NAMES)
-            yield f"{len(spans)} never started, {state.value}: {names}", names
+            yield _note(f"never started, {state.value}", spans)
+
+
+def _note(what: str, spans: list[Span]) -> tuple[str, str]:
+    shown = [shortened(span.path) for span in spans[:MOST_NAMES]]
+    names = ", ".join(shown) + ", …" * (len(spans) > MOST_NAMES)
+    return f"{len(spans)} {what}: {names}", names
 
 
 def _entries(record: Record, lines: set[str]) -> Iterator[tuple[Draw, str]]:

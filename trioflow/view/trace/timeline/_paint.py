@@ -11,6 +11,8 @@ from ...._core import printable
 
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""
+LONGEST: Final = 200
+"""Characters of a text that are looked at: there is no room for more."""
 LEAST: Final = 4
 """Characters of a label: fewer say nothing, so none are shown."""
 
@@ -39,8 +41,8 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 
 def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
     """Return as much of a text as fits, with an ellipsis if some is missing; empty if too little fits."""
-    shown = printable(text[:200])
-    if text_width(shown, size, bold) <= pixels:
+    shown = printable(text[:LONGEST])
+    if len(text) <= LONGEST and text_width(shown, size, bold) <= pixels:
         return shown
     while shown and text_width(shown + "…", size, bold) > pixels:
         shown = shown[:-1]

@@ -13,7 +13,7 @@ from ..._units import duration, ticks
 from ...text import _counts
 from .._record import Record
 from .._spans import RunSpan, Span
-from ._bars import MANY, draw_bars, draw_chain, draw_incidents, draw_ready
+from ._bars import MANY, draw_bars, draw_chain, draw_incidents, draw_labels, draw_ready
 from ._legend import legend
 from ._paint import add, clipped, text_width
 from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
@@ -41,6 +41,7 @@ def svg(record: Record, width: int) -> str:
     lines = draw_chain(picture, places)
     draw_ready(picture, places)
     draw_incidents(picture, places)
+    draw_labels(picture, places)
     height = legend(picture, record, places.bottom + 24, places.width, max(len(places.boxes) - MANY, 0), lines)
     paper.set("height", f"{height:g}")
     picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}

@@ -1,0 +1,78 @@
+"""Text in the report, in the timeline and in graphs can be read in both schemes."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+import pytest
+
+from trioflow import JobState
+from trioflow.view.graph import _style
+
+from .contrast import contrast
+
+REPORT = resources.files("trioflow.view.trace.report")
+PAPER = {"light": "#ffffff", "dark": "#1b1f26"}
+SCHEMES = {"light": _style.COLOURS, "dark": _style.IN_THE_DARK}
+
+
+def style(name: str) -> str:
+    return (REPORT / name).read_text(encoding="utf-8")
+
+
+def variables(text: str) -> dict[str, str]:
+    return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text))
+
+
+LIGHT, DARK = style("report.css").split("@media (prefers-color-scheme: dark)")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("state", JobState)
+def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
+    """In a box, and in the title of a frame; and the border of a box can be seen on its frame."""
+    fill, line, text, frame = SCHEMES[scheme][state]
+    plain = _style.PLAIN if scheme == "light" else _style.PLAIN_IN_THE_DARK
+    assert contrast(text, fill) >= 4.5
+    assert contrast(plain, frame) >= 4.5
+    assert contrast(line, PAPER[scheme]) >= 2.4
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_of_the_report_can_be_read(scheme: str) -> None:
+    """On the page, on a card, and on the row under the pointer; in badges on their own ground."""
+    found = variables(LIGHT) | (variables(DARK) if scheme == "dark" else {})
+    assert found["card"] == PAPER[scheme]
+    for ground in ("ground", "card", "stripe"):
+        for text in ("ink", "soft", "accent", "good", "bad"):
+            assert contrast(found[text], found[ground]) >= 4.5, (text, ground)
+    for text, ground in (("good", "good-ground"), ("bad", "bad-ground"), ("ink", "open-ground")):
+        assert contrast(found[text], found[ground]) >= 4.5, (text, ground)
+
+
+def fills(text: str, start: str) -> dict[str, str]:
+    return dict(re.findall(rf"^ *{start}\.timeline ([^ ,{{]+) {{[^}}]*fill: (#[0-9a-f]{{6}})", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_labels_in_the_timeline_can_be_read(scheme: str) -> None:
+    """On every bar, and beside it; the sign of a failure has a bar that stands out."""
+    found = fills(style("timeline.css"), "")
+    if scheme == "dark":
+        found |= fills(DARK, ".card ")
+    label = found["text"]
+    for ground in (
+        ".succeeded",
+        ".running",
+        ".forever",
+        ".hatched",
+        ".nest",
+        ".nest.failed",
+        ".nest.running",
+        ".paper",
+    ):
+        assert contrast(label, found[ground]) >= 4.5, ground
+    assert contrast(found[".label.on-dark"], found[".failed"]) >= 4.5
+    for small in (".subtitle",):
+        assert contrast(found.get(small, label), found[".paper"]) >= 4.5

@@ -1,0 +1,143 @@
+"""The graph in a report: the picture, what its signs mean, and its colours in the dark."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Final
+from xml.etree import ElementTree as Tree
+
+from ...._core import JobState, printable
+from ...graph import _dot, _layered, _legend, _style
+from ...graph._drawing import Close, Drawing, Line
+
+BUNDLED: Final = 40
+"""Jobs: from this many on, those that are alike are drawn as one box."""
+LARGEST: Final = 300
+"""Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
+QUICK: Final = 100
+"""Boxes: so few are drawn a second time, from left to right, if the first picture is too wide for a page."""
+WIDE: Final = 1600
+"""Points, which a page of 1,280 pixels shows at somewhat more than half their size."""
+SAMPLE: Final = 26
+"""Pixels."""
+
+
+def section(scheduler: Any) -> str:
+    """Return the graph of a scheduler with a legend, or why there is none, as HTML."""
+    jobs = sum(1 for _ in scheduler.iterate_jobs())
+    bundle = jobs >= BUNDLED
+    drawing = Drawing(scheduler, bundle=bundle)
+    boxes = sum(not isinstance(item, Close) for item in drawing.items())
+    if boxes > LARGEST:
+        return _note(
+            f"{jobs:,} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
+        )
+    try:
+        drawn = _by_dot(scheduler, bundle, boxes <= QUICK)
+    except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        drawing = Drawing(scheduler, collapse=True, bundle=bundle)
+        try:
+            drawn = _layered.svg(drawing)
+        except ImportError:
+            return _note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
+    alike = _note(f"{jobs:,} jobs: those that are alike are one box.") if drawing.bundles else ""
+    return (
+        f'<div class="card paper scroll" tabindex="0">{drawn}</div><ul class="legend">{_meanings(drawing)}</ul>{alike}'
+    )
+
+
+def _by_dot(scheduler: Any, bundle: bool, is_quick: bool) -> str:
+    drawn = _svg(scheduler.graph(bundle=bundle))
+    if is_quick and _width(drawn) > WIDE:
+        drawn = min(drawn, _svg(scheduler.graph(bundle=bundle, direction="LR")), key=_width)
+    return drawn
+
+
+def _svg(digraph: Any) -> str:
+    text: str = digraph.pipe("svg").decode("utf-8")
+    return text[text.index("<svg") :]
+
+
+def _width(svg: str) -> float:
+    """Return the width of a picture in points, which dot writes first."""
+    value = svg.partition('width="')[2].partition("pt")[0]
+    return float(value) if value.replace(".", "", 1).isdigit() else 0.0
+
+
+def _note(text: str) -> str:
+    note = Tree.Element("p", {"class": "note"})
+    note.text = printable(text)
+    return Tree.tostring(note, encoding="unicode", method="html")
+
+
+# ---- the legend
+
+MEANINGS: Final = {
+    "! critical": "critical: its failure stops the run",
+    "forever": "background: the run ends it when the others have settled",
+    "several alike": "several jobs that are alike",
+    "? elsewhere": "required, but not in this run",
+    "requires": "the second starts when the first has settled",
+    "result is an argument": "the second gets the result of the first",
+    "by way of jobs left out": "by way of jobs left out",
+    "if that failed": "the second runs only if something failed",
+}
+"""What the legend of `Scheduler.graph` says, in words for readers who know nothing of the program."""
+
+
+SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
+
+
+def _meanings(drawing: Drawing) -> str:
+    boxes = [_sample(attributes) for attributes in (*_legend.states(drawing), *_legend.marks(drawing))]
+    arrows = [_sample(attributes, is_line=True) for attributes in _legend.lines(drawing)]
+    return "".join(boxes + arrows)
+
+
+def _sample(attributes: _dot.Attributes, is_line: bool = False) -> str:
+    label = attributes["label"]
+    item = Tree.Element("li")
+    picture = Tree.SubElement(item, "svg", {"width": str(SAMPLE), "height": "14", "aria-hidden": "true"})
+    dashes = "dashed" in attributes.get("style", "") or "dotted" in attributes.get("style", "")
+    look = {"stroke": attributes.get("color", _dot.FAINT), "stroke-width": attributes.get("penwidth", "1")}
+    look |= {"stroke-dasharray": "4 3"} if dashes else {}
+    if is_line:
+        Tree.SubElement(picture, "path", {"d": f"M1 7H{SAMPLE - 6}", "fill": "none", **look})
+        Tree.SubElement(picture, "path", {"d": f"M{SAMPLE - 7} 3.5l6 3.5l-6 3.5z", "fill": look["stroke"]})
+    else:
+        if label == "several alike":
+            Tree.SubElement(picture, "path", {"d": f"M4 3v-2h{SAMPLE - 5}v9h-2", "fill": "none", **look})
+        edges = {"x": "1.5", "y": "2.5", "width": str(SAMPLE - 5), "height": "10"}
+        Tree.SubElement(picture, "rect", {**edges, "fill": attributes.get("fillcolor", "none"), **look})
+    picture.tail = MEANINGS.get(label, label)
+    return Tree.tostring(item, encoding="unicode", method="html")
+
+
+# ---- its colours in the dark
+
+LINES_IN_THE_DARK: Final = {Line.ORDER: "#9aa5b1", Line.DATA: "#7fb8e6"}
+
+
+def style_in_the_dark() -> str:
+    """Return rules that give each colour of the picture, which dot has written into it, its like in a dark page."""
+    return "\n".join(dict.fromkeys(_rules()))
+
+
+def _rules() -> Iterator[str]:
+    for state, (fill, line, text, frame) in _style.COLOURS.items():
+        dark = _style.IN_THE_DARK[state]
+        yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
+        yield _rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
+        yield _rule(f'[stroke="{line}"]', "stroke", dark.line)
+        yield _rule(f'text[fill="{text}"]', "fill", dark.text)
+    failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
+    yield _rule(f'[stroke="{_style.COLOURS[failed].fill}"]', "stroke", _style.IN_THE_DARK[failed].fill)
+    for sort, colour in LINES_IN_THE_DARK.items():
+        light = _dot.LINES[sort].get("color", _dot.FAINT)
+        yield _rule(f'[stroke="{light}"]', "stroke", colour)
+        yield _rule(f'[fill="{light}"]', "fill", colour)
+
+
+def _rule(selector: str, attribute: str, colour: str) -> str:
+    return f"#graph {selector} {{ {attribute}: {colour}; }}"

@@ -1,0 +1,65 @@
+"""What the words of a report mean, for readers who have never seen the program."""
+
+from __future__ import annotations
+
+import html as escapes
+from collections.abc import Iterator
+from typing import Final
+
+from ...._core import JobState
+from .._record import Record
+
+STATES: Final = {
+    JobState.IDLE: "the run ended before its turn came",
+    JobState.SCHEDULED: "it could start, and waits until there is room for it",
+    JobState.RUNNING: "it was under way when this report was written",
+    JobState.SUCCEEDED: "it ran to its end",
+    JobState.FAILED: "it raised an error, or took longer than it may",
+    JobState.CANCELLED: "it was ended, or kept from starting, before it was done",
+    JobState.BLOCKED: "it could not run, because a job whose success it needs failed",
+    JobState.SKIPPED: "it did not have to run",
+}
+"""What became of a job. The words of the table of states are for programmers; these are not."""
+
+
+def section(record: Record) -> str:
+    """Return the words that the report uses, each with its meaning, folded."""
+    meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in _words(record))
+    return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
+
+
+def _words(record: Record) -> Iterator[tuple[str, str]]:
+    spans = record.spans
+    states = {span.state for span in spans}
+    nested = {run.parent for run in record.runs} - {None}
+    yield from ((state.value, meaning) for state, meaning in STATES.items() if state in states)
+    if any(span.restored for span in spans):
+        yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
+    if nested:
+        yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
+    yield "start", "when it began, counted from the beginning of the run"
+    yield "wait", "how long it could have started, but had to wait for a free slot, or for what it needs"
+    yield "time", "how long it took, from its start to its end"
+    if any(len(span.attempts) > 1 for span in spans):
+        yield "attempts", "how often it was tried"
+    if record.commands:
+        yield "exit", "the exit code of a command, where 0 means success; or the signal that ended it"
+        yield "CPU", "how long a command kept a processor busy"
+        yield "memory", "the most memory that a command had at one time"
+    if record.chain:
+        yield (
+            "critical path",
+            (
+                "the chain of jobs that decided when the run ended, each of which waited for the one before. "
+                "To make the run shorter, make these jobs shorter. The table has them in bold"
+            ),
+        )
+    yield "lane", "the row of the timeline: a slot, which one job after the other uses"
+    if any(run.window is not None for run in record.runs):
+        yield "window", "the number of slots: how many jobs may run at once"
+    if any(span.critical for span in spans):
+        yield "critical", "if such a job fails, the run stops"
+    if any(span.forever for span in spans):
+        yield "background", "such a job runs beside the others, and the run ends it when these have settled"
+    if any(span.timed_out for span in spans):
+        yield "timed out", "it took longer than its timeout allowed"
