@@ -68,8 +68,8 @@ class Scheduler(BaseScheduler):
             those that are running end by themselves, as after `drain()`. None for never.
         keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
             run again; only critical failures stay. A program that adds jobs for a year does not grow.
-        options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout` and
-            `own_task` have an effect, and `critical` as the default for its jobs.
+        options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
+            `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
     Raises:
         TypeError: something that is not a job, or an option of the wrong type.
@@ -112,6 +112,7 @@ class Scheduler(BaseScheduler):
         forever: bool = False,
         required: Any = None,
         scheduler: BaseScheduler | None = None,
+        idle_timeout: float | None = None,
         on_timeout: OnTimeout = "fail",
         restarts: int | None = None,
         retry: Retry = None,
@@ -149,6 +150,7 @@ class Scheduler(BaseScheduler):
             forever=forever,
             required=required,
             scheduler=scheduler,
+            idle_timeout=idle_timeout,
             on_timeout=on_timeout,
             restarts=restarts,
             retry=retry,

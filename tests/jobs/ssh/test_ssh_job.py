@@ -17,6 +17,8 @@ from trioflow import (
     CommandJob,
     Job,
     JobState,
+    JobTimeout,
+    Pool,
     Pull,
     Push,
     Scheduler,
@@ -25,6 +27,7 @@ from trioflow import (
     SshError,
     SshJob,
     SshNode,
+    granted,
 )
 
 from ...bodies import run, take
@@ -372,3 +375,38 @@ def test_a_secret_is_kept_out_of_label_and_error(backend: str, server: Server) -
     run(backend, job)
     assert "secret" not in f"{job!r} {job.raised_exception()}"
     assert job.label.endswith(": command …")
+
+
+# ---- what it was granted
+
+
+def test_a_node_gets_what_the_job_was_granted(backend: str, server: Server) -> None:
+    """In words, in what stands in braces, and in the environment; what the job does not need is refused."""
+    jobs = [
+        SshJob(
+            server.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
+            values={"cards": granted("gpu")}, env={"CARDS": granted("gpu")}, needs={"gpu": number}, stdout=PIPE,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    assert Scheduler(*jobs, pool=Pool(gpu=["a", "b", "c"])).run(backend=backend)
+    said = [[result.stdout for result in job.result()] for job in jobs]
+    assert said == [[b"a\n", b"a a\n"], [b"b,c\n", b"b,c b,c\n"]]
+    for options in ({"values": {"x": granted("gpu")}}, {"env": {"X": granted("gpu")}}):
+        with pytest.raises(ValueError, match=r"granted\('gpu'\), but it needs nothing of that name"):
+            SshJob(server.node(), "true", **options)
+
+
+# ---- idle_timeout
+
+
+def test_output_on_a_node_is_a_sign_of_life(backend: str, server: Server) -> None:
+    """A command that writes goes on, one that is silent is ended there; connecting and copying are not watched."""
+    tick = "for n in 1 2 3 4; do sleep 0.2; echo $n; done"
+    steady = SshJob(server.node(), [tick, tick], stdout=PIPE, idle_timeout=1.5)
+    silent = SshJob(server.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=1.5)
+    run(backend, Scheduler(steady, silent))
+    assert [result.stdout for result in steady.result()] == [b"1\n2\n3\n4\n"] * 2
+    error = silent.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert error.missing == "output"

@@ -19,7 +19,7 @@ def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", n
 
 
 def now(**states: Progress) -> Callable[[str], Progress]:
-    return lambda job: states.get(job, (WAITING, 0.0))
+    return lambda job: states.get(job, (WAITING, 0.0, None))
 
 
 def test_before_the_start_it_is_the_longest_chain() -> None:
@@ -37,8 +37,8 @@ def test_a_window_makes_it_the_work_shared_out() -> None:
 def test_time_that_has_passed_counts() -> None:
     """What a job has run is off its time; one that is overdue may end at any moment, and no earlier."""
     estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
-    assert estimator.remaining(now(a=(RUNNING, 4.0))) == 16
-    assert estimator.remaining(now(a=(RUNNING, 40.0))) == 10
+    assert estimator.remaining(now(a=(RUNNING, 4.0, None))) == 16
+    assert estimator.remaining(now(a=(RUNNING, 40.0, None))) == 10
 
 
 def test_unknown_jobs_take_the_median() -> None:
@@ -51,23 +51,23 @@ def test_nothing_known_nothing_said() -> None:
     """Without expected durations there is none until three jobs have succeeded; then those tell."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
     assert estimator.remaining(now()) is None
-    assert estimator.remaining(now(a=(SUCCEEDED, 2.0), b=(SUCCEEDED, 3.0))) is None
-    assert estimator.remaining(now(c=(SUCCEEDED, 4.0))) == 3 * 3
+    assert estimator.remaining(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
+    assert estimator.remaining(now(c=(SUCCEEDED, 4.0, None))) == 3 * 3
 
 
 def test_jobs_that_fail_tell_nothing() -> None:
     """Only success is evidence of how long jobs take."""
     estimator = Estimator([level("abcd", slots=1)], lambda job: None)
-    assert estimator.remaining(now(a=(SETTLED, 1.0), b=(SETTLED, 1.0), c=(SETTLED, 1.0))) is None
+    assert estimator.remaining(now(a=(SETTLED, 1.0, None), b=(SETTLED, 1.0, None), c=(SETTLED, 1.0, None))) is None
 
 
 def test_expected_durations_are_corrected() -> None:
     """Where jobs take twice what was expected, so will the rest, the more so the more of them have told."""
     jobs = "abcdefghijklmnopqrst"
     estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
-    first = estimator.remaining(now(a=(SUCCEEDED, 2.0)))
+    first = estimator.remaining(now(a=(SUCCEEDED, 2.0, None)))
     assert first == pytest.approx(19 * (2 + 2) / (2 + 1))
-    then = estimator.remaining(lambda job: (SUCCEEDED, 2.0) if job < "k" else (WAITING, 0.0))
+    then = estimator.remaining(lambda job: (SUCCEEDED, 2.0, None) if job < "k" else (WAITING, 0.0, None))
     assert then == pytest.approx(10 * (2 + 20) / (2 + 10))
 
 
@@ -77,13 +77,19 @@ def test_nested_schedulers_take_their_own_estimate() -> None:
     inner = level("wxyz", slots=2, node="N")
     estimator = Estimator([outer, inner], lambda job: 1.0)
     assert estimator.remaining(now()) == 1 + 2
-    states = now(a=(SUCCEEDED, 1.0), N=(RUNNING, 1.0), w=(SUCCEEDED, 1.0), x=(SUCCEEDED, 1.0), y=(RUNNING, 0.5))
+    states = now(
+        a=(SUCCEEDED, 1.0, None),
+        N=(RUNNING, 1.0, None),
+        w=(SUCCEEDED, 1.0, None),
+        x=(SUCCEEDED, 1.0, None),
+        y=(RUNNING, 0.5, None),
+    )
     assert estimator.remaining(states) == 1.0
 
 
 def test_when_all_has_settled_nothing_is_left() -> None:
     """It ends at 0."""
-    assert Estimator([level("a")], lambda job: 2.0).remaining(now(a=(SUCCEEDED, 2.0))) == 0
+    assert Estimator([level("a")], lambda job: 2.0).remaining(now(a=(SUCCEEDED, 2.0, None))) == 0
 
 
 @given(
@@ -103,7 +109,7 @@ def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, in
         if one != other:
             before[max(one, other)].append(min(one, other))
     graph = Level(-1, list(before), before.__getitem__, slots)
-    estimate = Estimator([graph], durations.__getitem__).remaining(lambda job: (WAITING, 0.0))
+    estimate = Estimator([graph], durations.__getitem__).remaining(lambda job: (WAITING, 0.0, None))
     assert estimate is not None
     assert max(*durations, sum(durations) / slots) <= estimate * 1.000001
     assert estimate <= sum(durations) * 1.000001

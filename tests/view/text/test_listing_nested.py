@@ -109,7 +109,7 @@ DURING = """
 14  ! ▸        <Job `now`>
 12       end < <Scheduler `deep`>     exits={13, 14}
 11     end < <Scheduler `running`>    exits={12}
-15    ◦    > <Scheduler `scheduled`>  requires={07, 09} -> entries={16}
+15    ◦    > <Scheduler `scheduled`>  requires={07, 09} -> entries={16}  no free slot
 16    ·      <Job `c`>
 15     end < <Scheduler `scheduled`>  exits={16}
 17    ·    > <Scheduler `idle`>       requires={15} -> entries={18}

@@ -82,21 +82,27 @@ _IN_WORDS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED":
 
 
 class JobTimeout(TrioflowError, TimeoutError):
-    """A job, or a whole scheduler, did not end within its timeout.
+    """A job, or a whole scheduler, did not end within its timeout, or showed no sign of life for its `idle_timeout`.
 
     Attributes:
         job: the job or scheduler that has the timeout.
-        seconds: the timeout, in seconds.
+        seconds: the timeout that was over, in seconds.
+        missing: what did not come for so long: "progress", "output", or "progress of its jobs"; None if the job was
+            not idle, and just took too long.
 
     """
 
-    def __init__(self, job: AbstractJob[Any], seconds: float) -> None:
+    def __init__(self, job: AbstractJob[Any], seconds: float, missing: str | None = None) -> None:
         self.job: AbstractJob[Any] = job
         self.seconds: float = seconds
+        self.missing: str | None = missing
         otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
-        super().__init__(
-            f"{job.label!r} did not end within its timeout of {seconds:g} s: give it more time with timeout={otherwise}"
-        )
+        if missing is None:
+            text = f"did not end within its timeout of {seconds:g} s: give it more time with timeout="
+        else:
+            report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
+            text = f"was ended: no {missing} for {seconds:g} s; {report}give it more time with idle_timeout="
+        super().__init__(f"{job.label!r} {text}{otherwise}")
 
 
 class JobCancelled(TrioflowError):

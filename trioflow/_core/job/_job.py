@@ -68,6 +68,9 @@ class AbstractJob(Generic[T]):
         required: what it requires: jobs, Sequences, None, or collections of these; see `requires`.
         scheduler: a scheduler to add it to at once.
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
+        idle_timeout: seconds, more than 0, that each call may go on without a sign of life: a call of `progress()`, for
+            a command also what it writes, and for a scheduler whatever happens to one of its jobs, at any depth. None
+            or infinity for no limit. What follows is the same as after the timeout, with a `JobTimeout` that says so.
         on_timeout: what happens after the timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
             makes the job SUCCEEDED with the result None.
         restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit.
@@ -176,6 +179,7 @@ class AbstractJob(Generic[T]):
         required: Any = None,
         scheduler: BaseScheduler | None = None,
         timeout: float | None = None,
+        idle_timeout: float | None = None,
         on_timeout: OnTimeout = "fail",
         restarts: int | None = None,
         own_task: bool = False,
@@ -200,7 +204,7 @@ class AbstractJob(Generic[T]):
         self._pending = -1
         self._state = IDLE
         if (
-            timeout is retry is restarts is key is version is None
+            timeout is idle_timeout is retry is restarts is key is version is None
             and on_timeout == "fail"
             and save == "json"
             and not (own_task or redact)
@@ -210,7 +214,9 @@ class AbstractJob(Generic[T]):
             self._limits = _options.REDACTED if redact else None  # for errors
             who = self._name_for_errors
             durable = _options.durable(save, key, version, who)
-            self._limits = _options.limits(timeout, on_timeout, restarts, own_task, retry, redact, durable, who)
+            self._limits = _options.limits(
+                timeout, idle_timeout, on_timeout, restarts, own_task, retry, redact, durable, who
+            )
         if expected_duration is None and needs is None and priority == 0:
             self._demand = None
         else:
@@ -296,9 +302,23 @@ class AbstractJob(Generic[T]):
     @timeout.setter
     def timeout(self, timeout: float | None) -> None:
         self._refuse_during_run("timeout")
+        self._set_timeouts(timeout, self.idle_timeout)
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """Seconds that each call of `co_run` may take without a sign of life, or None for no limit."""
+        return (self._limits or _options.NO_LIMITS).idle_timeout
+
+    @idle_timeout.setter
+    def idle_timeout(self, idle_timeout: float | None) -> None:
+        self._refuse_during_run("idle_timeout")
+        self._set_timeouts(self.timeout, idle_timeout)
+
+    def _set_timeouts(self, timeout: float | None, idle_timeout: float | None) -> None:
         old = self._limits or _options.NO_LIMITS
         self._limits = _options.limits(
             timeout,
+            idle_timeout,
             old.on_timeout,
             old.restarts,
             old.own_task,
@@ -563,6 +583,42 @@ class AbstractJob(Generic[T]):
         return self._facts is not None and self._facts.timed_out
 
     @property
+    def fraction_done(self) -> float | None:
+        """How much of its work is done, from 0 to 1: what it last told `progress` in its latest call, or None."""
+        return None if self._facts is None else self._facts.fraction
+
+    def progress(self, fraction: float | None = None) -> None:
+        """Report that the job goes on, and how much of its work is done; `fraction_done` is then this fraction.
+
+        It is shown by the monitor, by listings with details and by `explain`, and the monitor's estimate uses it. For
+        a job with an `idle_timeout` each call is a sign of life. It may be called from any thread, as often as you
+        like, with whatever the work allows to say: a fraction may also go down.
+
+        Args:
+            fraction: from 0 to 1; None if only the sign of life is meant.
+
+        Raises:
+            TypeError, ValueError: it is not a number from 0 to 1.
+            RuntimeError: the job is not running.
+
+        Example:
+            >>> async def count(number):
+            ...     for done in range(number):
+            ...         current_job().progress(done / number)
+            ...         await anyio.sleep(0)
+            >>> job = Job(count, 4, idle_timeout=5)
+            >>> Scheduler(job).run(), job.fraction_done
+            (True, 0.75)
+
+        """
+        if fraction is not None:
+            fraction = _options.fraction(fraction, "fraction", self._name_for_errors)
+        worker = self._worker
+        if worker is None:
+            raise RuntimeError(f"progress() of {self.label!r}: it is {self._state.value}; call it while the job runs")
+        worker.run.note_progress(self, fraction)
+
+    @property
     def restored(self) -> bool:
         """Whether it did not run, because the journal of the run had its result."""
         return self._facts is not None and self._facts.restored
@@ -669,7 +725,8 @@ class AbstractJob(Generic[T]):
         limits = self._limits
         if limits is None:
             return False
-        return limits.retry is not None or (limits.on_timeout == "restart" and limits.timeout is not None)
+        is_timed = limits.timeout is not None or limits.idle_timeout is not None
+        return limits.retry is not None or (limits.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
         """Drop the results that only this job still needed; to be called as soon as its arguments are filled in.

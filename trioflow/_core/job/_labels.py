@@ -142,6 +142,11 @@ def printable(label: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in label)
 
 
+def percent(fraction: float) -> str:
+    """Return how much of something is done; only all of it is 100%."""
+    return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"
+
+
 def path(job: AbstractJob[Any]) -> str:
     """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
     parts: list[str] = []

@@ -36,6 +36,7 @@ class UnnamedOptions(TypedDict, total=False):
     required: Any
     scheduler: BaseScheduler | None
     timeout: float | None
+    idle_timeout: float | None
     on_timeout: OnTimeout
     restarts: int | None
     own_task: bool
@@ -80,6 +81,7 @@ class Limits:
     """The settings that take a job off the engine's shortest path."""
 
     timeout: float | None = None
+    idle_timeout: float | None = None
     on_timeout: OnTimeout = "fail"
     restarts: int | None = None
     own_task: bool = False
@@ -106,6 +108,7 @@ class Rule:
 
 def limits(
     timeout: float | None,
+    idle_timeout: float | None,
     on_timeout: OnTimeout,
     restarts: int | None,
     own_task: bool,
@@ -117,14 +120,16 @@ def limits(
     """Check these settings, and return them; `who` names the job in errors."""
     if on_timeout not in ON_TIMEOUT:
         raise ValueError(f"on_timeout={on_timeout!r} of {_text(who)}: choose one of {', '.join(ON_TIMEOUT)}")
-    if on_timeout != "fail" and timeout is None:
+    if on_timeout != "fail" and timeout is None and idle_timeout is None:
         raise ValueError(
-            f"on_timeout={on_timeout!r} of {_text(who)}: there is no timeout; give timeout= too, or no on_timeout"
+            f"on_timeout={on_timeout!r} of {_text(who)}: there is no timeout; give timeout= or idle_timeout= too, "
+            f"or no on_timeout"
         )
     if not callable(retry):
         retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
     found = Limits(
         seconds(timeout, "timeout", who),
+        seconds(idle_timeout, "idle_timeout", who),
         on_timeout,
         whole(restarts, "restarts", who),
         bool(own_task),
@@ -214,6 +219,14 @@ def duration(value: float, name: str, who: Who) -> float:
     return number
 
 
+def fraction(value: float, name: str, who: Who) -> float:
+    """Check and return a fraction, from 0 to 1."""
+    number = _number(value, name, who, "a fraction from 0 to 1")
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name}={value!r} of {_text(who)}: give a fraction from 0 to 1, such as 0.4 for 40 %")
+    return number
+
+
 def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
     """Check and return a whole number, 0 or more, or None."""
     if value is None:
@@ -258,13 +271,13 @@ def _text(who: Who) -> str:
     return who if isinstance(who, str) else who()
 
 
-def _number(value: float, name: str, who: Who) -> float:
+def _number(value: float, name: str, who: Who, wanted: str = "a number of seconds") -> float:
     try:
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
         return float(value)  # numpy's numbers, fractions and decimals are numbers too
     except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r} of {_text(who)}: give a number of seconds") from None
+        raise TypeError(f"{name}={value!r} of {_text(who)}: give {wanted}") from None
 
 
 def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:

@@ -85,6 +85,7 @@ class RareFacts:
     __slots__ = (
         "consumers",
         "event",
+        "fraction",
         "further_attempts",
         "grant",
         "listeners",
@@ -95,6 +96,7 @@ class RareFacts:
         "runs_once",
         "scope",
         "timed_out",
+        "watch",
     )
 
     def __init__(self) -> None:
@@ -105,6 +107,8 @@ class RareFacts:
         self.released = False  # whether it is no longer counted as a consumer of its inputs
         self.listeners: list[Callable[[AbstractJob[Any]], None]] = []  # called when it has settled, or never will
         self.further_attempts = 0
+        self.fraction: float | None = None  # how much of its work it has done, as far as it has said so
+        self.watch: Any = None  # while it is called: what its signs of life put off, if it has an `idle_timeout`
         self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
         self.runs_once = False  # whether its scheduler is open, and will be closed for good after the run
         self.restored = False  # whether its result comes from the journal of the run
@@ -113,7 +117,9 @@ class RareFacts:
 
     def is_empty(self) -> bool:
         """Return whether there is nothing to know about a job that has settled."""
-        return not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
+        return self.fraction is None and not (
+            self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers
+        )
 
     def notify(self, job: AbstractJob[Any]) -> None:
         """Notify all who wait for `job` that it has settled, or that its run has ended without reaching it."""

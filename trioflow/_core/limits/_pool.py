@@ -35,10 +35,13 @@ class Resource:
     def __str__(self) -> str:
         """Say how much of it is taken, and by whom."""
         taken = self.total - self.free
-        names = [repr(job.label) for job in self.holders]
+        return f"{self.name}: {_amounts.shown(taken)} of {_amounts.shown(self.total)} taken{self.by_whom()}"
+
+    def by_whom(self) -> str:
+        """Name those who have some of it, after a blank and "by"; nothing if there are none."""
+        names = [repr(job.label) for job in list(self.holders)]
         more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-        by = f" by {', '.join(names[:FEW])}{more}" if names else ""
-        return f"{self.name}: {_amounts.shown(taken)} of {_amounts.shown(self.total)} taken{by}"
+        return f" by {', '.join(names[:FEW])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], amount: Amount) -> dict[int, Any] | None:
         """Give an amount to a job; return the named things."""

@@ -23,6 +23,7 @@ from ._pool import Grant
 
 if TYPE_CHECKING:
     from ._order import Entry
+    from ._pool import Resource
 
 
 class ReadyJobs(deque[AbstractJob[Any]]):
@@ -186,6 +187,11 @@ class SharingJobs(RankedJobs):
         if facts is not None:
             facts.grant = None
         self.sharing.release(job, grant)
+
+    def missing_for(self, job: AbstractJob[Any]) -> list[Resource]:
+        """Return the resources of which there is not enough for a waiting job. Other threads may ask too."""
+        kind = self.sharing.kinds.get(tuple(sorted(job._needs().items())))
+        return [] if kind is None else kind.missing()
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ..base._states import StopReason
 from ..job import _errors, _options
 from ..job._job import is_scheduler
+from . import _idle
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
+    from ._run import Run
     from ._worker import Worker
 
 
@@ -22,7 +25,7 @@ def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awa
     """Return what to await for a job that has limits: with as few coroutines around its own as they need."""
     if limits.retry is not None:
         return _retried(worker, job, limits)
-    if limits.timeout is None:
+    if limits.timeout is limits.idle_timeout is None:
         return job.co_run()
     if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service):
         return _timed(worker, job, limits)
@@ -110,11 +113,14 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
 
     The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
     """
-    run, timeout = worker.run, cast(float, limits.timeout)
-    group = run.group
-    group.set_deadline(worker, run.clock() + timeout)
+    run, group = worker.run, worker.run.group
+    watch = _watch(run, job, limits, partial(group.set_deadline, worker))
     try:
-        return await job.co_run()
+        if watch is None:
+            group.set_deadline(worker, run.clock() + cast(float, limits.timeout))
+            return await job.co_run()
+        with watch:
+            return await job.co_run()
     except BaseException as error:
         if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
             raise
@@ -125,7 +131,16 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     run.facts(job).timed_out = True
     if limits.on_timeout == "move_on":
         return None
-    raise _errors.JobTimeout(job, timeout)
+    raise _errors.JobTimeout(job, cast(float, limits.timeout)) if watch is None else watch.error()
+
+
+def _watch(
+    run: Run, job: AbstractJob[Any], limits: _options.Limits, move: Callable[[float], object]
+) -> _idle.Watch | None:
+    """Return what watches a call of a job that has an `idle_timeout`; None if it has none."""
+    if limits.idle_timeout is None:
+        return None
+    return _idle.Watch(run, job, limits.idle_timeout, limits.timeout, _idle.PROGRESS, move)
 
 
 async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
@@ -133,11 +148,12 @@ async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     restarts_left = limits.restarts
     while True:
         try:
-            return await _call(worker, job, limits.timeout)
+            return await _call(worker, job, limits)
         except _errors.JobTimeout as timeout:
             if timeout.job is not job:
                 raise
-            worker.run.facts(job).timed_out = True
+            facts = worker.run.facts(job)
+            facts.timed_out = True
             if job._is_ready():  # a service that became ready while it was being cancelled
                 raise
             if limits.on_timeout == "move_on":
@@ -146,14 +162,20 @@ async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
                 raise
             if restarts_left is not None:
                 restarts_left -= 1
+            facts.fraction = None
 
 
-async def _call(worker: Worker, job: AbstractJob[Any], timeout: float | None) -> Any:
-    if timeout is None or job._limits_itself:
+async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+    if limits.timeout is limits.idle_timeout is None or job._limits_itself:
         return await job.co_run()
     run = worker.run
-    with run.backend.scope(deadline=run.clock() + timeout) as scope:
+    with run.backend.scope() as scope:
+        watch = _watch(run, job, limits, partial(setattr, scope, "deadline"))
         if job._is_service:
-            run.facts(job).scope = scope  # the timeout applies until the service is ready
-        return await job.co_run()
-    raise _errors.JobTimeout(job, timeout)
+            run.facts(job).scope = scope  # the timeouts apply until the service is ready
+        if watch is None:
+            scope.deadline = run.clock() + cast(float, limits.timeout)
+            return await job.co_run()
+        with watch:
+            return await job.co_run()
+    raise _errors.JobTimeout(job, cast(float, limits.timeout)) if watch is None else watch.error()

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _graph, _log
 from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
@@ -31,6 +31,7 @@ from ._attempts import was_drained
 from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
+from ._idle import ReportsOfThreads
 from ._observers import Observers, fast_hooks
 from ._ordering import Ordering
 from ._ready_queue import ReadyQueue
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ..limits._pool import Resource
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
+    from ._idle import WatchOfJobs
     from ._links import Successors
 
 LAST_TURNS: Final = 16
@@ -72,6 +74,7 @@ class Run:
         timeout: float | None,
         window: Any,
         journal: RunJournal | None = None,
+        watch_of_jobs: WatchOfJobs | None = None,
     ) -> None:
         """Prepare a run; it is nested in another run if a worker runs `scheduler` as a job."""
         self.scheduler: Final = scheduler
@@ -131,6 +134,10 @@ class Run:
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
         self.prevent_drain: Callable[[], None] | None = None  # calls off what `drain_at` has set
+        # ---- signs of life
+        self.watch_of_jobs: Final = watch_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
+        self.was_idle = False  # whether the run was stopped because of that
+        self.reports: Final[ReportsOfThreads] = ReportsOfThreads(backend) if outer is None else outer.run.reports
 
     def resource(self, name: str) -> Resource:
         """Return a resource, from the nearest pool that has it, here or further out."""
@@ -205,6 +212,8 @@ class Run:
                     self.drain()  # it is a further attempt of a nested scheduler
                 elif self.scheduler.drain_at is not None:
                     self.prevent_drain = self.group.call_at(begun + self.scheduler.drain_at, self.drain)
+                if self.watch_of_jobs is not None:
+                    self.watch_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
                 if self.opened_block is not None:
                     self.opened_block()
                 self.workers.ensure_searcher()
@@ -216,6 +225,8 @@ class Run:
             self.crash(fault)
         if self.prevent_drain is not None:
             self.prevent_drain()
+        if self.watch_of_jobs is not None:
+            self.watch_of_jobs.end()
         await Ending(self).execute()
         if self.outer_worker is None:
             self.failure_log.close()
@@ -438,8 +449,21 @@ class Run:
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""
-        self.facts(job).further_attempts += 1
+        facts = self.facts(job)
+        facts.further_attempts += 1
+        facts.fraction = None
         self.notify("job_attempt", job)
+
+    def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
+        """Record a sign of life of a running job, and how much of its work is done, if that is known."""
+        if threading.get_ident() != self.thread:
+            self.reports.add(job, fraction)
+            return
+        if fraction is not None:
+            self.facts(job).fraction = fraction
+        if job._worker is not None:
+            for watch in job._worker.watches():
+                watch.alive()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""
@@ -447,6 +471,7 @@ class Run:
         facts.ready = True
         job._outcome = value
         if facts.scope is not None:
+            facts.watch = None
             facts.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
@@ -601,6 +626,11 @@ class Run:
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         if self.changed is not None:
             self.changed.set()
+
+    def stop_because_idle(self) -> None:
+        """Stop because nothing has happened to the jobs for the `idle_timeout` of their scheduler."""
+        self.was_idle = self.reason is None
+        self.stop(StopReason.TIMEOUT)
 
     def drain(self) -> None:
         """Start no more jobs, here and in nested runs, and end when those that are running have ended.

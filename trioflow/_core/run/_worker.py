@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
@@ -49,6 +50,7 @@ from ..job._rules import holds
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
+    from ._idle import Watch
     from ._run import Run
     from ._window import Lease, Token
 
@@ -120,6 +122,18 @@ class Worker(WorkerTask):
         self.token: Token | None = None  # the worker runs its job under this token
         self.lease: Lease | None = None  # set if the token belongs to an outer worker, which has lent it
         self.lent: Lease | None = None  # lends the token to runs inside the worker's job
+
+    def watches(self) -> Iterator[Watch]:
+        """Yield what a sign of life of its job puts off: its own end, and those of schedulers around it."""
+        facts = None if self.job is None else self.job._facts
+        if facts is not None and facts.watch is not None:
+            yield facts.watch
+        worker: Worker | None = self
+        while worker is not None:
+            of_jobs = worker.run.watch_of_jobs
+            if of_jobs is not None and of_jobs.watch is not None:
+                yield of_jobs.watch
+            worker = worker.run.outer_worker
 
     def shield(self) -> None:
         """Let the task outlive those of ordinary jobs: it is about to run a forever job."""

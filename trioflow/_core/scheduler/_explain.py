@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..base._states import JobState, RunPhase, StopReason
-from ..job import _rules
+from ..job import _labels, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
 from ..limits._ready_jobs import SharingJobs
@@ -74,6 +74,22 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return "is ready, and starts within this turn of the event loop or the next"
 
 
+def in_few_words(job: AbstractJob[Any]) -> str:
+    """Return what a SCHEDULED job waits for, "" if that is not known. It only reads, so any thread may call it."""
+    run = None if job._scheduler is None else job._scheduler._run
+    if run is None or job._state is not JobState.SCHEDULED:
+        return ""
+    if run.workers.window is not None and run.workers.window.has_waiting:
+        return "no free token"
+    if run.workers.free <= 0:
+        return "no free slot"
+    if isinstance(run.queue.jobs, SharingJobs):
+        missing = run.queue.jobs.missing_for(job)
+        if missing:
+            return "; ".join(f"{one.name} taken{one.by_whom()}" for one in missing)
+    return "" if run.workers.interval is None else "start interval"
+
+
 def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
     """Say who has the tokens of a limiter: jobs of this scenario by name, at any level, and how many are elsewhere."""
     outermost = scheduler
@@ -95,7 +111,12 @@ def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"{since}, and is ready for those that require it"
     if job._is_service:
         return f"{since}, and has not said that it is ready"
-    return f"{since}, in attempt {job.attempts}" if job.attempts > 1 else since
+    said = [since]
+    if job.attempts > 1:
+        said.append(f"in attempt {job.attempts}")
+    if job.fraction_done is not None:
+        said.append(f"and is {_labels.percent(job.fraction_done)} done")
+    return ", ".join(said)
 
 
 def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

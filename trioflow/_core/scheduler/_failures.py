@@ -11,6 +11,7 @@ from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
 from ..job._outcome import Failure, add_note
+from ..run._idle import OF_JOBS
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -47,7 +48,8 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     )  # without the attempts that later ones have replaced
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
-        end = f"the run of {shortened(scheduler.label)!r} stopped after its timeout of {run.timeout:g} s"
+        idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
+        end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
     elif run.reason is StopReason.DRAINED:
         end = f"the run of {shortened(scheduler.label)!r} was drained: no more jobs were started"
@@ -89,7 +91,7 @@ def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> N
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))
         case StopReason.TIMEOUT:
-            raise _errors.JobTimeout(scheduler, scheduler._time_limit)
+            raise _timeout(scheduler)
         case StopReason.CANCELLED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
         case StopReason.INTERRUPTED:
@@ -114,7 +116,7 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
     if run.reason is StopReason.TIMEOUT:
-        raise _errors.JobTimeout(scheduler, scheduler._time_limit)
+        raise _timeout(scheduler)
     if run.reason is not StopReason.COMPLETED:
         how = "drained" if run.reason is StopReason.DRAINED else "cancelled"
         raise _errors.JobCancelled(f"the run of {scheduler.label!r} was {how}")
@@ -125,6 +127,12 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
     """Return whether a job that FAILED is a scheduler that failed because of one of its own jobs."""
     culprit = job.culprit if is_scheduler(job) else None
     return culprit is not None and culprit.raised_exception() is not None
+
+
+def _timeout(scheduler: BaseScheduler) -> _errors.JobTimeout:
+    if scheduler._was_idle and scheduler.idle_timeout is not None:
+        return _errors.JobTimeout(scheduler, scheduler.idle_timeout, OF_JOBS)
+    return _errors.JobTimeout(scheduler, scheduler._time_limit)
 
 
 def _number(job: AbstractJob[Any]) -> int:

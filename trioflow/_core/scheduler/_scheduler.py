@@ -34,6 +34,7 @@ from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..limits import _order, _pool
 from ..run import _durable, _ending, _links, _observers
+from ..run._idle import WatchOfJobs
 from ..run._observers import Instrument, Observers
 from ..run._run import Run
 from . import _checks, _explain, _failures, _plain_code
@@ -83,6 +84,7 @@ class BaseScheduler(AbstractJob[bool]):
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
     _time_limit: float
+    _was_idle: bool
     _incidents: list[Incident]
     # Somebody has waited for one of the jobs, and must be told if a run ends without reaching it.
     _watched: bool
@@ -832,10 +834,14 @@ class BaseScheduler(AbstractJob[bool]):
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={window!r} of {who}: {problem}")
-        watching = (*self._instruments, *_observers.checked(instruments, who))
+        watching: tuple[Instrument, ...] = (*self._instruments, *_observers.checked(instruments, who))
+        watch = None if self.idle_timeout is None else WatchOfJobs()
+        if watch is not None:
+            watching = (*watching, watch)
         outer = self._worker.run.observers if self._worker is not None else None
         observers = Observers(watching, outer) if watching or outer is not None else None
-        return Run(self, backend, observers, seconds, window, None if journal is None else self._opened(journal))
+        opened = None if journal is None else self._opened(journal)
+        return Run(self, backend, observers, seconds, window, opened, watch)
 
     def _opened(self, journal: Any) -> RunJournal:
         """Open what the user gave as a journal; `trioflow.Scheduler` knows how."""
@@ -893,6 +899,15 @@ class BaseScheduler(AbstractJob[bool]):
             self._run.stop(StopReason.CANCELLED)
         else:
             super().cancel()
+
+    def progress(self, fraction: float | None = None) -> None:
+        """Refuse the call: how far a scheduler is, its jobs say.
+
+        Raises:
+            TypeError: always.
+
+        """
+        raise TypeError(f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work")
 
     def drain(self) -> None:
         """End the run softly: no more jobs start, and those that are running end by themselves.
@@ -1124,6 +1139,7 @@ class BaseScheduler(AbstractJob[bool]):
         """Keep what remains of a run that has ended, and wake all who wait for a job that was not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._time_limit = run.timeout or 0.0
+        self._was_idle = run.was_idle
         self._run = None
         if self._watched:
             for job in self.iterate_jobs():

@@ -11,11 +11,14 @@ start ──► wait, pumping its pipes ──► it has exited: reap it with wa
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.job._errors import JobTimeout
+from ..._core.run._idle import OUTPUT, Watch
+from ..._core.run._worker import current
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
@@ -43,7 +46,6 @@ class Attempt:
     _streams: Streams
     _process: Process
     _stderr_size: int
-    _deadline: float
     # ---- set when it has ended
     _result: CommandResult
 
@@ -53,7 +55,9 @@ class Attempt:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait: Final = readable_on(run.backend.name)
-        self._was_cut = False  # it, or what it had left behind, was ended for another reason than their own grace
+        self._deadline = math.inf  # of its timeout
+        self._watch: Watch | None = None  # if it has an `idle_timeout`
+        self._error: JobTimeout | None = None  # if it, or what it had left behind, was ended because its time was over
 
     async def run(self) -> CommandResult:
         """Start the command, and return when nothing of it is left, whatever happens.
@@ -64,19 +68,17 @@ class Attempt:
             BaseException: the cancellation that ended it, or what a callback raised.
 
         """
-        job, timeout = self._job, self._job.timeout
+        job = self._job
         starts = self._run.shared.get(Starts)
         with _limits.slot(self._options.pin, self._run) as cpu:
             self._prepare()
             await starts.start(lambda: self._start(cpu))
-            self._deadline = math.inf if timeout is None else self._began + timeout
-            with starts.running():
+            with starts.running(), self._watch or contextlib.nullcontext():
                 await self._until_ended()
         if self._streams.error is not None:
             raise self._streams.error
-        if self._was_cut:
-            assert timeout is not None
-            raise JobTimeout(job, timeout)
+        if self._error is not None:
+            raise self._error
         result = self._result
         if result.returncode and self._options.check:
             raise CommandError(job, self._line, describe(result.returncode), result, self._tail())
@@ -92,8 +94,14 @@ class Attempt:
     def _start(self, cpu: int | None) -> None:
         job = self._job
         self._began = self._clock()
+        if job.timeout is not None:
+            self._deadline = self._began + job.timeout
+        if job.idle_timeout is not None:
+            self._watch = Watch(self._run, job, job.idle_timeout, job.timeout, OUTPUT)
+        worker = current.get()
+        watches = dict.fromkeys((self._watch, *job._outer_watches(), *worker.watches()))
         try:
-            self._streams = Streams(job, self._input)
+            self._streams = Streams(job, self._input, [watch for watch in watches if watch is not None])
         except OSError as error:
             raise CommandError(job, self._line, _faults.of_streams(error)) from error
         self._stderr_size = _faults.size_of_file(self._options)
@@ -147,7 +155,7 @@ class Attempt:
         is_over = False
         try:
             self._begin()
-            exited = await self._until_exited(self._deadline) or self._process.has_exited()
+            exited = await self._until_exited_in_time() or self._process.has_exited()
             is_over = exited and self._streams.error is None and await self._until_empty()
         finally:
             try:
@@ -155,6 +163,15 @@ class Attempt:
                     await self._cut_off()
             finally:
                 self._finish()
+
+    async def _until_exited_in_time(self) -> bool:
+        """Wait until the process has exited; return False when its time is over, or when a sink fails."""
+        while True:
+            until = self._deadline if self._watch is None else self._watch.deadline
+            if await self._until_exited(until):
+                return True
+            if self._streams.error is not None or self._watch is None or self._watch.deadline <= until:
+                return False
 
     async def _until_exited(self, deadline: float) -> bool:
         return await self._streams.until_exited(self._wait, deadline)
@@ -176,7 +193,7 @@ class Attempt:
         process = self._process
         grace_ends = self._clock() + self._options.terminate_grace
         self._streams.ending = True
-        self._was_cut = not process.has_exited() or self._clock() >= self._deadline
+        self._error = self._time_over()
         self._job._terminate(process)
         process.signal(signal.SIGCONT)  # a stopped process could not obey
         ended = await self._outlive(grace_ends)
@@ -184,6 +201,14 @@ class Attempt:
             self._reap()
         if not ended or not await end_group(self._run, process, grace_ends, self._pause):
             self._run.report(self._job, f"{self._job.label!r}: {_faults.not_ours(process.pid)}")
+
+    def _time_over(self) -> JobTimeout | None:
+        """Return the error about the time that is over; it is not used if something else ends the command."""
+        job = self._job
+        if self._watch is not None and not self._process.has_exited():
+            return self._watch.error()
+        is_late = not self._process.has_exited() or self._clock() >= self._deadline
+        return JobTimeout(job, job.timeout) if is_late and job.timeout is not None else None
 
     async def _outlive(self, grace_ends: float) -> bool:
         """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""

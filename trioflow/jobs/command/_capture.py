@@ -5,10 +5,14 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import tempfile
 import weakref
 from collections.abc import Callable
-from typing import Any, BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
+
+if TYPE_CHECKING:
+    from ..._core.run._idle import Watch
 
 SPOOL_LIMIT: Final = 1 << 20
 """Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""
@@ -178,3 +182,43 @@ class Writer:
         flush = getattr(self._file, "flush", None)
         if flush is not None:
             flush()
+
+
+class Onwards:
+    """Passes the output on to a descriptor that the command would otherwise write to itself."""
+
+    __slots__ = ("__weakref__", "_close", "_descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: Final = os.dup(descriptor)
+        self._close: Final = weakref.finalize(self, os.close, self._descriptor)
+
+    def write(self, data: bytes) -> None:
+        """Pass on the next piece, and wait while the other end takes no more."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+
+    def finish(self) -> None:
+        """Close this program's copy of the descriptor."""
+        self._close()
+
+
+class SignOfLife:
+    """Tells watches that a command has written something."""
+
+    __slots__ = ("_watches",)
+
+    def __init__(self, watches: list[Watch]) -> None:
+        self._watches: Final = watches
+
+    def write(self, data: bytes) -> None:
+        """Tell."""
+        for watch in self._watches:
+            watch.alive()
+
+    def finish(self) -> None:
+        """Nothing is left to do."""

@@ -13,7 +13,7 @@ from ..._core import AbstractJob
 @final
 @dataclass(frozen=True, slots=True)
 class granted:
-    r"""In a `CommandJob`'s arguments or `env`: what the job was granted of a resource, when it starts.
+    r"""In the arguments or `env` of a `CommandJob` or `SshJob`: what the job was granted of a resource, when it starts.
 
     Named things are joined by commas, as `CUDA_VISIBLE_DEVICES` wants them; of others it is the amount.
 

@@ -19,6 +19,7 @@ from ._result import CommandResult
 
 if TYPE_CHECKING:
     from ..._core.job._options import Retry
+    from ..._core.run._idle import Watch
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
@@ -74,7 +75,9 @@ class CommandJob(AbstractJob[CommandResult]):
         reads: files that it reads: with a journal, it runs again when one of them has changed.
         writes: files that it writes: with a journal, it runs again when one of them is not as the command left it.
             What a killed or failed command has written of them is renamed to NAME.partial before it runs again.
-        options: those of every job; see `AbstractJob`.
+        options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of a scheduler around it,
+            each piece of its output is a sign of life. So that this program sees it, it comes through a pipe and is
+            passed on, wherever it goes.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that can't be
@@ -228,6 +231,10 @@ class CommandJob(AbstractJob[CommandResult]):
             found = found._stdout
         self._release_inputs()
         return found
+
+    def _outer_watches(self) -> Iterable[Watch]:
+        """Return what else its output is a sign of life to: nothing here."""
+        return ()
 
     def _terminate(self, process: Process) -> None:
         """Ask a process, and all of its group, to end."""

@@ -17,10 +17,11 @@ import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ._capture import Capture, Lines, Sink, Spool, Writer
+from ._capture import Capture, Lines, Onwards, SignOfLife, Sink, Spool, Writer
 from ._options import is_path
 
 if TYPE_CHECKING:
+    from ..._core.run._idle import Watch
     from ..posix._waiting import Wait
     from ._job import CommandJob
 
@@ -73,8 +74,11 @@ class Stream:
 class Streams:
     """The standard streams of one process, and the output of those that are pipes."""
 
-    def __init__(self, job: CommandJob, stdin: Any) -> None:
+    def __init__(self, job: CommandJob, stdin: Any, watches: list[Watch]) -> None:
+        """Open them; if there are `watches`, all output passes through this program, and is a sign of life to them."""
         self._job: Final = job
+        self._watches: Final = watches
+        self._pipes: Final[set[int]] = set()  # the ends of pipes that the process writes to
         self._theirs: Final[list[int]] = []  # descriptors to close once the process has its copies
         self._streams: Final[dict[int, Stream]] = {}
         self._selector: selectors.BaseSelector | None = None
@@ -85,8 +89,8 @@ class Streams:
         self.error: BaseException | None = None  # what a sink raised: a callback's error, or a full disk
         try:
             self.stdin: Final = self._open_input(stdin)
-            self.stdout: Final = self._open_output("stdout", job._options.stdout)
-            self.stderr: Final = self._open_output("stderr", job._options.stderr)
+            self.stdout: Final = self._seen(1, self._open_output("stdout", job._options.stdout))
+            self.stderr: Final = self._seen(2, self._open_output("stderr", job._options.stderr))
             if self._streams:
                 self._selector = selectors.DefaultSelector()
         except BaseException:
@@ -128,6 +132,14 @@ class Streams:
             return self._keep(_open_to_append(given))
         return self._inherit(name, given)
 
+    def _seen(self, own: int, descriptor: int | None) -> int | None:
+        """Return what the process gets for a descriptor, or for this program's own one: itself, if nobody watches."""
+        if not self._watches or descriptor in self._pipes:
+            return descriptor
+        if descriptor == subprocess.DEVNULL:
+            return self._pipe([])
+        return self._pipe([Onwards(own if descriptor is None else descriptor)])
+
     def _inherit(self, name: str, given: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe whose output is passed on to the file.
 
@@ -151,6 +163,9 @@ class Streams:
     def _pipe(self, sinks: list[Sink]) -> int:
         read_end, write_end = os.pipe()
         self._keep(write_end)
+        self._pipes.add(write_end)
+        if self._watches:
+            sinks = [*sinks, SignOfLife(self._watches)]
         self._streams[read_end] = Stream(read_end, sinks, self)
         return write_end
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ..._core import AbstractJob, JobOptions, Kind, Search
-from ..._core.job._errors import JobTimeout
-from ..command import _line
+from ..._core.run._idle import OUTPUT, Watch
+from ..command import _granted, _line
+from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
 from ..command._result import CommandResult
 from ..posix._guard import run_of
@@ -49,13 +52,14 @@ class SshJob(AbstractJob[Any]):
     Args:
         node: an `SshNode`, or its name.
         command: a string, for the shell there; a tuple, a program and its arguments, each of them a string, a number, a
-            path or a job, whose result is filled in; a `Script`, a `ScriptText`, a `Push`, a `Pull`; or a list of
-            these, done one after the other until one fails.
+            path, a job, whose result is filled in, or `granted("gpu")`, what it was granted; a `Script`, a
+            `ScriptText`, a `Push`, a `Pull`; or a list of these, done one after the other until one fails.
         values: what stands for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
-            `stderr`: a mapping from names to strings, numbers, paths or jobs. `{node}` stands for the hostname.
-            In a command line they are quoted for the shell. Other braces stay as they are.
+            `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` stands for the
+            hostname. In a command line they are quoted for the shell. Other braces stay as they are.
         cwd: the directory there; None for the home directory.
-        env: variables for the environment there, a mapping; `{name}` is filled in.
+        env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
+            `granted("gpu")`.
         stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
             CommandResult; None for nothing.
         stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
@@ -67,7 +71,8 @@ class SshJob(AbstractJob[Any]):
             instead of where `stdout` and `stderr` go if they are None.
         tag: prints each line as it comes, with the node's name in front; or this string, if it is one.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            connect first.
+            connect first. An `idle_timeout` counts only while a command or a script runs on the node, and what it
+            writes is a sign of life; copying files is not watched.
 
     The result is that of the step, of several steps a list: for a command and a script a `CommandResult`, whose exit
     code, signal and CPU times are those on the node (`max_rss` is not known); for a Pull the list of paths here; for a
@@ -127,13 +132,17 @@ class SshJob(AbstractJob[Any]):
         )  # fmt: skip
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
-        self._env: Final = {str(name): str(value) for name, value in (env or {}).items()}
+        self._env: Final = {
+            str(name): value if isinstance(value, granted) else str(value) for name, value in (env or {}).items()
+        }
         search = Search(lambda: who)
         self._parts: Final[Iterable[Any]] = search.positional(
             ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
         )
         self._latest = self._unreachable = None
         super().__init__(**options, _inputs=tuple(search.inputs))
+        words = [word for step in self._steps for word in step.words]
+        _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
 
     # ---- what it is
 
@@ -163,17 +172,19 @@ class SshJob(AbstractJob[Any]):
             RuntimeError: no run has called this.
 
         """
-        run, timeout = run_of(self), self.timeout
-        if timeout is None:
-            return await self._run_steps(run)
-        with run.backend.scope(deadline=run.clock() + timeout):
-            return await self._run_steps(run)
-        raise JobTimeout(self, timeout)
+        run, timeout, idle_timeout = run_of(self), self.timeout, self.idle_timeout
+        if timeout is idle_timeout is None:
+            return await self._run_steps(run, None)
+        with run.backend.scope() as scope:
+            move = functools.partial(setattr, scope, "deadline")
+            seconds = math.inf if idle_timeout is None else idle_timeout
+            with Watch(run, self, seconds, timeout, OUTPUT, move, begins=False) as watch:
+                return await self._run_steps(run, None if idle_timeout is None else watch)
+        raise watch.error()
 
-    async def _run_steps(self, run: Run) -> Any:
+    async def _run_steps(self, run: Run, watch: Watch | None) -> Any:
         values, parts, stdin = self._parts
-        who = repr(self.label)
-        filled = [word(value, number, who) for number, value in enumerate(values)]
+        filled = [word(value, number, self) for number, value in enumerate(values)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
         if stdin is None:
             stdin = self._options.stdin
@@ -181,11 +192,11 @@ class SshJob(AbstractJob[Any]):
             stdin = stdin._stdout
         self._release_inputs()
         connection = run.shared.get(Connections).to(self._node)
-        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1)
+        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1, watch=watch)
         task = _Task(self, session, Values(texts), stdin)
         try:
             results = [
-                await task.run(step, [word(one, number, who) for number, one in enumerate(words)])
+                await task.run(step, [word(one, number, self) for number, one in enumerate(words)])
                 for step, words in zip(self._steps, parts, strict=True)
             ]
         except Unreachable as failure:
@@ -276,7 +287,7 @@ class _Task:
             directory = _copying.there(self._values.fill(os.fsdecode(options.cwd)))
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
         if job._env:
-            words = ["env", *(f"{name}={self._values.fill(value)}" for name, value in job._env.items()), *words]
+            words = ["env", *(f"{name}={self._variable(value)}" for name, value in job._env.items()), *words]
         on_line: Any = options.on_line
         streams = Streams(
             stdout=self._place(options.stdout),
@@ -289,6 +300,9 @@ class _Task:
         async with _copying.temporary(self._session, self._stdin) as path:
             streams = Streams(path, streams.stdout, streams.stderr, streams.on_line, streams.tag)
             return await self._session.run(words, streams, shown, check=options.check)
+
+    def _variable(self, given: str | granted) -> str:
+        return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)
 
     def _place(self, given: Any) -> Any:
         return self._values.fill(os.fsdecode(given)) if is_path(given) else given

@@ -15,7 +15,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -32,6 +32,7 @@ from ._wrapper import Report, ReportFilter, line
 
 if TYPE_CHECKING:
     from ..._core import AbstractJob
+    from ..._core.run._idle import Watch
     from ._connections import Connection
     from ._nodes import SshNode
 
@@ -61,8 +62,11 @@ class Streams:
 class Session:
     """Commands and transfers for one job over the connection of its node."""
 
-    def __init__(self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool) -> None:
+    def __init__(
+        self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool, watch: Watch | None
+    ) -> None:
         """Prepare; the connection is opened when it is needed."""
+        self._watch: Final = watch  # if the job has an `idle_timeout`
         self.latest: CommandResult | None = None  # of the latest command
         self._job: Final[Any] = job
         self._connection: Final = connection
@@ -85,11 +89,12 @@ class Session:
         connection = self._connection
         tries = _Tries(connection, shown)
         while True:
-            attempt = _Attempt(self._job.label, connection, words, streams, self._grace)
+            attempt = _Attempt(self._job.label, connection, words, streams, self._grace, self._watch)
             try:
                 await connection.ensure(anew=self._anew)
                 async with self._turn() as others:
-                    await attempt.run()
+                    with contextlib.nullcontext() if self._watch is None else self._watch.counting():
+                        await attempt.run()
             finally:
                 if attempt.report.returncode is not None:
                     self.latest = attempt.result()
@@ -196,7 +201,13 @@ class _Attempt:
     """One try to run one command."""
 
     def __init__(
-        self, label: str, connection: Connection, words: Sequence[str], streams: Streams, grace: float
+        self,
+        label: str,
+        connection: Connection,
+        words: Sequence[str],
+        streams: Streams,
+        grace: float,
+        watch: Watch | None,
     ) -> None:
         token = os.urandom(8).hex()
         self._tail: Final = _Tail()
@@ -213,6 +224,7 @@ class _Attempt:
             terminate_grace=grace + MARGIN,
             label=label,
         )
+        self._client._watch = watch
 
     @property
     def report(self) -> Report:
@@ -240,10 +252,11 @@ class _Attempt:
 class _Client(CommandJob):
     """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
 
-    __slots__ = ("_lifeline", "_read_end")
+    __slots__ = ("_lifeline", "_read_end", "_watch")
 
     _lifeline: int
     _read_end: int
+    _watch: Watch | None  # of the job on the node
 
     async def co_run(self) -> CommandResult:
         """Run it, with an input that lasts as long as it is wanted."""
@@ -256,6 +269,9 @@ class _Client(CommandJob):
 
     def _input(self) -> int:
         return self._read_end
+
+    def _outer_watches(self) -> Iterable[Watch]:
+        return () if self._watch is None else (self._watch,)
 
     def _terminate(self, process: Process) -> None:
         self._close("_read_end")

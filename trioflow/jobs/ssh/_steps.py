@@ -14,6 +14,7 @@ from typing import Any, Final, final
 
 from ..._core.job._job import AbstractJob
 from ..command import _line
+from ..command._granted import granted
 
 Path = str | os.PathLike[str]
 
@@ -27,7 +28,7 @@ class Step:
         """Keep the words, and check those that are there already."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
-            if not isinstance(word, AbstractJob):
+            if not isinstance(word, (AbstractJob, granted)):
                 _line.text(word, number, type(self).__name__)
 
     def __repr__(self) -> str:
@@ -223,9 +224,9 @@ class Values:
         return self._pattern.sub(lambda found: quote(self._values[found[0][1:-1]]), text)
 
 
-def word(given: Any, number: int, who: str) -> str:
-    """Return one word as text."""
-    return os.fsdecode(_line.text(given, number, who))
+def word(given: Any, number: int, job: AbstractJob[Any]) -> str:
+    """Return one word of a job as text, with what the job was granted."""
+    return os.fsdecode(_line.text(given.text(job) if isinstance(given, granted) else given, number, repr(job.label)))
 
 
 def interpreter(script: bytes) -> list[str]:

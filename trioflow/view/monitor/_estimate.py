@@ -9,6 +9,8 @@ A job without an expected duration is expected to take the median of the others;
 time. The jobs that have succeeded show how much longer jobs really take than expected, and the rest is corrected by
 that factor; without it, units are not seconds, and there is no estimate.
 
+A running job that has said how much of its work is done goes on as before: what is left of it follows from that.
+
 The `Estimator` is pure: its graph consists of `Level`s with any nodes, and the state of a run is a function of them.
 The `Forecast` asks it now and then about the run that a monitor watches.
 """
@@ -36,8 +38,14 @@ ENOUGH: Final = 3
 TRUST: Final = 0.1
 """The weight of expected durations against measured ones, as a share of all the work."""
 
-Progress = tuple[str, float]
-"""WAITING, RUNNING, SUCCEEDED or (otherwise) SETTLED, with the seconds that the job has run."""
+Progress = tuple[str, float, float | None]
+"""WAITING, RUNNING, SUCCEEDED or (otherwise) SETTLED, the seconds that the job has run, and what is left of it.
+
+What is left, in seconds, is None unless the job itself has said how much is done.
+"""
+
+Unsettled = tuple[Node, float, float | None]
+"""A job with the seconds that it has run, and those that are left of it if that is known."""
 
 WAITING: Final = "waiting"
 RUNNING: Final = "running"
@@ -97,20 +105,28 @@ class Estimator(Generic[Node]):
         states = [list(self._unsettled(level, progress)) for level in self._levels]
         factor = self._factor()
         if factor is None:
-            return None
+            plain = [
+                rest
+                for level, state in zip(self._levels, states, strict=True)
+                for job, _, rest in state
+                if job not in level.nested
+            ]
+            if not plain or None in plain:
+                return None
+            factor = 1.0  # it is not used: all that is left has said how much that is
         left: dict[Node, float] = {}
         for level, state in zip(reversed(self._levels), reversed(states), strict=True):
             left[level.node] = _left(level, state, left, factor)
         return left[self._levels[0].node] if self._levels else 0.0
 
-    def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[tuple[Node, float]]:
-        """Yield the jobs that have not settled, with the seconds that they have run; forget the others."""
+    def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[Unsettled[Node]]:
+        """Yield the jobs that have not settled, with the seconds that they have run, and those left; forget others."""
         jobs, level.jobs = level.jobs, []
         for job in jobs:
-            state, seconds = progress(job)
+            state, seconds, rest = progress(job)
             if state is WAITING or state is RUNNING:
                 level.jobs.append(job)
-                yield job, seconds
+                yield job, seconds, rest
             elif state is SUCCEEDED and job not in level.nested:
                 self._succeeded += 1
                 self._measured += seconds
@@ -134,10 +150,13 @@ def _chains_after(level: Level[Node]) -> dict[Node, float]:
     return chain_after
 
 
-def _left(level: Level[Node], state: list[tuple[Node, float]], left: dict[Node, float], factor: float) -> float:
+def _left(level: Level[Node], state: list[Unsettled[Node]], left: dict[Node, float], factor: float) -> float:
     path = work = 0.0
-    for job, seconds in state:
-        rest = left[job] if job in level.nested else max(0.0, factor * level.expected[job] - seconds)
+    for job, seconds, rest in state:
+        if job in level.nested:
+            rest = left[job]
+        elif rest is None:
+            rest = max(0.0, factor * level.expected[job] - seconds)
         work += rest
         path = max(path, rest + factor * level.chain_after[job])
     return max(path, work / level.slots)
@@ -179,9 +198,15 @@ class Forecast:
         started, finished = job._started_at, job._finished_at
         if finished is not None:
             if started is not None and job._state is JobState.SUCCEEDED:
-                return SUCCEEDED, finished - started
-            return SETTLED, 0.0
-        return (WAITING, 0.0) if started is None else (RUNNING, self._model.clock() - started)
+                return SUCCEEDED, finished - started, None
+            return SETTLED, 0.0, None
+        if started is None:
+            return WAITING, 0.0, None
+        seconds = self._model.clock() - started
+        fraction = job.fraction_done
+        if not fraction or job.attempts > 1 or job.timed_out:  # this call began later
+            return RUNNING, seconds, None
+        return RUNNING, seconds, seconds / fraction - seconds
 
 
 def expected(job: AnyJob) -> float | None:

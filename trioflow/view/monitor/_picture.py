@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.job._labels import percent
+from ..._core.scheduler._explain import in_few_words
 from .. import _units as units
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
@@ -24,6 +26,10 @@ NARROW: Final = 40
 
 MARGIN: Final = units.COMPACT_COLUMNS + 5
 """Columns before a label: the symbol, the time, and the blanks around them."""
+
+SHORTEST_BAR: Final = 5
+LONGEST_BAR: Final = 12
+"""Columns of the bar of a job that reports its progress."""
 
 LEAST_AROUND: Final = 6
 """Columns: with less room, the schedulers that a job is in are left out."""
@@ -96,10 +102,32 @@ class Pictures:
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
         line += [(text, one or "label") for text, one in label]
         used = sum(width(text) for text, _ in line)
-        detail = self._detail(job) if columns >= NARROW else ""
-        if detail and used + 2 < columns:
-            line.append((self._start("  " + detail, columns - used), "label"))
+        if columns >= NARROW:
+            line += self._details(job, columns - used)
         return line
+
+    def _details(self, job: AnyJob, columns: int) -> Line:
+        """Return what follows the label, in so many columns: how much is done of a running job, and the rest."""
+        found: Line = []
+        if job.fraction_done is not None and job._state is JobState.RUNNING:
+            found = self._bar(job.fraction_done, columns)
+            columns -= sum(width(text) for text, _ in found)
+        detail = self._detail(job)
+        if detail and columns > 2:
+            found.append((self._start("  " + detail, columns), "label"))
+        return found
+
+    def _bar(self, fraction: float, columns: int) -> Line:
+        """Return a bar and a percentage, without the bar if there is no room for it."""
+        figure = f"  {percent(fraction):>4}"
+        if columns < len(figure):
+            return []
+        done, rest = ("━", "─") if self._is_unicode else ("=", "-")
+        size = min(LONGEST_BAR, columns - 2 - len(figure))
+        if size < SHORTEST_BAR:
+            return [(figure, "figures")]
+        full = int(size * fraction)
+        return [("  " + done * full, "running"), (rest * (size - full), "dim"), (figure, "figures")]
 
     def _label(self, row: Row) -> Line:
         label: Line = [(self._symbols.line(row.job.label), "")]
@@ -129,6 +157,8 @@ class Pictures:
         expected = getattr(job, "expected_duration", None)
         if expected is not None and job._state is JobState.RUNNING:
             said.append(f"of {self.about}{units.compact(expected)}")
+        if waits := in_few_words(job):
+            said.append(self._symbols.line(waits))
         return ", ".join(said)
 
     @property

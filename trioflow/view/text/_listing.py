@@ -22,7 +22,9 @@ from typing import Final, NamedTuple
 
 from ..._core import DROPPED, AnyJob, BaseScheduler, JobState, is_scheduler, shortened
 from ..._core.base import _graph
+from ..._core.job._labels import percent
 from ..._core.scheduler import _checks
+from ..._core.scheduler._explain import in_few_words
 from . import _short_values
 from ._symbols import Symbols, width
 
@@ -130,7 +132,9 @@ class Listing:
             return "  ".join(
                 filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))
             )
-        return ""
+        if job.fraction_done is not None and job.is_running():
+            return percent(job.fraction_done)
+        return self._symbols.line(in_few_words(job))
 
     # ---- other jobs in a line
 

@@ -1,0 +1,102 @@
+"""Commands with an `idle_timeout`: what they write, wherever it goes, is a sign of life."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, JobTimeout, Scheduler
+
+from .commands import PIPE
+
+TICK = "for n in 1 2 3 4; do sleep 0.1; echo $n; done"
+"""Takes longer than the `idle_timeout` below, which is longer than its pauses."""
+IDLE = 0.35
+
+
+def timeout_of(job: Any) -> JobTimeout:
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert error.job is job
+    return error
+
+
+@pytest.mark.parametrize("where", ["pipe", "nothing", "path", "file", "stderr", "inherited"])
+def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, where: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A command that writes goes on; when it is silent it is ended. The output is where it belongs all the same."""
+    path = tmp_path / "made" / "out"
+    with open(tmp_path / "opened", "w") as file:
+        options: dict[str, dict[str, Any]] = {
+            "pipe": {"stdout": PIPE},
+            "nothing": {"stdout": subprocess.DEVNULL},
+            "path": {"stdout": path},
+            "file": {"stdout": file},
+            "stderr": {"stdout": path, "stderr": subprocess.STDOUT},
+            "inherited": {},
+        }
+        tick = TICK.replace("$n", "$n >&2") if where == "stderr" else TICK
+        job = CommandJob(f"{tick}; sleep 99", shell=True, idle_timeout=IDLE, **options[where])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", sys.__stdout__)
+            Scheduler(job).run(backend=backend)
+    error = timeout_of(job)
+    assert (error.missing, error.seconds) == ("output", IDLE)
+    assert job.elapsed is not None
+    assert job.elapsed > 0.4 + IDLE - 0.01
+    written = {"pipe": job.last_result and job.last_result.stdout, "inherited": capfd.readouterr().out.encode()}
+    for name, place in (("path", path), ("stderr", path), ("file", tmp_path / "opened")):
+        written[name] = place.read_bytes() if place.exists() else b""
+    assert where == "nothing" or written[where] == b"1\n2\n3\n4\n"
+
+
+def test_a_command_that_writes_to_its_end_succeeds(backend: str) -> None:
+    """Nothing is lost, and what it leaves behind has its own grace."""
+    job = CommandJob(f"{TICK}; (sleep 0.6; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
+
+
+def test_the_timeout_comes_first(backend: str) -> None:
+    """A command that never ceases to write has its timeout all the same."""
+    job = CommandJob(["yes"], stdout=subprocess.DEVNULL, idle_timeout=5, timeout=0.3)
+    Scheduler(job).run(backend=backend)
+    assert timeout_of(job).missing is None
+
+
+def test_progress_is_a_sign_of_life_of_a_command_too(backend: str) -> None:
+    """A callback that reads the lines of a command says how far it is."""
+    job = CommandJob(
+        "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=IDLE,
+        on_line=lambda job, line: job.progress(int(line) / 100),
+    )  # fmt: skip
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert job.fraction_done == 0.9
+
+
+def test_it_is_restarted(backend: str, tmp_path: Path) -> None:
+    """`on_timeout` goes for silence too, and each call has its whole time."""
+    seen = tmp_path / "seen"
+    job = CommandJob(
+        f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
+        idle_timeout=IDLE, on_timeout="restart", restarts=1,
+    )  # fmt: skip
+    assert Scheduler(job).run(backend=backend, check=True)
+    assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 1, True)
+
+
+def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str) -> None:
+    """Its command need not have an `idle_timeout` of its own."""
+    inner = Scheduler(CommandJob(f"{TICK}; sleep 99", shell=True, stdout=subprocess.DEVNULL), idle_timeout=IDLE)
+    Scheduler(inner).run(backend=backend)
+    assert timeout_of(inner).missing == "progress of its jobs"
+    assert inner.elapsed is not None
+    assert inner.elapsed > 0.4 + IDLE - 0.01
+
+
+def test_a_silent_command_that_ends_in_time(backend: str) -> None:
+    """It is not idle for long enough."""
+    assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=IDLE)).run(backend=backend, check=True)

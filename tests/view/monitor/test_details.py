@@ -1,0 +1,118 @@
+"""What a monitor says behind a job's label: how much of it is done, and what it waits for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Pool, Scheduler, current_job
+from trioflow.view.text._symbols import width
+
+from ...bodies import nap
+from .monitors import drawn, look, watched
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+async def part(fraction: float) -> None:
+    """Take ten seconds, of which the first brings this much."""
+    await anyio.sleep(1)
+    current_job().progress(fraction)
+    await anyio.sleep(9)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (20, " ▸     3s  fetch…del"),
+        (40, "   ▸     3s  fetch an…odel  ━━────   40%"),
+        (80, "   ▸     3s  fetch and unpack the model  ━━━━────────   40%"),
+        (200, "   ▸     3s  fetch and unpack the model  ━━━━────────   40%  of ≈20s"),
+    ],
+)
+def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None:
+    """A bar and a percentage, the shorter the less room there is, and neither in the narrowest terminals."""
+    job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
+    scheduler, monitor = watched(job)
+    eye, lines = look(monitor, 3, columns=columns)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[2] == expected
+
+
+def test_all_is_only_all(virtual: Virtual) -> None:
+    """What is nearly done is not done."""
+    jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
+    scheduler, monitor = watched(*jobs)
+    eye, lines = look(monitor, 3)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert [line.split()[-1] for line in lines[2:5]] == ["0%", "99%", "100%"]
+
+
+def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
+    """A quarter after ten seconds: half a minute is left, although nothing was expected of the job."""
+
+    async def slow() -> None:
+        await anyio.sleep(10)
+        current_job().progress(0.25)
+        await anyio.sleep(30)
+
+    scheduler, monitor = watched(Job(slow))
+    eye, lines = look(monitor, 10.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert "≈ 35s left" in lines[0]
+
+
+def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
+    """Return what the monitor, and then the listing, say of the last of these jobs after two seconds."""
+    said: list[str] = []
+
+    async def draw() -> None:
+        await anyio.sleep(2)
+        said.append(drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip())
+        said.append(scheduler.listing(details=True).splitlines()[len(jobs)].partition("`last`>")[2].strip())
+
+    scheduler, monitor = watched(Job(draw, forever=True), *jobs, **options)
+    virtual(scheduler.co_run)
+    return said
+
+
+def test_waiting_for_a_slot(virtual: Virtual) -> None:
+    """A job that finds the window full says so."""
+    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
+
+
+def test_waiting_for_a_limiter(virtual: Virtual) -> None:
+    """A window that is a limiter has tokens."""
+    window = anyio.CapacityLimiter(1)
+    assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
+
+
+def test_waiting_for_a_resource(virtual: Virtual) -> None:
+    """It names what is missing, and who has it."""
+    jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
+    said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
+    assert said == ["gpu taken by 'a', 'b'"] * 2
+
+
+def test_waiting_for_the_start_interval(virtual: Virtual) -> None:
+    """Between two starts there is nothing else to wait for."""
+    said = waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), start_interval=5)
+    assert said == ["start interval"] * 2
+
+
+def test_what_is_said_fits(virtual: Virtual) -> None:
+    """However many have what a job waits for, its line is no wider than the terminal."""
+    jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
+    scheduler, monitor = watched(*jobs, pool=Pool(gpu=4))
+    scheduler.add(Scheduler(label="empty"))
+    eye, lines = look(monitor, 3, columns=60)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert max(map(width, lines)) <= 60
+    assert any("gpu taken" in line for line in lines)
