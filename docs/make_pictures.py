@@ -29,7 +29,7 @@ from typing import Any
 import pyte
 from selenium import webdriver
 
-from trioflow import Trace
+from trioflow import Trace, simulate
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
@@ -56,14 +56,28 @@ def draw_release() -> None:
     trace.export_as_svgfile(PICTURES / "release-timeline.svg", width=1000)
 
 
-def draw_graph_of_the_page() -> None:
-    """Run the first block of graph.md, and draw its scheduler."""
-    page = (DOCS / "graph.md").read_text(encoding="utf-8")
-    block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+def names_of_the_page(page: str) -> dict[str, Any]:
+    """Run the first block of a page, and return what it defines."""
+    block = re.search(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert block is not None
     names: dict[str, Any] = {}
     exec(block[1], names)
-    scheduler = names["scheduler"]
+    return names
+
+
+def draw_orders() -> None:
+    """Draw the timelines of the scenario of limits.md under two policies, to one scale."""
+    release = names_of_the_page("limits.md")["release"]
+    found = {policy: simulate(release(policy)) for policy in ("fifo", "critical-path")}
+    margins, pixels_a_second = 32, 0.55
+    for policy, one in found.items():
+        width = round(margins + pixels_a_second * one.makespan)
+        one.timeline.export_as_svgfile(PICTURES / f"order-{policy}.svg", width=width)
+
+
+def draw_graph_of_the_page() -> None:
+    """Draw the scheduler of graph.md."""
+    scheduler = names_of_the_page("graph.md")["scheduler"]
     scheduler.run()
     scheduler.export_as_svgfile(PICTURES / "graph.svg", legend=True)
 
@@ -181,6 +195,7 @@ def photograph(
 
 DRAWN = {
     "release": draw_release,
+    "orders": draw_orders,
     "graph": draw_graph_of_the_page,
     "mosaic": draw_mosaic,
     "monitor": photograph_release,
