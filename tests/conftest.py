@@ -7,6 +7,7 @@ appears in the test that left them.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,6 +73,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the slow tests."""
     if any(item.path.is_relative_to(TESTS / path) for path in SLOW):
         item.add_marker("slow")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: two for each core, because many tests wait for programs."""
+    return 2 * (os.cpu_count() or 1)
 
 
 class Virtual:

@@ -14,12 +14,12 @@ from .scripts import run_example
 
 def test_files_are_packed_and_can_be_had_back(tmp_path: Path) -> None:
     for _ in range(2):  # what is there from last time is replaced
-        done = run_example("compress", "--files", 4, "--output", tmp_path)
+        done = run_example("compress", "--files", 2, "--output", tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-    assert "4 of 4 files packed and proved" in done.stdout
-    assert "12 commands (12 succeeded)" in done.stdout
+    assert "2 of 2 files packed and proved" in done.stdout
+    assert "6 commands (6 succeeded)" in done.stdout
     library = {path.read_bytes() for path in Path(sysconfig.get_path("stdlib")).rglob("*.py")}
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 2
     for packed in tmp_path.iterdir():
         opener: Any = gzip if packed.suffix == ".gz" else lzma
         with opener.open(packed) as file:
