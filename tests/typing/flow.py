@@ -1,14 +1,18 @@
 """Checked by mypy and pyright, never run: what type checkers know of data flow, `@job`, services, `map`, blocks."""
 
 import functools
-from typing import Any, assert_type
+from collections.abc import Callable
+from typing import Any, TypeVar, assert_type
 
 import anyio
 import anyio.abc
+import trio
 
 from trioflow import AbstractJob, Job, Scheduler, Service, job, ref
 
 # --- @job keeps the signature, and takes a job in the place of each value
+
+T = TypeVar("T")
 
 
 @job
@@ -114,6 +118,45 @@ Job(double, 1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, 
 assert_type(Job(double, kwargs={"number": 21}), Job[int])
 assert_type(Job(add_up, [Job(double, 1), 2]), Job[int])
 
+# A job whose result may be anything, such as one that came out of a scheduler, can be given for every parameter.
+
+
+async def label(page: int, text: str) -> str:
+    return f"{page} {text}"
+
+
+async def describe(page: int, text: str, size: float, word: bytes = b"") -> str:
+    return f"{page} {text} {size}"
+
+
+async def call(function: Callable[[int], str]) -> str:
+    return function(1)
+
+
+async def same(value: T) -> T:
+    return value
+
+
+def unknown(any_job: AbstractJob, service: Service[Any], value: Any, flag: Job[bool], maybe: Job[None]) -> None:
+    assert_type(Job(double, any_job), Job[int])
+    assert_type(Job(double, service), Job[int])
+    assert_type(Job(double, value), Job[int])
+    assert_type(Job(double, flag), Job[int])
+    assert_type(Job(label, 1, any_job), Job[str])
+    assert_type(Job(label, service, any_job, timeout=5), Job[str])
+    assert_type(Job(describe, service, any_job, flag, any_job), Job[str])
+    assert_type(Job(lambda page: label(page, "b"), 1), Job[str])
+    assert_type(Job(call, str), Job[str])
+    assert_type(Job(same, 1), Job[int])
+    assert_type(Scheduler().map(double, [any_job, 2, flag]), list[Job[int]])
+    assert_type(Scheduler().map(double, Scheduler()), list[Job[int]])
+    assert_type(Scheduler().map(label, range(2), [any_job, "b"]), list[Job[str]])
+    Job(double, maybe)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Job(label, any_job, 2)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    Job(call, double)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    count(any_job, word=service)
+
+
 # --- Service: its result is what `started` is called with
 
 
@@ -128,6 +171,12 @@ async def silent(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_
 async def untold(port: int, *, host: str, task_status: Any) -> None: ...
 
 
+async def on_trio(port: int, host: str = "", *, task_status: trio.TaskStatus[str]) -> None: ...
+
+
+async def silent_on_trio(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None: ...
+
+
 class Pool:
     async def serve(self, size: int, host: str, *, task_status: anyio.abc.TaskStatus[bytes]) -> None: ...
 
@@ -135,6 +184,8 @@ class Pool:
 assert_type(Service(server, 80).result(), str)
 assert_type(Service(server, Job(double, 40), timeout=5, label="server").result(), str)
 assert_type(Service(silent).result(), None)
+assert_type(Service(on_trio, 80).result(), str)
+assert_type(Service(silent_on_trio).result(), None)
 assert_type(Service(Pool().serve, 5, "here").result(), bytes)
 assert_type(Service(untold, 80, kwargs={"host": "here"}).result(), Any)
 listening = Service(server, 80)
@@ -162,4 +213,4 @@ async def live() -> None:
     scheduler.map(len, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scheduler.map(double, 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scheduler.map(double, [1], colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    scheduler.map(double, ["a"])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    scheduler.map(double, ["a"])  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]

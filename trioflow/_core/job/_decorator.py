@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from ._function import Job
+from ._given import A, A_contra, B, B_contra, C, C_contra, Container, GivenJob, T_co
 from ._options import JobOptions
 
 P = ParamSpec("P")
@@ -15,13 +16,6 @@ T = TypeVar("T")
 
 
 Q = ParamSpec("Q")
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-T_co = TypeVar("T_co", covariant=True)
-A_contra = TypeVar("A_contra", contravariant=True)
-B_contra = TypeVar("B_contra", contravariant=True)
-C_contra = TypeVar("C_contra", contravariant=True)
 
 
 # ---- for type checkers only
@@ -30,21 +24,6 @@ C_contra = TypeVar("C_contra", contravariant=True)
 # express "these parameters, each of them widened". So there are overloads that separate up to three positional
 # parameters from the rest, which keeps its names and types. If a job is given by keyword, the keyword arguments are not
 # checked.
-
-
-class Given(Protocol[T_co]):
-    """A job as an argument, in place of its result. It is a Protocol because `AbstractJob` is invariant."""
-
-    def result(self) -> T_co:
-        """Return the result."""
-        ...
-
-    async def wait_settled(self) -> None:
-        """Wait until it has settled."""
-
-
-Container: TypeAlias = "list[Any] | tuple[Any, ...] | dict[Any, Any]"
-"""A container that may hold jobs."""
 
 
 class Takes1(Protocol[A_contra, Q, T_co]):
@@ -93,13 +72,13 @@ class JobFunction(Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes1[A, Q, T], a: A | Given[A] | Container, /, *args: Q.args, **kwargs: Q.kwargs
+        self: Takes1[A, Q, T], a: A | GivenJob[A] | Container, /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Job[T]: ...
     @overload
     def __call__(
         self: Takes2[A, B, Q, T],
-        a: A | Given[A] | Container,
-        b: B | Given[B] | Container,
+        a: A | GivenJob[A] | Container,
+        b: B | GivenJob[B] | Container,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
@@ -107,9 +86,9 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(
         self: Takes3[A, B, C, Q, T],
-        a: A | Given[A] | Container,
-        b: B | Given[B] | Container,
-        c: C | Given[C] | Container,
+        a: A | GivenJob[A] | Container,
+        b: B | GivenJob[B] | Container,
+        c: C | GivenJob[C] | Container,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
@@ -117,24 +96,26 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(
         self: Takes3[A, B, C, Q, T],
-        a: A | Given[A] | Container,
-        b: B | Given[B] | Container,
-        c: C | Given[C] | Container,
+        a: A | GivenJob[A] | Container,
+        b: B | GivenJob[B] | Container,
+        c: C | GivenJob[C] | Container,
         /,
-        **kwargs: Given[Any] | Container,
+        **kwargs: GivenJob[Any] | Container,
     ) -> Job[T]: ...
     @overload
     def __call__(
         self: Takes2[A, B, Q, T],
-        a: A | Given[A] | Container,
-        b: B | Given[B] | Container,
+        a: A | GivenJob[A] | Container,
+        b: B | GivenJob[B] | Container,
         /,
-        **kwargs: Given[Any] | Container,
+        **kwargs: GivenJob[Any] | Container,
     ) -> Job[T]: ...
     @overload
-    def __call__(self: Takes1[A, Q, T], a: A | Given[A] | Container, /, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    def __call__(
+        self: Takes1[A, Q, T], a: A | GivenJob[A] | Container, /, **kwargs: GivenJob[Any] | Container
+    ) -> Job[T]: ...
     @overload
-    def __call__(self, **kwargs: Given[Any] | Container) -> Job[T]: ...
+    def __call__(self, **kwargs: GivenJob[Any] | Container) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
         return Job(self._function, *args, kwargs=kwargs, **self._options)

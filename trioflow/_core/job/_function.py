@@ -14,21 +14,14 @@ import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, TypeAlias, TypeVar, Unpack, cast, overload
+from typing import Any, Final, Unpack, cast, overload
 
 from . import _labels
 from ._call import Call, DirectArguments, Search, direct_places
+from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
 from ._outcome import is_awaitable, not_awaitable, shown
-
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-E = TypeVar("E")
-G = TypeVar("G")
-Given: TypeAlias = A | AbstractJob[A] | list[Any] | tuple[Any, ...] | dict[Any, Any]
-"""What may be given for a parameter of this type: a value, a job with such a result, or a container with jobs."""
 
 FUNCTION: Final = types.FunctionType
 ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
@@ -246,7 +239,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Callable[[A], Awaitable[T]],
+        function: Function1[A, T],
         a: Given[A],
         /,
         **options: Unpack[JobOptions],
@@ -254,7 +247,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Callable[[A, B], Awaitable[T]],
+        function: Function2[A, B, T],
         a: Given[A],
         b: Given[B],
         /,
@@ -263,7 +256,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Callable[[A, B, C], Awaitable[T]],
+        function: Function3[A, B, C, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
@@ -273,7 +266,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Callable[[A, B, C, E], Awaitable[T]],
+        function: Function4[A, B, C, E, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
@@ -284,7 +277,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Callable[[A, B, C, E, G], Awaitable[T]],
+        function: Function5[A, B, C, E, G, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],

@@ -14,20 +14,29 @@ from ._outcome import is_awaitable, not_awaitable
 
 if TYPE_CHECKING:
     import anyio.abc
+    import trio
 
     from ..run._run import Run
 
 T = TypeVar("T")  # without a default, which would keep mypy from finding it by the annotation of task_status
 T_co = TypeVar("T_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
 
 
-# For type checkers only: they infer a service's result from the annotation `task_status: anyio.abc.TaskStatus[T]`. No
-# type can express "the parameter called task_status has this type, whatever the other parameters are". So there is one
-# Protocol for each number of other parameters.
+# For type checkers only: they infer a service's result from the annotation of `task_status`. That is
+# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, so what is passed is both. No type can express "the parameter
+# called task_status has this type, whatever the other parameters are". So there is one Protocol for each number of
+# other parameters.
+if TYPE_CHECKING:
+
+    class GivenStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
+        """What a service's function gets as `task_status`."""
+
+
 class Serves0(Protocol[T_co]):
     """A service's function with no positional parameters."""
 
-    def __call__(self, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -35,7 +44,7 @@ class Serves0(Protocol[T_co]):
 class Serves1(Protocol[T_co]):
     """A service's function with one positional parameter."""
 
-    def __call__(self, a: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -43,7 +52,7 @@ class Serves1(Protocol[T_co]):
 class Serves2(Protocol[T_co]):
     """A service's function with two positional parameters."""
 
-    def __call__(self, a: Any, b: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, b: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -51,7 +60,7 @@ class Serves2(Protocol[T_co]):
 class Serves3(Protocol[T_co]):
     """A service's function with three positional parameters."""
 
-    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: anyio.abc.TaskStatus[T_co]) -> Awaitable[Any]:
+    def __call__(self, a: Any, b: Any, c: Any, /, *, task_status: GivenStatus[T_co]) -> Awaitable[Any]:
         """Serve."""
         ...
 
@@ -96,7 +105,7 @@ class Service(FunctionJob[T]):
 
     Args:
         function: an async function that has a parameter `task_status`; it is called at each start. If this parameter
-            is annotated as `anyio.abc.TaskStatus[T]`, type checkers know the service's result.
+            is annotated as `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, type checkers know the service's result.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call; jobs among them are replaced too.
         options: the options of every job; see `AbstractJob`. `forever` is always True.

@@ -27,7 +27,8 @@ from ..base import _graph
 from ..base._states import StopReason
 from ..job import _labels, _options
 from ..job._decorator import JobFunction
-from ..job._function import WANTED, A, B, C, Given, Job, check_function
+from ..job._function import WANTED, Job, check_function
+from ..job._given import A, B, C, Function1, Function2, Function3, Given
 from ..job._job import AbstractJob, Kind, is_scheduler
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
@@ -490,7 +491,7 @@ class BaseScheduler(AbstractJob[bool]):
     @overload
     def map(
         self,
-        function: Callable[[A], Awaitable[T]],
+        function: Function1[A, T],
         a: Iterable[Given[A]],
         /,
         *,
@@ -500,7 +501,7 @@ class BaseScheduler(AbstractJob[bool]):
     @overload
     def map(
         self,
-        function: Callable[[A, B], Awaitable[T]],
+        function: Function2[A, B, T],
         a: Iterable[Given[A]],
         b: Iterable[Given[B]],
         /,
@@ -511,7 +512,7 @@ class BaseScheduler(AbstractJob[bool]):
     @overload
     def map(
         self,
-        function: Callable[[A, B, C], Awaitable[T]],
+        function: Function3[A, B, C, T],
         a: Iterable[Given[A]],
         b: Iterable[Given[B]],
         c: Iterable[Given[C]],
