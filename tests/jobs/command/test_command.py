@@ -69,13 +69,33 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     ("command", "expected"),
     [
         (["gzip", "-k", "a file"], "gzip -k 'a file'"),
-        (["x"] * 100, "x x x x x x x x x x x x x x x x x x x x"),
-        (["echo", "y" * 100], "echo " + "y" * 52 + "..."),
+        (["x"] * 100, "x " * 15 + "…" + "x " * 14 + "x"),
+        (["echo", "y" * 10**7], "echo " + "y" * 25 + "…" + "y" * 29),
+        (
+            ["bench", "/a" * 20, "--repeat", 3, "--size", 200],
+            "bench /a/a/a/a/a/a/a/a/a/a/a/a…a/a/a/a --repeat 3 --size 200",
+        ),
         ([Path("/bin/true"), b"bytes", 1.5], "/bin/true bytes 1.5"),
     ],
 )
 def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
     assert CommandJob(command).label == expected
+
+
+def test_jobs_over_commands_show_the_commands() -> None:
+    """The label of a job over a command shows its command line, shortened; of commands over commands only the first."""
+
+    async def use(result: CommandResult) -> None: ...
+
+    count = CommandJob(["wc", "-l", "file-7.txt"])
+    assert Job(use, count).label == "use(wc -l file-7.txt)"
+    assert Job(use, CommandJob("ls | wc -l", shell=True)).label == "use(ls | wc -l)"
+    assert Job(use, CommandJob(["curl", "secret"], redact=True)).label == "use(command …)"
+    assert Job(use, CommandJob(["true"], label="mine")).label == "use(mine)"
+    assert CommandJob(["echo", Job(use, count)]).label == "echo <use(wc -l file-7.txt)>"
+    for _ in range(5000):
+        count = CommandJob(["cat", count])
+    assert count.label == "cat <cat <cat <cat <…>>>>"
 
 
 def test_the_label_of_a_shells_line_is_the_line() -> None:

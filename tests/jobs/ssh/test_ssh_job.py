@@ -341,8 +341,12 @@ def test_labels_show_node_and_command() -> None:
     assert SshJob("node", "echo {node}").label == "node: echo {node}"
     assert SshJob("node", ("ls", "-l", SshJob("m", "x"))).label == "node: ls -l <m: x>"
     steps = SshJob(SshNode("node", port=3), [Push("a", to="b/"), "true"])
-    assert steps.label == "node:3: Push(a, to=b/); ..."
-    assert repr(steps) == "<SshJob `node:3: Push(a, to=b/); ...` idle>"
+    assert steps.label == "node:3: Push(a, to=b/); …"
+    assert repr(steps) == "<SshJob `node:3: Push(a, to=b/); …` idle>"
+    many = SshJob("node", "uptime")
+    for _ in range(5000):
+        many = SshJob("node", ("echo", many))
+    assert many.label == "node: echo <node: echo <… echo <…>>>>"
     assert repr(Script("a", 1)) == "Script(a, 1)"
     assert Pull("a", to="b") == Pull("a", to="b") != Push("a", to="b")
     assert len({Script("a"), Script("a"), ScriptText("a")}) == 2

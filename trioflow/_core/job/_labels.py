@@ -80,7 +80,7 @@ def _short(value: Any, depth: int = DEPTH) -> str:
     if kind is int:
         return repr(value) if -BIG < value < BIG else "<int>"
     if kind is str:
-        return repr(value if len(value) <= LONGEST_TEXT else _without_middle(value))
+        return repr(value if len(value) <= LONGEST_TEXT else without_middle(value))
     if kind is float:
         return _short_float(value)
     if kind in NUMBERS:
@@ -88,13 +88,13 @@ def _short(value: Any, depth: int = DEPTH) -> str:
     if kind is bytes:
         return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
     if hasattr(kind, "_label_as_argument"):
-        return _without_middle(value._label_as_argument(depth - 1)) if depth else "…"
+        return of_job_inside(value, depth)
     if kind in BRACKETS:
         return _short_container(value, BRACKETS[kind], depth)
     if issubclass(kind, enum.Enum):
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
-        return repr(_without_middle(str(value)))
+        return repr(without_middle(str(value)))
     if issubclass(kind, NAMED):
         return str(value.__name__)
     if kind is type:
@@ -121,10 +121,16 @@ def _short_container(value: Any, brackets: str, depth: int) -> str:
     return f"{left}{', '.join(items)}{right}"
 
 
-def _without_middle(text: str) -> str:
-    if len(text) <= LONGEST_TEXT:
+def of_job_inside(job: AbstractJob[Any], depth: int) -> str:
+    """Return how the default label of a job over jobs shows one of these; an ellipsis where `depth` is used up."""
+    return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
+
+
+def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return the text; if it has more characters than `longest`, with an ellipsis in place of its middle."""
+    if len(text) <= longest:
         return text
-    half = LONGEST_TEXT // 2
+    half = longest // 2
     return f"{text[:half]}…{text[1 - half :]}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
 from ..._core import AbstractJob, Failure, JobOptions, Kind, Search
+from ..._core.job import _labels
 from ..._core.job._errors import JobCancelled
 from ..._core.job._job import RAISE, D
 from ..._core.job._options import whole
@@ -247,9 +248,16 @@ class CommandJob(AbstractJob[CommandResult]):
         return _line.whole(self._command[2] if self._options.shell else self._command, self._options.shell)
 
     def _default_label(self) -> str:
+        return self._short_command_line()
+
+    def _label_as_argument(self, depth: int) -> str:
+        return self._short_command_line(depth) if self._label is None else self._label
+
+    def _short_command_line(self, depth: int = _labels.DEPTH) -> str:
+        """Return the command as a default label, with the jobs among its arguments `depth` deep."""
         if self.redact:
             return _line.REDACTED
-        return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell)
+        return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell, depth)
 
     def _reset(self) -> None:
         super()._reset()

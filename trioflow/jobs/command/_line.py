@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._core import AbstractJob
+from ..._core.job import _labels
 from ._capture import Spool
 from ._granted import granted
 from ._result import CommandResult
@@ -22,7 +23,7 @@ IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
 JOB: Final[Any] = AbstractJob
 SHELL: Final = "/bin/sh"
 MANY: Final = 20
-"""Arguments that a label is made from."""
+"""Arguments at each end of a command that a label is made from."""
 
 
 def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
@@ -38,7 +39,7 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
             raise TypeError(f"{who}: with shell=True give the command as one string, not {command!r}")
         command = SHELL, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
-        words = _shown(command).split()
+        words = shown(command).split()
         raise TypeError(f"{who}: give a list, CommandJob({words!r}), or a shell's line with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
@@ -102,28 +103,37 @@ def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
 
 def line(arguments: Iterable[str | bytes], shell: bool) -> str:
     """Return the command as a line for a shell."""
-    shown = [os.fsdecode(argument) for argument in arguments]
-    return shown[2] if shell else shlex.join(shown)
+    words = [os.fsdecode(argument) for argument in arguments]
+    return words[2] if shell else shlex.join(words)
 
 
 def whole(command: Any, shell: bool) -> str:
     """Return a command as it was given, as a line for a shell; a job in it stands for its result."""
-    return _shown(command) if shell else " ".join(map(_quoted, command))
+    return shown(command) if shell else " ".join(map(_quoted, command))
 
 
-def label(command: Any, shell: bool) -> str:
-    """Return the default label of a command: its command line, shortened."""
-    shown = _shown(command) if shell else " ".join(_quoted(word) for word in tuple(command)[:MANY])
-    shown = " ".join(shown.split()) if len(shown) <= 4 * LABEL_LENGTH else shown[: 4 * LABEL_LENGTH]
-    return shown if len(shown) <= LABEL_LENGTH else shown[: LABEL_LENGTH - 3] + "..."
+def label(command: Any, shell: bool, depth: int = _labels.DEPTH) -> str:
+    """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
+    words = (command,) if shell else tuple(command)
+    if len(words) > 2 * MANY:
+        words = (*words[:MANY], "…", *words[-MANY:])
+    return shortened(" ".join(shown(word, depth) if shell else _quoted(word, depth) for word in words))
 
 
-def _quoted(argument: Any) -> str:
-    shown = _shown(argument)
-    return shown if isinstance(argument, (JOB, granted)) else shlex.quote(shown)
+def shortened(text: str) -> str:
+    """Return a command line as a default label shows it: on one line, without the middle."""
+    around = 2 * LABEL_LENGTH
+    text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
+    return _labels.without_middle(" ".join(text.split()), LABEL_LENGTH)
 
 
-def _shown(argument: Any) -> str:
+def _quoted(argument: Any, depth: int | None = None) -> str:
+    text = shown(argument, depth)
+    return text if isinstance(argument, (JOB, granted)) or text == "…" else shlex.quote(text)
+
+
+def shown(argument: Any, depth: int | None = None) -> str:
+    """Return one argument; a job by its label, or, given a depth, as the default label of a job over it shows it."""
     if isinstance(argument, JOB):
-        return f"<{argument.label}>"
+        return f"<{argument.label if depth is None else _labels.of_job_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ..._core import AbstractJob, JobOptions, Kind, Search
+from ..._core.job import _labels
 from ..._core.run._idle import OUTPUT, Watch
 from ..command import _granted, _line
 from ..command._granted import granted
@@ -217,12 +218,17 @@ class SshJob(AbstractJob[Any]):
         return f"{self._node.name}: {shown}"
 
     def _default_label(self) -> str:
+        return self._short_command_line()
+
+    def _label_as_argument(self, depth: int) -> str:
+        return self._short_command_line(depth) if self._label is None else self._label
+
+    def _short_command_line(self, depth: int = _labels.DEPTH) -> str:
+        """Return the node and the first step as a default label, with the jobs among its words `depth` deep."""
         if self.redact:
             return self._command_line()
-        first = repr(self._steps[0])
-        if len(self._steps) > 1:
-            first += "; ..."
-        return f"{self._node.name}: {_line.label(first, shell=True)}"
+        first, *others = self._steps
+        return f"{self._node.name}: {_line.shortened(first.shown(depth))}{'; …' if others else ''}"
 
     def _reset(self) -> None:
         super()._reset()

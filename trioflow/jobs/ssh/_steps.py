@@ -33,7 +33,11 @@ class Step:
 
     def __repr__(self) -> str:
         """Show it as it was written."""
-        return f"{type(self).__name__}({', '.join(_shown(word) for word in self.words)})"
+        return self.shown()
+
+    def shown(self, depth: int | None = None) -> str:
+        """Return it as it was written; given a depth, as a default label, which shows jobs so many calls deep."""
+        return f"{type(self).__name__}({', '.join(_line.shown(word, depth) for word in self.words)})"
 
     def __eq__(self, other: object) -> bool:
         """Return whether it is the same step with the same words."""
@@ -54,9 +58,9 @@ class Command(Step):
         self.is_line: Final = isinstance(given, str)
         super().__init__([given] if isinstance(given, str) else given)
 
-    def __repr__(self) -> str:
-        """Show its command line."""
-        return str(self.words[0]) if self.is_line else " ".join(map(_shown, self.words))
+    def shown(self, depth: int | None = None) -> str:
+        """Return its command line."""
+        return str(self.words[0]) if self.is_line else " ".join(_line.shown(word, depth) for word in self.words)
 
 
 @final
@@ -136,9 +140,9 @@ class Push(Step):
             raise ValueError("Push(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
 
-    def __repr__(self) -> str:
-        """Show it as it was written."""
-        return _copied(self)
+    def shown(self, depth: int | None = None) -> str:
+        """Return it as it was written."""
+        return _copied(self, depth)
 
 
 @final
@@ -171,9 +175,9 @@ class Pull(Step):
             raise ValueError("Pull(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
 
-    def __repr__(self) -> str:
-        """Show it as it was written."""
-        return _copied(self)
+    def shown(self, depth: int | None = None) -> str:
+        """Return it as it was written."""
+        return _copied(self, depth)
 
 
 def steps(given: Any, who: str) -> tuple[Step, ...]:
@@ -236,12 +240,6 @@ def interpreter(script: bytes) -> list[str]:
     return found or ["/bin/sh"]
 
 
-def _copied(step: Step) -> str:
-    *sources, to = map(_shown, step.words)
+def _copied(step: Step, depth: int | None) -> str:
+    *sources, to = (_line.shown(word, depth) for word in step.words)
     return f"{type(step).__name__}({', '.join(sources)}, to={to})"
-
-
-def _shown(given: Any) -> str:
-    if isinstance(given, AbstractJob):
-        return f"<{given.label}>"
-    return os.fsdecode(given) if isinstance(given, (bytes, os.PathLike)) else str(given)  # pyright: ignore[reportUnknownArgumentType]
