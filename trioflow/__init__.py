@@ -21,6 +21,7 @@ from ._core.job._function import Job
 from ._core.job._job import AbstractJob
 from ._core.job._service import Service
 from ._core.limits._pool import Pool
+from ._core.limits._rate import Rate
 from ._core.run._worker import current_job
 from ._core.scheduler._sequence import Sequence
 from ._scheduler import Scheduler
@@ -68,6 +69,7 @@ __all__ = [
     "ProcessJob",
     "Pull",
     "Push",
+    "Rate",
     "RequirementFailed",
     "Scheduler",
     "SchedulerJob",

@@ -114,7 +114,7 @@ class Likeness:
         if pool is None:
             return None
         if pool not in self._pools:
-            self._pools[pool] = Pool(**pool.total)
+            self._pools[pool] = Pool(**pool._settings())
         return self._pools[pool]
 
     def _window(self, window: Any) -> Any:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
 Amount = int | Fraction
+Parts = tuple[tuple[str, Amount], ...]
+"""Amounts by key, of a `Rate`."""
+Given = Amount | Parts
+"""What a job needs of one resource."""
 
 UNITS: Final = {
     "": 1,
@@ -37,9 +42,37 @@ def amount(value: Any, what: str) -> Amount:
     return _plain(Fraction(str(value)) if isinstance(value, float) else value)
 
 
+def amount_or_parts(value: Any, what: str) -> Given:
+    """Check and return an amount, or amounts by key if a dict is given; `what` begins the error.
+
+    Raises:
+        TypeError, ValueError: as in `amount`; or a key is not text.
+
+    """
+    parts = value
+    if not isinstance(value, Mapping):
+        return amount(value, what)
+    for key in parts:
+        if not isinstance(key, str):
+            raise TypeError(f"{what}: {key!r} is no key; keys are text")
+    return tuple((key, amount(parts[key], what)) for key in sorted(parts))
+
+
 def shown(number: Amount) -> str:
     """Return an amount as people write it."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
+
+
+def shown_parts(given: Given) -> str:
+    """Return an amount, or amounts by key, as people write them."""
+    if not isinstance(given, tuple):
+        return shown(given)
+    return "{" + ", ".join(f"{key!r}: {shown(number)}" for key, number in given) + "}"
+
+
+def as_user_gave(given: Given) -> Any:
+    """Return an amount as a number, and amounts by key as a dict of numbers."""
+    return {key: as_number(number) for key, number in given} if isinstance(given, tuple) else as_number(given)
 
 
 def as_number(number: Amount) -> float:

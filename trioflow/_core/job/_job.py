@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
-    from ..base._amounts import Amount
+    from ..base._amounts import Given
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._scheduler import BaseScheduler
@@ -400,9 +400,9 @@ class AbstractJob(Generic[T]):
         self._ask("expected_duration", self.priority, expected_duration, self.needs)
 
     @property
-    def needs(self) -> dict[str, float]:
+    def needs(self) -> dict[str, Any]:
         """What it takes from pools while it runs, by name. It may be set before a run."""
-        return {name: _amounts.as_number(number) for name, number in self._needs().items()}
+        return {name: _amounts.as_user_gave(given) for name, given in self._needs().items()}
 
     @needs.setter
     def needs(self, needs: Mapping[str, Any] | None) -> None:
@@ -413,6 +413,33 @@ class AbstractJob(Generic[T]):
         """What it has of the resources that it needs, while it runs: for named things a list, and else the amount."""
         grant = None if self._facts is None else self._facts.grant
         return {} if grant is None else grant.as_mapping()
+
+    def used(self, **amounts: Any) -> None:
+        """Correct what the job has taken of a `Rate`, when it knows how much it has really used.
+
+        The difference is taken now, or is there again for others. The job itself waits for nothing. Each call says what
+        was used since the attempt began. It may come from a thread of the job.
+
+        Args:
+            amounts: the names of rates, each with an amount or a dict by key, as in `needs`. What is not named stays.
+
+        Raises:
+            RuntimeError: the job is not running.
+            ValueError: it needs nothing of this name; it is no rate; a key is unknown; or an amount is out of range.
+            TypeError: an amount is no number.
+
+        Example:
+            >>> async def ask():
+            ...     current_job().used(api={"tokens": 950})
+            >>> pool = Pool(api=Rate(tokens=1000, per=3600))
+            >>> Scheduler(Job(ask, needs={"api": {"tokens": 800}}), pool=pool).run(), round(pool.free["api"]["tokens"])
+            (True, 50)
+
+        """
+        worker = self._worker
+        if worker is None:
+            raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
+        worker.run.correct(self, amounts)
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
@@ -711,7 +738,7 @@ class AbstractJob(Generic[T]):
     def _durable(self) -> _options.Durable | None:
         return None if self._limits is None else self._limits.durable
 
-    def _needs(self) -> dict[str, Amount]:
+    def _needs(self) -> dict[str, Given]:
         return {} if self._demand is None else self._demand.needs
 
     def _ask(self, what: str, priority: int, expected_duration: float | None, needs: Any) -> None:

@@ -15,7 +15,7 @@ from ..base._states import OnTimeout, RunIf
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..base._amounts import Amount
+    from ..base._amounts import Given
     from ..scheduler._scheduler import BaseScheduler
     from ._job import AbstractJob
 
@@ -73,7 +73,7 @@ class Demand:
 
     priority: int = 0
     expected_duration: float | None = None
-    needs: dict[str, Amount] = field(default_factory=dict[str, "Amount"])
+    needs: dict[str, Given] = field(default_factory=dict[str, "Given"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +166,18 @@ def demand(priority: int, expected_duration: float | None, needs: Any, who: Who)
     return Demand(priority, expected_duration, amounts)
 
 
-def _amounts_of(needs: Any, who: Who) -> dict[str, Amount]:
+def _amounts_of(needs: Any, who: Who) -> dict[str, Given]:
     """Check what a job needs; what it needs nothing of is left out."""
     if not isinstance(needs, Mapping):
         raise TypeError(f"needs={needs!r} of {_text(who)}: give a dict of names and amounts, such as {{'cpu': 2}}")
-    found: dict[str, Amount] = {}
+    found: dict[str, Given] = {}
     name: Any
     given: Any
     for name, given in needs.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(name, str):
             raise TypeError(f"needs={needs!r} of {_text(who)}: {name!r} is no name; names are text")
-        found[name] = _amounts.amount(given, f"needs={{{name!r}: {given!r}}} of {_text(who)}")
-    return {name: number for name, number in found.items() if number}
+        found[name] = _amounts.amount_or_parts(given, f"needs={{{name!r}: {given!r}}} of {_text(who)}")
+    return {name: number for name, number in found.items() if number != 0}
 
 
 def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...], job: AbstractJob[Any]) -> Rule | None:

@@ -14,24 +14,25 @@ those that pass.)
 - A job whose own run has no free slot does not wait for resources, so it is not overtaken, and keeps nobody waiting.
 - A job inside a scheduler that has some of a resource is not kept waiting by one that waits for this resource: that
   would wait for itself.
+- Time alone lets a job start that waits for a rate, or for the end of a throttle. So whoever finds that nothing can
+  start sets a timer for the first of these times, and the run looks again.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ._order import numbers
-from ._pool import Grant, Resource
+from ._pool import Grant, Needs
+from ._resource import SECONDS_APART, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount
     from ._order import Entry, Order
-
-Needs = list[tuple[Resource, "Amount"]]
 
 
 class Sharing:
@@ -42,6 +43,8 @@ class Sharing:
         has_slot: says whether the run has a slot for one more job.
         held: returns the resources of which a scheduler around the jobs has a part.
         wake: lets the run look for jobs that can start.
+        call_at: calls a function at a time on the clock of the loop, and returns what prevents that.
+        call_in_loop: calls a function in the loop of the run, from any thread.
         backfill: how many later jobs may pass one that does not fit.
 
     """
@@ -52,21 +55,28 @@ class Sharing:
         has_slot: Callable[[], bool],
         held: Callable[[], set[Resource]],
         wake: Callable[[], None],
+        call_at: Callable[[float, Callable[[], None]], Callable[[], None]],
+        call_in_loop: Callable[[Callable[[], None]], None],
         backfill: int,
     ) -> None:
         self.resource: Final = resource
         self.has_slot: Final = has_slot
         self.held: Final = held
         self.wake: Final = wake
+        self.call_in_loop: Final = call_in_loop
         self.backfill: Final = backfill
         self.kinds: Final[dict[Any, Kind]] = {}
+        self._call_at: Final = call_at
+        self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
+        self._call_off: Callable[[], None] | None = None
 
     def kind_of(self, job: AbstractJob[Any], order: Order) -> Kind:
         """Return the kind of a job that needs something."""
         needs = job._needs()
         key = tuple(sorted(needs.items()))
         if key not in self.kinds:
-            self.kinds[key] = Kind(self, [(self.resource(name), amount) for name, amount in needs.items()])
+            there = {name: self.resource(name) for name in needs}
+            self.kinds[key] = Kind(self, [(there[name], there[name].need(given, "")) for name, given in needs.items()])
             order.heaps.append(self.kinds[key].heap)
         return self.kinds[key]
 
@@ -74,16 +84,24 @@ class Sharing:
         """Return the kind whose first job starts next, among those that fit and that nobody keeps waiting."""
         found: Kind | None = None
         entry: Entry | None = None
+        opens_at = math.inf
         for kind in self.kinds.values():
             first = kind.first()
-            if first is not None and (entry is None or first < entry) and kind.fits() and not kind.must_wait():
+            if first is None or (entry is not None and entry < first):
+                continue
+            in_the_way = kind.must_wait() if kind.fits() else kind
+            if in_the_way is None:
                 found, entry = kind, first
+            else:
+                opens_at = min(opens_at, in_the_way.opens_at())
+        if found is None and opens_at < self._timer_at:
+            self._set_timer(opens_at)
         return found
 
     def release(self, job: AbstractJob[Any], grant: Grant | None) -> None:
         """Take back what a job had, if it had anything, and let other runs look whether one of theirs can start."""
         if grant is not None:
-            resources = grant.resources()
+            resources = grant.kept()
             grant.give_back()
         else:
             resources = [self.resource(name) for name in job._needs()]
@@ -91,10 +109,29 @@ class Sharing:
         for other in runs:
             other.wake()
 
+    def wake_others(self, resource: Resource) -> None:
+        """Let all runs with jobs that wait for a resource look again: there is more of it."""
+        for sharing in {kind.sharing: None for kind in resource.waiting}:
+            sharing.wake()
+
     def clear(self) -> None:
         """Forget the waiting jobs."""
         for kind in self.kinds.values():
             kind.clear()
+
+    def end(self) -> None:
+        """Set no more timers: the run is over."""
+        self._set_timer(-math.inf)
+
+    def _set_timer(self, when: float) -> None:
+        if self._call_off is not None:
+            self._call_off()
+        self._timer_at = when
+        self._call_off = None if when == -math.inf else self._call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._call_off, self._timer_at = None, math.inf
+        self.wake()
 
 
 class Kind:
@@ -138,11 +175,18 @@ class Kind:
 
     def fits(self) -> bool:
         """Return whether there is enough for one job."""
-        return all(amount <= resource.free for resource, amount in self.needs)
+        return all(resource.fits(need) for resource, need in self.needs)
 
-    def missing(self) -> list[Resource]:
-        """Return the resources of which there is not enough for one job."""
-        return [resource for resource, amount in self.needs if amount > resource.free]
+    def missing(self) -> Needs:
+        """Return the resources of which there is not enough for one job, and what it needs of them."""
+        return [(resource, need) for resource, need in self.needs if not resource.fits(need)]
+
+    def opens_at(self) -> float:
+        """Return when to look again, if one job has to wait for time to pass; infinity if it waits for other jobs."""
+        opens_at = max(resource.opens_at(need) for resource, need in self.needs)
+        if opens_at == -math.inf or opens_at <= self.needs[0][0].clock() + SECONDS_APART:
+            return math.inf
+        return opens_at
 
     def take_first(self) -> AbstractJob[Any]:
         """Remove the first job, and count that it passes those that wait for the same resources."""
@@ -153,8 +197,8 @@ class Kind:
                 other.overtakers.append((next(numbers), other.sharing is self.sharing, entry))
         return self.pop()
 
-    def must_wait(self) -> Entry | None:
-        """Return the entry of a job that is due, and that must start before the first job of this kind; or None."""
+    def must_wait(self) -> Kind | None:
+        """Return the kind whose first job is due, and must start before the first job of this kind; or None."""
         own = self.first()
         assert own is not None
         for other in self._others():
@@ -164,7 +208,7 @@ class Kind:
             if other.sharing is not self.sharing and not other.sharing.has_slot():
                 continue  # whoever asks has a slot of its own run
             if other.is_due(first) and self.sharing.held().isdisjoint(resource for resource, _ in other.needs):
-                return first
+                return other
         return None
 
     def is_due(self, first: Entry) -> bool:

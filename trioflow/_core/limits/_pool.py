@@ -2,61 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, final
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, final
 
 from ..base import _amounts
 from ..job._job import AbstractJob
+from ._rate import Rate, RateResource
+from ._resource import Resource, Stock
 
-if TYPE_CHECKING:
-    from ..base._amounts import Amount
-    from ._needs import Kind
-
-
-FEW: Final = 5
-"""How many holders a text names; the others are only counted."""
-
-
-class Resource:
-    """One resource: how much of it there is, who has how much, and who waits for it."""
-
-    __slots__ = ("free", "holders", "name", "total", "unused", "waiting")
-
-    def __init__(self, name: str, total: Amount, things: tuple[Any, ...] | None = None) -> None:
-        self.name: Final = name
-        self.total: Final = total
-        self.free: Amount = total  # below 0 only while clean-up jobs, which wait for nothing, take more than there is
-        self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        # The named things that nobody has, with their places, in the order given; None if they have no names.
-        self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
-        # The kinds of need that include it and have jobs waiting, in any run that shares the pool.
-        self.waiting: Final[dict[Kind, None]] = {}
-
-    def __str__(self) -> str:
-        """Say how much of it is taken, and by whom."""
-        taken = self.total - self.free
-        return f"{self.name}: {_amounts.shown(taken)} of {_amounts.shown(self.total)} taken{self.by_whom()}"
-
-    def by_whom(self) -> str:
-        """Name those who have some of it, after a blank and "by"; nothing if there are none."""
-        names = [repr(job.label) for job in list(self.holders)]
-        more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-        return f" by {', '.join(names[:FEW])}{more}" if names else ""
-
-    def take(self, job: AbstractJob[Any], amount: Amount) -> dict[int, Any] | None:
-        """Give an amount to a job; return the named things."""
-        self.free -= amount
-        self.holders[job] = amount
-        if self.unused is None:
-            return None
-        places = sorted(self.unused)[: int(amount)]
-        return {place: self.unused.pop(place) for place in places}
-
-    def give_back(self, job: AbstractJob[Any], things: dict[int, Any] | None) -> None:
-        """Take back what a job has."""
-        self.free += self.holders.pop(job)
-        if self.unused is not None:
-            self.unused.update(things or {})
+Needs = list[tuple[Resource, Any]]
+"""What a job needs, each in the form that the resource itself takes: `Resource.need`."""
 
 
 class Grant:
@@ -64,33 +20,37 @@ class Grant:
 
     __slots__ = ("_job", "_parts")
 
-    def __init__(self, job: AbstractJob[Any], needs: Iterable[tuple[Resource, Amount]]) -> None:
+    def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
         self._job: Final = job
-        self._parts: Final = [(resource, amount, resource.take(job, amount)) for resource, amount in needs]
+        self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
     def give_back(self) -> None:
-        """Give everything back."""
-        for resource, _, things in self._parts:
-            resource.give_back(self._job, things)
+        """Give back everything that is kept."""
+        for resource, _, has in self._parts:
+            resource.give_back(self._job, has)
         self._parts.clear()
 
-    def resources(self) -> list[Resource]:
-        """Return the resources of which the job has something."""
-        return [resource for resource, _, _ in self._parts]
+    def take_again(self) -> None:
+        """Take again of the rates, for a further attempt, which does not wait for them."""
+        for resource, need, has in self._parts:
+            if isinstance(resource, RateResource):
+                has.update(resource.take(self._job, need))
+
+    def of(self, name: str) -> tuple[Resource, Any] | None:
+        """Return the resource of this name, and what the job has of it; None if it has nothing."""
+        return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
+
+    def kept(self) -> list[Resource]:
+        """Return the resources of which the job has something until it has settled."""
+        return [resource for resource, _, _ in self._parts if resource.is_kept]
 
     def reserves(self) -> dict[str, Resource]:
         """Return resources for the members of a scheduler that has this grant."""
-        return {
-            resource.name: Resource(resource.name, amount, None if things is None else tuple(things.values()))
-            for resource, amount, things in self._parts
-        }
+        return {one.name: one.reserve(need, has) for one, need, has in self._parts if one.is_kept}
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return what was granted by name: a list of the named things, or the amount."""
-        return {
-            resource.name: _amounts.as_number(amount) if things is None else list(things.values())
-            for resource, amount, things in self._parts
-        }
+        """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""
+        return {resource.name: resource.granted(need, has) for resource, need, has in self._parts}
 
 
 @final
@@ -98,8 +58,8 @@ class Pool:
     """Resources that jobs need while they run: the `pool` of a scheduler, or of several in one event loop.
 
     Args:
-        resources: the name and the total of each resource: a number; a size such as "24 GiB"; or a list of things, of
-            which each job gets particular ones.
+        resources: the name and the total of each resource: a number; a size such as "24 GiB"; a list of things, of
+            which each job gets particular ones; or a `Rate`.
 
     Raises:
         TypeError: a total is none of these.
@@ -118,36 +78,37 @@ class Pool:
 
     """
 
-    __slots__ = ("_loop", "_resources", "_runs")
+    __slots__ = ("_clock", "_loop", "_resources", "_runs")
 
     def __init__(self, **resources: Any) -> None:
         self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
-        # How many runs use it now, and what stands for their event loop.
+        # How many runs use it now, and what stands for their event loop, or for the last one.
         self._runs = 0
         self._loop: object = None
+        # Shows the time of that loop; after the last run, that time and the seconds that have really passed since.
+        self._clock: Callable[[], float] = time.monotonic
 
     @property
-    def total(self) -> dict[str, float]:
-        """How much there is of each resource."""
-        return {name: _amounts.as_number(resource.total) for name, resource in self._resources.items()}
+    def total(self) -> dict[str, Any]:
+        """How much there is of each resource; of a `Rate`, the burst by key."""
+        return {name: resource.total_shown() for name, resource in self._resources.items()}
 
     @property
-    def free(self) -> dict[str, float]:
-        """How much of each resource no job has now."""
-        return {name: _amounts.as_number(resource.free) for name, resource in self._resources.items()}
+    def free(self) -> dict[str, Any]:
+        """How much of each resource no job has now; of a `Rate`, how much there is now by key."""
+        return {name: resource.free_shown() for name, resource in self._resources.items()}
 
     def __repr__(self) -> str:
         """Show how much of each resource is free."""
-        shown = (
-            f"{name}={_amounts.shown(resource.free)} of {_amounts.shown(resource.total)} free"
-            for name, resource in self._resources.items()
-        )
-        return f"<Pool {', '.join(shown)}>"
+        return f"<Pool {', '.join(resource.shown() for resource in self._resources.values())}>"
 
     # ---- for the rest of the package
 
-    def _enter(self, loop: object, who: str) -> None:
-        """Record that a run uses the pool.
+    def _enter(self, loop: object, clock: Callable[[], float], who: str) -> None:
+        """Record that a run uses the pool, in a loop with this clock.
+
+        What a rate has to wait for is a time on the clock of the loop. In the next loop it is as far away as it would
+        have been in the last one.
 
         Raises:
             RuntimeError: a run in another event loop uses it now.
@@ -159,16 +120,24 @@ class Pool:
                 f"loop only; make a Pool for each loop"
             )
         self._runs += 1
+        if self._runs == 1:
+            self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         self._loop = loop
-
-    def _totals(self) -> dict[str, tuple[Amount, bool]]:
-        """Return how much there is of each resource, and whether it consists of named things."""
-        return {name: (one.total, one.unused is not None) for name, one in self._resources.items()}
 
     def _leave(self) -> None:
         self._runs -= 1
         if not self._runs:
-            self._loop = None
+            left_at, really = self._clock(), time.monotonic()
+            self._change_clock(lambda: left_at + (time.monotonic() - really), 0.0)
+
+    def _change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        self._clock = clock
+        for resource in self._resources.values():
+            resource.change_clock(clock, shift)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments for a pool that has as much."""
+        return {name: resource.settings() for name, resource in self._resources.items()}
 
 
 def checked(pool: Any, who: str) -> Pool | None:
@@ -183,40 +152,33 @@ def checked(pool: Any, who: str) -> Pool | None:
     return pool
 
 
-def refuse_unfit(job: AbstractJob[Any], totals: Mapping[str, tuple[Amount, bool]]) -> None:
+def refuse_unfit(job: AbstractJob[Any], there: Mapping[str, Resource]) -> None:
     """Refuse a job that needs something that no pool has, or more than there is.
 
     Args:
         job: the job.
-        totals: how much there is of each resource, and whether it consists of named things.
+        there: the resources around it.
 
     Raises:
         ValueError: it can never start.
 
     """
-    for name, amount in job._needs().items():
-        if name not in totals:
-            has = f"they have {', '.join(totals)}" if totals else "there is none"
+    for name, given in job._needs().items():
+        if name not in there:
+            has = f"they have {', '.join(there)}" if there else "there is none"
             raise ValueError(
-                f"{job.label!r} needs {name}={_amounts.shown(amount)}, which is in no pool around it ({has}): "
+                f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, which is in no pool around it ({has}): "
                 f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
             )
-        total, has_names = totals[name]
-        if amount > total:
-            raise ValueError(
-                f"{job.label!r} needs {name}={_amounts.shown(amount)}, and there is only {_amounts.shown(total)} in "
-                f"total: it could never start"
-            )
-        if has_names and not isinstance(amount, int):
-            raise ValueError(
-                f"{job.label!r} needs {name}={_amounts.shown(amount)}, which are named things: give a whole number"
-            )
+        there[name].need(given, repr(job.label))
 
 
 def _resource(name: str, given: Any) -> Resource:
+    if isinstance(given, Rate):
+        return RateResource(name, given)
     if isinstance(given, (list, tuple)):
         things: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(thing in things[:place] for place, thing in enumerate(things)):
             raise ValueError(f"Pool({name}={given!r}): a thing is listed twice; each can be given to one job only")
-        return Resource(name, len(things), things)
-    return Resource(name, _amounts.amount(given, f"Pool({name}={given!r})"))
+        return Stock(name, len(things), things)
+    return Stock(name, _amounts.amount(given, f"Pool({name}={given!r})"))

@@ -23,7 +23,6 @@ from ._pool import Grant
 
 if TYPE_CHECKING:
     from ._order import Entry
-    from ._pool import Resource
 
 
 class ReadyJobs(deque[AbstractJob[Any]]):
@@ -52,6 +51,9 @@ class ReadyJobs(deque[AbstractJob[Any]]):
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start: nothing here."""
+
+    def end(self) -> None:
+        """Do nothing more by itself: the run is over."""
 
     def rank_by(self, order: Order) -> None:
         """Start the jobs in this order from now on, those that are ready already included."""
@@ -188,10 +190,14 @@ class SharingJobs(RankedJobs):
             facts.grant = None
         self.sharing.release(job, grant)
 
-    def missing_for(self, job: AbstractJob[Any]) -> list[Resource]:
-        """Return the resources of which there is not enough for a waiting job. Other threads may ask too."""
+    def end(self) -> None:
+        """Set no more timers: the run is over."""
+        self.sharing.end()
+
+    def missing_for(self, job: AbstractJob[Any]) -> Iterator[str]:
+        """Say in few words of what there is not enough for a waiting job, and why. Other threads may ask too."""
         kind = self.sharing.kinds.get(tuple(sorted(job._needs().items())))
-        return [] if kind is None else kind.missing()
+        return iter(()) if kind is None else (resource.in_few_words(need) for resource, need in kind.missing())
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
@@ -200,8 +206,9 @@ class SharingJobs(RankedJobs):
         kind = self.sharing.kind_of(job, self.order)
         missing = kind.missing()
         if missing:
-            return f"waits for {'; '.join(map(str, missing))}"
-        first = kind.must_wait() if kind.first() is not None else None
+            return f"waits for {'; '.join(resource.why_not(need) for resource, need in missing)}"
+        other = kind.must_wait() if kind.first() is not None else None
+        first = None if other is None else other.first()
         if first is None:
             return None
         names = " and ".join(resource.name for resource, _ in kind.needs)

@@ -163,6 +163,7 @@ async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
             if restarts_left is not None:
                 restarts_left -= 1
             facts.fraction = None
+            worker.run.take_again(job)
 
 
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:

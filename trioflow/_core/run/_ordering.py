@@ -87,7 +87,15 @@ class Ordering:
     def _sharing(self) -> Sharing:
         run = self._run
         workers = run.workers
-        return Sharing(run.resource, workers.has_free_slot, run.resources_around, workers.ensure_searcher, run.backfill)
+        return Sharing(
+            run.resource,
+            workers.has_free_slot,
+            run.resources_around,
+            workers.ensure_searcher,
+            run.group.call_at,
+            run.backend.caller(),
+            run.backfill,
+        )
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, as far as they are known."""

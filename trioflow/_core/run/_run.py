@@ -16,16 +16,17 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..base import _graph, _log
+from ..base import _amounts, _graph, _log
 from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
+from ..limits._rate import RateResource
 from . import _attempts, _links
 from ._attempts import was_drained
 from ._durable import NOT_STORED
@@ -41,7 +42,7 @@ from ._workers import Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
-    from ..limits._pool import Resource
+    from ..limits._resource import Resource
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
     from ._idle import WatchOfJobs
@@ -147,6 +148,36 @@ class Run:
             run = run.outer_worker.run
         return run.resources[name]
 
+    def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
+        """Count what a job says that it has used of rates.
+
+        Raises:
+            ValueError, TypeError: it has taken nothing of a name, or an amount is wrong.
+
+        """
+        grant = None if job._facts is None else job._facts.grant
+        corrections: list[Callable[[], None]] = []
+        for name, given in amounts.items():
+            what = f"used({name}={given!r}) of {job.label!r}"
+            taken = None if grant is None else grant.of(name)
+            if taken is None:
+                raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
+            resource, has = taken
+            if not isinstance(resource, RateResource):
+                raise ValueError(f"{what}: that is no Rate; what is taken of it is given back when the job has settled")
+            used = resource.amounts(_amounts.amount_or_parts(given, what), what)
+            corrections.append(partial(self._correct, resource, has, used))
+        in_thread = threading.get_ident() != self.thread
+        for correct in corrections:
+            if in_thread:
+                self.queue.jobs.sharing.call_in_loop(correct)
+            else:
+                correct()
+
+    def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
+        resource.correct(has, used)
+        self.queue.jobs.sharing.wake_others(resource)
+
     def resources_around(self) -> set[Resource]:
         """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
         found: set[Resource] = set()
@@ -154,7 +185,7 @@ class Run:
         while worker is not None:
             facts = worker.job._facts if worker.job is not None else None
             if facts is not None and facts.grant is not None:
-                found.update(facts.grant.resources())
+                found.update(facts.grant.kept())
             worker = worker.run.outer_worker
         return found
 
@@ -227,6 +258,7 @@ class Run:
             self.prevent_drain()
         if self.watch_of_jobs is not None:
             self.watch_of_jobs.end()
+        self.queue.jobs.end()
         await Ending(self).execute()
         if self.outer_worker is None:
             self.failure_log.close()
@@ -452,6 +484,7 @@ class Run:
         facts = self.facts(job)
         facts.further_attempts += 1
         facts.fraction = None
+        self.take_again(job)
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -464,6 +497,12 @@ class Run:
         if job._worker is not None:
             for watch in job._worker.watches():
                 watch.alive()
+
+    def take_again(self, job: AbstractJob[Any]) -> None:
+        """Take again what a job needs of rates, because it is called again; it does not wait for that."""
+        grant = self.facts(job).grant
+        if grant is not None:
+            grant.take_again()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""

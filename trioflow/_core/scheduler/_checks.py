@@ -17,7 +17,7 @@ from ..limits._pool import refuse_unfit
 from ..run import _links
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount
+    from ..limits._resource import Resource
     from ._members import Members
     from ._scheduler import BaseScheduler
 
@@ -98,14 +98,14 @@ def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], out
     while (outer := around[-1]._scheduler) is not None and (is_inside or outer._run is not None):
         around.append(outer)
         is_inside = is_inside and outer is not outermost
-    totals: dict[str, tuple[Amount, bool]] = {}
+    there: dict[str, Resource] = {}
     for one in reversed(around):
         if one is not around[-1]:
-            totals.update({name: (number, totals[name][1]) for name, number in one._needs().items() if name in totals})
+            there.update({name: there[name].part(given) for name, given in one._needs().items() if name in there})
         if one.pool is not None:
-            totals.update(one.pool._totals())
+            there.update(one.pool._resources)
     for job in needy:
-        refuse_unfit(job, totals)
+        refuse_unfit(job, there)
 
 
 def _refuse_crossed_needs(walked: Iterable[Members]) -> None:
@@ -137,15 +137,22 @@ def _refuse_crossed_needs(walked: Iterable[Members]) -> None:
 
 
 def _home(job: AbstractJob[Any], name: str, keeper: BaseScheduler) -> tuple[BaseScheduler, str] | None:
-    """Return where a job finds a resource, if that is outside of `keeper`, which is the job or around it."""
+    """Return where a job finds a resource, if that is outside of `keeper`, which is the job or around it.
+
+    A rate is nowhere: nobody keeps any of it, and what a job waits for comes with time.
+    """
     is_outside = job is keeper
+    is_found, home = False, None
     scheduler = job._scheduler
     while scheduler is not None:
-        if (scheduler.pool is not None and name in scheduler.pool._totals()) or name in scheduler._needs():
-            return (scheduler, name) if is_outside else None
+        resource = None if scheduler.pool is None else scheduler.pool._resources.get(name)
+        if not is_found and (resource is not None or name in scheduler._needs()):
+            is_found, home = True, (scheduler, name) if is_outside else None
+        if resource is not None:
+            return home if resource.is_kept else None
         is_outside = is_outside or scheduler is keeper
         scheduler = scheduler._scheduler
-    return None
+    return home
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:

@@ -84,9 +84,9 @@ def in_few_words(job: AbstractJob[Any]) -> str:
     if run.workers.free <= 0:
         return "no free slot"
     if isinstance(run.queue.jobs, SharingJobs):
-        missing = run.queue.jobs.missing_for(job)
+        missing = "; ".join(run.queue.jobs.missing_for(job))
         if missing:
-            return "; ".join(f"{one.name} taken{one.by_whom()}" for one in missing)
+            return missing
     return "" if run.workers.interval is None else "start interval"
 
 

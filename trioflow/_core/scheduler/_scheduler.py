@@ -798,7 +798,7 @@ class BaseScheduler(AbstractJob[bool]):
         run.opened_block, run.closes = _opened, _opened is not None
         pool = self._pool
         if pool is not None:
-            pool._enter(run.turn, repr(self.label))
+            pool._enter(run.turn, run.clock, repr(self.label))
         self._run = run
         try:
             await self._prepare(run)

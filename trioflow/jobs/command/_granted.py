@@ -15,7 +15,8 @@ from ..._core import AbstractJob
 class granted:
     r"""In the arguments or `env` of a `CommandJob` or `SshJob`: what the job was granted of a resource, when it starts.
 
-    Named things are joined by commas, as `CUDA_VISIBLE_DEVICES` wants them; of others it is the amount.
+    Named things are joined by commas, as `CUDA_VISIBLE_DEVICES` wants them; of a `Rate` it is what was taken, such as
+    `requests=1,tokens=800`; of others it is the amount.
 
     Args:
         name: the name of a resource that the job needs.
@@ -38,6 +39,8 @@ class granted:
     def text(self, job: AbstractJob[Any]) -> str:
         """Return what `job` has."""
         found = job.granted[self.name]
+        if isinstance(found, Mapping):
+            return ",".join(f"{key}={amount}" for key, amount in found.items())  # pyright: ignore[reportUnknownVariableType]
         return str(found) if isinstance(found, (int, float)) else ",".join(map(str, found))
 
     def __str__(self) -> str:

@@ -1,0 +1,507 @@
+"""Rates of a pool: what jobs take comes again with time, and who waits for it is woken by the clock."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
+from trioflow.testing import run_virtual
+
+from ..conftest import Virtual
+
+# Powers of two, so that times are exact.
+LIMITS = {"requests": 4, "tokens": 32}
+PER = 8.0
+
+
+def pool(**more: Any) -> Pool:
+    """Make a pool with a rate of one request in two seconds, and of four tokens in one."""
+    return Pool(api=Rate(**LIMITS, per=PER), **more)
+
+
+def starts(jobs: list[Any]) -> list[float | None]:
+    """Return when the jobs started."""
+    return [job.started_at for job in jobs]
+
+
+# ---- when jobs start
+
+
+def test_a_burst_then_one_after_the_other(virtual: Virtual) -> None:
+    """What is there is taken at once; then each job waits until its request has come."""
+    jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(7)]
+    assert virtual(Scheduler(*jobs, pool=pool()).co_run)
+    assert starts(jobs) == [0, 0, 0, 0, 2, 4, 6]
+
+
+def test_the_scarcer_key_counts(virtual: Virtual) -> None:
+    """A job that names tokens takes one request too; it starts when both are there."""
+    jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 16}}) for _ in range(4)]
+    assert virtual(Scheduler(*jobs, pool=pool()).co_run)
+    assert starts(jobs) == [0, 0, 4, 8]
+    jobs = [Job(anyio.sleep, 0, needs={"api": {"tokens": 1}}) for _ in range(6)]
+    assert virtual(Scheduler(*jobs, pool=pool()).co_run)
+    assert starts(jobs) == [0, 0, 0, 0, 2, 4]
+
+
+def test_a_burst_of_its_own(virtual: Virtual) -> None:
+    """With `burst`, less than the amount of `per` seconds starts at once; a dict says it by key."""
+    for rate in (Rate(requests=4, per=8, burst=1), Rate(requests=4, tokens=32, per=8, burst={"requests": 1})):
+        jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
+        assert virtual(Scheduler(*jobs, pool=Pool(api=rate)).co_run)
+        assert starts(jobs) == [0, 2, 4]
+
+
+def test_it_is_not_given_back(virtual: Virtual) -> None:
+    """What a job took is gone when it ends, however it ends; with time it is there again, up to the burst."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    first = [Job(fail, needs={"api": {"tokens": 16}}) for _ in range(2)]
+    after = Job(anyio.sleep, 20, required=first)
+    last = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}}, required=first)
+    shared = pool()
+    assert virtual(Scheduler(*first, after, last, pool=shared).co_run)
+    assert last.started_at == 8
+
+    async def levels() -> list[Any]:
+        found = [shared.free["api"]["tokens"]]
+        await anyio.sleep(2)
+        return [*found, shared.free["api"]["tokens"]]
+
+    shared = pool()
+    assert virtual(Scheduler(Job(anyio.sleep, 0, needs={"api": {"tokens": 24}}), Job(levels), pool=shared).co_run)
+
+
+def test_nothing_is_held_while_a_job_waits(virtual: Virtual) -> None:
+    """A job that waits for tokens leaves the processor to others, and one that waits for a processor leaves tokens."""
+    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
+    waiting = Job(anyio.sleep, 1, needs={"api": {"tokens": 8}, "cpu": 1})
+    others = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(3)]
+    assert virtual(Scheduler(taker, waiting, *others, pool=pool(cpu=1)).co_run)
+    assert waiting.started_at == 2
+    assert sorted(starts(others)) == [0, 1, 3]  # type: ignore[type-var]
+
+
+def test_one_that_was_passed_often_enough_is_next(virtual: Virtual) -> None:
+    """Small jobs pass one that has to wait for tokens, at most `backfill` times; then they wait for it."""
+    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
+    big = Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 32}})
+    small = [Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 4}}) for _ in range(4)]
+    assert virtual(Scheduler(taker, big, *small, pool=pool(), backfill=1).co_run)
+    assert starts([big, *small]) == [7, 0, 8, 9, 10]
+
+
+def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
+    """Two schedulers get no more than one would, and the job that became ready first comes first."""
+    shared = pool()
+    both = [Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], pool=shared) for _ in range(2)]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for scheduler in both:
+                group.start_soon(scheduler.co_run)
+
+    virtual(main)
+    assert sorted(job.started_at or 0 for one in both for job in one) == [0, 0, 0, 0, 2, 4, 6, 8]
+
+
+def test_windows_and_intervals_hold_too(virtual: Virtual) -> None:
+    """With a window, a limiter as the window, or an interval between starts, the rate is kept as well."""
+
+    async def main(**options: Any) -> list[float | None]:
+        if options.get("limiter"):
+            options = {"jobs_window": anyio.CapacityLimiter(1)}
+            if anyio.get_cancelled_exc_class().__module__.startswith("trio"):
+                import trio
+
+                options = {"jobs_window": trio.CapacityLimiter(1)}
+        jobs = [Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(6)]
+        assert await Scheduler(*jobs, pool=Pool(api=Rate(requests=4, per=8, burst=2)), **options).co_run()
+        return starts(jobs)
+
+    async def of_limiter() -> list[float | None]:
+        return await main(limiter=True)
+
+    async def of_interval() -> list[float | None]:
+        return await main(start_interval=3)
+
+    async def of_window() -> list[float | None]:
+        return await main(jobs_window=1)
+
+    assert virtual(of_window) == [0, 1, 2, 4, 6, 8]
+    assert virtual(of_limiter) == [0, 1, 2, 4, 6, 8]
+    assert virtual(of_interval) == [0, 3, 6, 9, 12, 15]
+
+
+def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> None:
+    """Of a rate nothing can be kept: its members take from the same rate, after it."""
+    inner = Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], needs={"api": 2})
+    assert virtual(Scheduler(inner, pool=pool()).co_run)
+    assert inner.started_at == 0
+    assert starts(list(inner)) == [0, 0, 2, 4]
+
+
+def test_schedulers_that_need_a_rate_can_not_wait_for_each_other(virtual: Virtual) -> None:
+    """One keeps a and has a member that needs the rate, the other the other way round: that ends."""
+    one = Scheduler(Job(anyio.sleep, 1, needs={"api": 1}), needs={"a": 1})
+    other = Scheduler(Job(anyio.sleep, 1, needs={"a": 1}), needs={"api": 4})
+    assert virtual(Scheduler(one, other, pool=pool(a=1)).co_run)
+
+
+def test_it_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
+    """A second run in the same loop, or in another one, does not begin with a full burst."""
+    shared = pool()
+
+    async def twice() -> list[float | None]:
+        first, second = (Job(anyio.sleep, 0, needs={"api": {"tokens": 32}}) for _ in range(2))
+        assert await Scheduler(first, pool=shared).co_run()
+        await anyio.sleep(3)
+        assert await Scheduler(second, pool=shared).co_run()
+        return starts([first, second])
+
+    assert virtual(twice) == [0, 8]
+    third = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
+    assert 0 <= shared.free["api"]["tokens"] < 32
+    assert virtual(Scheduler(third, pool=shared).co_run)
+    assert third.started_at is not None
+    assert 4 < third.started_at <= 8
+
+
+@pytest.mark.parametrize("end", ["cancel", "timeout", "drain"])
+def test_a_run_that_ends_leaves_nobody_waiting(virtual: Virtual, end: str) -> None:
+    """Who waits for a rate ends CANCELLED, at once."""
+
+    async def stop() -> None:
+        await anyio.sleep(1)
+        if end == "cancel":
+            scheduler.cancel()
+        if end == "drain":
+            scheduler.drain()
+
+    async def main() -> float:
+        await scheduler.co_run()
+        return anyio.current_time()
+
+    waiting = Job(anyio.sleep, 0, needs={"api": 4})
+    first = Job(anyio.sleep, 0, needs={"api": 4})
+    scheduler = Scheduler(first, waiting, Job(stop), pool=pool(), timeout=1.5 if end == "timeout" else None)
+    if end == "timeout":
+        assert virtual(main) == 1.5
+    else:
+        assert virtual(main) == 1
+    assert waiting.state is JobState.CANCELLED
+    assert scheduler.stop_reason is {
+        "cancel": StopReason.CANCELLED, "timeout": StopReason.TIMEOUT, "drain": StopReason.DRAINED
+    }[end]  # fmt: skip
+
+
+def test_simulate_keeps_rates(virtual: Virtual) -> None:
+    """The virtual run takes as long as the rate allows, and takes nothing from the user's pool."""
+    shared = Pool(api=Rate(requests=60, per=60, burst=1))
+    jobs = [Job(anyio.sleep, 0, expected_duration=0, needs={"api": 1}) for _ in range(101)]
+    assert simulate(Scheduler(*jobs, pool=shared)).makespan == 100
+    assert shared.free == {"api": {"requests": 1}}
+
+
+# ---- what was used
+
+
+@pytest.mark.parametrize(("tokens", "second"), [(32, 8), (16, 4), (8, 2), (0, 0), (40, 10)])
+def test_used_corrects_in_both_directions(virtual: Virtual, tokens: int, second: float) -> None:
+    """A job takes 16 of 32 tokens and says that it used more, or less; the next one needs all 32."""
+
+    async def ask() -> None:
+        current_job().used(api={"tokens": 1})
+        current_job().used(api={"tokens": tokens})
+        assert current_job().granted["api"] == {"requests": 1, "tokens": tokens}
+
+    first = Job(ask, needs={"api": {"tokens": 16}})
+    after = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
+    assert virtual(Scheduler(first, after, pool=pool()).co_run)
+    assert after.started_at == second
+
+
+def test_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
+    """One that waits elsewhere starts as soon as somebody says that he has used less."""
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        current_job().used(api=0)
+
+    shared = pool()
+    waiting = Job(anyio.sleep, 0, needs={"api": 4})
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(Job(ask, needs={"api": 4}), pool=shared).co_run)
+            await anyio.sleep(0.5)
+            group.start_soon(Scheduler(waiting, pool=shared).co_run)
+
+    virtual(main)
+    assert waiting.started_at == 1
+
+
+def test_used_from_a_thread(backend: str) -> None:
+    """A thread's job says what it used as any other; it counts before the job settles."""
+
+    def ask() -> int:
+        current_job().used(api={"tokens": 30})
+        return threading.get_ident()
+
+    shared = Pool(api=Rate(requests=4, tokens=32, per=1e6))
+    job = ThreadJob(ask, needs={"api": {"tokens": 16}})
+    assert Scheduler(job, pool=shared).run(backend=backend)  # type: ignore[arg-type]
+    assert job.result() != threading.get_ident()
+    assert shared.free["api"]["tokens"] == pytest.approx(2, abs=0.01)
+
+
+def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
+    """It does not wait for it, and the next job waits the longer."""
+
+    async def fail_once() -> None:
+        if current_job().attempts == 1:
+            current_job().used(api={"tokens": 8})
+            raise ValueError
+
+    first = Job(fail_once, needs={"api": {"tokens": 16}}, retry=1)
+    after = Job(anyio.sleep, 0, needs={"api": {"tokens": 32}})
+    assert virtual(Scheduler(first, after, pool=pool()).co_run)
+    assert first.state is JobState.SUCCEEDED
+    assert after.started_at == 6
+
+
+def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
+    """It is called again, so the server counts it again."""
+    calls = iter([10, 0])
+
+    async def slow_once() -> None:
+        await anyio.sleep(next(calls))
+
+    first = Job(slow_once, needs={"api": 1}, timeout=1, on_timeout="restart")
+    after = Job(anyio.sleep, 0, needs={"api": 4}, required=first)
+    assert virtual(Scheduler(first, after, pool=pool()).co_run)
+    assert after.started_at == 4
+
+
+@pytest.mark.parametrize(
+    ("amounts", "error", "message"),
+    [
+        ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': it needs nothing of that name; name it in needs= first"),
+        ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': that is no Rate"),
+        ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
+        ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
+        ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
+        ({"api": {"tokens": True}}, TypeError, r"give a number, 0 or more"),
+        ({"api": None}, TypeError, r"give a number, 0 or more"),
+    ],
+)
+def test_used_refuses_what_is_wrong(virtual: Virtual, amounts: Any, error: type[Exception], message: str) -> None:
+    """The error says what; nothing is counted, even if another part of the call is right."""
+
+    async def ask() -> None:
+        with pytest.raises(error, match=message):
+            current_job().used(api={"tokens": 30}, **amounts) if "api" not in amounts else current_job().used(**amounts)
+        assert current_job().granted["api"] == {"requests": 1, "tokens": 16}
+
+    job = Job(ask, label="x", needs={"api": {"tokens": 16}, "cpu": 1})
+    with pytest.raises(RuntimeError, match=r"used\(\) of 'x': it is idle; call it while the job runs"):
+        job.used(api=1)
+    assert virtual(Scheduler(job, pool=pool(cpu=1)).co_run)
+    job.result()
+
+
+# ---- in words, and bad input
+
+
+def test_explain_says_how_long_it_takes(virtual: Virtual) -> None:
+    """It names the keys of which there is not enough, and the time until there is."""
+    said: list[str] = []
+
+    async def look() -> None:
+        await anyio.sleep(1)
+        said.extend(scheduler.explain(job) for job in waiting)
+
+    first = Job(anyio.sleep, 0, needs={"api": {"tokens": 32, "requests": 4}})
+    waiting = [
+        Job(anyio.sleep, 0, label="a", needs={"api": {"tokens": 16}}),
+        Job(anyio.sleep, 0, label="b", needs={"api": 4}),
+    ]
+    scheduler = Scheduler(first, *waiting, Job(look), pool=pool())
+    assert virtual(scheduler.co_run)
+    assert said == [
+        "'a' waits for api: 1 request and 16 tokens, in about 3 s",
+        "'b' waits for api: 4 requests, in about 7 s",
+    ]
+
+
+def test_a_pool_shows_its_rates() -> None:
+    """Total is the burst, and free is what is there now."""
+    shared = Pool(api=Rate(requests=4, tokens=32, per=8, burst={"requests": 2}), cpu=8)
+    assert shared.total == {"api": {"requests": 2, "tokens": 32}, "cpu": 8}
+    assert shared.free == shared.total
+    assert repr(shared) == "<Pool api=2 of 2 requests, 32 of 32 tokens, cpu=8 of 8 free>"
+    assert repr(Rate(requests=4, per=8)) == "Rate(requests=4, per=8)"
+    assert repr(Rate(requests=4, per=8, burst=2)) == "Rate(requests=4, per=8, burst={'requests': 2})"
+    assert (Rate(requests=4, per=8).limits, Rate(requests=4, per=8).per) == ({"requests": 4}, 8)
+    assert Job(anyio.sleep, 0, needs={"api": {"tokens": 8}}).needs == {"api": {"tokens": 8}}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Rate(per=60), TypeError, r"give at least one key with its amount, such as requests=500"),
+        (lambda: Rate(requests=0, per=60), ValueError, r"Rate\(requests=0\): give a finite number, more than 0"),
+        (lambda: Rate(requests=-1, per=60), ValueError, r"Rate\(requests=-1\)"),
+        (lambda: Rate(requests=math.nan, per=60), ValueError, r"Rate\(requests=nan\)"),
+        (lambda: Rate(requests=math.inf, per=60), ValueError, r"Rate\(requests=inf\)"),
+        (lambda: Rate(requests=True, per=60), TypeError, r"Rate\(requests=True\): give a number, more than 0"),
+        (lambda: Rate(requests="5", per=60), TypeError, r"Rate\(requests='5'\)"),
+        (lambda: Rate(requests=5, per=0), ValueError, r"Rate\(per=0\)"),
+        (lambda: Rate(requests=5, per=math.inf), ValueError, r"Rate\(per=inf\)"),
+        (lambda: Rate(requests=5, per=None), TypeError, r"Rate\(per=None\)"),  # type: ignore[arg-type]
+        (lambda: Rate(requests=5, per=1, burst=0), ValueError, r"Rate\(burst=\{'requests': 0\}\)"),
+        (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys; give a dict such as \{'requ"),
+        (
+            lambda: Rate(requests=5, per=1, burst={"token": 2}),
+            ValueError,
+            r"'token' is no key of this rate: it has req",
+        ),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}), ValueError, r"needs=.* of 'x': give a"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"1 is no key; keys are text"),
+    ],
+)
+def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) -> None:
+    """The error names the value."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"api": 5}, r"'x' needs 5 requests of api, and there are never more than 4 at once: it could never start"),
+        ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, and there are never more than 32 at once"),
+        ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, and this Rate has no key 'token': did you mean tokens"),
+        ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is no Rate: give one number"),
+        ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: say of which, in a dict by key"),
+    ],
+)
+def test_what_can_never_start_is_refused(needs: Any, message: str) -> None:
+    """Before anything starts, also if it is nested."""
+    job = Job(anyio.sleep, 0, label="x", needs=needs)
+    first = Job(anyio.sleep, 0)
+    shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
+    with pytest.raises(ValueError, match=message):
+        Scheduler(first, Scheduler(job), pool=shared).run()
+    assert first.state is JobState.IDLE
+
+
+# ---- laws
+
+
+@dataclass
+class Task:
+    """One job of a random scenario."""
+
+    needs: dict[str, Any]
+    seconds: float
+    end: str
+    used: int | None
+
+
+@st.composite
+def tasks(draw: st.DrawFn) -> list[Task]:
+    """Jobs that take of a rate, and of a resource that is kept, and end in any way."""
+    amounts = st.fixed_dictionaries({}, optional={"requests": st.integers(0, 4), "tokens": st.integers(0, 32)})
+    needs = st.fixed_dictionaries({}, optional={"api": amounts, "cpu": st.integers(0, 2)})
+    ends = st.sampled_from(["returns", "raises", "is cancelled", "times out", "retries"])
+    one = st.builds(Task, needs, st.sampled_from([0, 0.5, 1, 5]), ends, st.none() | st.integers(0, 40))
+    return draw(st.lists(one, min_size=1, max_size=10))
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@settings(max_examples=60)
+@given(
+    both=st.lists(tasks(), min_size=1, max_size=2),
+    window=st.integers(1, 4) | st.none(),
+    backfill=st.integers(0, 2),
+    burst=st.sampled_from([None, {"requests": 4, "tokens": 40}]),
+)
+def test_never_more_than_the_rate_and_nobody_starves(
+    backend: str, both: list[list[Task]], window: int | None, backfill: int, burst: Any
+) -> None:
+    """In any interval at most burst + rate * t is taken by starts, and all jobs end, however they end.
+
+    What was put back by `used` within the interval may be taken a second time, and a further attempt does not wait.
+    """
+    taken: list[tuple[float, dict[str, float]]] = []
+
+    async def body(task: Task) -> None:
+        job, now = current_job(), anyio.current_time()
+        granted = dict(job.granted.get("api", {}))
+        if job.attempts == 1:
+            taken.append((now, granted))
+        if task.used is not None and "tokens" in granted:
+            back = granted["tokens"] - task.used
+            if back > 0:
+                taken.append((now, {"tokens": -back}))
+            job.used(api={"tokens": task.used})
+        await anyio.sleep(task.seconds)
+        if task.end == "is cancelled":
+            job.cancel()
+            await anyio.sleep(1)
+        if task.end in ("raises", "retries"):
+            raise ValueError
+        if task.end == "times out":
+            await anyio.sleep(100)
+
+    rate = Rate(**LIMITS, per=PER, burst=burst)
+    shared = Pool(api=rate, cpu=2)
+    schedulers = [
+        Scheduler(
+            *[
+                Job(
+                    body,
+                    task,
+                    needs=task.needs,
+                    timeout=6 if task.end == "times out" else None,
+                    retry=1 if task.end == "retries" else None,
+                )
+                for task in all_tasks
+            ],
+            pool=shared,
+            jobs_window=window,
+            backfill=backfill,
+            label=str(number),
+        )
+        for number, all_tasks in enumerate(both)
+    ]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for scheduler in schedulers:
+                group.start_soon(scheduler.co_run)
+
+    run_virtual(main, backend=backend)
+    assert all(job.is_settled() for scheduler in schedulers for job in scheduler)
+    assert shared.free["cpu"] == 2
+    for resource in shared._resources.values():
+        assert not resource.waiting
+        assert not getattr(resource, "holders", ())
+    for key, limit in LIMITS.items():
+        for first in range(len(taken)):
+            total = 0.0
+            for when, amounts in taken[first:]:
+                total += amounts.get(key, 0)
+                allowed = rate.burst[key] + limit / PER * (when - taken[first][0])
+                assert total <= allowed + 1e-6

@@ -1,0 +1,278 @@
+"""`Rate`: a resource of which there is so much per time, such as the requests that a server lets through.
+
+Each key is a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
+networks (ITU-T I.371; "virtual scheduling"): one number is kept, the time at which the bucket would be full again.
+Whoever takes an amount moves it on by the time that this amount takes to come. So an amount is there as soon as this
+time is no further away than the rest of the burst takes to come. In any interval of t seconds at most burst + rate * t
+are taken.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..base import _amounts
+from ..job._job import AbstractJob
+from ._resource import SECONDS_APART, Resource, seconds
+
+if TYPE_CHECKING:
+    from ..base._amounts import Amount, Given
+
+REQUESTS: Final = "requests"
+"""The key of which a job takes one if it does not say how many."""
+
+
+@final
+class Rate:
+    """In a `Pool`, a resource of which there is so much per time, for example what a server takes before it refuses.
+
+    It fills steadily up to its burst. A job takes what it needs when it starts, and gives nothing back. Until that much
+    is there, of this and of all else that the job needs, it waits, and takes nothing.
+
+    Args:
+        limits: one or several keys, each with how much of it comes within `per` seconds, more than 0. Of `requests`, a
+            job that needs the rate takes 1 if it does not say how many; of other keys, such as `tokens`, what it says.
+        per: the number of seconds in which this much comes, finite, more than 0.
+        burst: how much can be taken at once after a pause, more than 0: a number if there is one key, or a dict by key.
+            Default: what `per` seconds bring. A little less than what the server allows leaves room for what delays
+            requests on their way.
+
+    Raises:
+        TypeError: a number is none, or there is no key.
+        ValueError: a number is out of its range, or a key of `burst` is unknown.
+
+    Example:
+        >>> async def ask(number):
+        ...     current_job().used(api={"tokens": 950})  # what the answer says
+        ...     return number
+        >>> pool = Pool(api=Rate(requests=500, tokens=30_000, per=60))
+        >>> jobs = [Job(ask, number, needs={"api": {"tokens": 800}}) for number in range(3)]
+        >>> Scheduler(*jobs, pool=pool).run()
+        True
+
+    """
+
+    __slots__ = ("_bursts", "_limits", "_per")
+
+    def __init__(self, *, per: float, burst: Any = None, **limits: Any) -> None:
+        if not limits:
+            raise TypeError(f"Rate(per={per!r}): give at least one key with its amount, such as requests=500")
+        self._limits: Final = {name: _positive(given, f"Rate({name}={given!r})") for name, given in limits.items()}
+        self._per: Final = float(_positive(per, f"Rate(per={per!r})"))
+        first = next(iter(limits))
+        if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
+            raise TypeError(f"Rate(burst={burst!r}): there are several keys; give a dict such as {{{first!r}: 10}}")
+        by_key: Mapping[Any, Any] = {} if burst is None else {first: burst}
+        if isinstance(burst, Mapping):
+            by_key = burst  # pyright: ignore[reportUnknownVariableType]
+        own: dict[str, Amount] = {}
+        for name, one in by_key.items():
+            if name not in self._limits:
+                raise ValueError(f"Rate(burst={burst!r}): {name!r} is no key of this rate: it has {', '.join(limits)}")
+            own[name] = _positive(one, f"Rate(burst={{{name!r}: {one!r}}})")
+        self._bursts: Final = {**self._limits, **own}
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """How much of each key comes within `per` seconds."""
+        return {name: _amounts.as_number(amount) for name, amount in self._limits.items()}
+
+    @property
+    def per(self) -> float:
+        """The number of seconds in which `limits` come."""
+        return self._per
+
+    @property
+    def burst(self) -> dict[str, float]:
+        """How much of each key can be taken at once after a pause."""
+        return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
+
+    def __repr__(self) -> str:
+        """Show the arguments."""
+        limits = ", ".join(f"{name}={_amounts.shown(amount)}" for name, amount in self._limits.items())
+        burst = "" if self._bursts == self._limits else f", burst={self.burst}"
+        return f"Rate({limits}, per={self._per:g}{burst})"
+
+    # ---- for the rest of the package
+
+    def _buckets(self) -> dict[str, Bucket]:
+        return {name: Bucket(self._bursts[name], self._per / float(amount)) for name, amount in self._limits.items()}
+
+
+class Bucket:
+    """One key of a rate: see the top of the module."""
+
+    __slots__ = ("burst", "full_at", "seconds_each")
+
+    def __init__(self, burst: Amount, seconds_each: float) -> None:
+        self.burst: Final = burst
+        self.seconds_each: Final = seconds_each
+        self.full_at = -math.inf
+
+    def opens_at(self, amount: Amount) -> float:
+        """Return when there is so much of it, or was."""
+        return self.full_at - float(self.burst - amount) * self.seconds_each
+
+    def take(self, amount: Amount, now: float) -> None:
+        """Take an amount, whether or not it is there; a negative one puts something back."""
+        self.full_at = max(self.full_at, now) + float(amount) * self.seconds_each
+
+    def level(self, now: float) -> float:
+        """Return how much there is now."""
+        return float(self.burst) - max(0.0, self.full_at - now) / self.seconds_each
+
+
+Needed = dict[str, "Amount"]
+"""What a job needs of a rate, by key."""
+
+
+class RateResource(Resource):
+    """A rate in one pool. Nobody has it: what was taken comes again with time."""
+
+    __slots__ = ("buckets", "rate")
+
+    is_kept = False
+
+    def __init__(self, name: str, rate: Rate) -> None:
+        super().__init__(name)
+        self.rate: Final = rate
+        self.buckets: Final = rate._buckets()
+
+    # ---- what jobs need of it
+
+    def need(self, given: Given, who: str) -> Needed:
+        """Return how much of which keys an entry of `needs` of the job called `who` means.
+
+        A number is a number of requests; or of the only key that there is. A dict that does not name `requests` means
+        one of them.
+
+        Raises:
+            ValueError: a key is unknown, or an amount is more than the burst.
+
+        """
+        found = self.amounts(given, f"{who} needs {self.name}={_amounts.shown_parts(given)}")
+        if isinstance(given, tuple) and REQUESTS in self.buckets:
+            found = {REQUESTS: 1, **found}
+        for key, amount in found.items():
+            burst = self.buckets[key].burst
+            if amount > burst:
+                raise ValueError(
+                    f"{who} needs {_amounts.shown(amount)} {key} of {self.name}, and there are never more than "
+                    f"{_amounts.shown(burst)} at once: it could never start; give the Rate a larger burst"
+                )
+        return {key: amount for key, amount in found.items() if amount}
+
+    def amounts(self, given: Given, what: str) -> Needed:
+        """Return how much of which keys the user means; `what` begins the error.
+
+        Raises:
+            ValueError: a key is unknown, or it is not clear which one is meant.
+
+        """
+        if not isinstance(given, tuple):
+            key = REQUESTS if REQUESTS in self.buckets else next(iter(self.buckets))
+            if key != REQUESTS and len(self.buckets) > 1:
+                raise ValueError(f"{what}, a Rate of {', '.join(self.buckets)}: say of which, in a dict by key")
+            return {key: given}
+        for key, _ in given:
+            if key not in self.buckets:
+                close = difflib.get_close_matches(key, self.buckets, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
+                raise ValueError(f"{what}, and this Rate has no key {key!r}: {hint}")
+        return dict(given)
+
+    def fits(self, need: Needed) -> bool:
+        """Return whether there is enough now."""
+        return self.opens_at(need) <= self.clock() + SECONDS_APART
+
+    def opens_at(self, need: Needed) -> float:
+        """Return from when on there is enough, if nobody takes any meanwhile."""
+        buckets = self.buckets
+        return max([self.gate.opens_at, *(buckets[key].opens_at(amount) for key, amount in need.items())])
+
+    def why_not(self, need: Needed) -> str:
+        """Say why there is not enough now."""
+        if not self.is_open():
+            return self.why_throttled()
+        now = self.clock()
+        missing = {key: amount for key, amount in need.items() if self.buckets[key].opens_at(amount) > now}
+        amounts = " and ".join(_counted(amount, key) for key, amount in missing.items())
+        return f"{self.name}: {amounts}, in about {seconds(self.opens_at(need) - now)}"
+
+    def in_few_words(self, need: Needed) -> str:
+        """Say how long it takes until there is enough."""
+        if not self.is_open():
+            return self.why_throttled()
+        return f"{self.name} in {seconds(self.opens_at(need) - self.clock())}"
+
+    def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
+        """Let a job take what it needs; return how much that is, which `correct` changes."""
+        now = self.clock()
+        for key, amount in need.items():
+            self.buckets[key].take(amount, now)
+        return dict(need)
+
+    def correct(self, has: Needed, used: Needed) -> None:
+        """Count what a job has really used: take the rest of it now, or put back what is too much."""
+        now = self.clock()
+        for key, amount in used.items():
+            self.buckets[key].take(amount - has.get(key, 0), now)
+            has[key] = amount
+
+    def give_back(self, job: AbstractJob[Any], has: Any) -> None:
+        """Take nothing back."""
+
+    # ---- for others
+
+    def part(self, given: Given) -> Resource:
+        """Return the rate itself: nothing of it can be kept."""
+        return self
+
+    def reserve(self, need: Needed, has: Needed) -> Resource:
+        """Return the rate itself."""
+        return self
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        """Read another clock from now on, which shows `shift` seconds more."""
+        super().change_clock(clock, shift)
+        for bucket in self.buckets.values():
+            bucket.full_at += shift
+
+    def settings(self) -> Rate:
+        """Return the rate."""
+        return self.rate
+
+    def total_shown(self) -> dict[str, float]:
+        """Return the burst of each key."""
+        return self.rate.burst
+
+    def free_shown(self) -> dict[str, float]:
+        """Return how much of each key there is now."""
+        now = self.clock()
+        return {key: bucket.level(now) for key, bucket in self.buckets.items()}
+
+    def shown(self) -> str:
+        """Return how much there is now, in words."""
+        now = self.clock()
+        levels = (f"{one.level(now):.4g} of {_amounts.shown(one.burst)} {key}" for key, one in self.buckets.items())
+        return f"{self.name}={', '.join(levels)}"
+
+    def granted(self, need: Needed, has: Needed) -> dict[str, float]:
+        """Return what a job has taken of it, for users."""
+        return {key: _amounts.as_number(amount) for key, amount in has.items()}
+
+
+def _counted(amount: Amount, key: str) -> str:
+    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown(amount)} {key}"
+
+
+def _positive(given: Any, what: str) -> Amount:
+    if isinstance(given, (str, bool)) or not isinstance(given, (int, float, Fraction)):
+        raise TypeError(f"{what}: give a number, more than 0")
+    if not (math.isfinite(given) and given > 0):
+        raise ValueError(f"{what}: give a finite number, more than 0")
+    return _amounts.amount(given, what)
