@@ -97,7 +97,7 @@ def test_the_figures() -> None:
     assert [job.label for job in found.critical_path] == ["a", "c", "x", "y"]
     assert {job.label: slack for job, slack in found.slack.items() if slack} == {"b": 6}
     assert simulate(scheduler, jobs_window=1).makespan == simulate(scheduler, jobs_window=1).lower_bound == 10
-    assert "<svg" in found.timeline._repr_svg_()
+    assert "<svg" in found.timeline._repr_mimebundle_()["image/svg+xml"]
 
 
 def test_results_that_are_kept() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +82,10 @@ def test_await_in_a_cell(outputs: dict[str, Any]) -> None:
 def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
     """The value of a cell is drawn, with the states of now; where there is only text, it is the listing."""
     before, after = data(outputs, "graph before"), data(outputs, "graph after")
-    assert set(before) == {"text/plain", "image/svg+xml"}
+    assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
     assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
-    assert "#c9e7d2" not in before["image/svg+xml"]
-    assert "#c9e7d2" in after["image/svg+xml"]
+    drawn = (re.sub("<style>.*?</style>", "", one["image/svg+xml"], flags=re.DOTALL) for one in (before, after))
+    assert ["#c9e7d2" in one for one in drawn] == [False, True]
     assert [line.split("`")[1] for line in after["text/plain"].splitlines()] == ["first", "nested", "last", "nested"]
     assert "✓" in after["text/plain"]
 
@@ -113,10 +115,16 @@ def test_failures_have_their_traceback(outputs: dict[str, Any]) -> None:
 
 
 def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
-    """Graph and timeline become smaller where the cell is narrower than they are."""
-    fits = '<svg style="max-width: 100%; height: auto" '
-    assert fits in data(outputs, "graph before")["image/svg+xml"]
-    assert Trace()._repr_svg_().startswith(fits)
+    """Graph and timeline become smaller where the cell is narrower than they are, and go by the page's scheme."""
+    for shown in (data(outputs, "graph before"), Trace()._repr_mimebundle_()):
+        picture = re.fullmatch(
+            '<img alt="[a-z ]+" style="max-width: 100%; height: auto" src="([^"]+)">', shown["text/html"]
+        )
+        assert picture is not None
+        form, _, content = picture[1].partition(",")
+        assert form == "data:image/svg+xml;base64"
+        assert base64.b64decode(content).decode() == shown["image/svg+xml"]
+        assert "@media (prefers-color-scheme: dark)" in shown["image/svg+xml"]
 
 
 def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:
@@ -183,3 +191,11 @@ def test_a_job_with_many_neighbours() -> None:
     inner = Scheduler(AbstractJob(label="x"), label="inner", required=hub)
     scheduler.add(inner)
     assert sorted(texts(bundle(hub)["image/svg+xml"])) == ["1 job", "hub", "inner", "job *", "× 1000"]
+
+
+def test_a_wide_graph_goes_from_left_to_right() -> None:
+    """Thirty jobs beside each other could not be read in a cell."""
+    picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * n}") for n in range(30)))["image/svg+xml"]
+    size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', picture)
+    assert size is not None
+    assert float(size[1]) < float(size[2])

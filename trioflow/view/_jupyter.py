@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .._core import AbstractJob, AnyJob, BaseScheduler, is_scheduler
+from . import _in_cells
 from .text import _symbols
 from .text._listing import Listing
 
@@ -43,16 +44,21 @@ def _number(scheduler: BaseScheduler) -> int:
 
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
-    from .graph import _render  # here, because most programs draw nothing
+    from .graph import _dark, _render  # here, because most programs draw nothing
 
     graph = _render.graph(scheduler, **options)
     if len(graph.body) > TOO_MANY:
         return {}
+
+    def draw(way: Any) -> str:
+        chosen: Any = {"direction": way} | options
+        return _render.rendered(_render.graph(scheduler, **chosen), "svg", "the picture of a scheduler").decode()
+
     try:
-        drawn = _render.rendered(graph, "svg", "the picture of a scheduler").decode()
-        return {"image/svg+xml": drawn.replace("<svg ", '<svg style="max-width: 100%; height: auto" ', 1)}
+        drawn = _dark.adapted(_render.narrow(draw, len(graph.body)))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
+    return _in_cells.bundle(drawn, "the graph of a scheduler")
 
 
 def _of_itself(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:

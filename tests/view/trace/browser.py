@@ -31,6 +31,7 @@ class Browser:
         still = {"name": "prefers-reduced-motion", "value": "reduce"}  # what scrolls slowly cannot be clicked at
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
         self.driver.get(path.as_uri())
+        self.next_frame()  # only when the page has a height does the table make its rows for good
 
     def all(self, css: str) -> list[WebElement]:
         """Return the elements that a selector finds."""

@@ -212,7 +212,7 @@ def test_without_dot_grandalf_draws_the_graph(virtual: Virtual, tmp_path: Path) 
     inner = Scheduler(Job(fail, label="bad"), Job(nap), label="inner", required=first, critical=True)
     others = Job(nap, label="x" * 50, required=[first, inner], run_if="failed"), Job(nap, 99, label="w", forever=True)
     scheduler = WithGraph(first, inner, *others, graph=RuntimeError("no dot"))
-    section = report(virtual, scheduler, tmp_path / "r.html").partition('<section id="graph">')[2]
+    section = report(virtual, scheduler, tmp_path / "r.html").partition('<section id="graph"')[2]
     picture = section[section.index("<svg") : section.index("</svg>")]
     texts = re.findall(r"<text[^>]*>(.*?)</text>", picture)
     assert {"first &lt;b&gt;", "!✗ inner", "2 jobs", "1 failed"} < set(texts)
@@ -383,7 +383,7 @@ def test_all_colours_of_the_graph_have_their_like_in_the_dark(
     if not has_dot:
         monkeypatch.setenv("PATH", str(tmp_path))
     text = report(virtual, everything(), tmp_path / "r.html")
-    section = text.partition('<section id="graph">')[2].partition("</section>")[0]
+    section = text.partition('<section id="graph"')[2].partition("</section>")[0]
     found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
     assert len(found) > 12
     for attribute, colour in found:
@@ -401,7 +401,7 @@ def test_the_legend_of_the_graph_explains_what_is_in_it(virtual: Virtual, tmp_pa
 def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
     """Thirty jobs beside each other would be a line that nobody can read."""
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
-    drawn = text.partition('<section id="graph">')[2]
+    drawn = text.partition('<section id="graph"')[2]
     width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
     assert width < height
 

@@ -246,4 +246,4 @@ def test_another_program_draws_it(virtual: Virtual, tmp_path: Path) -> None:
 
 def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
     """By the usual method."""
-    assert traced(virtual, Scheduler(Job(nap)))._repr_svg_().startswith("<svg ")
+    assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
@@ -20,6 +21,12 @@ Format = Literal["svg", "png"]
 
 DOTS_PER_INCH: Final = "144"
 """For a PNG: sharp on paper at the width of a column, which dot's own 96 are not."""
+
+
+QUICK: Final = 100
+"""Boxes: so few are drawn a second time, from left to right, if the first picture is too wide for a page."""
+WIDE: Final = 1600
+"""Points, which a page of 1,280 pixels shows at somewhat more than half their size."""
 
 
 class DrawingOptions(TypedDict, total=False):
@@ -85,6 +92,24 @@ def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
     except CalledProcessError as error:
         said = (error.stderr or b"").decode(errors="replace").strip()
         raise RuntimeError(f"{who}: dot ended with {error.returncode}: {said[-500:]}") from None
+
+
+def narrow(draw: Callable[[Direction], str], boxes: int) -> str:
+    """Return an SVG for a page: from top to bottom, or from left to right if that makes a wide one narrower.
+
+    Args:
+        draw: returns the picture, as drawn by `dot`.
+        boxes: how many there are.
+
+    """
+    drawn = draw("TB")
+    return min(drawn, draw("LR"), key=_width) if boxes <= QUICK and _width(drawn) > WIDE else drawn
+
+
+def _width(svg: str) -> float:
+    """Return the width in points; 0 if something other than `dot` has drawn the picture."""
+    text = svg.partition('width="')[2].partition("pt")[0]
+    return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
 
 
 def export(

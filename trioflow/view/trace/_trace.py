@@ -9,6 +9,7 @@ from typing import Any, final
 
 from ..._core import AnyJob, BaseScheduler, Failure, Instrument, JobState
 from ..._core.scheduler._failures import failed_through_member
+from .. import _in_cells
 from ._log import Beginning, Ending, EventKind, Fate, command_end
 from ._record import Record, record
 from ._spans import Span
@@ -231,12 +232,11 @@ class Trace(Instrument):
 
         _write(path, _report.html(self._record(), Path(path).parent))
 
-    def _repr_svg_(self) -> str:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the timeline in a notebook."""
         from .timeline import _timeline
 
-        fits = '<svg style="max-width: 100%; height: auto" '
-        return _timeline.svg(self._record(), 1000).replace("<svg ", fits, 1)
+        return {"text/plain": repr(self), **_in_cells.bundle(_timeline.svg(self._record(), 1000), "a timeline")}
 
     def _record(self) -> Record:
         """Return what has been recorded so far, as spans; computed only once for a run that has ended."""

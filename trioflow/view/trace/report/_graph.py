@@ -1,24 +1,19 @@
-"""The graph in a report: the picture, what its signs mean, and its colours in the dark."""
+"""The graph in a report: the picture, and what its signs mean."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import JobState, printable
-from ...graph import _dot, _layered, _legend, _style
-from ...graph._drawing import Close, Drawing, Line
+from ...._core import printable
+from ...graph import _dot, _layered, _legend, _render
+from ...graph._drawing import Close, Drawing
 
 BUNDLED: Final = 40
 """Jobs: from this many on, those that are alike are drawn as one box."""
 LARGEST: Final = 300
 """Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
-QUICK: Final = 100
-"""Boxes: so few are drawn a second time, from left to right, if the first picture is too wide for a page."""
-WIDE: Final = 1600
-"""Points, which a page of 1,280 pixels shows at somewhat more than half their size."""
 SAMPLE: Final = 26
 """Pixels."""
 
@@ -34,7 +29,7 @@ def section(scheduler: Any) -> str:
             f"{jobs:,} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
-        drawn = _by_dot(scheduler, bundle, boxes <= QUICK)
+        drawn = _render.narrow(lambda way: _svg(scheduler.graph(bundle=bundle, direction=way)), boxes)
     except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         drawing = Drawing(scheduler, collapse=True, bundle=bundle)
         try:
@@ -47,22 +42,9 @@ def section(scheduler: Any) -> str:
     )
 
 
-def _by_dot(scheduler: Any, bundle: bool, is_quick: bool) -> str:
-    drawn = _svg(scheduler.graph(bundle=bundle))
-    if is_quick and _width(drawn) > WIDE:
-        drawn = min(drawn, _svg(scheduler.graph(bundle=bundle, direction="LR")), key=_width)
-    return drawn
-
-
 def _svg(digraph: Any) -> str:
     text: str = digraph.pipe("svg").decode("utf-8")
     return text[text.index("<svg") :]
-
-
-def _width(svg: str) -> float:
-    """Return the width of a picture in points, which dot writes first."""
-    value = svg.partition('width="')[2].partition("pt")[0]
-    return float(value) if value.replace(".", "", 1).isdigit() else 0.0
 
 
 def _note(text: str) -> str:
@@ -112,32 +94,3 @@ def _sample(attributes: _dot.Attributes, is_line: bool = False) -> str:
         Tree.SubElement(picture, "rect", {**edges, "fill": attributes.get("fillcolor", "none"), **look})
     picture.tail = MEANINGS.get(label, label)
     return Tree.tostring(item, encoding="unicode", method="html")
-
-
-# ---- its colours in the dark
-
-LINES_IN_THE_DARK: Final = {Line.ORDER: "#9aa5b1", Line.DATA: "#7fb8e6"}
-
-
-def style_in_the_dark() -> str:
-    """Return rules that give each colour of the picture, which dot has written into it, its like in a dark page."""
-    return "\n".join(dict.fromkeys(_rules()))
-
-
-def _rules() -> Iterator[str]:
-    for state, (fill, line, text, frame) in _style.COLOURS.items():
-        dark = _style.IN_THE_DARK[state]
-        yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
-        yield _rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
-        yield _rule(f'[stroke="{line}"]', "stroke", dark.line)
-        yield _rule(f'text[fill="{text}"]', "fill", dark.text)
-    failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
-    yield _rule(f'[stroke="{_style.COLOURS[failed].fill}"]', "stroke", _style.IN_THE_DARK[failed].fill)
-    for sort, colour in LINES_IN_THE_DARK.items():
-        light = _dot.LINES[sort].get("color", _dot.FAINT)
-        yield _rule(f'[stroke="{light}"]', "stroke", colour)
-        yield _rule(f'[fill="{light}"]', "fill", colour)
-
-
-def _rule(selector: str, attribute: str, colour: str) -> str:
-    return f"#graph {selector} {{ {attribute}: {colour}; }}"

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ...._core import JobState, StopReason, printable, shortened
 from ..._units import duration
+from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
 from .._spans import RunSpan, Span
@@ -42,7 +43,7 @@ def html(record: Record, folder: Path) -> str:
     return string.Template(_part("report.html")).substitute(
         title=_text(shortened(name)),
         style=_part("report.css"),
-        style_in_the_dark=_graph.style_in_the_dark(),
+        style_of_the_graph=_dark.rules(),
         sentence=_sentence(record, roots),
         summary=_summary(record, roots),
         graph="\n".join(map(_graph.section, dict.fromkeys(run.scheduler for run in roots))),
