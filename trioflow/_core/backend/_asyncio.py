@@ -81,9 +81,7 @@ class AsyncioGroup:
         self._host = self.scope._host_task = host  # anyio gets the loop from it, when a job uses a thread
         self._parent = id(host)
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
-        state = TASK_STATES.get(host)
-        if state is not None:
-            self.scope._parent_scope = state.innermost if isinstance(state, WorkerState) else state.cancel_scope
+        self.scope._parent_scope = self._scope_around()
         self._requests = host.cancelling() - host._must_cancel
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
         # The deadlines of workers, a heap, with numbers that settle ties. Entries of jobs that have ended stay until
@@ -111,7 +109,14 @@ class AsyncioGroup:
                 self._cancellation = None
         if self._host._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
             await asyncio.sleep(0)
-        await anyio.lowlevel.checkpoint_if_cancelled()  # for a scope's cancellation that the ending's shield kept out
+        around = self._scope_around()
+        if around is not None and around._effectively_cancelled:  # the ending's shield has kept it out
+            await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def _scope_around(self) -> Any:
+        """Return the innermost scope of the task that hosts the run; None if there is none."""
+        state = TASK_STATES.get(self._host)
+        return state.innermost if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""

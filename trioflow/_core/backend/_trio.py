@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
@@ -27,17 +28,22 @@ SHARED_IN_LOOP: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared 
 CancelStatus: Final = cast(Any, trio)._core._run.CancelStatus  # a node in the tree of cancel scopes
 
 
+@functools.cache
+def _protected(work: Work) -> Work:
+    """Return the function of the workers, protected from Ctrl-C: see `TrioGroup.host`."""
+    return trio.lowlevel.enable_ki_protection(work)
+
+
 class TrioGroup:
-    """A nursery in a cancel scope that carries the run's deadline."""
+    """A nursery whose cancel scope carries the run's deadline."""
 
-    __slots__ = ("_context", "_nursery", "_scope", "_stopped", "_work", "variables")
-
-    _nursery: trio.Nursery
+    __slots__ = ("_context", "_deadline", "_nursery", "_stopped", "_work", "variables")
 
     def __init__(self, work: Work, deadline: float, context: contextvars.Context, variables: Variables) -> None:
         self.variables = variables
-        self._work = trio.lowlevel.enable_ki_protection(work)
-        self._scope = trio.CancelScope(deadline=deadline)
+        self._work = _protected(work)
+        self._deadline = deadline
+        self._nursery: Any = None  # in `host`
         self._context = context
         self._stopped = False
 
@@ -48,9 +54,10 @@ class TrioGroup:
         This is protected from Ctrl-C, as the workers are. So trio does not raise KeyboardInterrupt in whatever line of
         the engine is being executed, but in the main task at its next checkpoint, where the run can end in order.
         """
-        with self._scope:
-            async with trio.open_nursery() as self._nursery:
-                await body()
+        async with trio.open_nursery() as self._nursery:
+            if self._deadline != math.inf:
+                self._nursery.cancel_scope.deadline = self._deadline
+            await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -100,18 +107,17 @@ class TrioGroup:
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
-        status: Any = self._scope._cancel_status
-        return status is not None and bool(status.effectively_cancelled)
+        return self._nursery is not None and bool(self._nursery.cancel_scope._cancel_status.effectively_cancelled)
 
     def deadline_passed(self) -> bool:
         """Return whether it was the deadline that cancelled the group."""
-        return self._scope.cancel_called and not self._stopped
+        return self._nursery is not None and self._nursery.cancel_scope.cancel_called and not self._stopped
 
     def cancel(self) -> None:
         """Cancel all tasks of the group except the shielded ones."""
-        if not self._scope.cancel_called:
+        if not self._nursery.cancel_scope.cancel_called:
             self._stopped = True
-            self._scope.cancel()
+            self._nursery.cancel_scope.cancel()
 
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` from cancelling this worker."""

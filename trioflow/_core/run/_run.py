@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from ._idle import WatchOfJobs
     from ._links import Successors
 
+FIRST_TURNS: Final = 2
+"""trio resumes tasks in any order: after two turns the first worker has begun."""
+
 LAST_TURNS: Final = 16
 """When all other jobs have settled, forever jobs get this many turns of the loop to take in what is already there."""
 
@@ -65,6 +68,51 @@ def _resources_of(scheduler: BaseScheduler, outer: Worker | None) -> dict[str, R
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
+    __slots__ = (
+        "admitted",
+        "backend",
+        "backfill",
+        "cancelled_early",
+        "changed",
+        "clock",
+        "closes",
+        "commit_is_due",
+        "context",
+        "culprit",
+        "failure_log",
+        "failures",
+        "fast_hooks",
+        "fault",
+        "forever_unsettled",
+        "group",
+        "had_ordinary",
+        "interruption",
+        "journal",
+        "journal_fault",
+        "members",
+        "observers",
+        "opened_block",
+        "ordering",
+        "outer_worker",
+        "outermost",
+        "own_tasks",
+        "phase",
+        "prevent_drain",
+        "queue",
+        "reason",
+        "released",
+        "releases_put_off",
+        "releasing",
+        "resources",
+        "scheduler",
+        "shared",
+        "thread",
+        "timeout",
+        "turn",
+        "unsettled",
+        "workers",
+    )
+
     group: Group  # set before the phase LINKING begins
 
     def __init__(
@@ -81,7 +129,6 @@ class Run:
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
-        self.clock: Final = backend.clock()
         self.observers: Final = observers
         if observers is not None:
             observers.interrupt = self.interrupt
@@ -90,13 +137,14 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
+        self.clock: Final[Callable[[], float]] = backend.clock() if outer is None else outer.run.clock
         # Whether each job has a task of its own, because the scheduler, or one around it, says so.
         self.own_tasks: Final[bool] = scheduler.own_task or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
         self.phase: RunPhase = RunPhase.CHECKING
-        self.queue: Final = ReadyQueue()
+        self.queue: Final[ReadyQueue] = ReadyQueue()
         self.ordering: Final = Ordering(self)
-        self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock()))
+        self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
         self.workers: Final = Workers(self, window)
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
@@ -248,6 +296,7 @@ class Run:
                 if self.opened_block is not None:
                     self.opened_block()
                 self.workers.ensure_searcher()
+                await self._search_first()
                 await self._until_over()
             self.commit()
         except (KeyboardInterrupt, SystemExit) as interruption:
@@ -323,6 +372,21 @@ class Run:
                     unjudged.append(job)
         self.count(ordinary, forever)
         self.schedule(entries)
+
+    async def _search_first(self) -> None:
+        """Be a searcher for the first turns of the loop, so that the first worker needs no other while no job blocks.
+
+        A small run whose jobs never block is over then.
+        """
+        workers = self.workers
+        workers.searchers += 1
+        for _ in range(FIRST_TURNS):
+            if not await self.group.turn():
+                self.cancelled_outside()
+            if not self.unsettled or self.stopping:
+                break
+        workers.searchers -= 1
+        workers.ensure_searcher()
 
     async def _until_over(self) -> None:
         while not self.stopping:

@@ -83,7 +83,7 @@ class Workers:
             return
         blocked = len(self.alive) - len(self.parked) - self.searchers
         most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER)
-        if blocked:
+        if blocked > 0:
             self._spawn_until(min(len(self._queue.jobs), most))
 
     def has_free_slot(self) -> bool:

@@ -33,6 +33,8 @@ class SettledJobs:
         for job in scheduler:
             if not job.is_settled():
                 self.watch(job)
+        if scheduler._streams is None:
+            scheduler._streams = weakref.WeakSet()
         scheduler._streams.add(self)
 
     def watch(self, job: AbstractJob[Any]) -> None:

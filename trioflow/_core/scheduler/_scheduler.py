@@ -89,7 +89,7 @@ class BaseScheduler(AbstractJob[bool]):
     _incidents: list[Incident]
     # Somebody has waited for one of the jobs, and must be told if a run ends without reaching it.
     _watched: bool
-    _streams: weakref.WeakSet[SettledJobs]
+    _streams: weakref.WeakSet[SettledJobs] | None  # those who iterate over `as_settled()`; few have any
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class BaseScheduler(AbstractJob[bool]):
         self._run = self._block = self._stop_reason = self._culprit = None
         self._closed = self._watched = False
         self._incidents = []
-        self._streams = weakref.WeakSet()
+        self._streams = None
         super().__init__(**options)
         try:
             self.update(jobs_or_sequences)
@@ -792,7 +792,7 @@ class BaseScheduler(AbstractJob[bool]):
         """
         if unknown:
             raise _options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
-        backend = _backend.current()
+        backend = _backend.current() if self._worker is None else self._worker.run.backend
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
         run.opened_block, run.closes = _opened, _opened is not None
@@ -1146,13 +1146,13 @@ class BaseScheduler(AbstractJob[bool]):
             for job in self.iterate_jobs():
                 if job._facts is not None:
                     job._facts.notify(job)
-        for stream in tuple(self._streams):
+        for stream in tuple(self._streams or ()):
             stream.end()
-        self._streams.clear()
+        self._streams = None
 
     def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
         """Let those who iterate over `as_settled()` wait for new jobs too."""
-        for stream in tuple(self._streams):
+        for stream in tuple(self._streams or ()):
             for job in jobs:
                 stream.watch(job)
 
