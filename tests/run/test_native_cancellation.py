@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import Job, Scheduler, Sequence, StopReason
 
-from ..bodies import CANCELLED, FAILED, nap, task_now
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, nap, task_now
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
@@ -152,6 +152,27 @@ def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
     assert len(started) - 1 == started[0]
     assert not turns or scheduler.stop_reason is StopReason.CANCELLED
     assert all(job.state is not FAILED for job in scheduler)
+
+
+def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
+    """Such a task runs no code at all, so its worker can't say that it has left; another one does the work."""
+    made: list[asyncio.Task[Any]] = []
+
+    def cancel_the_first(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        made.append(task)
+        if len(made) == 1:
+            task.cancel()
+        return task
+
+    async def main() -> bool:
+        asyncio.get_running_loop().set_task_factory(cancel_the_first)
+        return await scheduler.co_run()
+
+    scheduler = Scheduler(*[Job(asyncio.sleep, 0) for _ in range(3)])
+    assert asyncio.run(main())
+    assert made[0].cancelled()
+    assert all(job.state is SUCCEEDED for job in scheduler)
 
 
 # --- what a job leaves behind

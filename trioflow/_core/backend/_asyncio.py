@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
-getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 0)  # not every Python counts
+getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 
 MANY_STALE: Final = 64
@@ -55,6 +55,8 @@ class AsyncioGroup:
         "_on_deadline",
         "_parent",
         "_requests",
+        "_shielded",
+        "_spawned",
         "_timer",
         "_work",
         "scope",
@@ -82,6 +84,8 @@ class AsyncioGroup:
         self._parent = id(host)
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
+        self._shielded: Any = None  # the scope of all shielded workers, if there are any
+        self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step
         self._requests = host.cancelling() - host._must_cancel
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
         # The deadlines of workers, a heap, with numbers that settle ties. Entries of jobs that have ended stay until
@@ -126,10 +130,27 @@ class AsyncioGroup:
         else:
             task = self._loop.create_task(self._work_later(worker), context=context)
         worker.task = task
-        state = TASK_STATES[task] = WorkerState(self._parent, self.scope, worker)
-        worker.mark = AsyncioMark(task, state, context, self.variables)
+        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables)
+        TASK_STATES[task] = worker.mark
         self.scope._tasks.add(task)
-        task.add_done_callback(worker.ended)  # a task that is cancelled before its first step runs no code
+        if not self._spawned:
+            self._loop.call_soon(self._look_at_spawned, context=self._context)
+        self._spawned.append(worker)
+
+    def _look_at_spawned(self) -> None:
+        """Let workers leave whose tasks were cancelled before their first step, and so run no code.
+
+        This looks at all that were spawned in a turn, because a callback for each costs a tenth of a worker.
+        """
+        spawned, self._spawned = self._spawned, []
+        for worker in spawned:
+            if not worker.mark.holders:
+                if worker.task.done():
+                    worker.leave_unbegun()
+                else:
+                    self._spawned.append(worker)
+        if self._spawned:
+            self._loop.call_soon(self._look_at_spawned, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
         """Work in the task that is current: if the loop's task factory is an eager one, as soon as `spawn` knows it."""
@@ -198,9 +219,22 @@ class AsyncioGroup:
             self.scope.cancel()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker."""
-        worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
-        scope.shield = True
+        """Keep `cancel` from cancelling this worker, which runs no job."""
+        if self._shielded is None:
+            self._shielded = _entered_scope(self.scope, self._host)
+            self._shielded.shield = True
+        shielded = worker.mark.stopper = self._shielded
+        if worker.scope is None:
+            self.scope._tasks.discard(worker.task)
+            shielded._tasks.add(worker.task)
+            worker.mark.scope = worker.mark.innermost = shielded
+        else:
+            cast(Any, worker.scope)._reparent(shielded)
+
+    def cancel_shielded(self) -> None:
+        """Cancel all workers that are shielded."""
+        if self._shielded is not None:
+            self._shielded.cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
         """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
@@ -259,29 +293,29 @@ class AsyncioGroup:
 
     def forget(self, worker: WorkerTask) -> None:
         """Drop all that the group keeps for a worker that leaves."""
-        self.scope._tasks.discard(worker.task)
-        if worker.scope is not None:
-            self.scope._child_scopes.discard(worker.scope)
+        scope: Any = worker.scope
+        if scope is None:
+            worker.mark.scope._tasks.discard(worker.task)
+        else:
+            scope._parent_scope._child_scopes.discard(scope)
         TASK_STATES.pop(worker.task, None)  # keys are weak, but a scope of its own would keep the task alive for ever
 
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
-        scope: Any = anyio_asyncio.CancelScope()
+        around = worker.mark.scope
+        scope = _entered_scope(around, worker.task)
         scope._deadline = worker.deadline
         worker.scope = worker.mark.scope = scope
-        scope._host_task = worker.task
-        scope._parent_scope = self.scope
-        self.scope._child_scopes.add(scope)
         worker.mark.holders += 1  # the scope, as its host
-        self.scope._tasks.discard(worker.task)
-        state: WorkerState = worker.mark.state
+        around._tasks.discard(worker.task)
+        state: WorkerState = worker.mark
         state.worker = None
         outermost = state.innermost
-        if outermost is self.scope:
+        if outermost is around:
             state.innermost = scope
             scope._tasks.add(worker.task)
         else:
-            while outermost._parent_scope is not self.scope:
+            while outermost._parent_scope is not around:
                 outermost = outermost._parent_scope
             outermost._reparent(scope)
         return scope
@@ -291,48 +325,55 @@ class AsyncioGroup:
         self._on_deadline()
 
 
-class WorkerState(anyio_asyncio.TaskState):
-    """What anyio knows about a worker's task. When anyio asks for the task's scope, the task gets one of its own.
+def _entered_scope(around: Any, host: Any) -> Any:
+    """Return a new scope inside another one; anyio's own `__enter__` makes one for the calling task alone."""
+    scope: Any = anyio_asyncio.CancelScope()
+    scope._host_task = host
+    scope._parent_scope = around
+    around._child_scopes.add(scope)
+    return scope
 
-    For example, anyio lets a thread that a job has started ask the job's scope whether the job was cancelled. The
-    common scope would not know.
+
+class WorkerState(anyio_asyncio.TaskState):
+    """What a worker's task was like before it ran a job; this is also what anyio knows about the task.
+
+    When anyio asks for the task's scope, the task gets one of its own. For example, anyio lets a thread that a job has
+    started ask the job's scope whether the job was cancelled. The common scope would not know.
     """
 
-    __slots__ = ("innermost", "worker")
+    __slots__ = ("_context", "_size", "_task", "_variables", "holders", "innermost", "scope", "stopper", "worker")
 
-    def __init__(self, parent: int | None, scope: Any, worker: WorkerTask | None) -> None:
+    def __init__(
+        self,
+        parent: int | None,
+        scope: Any,
+        worker: WorkerTask | None,
+        task: Any,
+        context: contextvars.Context,
+        variables: Variables,
+    ) -> None:
+        self.parent_id = parent
+        # The innermost scope of the task, now and before a job; and the scope whose cancellation ends the worker.
+        self.innermost: Any = scope
+        self.scope: Any = scope
+        self.stopper: Any = scope
         self.worker = worker  # None as soon as it has a scope of its own, or if it must not get one
-        super().__init__(parent, scope)
+        self._task = task
+        self._context = context
+        self._size = len(variables) + 1  # with the variable that holds the worker
+        self._variables = variables
+        self.holders = 0  # how many references to the task there are while it runs; 0 before its first step
 
     @property
     def cancel_scope(self) -> Any:
         """The innermost scope of the task, as anyio sees it; the engine itself reads `innermost`."""
-        if self.worker is not None and self.worker.mark is not None:
+        if self.worker is not None:
             cast(AsyncioGroup, self.worker.group).scope_of_its_own(self.worker)
         return self.innermost
 
     @cancel_scope.setter
     def cancel_scope(self, scope: Any) -> None:
         self.innermost = scope
-
-
-class AsyncioMark:
-    """What a worker's task was like before it ran a job.
-
-    anyio has no public way to find the innermost scope.
-    """
-
-    __slots__ = ("_context", "_size", "_task", "_variables", "holders", "scope", "state", "stopper")
-
-    def __init__(self, task: Any, state: WorkerState, context: contextvars.Context, variables: Variables) -> None:
-        self._task = task
-        self.state = state
-        self.scope: Any = state.innermost
-        self.stopper: Any = self.scope  # the scope whose cancellation ends the worker
-        self._context = context
-        self._size = len(variables) + 1  # with the variable that holds the worker
-        self._variables = variables
-        self.holders = 0  # how many references to the task there are while it runs; see `count_holders`
 
     def count_holders(self) -> None:
         """Count who refers to the task, at its first step.
@@ -347,7 +388,7 @@ class AsyncioMark:
         """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
         context = self._context
         task = self._task
-        if self.state.innermost is not self.scope or self.stopper._cancel_called or task.cancelling():
+        if self.innermost is not self.scope or self.stopper._cancel_called or task.cancelling():
             return False
         if getrefcount(task) != self.holders:
             return False
@@ -360,7 +401,7 @@ class AsyncioMark:
 
     def left_open(self) -> bool:
         """Return whether there are scopes in the task that were not there before the job, or task groups."""
-        return self.state.innermost is not self.scope
+        return self.innermost is not self.scope
 
 
 class AsyncioBackend:
@@ -410,9 +451,9 @@ class AsyncioBackend:
             context = contextvars.copy_context()
             variables = _shared.variables_of(context, worker.group.variables, worker)
             known = TASK_STATES[task]
-            state = TASK_STATES[task] = WorkerState(known.parent_id, known.cancel_scope, None)
-            worker.mark = AsyncioMark(task, state, context, variables)
-        mark: AsyncioMark = worker.mark
+            worker.mark = WorkerState(known.parent_id, known.cancel_scope, None, task, context, variables)
+            TASK_STATES[cast(Any, task)] = worker.mark
+        mark: WorkerState = worker.mark
         mark.count_holders()
         return mark
 
@@ -438,7 +479,7 @@ class AsyncioBackend:
         Errors in a task group are not returned, because its scope does not give access to them.
         """
         left = None
-        state: WorkerState = worker.mark.state
+        state: WorkerState = worker.mark
         while (scope := state.innermost) is not worker.mark.scope:
             left = left or "cancel scope"
             scope.cancel()
@@ -487,7 +528,7 @@ class AsyncioBackend:
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
-        innermost: Any = worker.mark.state.innermost
+        innermost: Any = worker.mark.innermost
         if worker.mark.stopper.cancel_called or innermost._effectively_cancelled:
             return True
         return cast(AsyncioGroup, worker.group).host_is_cancelled()

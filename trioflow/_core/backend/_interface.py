@@ -28,8 +28,8 @@ class WorkerTask:
     scope: Scope | None
     task: Any
 
-    def ended(self, task: object) -> None:
-        """Called by asyncio when the task has ended; it may have been cancelled before its first step."""
+    def leave_unbegun(self) -> None:
+        """Called on asyncio if the task was cancelled before its first step."""
         raise NotImplementedError
 
 
@@ -126,7 +126,11 @@ class Group(Protocol):
         ...
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker."""
+        """Keep `cancel` from cancelling this worker, which calls this, and runs no job."""
+        ...
+
+    def cancel_shielded(self) -> None:
+        """Cancel all workers that are shielded."""
         ...
 
     def cancel_one(self, worker: WorkerTask) -> None:

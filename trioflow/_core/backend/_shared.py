@@ -22,7 +22,9 @@ def variables_of(context: contextvars.Context, known: Variables, worker: object)
     Values are compared by identity: equal values may be different objects, and to compare them would call the user's
     code. Most workers share one tuple.
     """
-    if len(context) == len(known) + 1 and all(context.get(variable) is value for variable, value in known):
+    if len(context) == len(known) + 1 and (
+        not known or all(context.get(variable) is value for variable, value in known)
+    ):
         return known
     return tuple(item for item in context.items() if item[1] is not worker)
 

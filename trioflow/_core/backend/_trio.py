@@ -37,13 +37,14 @@ def _protected(work: Work) -> Work:
 class TrioGroup:
     """A nursery whose cancel scope carries the run's deadline."""
 
-    __slots__ = ("_context", "_deadline", "_nursery", "_stopped", "_work", "variables")
+    __slots__ = ("_context", "_deadline", "_nursery", "_shielded", "_stopped", "_work", "variables")
 
     def __init__(self, work: Work, deadline: float, context: contextvars.Context, variables: Variables) -> None:
         self.variables = variables
         self._work = _protected(work)
         self._deadline = deadline
         self._nursery: Any = None  # in `host`
+        self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
         self._stopped = False
 
@@ -58,6 +59,8 @@ class TrioGroup:
             if self._deadline != math.inf:
                 self._nursery.cancel_scope.deadline = self._deadline
             await body()
+            if self._shielded is not None:
+                self._shielded._cancel_status.close()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -120,9 +123,21 @@ class TrioGroup:
             self._nursery.cancel_scope.cancel()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker."""
-        worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
-        scope.shield = True
+        """Keep `cancel` from cancelling this worker, which runs no job."""
+        if self._shielded is None:
+            self._shielded = _entered_scope(self._nursery.cancel_scope._cancel_status)
+            self._shielded.shield = True
+        shielded = self._shielded._cancel_status
+        if worker.scope is None:
+            worker.mark.status = shielded
+            worker.task._activate_cancel_status(shielded)
+        else:
+            worker.mark.status.parent = shielded
+
+    def cancel_shielded(self) -> None:
+        """Cancel all workers that are shielded."""
+        if self._shielded is not None:
+            self._shielded.cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
         """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
@@ -151,14 +166,10 @@ class TrioGroup:
             status.close()
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
-        """Put a new scope inside the nursery's scope, and around all scopes that are open in a worker's task.
-
-        `CancelScope.__enter__` does the same, but always in the innermost place, and only in the calling task.
-        """
-        scope: Any = trio.CancelScope()
-        scope._has_been_entered = True
+        """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
         around = worker.mark.status
-        worker.mark.status = scope._cancel_status = status = CancelStatus(scope=scope, parent=around)
+        scope = _entered_scope(around)
+        worker.mark.status = status = scope._cancel_status
         outermost = worker.task._cancel_status
         if outermost is around:
             worker.task._activate_cancel_status(status)
@@ -167,6 +178,17 @@ class TrioGroup:
                 outermost = outermost.parent
             outermost.parent = status
         return cast("Scope", scope)
+
+
+def _entered_scope(around: Any) -> Any:
+    """Return a new scope inside another one.
+
+    `CancelScope.__enter__` makes one too, but always in the innermost place, and only for the calling task.
+    """
+    scope: Any = trio.CancelScope()
+    scope._has_been_entered = True
+    scope._cancel_status = CancelStatus(scope=scope, parent=around)
+    return scope
 
 
 class TrioMark:

@@ -83,6 +83,7 @@ class Run:
         "failures",
         "fast_hooks",
         "fault",
+        "for_workers",
         "forever_unsettled",
         "group",
         "had_ordinary",
@@ -103,6 +104,7 @@ class Run:
         "released",
         "releases_put_off",
         "releasing",
+        "reports",
         "resources",
         "scheduler",
         "shared",
@@ -110,6 +112,8 @@ class Run:
         "timeout",
         "turn",
         "unsettled",
+        "was_idle",
+        "watch_of_jobs",
         "workers",
     )
 
@@ -176,6 +180,17 @@ class Run:
         self.admitted = 0  # how many jobs were added to the running scheduler
         # What the log says of failed jobs; all runs nested in it use the same object.
         self.failure_log: Final[FailureLog] = FailureLog(self) if outer is None else outer.run.failure_log
+        # What each worker reads first: one tuple is read in a quarter of the time.
+        self.for_workers: Final = (
+            self.workers,
+            backend,
+            self.clock,
+            backend.names_tasks,
+            self.queue.jobs,
+            self.queue.forever,
+            self.released,
+            self.turn,
+        )
         # ---- the end
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
@@ -624,7 +639,7 @@ class Run:
 
     def worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
-        if self.changed is not None and (self.starts_no_more or not self.unsettled):
+        if self.changed is not None and (not self.unsettled or self.starts_no_more):
             self.changed.set()
 
     def facts(self, job: AbstractJob[Any]) -> RareFacts:

@@ -144,18 +144,13 @@ class Worker(WorkerTask):
         """Return whether the worker's job runs under a token of a limiter that no nested run is using."""
         return self.token is not None and self.token.held and not (self.lent is not None and self.lent.in_use)
 
-    def ended(self, task: object) -> None:
-        """Leave, if the task was cancelled before its first step, so that `work` has not run."""
+    def leave_unbegun(self) -> None:
+        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)
             workers.searchers -= 1
             workers.leave(self)
-
-    def end_with_run(self) -> None:
-        """Cancel the worker's job because the run ends. A service that is ready then counts as SUCCEEDED."""
-        self.ended_by_run = True
-        self.cancel_alone()
 
     def cancel_alone(self) -> None:
         """Cancel only the job that the worker runs."""
@@ -167,9 +162,8 @@ class Worker(WorkerTask):
 
         This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost.
         """
-        run, workers = self.run, self.run.workers
-        backend, clock, names_tasks = run.backend, run.clock, run.backend.names_tasks
-        ready, forever_ready, released, turn = run.queue.jobs, run.queue.forever, run.released, run.turn
+        run = self.run
+        workers, backend, clock, names_tasks, ready, forever_ready, released, turn = run.for_workers
         gated, scheduler, own_tasks = workers.gated, run.scheduler, run.own_tasks
         notify_start, notify_end, notify_scheduled = run.fast_hooks
         awaitable: Any
@@ -235,7 +229,6 @@ class Worker(WorkerTask):
                         searching = False
                     self.job = awaitable = value = None
                     if not await workers.park(self):
-                        run.notice_cancellation(self)
                         break
                     searching, number = True, self.called_in_turn
                     now = clock()

@@ -62,7 +62,7 @@ class Workers:
 
     def ensure_searcher(self) -> None:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
-        if self._run.starts_no_more or self.searchers:
+        if self.searchers or self._run.starts_no_more:
             return
         if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
             self._spawn_until(max(1, min(len(self._queue.jobs), len(self.parked), MAX_SEARCHERS)))
@@ -77,14 +77,15 @@ class Workers:
         tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if that was long ago:
         turns are long when many jobs go on in each.
         """
-        if self.gated or self._run.stopping or now > newcomer.spawned_at + TURN_SECONDS:
+        ready = len(self._queue.jobs)
+        if ready <= self.searchers or self.gated or self._run.stopping or now > newcomer.spawned_at + TURN_SECONDS:
             return
-        if newcomer.ready_at_spawn - len(self._queue.jobs) > MANY_TAKEN:
+        if newcomer.ready_at_spawn - ready > MANY_TAKEN:
             return
         blocked = len(self.alive) - len(self.parked) - self.searchers
         most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER)
-        if blocked > 0:
-            self._spawn_until(min(len(self._queue.jobs), most))
+        if blocked > 0 and self.searchers < most:
+            self._spawn_until(min(ready, most))
 
     def has_free_slot(self) -> bool:
         """Return whether one more job could start now, as far as the window is concerned."""
@@ -127,7 +128,11 @@ class Workers:
         self.give_back_slot(worker)
         self.parked[worker] = None
         await self._run.backend.park(worker)
-        return self.parked.pop(worker, self) is self
+        if worker not in self.parked:
+            return True
+        del self.parked[worker]
+        self._run.notice_cancellation(worker)
+        return False
 
     def dismiss_parked(self) -> None:
         """Wake all parked workers, so that they leave: no more jobs will come."""
