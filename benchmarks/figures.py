@@ -12,6 +12,7 @@ from .cases.features import BY_HAND as FEATURE_BY_HAND
 from .cases.features import ORDER_ALONE, SOCKETS
 from .cases.importing import NEEDED, WITH_OURS
 from .cases.nodes import MANY, ONE
+from .cases.ordering import RANKED
 from .cases.running import INSTRUMENTED
 from .measuring import CONDITIONS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS
@@ -36,6 +37,8 @@ CANCEL_LIMITS: Final = {"trio": 1.0, "asyncio": 1.2}
 IMPORT_LIMIT: Final = 40.0  # ms
 DELAY_LIMIT: Final = 5.0  # ms
 INSTRUMENT_LIMIT: Final = 0.5  # µs a job
+RANKED_LIMIT: Final = 1.5  # µs a job
+SIMULATE_LIMIT: Final = 2.0  # s, for 10,000 jobs
 
 FEATURE_LIMITS: Final[dict[tuple[str, str], tuple[float, float]]] = {
     ("timeout", "nap"): (1.0, 1.0),
@@ -141,6 +144,7 @@ def figures(results: Results) -> list[Figure]:
         *asynciojobs(results),
         *(figure for backend in reversed(LOOPS) for figure in others(results, backend)),
         importing(results),
+        simulating(results),
         *features(results),
         *commands(results),
         *elsewhere(results),
@@ -224,8 +228,11 @@ def others(results: Results, backend: str) -> Iterator[Figure]:
         against = "" if reference is None else f"by hand: {reference:.2f} ms"
         yield figure(f"p99 of a ticker's delay, {body}", DELAY_LIMIT, delay, "ms", against)
 
-    added = [instrument(results, backend, shape) for shape in FIGURE_SHAPES]
+    added = [added_by("instrument", INSTRUMENTED, results, backend, shape) for shape in FIGURE_SHAPES]
     yield figure("an instrument with empty hooks adds", INSTRUMENT_LIMIT, worst(added), "µs")
+    for policy, name in RANKED.items():
+        added = [added_by("order", name, results, backend, shape) for shape in FIGURE_SHAPES]
+        yield figure(f"policy {policy} adds", RANKED_LIMIT, worst(added), "µs")
 
 
 def worst(values: Iterable[float | None]) -> float | None:
@@ -243,10 +250,16 @@ def growth(results: Results, backend: str) -> float | None:
     return worst(grown)
 
 
-def instrument(results: Results, backend: str, shape: str) -> float | None:
-    plain = results.best("instrument", "run", OURS, backend=backend, shape=shape)
-    watched = results.best("instrument", "run", INSTRUMENTED, backend=backend, shape=shape)
-    return None if plain is None or watched is None else watched - plain
+def added_by(case: str, name: str, results: Results, backend: str, shape: str) -> float | None:
+    """Return how much longer a job takes to run with something than without."""
+    plain = results.best(case, "run", OURS, backend=backend, shape=shape)
+    added = results.best(case, "run", name, backend=backend, shape=shape)
+    return None if plain is None or added is None else added - plain
+
+
+def simulating(results: Results) -> Figure:
+    value = worst(results.best("simulate", "simulate", OURS, shape=shape) for shape in FIGURE_SHAPES)
+    return Figure("others", "simulate() 10,000 jobs", "either", SIMULATE_LIMIT, value, "s")
 
 
 def importing(results: Results) -> Figure:

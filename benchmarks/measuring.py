@@ -29,6 +29,7 @@ METRICS: Final = {
     "command wall": ("µs/command", "time from the first to the end of the last"),
     "node": ("MiB/node", "memory here for one more connection, without a command"),
     "session": ("MiB/command", "memory here for one more command that runs"),
+    "simulate": ("s", "CPU time to simulate"),
     "import": ("ms", "CPU time to import"),
     "import wall": ("ms", "time to import"),
 }

@@ -48,6 +48,7 @@ class Plan:
     storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
     latency_size: int = 3_000
     instrument_size: int = 10_000
+    ordered: int = 10_000
     commands: int = 2_000
     nodes: int = 100
     node_commands: int = 500  # on one node
@@ -83,6 +84,8 @@ CASES: Final = (
     "sleepers",
     "growth",
     "instrument",
+    "order",
+    "simulate",
     "latency",
     "memory",
     "cancel",
@@ -155,6 +158,7 @@ TINY: Final = Plan(
     storms={"no-op": 2_000, "20 µs burn": 200},
     latency_size=200,
     instrument_size=100,
+    ordered=100,
     commands=10,
     nodes=3,
     node_commands=10,

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, cluster, commands, delays, features, importing, memory, nodes, running
+from . import cancelling, cluster, commands, delays, features, importing, memory, nodes, ordering, running
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -16,6 +16,8 @@ CASES: Final[dict[str, Case]] = {
     "sleepers": running.sleepers,
     "growth": running.growth,
     "instrument": running.instrument,
+    "order": ordering.order,
+    "simulate": ordering.simulating,
     "latency": delays.latency,
     "memory": memory.memory,
     "cancel": cancelling.cancel,

@@ -69,14 +69,15 @@ class Ordering:
         """Choose the order; `in_order` says that each member stands behind all that it waits for."""
         scheduler, members = self._scheduler, self._members
         policy = scheduler.policy
-        priorities = any(job.priority for job in members.demanding)
+        demands = [demand for job in members.demanding if (demand := job._demand) is not None]
+        priorities = any(demand.priority for demand in demands)
         known = self._known(scheduler) if policy in ("auto", "critical-path") else {}
         ranks = None
         if policy == "critical-path" or known:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph.topological_order(members.jobs, requirements)
             yield from ranks.find(jobs, requirements)
-        shares = isinstance(self._jobs, SharingJobs) or any(job._needs() for job in members.demanding)
+        shares = isinstance(self._jobs, SharingJobs) or any(demand.needs for demand in demands)
         if shares or ranks is not None or policy == "depth-first" or priorities:
             order = Order(members.waits_for, ranks=ranks, depth_first=policy == "depth-first", priorities=priorities)
             if shares:
