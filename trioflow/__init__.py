@@ -15,6 +15,7 @@ from ._core.job._errors import (
     JournalError,
     MissingRequirement,
     RequirementFailed,
+    Throttled,
     TrioflowError,
 )
 from ._core.job._function import Job
@@ -85,6 +86,7 @@ __all__ = [
     "SshNodes",
     "StopReason",
     "ThreadJob",
+    "Throttled",
     "Trace",
     "TrioflowError",
     "Unreachable",

@@ -1,8 +1,8 @@
 """The states of a job and the steps between them, the phases of a run, and the reasons why a run stops.
 
-A job's state is written by its run, along `TRANSITIONS`: by `Run.schedule`, `begin` and `settle`, and for the simplest
-jobs by `Worker.work`, which does the same in its own frame. Only `AbstractJob` itself sets it back to IDLE. A figure in
-the documentation and checks in the test suite are derived from this table.
+A job's state is written by its run, along `TRANSITIONS`: by `Run.schedule`, `begin`, `put_back` and `settle`, and for
+the simplest jobs by `Worker.work`, which does the same in its own frame. Only `AbstractJob` itself sets it back to
+IDLE. A figure in the documentation and checks in the test suite are derived from this table.
 """
 
 import enum
@@ -18,7 +18,7 @@ class JobState(enum.Enum):
     IDLE = "idle"
     """It has not been reached: something that it requires has not settled."""
     SCHEDULED = "scheduled"
-    """All that it requires has settled; it waits for a slot of the window."""
+    """All that it requires has settled; it waits for a slot of the window, or for what it needs."""
     RUNNING = "running"
     """It is running, or waits between two attempts."""
     SUCCEEDED = "succeeded"
@@ -84,7 +84,9 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED}
     ),  # SUCCEEDED at once: its result comes from a journal
     JobState.SCHEDULED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset(
+        {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    ),  # SCHEDULED again: it was throttled
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),

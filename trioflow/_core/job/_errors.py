@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,52 @@ class JobTimeout(TrioflowError, TimeoutError):
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
             text = f"was ended: no {missing} for {seconds:g} s; {report}give it more time with idle_timeout="
         super().__init__(f"{job.label!r} {text}{otherwise}")
+
+
+class Throttled(TrioflowError):
+    """Raise it in a job when a server says that it gets too much: the job waits, and so do all that need the same.
+
+    Nothing starts that needs `key` for `after` seconds. The attempt does not count. The job gives back its slot and
+    what it has of pools, and is SCHEDULED again, before all others that are ready. What it took of a rate stays taken.
+
+    A job fails with it that can't be called again: one made from a coroutine object, a service that is ready, or a
+    clean-up job. If the run is draining or stopping, the job ends CANCELLED.
+
+    Args:
+        key: the name of a resource of a pool that the job needs, of whatever kind.
+        after: seconds, finite, 0 or more, such as the server's `Retry-After`.
+
+    Raises:
+        TypeError: `key` is no text, or `after` is no number.
+        ValueError: `after` is out of its range.
+
+    Example:
+        >>> answers = iter([429, 200])
+        >>> async def ask():
+        ...     if next(answers) == 429:
+        ...         raise Throttled("api", after=0.01)
+        ...     return current_job().attempts
+        >>> job = Job(ask, needs={"api": 1})
+        >>> Scheduler(job, pool=Pool(api=Rate(requests=500, per=60))).run(), job.result()
+        (True, 1)
+
+    """
+
+    def __init__(self, key: str, after: float = 1.0) -> None:
+        given: tuple[Any, Any] = key, after
+        if not isinstance(given[0], str):
+            raise TypeError(f"Throttled({key!r}): give the name of a resource, such as 'api'")
+        if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
+            raise TypeError(f"Throttled({key!r}, after={after!r}): give a number of seconds")
+        if not (math.isfinite(after) and after >= 0):
+            raise ValueError(f"Throttled({key!r}, after={after!r}): give a finite number of seconds, 0 or more")
+        self.key: str = key
+        self.after: float = after
+        super().__init__(f"{key!r} is throttled for {after:g} s")
+
+    def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
+        """Return how a process that gets it makes it again."""
+        return type(self), (self.key, self.after)
 
 
 class JobCancelled(TrioflowError):

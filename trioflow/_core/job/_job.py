@@ -580,7 +580,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def started_at(self) -> float | None:
-        """When its first attempt started: seconds on the backend's clock."""
+        """When its first attempt that counts started: seconds on the backend's clock."""
         return self._started_at
 
     @property
@@ -599,10 +599,11 @@ class AbstractJob(Generic[T]):
 
     @property
     def attempts(self) -> int:
-        """How many attempts were started in this run; a restart after a timeout belongs to the same attempt."""
-        if self._started_at is None:
-            return 0
-        return 1 + (self._facts.further_attempts if self._facts is not None else 0)
+        """How many attempts were started in this run; a restart after a timeout belongs to the same attempt.
+
+        An attempt that raised `Throttled` does not count.
+        """
+        return (self._started_at is not None) + (self._facts.further_attempts if self._facts is not None else 0)
 
     @property
     def timed_out(self) -> bool:
@@ -761,7 +762,9 @@ class AbstractJob(Generic[T]):
         If the job may be called again, its inputs' results are kept, unless this is the `last_call`.
         """
         rule = self._rule
-        if rule is None or not rule.drops_results or (self._repeats() and not last_call):
+        if rule is None or not rule.drops_results:
+            return
+        if not last_call and (self._repeats() or self._needs()):  # if it needs something, it may be throttled
             return
         self._facts = self._facts or RareFacts()
         if self._facts.released:

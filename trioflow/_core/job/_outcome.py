@@ -95,6 +95,7 @@ class RareFacts:
         "restored",
         "runs_once",
         "scope",
+        "throttled",
         "timed_out",
         "watch",
     )
@@ -109,6 +110,8 @@ class RareFacts:
         self.further_attempts = 0
         self.fraction: float | None = None  # how much of its work it has done, as far as it has said so
         self.watch: Any = None  # while it is called: what its signs of life put off, if it has an `idle_timeout`
+        # When its attempts that did not count began and ended, because it raised `Throttled`.
+        self.throttled: tuple[tuple[float, float], ...] = ()
         self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
         self.runs_once = False  # whether its scheduler is open, and will be closed for good after the run
         self.restored = False  # whether its result comes from the journal of the run

@@ -34,6 +34,8 @@ numbers: Final = itertools.count()
 """Each job that becomes ready gets the next number, whatever run it is in."""
 numbers_of_first: Final = itertools.count(-1, -1)
 """Those that go before all others get these."""
+numbers_of_throttled: Final = itertools.count(-(1 << 60))
+"""Those that go before even these, in the order in which they were throttled, get these."""
 POLICIES: Final[tuple[str, ...]] = get_args(Policy)
 USUAL_DURATION: Final = 1.0
 """What a job counts as, in seconds, if no duration is known."""

@@ -30,6 +30,12 @@ class Grant:
             resource.give_back(self._job, has)
         self._parts.clear()
 
+    def put_back(self) -> None:
+        """Put back what was taken of rates, because the job has not started after all."""
+        for resource, _, has in self._parts:
+            if isinstance(resource, RateResource):
+                resource.correct(has, dict.fromkeys(has, 0))
+
     def take_again(self) -> None:
         """Take again of the rates, for a further attempt, which does not wait for them."""
         for resource, need, has in self._parts:

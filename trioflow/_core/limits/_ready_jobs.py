@@ -18,7 +18,7 @@ from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
 from ._needs import Kind, Sharing
-from ._order import Order, numbers, numbers_of_first
+from ._order import Order, numbers, numbers_of_first, numbers_of_throttled
 from ._pool import Grant
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class ReadyJobs(deque[AbstractJob[Any]]):
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others."""
         self.appendleft(job)
+
+    def put_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled: one that needs something."""
+        raise AssertionError("only jobs that need something can be throttled, and then SharingJobs has them")
 
     def take_any(self) -> AbstractJob[Any]:
         """Take the job that starts next, whether or not there is enough of what it needs."""
@@ -146,9 +150,15 @@ class SharingJobs(RankedJobs):
         self._push(job, (self.order.key(job), next(numbers), job))
 
     def put_first(self, job: AbstractJob[Any]) -> None:
-        """Add a job that starts before all others; it gives back what it has."""
+        """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
+        if job._facts is not None and job._facts.grant is not None:
+            job._facts.grant.put_back()
         self.give_back(job)
         self._push(job, (self.order.before_all(), next(numbers_of_first), job))
+
+    def put_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that starts before all others, but for those that were throttled before it."""
+        self._push(job, (self.order.before_all(), next(numbers_of_throttled), job))
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one that can."""

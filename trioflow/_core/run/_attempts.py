@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from ..backend import leaves_of
 from ..base._states import StopReason
 from ..job import _errors, _options
 from ..job._job import is_scheduler
@@ -35,7 +36,9 @@ def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awa
 async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
     """Make attempts until one succeeds, and return what it returned."""
     attempts = Attempts(worker, job, limits)
-    decorate: Any = limits.retry if callable(limits.retry) else _again(limits.retry or 0)
+    decorate: Any = limits.retry
+    if not callable(limits.retry):  # those before it was throttled count
+        decorate = _again(max(0, (limits.retry or 0) - worker.run.facts(job).further_attempts))
     value: Any = None
     try:
         value = await decorate(attempts.begin)()
@@ -78,7 +81,7 @@ class Attempts:
         try:
             return await _attempt(worker, self.job, self.limits)
         except Exception as error:
-            if self.job._is_ready() or was_drained(self.job, error):  # neither gets a further attempt
+            if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):  # no further attempt here
                 self.final = error
                 return None
             if run.backend.was_cancelled(worker):
@@ -89,6 +92,13 @@ class Attempts:
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
     """Return whether this is how a nested scheduler says that it was drained: it has not failed, but is CANCELLED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
+
+
+def throttles_in(error: BaseException) -> list[_errors.Throttled]:
+    """Return the throttles that `error` consists of; none if there is anything else in it."""
+    leaves = list(leaves_of(error))
+    throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
+    return throttles if len(throttles) == len(leaves) else []
 
 
 def _again(times: int) -> Callable[[Attempt], Attempt]:

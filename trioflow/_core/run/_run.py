@@ -25,10 +25,10 @@ from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopRe
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
-from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
+from ..job._outcome import CancelledOutcome, Failure, RareFacts, add_note, explain, interruption_in
 from ..limits._rate import RateResource
 from . import _attempts, _links
-from ._attempts import was_drained
+from ._attempts import throttles_in, was_drained
 from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -500,6 +500,19 @@ class Run:
         self.notify("job_started", job)
         self.notify("job_attempt", job)
 
+    def put_back(self, job: AbstractJob[Any], now: float) -> None:
+        """Let a job that was throttled wait again, before all others that are ready. Its attempt does not count."""
+        assert job._started_at is not None
+        facts = self.facts(job)
+        facts.throttled += ((job._started_at, now),)
+        facts.fraction = None
+        job._worker = job._started_at = None
+        job._state = SCHEDULED
+        self.queue.jobs.give_back(job)
+        self.queue.jobs.put_throttled(job)
+        self.notify("job_scheduled", job)
+        self.workers.ensure_searcher()
+
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
         """Give a job its final state and outcome, and make ready the jobs that waited only for it."""
         successors = job._successors
@@ -619,6 +632,16 @@ class Run:
         if was_drained(job, failure):
             self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
             return
+        throttles = () if is_scheduler(job) else throttles_in(failure)
+        if throttles:
+            refused = self._throttle(worker, job, throttles, failure)
+            if refused is None:
+                if self.starts_no_more or self.backend.was_cancelled(worker):
+                    self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                else:
+                    self.put_back(job, now)
+                return
+            failure = refused
         hint = self.backend.hint(failure)
         explain(failure, job, awaitable, hint)
         self.failures += 1
@@ -630,6 +653,36 @@ class Run:
         if interruption is None:
             self.failure_log.add(self, job, failure, hint)
         self.settle(job, JobState.FAILED, Failure(failure), now)
+
+    def _throttle(
+        self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[_errors.Throttled], failure: BaseException
+    ) -> BaseException | None:
+        """Let nothing start on the keys of these throttles for their time; return what the job fails with, if it does.
+
+        It may go on, and so fails with nothing, if it can be called again.
+        """
+        grant = self.facts(job).grant
+        for one in throttles:
+            taken = None if grant is None else grant.of(one.key)
+            if taken is None:
+                error = ValueError(
+                    f"{job.label!r} raised Throttled({one.key!r}), but needs nothing of that name: name it in needs=, "
+                    f"and give its scheduler a pool that has it"
+                )
+                error.__cause__ = failure
+                return error
+            taken[0].throttle(one.after)
+        why: str | None = None
+        if job._is_one_shot():
+            why = "was made from a coroutine object, or gives up its arguments: make it from the function"
+        elif job._is_ready():
+            why = "is a service, and has said that it is ready"
+        elif worker not in self.workers.alive:
+            why = "is a clean-up job, and waits for nothing"
+        if why is None:
+            return None
+        add_note(failure, f"{job.label!r} can't be called again after it was throttled: it {why}")
+        return failure
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""

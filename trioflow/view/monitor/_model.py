@@ -60,10 +60,10 @@ class Tally:
             yield tally
             tally = tally.outer
 
-    def start(self) -> None:
-        """Count one more running job."""
+    def count_running(self, number: int) -> None:
+        """Count so many more running jobs."""
         for tally in self.and_outer():
-            tally.running += 1
+            tally.running += number
 
     def settle(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
         """Count a job that has settled."""
@@ -153,9 +153,15 @@ class Model:
         if is_scheduler(job) or job._forever:
             return
         tally = self.tallies[scheduler]
-        tally.start()
+        tally.count_running(1)
         if not tally.is_apart:
             self.running[job] = None
+
+    def put_back(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record that a running job was throttled, and waits again."""
+        if not job._forever:
+            self.tallies[scheduler].count_running(-1)
+            self.running.pop(job, None)
 
     def finish(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job has settled."""

@@ -129,6 +129,16 @@ class Monitor(Instrument):
         self._current_model().add(scheduler, job)
         self._current_outlet().wake()
 
+    def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a job that ran was throttled, and waits again."""
+        if job._facts is not None and job._facts.throttled:
+            self._show_throttled(scheduler, job)
+
+    @_releases_output
+    def _show_throttled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        self._current_model().put_back(scheduler, job)
+        self._current_outlet().wake()
+
     @_releases_output
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job runs."""

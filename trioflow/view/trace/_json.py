@@ -98,6 +98,8 @@ class _Events:
         """Return what Perfetto shows when a slice is clicked."""
         details: Event = {"path": printable(span.path), "kind": span.kind, "state": span.state.value}
         details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
+        if span.throttled:
+            details["throttled"] = len(span.throttled)
         details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
         details["run"] = span.run
         if span.timed_out:

@@ -102,6 +102,7 @@ class Fate(NamedTuple):
     through_member: bool  # it is a scheduler that failed because a job of its own did
     command: CommandEnd | None = None
     restored: bool = False  # its result comes from a journal
+    throttled: tuple[tuple[float, float], ...] = ()  # when attempts that do not count began and ended
 
 
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:

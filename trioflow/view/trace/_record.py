@@ -255,7 +255,7 @@ class _Builder:
             started_at=facts.started_at,
             ready_at=ready,
             finished_at=facts.finished_at,
-            attempts=() if facts.started_at is None else (facts.started_at, *run.further_attempts.get(job, ())),
+            attempts=tuple(_attempts(facts, run.further_attempts.get(job, ()))),
             lane=self._lanes.get(number),
             timed_out=facts.fate.timed_out,
             required=tuple(self._number(run, one) for one in required),
@@ -264,6 +264,7 @@ class _Builder:
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
+            throttled=facts.fate.throttled,
             restored=facts.fate.restored,
         )
 
@@ -302,6 +303,13 @@ class _Builder:
 
     def _number(self, run: RunNotes, job: AnyJob) -> int:
         return self._numbers[id(run), job]
+
+
+def _attempts(facts: JobNotes, further: Iterable[float]) -> Iterator[float]:
+    """Yield when each attempt began, without those that came before a throttle."""
+    if facts.started_at is not None:
+        yield facts.started_at
+        yield from (at for at in further if at > facts.started_at)
 
 
 def _end(facts: JobNotes) -> float:

@@ -62,6 +62,8 @@ class Span:
     max_rss: int | None = None
     """Of a command, the largest resident memory in bytes, if it is known."""
 
+    throttled: tuple[tuple[float, float], ...] = ()
+    """When attempts that do not count, because it raised `Throttled`, began and ended: before its start."""
     restored: bool = False
     """Whether its result comes from the journal of an earlier run: then it has no start."""
 

@@ -92,7 +92,14 @@ class Trace(Instrument):
             command: Any = job if job._runs_commands and job._started_at is not None else None
             ended = None if command is None else command_end(command.last_result)
             through_member = failure is not None and failed_through_member(job)
-            fate = Fate(failure, job.timed_out, through_member, ended, job.restored)
+            fate = Fate(
+                failure,
+                job.timed_out,
+                through_member,
+                ended,
+                job.restored,
+                () if job._facts is None else job._facts.throttled,
+            )
         self._note((state, scheduler, job, job._started_at, job._finished_at, fate))
 
     def incident(

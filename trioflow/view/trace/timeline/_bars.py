@@ -138,6 +138,8 @@ def _details(span: Span, began: float) -> Iterator[str]:
         yield f"had waited {duration(span.waited)} since it could"
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
+    if span.throttled:
+        yield f"throttled {len(span.throttled)} times before" if len(span.throttled) > 1 else "throttled once before"
     if span.exception is not None:
         yield span.exception_text
 

@@ -1,0 +1,424 @@
+"""`Throttled`: a job that raises it waits again, and nothing starts on its key for a while."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import (
+    Job,
+    JobState,
+    Pool,
+    ProcessJob,
+    Rate,
+    Scheduler,
+    Service,
+    ThreadJob,
+    Throttled,
+    Trace,
+    current_job,
+)
+from trioflow.abc import AbstractJob, Instrument
+from trioflow.testing import run_virtual
+
+from ..conftest import Virtual
+
+
+class Server:
+    """Throttles the first calls; keeps who called when."""
+
+    def __init__(self, refusals: int, after: float = 20, seconds: float = 1) -> None:
+        self.refusals, self.after, self.seconds = refusals, after, seconds
+        self.calls: list[tuple[float, str]] = []
+
+    async def ask(self, *_: Any) -> str:
+        """Answer, or refuse."""
+        job = current_job()
+        self.calls.append((anyio.current_time(), job.label))
+        await anyio.sleep(self.seconds)
+        if self.refusals:
+            self.refusals -= 1
+            raise Throttled("api", after=self.after)
+        return job.label
+
+
+def ask(server: Server, label: str, **options: Any) -> Job[str]:
+    """Make a job that asks a server."""
+    return Job(server.ask, label=label, **{"needs": {"api": 1}, **options})
+
+
+def test_nothing_starts_on_the_key_and_the_job_goes_first(virtual: Virtual) -> None:
+    """The slot is free for others meanwhile; then the throttled job comes before those that have waited longer."""
+    server = Server(1)
+    jobs = [ask(server, name) for name in "abc"]
+    other = Job(anyio.sleep, 5)
+    scheduler = Scheduler(*jobs, other, pool=Pool(api=8), jobs_window=1)
+    assert virtual(scheduler.co_run)
+    assert server.calls == [(0, "a"), (21, "a"), (22, "b"), (23, "c")]
+    assert other.started_at == 1
+    assert jobs[0].result() == "a"
+    assert (jobs[0].attempts, jobs[0].started_at, jobs[0].elapsed) == (1, 21, 1)
+
+
+def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual: Virtual) -> None:
+    """They come before all others that are ready, whatever their priority."""
+    server = Server(3)
+    jobs = [ask(server, name) for name in "abc"]
+    urgent = ask(server, "urgent", priority=9, required=Job(anyio.sleep, 2))
+    assert virtual(Scheduler(*jobs, *urgent.required, urgent, pool=Pool(api=3), start_interval=0.25).co_run)
+    assert [label for _, label in server.calls] == ["a", "b", "c", "a", "b", "c", "urgent"]
+    assert server.calls[3][0] == 21.5
+
+
+def test_of_a_rate_what_was_taken_stays_taken(virtual: Virtual) -> None:
+    """The server may have counted it; the job takes it a second time, when it starts again."""
+    server = Server(1, after=2)
+    job = ask(server, "a", needs={"api": {"tokens": 32}})
+    assert virtual(Scheduler(job, pool=Pool(api=Rate(tokens=32, per=8))).co_run)
+    assert job.started_at == 8
+
+
+def test_needs_and_slot_are_free_meanwhile(virtual: Virtual) -> None:
+    """A resource that is not throttled is free for others, and so is the slot."""
+    server = Server(1)
+    job = ask(server, "a", needs={"api": 1, "cpu": 1})
+    other = Job(anyio.sleep, 1, needs={"cpu": 1})
+    assert virtual(Scheduler(job, other, pool=Pool(api=1, cpu=1), jobs_window=1).co_run)
+    assert (other.started_at, job.started_at) == (1, 21)
+
+
+def test_the_attempt_does_not_count(virtual: Virtual) -> None:
+    """A job with one retry may be throttled any number of times, and fail once, before and after."""
+    ends: list[Any] = [Throttled("api", 1), ValueError("first"), Throttled("api", 1), Throttled("api", 1), None]
+
+    async def body() -> int:
+        end = ends.pop(0)
+        if end is not None:
+            raise end
+        return current_job().attempts
+
+    job = Job(body, needs={"api": 1}, retry=1)
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert (job.result(), job.attempts) == (2, 2)
+    ends[:] = [ValueError("first"), Throttled("api", 1), ValueError("second"), None]
+    job = Job(body, needs={"api": 1}, retry=1)
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert str(job.raised_exception()) == "second"
+
+
+def test_a_decorator_for_retries_does_not_see_it(virtual: Virtual) -> None:
+    """It would wait under the slot, and count the attempt."""
+    seen: list[BaseException] = []
+
+    def watch(attempt: Any) -> Any:
+        async def watched() -> Any:
+            try:
+                return await attempt()
+            except Exception as error:
+                seen.append(error)
+                raise
+
+        return watched
+
+    server = Server(2)
+    job = ask(server, "a", retry=watch)
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert (job.started_at, seen) == (42, [])
+
+
+def test_in_a_group_from_a_nursery(virtual: Virtual) -> None:
+    """A job that asks in tasks of its own is throttled if nothing but throttles comes out; the longest counts."""
+
+    async def refuse(error: Exception | None) -> None:
+        if error is not None:
+            raise error
+
+    async def body(*given: Any) -> None:
+        errors = given if not calls else [None, None]
+        calls.append(anyio.current_time())
+        async with anyio.create_task_group() as group:
+            for error in errors:
+                group.start_soon(refuse, error)
+
+    calls: list[float] = []
+    job = Job(body, Throttled("api", 3), Throttled("api", 7), needs={"api": 1})
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert calls == [0, 7]
+    calls.clear()
+    job = Job(body, Throttled("api", 3), ValueError("bad"), needs={"api": 1})
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert (calls, job.state) == ([0], JobState.FAILED)
+
+
+@pytest.mark.parametrize("options", [{"own_task": True}, {"timeout": 5}, {"priority": 1}, {"idle_timeout": 5}])
+def test_with_the_options_that_take_other_paths(virtual: Virtual, options: Any) -> None:
+    """A task of its own, a timeout for each call, a rank: each starts again in the same way."""
+    server = Server(2)
+    job = ask(server, "a", **options)
+    assert virtual(Scheduler(job, Job(anyio.sleep, 1, required=job), pool=Pool(api=1)).co_run)
+    assert job.started_at == 42
+
+
+def test_inputs_are_kept_until_it_is_over(virtual: Virtual) -> None:
+    """The result of an input with `keep_result=False` is there for the second call too, and dropped afterwards."""
+
+    async def load() -> str:
+        return "rows"
+
+    server = Server(1)
+    rows = Job(load, keep_result=False)
+    job = Job(server.ask, rows, label="a", needs={"api": 1})
+    assert virtual(Scheduler(rows, job, pool=Pool(api=1)).co_run)
+    assert job.result() == "a"
+    assert rows.result(default="dropped") == "dropped"
+
+
+def test_in_nested_schedulers(virtual: Virtual) -> None:
+    """A part that a nested scheduler has is throttled together with the whole, and the other way round."""
+    server = Server(1)
+    inner = Scheduler(ask(server, "in"), needs={"api": 2})
+    late = ask(server, "late", required=Job(anyio.sleep, 2))
+    assert virtual(Scheduler(inner, *late.required, late, pool=Pool(api=4)).co_run)
+    assert sorted(server.calls) == [(0, "in"), (21, "in"), (21, "late")]
+
+
+def test_two_schedulers_that_share_a_pool(virtual: Virtual) -> None:
+    """A throttle in one of them holds in the other."""
+    server = Server(1)
+    pool = Pool(api=Rate(requests=100, per=1))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(ask(server, "one"), pool=pool).co_run)
+            await anyio.sleep(2)
+            group.start_soon(Scheduler(ask(server, "two"), pool=pool).co_run)
+
+    virtual(main)
+    assert sorted(server.calls) == [(0, "one"), (21, "one"), (21, "two")]
+
+
+@pytest.mark.parametrize("end", ["cancel job", "cancel", "drain", "timeout"])
+@pytest.mark.parametrize("when", [0.5, 10])
+def test_ended_while_throttled(virtual: Virtual, end: str, when: float) -> None:
+    """It ends CANCELLED at once, whether it waits or is about to raise; and so does the run."""
+    server = Server(5)
+    job = ask(server, "a")
+
+    async def stop() -> None:
+        await anyio.sleep(when)
+        if end == "cancel job":
+            job.cancel()
+        if end == "cancel":
+            scheduler.cancel()
+        if end == "drain":
+            scheduler.drain()
+
+    async def main() -> float:
+        await scheduler.co_run()
+        return anyio.current_time()
+
+    scheduler = Scheduler(job, Job(stop), pool=Pool(api=1), timeout=when + 0.25 if end == "timeout" else None)
+    over = virtual(main)
+    assert job.state is JobState.CANCELLED
+    assert over <= max(1, when + 0.25)
+    assert scheduler.pool is not None
+    assert scheduler.pool.free == {"api": 1}
+
+
+def test_forever_jobs_and_services(virtual: Virtual) -> None:
+    """They wait as others do; at the end of the run one that waits ends CANCELLED; a ready service fails."""
+
+    async def watch() -> None:
+        calls.append(anyio.current_time())
+        await anyio.sleep(1)
+        raise Throttled("api", 2)
+
+    async def serve(*, task_status: Any) -> None:
+        if not calls:
+            raise Throttled("api", 1)
+        task_status.started("ready")
+        await anyio.sleep(1)
+        raise Throttled("api", 1)
+
+    calls: list[float] = []
+    forever = Job(watch, forever=True, needs={"api": 1})
+    assert virtual(Scheduler(forever, Job(anyio.sleep, 5), pool=Pool(api=1)).co_run)
+    assert (calls, forever.state) == ([0, 3], JobState.CANCELLED)
+    calls.clear()
+    service = Service(serve, needs={"api": 1})
+    first = Job(watch, needs={"db": 1})
+    user = Job(anyio.sleep, 3, required=service)
+    assert virtual(Scheduler(service, Job(anyio.sleep, 0.5), first, user, pool=Pool(api=1, db=1)).co_run)
+    assert user.started_at == 1
+    assert service.state is JobState.FAILED
+    assert "is a service, and has said that it is ready" in service.raised_exception().__notes__[0]  # type: ignore[union-attr]
+
+
+def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
+    """It has failed with the throttle, which says why; the key is throttled all the same."""
+    server = Server(1)
+
+    async def main() -> None:
+        job = Job(server.ask(), label="a", needs={"api": 1})
+        other = ask(server, "b", required=job)
+        assert await Scheduler(job, other, pool=Pool(api=1)).co_run()
+        assert other.started_at == 21
+        error = job.raised_exception()
+        assert isinstance(error, Throttled)
+        assert "can't be called again after it was throttled: it was made from a coroutine object" in error.__notes__[0]
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("needs", [None, {"db": 1}])
+def test_a_key_that_the_job_does_not_need(virtual: Virtual, needs: Any) -> None:
+    """It has failed, and the error says what to do."""
+    server = Server(1)
+    job = ask(server, "a", needs=needs)
+    assert virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
+    assert job.state is JobState.FAILED
+    with pytest.raises(
+        ValueError, match=r"'a' raised Throttled\('api'\), but needs nothing of that name: name it"
+    ) as e:
+        job.result()
+    assert isinstance(e.value.__cause__, Throttled)
+
+
+def test_a_clean_up_job_waits_for_nothing(virtual: Virtual) -> None:
+    """It has failed; the run ends."""
+    server = Server(1)
+
+    async def fail() -> None:
+        raise ValueError
+
+    failing = Job(fail, critical=True)
+    cleaning = ask(server, "c", run_if="failed", required=failing)
+    assert not virtual(Scheduler(failing, cleaning, pool=Pool(api=1)).co_run)
+    assert isinstance(cleaning.raised_exception(), Throttled)
+
+
+def test_a_job_with_a_task_of_its_own_takes_of_a_rate_once(virtual: Virtual) -> None:
+    """The worker that finds it puts it back for another one, with what it has taken."""
+    first = Job(anyio.sleep, 0)
+    jobs = [Job(anyio.sleep, 0, needs={"api": 1}, own_task=True, required=first) for _ in range(4)]
+    assert virtual(Scheduler(first, *jobs, pool=Pool(api=Rate(requests=4, per=8))).co_run)
+    assert [job.started_at for job in jobs] == [0, 0, 0, 0]
+
+
+def raise_it() -> None:
+    """Raise it, elsewhere."""
+    raise Throttled("api", after=0.01)
+
+
+@pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
+def test_from_threads_and_processes(backend: str, kind: Any) -> None:
+    """It arrives as it was raised; what a worker process raises comes through a pickle."""
+
+    class Once(Instrument):
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            starts.append(job)
+            if len(starts) == 3:
+                scheduler.cancel()
+
+    starts: list[Any] = []
+    job = kind(raise_it, needs={"api": 1})
+    assert not Scheduler(job, pool=Pool(api=1), instruments=[Once()]).run(backend=backend)  # type: ignore[arg-type]
+    assert starts == [job] * 3
+
+
+def test_what_watches_sees_it(virtual: Virtual) -> None:
+    """Hooks tell of it as scheduled and started again; the trace has one span, from the start that counts."""
+
+    class Watch(Instrument):
+        def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            events.append("scheduled")
+
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            events.append("started")
+
+        def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            events.append("finished")
+
+    async def look() -> None:
+        await anyio.sleep(5)
+        said.append(scheduler.explain(job))
+        assert (job.state, job.started_at, job.attempts) == (JobState.SCHEDULED, None, 0)
+
+    said: list[str] = []
+    events: list[str] = []
+    trace = Trace()
+    job = ask(Server(1), "a")
+    looking = Scheduler(Job(look))
+    scheduler = Scheduler(job, pool=Pool(api=1), instruments=[Watch(), trace])
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(scheduler.co_run)
+            await looking.co_run()
+
+    virtual(main)
+    assert events == ["scheduled", "started", "scheduled", "started", "finished"]
+    assert said == ["'a' waits for api, throttled for 16 s"]
+    (span,) = trace.spans
+    assert (span.started_at, span.finished_at, span.attempts, span.throttled) == (21, 22, (21,), ((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give a finite number of seconds"),
+        (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
+        (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
+        (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
+        (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
+        (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_throttles_are_refused(make: Any, error: type[Exception], message: str) -> None:
+    """The error names the value."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_pickle_of_it_is_equal() -> None:
+    """Worker processes and executors send it."""
+    copy = pickle.loads(pickle.dumps(Throttled("api", after=20)))
+    assert (copy.key, copy.after, str(copy)) == ("api", 20, "'api' is throttled for 20 s")
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@settings(max_examples=40)
+@given(
+    refusals=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.booleans()), min_size=1, max_size=8),
+    window=st.integers(1, 3) | st.none(),
+    backfill=st.integers(0, 2),
+)
+def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: int | None, backfill: int) -> None:
+    """Whoever is throttled, nested or not: nothing starts on a closed key, all jobs succeed, and the pool is full."""
+    closed = {"a": 0.0, "b": 0.0}
+    left = [number for number, _, _ in refusals]
+
+    async def body(number: int, key: str) -> None:
+        assert anyio.current_time() >= closed[key] - 1e-6
+        await anyio.sleep(1)
+        if left[number]:
+            left[number] -= 1
+            closed[key] = max(closed[key], anyio.current_time() + 2.5)
+            raise Throttled(key, 2.5)
+
+    pool = Pool(a=2, b=Rate(requests=2, per=4))
+    scheduler = Scheduler(pool=pool, jobs_window=window, backfill=backfill)
+    for number, (_, key, nested) in enumerate(refusals):
+        job = Job(body, number, key, needs={key: 1})
+        scheduler.add(Scheduler(job) if nested else job)
+    assert run_virtual(scheduler.co_run, backend=backend)
+    scheduler.raise_for_failures()
+    assert not any(left)
+    assert pool.free["a"] == 2
+    assert not any(resource.waiting for resource in pool._resources.values())
