@@ -1,4 +1,4 @@
-"""`trioflow batch` in a process of its own."""
+"""`trioflow batch`, in this process and in one of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from ..cli.command_line import COMMAND, ENVIRONMENT
+from click.testing import Result
+
+from ..cli.command_line import COMMAND, ENVIRONMENT, trioflow
 
 PATIENCE = 30
+
+
+def batch(*words: Any) -> Result:
+    """Run a batch here."""
+    return trioflow("batch", *words)
 
 
 @contextmanager

@@ -7,10 +7,8 @@ import itertools
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import Result
 
 from trioflow import CommandJob
 from trioflow.batch._halt import Tally
@@ -18,12 +16,9 @@ from trioflow.cli._commands import COMMANDS
 from trioflow.cli.batch._run import NoBar
 
 from ..cli.command_line import trioflow
+from .process import batch
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
-
-
-def batch(*words: Any) -> Result:
-    return trioflow("batch", *words)
 
 
 def logged(path: str = "log") -> list[list[str]]:

@@ -18,25 +18,30 @@ import os
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 import anyio.lowlevel
 
+from .._core.base._amounts import Amount
 from .._core.base._states import StopReason
 from .._core.job._errors import JobTimeout
 from .._core.job._function import Job
+from .._core.limits._pool import Pool
 from .._core.run._durable import NOT_STORED
 from .._core.run._observers import Instrument
+from .._core.run._worker import current_job
 from .._scheduler import Scheduler
+from ..jobs.command._granted import granted
 from ..jobs.command._job import CommandJob
 from ..jobs.command._limits import Slots
 from ..jobs.command._result import CommandError
 from ..jobs.ssh._errors import SshError, Unreachable
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog
+from ._machine import Hold
 from ._outcome import Outcome, outputs, shown
 from ._output import Aside, Printer, results_directory, save
 from ._quoting import Shell
@@ -50,6 +55,8 @@ if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: th
 
 BETWEEN_PAUSES: Final = 1000
 """The number of commands that are skipped as done before other tasks may run."""
+BETWEEN_LOOKS: Final = 1.0
+"""Seconds between two looks at what a start has to wait for."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
 
 
@@ -69,6 +76,12 @@ class Options:
         nodes: where commands run; here, if there are none.
         reads: with a journal, the files that a command reads: if one has changed, the command runs again.
         writes: with a journal, the files that it writes: if one is not as the command has left it, it runs again.
+        idle_timeout: seconds that a command may write nothing.
+        nice: how much lower its priority is than this program's.
+        holds: what has to be so for a command to start.
+        needs: what each command needs of the pool; with nodes nothing.
+        pool: what there is of it.
+        at_once: how many commands have what they need at the same time; None for no limit.
 
     """
 
@@ -83,6 +96,12 @@ class Options:
     nodes: Sequence[SshNode] = ()
     reads: Sequence[Template] = ()
     writes: Sequence[Template] = ()
+    idle_timeout: float | None = None
+    nice: int | None = None
+    holds: Sequence[Hold] = ()
+    needs: Mapping[str, Amount] = field(default_factory=dict[str, Amount])
+    pool: Pool | None = None
+    at_once: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +178,8 @@ class Batch:
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = Tally(options.halt, total)
-        self._scheduler: Final = Scheduler(label="batch")
+        self._scheduler: Final = Scheduler(label="batch", pool=options.pool)
+        self._said = set[Hold]()  # the holds that have been reported
         self._arguments: Final = product.items(blocking=False)
         self._sequence = 0
         self._printer = Printer(in_order=options.in_order, aside=aside)
@@ -211,13 +231,16 @@ class Batch:
     @property
     def _runners(self) -> int:
         slots = (self._options.slots or 1) * max(1, len(self._options.nodes))
+        if self._options.at_once is not None:
+            slots = min(slots, self._options.at_once)
         return slots if self.tally.total is None else min(slots, self.tally.total)
 
     # ---- one runner
 
     def _add_runner(self, node: SshNode | None) -> None:
         where = "" if node is None else f" on {node}"
-        self._scheduler.add(Runner(self._runner, node, label=f"runner {len(self._scheduler) + 1}{where}"))
+        label = f"runner {len(self._scheduler) + 1}{where}"
+        self._scheduler.add(Runner(self._runner, node, label=label, needs=self._options.needs))
         if node is not None:
             self._alive[node] += 1
 
@@ -315,7 +338,21 @@ class Batch:
             with anyio.CancelScope() as self._waiting:
                 await anyio.sleep(max(0, self._next_start - time.monotonic()))
             self._next_start = time.monotonic() + self._options.delay
+        await self._until_allowed()
         return None if self._stopped else task
+
+    async def _until_allowed(self) -> None:
+        """Wait until no hold forbids a start, or the batch has stopped; say once for each hold what it waits for."""
+        while not self._stopped:
+            waits = {hold: until for hold in self._options.holds if (until := hold.until()) is not None}
+            if not waits:
+                return
+            for hold, until in waits.items():
+                if hold not in self._said:
+                    self._said.add(hold)
+                    await self._printer.say(f"no command starts until {until}")
+            with anyio.CancelScope() as self._waiting:
+                await anyio.sleep(BETWEEN_LOOKS)
 
     # ---- one command
 
@@ -352,6 +389,9 @@ class Batch:
             if isinstance(outcome.error, Unreachable):
                 break
             await anyio.lowlevel.checkpoint()
+            await self._until_allowed()
+            if self._stopped:
+                break
             outcome = await self._run(task, node)
             tries += 1
         return outcome
@@ -375,22 +415,35 @@ class Batch:
     def _job(self, task: Task) -> CommandJob:
         numbers = {b"PARALLEL_SEQ": b"%d" % task.sequence, b"PARALLEL_JOBSLOT": b"%d" % task.slot}
         return CommandJob(
-            self._shell.command(task.line),
+            self._shell.command(self._line_with_grant(task)),
             env={**self._environment, **numbers},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            nice=self._options.nice,
             timeout=self._options.timeout,
+            idle_timeout=self._options.idle_timeout,
             label=shown(task.line),
         )
+
+    def _line_with_grant(self, task: Task) -> str:
+        """Return the line of a command with what its runner was granted, which is not in logs: it differs each time."""
+        if not self._options.needs:
+            return task.line
+        runner = current_job()
+        found = {name: granted(name).text(runner) for name in self._options.needs}
+        return self._template.fill(task.arguments, task.sequence, task.slot, found)
 
     def _job_on(self, node: SshNode, task: Task) -> SshJob:
         return ssh_job()(
             node,
-            task.line,
+            task.line
+            if self._options.nice is None
+            else ("nice", f"-n{self._options.nice}", "/bin/sh", "-c", task.line),
             env={"PARALLEL_SEQ": task.sequence, "PARALLEL_JOBSLOT": task.slot, "PARALLEL_SSHHOST": node.hostname},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             timeout=self._options.timeout,
+            idle_timeout=self._options.idle_timeout,
             label=shown(task.line),
         )
 

@@ -7,6 +7,8 @@ import re
 import resource
 from typing import Final
 
+from ._machine import SMALLEST_LOAD, Load
+
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
 DESCRIPTORS_EACH: Final = 6
@@ -55,6 +57,30 @@ def slots(text: str, cpus: int | None = None) -> int:
         return number or as_many_as_possible()
     have = usable_cpus() if cpus is None else cpus
     return max(1, have * number // 100 if percent else have + int(sign + match[2]))
+
+
+def load(text: str) -> Load:
+    """Return the hold for `--load`: as many processes as `slots` says, but 0 is nearly none.
+
+    Raises:
+        ValueError: the text is not such a number.
+
+    """
+    return Load(SMALLEST_LOAD if text == "0" else slots(text))
+
+
+def nice(text: str) -> int:
+    """Return a priority for `--nice`.
+
+    Raises:
+        ValueError: it is none, or this user may not have it.
+
+    """
+    if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
+        raise ValueError(f"{text!r} is no priority: give a number from 0 to 19; root may also give -20 to -1")
+    if int(text) < 0 and os.geteuid() != 0:
+        raise ValueError(f"{text} is for root only: give a number from 0 to 19")
+    return int(text)
 
 
 def usable_cpus() -> int:

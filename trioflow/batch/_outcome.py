@@ -61,7 +61,8 @@ class Outcome:
     def remark(self, line: str) -> str:
         """Return what to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
-            return f"ended by --timeout: {shown(line)}"
+            option = "--timeout" if self.error.missing is None else "--idle-timeout"
+            return f"ended by {option}: {shown(line)}"
         if isinstance(self.error, Unreachable):
             return ""  # it is said once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from ._quoting import quoted
 
 PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
 BLANK: Final = re.compile(r"[ \t\n]")
+NOTHING: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 
 
@@ -68,6 +69,13 @@ class Place:
         return arguments[start : start + 1] if start >= 0 else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A name in braces, for what a command is granted of a resource."""
+
+    name: str
+
+
 class Template:
     """A command line with places in it.
 
@@ -77,6 +85,7 @@ class Template:
     Args:
         words: the words of the command, not quoted: joined by blanks, they are a shell's line.
         is_line: whether it is a command line; otherwise it is the name of a file, where nothing is appended or quoted.
+        resources: names that stand in braces for what a command is granted. Such a place is none for an argument.
 
     Raises:
         ValueError: a Perl expression, which only GNU parallel supports.
@@ -91,42 +100,51 @@ class Template:
 
     __slots__ = ("_pieces", "_quote")
 
-    def __init__(self, words: Iterable[str], *, is_line: bool = True) -> None:
+    def __init__(self, words: Iterable[str], *, is_line: bool = True, resources: Collection[str] = ()) -> None:
         line = " ".join(words)
         if found := UNKNOWN.search(line):
             raise ValueError(f"{found[0]}: Perl expressions work in GNU parallel only")
-        pieces = list(_cut(line))
+        pieces = list(_cut(line, resources))
         if is_line and not any(isinstance(piece, Place) for piece in pieces):
             pieces += [" "] * bool(line) + [Place(None, 0, None)]
         self._pieces: Final = pieces
         self._quote: Final[Callable[[str], str]] = str if not is_line or _is_in_first_word(pieces) else quoted
 
-    def fill(self, arguments: Sequence[str], sequence: int, slot: int) -> str:
+    def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
         """Return the command line for some arguments.
 
         Args:
             arguments: one from each source.
             sequence: the number of the job, from 1, for `{#}`.
             slot: the number of its slot, from 1, for `{%}`.
+            granted: what it is granted, by the names of resources; the places of others stay as they are.
 
         """
-        return "".join(
-            piece.fill(arguments, sequence, slot, self._quote) if isinstance(piece, Place) else piece
-            for piece in self._pieces
-        )
+        filled: list[str] = []
+        for piece in self._pieces:
+            match piece:
+                case Place():
+                    filled.append(piece.fill(arguments, sequence, slot, self._quote))
+                case Granted(name):
+                    filled.append(quoted(granted[name]) if name in granted else f"{{{name}}}")
+                case _:
+                    filled.append(piece)
+        return "".join(filled)
 
 
-def _cut(line: str) -> Iterable[str | Place]:
+def _cut(line: str, resources: Collection[str]) -> Iterable[str | Place | Granted]:
+    places = re.compile("|".join([PLACE.pattern, *(rf"\{{(?:{re.escape(name)})\}}" for name in resources)]))
     position = 0
-    for found in PLACE.finditer(line):
+    for found in places.finditer(line):
         if found.start() > position:
             yield line[position : found.start()]
-        yield Place(found["number"], int(found["index"] or 0), found["part"])
+        name = found[0][1:-1]
+        yield Granted(name) if name in resources else Place(found["number"], int(found["index"] or 0), found["part"])
         position = found.end()
     if position < len(line):
         yield line[position:]
 
 
-def _is_in_first_word(pieces: Iterable[str | Place]) -> bool:
-    before = itertools.takewhile(lambda piece: isinstance(piece, Place) or not BLANK.search(piece), pieces)
+def _is_in_first_word(pieces: Iterable[str | Place | Granted]) -> bool:
+    before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not BLANK.search(piece), pieces)
     return any(isinstance(piece, Place) for piece in before)

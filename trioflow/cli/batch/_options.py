@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ..._core.job._labels import printable
-from ...batch import BatchError, _numbers
+from ...batch import BatchError, _machine, _numbers, _resources
 from ...batch._halt import Halt
 from ...batch._template import PLACE
 from .._completion import file
@@ -109,6 +109,16 @@ def check_journal(journal: str | None, reads: Any, writes: Any, nodes: Any, dry_
         )
 
 
+def check_resources(needs: Any, pool: Any, memfree: Any, load: Any, nodes: Any, **_: Any) -> None:
+    """Refuse what makes no sense on nodes, or alone."""
+    if pool and not needs:
+        raise click.UsageError("--pool needs --needs, which says what each command takes of it")
+    here = [name for name, given in (("--memfree", memfree), ("--load", load), ("--needs", needs)) if given]
+    if nodes and here:
+        verb = "is" if len(here) == 1 else "are"
+        raise click.UsageError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
+
+
 @click.command(
     name="batch",
     cls=BatchCommand,
@@ -132,6 +142,28 @@ def check_journal(journal: str | None, reads: Any, writes: Any, nodes: Any, dry_
 @click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
 @click.option(
     "--delay", type=parsed(_numbers.seconds), default="0", metavar="TIME", help="Wait this long between two starts."
+)
+@click.option(
+    "--idle-timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End one that writes nothing for so long."
+)
+@click.option(
+    "--memfree", type=parsed(_machine.bytes_free), metavar="SIZE", help="Start no command while less memory is free."
+)
+@click.option(
+    "--load", type=parsed(_numbers.load), metavar="N", help="Start no command while N processes run; N as for -j."
+)
+@click.option("--nice", type=parsed(_numbers.nice), metavar="N", help="Run the commands at a lower priority.")
+@click.option(
+    "--needs",
+    type=parsed(_resources.needs),
+    metavar="NAME=AMOUNT,...",
+    help="What each command needs, as in gpu=1,mem=4G; it starts when that is free.",
+)
+@click.option(
+    "--pool",
+    type=parsed(_resources.pool),
+    metavar="NAME=...,...",
+    help="What there is of it, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
 )
 @click.option(
     "--halt",
@@ -174,6 +206,7 @@ def command(
       {//}  its directory
       {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
       {#}   the number of the job       {%} the number of its slot
+      {gpu} what it has of --needs gpu=1, such as 0 or 0,1
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
     NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node can't be reached runs
@@ -188,6 +221,7 @@ def command(
         raise click.UsageError("--joblog-usage needs --joblog, to which it adds columns")
     check_files(options["joblog"], options["results"])
     check_journal(dry_run=dry_run, **options)
+    check_resources(**options)
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)

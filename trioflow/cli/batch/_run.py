@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ import click
 
 from ..._core.job._errors import JournalError
 from ..._core.job._labels import printable
-from ...batch import BatchError, _batch, _joblog, _sources
+from ...batch import BatchError, _batch, _joblog, _resources, _sources
 from ...batch._halt import Tally
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
@@ -32,7 +32,7 @@ BROKEN_PIPE: Final = 141
 
 def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool, bar: bool, **options: Any) -> int:
     """Run a batch, or print what it would run, and return the exit code."""
-    template, product = described(words, files, end)
+    template, product = described(words, files, end, resources=list(options["needs"] or ()))
     with contextlib.closing(product):
         done = former(**options)
         if dry_run:
@@ -55,12 +55,19 @@ def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool
 
 def how(**options: Any) -> _batch.Options:
     """Return the options of the batch itself."""
-    names = ("delay", "halt", "tag", "results")
+    names = ("delay", "halt", "tag", "results", "nice")
+    needs: dict[str, Any] = options["needs"] or {}
+    pool, at_once = pool_for(needs, options["pool"] or {})
     nodes = named(options["nodes"], config=options["ssh_config"])
     return _batch.Options(
         slots=slots("100%") if options["jobs"] is None and not nodes else options["jobs"],
         nodes=nodes,
         timeout=options["timeout"] or None,
+        idle_timeout=options["idle_timeout"] or None,
+        holds=[hold for hold in (options["memfree"], options["load"]) if hold is not None],
+        needs=needs,
+        pool=pool,
+        at_once=at_once,
         tries=options["retries"],
         in_order=options["keep_order"],
         reads=[Template([one], is_line=False) for one in options["reads"]],
@@ -82,11 +89,21 @@ def named(given: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def described(words: Sequence[str], files: Sequence[str], end: bytes) -> tuple[Template, _sources.Product]:
+def pool_for(needs: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Any, int | None]:
+    """Return the pool for what commands need, and how many of them have it at once."""
+    try:
+        return _resources.pool_for(needs, given)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from None
+
+
+def described(
+    words: Sequence[str], files: Sequence[str], end: bytes, *, resources: Collection[str] = ()
+) -> tuple[Template, _sources.Product]:
     """Return the command and its arguments."""
     words, groups = _sources.parse(words, files, end)
     try:
-        template = Template(words)
+        template = Template(words, resources=resources)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
     product = _sources.Product(groups)

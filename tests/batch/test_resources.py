@@ -1,0 +1,200 @@
+"""Commands that wait: for memory, for the load to sink, for what they need of a pool; and what they are granted."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trioflow.batch import _batch, _machine, _numbers, _resources
+from trioflow.batch._template import Template
+
+from .process import batch
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look again at once."""
+    monkeypatch.setattr(_batch, "BETWEEN_LOOKS", 0.001)
+
+
+def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
+    """Let the machine have 8 GiB in all, and each time so many free."""
+    monkeypatch.setattr(_machine, "_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
+
+
+# ---- holds
+
+
+@pytest.mark.usefixtures("hurry")
+def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message says until when, however often it has to wait; then all commands run, and none fails."""
+    memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
+    done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
+    assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
+    said = "trioflow batch: no command starts until 4 GiB of memory are free (--memfree), and 1 GiB are now\n"
+    assert done.stderr == said
+
+
+def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said then."""
+    memory(monkeypatch, itertools.repeat(4 * GIB))
+    done = batch("--memfree", "4G", "echo", ":::", "a")
+    assert (done.stdout, done.stderr, done.exit_code) == ("a\n", "", 0)
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has to be below the number, as in GNU parallel; retries wait too."""
+    loads = iter([2, 3, 1, 2, 0])
+    monkeypatch.setattr(_machine, "load", lambda: next(loads))
+    done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
+    assert (done.stdout, done.exit_code) == ("a\n", 1)
+    assert done.stderr == "trioflow batch: no command starts until the load is below 2 (--load), and it is 2 now\n"
+    assert list(loads) == []
+
+
+@pytest.mark.usefixtures("hurry")
+def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When `--halt` is met while the next start is held, the batch ends."""
+    loads = itertools.chain([0], itertools.repeat(9))
+    monkeypatch.setattr(_machine, "load", lambda: next(loads))
+    done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
+    assert done.exit_code == 1
+
+
+def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that run or wait for a disk at this moment, but for this program; elsewhere the average of a minute."""
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
+    monkeypatch.setattr(_machine, "STAT", stat)
+    assert _machine.load() == 5
+    stat.unlink()
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 1.0, 2.0))
+    assert _machine.load() == 0.25
+
+
+def test_numbers_of_the_load() -> None:
+    """As for -j, but 0 is nearly none, not no limit."""
+    assert _numbers.load("3").most == 3
+    assert _numbers.load("200%").most == 2 * _numbers.usable_cpus()
+    assert _numbers.load("0").most == 0.01
+
+
+def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those of pools, and the small letters of GNU parallel."""
+    memory(monkeypatch, itertools.repeat(1))
+    sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
+    assert {text: _machine.bytes_free(text).least for text in sizes} == sizes
+    for text in ("", "-1", "4x", "lots", "nan", "4KG"):
+        with pytest.raises(ValueError, match="write a number and a unit"):
+            _machine.bytes_free(text)
+    with pytest.raises(ValueError, match="9G will never be free: this machine has 8 GiB"):
+        _machine.bytes_free("9G")
+    monkeypatch.undo()
+    monkeypatch.setattr(_machine, "MEMINFO", tmp_path / "nothing")
+    done = batch("--memfree", "1G", "echo", ":::", "a")
+    assert done.exit_code == 255
+    assert "does not say how much memory is free" in done.stderr
+
+
+# ---- needs
+
+
+def test_each_command_gets_things_of_its_own() -> None:
+    """As many run at once as have what they need; what one has is put in braces, and no other has it meanwhile."""
+    Path("held").mkdir()
+    line = "mkdir held/{gpu} && sleep 0.05 && rmdir held/{gpu} && echo {} {gpu}"
+    done = batch("-j8", "--needs", "gpu=1", "--pool", "gpu=x,y", line, ":::", *range(8))
+    assert (done.stderr, done.exit_code) == ("", 0)
+    lines = [text.split() for text in done.stdout.splitlines()]
+    assert sorted(number for number, _ in lines) == list("01234567")
+    assert {card for _, card in lines} == {"x", "y"}
+
+
+def test_several_things_and_amounts() -> None:
+    """Things are joined by commas, amounts are numbers; what is not needed is no place."""
+    done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", "echo {} {gpu} {mem} {disk}", ":::", "a b")
+    assert done.stdout == "a b 0,1 1536 {disk}\n"
+
+
+def test_a_place_for_what_is_granted_is_none_for_an_argument() -> None:
+    """The argument is appended as without it, and quoted even if the first word has such a place."""
+    template = Template(["CARD={gpu}", "run"], resources=["gpu"])
+    assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
+    assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
+    assert Template(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"
+
+
+def test_logs_do_not_depend_on_what_was_granted() -> None:
+    """A command that has run is found again, whatever it had; and --dry-run grants nothing."""
+    words = ["--needs", "gpu=1", "--pool", "gpu=7,", "--joblog", "log", "echo", "{gpu}", ":::", "a"]
+    assert batch(*words).stdout == "7 a\n"
+    assert Path("log").read_text().splitlines()[1].endswith("echo {gpu} a")
+    assert batch("--resume", *[word.replace("7,", "8,") for word in words]).stdout == ""
+    assert (
+        batch("--dry-run", "--needs", "gpu=1", "--pool", "gpu=7,", "echo", "{gpu}", ":::", "a").stdout
+        == "echo {gpu} a\n"
+    )
+
+
+def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors, memory and cards are known without --pool."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert _resources.of_machine("gpu") == ["3", "5"]
+    assert _resources.of_machine("cpu") == _numbers.usable_cpus()
+    assert _resources.of_machine("mem") == _machine.memory_in_all()
+    assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--needs", "gpu"], "write each name once, with an amount, as in gpu=1,mem=4G"),
+        (["--needs", "gpu=1,gpu=2"], "write each name once"),
+        (["--needs", "2=1"], "write each name once"),
+        (["--needs", "gpu=0"], "gpu=0: give more than 0"),
+        (["--needs", "gpu=-1"], "write a number and a unit"),
+        (["--needs", "gpu=nan"], "write a number and a unit"),
+        (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: there is only 2 in all"),
+        (["--needs", "gpu=0.5", "--pool", "gpu=0,1"], "--needs gpu=0.5: these are things; give a whole number"),
+        (["--needs", "licence=1"], "how much there is of it is not known; say so, by --pool licence=..."),
+        (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=THING,THING"),
+        (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
+        (["--needs", "gpu=1", "--pool", "gpu=0,0"], "a thing is listed twice"),
+        (["--pool", "gpu=1"], "--pool needs --needs"),
+        (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs are about this machine"),
+        (["--load", "1.5"], "is not a number of jobs"),
+        (["--nice", "25"], "is no priority: give a number from 0 to 19"),
+    ],
+)
+def test_bad_input(words: list[str], said: str) -> None:
+    """The error says what to write, and nothing runs."""
+    done = batch(*words, "touch", ":::", "ran")
+    assert done.exit_code == 255
+    assert said in " ".join(done.stderr.split())
+    assert not Path("ran").exists()
+
+
+# ---- priority, silence
+
+
+def test_nice_is_a_lower_priority() -> None:
+    """Than that of this program."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
+
+
+def test_a_silent_command_is_ended() -> None:
+    """One that writes goes on."""
+    steady = "for n in 1 2 3 4; do sleep 0.15; echo $n; done"
+    done = batch("-j2", "--idle-timeout", "0.4", ":::", steady, "echo b; sleep 9")
+    assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)
+    assert done.stderr == "trioflow batch: ended by --idle-timeout: echo b; sleep 9\n"
