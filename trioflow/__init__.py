@@ -1,5 +1,6 @@
 """trioflow: run a graph of jobs with structured concurrency, on trio or asyncio."""
 
+import sys as _sys
 import typing as _typing
 
 from . import abc as abc
@@ -148,7 +149,7 @@ _LATE = {
 def __getattr__(name: str) -> _typing.Any:
     """Import a name that is in `_LATE` (PEP 562)."""
     if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
     import importlib
 
     public = getattr(importlib.import_module(_LATE[name], __name__), name)

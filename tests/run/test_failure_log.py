@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import CommandJob, Job, Scheduler
 
 from ..bodies import nap
 
@@ -107,7 +107,33 @@ def test_timeout_of_the_run_is_logged(virtual: Virtual, heard: list[tuple[float,
     virtual(Scheduler(Job(nap, 9), Job(fail_after, 0), timeout=3, label="home").co_run)
     time, line = heard[-1]
     assert time == 3
-    assert line.startswith("the run of 'home' stopped after its timeout of 3 s; 1 job of 'home' failed; debrief() ")
+    assert line.startswith("the run of 'home' stopped after its timeout of 3 s; 1 job of 'home' failed; ")
+    assert line.endswith("debrief(listing=True) shows where each job was")
+
+
+def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that fails is not hidden because another one has failed; the same program is counted."""
+    bad = [CommandJob(["false"], label="false") for _ in range(3)]
+    Scheduler(bad, CommandJob(["sh", "-c", "exit 3"])).run()
+    assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
+        "'false' failed: CommandError: false: exit code 1",
+        "'sh -c 'exit 3'' failed: CommandError: sh -c 'exit 3': exit code 3",
+    ]
+    assert "2 more jobs failed with CommandError like 'false'" in caplog.messages
+
+
+def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """With keep_jobs=False nothing is left to look at, so the lines do not say that there is."""
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False, label="home") as scheduler:
+            scheduler.add(Job(fail_after, 1))
+
+    virtual(main)
+    assert [line for _, line in heard] == [
+        "'fail_after(1)' failed: OSError: broken; the run goes on",
+        "1 job of 'home' failed; the run went on to its end",
+    ]
 
 
 def test_exception_is_on_one_line(virtual: Virtual, heard: list[tuple[float, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +44,19 @@ def test_cycle_reads_along_the_requirements() -> None:
     cycle = caught.value.cycle
     assert all(job in after.required for job, after in zip(cycle, (*cycle[1:], cycle[0]), strict=True))
     assert " -> ".join(job.label for job in (*cycle, cycle[0])) in str(caught.value)
+
+
+def test_jobs_with_the_same_label_are_told_apart_by_their_paths() -> None:
+    """An error about two jobs with one label names their paths."""
+    a, b = Job(nap, 1), Job(nap, 1)
+    b.requires(a)
+    a.requires(b)
+    home = Scheduler(Scheduler(a, b, label="inner"))
+    with pytest.raises(CycleError, match=re.escape("inner/nap(1)#2 -> inner/nap(1) -> inner/nap(1)#2")):
+        home.run()
+    watch = Job(nap, 1, forever=True)
+    with pytest.raises(ValueError, match=re.escape("'nap(1)#2' requires 'nap(1)', which is a forever job")):
+        Scheduler(watch, Job(nap, 1, required=watch)).run()
 
 
 def test_job_that_requires_itself_is_a_cycle() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, Sequence
+from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, job
 
 from ..bodies import nap, notes
 
@@ -36,6 +37,39 @@ def test_sync_function_given_to_job_names_thread_job(function: Callable[..., Any
     """A plain function, method, builtin or class is a TypeError that names it and ThreadJob."""
     with pytest.raises(TypeError, match=rf"{function.__name__}.*ThreadJob"):
         Job(function)  # type: ignore[arg-type]
+
+
+@job
+async def builder() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("thing", "advice"),
+    [
+        (nap, "write Job(nap, ...) for an async function, and ThreadJob(nap, ...) for a plain one"),
+        (builder, "call it, builder(...), to build a job"),
+        ("echo", "give jobs, Sequences, None, or collections of these"),
+    ],
+)
+def test_what_is_no_job_yet_is_refused_with_advice(thing: Any, advice: str) -> None:
+    """What was meant to become a job is a TypeError that says how."""
+    with pytest.raises(TypeError, match=re.escape(advice)):
+        Scheduler(thing)
+    coroutine = nap()
+    with pytest.raises(TypeError, match=re.escape("write Job(nap(...))")):
+        Scheduler(Job(nap), [coroutine])
+    coroutine.close()
+
+
+@pytest.mark.parametrize("kind", [functools.partial(CommandJob, ["true"]), functools.partial(SshJob, "node", "true")])
+def test_misspelt_option_of_a_command_names_the_one_that_was_meant(kind: Callable[..., Any]) -> None:
+    """Kinds that call no function say so too, of their own options and of those of every job."""
+    with pytest.raises(TypeError, match=r"a job has no option 'stdot'; did you mean stdout\?$"):
+        kind(stdot="x")
+    with pytest.raises(TypeError, match=r"'mine': a job has no option 'tiemout'; did you mean timeout\?$"):
+        kind(tiemout=3, label="mine")
+    with pytest.raises(TypeError, match=r"a job has no option 'colour'; the options are .*\btimeout\b"):
+        kind(colour="red")
 
 
 @pytest.mark.parametrize("thing", [None, 42, "echo", object()])

@@ -289,7 +289,16 @@ def test_cancelled_with_the_run(virtual: Virtual) -> None:
     assert scheduler.explain(forever) == "'forever' was cancelled after 2 s; the run stopped: timeout"
     other = Job(nap, 5, forever=True, label="other")
     text = ended(Scheduler(Job(nap), other), other, virtual)
-    assert text == "'other' was cancelled after 1 s; the run stopped: completed"
+    assert text == "'other' ran in the background for 1 s, and was cancelled then"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(1e-5, "0 s"), (0.1 + 0.2, "0.3 s"), (12345.6789, "12345.679 s")])
+def test_durations_are_rounded_to_milliseconds(virtual: Virtual, seconds: float, words: str) -> None:
+    """No exponents: 12345.679 s, not 1.23e+04 s."""
+    job = Job(nap, seconds, label="job")
+    scheduler = Scheduler(job)
+    assert virtual(scheduler.co_run)
+    assert scheduler.explain(job) == f"'job' succeeded after {words}"
 
 
 def test_not_reached(virtual: Virtual) -> None:

@@ -27,7 +27,7 @@ class CycleError(TrioflowError, ValueError):
 
     def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
         self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
-        names = [_labels.printable(job.label) for job in self.cycle]
+        names = _labels.telling_apart(self.cycle)
         super().__init__(
             f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
             f"remove one of these requirements, with requires(..., remove=True)"
@@ -50,10 +50,8 @@ class MissingRequirement(TrioflowError, ValueError):
         advice = ", or to one around or beside it" if is_input else ", or call sanitize() to drop the requirement"
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
-        super().__init__(
-            f"{job.label!r} requires {requirement.label!r}, which is {where}, not in "
-            f"{scheduler.label!r}: add it there{advice}"
-        )
+        who, what = map(repr, _labels.telling_apart([job, requirement]))
+        super().__init__(f"{who} requires {what}, which is {where}, not in {scheduler.label!r}: add it there{advice}")
 
 
 class JournalError(TrioflowError):

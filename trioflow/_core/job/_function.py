@@ -6,17 +6,15 @@ What is the same for all is here: the check of the function, its arguments with 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import re
 import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Unpack, cast, overload
 
-from . import _labels
+from . import _labels, _options
 from ._call import Call, DirectArguments, Search, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import AbstractJob, T
@@ -83,6 +81,9 @@ class FunctionJob(AbstractJob[T]):
     def _is_spent(self) -> bool:
         return self._function is None
 
+    def _failure_kind(self) -> object:
+        return id(self._function or type(self))
+
     def _default_label(self) -> str:
         function: Any = self._function
         args: Any = self._args
@@ -110,20 +111,7 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _with_advice(self, error: TypeError) -> TypeError:
-        """Return an error about an unknown option with advice, in case it was meant for the function."""
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown is None:
-            return error
-        name = unknown[1]
-        own: Any = getattr(cast(Any, type(self)).__init__, "__kwdefaults__", None) or {}
-        known = [option for option in (*own, *JobOptions.__annotations__) if option != "kwargs"]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        options = "" if close else f"; the options are {', '.join(known)}"
-        return TypeError(
-            f"{self._short_name()!r}: a job has no option {name!r}; {hint}"
-            f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}{options}"
-        )
+        return _options.with_advice(error, repr(self._short_name()), type(self), is_call=True)
 
 
 def unwrapped(function: Any) -> Any:

@@ -724,6 +724,10 @@ class AbstractJob(Generic[T]):
         """Return how the default label of a job shows this one, and jobs `depth` calls further in."""
         return type(self).__name__ if self._label is None else self._label
 
+    def _failure_kind(self) -> object:
+        """Return what jobs share whose failures are counted together: see `FailureLog`."""
+        return type(self)
+
     def _name_for_errors(self) -> str:
         return repr(self.label)
 

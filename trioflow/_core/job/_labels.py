@@ -165,6 +165,21 @@ def path(job: AbstractJob[Any]) -> str:
     return "/".join(reversed(parts))
 
 
+def telling_apart(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
+    """Return a printable name of each job: the labels, or if some of them are equal, the paths. O(V) in that case."""
+    jobs = [*jobs]
+    if len({job.label for job in jobs}) == len(set(jobs)):
+        return [printable(job.label) for job in jobs]
+    known: dict[AbstractJob[Any], str] = {}
+    for job in jobs:
+        around = job.scheduler
+        if job not in known and around is not None:
+            while around.scheduler is not None:
+                around = around.scheduler
+            known.update(paths(around))
+    return [printable(known.get(job, job.label)) for job in jobs]
+
+
 def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
     """Return the path of each job in `scheduler`, at any depth, in one walk. O(V).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
@@ -278,6 +279,30 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
         return float(value)  # numpy's numbers, fractions and decimals are numbers too
     except (TypeError, ValueError):
         raise TypeError(f"{name}={value!r} of {_text(who)}: give {wanted}") from None
+
+
+def with_advice(error: TypeError, who: str, kind: type[AbstractJob[Any]], *, is_call: bool = False) -> TypeError:
+    """Return an error about an unknown option of a job with advice; any other error as it is.
+
+    Args:
+        error: what `AbstractJob.__init__` raised.
+        who: the name of the job for errors.
+        kind: the job's class, which may have options of its own.
+        is_call: whether the job calls a function, which the option may have been meant for.
+
+    """
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        return error
+    name = unknown[1]
+    own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
+    known = [option for option in (*own, *JobOptions.__annotations__) if option != "kwargs"]
+    close = difflib.get_close_matches(name, known, n=1)
+    hints = [f"did you mean {close[0]}?"] if close else []
+    if is_call:
+        hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
+    options = "" if close else f"{'; ' * is_call}the options are {', '.join(known)}"
+    return TypeError(f"{who}: a job has no option {name!r}; {' '.join(hints)}{options}")
 
 
 def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..., Any]) -> TypeError:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
+
+from ._outcome import shown
 
 if TYPE_CHECKING:
     from ._job import AbstractJob
@@ -92,11 +94,20 @@ def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 stack.append(iter(thing))
                 break
             else:
-                raise TypeError(
-                    f"{purpose}: {thing!r} is not a job: give jobs, Sequences, None, or collections of these"
-                )
+                raise TypeError(f"{purpose}: {shown(thing)} is not a job: {_advice(thing)}")
         else:
             stack.pop()
+
+
+def _advice(thing: object) -> str:
+    name = getattr(thing, "__name__", None)
+    if hasattr(type(thing), "_builds_jobs"):
+        return f"call it, {name}(...), to build a job"
+    if isinstance(thing, Coroutine):
+        return f"write Job({name}(...))"
+    if callable(thing) and name:
+        return f"write Job({name}, ...) for an async function, and ThreadJob({name}, ...) for a plain one"
+    return "give jobs, Sequences, None, or collections of these"
 
 
 def _check_initialised(thing: object, purpose: str) -> None:

@@ -1,8 +1,8 @@
 """What is logged about failed jobs, so that no failure is silent: one line for each kind at once, then counts.
 
-Failures are of the same kind if the jobs have the same function (or class) and the exceptions the same type. The first
-failure of a kind is logged when it happens. Further ones are only counted, because a thousand equal lines would hide
-what matters. Their number is logged after a second, and at the end of the run.
+Failures are of the same kind if the jobs have the same function (or program, or class) and the exceptions the same
+type. The first failure of a kind is logged when it happens. Further ones are only counted, because a thousand equal
+lines would hide what matters. Their number is logged after a second, and at the end of the run.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class FailureLog:
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
         # For each kind the path of the first job; and how many later ones have not been logged yet.
-        self._first: Final[dict[tuple[int, type], str]] = {}
-        self._counted: Final[dict[tuple[int, type], int]] = {}
+        self._first: Final[dict[tuple[object, type], str]] = {}
+        self._counted: Final[dict[tuple[object, type], int]] = {}
         self._cancel_timer: Callable[[], None] | None = None
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
@@ -43,7 +43,7 @@ class FailureLog:
             if stopped:
                 _log.warn(f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops")
             return
-        kind = id(getattr(job, "_function", None) or type(job)), type(error)
+        kind = job._failure_kind(), type(error)
         if kind in self._first and not stopped:
             self._counted[kind] = self._counted.get(kind, 0) + 1
             if self._cancel_timer is None:
@@ -52,7 +52,8 @@ class FailureLog:
         path = self._first[kind] = _path(job)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
-        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}; debrief() shows the traceback")
+        look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
+        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}{look}")
 
     def close(self) -> None:
         """Log at the end of the run what was only counted."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
 from ..base._states import JobState
-from ..job import _errors
+from ..job import _errors, _labels
 from ..job._job import AbstractJob, is_scheduler
 from ..limits._pool import refuse_unfit
 from ..run import _links
@@ -178,9 +178,10 @@ def refuse_forever(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None
 
     """
     if requirement._forever and not requirement._is_service:
+        who, what = map(repr, _labels.telling_apart([job, requirement]))
         raise ValueError(
-            f"{job.label!r} requires {requirement.label!r}, which is a forever job, so it would wait until the end; "
-            f"remove the requirement, or make {requirement.label!r} a Service, which says when it is ready"
+            f"{who} requires {what}, which is a forever job, so it would wait until the end; "
+            f"remove the requirement, or make {what} a Service, which says when it is ready"
         )
 
 

@@ -106,7 +106,7 @@ def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
 
 
 def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    since = f"has been running for {job.elapsed or 0:.3g} s"
+    since = f"has been running for {_seconds(job.elapsed)}"
     if job._is_ready():
         return f"{since}, and is ready for those that require it"
     if job._is_service:
@@ -123,24 +123,26 @@ def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
     moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if job.timed_out else ""
-    return f"succeeded after {job.elapsed or 0:.3g} s{moved_on}"
+    return f"succeeded after {_seconds(job.elapsed)}{moved_on}"
 
 
 def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     critical = "; it was critical, and ended the run" if scheduler._culprit is job else ""
     error: Any = job.raised_exception()
-    return f"failed after {job.elapsed or 0:.3g} s, with {in_one_line(error)}{critical}"
+    return f"failed after {_seconds(job.elapsed)}, with {in_one_line(error)}{critical}"
 
 
 def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    began = "before it started" if job._started_at is None else f"after {job.elapsed or 0:.3g} s"
+    began = "before it started" if job._started_at is None else f"after {_seconds(job.elapsed)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {began}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
-    if reason in (None, StopReason.COMPLETED) and not job.forever:
+    if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
+        return f"ran in the background for {_seconds(job.elapsed)}, and was cancelled then"
+    if reason in (None, StopReason.COMPLETED):
         return f"was cancelled {began}, by its own cancel()"
-    return f"was cancelled {began}" + (f"; the run stopped: {reason.value}" if reason is not None else "")
+    return f"was cancelled {began}; the run stopped: {reason.value}"
 
 
 def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -166,12 +168,16 @@ EXPLANATIONS = {
 }
 
 
+def _seconds(duration: float | None) -> str:
+    return f"{round(duration or 0, 3):.15g} s"
+
+
 def _progress(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
         return f"{job.label!r} has not started"
-    return f"{job.label!r} has been running for {now - job._started_at:.3g} s"
+    return f"{job.label!r} has been running for {_seconds(now - job._started_at)}"
 
 
 def _names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(repr(job.label) for job in jobs[:FEW])
+    named = ", ".join(map(repr, _labels.telling_apart(jobs[:FEW])))
     return named + (f" and {len(jobs) - FEW} more" if len(jobs) > FEW else "")

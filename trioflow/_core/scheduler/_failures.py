@@ -50,13 +50,14 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
-        _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
+        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
     elif run.reason is StopReason.DRAINED:
         end = f"the run of {shortened(scheduler.label)!r} was drained: no more jobs were started"
-        _log.warn(f"{end}{failures and '; '}{failures}; debrief() shows where each job was")
+        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
-        _log.warn(f"{failures}; the run {end}; debrief() shows the tracebacks")
+        look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
+        _log.warn(f"{failures}; the run {end}{look}")
 
 
 def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -10,7 +10,7 @@ from ..._core import AbstractJob, Failure, JobOptions, Kind, Search
 from ..._core.job import _labels
 from ..._core.job._errors import JobCancelled
 from ..._core.job._job import RAISE, D
-from ..._core.job._options import whole
+from ..._core.job._options import whole, with_advice
 from ..._core.run import _attempts
 from ..posix._guard import run_of
 from . import _granted, _line
@@ -157,7 +157,10 @@ class CommandJob(AbstractJob[CommandResult]):
         self._outcome_for_callbacks = NO_OUTCOME
         if on_done is not None or on_settled is not None:
             options["retry"] = CallbackRetry(self, options.get("retry"), who)
-        super().__init__(**options, _inputs=tuple(search.inputs))
+        try:
+            super().__init__(**options, _inputs=tuple(search.inputs))
+        except TypeError as error:
+            raise with_advice(error, who, type(self)) from None
         self._granted_env: Final = granted_in(env)
         _granted.check([*arguments, *self._granted_env.values()], self, who)
 
@@ -246,6 +249,9 @@ class CommandJob(AbstractJob[CommandResult]):
         if self.redact:
             return _line.REDACTED
         return _line.whole(self._command[2] if self._options.shell else self._command, self._options.shell)
+
+    def _failure_kind(self) -> object:
+        return _line.shown(self._command[0])
 
     def _default_label(self) -> str:
         return self._short_command_line()

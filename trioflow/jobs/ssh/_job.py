@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ..._core import AbstractJob, JobOptions, Kind, Search
 from ..._core.job import _labels
+from ..._core.job._options import with_advice
 from ..._core.run._idle import OUTPUT, Watch
 from ..command import _granted, _line
 from ..command._granted import granted
@@ -141,7 +142,10 @@ class SshJob(AbstractJob[Any]):
             ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
         )
         self._latest = self._unreachable = None
-        super().__init__(**options, _inputs=tuple(search.inputs))
+        try:
+            super().__init__(**options, _inputs=tuple(search.inputs))
+        except TypeError as error:
+            raise with_advice(error, who, type(self)) from None
         words = [word for step in self._steps for word in step.words]
         _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
 
