@@ -480,6 +480,6 @@ def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> N
             await scheduler.co_run()
 
         scheduler = Scheduler(bad, other, inner, never)
-        asyncio.run(main(factory, scheduler))
+        run_virtual(main, factory, scheduler, backend="asyncio")
         states.append([job.state for job in scheduler.iterate_jobs()])
     assert states[0] == states[1]
