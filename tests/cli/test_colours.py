@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import COMMAND, ENVIRONMENT, written
+from .command_line import COMMAND, ENVIRONMENT, run, written
 
 CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8]")
@@ -20,13 +20,25 @@ SHOWING = {
     "run": ["run", "FILE"],
     "list": ["list", "FILE", "--legend"],
     "check": ["check", "FILE"],
+    "graph": ["graph", "FILE", "--legend"],
+    "simulate": ["simulate", "FILE"],
+    "journal": ["journal", "JOURNAL"],
+    "ssh": ["ssh", "--connect-timeout", "0.2s", "-H", "nobody@127.0.0.1:1", "true"],
     "batch": ["batch", "--bar", "false", ":::", "1", "2"],
 }
 
 
+WATCHED = ["run", "batch"]
+"""Those that have a monitor."""
+
+
 def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str:
     """Run a command, on a terminal or not, and return all that it writes."""
-    words = [str(written(tmp_path, CODE)) if word == "FILE" else word for word in SHOWING[name]]
+    file = written(tmp_path, CODE)
+    if "JOURNAL" in SHOWING[name]:
+        run(file, "--journal", tmp_path / "run.db")
+    given = {"FILE": file, "JOURNAL": str(tmp_path / "run.db")}
+    words = [given.get(word, word) for word in SHOWING[name]]
     names = ENVIRONMENT.keys() - {"NO_COLOR", "FORCE_COLOR", "COLORTERM"}
     environment = {**{name: ENVIRONMENT[name] for name in names}, "TERM": "xterm-256color", **variables}
     if not on_terminal:
@@ -45,21 +57,21 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
     return said.decode()
 
 
-@pytest.mark.parametrize("name", ["list", "check"])
+@pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
 def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
-    """On a terminal that knows colours, and although they are forced, there is no escape sequence."""
+    """On a terminal that knows colours, and although they are forced, there is none; so there is none anywhere else."""
     said = shown(tmp_path, name, True, FORCE_COLOR="1")
     assert said
     assert "\x1b" not in said
 
 
-@pytest.mark.parametrize("name", ["run", "batch"])
+@pytest.mark.parametrize("name", WATCHED)
 def test_what_is_watched_on_a_terminal_has_colours(tmp_path: Path, name: str) -> None:
     """These two commands have a monitor; without this, the tests below would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 
 
-@pytest.mark.parametrize("name", ["run", "batch"])
+@pytest.mark.parametrize("name", WATCHED)
 def test_no_color(tmp_path: Path, name: str) -> None:
     """With NO_COLOR nothing on a terminal has a colour, whatever FORCE_COLOR says."""
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
@@ -67,7 +79,7 @@ def test_no_color(tmp_path: Path, name: str) -> None:
     assert not COLOUR.search(said)
 
 
-@pytest.mark.parametrize("name", ["run", "batch"])
+@pytest.mark.parametrize("name", WATCHED)
 def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> None:
     """A terminal that knows none, as in an editor, gets lines."""
     said = shown(tmp_path, name, True, TERM="dumb")
@@ -75,7 +87,7 @@ def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> Non
     assert "\x1b" not in said
 
 
-@pytest.mark.parametrize("name", ["run", "batch"])
+@pytest.mark.parametrize("name", WATCHED)
 def test_forced_colours_leave_a_pipe_readable(tmp_path: Path, name: str) -> None:
     """FORCE_COLOR does not make a terminal of a file: there is no cursor to move, and lines have no colours."""
     assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")
