@@ -13,7 +13,7 @@ from xml.etree import ElementTree as Tree
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, Trace
+from trioflow import Job, Scheduler, Sequence, Trace
 from trioflow.view.trace.timeline._paint import clipped, text_width
 from trioflow.view.trace.timeline._places import layout
 from trioflow.view.trace.timeline._timeline import style
@@ -247,3 +247,25 @@ def test_another_program_draws_it(virtual: Virtual, tmp_path: Path) -> None:
 def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
     """By the usual method."""
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
+
+
+def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
+    """Labels come last; those beside their bars have a ground of their own, above the lines of the critical path."""
+    short = Job(nap, 1, label="a short job with a long name")
+    long = Job(nap, 30, label="long")
+    scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
+    picture = drawn(traced(virtual, scheduler), tmp_path / "t.svg")
+    pieces = [(piece.tag.partition("}")[2], {*piece.get("class", "").split()}) for piece in picture]
+    (ground,) = (place for place, (_, css) in enumerate(pieces) if "behind" in css)
+    assert pieces[ground + 1] == ("text", {"label"})
+    lines = [place for place, (_, css) in enumerate(pieces) if {"chain", "requirement"} <= css]
+    assert lines
+    assert ground > max(lines)
+
+
+def test_narrow_jobs_of_the_critical_path_share_a_border(virtual: Virtual, tmp_path: Path) -> None:
+    """A hundred borders beside each other would be a black bar; wide jobs have one each."""
+    chain = Sequence(*(Job(nap, 1) for _ in range(100)), Job(nap, 200), Job(nap, 200))
+    picture = drawn(traced(virtual, Scheduler(chain)), tmp_path / "t.svg")
+    *widths, _ = (float(piece.get("width", "")) for piece in of(picture, "on-path"))  # the last is in the legend
+    assert widths == [pytest.approx(width, rel=0.01) for width in (widths[1] / 2, widths[1], widths[1])]

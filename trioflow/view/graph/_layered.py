@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 from xml.etree import ElementTree as Tree
 
-from ..._core import AnyJob, printable, shortened
+from ..._core import AnyJob, JobState, is_scheduler, printable, shortened
 from . import _style
 from ._dot import FAINT, LINES, WHEN_FAILED
 from ._drawing import Drawing, Line, Single
@@ -17,6 +17,9 @@ CHARACTER: Final = 6.6
 """Pixels; the letters of a label in most sans-serif typefaces of 11 pixels take less."""
 LONGEST: Final = 32
 """Characters of a label; the whole path is shown under the pointer."""
+SMALL: Final = 5.4
+"""The same in a remark, of 9 pixels."""
+LONGEST_REMARK: Final = 60
 HEIGHT: Final = 26.0
 REMARK: Final = 12.0
 """Pixels that a box is higher for each remark."""
@@ -104,12 +107,12 @@ def svg(drawing: Drawing) -> str:
 
 def _view(drawing: Drawing, job: AnyJob) -> BoxView:
     label, remarks = _style.caption(drawing.jobs_drawn_as(job))
-    longest = max(len(_cut(text)) for text in (label, *remarks))
-    return BoxView(max(40.0, CHARACTER * longest + 18), HEIGHT + REMARK * len(remarks))
+    widths = [CHARACTER * len(_cut(label)), *(SMALL * len(_cut(remark, LONGEST_REMARK)) for remark in remarks)]
+    return BoxView(max(40.0, max(widths) + 18), HEIGHT + REMARK * len(remarks))
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def _cut(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _ends(
@@ -151,18 +154,21 @@ def _draw_box(picture: Tree.Element, drawing: Drawing, job: AnyJob, place: tuple
     x, y = place
     group = Tree.SubElement(picture, "g")
     Tree.SubElement(group, "title").text = f"{printable(shortened(drawing.paths[job]))} ({_style.state(jobs).value})"
+    has_failures = is_scheduler(job) and _style.failures_inside(job)
     look = {
         "fill": colours.fill,
-        "stroke": colours.line,
+        "stroke": _style.COLOURS[JobState.FAILED].fill if has_failures else colours.line,
         "rx": "5",
         "stroke-width": "2.6" if job.is_critical() else "1",
     }
     if job.forever:
         look["stroke-dasharray"] = "5 4"
-    edges = {"x": x - view.w / 2, "y": y - view.h / 2, "width": view.w, "height": view.h}
-    Tree.SubElement(group, "rect", {name: f"{value:.1f}" for name, value in edges.items()} | look)
+    for shift in (3, 0) if len(jobs) > 1 else (0,):  # several that are alike are a stack
+        edges = {"x": x - view.w / 2 + shift, "y": y - view.h / 2 - shift, "width": view.w, "height": view.h}
+        Tree.SubElement(group, "rect", {name: f"{value:.1f}" for name, value in edges.items()} | look)
     for number, text in enumerate((label, *remarks)):
         size = {"font-size": "9" if number else "11", "font-style": "italic" if number else "normal"}
         words = {"x": f"{x:.1f}", "y": f"{y - view.h / 2 + 17 + REMARK * number:.1f}", "text-anchor": "middle"}
         font = {"fill": colours.text, "font-family": "Helvetica,Arial,sans-serif"}
-        Tree.SubElement(group, "text", words | size | font).text = _cut(text)
+        shown = _cut(text, LONGEST_REMARK if number else LONGEST)
+        Tree.SubElement(group, "text", words | size | font).text = shown

@@ -26,7 +26,7 @@ def section(scheduler: Any) -> str:
     boxes = sum(not isinstance(item, Close) for item in drawing.items())
     if boxes > LARGEST:
         return _note(
-            f"{jobs:,} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
+            f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
         drawn = _render.narrow(lambda way: _svg(scheduler.graph(bundle=bundle, direction=way)), boxes)
@@ -36,7 +36,7 @@ def section(scheduler: Any) -> str:
             drawn = _layered.svg(drawing)
         except ImportError:
             return _note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
-    alike = _note(f"{jobs:,} jobs: those that are alike are one box.") if drawing.bundles else ""
+    alike = _note(f"{jobs} jobs: those that are alike are one box.") if drawing.bundles else ""
     return (
         f'<div class="card paper scroll" tabindex="0">{drawn}</div><ul class="legend">{_meanings(drawing)}</ul>{alike}'
     )

@@ -220,7 +220,7 @@ def _name(span: Span) -> str:
 
 
 def _shown_name(span: Span) -> str:
-    return (shortened(span.path) or "(empty label)") + f" (run {span.run})" * (span.run > 1)
+    return (shortened(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)
 
 
 def _is_background(span: Span) -> bool:

@@ -262,14 +262,18 @@
 
   // ---- controls
 
+  function meaning(word) {
+    const term = [...document.querySelectorAll("#words dt")].find((one) => one.textContent === word);
+    return term ? term.nextElementSibling.textContent : "";
+  }
+
   COLUMNS.forEach((column) => {
     const further = IN_NARROW_WINDOWS.has(column) ? "" : " further";
     box.querySelector("colgroup").append(element("col", (WIDTHS[column] ?? "time") + further));
     const head = element("th", (NUMBERS.has(column) ? "number" : "") + further);
     head.scope = "col";
     const button = element("button", "", NAMES[column]);
-    const word = [...document.querySelectorAll("#words dt")].find((one) => one.textContent === NAMES[column]);
-    if (word) button.title = word.nextElementSibling.textContent;
+    button.title = meaning(NAMES[column]);
     button.type = "button";
     button.addEventListener("click", () => sortBy(column));
     head.append(button);
@@ -279,6 +283,7 @@
     const button = element("button", "", `${number} ${state}`);
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
+    button.title = meaning(state);
     button.addEventListener("click", () => {
       if (!chosenStates.delete(state)) chosenStates.add(state);
       button.setAttribute("aria-pressed", String(chosenStates.has(state)));

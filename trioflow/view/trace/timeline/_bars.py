@@ -13,7 +13,7 @@ from ..._units import duration
 from ...text._symbols import UNICODE
 from .._critical import Link, settled_at
 from .._spans import Span
-from ._paint import add, clipped
+from ._paint import add, clipped, text_width
 from ._places import HEAD, Places
 
 MANY: Final = 2000
@@ -99,12 +99,17 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
     text, bold = f"{FAILED} " * failed + places.names[span.number], nested or failed
     inside = clipped(text, right - left - 7, places.font, bold)
     after = "" if nested else clipped(text, room_until - right - 8, places.font, bold)
+    top, height = places.rows(box)
     if len(after) > len(inside):
-        x, shown, css = right + 4, after, "label beside"
+        x, shown, css = right + 4, after, "label"
+        # A ground of its own, because lines of the critical path may lead through it.
+        ground = "behind within" if span.parent is not None else "behind"
+        width = min(text_width(shown, places.font, bold), room_until - x) + 4
+        add(svg, "rect", css=ground, x=x - 2, y=top, width=width, height=height)
     else:
         x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
     if shown:
-        y = places.rows(box)[0] + (places.pitch - 2) / 2 + places.font * 0.36
+        y = top + (places.pitch - 2) / 2 + places.font * 0.36
         add(svg, "text", shown, css=css, x=x, y=y, font_size=places.font)
 
 
@@ -171,7 +176,7 @@ def _outlines(places: Places, chain: Iterable[Link]) -> list[Outline]:
         if found:
             left, top, wide, high = found[-1]
             gap = x - left - wide
-            if (top, high) == (y, height) and abs(gap) < NARROW and (width < NARROW or wide < NARROW or gap < 0):
+            if (top, high) == (y, height) and abs(gap) < NARROW and (width < NARROW or wide < NARROW):
                 found[-1] = left, top, x + width - left, high
                 continue
         found.append((x, y, width, height))
