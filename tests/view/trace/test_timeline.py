@@ -269,3 +269,10 @@ def test_narrow_jobs_of_the_critical_path_share_a_border(virtual: Virtual, tmp_p
     picture = drawn(traced(virtual, Scheduler(chain)), tmp_path / "t.svg")
     *widths, _ = (float(piece.get("width", "")) for piece in of(picture, "on-path"))  # the last is in the legend
     assert widths == [pytest.approx(width, rel=0.01) for width in (widths[1] / 2, widths[1], widths[1])]
+
+
+def test_equal_labels_are_told_apart_in_narrow_bars(virtual: Virtual, tmp_path: Path) -> None:
+    """Where there is no room for the path, its end is shown, which differs; the box around it shows the beginning."""
+    inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
+    shown = texts(drawn(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
+    assert shown.count("same") == shown.count("same#2") == 2

@@ -96,9 +96,15 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
     left, right = places.bounds(span)
     box = places.boxes[span.number]
     failed, nested = span.state is JobState.FAILED, box.height > 1
-    text, bold = f"{FAILED} " * failed + places.names[span.number], nested or failed
-    inside = clipped(text, right - left - 7, places.font, bold)
-    after = "" if nested else clipped(text, room_until - right - 8, places.font, bold)
+    sign, bold = f"{FAILED} " * failed, nested or failed
+    name, enough = (sign + one for one in places.names[span.number])
+
+    def fitted(pixels: float) -> str:
+        whole = clipped(name, pixels, places.font, bold)
+        return whole if enough == name or not whole.endswith("…") else clipped(enough, pixels, places.font, bold)
+
+    inside = fitted(right - left - 7)
+    after = "" if nested else fitted(room_until - right - 8)
     top, height = places.rows(box)
     if len(after) > len(inside):
         x, shown, css = right + 4, after, "label"

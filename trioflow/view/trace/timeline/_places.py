@@ -89,10 +89,11 @@ class Layout:
     rows: int
 
 
-def names(record: Record) -> list[str]:
-    """Return what each bar is called: its label, or its path where several have the same label.
+def names(record: Record) -> list[tuple[str, str]]:
+    """Return what each bar is called: its label, or its path where several have the same label; and what is enough.
 
-    The name of a nested scheduler says how many jobs in it failed, because it may itself have succeeded.
+    The end of a path is enough in the box of its scheduler, where the beginning is the same for all. The name of a
+    nested scheduler says how many jobs in it failed, because it may itself have succeeded.
     """
     labels = Counter(span.label for span in record.spans)
     failures: Counter[int] = Counter()
@@ -101,8 +102,13 @@ def names(record: Record) -> list[str]:
         while outer is not None:
             failures[outer] += 1
             outer = record.spans[outer].parent
-    called = [span.label if labels[span.label] == 1 else span.path for span in record.spans]
-    return [f"{name} · {failures[number]} failed" if failures[number] else name for number, name in enumerate(called)]
+    found: list[tuple[str, str]] = []
+    for number, span in enumerate(record.spans):
+        around = "" if span.parent is None else f"{record.spans[span.parent].path}/"
+        both = (span.label,) * 2 if labels[span.label] == 1 else (span.path, span.path.removeprefix(around))
+        more = f" · {failures[number]} failed" if failures[number] else ""
+        found.append((both[0] + more, both[1] + more))
+    return found
 
 
 def layout(record: Record) -> Layout:
