@@ -137,7 +137,7 @@ def _about_timeline(record: Record) -> str:
     path = " A thick border marks the critical path: the jobs that decided when the run ended." if record.chain else ""
     return (
         "Each bar is a job, from its start to its end; jobs in one row follow each other."
-        f"{path} Point at a bar for its details, or click it."
+        f"{path} Point at a bar for its details."
     )
 
 
