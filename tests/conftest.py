@@ -70,9 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the slow tests."""
+    """Mark the slow tests, and skip those that cannot pass on the plain way, if that is taken."""
     if any(item.path.is_relative_to(TESTS / path) for path in SLOW):
         item.add_marker("slow")
+    if os.environ.get("TRIOFLOW_PLAIN") and item.get_closest_marker("fast_way"):
+        item.add_marker(pytest.mark.skip(reason="about the fast way, or about what only private parts allow"))
 
 
 def pytest_xdist_auto_num_workers() -> int:

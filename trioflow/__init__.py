@@ -1,9 +1,11 @@
 """trioflow: run a graph of jobs with structured concurrency, on trio or asyncio."""
 
+import os as _os
 import sys as _sys
 import typing as _typing
 
 from . import abc as abc
+from ._core import backend as _backend
 from ._core.base._states import JobState, StopReason
 from ._core.job._call import ref
 from ._core.job._decorator import job
@@ -28,6 +30,9 @@ from ._core.run._worker import current_job
 from ._core.scheduler._sequence import Sequence
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob
+
+if _os.environ.get("TRIOFLOW_PLAIN"):
+    _backend.take_the_plain_way()
 
 if _typing.TYPE_CHECKING:
     from .dask import DaskJob

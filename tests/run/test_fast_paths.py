@@ -282,6 +282,7 @@ def test_cancelled_together_or_alone_a_body_sees_the_same(virtual: Virtual, body
     assert (alone, fate(one)) == (together, fate(other))
 
 
+@pytest.mark.fast_way
 def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
     """After many single cancellations a run holds no more tasks and scopes than before the first."""
     sizes: set[tuple[int, ...]] = set()
@@ -342,6 +343,7 @@ def test_jobs_that_share_a_task_see_what_they_see_in_tasks_of_their_own(virtual:
 # --- turns of the loop, and those who look for jobs
 
 
+@pytest.mark.fast_way
 def test_job_that_was_suspended_costs_no_second_turn(virtual: Virtual) -> None:
     """Jobs of two milliseconds that await once take about one turn of the loop each: the one that they awaited."""
     turns: list[float] = []

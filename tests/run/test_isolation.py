@@ -179,6 +179,7 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual) -> None
     assert after.result() == "whole"
 
 
+@pytest.mark.fast_way  # trio does not publish the errors in a nursery
 def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
     """A child that ends in a SystemExit ends the run with it, as any."""
 
@@ -326,6 +327,7 @@ def test_current_job_outside_is_refused(virtual: Virtual) -> None:
         current_job()
 
 
+@pytest.mark.fast_way  # trio itself does not take it
 @pytest.mark.parametrize("child", [False, True])
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")

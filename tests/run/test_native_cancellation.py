@@ -154,6 +154,7 @@ def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
     assert all(job.state is not FAILED for job in scheduler)
 
 
+@pytest.mark.fast_way  # in a task group of anyio it cancels all others
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
     """Such a task runs no code at all, so its worker can't say that it has left; another one does the work."""
     made: list[asyncio.Task[Any]] = []
@@ -278,6 +279,7 @@ async def in_waits() -> None:
     await asyncio.wait([asyncio.create_task(asyncio.sleep(0))], timeout=5)
 
 
+@pytest.mark.fast_way
 @pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
 def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Awaitable[None]]) -> None:
     """What is usual in asyncio programs costs no new tasks."""

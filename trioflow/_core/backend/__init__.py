@@ -3,13 +3,19 @@
 On trio the engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope. That keeps trio's
 level cancellation at a third of the cost of an anyio task group. Each of the two modules is imported only when it is
 needed.
+
+Both read and write private parts of the libraries. When one of them is imported, it checks that these parts are there
+and behave. If they do not, or if `TRIOFLOW_PLAIN` is set, `plain` takes its place, which uses public names alone.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, Final
 
+from ..base import _log
 from ._interface import WorkerTask as WorkerTask
 from ._shared import leaves_of as leaves_of
 
@@ -20,6 +26,12 @@ if TYPE_CHECKING:
     from ._interface import Scope as Scope
 
 NAMES: Final = ("trio", "asyncio")
+LIBRARIES: Final = {"trio": "trio", "asyncio": "anyio"}
+"""Whose private parts each backend uses."""
+
+_loaded: Final[dict[str, Backend]] = {}
+_plain_names: Final[set[str]] = set()
+_lock: Final = threading.RLock()  # two threads may start a run at the same time
 
 
 def by_name(name: str) -> Backend:
@@ -29,15 +41,37 @@ def by_name(name: str) -> Backend:
         ValueError: there is no backend with that name.
 
     """
-    if name == "trio":
-        from . import _trio
+    if name not in NAMES:
+        raise ValueError(f"backend={name!r}: choose one of {', '.join(NAMES)}")
+    return _loaded.get(name) or _load(name)
 
-        return _trio.BACKEND
-    if name == "asyncio":
-        from . import _asyncio
 
-        return _asyncio.BACKEND
-    raise ValueError(f"backend={name!r}: choose one of {', '.join(NAMES)}")
+def take_the_plain_way() -> None:
+    """Use no private parts of trio and anyio in this process, from the next run on."""
+    _plain_names.update(NAMES)
+    _loaded.clear()
+
+
+def _load(name: str) -> Backend:
+    """Import a backend; the plain one, if the private parts that the other needs differ."""
+    with _lock:
+        if name not in _plain_names:
+            try:
+                _loaded[name] = import_module(f"._{name}", __name__).BACKEND
+            except Exception as difference:
+                _plain_names.add(name)
+                _log.warn(_plain_way(name, difference))
+        if name in _plain_names:
+            _loaded[name] = import_module(f".plain._{name}", __name__).BACKEND
+        return _loaded[name]
+
+
+def _plain_way(name: str, difference: Exception) -> str:
+    library = LIBRARIES[name]
+    return (
+        f"private parts of {library} {metadata.version(library)} are not as trioflow expects: {difference}; so it does "
+        f"without them: it is slower on {name}, but keeps its promises; a newer trioflow may know this {library}"
+    )
 
 
 def current() -> Backend:

@@ -1,4 +1,4 @@
-"""The engine on asyncio: how it uses the loop, native tasks and anyio.
+"""The fast way on asyncio, with private parts of anyio; what needs none of them is inherited from the plain way.
 
 The workers' tasks are native asyncio tasks in one common anyio cancel scope, as if they were in a task group. A worker
 gets a scope of its own only when it has to be cancelled alone, or shielded, or when its job makes anyio look up the
@@ -13,11 +13,8 @@ import contextlib
 import contextvars
 import math
 import sys
-import time
-import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from heapq import heapify, heappop, heappush
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
@@ -25,12 +22,13 @@ import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
 from . import _shared
+from ._interface import WorkerTask
+from .plain._asyncio import PlainAsyncio, PlainAsyncioGroup
 
 if TYPE_CHECKING:
-    from ._interface import Event, Mark, Scope, Variables, Work, WorkerTask
+    from ._interface import Mark, Scope, Variables, Work
 
 T = TypeVar("T")
-SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 
@@ -38,29 +36,20 @@ MANY_STALE: Final = 64
 """Beyond these, at most every second deadline that is kept may be that of a job that has ended."""
 
 
-class AsyncioGroup:
+class AsyncioGroup(PlainAsyncioGroup):
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
     __slots__ = (
         "_alarm",
         "_alarm_at",
-        "_cancellation",
-        "_context",
         "_deadlines",
-        "_expired",
-        "_host",
         "_limited",
-        "_loop",
         "_number",
-        "_on_deadline",
         "_parent",
-        "_requests",
         "_shielded",
         "_spawned",
         "_timer",
-        "_work",
         "scope",
-        "variables",
     )
 
     def __init__(
@@ -78,7 +67,7 @@ class AsyncioGroup:
         self._on_deadline = on_deadline
         self._expired = False
         # The scope has the deadline only to be asked for it; the timer is the group's own.
-        self.scope: Final[Any] = anyio_asyncio.CancelScope(deadline=deadline)
+        self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
         host: Any = asyncio.current_task()
         self._host = self.scope._host_task = host  # anyio gets the loop from it, when a job uses a thread
         self._parent = id(host)
@@ -158,56 +147,9 @@ class AsyncioGroup:
             await asyncio.sleep(0)
         await self._work(worker)
 
-    async def turn(self) -> bool:
-        """Let others run. Return False if a cancellation came."""
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError as cancellation:
-            self._cancellation = cancellation
-            return False
-        return True
-
-    async def wait(self, event: Event) -> bool:
-        """Wait for `event`. Return False, without waiting longer, on cancellation."""
-        try:
-            await event.wait()
-        except asyncio.CancelledError as cancellation:
-            self._cancellation = cancellation
-            return False
-        return True
-
-    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
-
-        anyio delivers the cancellation of a scope again and again; the shield here keeps that out. If the new task
-        itself is cancelled, `function` is called again, and has to go on where it was.
-        """
-        while True:
-            task = self._loop.create_task(function(), context=self._context.copy())
-            while not task.done():
-                with anyio.CancelScope(shield=True):
-                    try:
-                        await asyncio.wait([task])
-                    except asyncio.CancelledError as cancellation:
-                        self._cancellation = cancellation  # a native one takes precedence over that of a scope
-            if not task.cancelled():  # somebody who cancels all tasks of the loop cancels this one too
-                return task.result()
-
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` at the time `when`; return what prevents the call."""
-        return self._loop.call_at(when, function, context=self._context.copy()).cancel
-
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
         return self.host_is_cancelled() or self.scope._effectively_cancelled
-
-    def host_is_cancelled(self) -> bool:
-        """Return whether the task that awaits the run was cancelled natively since the run began, or is about to be.
-
-        A loop that ends cancels all tasks at once, and resumes them in any order, so a worker may be the first to
-        notice.
-        """
-        return bool(self._host.cancelling() > self._requests)
 
     def deadline_passed(self) -> bool:
         """Return whether it was the deadline that cancelled the group."""
@@ -404,30 +346,8 @@ class WorkerState(anyio_asyncio.TaskState):
         return self.innermost is not self.scope
 
 
-class AsyncioBackend:
+class AsyncioBackend(PlainAsyncio):
     """asyncio, as far as the engine is concerned; see `Backend`."""
-
-    name = "asyncio"
-    names_tasks = False
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        """Run `main()` in a new event loop, by `anyio.run`."""
-        return anyio.run(main, backend="asyncio", backend_options=dict(options))
-
-    def clock(self) -> Callable[[], float]:
-        """Return the function that returns this loop's time in seconds."""
-        loop_time = asyncio.get_running_loop().time
-        if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            return time.monotonic  # all that this method does is to call it
-        return loop_time
-
-    def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return what `make()` returned when this loop was first asked."""
-        loop = asyncio.get_running_loop()
-        made = SHARED_IN_LOOPS.get(loop)
-        if made is None:
-            SHARED_IN_LOOPS[loop] = made = make()
-        return cast(T, made)
 
     def group(
         self,
@@ -446,20 +366,9 @@ class AsyncioBackend:
 
     def enter(self, worker: WorkerTask) -> Mark:
         """Record the current task as that of `worker`, and what it is like; return that record."""
-        if worker.mark is None:
-            worker.task = task = asyncio.current_task()
-            context = contextvars.copy_context()
-            variables = _shared.variables_of(context, worker.group.variables, worker)
-            known = TASK_STATES[task]
-            worker.mark = WorkerState(known.parent_id, known.cancel_scope, None, task, context, variables)
-            TASK_STATES[cast(Any, task)] = worker.mark
         mark: WorkerState = worker.mark
         mark.count_holders()
         return mark
-
-    def is_current(self, task: Any) -> bool:
-        """Return whether the call comes from this task."""
-        return asyncio.current_task() is task
 
     def is_inside(self, worker: WorkerTask) -> bool:
         """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
@@ -490,42 +399,6 @@ class AsyncioBackend:
             scope.__exit__(None, None, None)
         return left, None
 
-    def event(self) -> Event:
-        """Make an event."""
-        return asyncio.Event()
-
-    async def checkpoint(self) -> None:
-        """Let others run; raise a pending cancellation."""
-        await asyncio.sleep(0)
-
-    async def turn(self) -> None:
-        """Let others run; raise nothing."""
-        with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope next
-            await asyncio.sleep(0)
-
-    async def park(self, worker: WorkerTask) -> None:
-        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
-        worker.parking = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope next
-            await worker.parking
-
-    def wake(self, worker: WorkerTask) -> None:
-        """Wake a parked worker."""
-        if not worker.parking.done():  # else it was cancelled at the same time
-            worker.parking.set_result(None)
-
-    async def sleep_until(self, deadline: float) -> bool:
-        """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
-        try:
-            await anyio.sleep_until(deadline)
-        except asyncio.CancelledError:
-            return False
-        return True
-
-    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether there is a cancellation in `exception`, and what else there is in it."""
-        return _shared.split(exception, asyncio.CancelledError)
-
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
         innermost: Any = worker.mark.innermost
@@ -539,65 +412,6 @@ class AsyncioBackend:
         `cancelling()` does not say this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
-
-    def hint(self, exception: BaseException) -> str | None:
-        """Return what to do about an exception that comes from trio; None if it does not."""
-        foreign = isinstance(exception, RuntimeError) and _shared.says(
-            exception, "must be called from async context", "Task got bad yield"
-        )
-        return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
-
-    async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
-    ) -> bool:
-        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
-        with anyio.CancelScope(deadline=deadline) as scope:
-            async with anyio.create_task_group() as tasks:
-                for function in functions:
-                    tasks.start_soon(function)
-        return not scope.cancelled_caught
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        return _shared.task_group()
-
-    def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
-        loop = asyncio.get_running_loop()
-
-        def call(function: Callable[[], None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(function)
-
-        return call
-
-    def check_limiter(self, limiter: object) -> str | None:
-        """Return what is wrong with `limiter` as a window on asyncio; None if nothing is."""
-        if not isinstance(limiter, anyio.CapacityLimiter):
-            return "give a positive whole number, None, or, as this is asyncio, a CapacityLimiter of anyio"
-        if _shared.home_of_limiter(limiter).endswith("_trio"):
-            return "this CapacityLimiter was made or used in a trio program; make a new one"
-        return None
-
-    def try_acquire(self, limiter: Any, borrower: object) -> bool:
-        """Take a token for `borrower` if one is free and nobody waits."""
-        try:
-            limiter.acquire_on_behalf_of_nowait(borrower)
-        except anyio.WouldBlock:
-            return False
-        return True
-
-    async def acquire(self, limiter: Any, borrower: object) -> bool:
-        """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
-        try:
-            await limiter.acquire_on_behalf_of(borrower)
-        except asyncio.CancelledError:
-            return False
-        return True
-
-    def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        """Yield the frames of the task of `worker`, outermost first, with their line numbers."""
-        return _shared.await_chain(worker.task.get_coro())
 
 
 def _parents(task: Any) -> Iterator[int]:
@@ -620,4 +434,52 @@ def _tasks_in(scope: Any) -> set[Any]:
     return found
 
 
+class _StandIn:
+    """Stands for a task while the private parts are checked."""
+
+    def cancelling(self) -> int:
+        """Return how often the task was cancelled."""
+        return 0
+
+
+def _check_private_parts() -> None:
+    """Raise an error if the private parts of anyio are not there, or do not behave as they are used here.
+
+    It takes some 50 µs, without an event loop.
+    """
+    if sys.implementation.name == "cpython":
+        _shared.expect_parts(asyncio.Task, "_must_cancel")
+    group = AsyncioGroup.__new__(AsyncioGroup)
+    around: Any = anyio_asyncio.CancelScope()
+    group.scope = around
+    worker = WorkerTask()
+    worker.group, worker.scope, worker.deadline, worker.mark = group, None, 5.0, None
+    worker.task = task = _StandIn()
+    state = WorkerState(None, around, worker, task, contextvars.Context(), ())
+    worker.mark = TASK_STATES[task] = state
+    _shared.expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
+    around._tasks.add(task)
+    job_scope: Any = anyio_asyncio.CancelScope()
+    job_scope._parent_scope = state.innermost = around
+    around._child_scopes.add(job_scope)
+    state.innermost = job_scope
+    scope = group.scope_of_its_own(worker)
+    _shared.expect(
+        job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is around,
+        "a scope that is put between two others has no effect on them",
+    )
+    _shared.expect(scope.deadline == 5.0 and not job_scope._effectively_cancelled, "a new scope is not as it should be")
+    around._cancel_called = True
+    _shared.expect(
+        around.cancel_called and job_scope._effectively_cancelled,
+        "a scope does not see that one around it was cancelled",
+    )
+    scope.shield = True
+    _shared.expect(not job_scope._effectively_cancelled, "a shield has no effect")
+    scope._cancel_called = True
+    _shared.expect(job_scope._effectively_cancelled and not state.intact(), "a scope does not cancel what is in it")
+    group.forget(worker)
+
+
+_check_private_parts()
 BACKEND: Final = AsyncioBackend()

@@ -12,14 +12,16 @@ T = TypeVar("T")
 
 
 class WorkerTask:
-    """The task of one worker, as its backend sees it; the engine's `Worker` adds the job that the task runs."""
+    """The task of one worker, as its backend sees it; the engine's `Worker` adds the rest."""
 
-    __slots__ = ("deadline", "group", "mark", "parking", "scope", "task")
+    __slots__ = ("deadline", "group", "job", "mark", "parking", "scope", "task")
 
     # When the time of the job that the task runs is over; on asyncio `-inf` when that time has come. On trio it is the
     # deadline of the scope.
     deadline: float
     group: Group
+    # The job that the task runs, or None.
+    job: Any
     # What the task was like before it ran a job. On trio this is set in the task's first step.
     mark: Any
     # What the task waits for while it is parked; each backend uses it in its own way.

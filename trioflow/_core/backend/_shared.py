@@ -16,6 +16,22 @@ GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
 
 
+class PartsDifferError(Exception):
+    """A private part of a library is missing, or does not behave as the fast way uses it."""
+
+
+def expect(behaves: bool, what: str) -> None:
+    """Raise an error unless a private part behaves as it is used."""
+    if not behaves:
+        raise PartsDifferError(what)
+
+
+def expect_parts(owner: Any, *names: str) -> None:
+    """Raise an error unless a class or module has these private parts."""
+    missing = [name for name in names if not hasattr(owner, name)]
+    expect(not missing, f"{owner.__name__} has no {', '.join(missing)}")
+
+
 def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
     """Return the variables of a task without the one that holds its worker; or `known` itself, if they are the same.
 

@@ -1,4 +1,4 @@
-"""The engine on trio, through trio's own API.
+"""The fast way on trio, with private parts of trio; what needs none of them is inherited from the plain way.
 
 A worker gets a cancel scope of its own only when it has to be cancelled alone, or shielded. That scope is then put
 between the nursery's scope and those that its job may have opened. Most workers are never cancelled alone, and a scope
@@ -7,24 +7,23 @@ costs a quarter of what a task costs.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
 
 from . import _shared
+from ._interface import WorkerTask
+from .plain._trio import PlainTrio, PlainTrioGroup
 
 if TYPE_CHECKING:
-    from ._interface import Event, Mark, Scope, Variables, Work, WorkerTask
+    from ._interface import Mark, Scope, Variables, Work
 
 T = TypeVar("T")
 
-SHARED_IN_LOOP: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared by the runs of trioflow")
 CancelStatus: Final = cast(Any, trio)._core._run.CancelStatus  # a node in the tree of cancel scopes
 
 
@@ -34,10 +33,10 @@ def _protected(work: Work) -> Work:
     return trio.lowlevel.enable_ki_protection(work)
 
 
-class TrioGroup:
+class TrioGroup(PlainTrioGroup):
     """A nursery whose cancel scope carries the run's deadline."""
 
-    __slots__ = ("_context", "_deadline", "_nursery", "_shielded", "_stopped", "_work", "variables")
+    __slots__ = ("_shielded",)
 
     def __init__(self, work: Work, deadline: float, context: contextvars.Context, variables: Variables) -> None:
         self.variables = variables
@@ -48,79 +47,13 @@ class TrioGroup:
         self._context = context
         self._stopped = False
 
-    @trio.lowlevel.enable_ki_protection
-    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body` inside the nursery, then raise a cancellation that came meanwhile.
-
-        This is protected from Ctrl-C, as the workers are. So trio does not raise KeyboardInterrupt in whatever line of
-        the engine is being executed, but in the main task at its next checkpoint, where the run can end in order.
-        """
-        async with trio.open_nursery() as self._nursery:
-            if self._deadline != math.inf:
-                self._nursery.cancel_scope.deadline = self._deadline
-            await body()
-            if self._shielded is not None:
-                self._shielded._cancel_status.close()
-        await trio.lowlevel.checkpoint_if_cancelled()
-
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
         self._context.run(self._nursery.start_soon, self._work, worker)
 
-    async def turn(self) -> bool:
-        """Let others run. Return False if a cancellation came."""
-        try:
-            await trio.lowlevel.checkpoint()
-        except trio.Cancelled:
-            return False
-        return True
-
-    async def wait(self, event: Event) -> bool:
-        """Wait for `event`. Return False, without waiting longer, on cancellation."""
-        try:
-            await event.wait()
-        except trio.Cancelled:
-            return False
-        return True
-
-    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()`, shielded, in a task of its own: trio raises Ctrl-C only in its main task."""
-
-        async def shielded() -> None:
-            with trio.CancelScope(shield=True):
-                await function()
-
-        try:
-            async with trio.open_nursery() as nursery:
-                self._context.run(nursery.start_soon, shielded)
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` at the time `when`, in a task of the nursery; return what prevents the call."""
-        scope = trio.CancelScope()
-
-        async def wait() -> None:
-            with scope:
-                await trio.sleep_until(when)
-                function()
-
-        self._context.run(self._nursery.start_soon, wait)
-        return scope.cancel
-
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
         return self._nursery is not None and bool(self._nursery.cancel_scope._cancel_status.effectively_cancelled)
-
-    def deadline_passed(self) -> bool:
-        """Return whether it was the deadline that cancelled the group."""
-        return self._nursery is not None and self._nursery.cancel_scope.cancel_called and not self._stopped
-
-    def cancel(self) -> None:
-        """Cancel all tasks of the group except the shielded ones."""
-        if not self._nursery.cancel_scope.cancel_called:
-            self._stopped = True
-            self._nursery.cancel_scope.cancel()
 
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` from cancelling this worker, which runs no job."""
@@ -133,6 +66,11 @@ class TrioGroup:
             worker.task._activate_cancel_status(shielded)
         else:
             worker.mark.status.parent = shielded
+
+    def leave_shield(self) -> None:
+        """Close the scope of the shielded workers, which have gone."""
+        if self._shielded is not None:
+            self._shielded._cancel_status.close()
 
     def cancel_shielded(self) -> None:
         """Cancel all workers that are shielded."""
@@ -225,27 +163,8 @@ class TrioMark:
         return self._task._cancel_status is not self.status
 
 
-class TrioBackend:
+class TrioBackend(PlainTrio):
     """trio, as far as the engine is concerned; see `Backend`."""
-
-    name = "trio"
-    names_tasks = True
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        """Run `main()` in a new event loop, by `trio.run`."""
-        return trio.run(main, **options)
-
-    def clock(self) -> Callable[[], float]:
-        """Return the function that returns this loop's time in seconds."""
-        return trio.lowlevel.current_clock().current_time
-
-    def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return what `make()` returned when this loop was first asked."""
-        try:
-            return cast(T, SHARED_IN_LOOP.get())
-        except LookupError:
-            SHARED_IN_LOOP.set(made := make())
-            return made
 
     def group(
         self,
@@ -258,19 +177,11 @@ class TrioBackend:
         """Make the group for one run. Its scope has the deadline, so `on_deadline` is not called."""
         return TrioGroup(work, deadline, context, variables)
 
-    def scope(self, deadline: float = math.inf) -> Scope:
-        """Make a cancel scope with a deadline on this loop's clock."""
-        return cast("Scope", trio.CancelScope(deadline=deadline))
-
     def enter(self, worker: WorkerTask) -> Mark:
         """Record the current task as that of `worker`, and what it is like; return that record."""
         worker.task = trio.lowlevel.current_task()
         worker.mark = mark = TrioMark(worker)
         return mark
-
-    def is_current(self, task: Any) -> bool:
-        """Return whether the call comes from this task."""
-        return trio.lowlevel.current_task() is task
 
     def is_inside(self, worker: WorkerTask) -> bool:
         """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
@@ -299,119 +210,9 @@ class TrioBackend:
                 scope.__exit__(None, None, None)
         return left, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
-    def event(self) -> Event:
-        """Make an event."""
-        return trio.Event()
-
-    async def checkpoint(self) -> None:
-        """Let others run; raise a pending cancellation."""
-        await trio.lowlevel.checkpoint()
-
-    async def turn(self) -> None:
-        """Let others run; raise nothing."""
-        await trio.lowlevel.cancel_shielded_checkpoint()
-
-    async def park(self, worker: WorkerTask) -> None:
-        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
-
-        def give_up(raise_cancel: object) -> trio.lowlevel.Abort:
-            worker.parking = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        worker.parking = worker.task
-        with contextlib.suppress(trio.Cancelled):  # the worker checks its scope next
-            await trio.lowlevel.wait_task_rescheduled(give_up)
-
-    def wake(self, worker: WorkerTask) -> None:
-        """Wake a parked worker."""
-        if worker.parking is not None:  # else it was cancelled at the same time
-            worker.parking = None
-            trio.lowlevel.reschedule(worker.task)
-
-    async def sleep_until(self, deadline: float) -> bool:
-        """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
-        try:
-            await trio.sleep_until(deadline)
-        except trio.Cancelled:
-            return False
-        return True
-
-    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether there is a cancellation in `exception`, and what else there is in it."""
-        return _shared.split(exception, trio.Cancelled)
-
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` is in a cancelled scope."""
         return bool(worker.mark.status.effectively_cancelled)
-
-    def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return False: trio cancels tasks only by scopes."""
-        return False
-
-    def hint(self, exception: BaseException) -> str | None:
-        """Return what to do about an exception that comes from asyncio; None if it does not."""
-        foreign = (isinstance(exception, RuntimeError) and _shared.says(exception, "no running event loop")) or (
-            isinstance(exception, TypeError) and _shared.says(exception, "unrecognized yield message")
-        )
-        return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
-
-    async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
-    ) -> bool:
-        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
-        with trio.CancelScope(deadline=deadline) as scope:
-            async with trio.open_nursery() as nursery:
-                for function in functions:
-                    nursery.start_soon(function)
-        return not scope.cancelled_caught
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        return _shared.task_group()
-
-    def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
-        token = trio.lowlevel.current_trio_token()
-
-        def call(function: Callable[[], None]) -> None:
-            with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(function, idempotent=True)
-
-        return call
-
-    def check_limiter(self, limiter: object) -> str | None:
-        """Return what is wrong with `limiter` as a window on trio; None if nothing is."""
-        if isinstance(limiter, trio.CapacityLimiter):
-            return None
-        import anyio
-
-        if not isinstance(limiter, anyio.CapacityLimiter):
-            return "give a positive whole number, None, or a CapacityLimiter of trio or anyio"
-        if _shared.home_of_limiter(limiter).endswith("_asyncio"):
-            return "this CapacityLimiter was made or used in an asyncio program; make a new one, or one of trio's"
-        return None
-
-    def try_acquire(self, limiter: Any, borrower: object) -> bool:
-        """Take a token for `borrower` if one is free and nobody waits."""
-        import anyio
-
-        try:
-            limiter.acquire_on_behalf_of_nowait(borrower)
-        except (trio.WouldBlock, anyio.WouldBlock):
-            return False
-        return True
-
-    async def acquire(self, limiter: Any, borrower: object) -> bool:
-        """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
-        try:
-            await limiter.acquire_on_behalf_of(borrower)
-        except trio.Cancelled:
-            return False
-        return True
-
-    def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
-        """Yield the frames of the task of `worker`, outermost first, with their line numbers."""
-        return _shared.await_chain(worker.task.coro)
 
 
 def _parents(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
@@ -447,6 +248,10 @@ async def _nothing_to_wait_for(error: BaseException | None) -> BaseException | N
     return error
 
 
+async def _no_work(worker: WorkerTask) -> None:
+    pass
+
+
 def _system_tasks() -> Iterator[Any]:
     root = trio.lowlevel.current_root_task()
     for nursery in root.child_nurseries if root is not None else ():
@@ -456,4 +261,57 @@ def _system_tasks() -> Iterator[Any]:
                 yield from inner.child_tasks
 
 
+def _scope_without_clock() -> Any:
+    """Return a scope that does not ask for the time, because it looks as if it had been left."""
+    scope: Any = trio.CancelScope()
+    scope._has_been_entered = True
+    return scope
+
+
+def _check_private_parts() -> None:
+    """Raise an error if the private parts of trio are not there, or do not behave as they are used here.
+
+    It takes some 50 µs, without an event loop.
+    """
+    nursery_class: Any = trio.Nursery
+    _shared.expect_parts(trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    _shared.expect_parts(nursery_class, "_nested_child_finished")
+    around, job_scope = _scope_without_clock(), _scope_without_clock()
+    outermost = CancelStatus(scope=around)
+    task: Any = object.__new__(trio.lowlevel.Task)
+    task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
+    task._activate_cancel_status(outermost)
+    worker = WorkerTask()
+    worker.group = group = TrioGroup(_no_work, math.inf, task.context, ())
+    worker.task, worker.scope = task, None
+    worker.mark = TrioMark(worker)
+    job_status = CancelStatus(scope=job_scope, parent=outermost)
+    task._activate_cancel_status(job_status)
+    worker.scope = scope = group._scope_of_its_own(worker)
+    status: Any = worker.mark.status
+    _shared.expect(
+        job_status.parent is status and status.parent is outermost and status._scope is scope,
+        "a scope that is put between two others has no effect on them",
+    )
+    task._activate_cancel_status(status)
+    _shared.expect(worker.mark.intact() and task._cancel_status is status, "a task does not enter a scope")
+    nursery = nursery_class._create(task, scope, True)
+    _shared.expect(
+        (nursery._nested_child_running, nursery._closed, nursery._parent_waiting_in_aexit) == (True, False, False)
+        and not worker.mark.intact(),
+        "a task does not know its nurseries",
+    )
+    task._activate_cancel_status(None)
+    scope.cancel()
+    _shared.expect(
+        group.is_expired(worker) and job_status.effectively_cancelled, "a scope does not cancel what it contains"
+    )
+    around._cancel_status = outermost
+    around.cancel()
+    _shared.expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
+    scope.shield = True
+    _shared.expect(group.is_expired(worker), "a shield has no effect")
+
+
+_check_private_parts()
 BACKEND: Final = TrioBackend()

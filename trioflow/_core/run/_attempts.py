@@ -123,7 +123,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
 
     The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
     """
-    run, group = worker.run, worker.run.group
+    run, group = worker.run, worker.group
     watch = _watch(run, job, limits, partial(group.set_deadline, worker))
     try:
         if watch is None:

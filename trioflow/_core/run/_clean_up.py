@@ -20,6 +20,7 @@ from ..job._outcome import UNCALLED
 from ._worker import Worker, current
 
 if TYPE_CHECKING:
+    from ..backend import Event
     from ._run import Run
 
 PATIENCE: Final = 1.0
@@ -36,12 +37,15 @@ class CleanUp:
 
     def __init__(self, run: Run) -> None:
         seconds = run.scheduler.cleanup_timeout
-        self._run: Final = run
+        self.run: Final = run
         self._deadline: Final = math.inf if seconds is None else run.clock() + seconds
-        self._tasks: Final = run.backend.task_group()
+        self.group: Final = run.backend.group(
+            CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
+        )
         self._pending: Final[dict[AbstractJob[Any], int]] = {}
         self._followers: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         self._workers: Final[dict[Worker, None]] = {}
+        self._changed: Event = run.backend.event()
         for job in filter(_may_clean_up, run.scheduler):
             unsettled = [one for one in run.members.waits_for(job) if not (one._state.is_settled or one._is_ready())]
             self._pending[job] = len(unsettled)
@@ -56,51 +60,45 @@ class CleanUp:
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        async with self._run.backend.task_group() as watchers:
+        async with self.run.backend.task_group() as watchers:
             watchers.start_soon(self._report_stuck_jobs)
-            async with self._tasks:
-                self._tasks.cancel_scope.deadline = self._deadline
-                self._start(job for job, number in self._pending.items() if not number)
+            await self.group.host(self._until_settled)
             watchers.cancel_scope.cancel()
-        for job in self._run.queue.drain():  # the deadline came first
-            self._run.cancel_unstarted(job)
+        for job in self.run.queue.drain():  # the deadline came first
+            self.run.cancel_unstarted(job)
+
+    async def _until_settled(self) -> None:
+        self._start(job for job, number in self._pending.items() if not number)
+        with self.run.backend.scope() as scope:
+            scope.shield = True  # the deadline is for the jobs
+            while self._workers:
+                self._changed = self.run.backend.event()
+                if not await self.group.wait(self._changed):  # on asyncio, somebody cancels all tasks
+                    self._cancel()
+
+    def _cancel(self) -> None:
+        self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Start those of `jobs` that their rule lets run; all that they require has settled."""
-        if self._run.clock() >= self._deadline:
+        if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
             assert job._rule is not None
             if _rules.judge(job, job._rule)[0] is JobState.SCHEDULED:
-                self._run.schedule((job,), clean_up=True)
-                self._run.context.run(self._tasks.start_soon, self._run_next)
+                self.run.schedule((job,), clean_up=True)
+                worker = CleanUpWorker(self)
+                self._workers[worker] = None
+                self.group.spawn(worker)
 
-    async def _run_next(self) -> None:
-        """Run the first job of the queue: tasks begin in any order, but jobs start in the order of the queue."""
-        run = self._run
-        job = run.queue.jobs.take_any()
-        worker = Worker(run, has_slot=False)
-        self._workers[worker] = None
-        current.set(worker)
-        with run.backend.scope() as worker.scope:
-            run.backend.enter(worker)
-            run.begin(worker, job)
-            awaitable: Any = UNCALLED
-            try:
-                awaitable = run.call(worker, job)
-                value = await awaitable
-                await worker.refuse_what_is_left_open()
-            except BaseException as error:
-                try:
-                    whole = await worker.with_errors_of_what_is_left_open(error)
-                    run.settle_error(worker, job, whole, awaitable, run.clock())
-                except BaseException as fault:  # an error in the engine itself, as in `Worker.work`
-                    run.abandon(worker, fault)
-            else:
-                run.settle(job, JobState.SUCCEEDED, value, run.clock())
-            worker.job = None
-        del self._workers[worker]
-        self._start(self._released(job))
+    def gone(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
+        """Forget a worker; if its job has settled, start those that waited only for that."""
+        if worker in self._workers:
+            del self._workers[worker]
+            self.group.forget(worker)
+            if job is not None:
+                self._start(self._released(job))
+            self._changed.set()
 
     def _released(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
         """Count down the jobs that wait for `job`, and return those that wait for nothing else."""
@@ -111,10 +109,48 @@ class CleanUp:
 
     async def _report_stuck_jobs(self) -> None:
         """Report the jobs that still run `PATIENCE` seconds after the end of the phase."""
-        if self._deadline < math.inf and await self._run.backend.sleep_until(self._deadline + PATIENCE):
+        if self._deadline < math.inf and await self.run.backend.sleep_until(self._deadline + PATIENCE):
             for worker in self._workers:
                 if worker.job is not None and not worker.job._limits_itself:  # a nested scheduler reports its own jobs
-                    self._run.report(worker.job, stuck(worker))
+                    self.run.report(worker.job, stuck(worker))
+
+
+class CleanUpWorker(Worker):
+    """The task of one clean-up job, in the group of the clean-up phase."""
+
+    __slots__ = ("_clean_up",)
+
+    def __init__(self, clean_up: CleanUp) -> None:
+        super().__init__(clean_up.run, has_slot=False)
+        self.group = clean_up.group
+        self._clean_up: Final = clean_up
+
+    def leave_unbegun(self) -> None:
+        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
+        self._clean_up.gone(self, None)
+
+    async def work(self) -> None:
+        """Run the first job of the queue: tasks begin in any order, but jobs start in the order of the queue."""
+        run = self.run
+        job = run.queue.jobs.take_any()
+        current.set(self)
+        run.backend.enter(self)
+        run.begin(self, job)
+        awaitable: Any = UNCALLED
+        try:
+            awaitable = run.call(self, job)
+            value = await awaitable
+            await self.refuse_what_is_left_open()
+        except BaseException as error:
+            try:
+                whole = await self.with_errors_of_what_is_left_open(error)
+                run.settle_error(self, job, whole, awaitable, run.clock())
+            except BaseException as fault:  # an error in the engine itself, as in `Worker.work`
+                run.abandon(self, fault)
+        else:
+            run.settle(job, JobState.SUCCEEDED, value, run.clock())
+        self.job = None
+        self._clean_up.gone(self, job)
 
 
 def stuck(worker: Worker) -> str:

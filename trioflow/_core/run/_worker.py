@@ -95,7 +95,6 @@ class Worker(WorkerTask):
         "cancelled_alone",
         "ended_by_run",
         "has_slot",
-        "job",
         "lease",
         "lent",
         "ready_at_spawn",
