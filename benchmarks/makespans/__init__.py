@@ -11,5 +11,6 @@ be read; fetch those that you want, and put them into one folder, or into folder
   `j30opt.sm`, `j60hrs.sm` and `j120hrs.sm`, from https://www.om-db.wi.tum.de/psplib/data.html. See `psplib`.
 - The Standard Task Graph Set, task graphs for a number of processors: the sets without communication costs, unpacked,
   from https://www.kasahara.cs.waseda.ac.jp/schedule/. See `stg`.
+- Sets that are drawn in the same way as these two: see `drawn`.
 - Workflows that were measured, converted from https://github.com/wfcommons/WfInstances. See `workflows`.
 """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from . import psplib, stg
+from . import drawn, psplib, stg
 from .__main__ import INVENTED
 from .exact import least_makespan
 
@@ -56,12 +58,35 @@ def test_a_graph_is_read() -> None:
         assert len(required) == int(count)
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", [psplib, stg])
-def test_a_foreign_file_is_refused(kind: object, tmp_path: Path) -> None:
+def test_what_is_drawn_is_read_back(kind: Any, seed: int, tmp_path: Path) -> None:
+    """Files have what was drawn; projects have as many arcs as they should, no job more than three."""
+    chance = random.Random(seed)
+    if kind is psplib:
+        one = drawn.project(20, 1.8, 0.5, 0.2, chance)
+        drawn.write_project(tmp_path / "one", one)
+        assert sum(map(len, one.required)) == round(1.8 * 22)
+        assert max(map(len, one.required)) == 3
+        assert all(sum(job in some for some in one.required) <= 3 for job in range(22))
+    else:
+        one = drawn.graph(20, chance)
+        drawn.write_graph(tmp_path / "one", one)
+    scheduler = kind.scenario(tmp_path / "one")
+    jobs = list(scheduler)
+    assert [job.expected_duration for job in jobs] == one.seconds
+    assert [sorted(jobs.index(other) for other in job.required) for job in jobs] == one.required
+    if kind is psplib:
+        assert [[job.needs.get(f"R{place}", 0) for place in range(1, 5)] for job in jobs] == one.needs
+        assert [*scheduler.pool.total.values()] == one.capacity
+
+
+@pytest.mark.parametrize("kind", [psplib, stg])
+def test_a_foreign_file_is_refused(kind: Any, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign"
     foreign.write_text("5\n1 2 3\n")
     with pytest.raises(ValueError, match="foreign is no"):
-        kind.scenario(foreign)  # type: ignore[attr-defined]
+        kind.scenario(foreign)
 
 
 def test_the_command_measures_the_invented_set() -> None:
