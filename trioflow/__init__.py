@@ -26,6 +26,7 @@ from ._core.job._job import AbstractJob
 from ._core.job._service import Service
 from ._core.limits._pool import Pool
 from ._core.limits._rate import Rate
+from ._core.limits._window import Adaptive
 from ._core.run._worker import current_job
 from ._core.scheduler._sequence import Sequence
 from ._scheduler import Scheduler
@@ -55,6 +56,7 @@ if _typing.TYPE_CHECKING:
 
 __all__ = [
     "AbstractJob",
+    "Adaptive",
     "CommandError",
     "CommandJob",
     "CommandResult",

@@ -40,9 +40,9 @@ class Scheduler(BaseScheduler):
     Args:
         jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
             `update` take more. Jobs that become ready together start in the order in which they were added.
-        jobs_window: how many of its jobs may run at once: a positive whole number; a `CapacityLimiter` of trio or
-            anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no limit. Forever
-            jobs take no slot; a nested scheduler takes one.
+        jobs_window: how many of its jobs may run at once: a positive whole number; an `Adaptive`; a `CapacityLimiter`
+            of trio or anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no
+            limit. Forever jobs take no slot; a nested scheduler takes one.
         timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the

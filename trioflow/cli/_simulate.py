@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 
 from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
-from .._core.job._options import slots
 from .._core.limits._order import POLICIES
+from .._core.limits._window import slots
 from ..view import _units as units
 from ._completion import file
 from ._scenario import refusing, takes_scenario

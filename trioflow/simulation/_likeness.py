@@ -8,8 +8,9 @@ from typing import Any, Final
 import anyio
 
 from .._core import AbstractJob, AnyJob, BaseScheduler, is_scheduler
-from .._core.job._options import Rule, slots
+from .._core.job._options import Rule
 from .._core.limits._pool import Pool
+from .._core.limits._window import Adaptive, slots
 
 
 class Stand(AbstractJob[None]):
@@ -119,7 +120,7 @@ class Likeness:
 
     def _window(self, window: Any) -> Any:
         """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""
-        if window is None or isinstance(window, int):
+        if window is None or isinstance(window, (int, Adaptive)):
             return window
         if id(window) not in self._limiters:
             self._limiters[id(window)] = anyio.CapacityLimiter(slots(window) or float("inf"))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
-from .._core.job._options import slots
-from .._core.job._options import window as checked_window
 from .._core.limits._order import checked as checked_policy
+from .._core.limits._window import slots
+from .._core.limits._window import window as checked_window
 from .._core.scheduler import _checks
 from ..testing import virtual_options
 from ..view.trace._trace import Trace

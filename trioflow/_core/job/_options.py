@@ -248,25 +248,6 @@ def number(value: Any, name: str, who: Who) -> int:
     return checked
 
 
-def window(value: Any, who: Who) -> Any:
-    """Check and return a window; 0 becomes None, which is no limit."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value or None
-    if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError(
-            f"jobs_window={value} of {_text(who)}: give a positive whole number, or None or 0 for no limit"
-        )
-    if hasattr(value, "acquire_on_behalf_of"):
-        return value
-    raise TypeError(f"jobs_window={value!r} of {_text(who)}: give a positive whole number, None, or a CapacityLimiter")
-
-
-def slots(window: Any) -> int | None:
-    """Return how many jobs a window lets run at once; for a limiter, its total tokens. None is no limit."""
-    tokens = window if window is None or isinstance(window, int) else window.total_tokens
-    return None if tokens is None or tokens == math.inf else int(tokens)
-
-
 def _text(who: Who) -> str:
     """Return the name of a job for an error; to make one takes longer than all checks, so most are never made."""
     return who if isinstance(who, str) else who()

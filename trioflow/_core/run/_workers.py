@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ..job import _options
+from ..limits._window import Adaptive, slots
 from ._window import Interval, LimiterWindow
 from ._worker import TURN_SECONDS, Worker
 
@@ -33,21 +33,23 @@ class Workers:
 
     Args:
         run: the run.
-        window: how many jobs may run at once: a number, a limiter, or None for no limit.
+        window: how many jobs may run at once: a number, an `Adaptive`, a limiter, or None for no limit.
 
     """
 
     def __init__(self, run: Run, window: Any) -> None:
         self._run: Final = run
         self._queue: Final = run.queue
-        self._size: Final = window if isinstance(window, int) else None
-        # The number of free slots, if the window is a number.
-        self.free: int = window if isinstance(window, int) else UNLIMITED
+        self._given: Final = window
+        self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
+        # The number of free slots, if they are counted here: below 0 when the window has shrunk below what runs.
+        self.free: int = UNLIMITED if self._size is None else self._size
         # What gives out tokens, if the window is a limiter.
-        self.window: Final = None if window is None or isinstance(window, int) else LimiterWindow(run, window)
+        self.window: Final = LimiterWindow(run, window) if window is not None and self._size is None else None
         seconds = run.scheduler.start_interval
         self.interval: Final = Interval(run, seconds) if seconds else None
-        self.gated: Final = self.interval is not None or self.window is not None
+        self.adapts: Final = isinstance(window, Adaptive)
+        self.gated: Final = self.interval is not None or self.window is not None or self.adapts
         self.searchers = 0
         # If there are this many, a worker leaves rather than wait for the next turn to search.
         self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
@@ -57,8 +59,22 @@ class Workers:
 
     @property
     def slots(self) -> int | None:
-        """How many jobs the window lets run at once; None for no limit."""
-        return _options.slots(self._size if self.window is None else self.window.limiter)
+        """How many jobs the window lets run at once, at most; None for no limit."""
+        return slots(self._given)
+
+    @property
+    def size(self) -> int | None:
+        """How many jobs the window lets run at once now; None for no limit."""
+        return slots(self._given) if self._size is None else self._size
+
+    def resize(self, size: int) -> None:
+        """Let so many jobs run at once from now on. If more are running, workers leave when their jobs have ended."""
+        assert self._size is not None
+        more = size - self._size
+        self.free += more
+        self._size = size
+        if more > 0:
+            self.ensure_searcher()
 
     def ensure_searcher(self) -> None:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
@@ -189,6 +205,8 @@ class Workers:
     async def pass_gates(self, worker: Worker) -> bool:
         """Wait for the start interval and for a token. Return False if nothing is left to start, or on cancellation."""
         window = self.window if worker.has_slot else None
+        if self.free < 0 and worker.has_slot:
+            return False  # the window has shrunk
         while self._queue.has_any():
             if self.interval is not None and not self.interval.is_over():
                 if window is not None:

@@ -33,8 +33,10 @@ from ..job._job import AbstractJob, Kind, is_scheduler
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
-from ..limits import _order, _pool
+from ..limits import _order, _pool, _window
+from ..limits._window import Adaptive
 from ..run import _durable, _ending, _links, _observers
+from ..run._adaptive_window import AdaptiveWindow
 from ..run._idle import WatchOfJobs
 from ..run._observers import Instrument, Observers
 from ..run._run import Run
@@ -112,7 +114,7 @@ class BaseScheduler(AbstractJob[bool]):
         who = repr(options.get("label") or type(self).__name__)
         self.critical_jobs = critical_jobs
         self.keep_jobs = bool(keep_jobs)
-        self._jobs_window = _options.window(jobs_window, who)
+        self._jobs_window = _window.window(jobs_window, who)
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
@@ -140,12 +142,20 @@ class BaseScheduler(AbstractJob[bool]):
 
     @property
     def jobs_window(self) -> Any:
-        """How many of its jobs may run at once: a number, a `CapacityLimiter`, or None for no limit."""
+        """How many of its jobs may run at once: a number, an `Adaptive`, a `CapacityLimiter`, or None for no limit."""
         return self._jobs_window
 
     @jobs_window.setter
     def jobs_window(self, window: Any) -> None:
-        self._jobs_window = _options.window(window, repr(self.label))
+        self._jobs_window = _window.window(window, repr(self.label))
+
+    @property
+    def window_size(self) -> int | None:
+        """How many of its jobs may run at once now; None for no limit. An `Adaptive` window changes it in a run."""
+        if self._run is not None:
+            return self._run.workers.size
+        window = self._jobs_window
+        return window.minimum if isinstance(window, Adaptive) else _window.slots(window)
 
     @property
     def shutdown_timeout(self) -> float | None:
@@ -830,8 +840,8 @@ class BaseScheduler(AbstractJob[bool]):
             raise RuntimeError(f"{who} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
         _options.check_drain_at(self._drain_at, seconds, who)
-        window = self._jobs_window if jobs_window is OWN else _options.window(jobs_window, who)
-        if window is not None and not isinstance(window, int):
+        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, who)
+        if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={window!r} of {who}: {problem}")
@@ -839,6 +849,8 @@ class BaseScheduler(AbstractJob[bool]):
         watch = None if self.idle_timeout is None else WatchOfJobs()
         if watch is not None:
             watching = (*watching, watch)
+        if isinstance(window, Adaptive):  # before the others, so that they see the new size
+            watching = (AdaptiveWindow(window), *watching)
         outer = self._worker.run.observers if self._worker is not None else None
         observers = Observers(watching, outer) if watching or outer is not None else None
         opened = None if journal is None else self._opened(journal)

@@ -27,7 +27,7 @@ from typing import Final, Generic, TypeVar
 
 from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
 from ..._core.base import _graph
-from ..._core.job import _options
+from ..._core.limits import _window
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)
@@ -223,6 +223,6 @@ def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
         order = _graph.topological_order(list(scheduler._members.jobs), scheduler._waits_for)
         jobs = [job for job in order if not job._forever]
         nested = [job for job in jobs if is_scheduler(job)]
-        own = slots if scheduler is root else _options.slots(scheduler.jobs_window)
+        own = slots if scheduler is root else _window.slots(scheduler.jobs_window)
         yield Level(scheduler, jobs, scheduler._waits_for, math.inf if own is None else max(1, own), frozenset(nested))
         todo += nested

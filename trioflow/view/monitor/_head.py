@@ -107,7 +107,7 @@ class Head:
     # ---- the second line
 
     def _counts(self, columns: int) -> Line:
-        counted = self._counted()
+        counted = [*self._counted(), *self._adaptive_window()]
         digits = len(str(self._model.tally.jobs))
         pieces: Line = [(f"{symbol} {number:>{digits}} {word}", style) for symbol, number, word, style in counted]
         if _length(pieces, 3) > columns:
@@ -121,6 +121,13 @@ class Head:
         for text, style in pieces:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
+
+    def _adaptive_window(self) -> list[tuple[str, int, str, str]]:
+        """Return how many jobs may run at once now, in the same form, if that changes."""
+        run = self._model.root._run
+        if run is None or run.workers.size is None or not run.workers.adapts:
+            return []
+        return [("≤" if self._is_unicode else "<", run.workers.size, "at once", "dim")]
 
     def _counted(self) -> list[tuple[str, int, str, str]]:
         """Return for each state its symbol, the number of jobs, a word and a style."""

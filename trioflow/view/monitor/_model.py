@@ -104,7 +104,6 @@ class Model:
         self.root: Final = root
         self.clock: Final = root._run.clock
         self.began: Final = self.clock()
-        self.slots: Final = root._run.slots  # of this run, which may have a window of its own
         self.ended: float | None = None
         self.edition = 0  # how often the set of jobs has changed
         self.tallies: Final[dict[BaseScheduler, Tally]] = {}
@@ -113,6 +112,11 @@ class Model:
         self.failures: Final[dict[AnyJob, None]] = {}
         self.beside: Final[dict[AnyJob, None]] = {}  # forever jobs
         self._register(root, None, is_apart=False)
+
+    @property
+    def slots(self) -> int | None:
+        """How many jobs may run at once now, in this run, which may have a window of its own; None for no limit."""
+        return self.root.window_size
 
     @property
     def tally(self) -> Tally:

@@ -133,6 +133,9 @@ class _Events:
         for at in sorted(changes):
             running += changes[at]
             yield {"ph": "C", "name": "running jobs", "ts": at, "pid": pid, "args": {"jobs": running}}
+        for since, size in run.window_sizes:
+            at = self._microseconds(since)
+            yield {"ph": "C", "name": "window", "ts": at, "pid": pid, "args": {"slots": size}}
 
     def _incidents(self) -> Iterator[Event]:
         for incident in self._record.incidents:

@@ -11,6 +11,7 @@ because an export has more time than a run; `_record` reads the log.
 | ADDED         | the job  | now        | None        | None                                 |
 | ATTEMPT       | the job  | now        | None        | None; for the second and later ones  |
 | READY         | the job  | now        | None        | None                                 |
+| WINDOW        | None     | now        | None        | the size of an `Adaptive` window     |
 | INCIDENT      | or None  | now        | None        | message, exception                   |
 | a `JobState`  | the job  | its start  | its end     | None, or the `Fate`                  |
 """
@@ -37,6 +38,7 @@ class EventKind(enum.Enum):
     ADDED = enum.auto()
     ATTEMPT = enum.auto()
     READY = enum.auto()
+    WINDOW = enum.auto()
     INCIDENT = enum.auto()
 
 

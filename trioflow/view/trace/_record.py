@@ -47,6 +47,7 @@ class RunNotes:
     jobs: dict[AnyJob, JobNotes] = field(default_factory=dict[AnyJob, JobNotes])
     added: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
     ready: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
+    window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     further_attempts: dict[AnyJob, list[float]] = field(default_factory=dict[AnyJob, list[float]])
 
 
@@ -78,6 +79,8 @@ class Reader:
             run.further_attempts.setdefault(job, []).append(at)
         elif what is EventKind.ADDED:
             run.added[job] = at
+        elif what is EventKind.WINDOW:
+            run.window_sizes.append((at, more))
         elif what is EventKind.INCIDENT:
             self.incidents.append((at, run, job, more[0]))
         else:
@@ -293,6 +296,7 @@ class _Builder:
             started_at=run.began,
             finished_at=run.ended,
             window=run.beginning.window if run.beginning is not None else None,
+            window_sizes=tuple(run.window_sizes),
             reason=run.ending.reason if run.ending is not None else None,
             culprit=None if culprit is None else self._numbers.get((id(run), culprit)),
             members=tuple(sorted(self._number(run, job) for job in run.jobs)),

@@ -97,10 +97,11 @@ class RunSpan:
     label: str
     started_at: float | None
     finished_at: float | None
-    window: int | None
+    window: int | None  # the largest size that it may have
     reason: StopReason | None
     culprit: int | None
     members: tuple[int, ...]
+    window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ class Trace(Instrument):
         self._note = self._log.extend
         self._clock = time.monotonic
         self._open: dict[BaseScheduler, None] = {}  # whose runs are under way
+        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the latest, of those that are `Adaptive`
         self._made: tuple[int, Record] | None = None  # the last record of an ended run, with the length of its log
 
     # ---- hooks
@@ -68,6 +69,8 @@ class Trace(Instrument):
         now = clock()
         beginning = Beginning(clock, time.time() - now, run.slots)
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
+        if run.workers.adapts:
+            self._note_window_size(scheduler)
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record when: a job that requires nothing waits for a slot from now on."""
@@ -101,6 +104,15 @@ class Trace(Instrument):
                 () if job._facts is None else job._facts.throttled,
             )
         self._note((state, scheduler, job, job._started_at, job._finished_at, fate))
+        if scheduler in self._window_sizes:
+            self._note_window_size(scheduler)
+
+    def _note_window_size(self, scheduler: BaseScheduler) -> None:
+        """Record the size of an `Adaptive` window, if it has changed."""
+        size = scheduler.window_size
+        if self._window_sizes.get(scheduler) != size:
+            self._window_sizes[scheduler] = size
+            self._note((EventKind.WINDOW, scheduler, None, self._clock(), None, size))
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
@@ -114,6 +126,7 @@ class Trace(Instrument):
         ending = Ending(scheduler.stop_reason, scheduler.culprit, unsettled)
         self._note((EventKind.END, scheduler, None, self._clock(), None, ending))
         self._open.pop(scheduler, None)
+        self._window_sizes.pop(scheduler, None)
 
     # ---- reading it
 

@@ -126,7 +126,10 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
     for run in roots:
         if run.culprit is not None:
             yield f"culprit: {_culprit(record, run.culprit)}"
-        if run.window is not None:
+        if run.window_sizes:
+            sizes = [size for _, size in run.window_sizes]
+            yield f"{min(sizes)} to {max(sizes)} jobs at once, {sizes[-1]} in the end (adaptive window)"
+        elif run.window is not None:
             yield f"at most {run.window} job{'s' * (run.window != 1)} at once (window {run.window})"
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])

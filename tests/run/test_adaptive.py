@@ -1,0 +1,275 @@
+"""Adaptive windows: they grow while all goes well, and shrink when the server gets too much."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Adaptive, Job, Pool, Scheduler, Service, Throttled, Trace, simulate
+from trioflow._core.limits._window import Control
+from trioflow.abc import AbstractJob, Instrument
+from trioflow.testing import run_virtual
+from trioflow.view.monitor._head import Head
+from trioflow.view.monitor._model import Model
+from trioflow.view.text._symbols import Symbols
+
+from ..conftest import Virtual
+
+
+class Server:
+    """Works on `capacity` requests at once, each for a second; others wait, at most `queue` of them."""
+
+    def __init__(self, capacity: int, queue: int = 10**9, error: Callable[[], Exception] | None = None) -> None:
+        self.limiter: Any = None
+        self.capacity, self.queue, self.error = capacity, queue, error
+        self.most = self.now = self.refused = 0
+
+    async def ask(self, *_: Any) -> None:
+        """Wait for a place, and be served."""
+        self.limiter = self.limiter or anyio.CapacityLimiter(self.capacity)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            if self.limiter.statistics().tasks_waiting >= self.queue:
+                self.refused += 1
+                assert self.error is not None
+                raise self.error()
+            async with self.limiter:
+                await anyio.sleep(1)
+        finally:
+            self.now -= 1
+
+
+class Sizes(Instrument):
+    """Keeps how the size changed."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        size = scheduler.window_size
+        if size is not None and self.sizes[-1:] != [size]:
+            self.sizes.append(size)
+
+
+def test_it_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
+    """One success at size 1, two at size 2, and so on, up to the maximum; never more jobs run at once."""
+    server, sizes = Server(100), Sizes()
+    scheduler = Scheduler(jobs_window=Adaptive(1, 6), instruments=[sizes])
+    jobs = scheduler.map(server.ask, range(1 + 2 + 3 + 4 + 5 + 60))
+    assert scheduler.window_size == 1
+    assert virtual(scheduler.co_run)
+    assert sizes.sizes == [2, 3, 4, 5, 6] or sizes.sizes == [1, 2, 3, 4, 5, 6]
+    assert [sum(job.started_at == second for job in jobs) for second in range(7)] == [1, 2, 3, 4, 5, 6, 6]
+    assert server.most == 6
+
+
+def test_it_does_not_grow_if_it_is_not_used(virtual: Virtual) -> None:
+    """Jobs that come one after the other say nothing about more of them at once."""
+    chain: list[Any] = []
+    for _ in range(40):
+        chain.append(Job(anyio.sleep, 1, required=chain[-1:]))
+    sizes = Sizes()
+    assert virtual(Scheduler(*chain, jobs_window=Adaptive(2, 9), instruments=[sizes]).co_run)
+    assert sizes.sizes == [2]
+
+
+def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
+    """The window comes to rest between what the server can do and one and a half of it."""
+    server, sizes = Server(8), Sizes()
+    scheduler = Scheduler(jobs_window=Adaptive(1, 100), instruments=[sizes])
+    scheduler.map(server.ask, range(2000))
+
+    async def main() -> float:
+        assert await scheduler.co_run()
+        return anyio.current_time()
+
+    seconds = virtual(main)
+    assert seconds < 2000 / 8 * 1.1
+    assert server.most <= 16
+    assert min(sizes.sizes[10:]) >= 4  # to measure the latency again
+
+
+@pytest.mark.parametrize(
+    "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0), lambda: ExceptionGroup("", [TimeoutError()])]
+)
+def test_it_shrinks_when_jobs_fail_for_it(virtual: Virtual, error: Any) -> None:
+    """To seven tenths, once for all that had started before."""
+    server, sizes = Server(8, queue=2, error=error), Sizes()
+    jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
+    scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
+    virtual(scheduler.co_run)
+    drops = [(a, b) for a, b in zip(sizes.sizes, sizes.sizes[1:], strict=False) if b < a]
+    assert drops
+    assert all(b == int(a * 0.7) for a, b in drops)
+    assert server.most <= 12
+    assert server.refused < 100
+
+
+def test_other_failures_do_not_count(virtual: Virtual) -> None:
+    """They say nothing about how much the server can take."""
+
+    async def fail() -> None:
+        await anyio.sleep(1)
+        raise ValueError
+
+    sizes = Sizes()
+    jobs = [Job(fail) for _ in range(30)]
+    assert virtual(Scheduler(*jobs, jobs_window=Adaptive(3, 9), instruments=[sizes]).co_run)
+    assert sizes.sizes == [3]
+
+
+def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual) -> None:
+    """The job has succeeded, but its server did not answer in time."""
+    sizes = Sizes()
+    fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
+    late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]
+    assert virtual(Scheduler(*fine, *late, jobs_window=Adaptive(2, 9), instruments=[sizes]).co_run)
+    assert sizes.sizes[-1] == 2
+    assert max(sizes.sizes) > 2
+
+
+def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
+    """Only jobs that take a slot of the window itself do."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep(2)
+        raise TimeoutError
+
+    sizes = Sizes()
+    inner = Scheduler(*[Job(anyio.sleep, 1) for _ in range(20)])
+    scheduler = Scheduler(Service(serve), inner, jobs_window=Adaptive(3, 9), instruments=[sizes])
+    assert virtual(scheduler.co_run)
+    assert sizes.sizes == [3]
+
+
+def test_after_a_shrink_no_more_start_than_it_allows(virtual: Virtual) -> None:
+    """Workers leave when their jobs have ended, until no more are left than there are slots."""
+    started: list[float] = []
+
+    async def body(number: int) -> None:
+        started.append(anyio.current_time())
+        await anyio.sleep(1 if number != 9 else 0.5)
+        if number == 9:
+            raise TimeoutError
+
+    control = Adaptive(1, 10)
+    warm: list[Any] = [Job(anyio.sleep, 1) for _ in range(sum(range(1, 10)))]
+    jobs = [Job(body, number, required=warm) for number in range(30)]
+    assert virtual(Scheduler(*warm, *jobs, jobs_window=control).co_run)
+    assert [started.count(second) for second in (9, 9.5, 10, 11)] == [10, 0, 7, 8]  # seven successes, and one more
+
+
+def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
+    """A trace has each change, as a counter in JSON and in words in the report; the monitor shows the size now."""
+    trace = Trace()
+    scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
+    scheduler.map(anyio.sleep, [1] * 6)
+
+    async def look() -> None:
+        head = Head(Model(scheduler), Symbols())
+        assert any("≤ 1 at once" in "".join(text for text, _ in line) for line in head.lines(100, None))
+
+    scheduler.add(Job(look))
+    assert virtual(scheduler.co_run)
+    trace.export_as_json(tmp_path / "trace.json")
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]
+    trace.export_as_htmlfile(tmp_path / "trace.html")
+    assert "1 to 3 jobs at once, 3 in the end (adaptive window)" in (tmp_path / "trace.html").read_text()
+
+
+def test_simulate_has_it(virtual: Virtual) -> None:
+    """The window is real on the virtual clock: it grows from 1 to 4."""
+    jobs = [Job(anyio.sleep, 0, expected_duration=1) for _ in range(1 + 2 + 3 + 8)]
+    found = simulate(Scheduler(*jobs, jobs_window=Adaptive(1, 4)))
+    assert (found.makespan, found.lower_bound) == (5, 14 / 4)
+
+
+def test_the_size_of_other_windows() -> None:
+    """A number, and what a limiter has in total; None is no limit."""
+    assert Scheduler(jobs_window=3).window_size == 3
+    assert Scheduler().window_size is None
+    assert repr(Adaptive(1, 4)) == "Adaptive(1, 4)"
+    assert (Adaptive(1, 4).minimum, Adaptive(1, 4).maximum) == (1, 4)
+    assert Adaptive(1, 4, slower_on=ValueError).slower_on == (ValueError,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: Adaptive(0, 4),
+            ValueError,
+            r"Adaptive\(0, 4\): the minimum is 1 or more, the maximum at least as large",
+        ),
+        (lambda: Adaptive(5, 4), ValueError, r"Adaptive\(5, 4\)"),
+        (lambda: Adaptive(-1, 4), ValueError, r"minimum=-1 of Adaptive"),
+        (lambda: Adaptive(1, 4.5), TypeError, r"maximum=4.5 of Adaptive"),  # type: ignore[arg-type]
+        (lambda: Adaptive(True, 4), TypeError, r"minimum=True of Adaptive"),
+        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is no exception type"),  # type: ignore[arg-type]
+        (
+            lambda: Scheduler(label="s", jobs_window=Adaptive),
+            TypeError,
+            r"jobs_window=.* of 's': give a positive whole",
+        ),
+    ],
+)
+def test_bad_windows_are_refused(make: Any, error: type[Exception], message: str) -> None:
+    """The error names the value."""
+    with pytest.raises(error, match=message):
+        make()
+
+
+@given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
+def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
+    """Whatever happens; and it never grows by more than one."""
+    control, now = Control(Adaptive(2, 7)), 10.0
+    for latency, kind, is_full in events:
+        before, now = control.size, now + 0.5
+        if kind == "success":
+            control.note_success(now - latency, now, is_full)
+        else:
+            control.note_trouble(now - latency, now)
+        assert 2 <= control.size <= min(7, before + 1)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+@settings(max_examples=30)
+@given(
+    ends=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", "fail", "late", "throttled", "own"])), max_size=30),
+    minimum=st.integers(1, 3),
+)
+def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[int, str]], minimum: int) -> None:
+    """However jobs end, and however the window moves, no job starts when it is full, and nobody waits for ever."""
+    throttled: set[int] = set()
+
+    async def body(number: int, seconds: int, end: str) -> None:
+        scheduler_run = scheduler._run
+        assert scheduler_run is not None
+        running = [job for job in scheduler if job.is_running()]
+        assert len(running) <= max(scheduler.window_size or 0, len(before))
+        before[:] = running
+        await anyio.sleep(seconds)
+        if end == "fail":
+            raise TimeoutError
+        if end == "throttled" and number not in throttled:
+            throttled.add(number)
+            raise Throttled("api", 1)
+
+    before: list[Any] = []
+    jobs = [
+        Job(body, i, seconds, end, needs={"api": 1}, timeout=1.5 if end == "late" else None, own_task=end == "own")
+        for i, (seconds, end) in enumerate(ends)
+    ]
+    scheduler = Scheduler(*jobs, jobs_window=Adaptive(minimum, 5), pool=Pool(api=4))
+    assert run_virtual(scheduler.co_run, backend=backend)
+    assert all(job.is_settled() for job in jobs)

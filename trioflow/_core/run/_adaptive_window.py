@@ -1,0 +1,60 @@
+"""How a run keeps the size of an `Adaptive` window: it watches how its own jobs end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..backend import leaves_of
+from ..base._states import JobState
+from ..job import _errors
+from ..limits._window import Adaptive, Control
+from ._observers import Instrument
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+
+class AdaptiveWindow(Instrument):
+    """Watches the jobs that take a slot of one run, and resizes its window."""
+
+    _run: Run
+
+    def __init__(self, settings: Adaptive) -> None:
+        """Begin at the smallest size."""
+        self._settings = settings
+        self.control = Control(settings)
+
+    def before_run(self, scheduler: Any) -> None:
+        """Learn which run it is."""
+        if not hasattr(self, "_run"):
+            self._run = scheduler._run
+
+    def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Take in that a job was throttled, which is then scheduled again."""
+        if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
+            return
+        if issubclass(_errors.Throttled, self._settings.slower_on):
+            self._note_trouble(*job._facts.throttled[-1])
+
+    def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        """Take in how a job has ended."""
+        started_at, now = job._started_at, job._finished_at
+        if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
+            return
+        if self._was_too_much(job):
+            self._note_trouble(started_at, now)
+        elif job._state is JobState.SUCCEEDED:
+            self.control.note_success(started_at, now, is_full=self._run.workers.free <= 0)
+            self._run.workers.resize(self.control.size)
+
+    def _note_trouble(self, started_at: float, now: float) -> None:
+        self.control.note_trouble(started_at, now)
+        self._run.workers.resize(self.control.size)
+
+    def _was_too_much(self, job: AbstractJob[Any]) -> bool:
+        slower_on = self._settings.slower_on
+        if job.timed_out and issubclass(_errors.JobTimeout, slower_on):
+            return True
+        error = job.raised_exception() if job._state is JobState.FAILED else None
+        return error is not None and any(isinstance(leaf, slower_on) for leaf in leaves_of(error))
