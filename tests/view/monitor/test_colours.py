@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 GROUNDS = {
     "xterm, dark": "#000000", "xterm, light": "#ffffff", "VS Code, dark": "#1e1e1e", "VS Code, light": "#ffffff",
     "GNOME, dark": "#171421", "GNOME, light": "#ffffff",
+    "JupyterLab, dark": "#111111", "JupyterLab, light": "#ffffff",
 }  # fmt: skip
 TEXT = {
     "xterm, dark": "#e5e5e5", "xterm, light": "#000000", "VS Code, dark": "#cccccc", "VS Code, light": "#333333",
     "GNOME, dark": "#d0cfcc", "GNOME, light": "#171421",
+    "JupyterLab, dark": "#ffffff", "JupyterLab, light": "#212121",
 }  # fmt: skip
 """The terminals' own colours of text."""
 COLOURED = [name for name, style in STYLES.items() if style.color is not None]

@@ -19,6 +19,8 @@ from ...bodies import fail, nap
 from .monitors import Terminal, serve, watched
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ...conftest import Virtual
 
 
@@ -90,6 +92,17 @@ def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.Monkey
 
     Scheduler(Job(wait, label="wait"), label="run", instruments=[Monitor(file=log)]).run()
     assert "  0% 1 running" in lines_of(log)
+
+
+def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
+    """A line says that a job was restored from the journal, and did not run."""
+    for _ in range(2):
+        log = io.StringIO()
+        jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
+        Scheduler(*jobs).run(backend=backend, journal=tmp_path / "run.db", instruments=[Monitor(file=log)])
+    ends = [line for line in lines_of(log)[1:-1] if not line.startswith("start")]
+    assert ends[0] == "restored  kept"
+    assert ends[1].startswith("succeeded not kept")
 
 
 def test_what_is_no_option() -> None:

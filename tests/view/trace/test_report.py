@@ -419,10 +419,16 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
     plain = {"succeeded", "start", "wait", "time", "critical path", "lane"}
     assert words(Scheduler(Job(nap))) == plain
     assert words(everything()) == plain | {
-        *("failed", "cancelled", "blocked", "skipped", "a / in a path", "attempts", "window", "critical"),
+        *("failed", "cancelled", "blocked", "skipped", "kind", "a / in a path", "attempts", "window", "critical"),
         *("background", "timed out"),
     }
     assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
+    assert "culprit" in words(Scheduler(Job(fail, critical=True)))
+
+
+def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
+    """Scheduler, its default label, would tell a reader nothing."""
+    assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ TIMELINE_WIDTH: Final = 1200
 def html(record: Record, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
-    name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
+    name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     failures = _failed(record)
     commands = _commands.details(record, folder)
     return string.Template(_part("report.html")).substitute(
@@ -56,6 +56,14 @@ def html(record: Record, folder: Path) -> str:
         data=_data(record, commands),
         script=_part("report.js"),
     )
+
+
+def _title(record: Record, run: RunSpan) -> str:
+    """Return the label of a scheduler; without one, what a reader who knows no schedulers can make something of."""
+    if run.scheduler._label is not None:
+        return run.label
+    number = sum(1 for _ in _leaves(record))
+    return f"A run of {number} job{'s' * (number != 1)}"
 
 
 def _part(name: str) -> str:

@@ -35,6 +35,10 @@ def _words(record: Record) -> Iterator[tuple[str, str]]:
     yield from ((state.value, meaning) for state, meaning in STATES.items() if state in states)
     if any(span.restored for span in spans):
         yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
+    if len({span.kind for span in spans}) > 1:
+        yield "kind", "what does the work: for instance, a Job is a function in Python, a CommandJob another program"
+    if any(run.culprit is not None for run in record.roots):
+        yield "culprit", "the job because of which the run stopped"
     if nested:
         yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
     yield "start", "when it began, counted from the beginning of the run"
