@@ -37,7 +37,7 @@ def sets(folder: Path) -> Iterator[Set]:
                 if f"{named[1]}{key}.sm" in projects
             ]
             if cases:
-                yield Set(f"PSPLIB {named[1]}", cases, PUBLISHED.get(named[1], {}))
+                yield Set(f"projects of {named[1]}", cases, PUBLISHED.get(named[1], {}))
 
 
 def best_known(table: Path) -> dict[str, int]:

@@ -35,7 +35,7 @@ def sets(folder: Path) -> Iterator[Set]:
             graph = scenario(path)
             known = optima.get(path.stem) or dict.fromkeys(PROCESSORS)
             cases += [Case(graph, processors, best) for processors, best in known.items()]
-        yield Set(f"STG {place.name}", cases, PUBLISHED)
+        yield Set(f"task graphs of {place.name}", cases, PUBLISHED)
 
 
 def optimal(table: Path) -> dict[str, dict[int, int]]:

@@ -49,8 +49,8 @@ def test_a_project_is_read() -> None:
 
 def test_a_graph_is_read() -> None:
     """Durations and requirements are those of the file, and notes are passed over."""
-    graph = stg.scenario(INVENTED / "graphs" / "invented0003.stg")
-    lines = (INVENTED / "graphs" / "invented0003.stg").read_text().splitlines()[1:-1]
+    graph = stg.scenario(INVENTED / "g9" / "invented0003.stg")
+    lines = (INVENTED / "g9" / "invented0003.stg").read_text().splitlines()[1:-1]
     for job, line in zip(graph, lines, strict=True):
         number, seconds, count, *required = line.split()
         assert (job.label, job.expected_duration) == (number, float(seconds))
@@ -91,7 +91,7 @@ def test_a_foreign_file_is_refused(kind: Any, tmp_path: Path) -> None:
 
 def test_the_command_measures_the_invented_set() -> None:
     lines = command().splitlines()
-    assert [line for line in lines if ":" in line][1:] == ["PSPLIB j10: 8 scenarios", "STG graphs: 12 scenarios"]
+    assert [line for line in lines if ":" in line][1:] == ["projects of j10: 8 scenarios", "task graphs of g9: 12 scenarios"]
     assert sum(line.startswith("  critical-path  1.") for line in lines) == 2
 
 
