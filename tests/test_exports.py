@@ -111,6 +111,24 @@ def test_help_of_the_command_stays_light() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_batch_starts_light() -> None:
+    """A plain batch needs no trio, no view, no journal, no ssh, and none of the library's slower modules."""
+    heavy = {
+        "trio", "rich", "graphviz", "wcwidth", "dask", "numpy", "msgspec", "sqlite3", "json", "html", "xml", "csv",
+        "multiprocessing", "concurrent.futures.process", "email", "urllib.request", "http", "pathlib", "fractions",
+        "decimal", "difflib", "glob", "argparse", "unittest",
+        "trioflow.view.monitor._monitor", "trioflow.view.trace._trace", "trioflow.view.text._listing",
+        "trioflow.simulation._simulate", "trioflow.journal._journal", "trioflow.jobs.ssh._job",
+        "trioflow.jobs.process._job", "trioflow.jobs._executor", "trioflow.testing",
+    }  # fmt: skip
+    code = (
+        "import sys, trioflow.cli\nsys.argv = ['trioflow', 'batch', 'true', '{}', ':::', '1']\n"
+        f"try: trioflow.cli.main()\nexcept SystemExit as end: print(end.code, sorted({heavy} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
 def test_all_own_errors_are_exported() -> None:
     """Each exception class of the engine is a public name."""
     from trioflow._core.job import _errors

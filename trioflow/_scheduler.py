@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TextIO, Unpack
 
 from ._core.job import _options
 from ._core.scheduler._scheduler import BaseScheduler
-from .view import _jupyter
-from .view.text import _symbols
-from .view.text._debrief import debrief
-from .view.text._listing import Listing
 
 if TYPE_CHECKING:
     import os
@@ -260,6 +255,9 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
+        from .view.text import _symbols  # here, as all views below: a program that shows nothing starts without them
+        from .view.text._listing import Listing
+
         stream = _symbols.stream(file, f"list() of {self.label!r}")
         symbols = _symbols.Symbols.of(stream)
         text = Listing(self, symbols).text(details, silence_done_jobs, legend)
@@ -282,6 +280,9 @@ class Scheduler(BaseScheduler):
             '1    ·    <AbstractJob `a`>'
 
         """
+        from .view.text import _symbols
+        from .view.text._listing import Listing
+
         return Listing(self, _symbols.Symbols()).text(details, silence_done_jobs, legend)
 
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
@@ -313,6 +314,9 @@ class Scheduler(BaseScheduler):
             1    ✓    <Job `job`>
 
         """
+        from .view.text import _symbols
+        from .view.text._debrief import debrief
+
         stream = _symbols.stream(file, f"debrief() of {self.label!r}")
         print(debrief(self, _symbols.Symbols.of(stream), listing), file=stream)
 
@@ -370,6 +374,8 @@ class Scheduler(BaseScheduler):
             OSError: the file cannot be written.
 
         """
+        from pathlib import Path
+
         Path(path).write_text(self.graph(**options).source, encoding="utf-8")
 
     def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
@@ -444,8 +450,12 @@ class Scheduler(BaseScheduler):
             OSError: the file cannot be written.
 
         """
+        from pathlib import Path
+
         Path(path).write_text(self.mermaid(**options), encoding="utf-8")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
+        from .view import _jupyter
+
         return _jupyter.of_scheduler(self)

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 from .._core.base import _amounts
 
-MEMINFO: Final = Path("/proc/meminfo")
-STAT: Final = Path("/proc/stat")
+MEMINFO: Final = "/proc/meminfo"
+STAT: Final = "/proc/stat"
 SMALLEST_LOAD: Final = 0.01
 """What a load of 0 means: nothing else may run."""
 THOUSANDS: Final = re.compile(r"([\d.]+)([kmgtp])")
@@ -86,7 +85,7 @@ def load() -> float:
     The load average is that of the last minute: commands that have just started are not in it.
     """
     try:
-        found = dict(line.split(None, 1) for line in STAT.read_text().splitlines() if line.startswith("procs_"))
+        found = dict(line.split(None, 1) for line in _text(STAT).splitlines() if line.startswith("procs_"))
         return max(0.0, int(found["procs_running"]) - 1) + int(found["procs_blocked"])
     except (OSError, KeyError, ValueError):
         return os.getloadavg()[0]
@@ -107,7 +106,12 @@ def size(number: int) -> str:
 def _meminfo(name: str) -> int | None:
     """Return a number of bytes from the system's table of its memory; None if it has no such line."""
     try:
-        found = re.search(rf"^{name}: *(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
+        found = re.search(rf"^{name}: *(\d+) kB$", _text(MEMINFO), re.MULTILINE)
     except OSError:
         return None
     return None if found is None else 1024 * int(found[1])
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -28,7 +27,8 @@ def file_and_name(ctx: click.Context, param: click.Parameter, incomplete: str) -
     if not colon:
         return file(ctx, param, incomplete)
     try:
-        tree = ast.parse(Path(path).read_bytes())
+        with open(path, "rb") as file_to_read:
+            tree = ast.parse(file_to_read.read())
     except (OSError, SyntaxError, ValueError):
         return []
     return [CompletionItem(f"{path}:{name}") for name in _names(tree) if name.startswith(beginning)]

@@ -6,19 +6,23 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .._core.job._labels import printable
 from . import STOPPED
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
     """Return the type of an option that names a file to be written; without suffixes, any suffix will do."""
 
     def path(value: str) -> Path:
+        from pathlib import Path  # a batch without such an option starts without it
+
         problem = _problem(Path(value), suffixes)
         if problem:
             raise click.BadParameter(printable(problem))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
@@ -67,6 +67,8 @@ def _load(name: str) -> Backend:
 
 
 def _plain_way(name: str, difference: Exception) -> str:
+    from importlib import metadata  # takes longer to import than the rest of the engine
+
     library = LIBRARIES[name]
     return (
         f"private parts of {library} {metadata.version(library)} are not as trioflow expects: {difference}; so it does "

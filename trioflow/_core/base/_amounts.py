@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-Amount = int | Fraction
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    Amount = int | Fraction
+else:  # few programs need fractions, and their import takes longer than all others here
+    Amount = int
 Parts = tuple[tuple[str, Amount], ...]
 """Amounts by key, of a `Rate`."""
 Given = Amount | Parts
@@ -35,11 +39,26 @@ def amount(value: Any, what: str) -> Amount:
     """
     if isinstance(value, str):
         return _size(value, what)
-    if isinstance(value, bool) or not isinstance(value, (int, float, Fraction)):
+    if not is_number(value):
         raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
-    return _plain(Fraction(str(value)) if isinstance(value, float) else value)
+    return _plain(_fraction(str(value)) if isinstance(value, float) else value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether it may be an amount, as far as its type says."""
+    if isinstance(value, (int, float)):
+        return not isinstance(value, bool)
+    from fractions import Fraction
+
+    return isinstance(value, Fraction)
+
+
+def _fraction(text: str) -> Fraction:
+    from fractions import Fraction
+
+    return Fraction(text)
 
 
 def amount_or_parts(value: Any, what: str) -> Given:
@@ -84,7 +103,7 @@ def _size(text: str, what: str) -> Amount:
     match = SIZE.fullmatch(text)
     if match is None or match[2] not in UNITS:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
-    return _plain(Fraction(match[1]) * UNITS[match[2]])
+    return _plain(_fraction(match[1]) * UNITS[match[2]])
 
 
 def _plain(number: Amount) -> Amount:

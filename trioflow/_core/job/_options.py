@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
@@ -14,7 +13,7 @@ from ..base import _amounts
 from ..base._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from ..base._amounts import Given
     from ..scheduler._scheduler import BaseScheduler
@@ -262,6 +261,13 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
         raise TypeError(f"{name}={value!r} of {_text(who)}: give {wanted}") from None
 
 
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Return the option that was probably meant, if there is one."""
+    import difflib  # not at the start of every program, only for an error
+
+    return difflib.get_close_matches(name, list(known), n=1)
+
+
 def with_advice(error: TypeError, who: str, kind: type[AbstractJob[Any]], *, is_call: bool = False) -> TypeError:
     """Return an error about an unknown option of a job with advice; any other error as it is.
 
@@ -278,7 +284,7 @@ def with_advice(error: TypeError, who: str, kind: type[AbstractJob[Any]], *, is_
     name = unknown[1]
     own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
     known = [option for option in (*own, *JobOptions.__annotations__) if option != "kwargs"]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = _close(name, known)
     hints = [f"did you mean {close[0]}?"] if close else []
     if is_call:
         hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
@@ -299,6 +305,6 @@ def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..
     name = next(iter(given))
     parameters = inspect.signature(function).parameters.values()
     known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and not one.name.startswith("_")]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = _close(name, known)
     hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
     return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")

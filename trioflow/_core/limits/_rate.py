@@ -9,10 +9,8 @@ are taken.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts
@@ -180,6 +178,8 @@ class RateResource(Resource):
             return {key: given}
         for key, _ in given:
             if key not in self.buckets:
+                import difflib
+
                 close = difflib.get_close_matches(key, self.buckets, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
                 raise ValueError(f"{what}, and this Rate has no key {key!r}: {hint}")
@@ -271,7 +271,7 @@ def _counted(amount: Amount, key: str) -> str:
 
 
 def _positive(given: Any, what: str) -> Amount:
-    if isinstance(given, (str, bool)) or not isinstance(given, (int, float, Fraction)):
+    if not _amounts.is_number(given):
         raise TypeError(f"{what}: give a number, more than 0")
     if not (math.isfinite(given) and given > 0):
         raise ValueError(f"{what}: give a finite number, more than 0")

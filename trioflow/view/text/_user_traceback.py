@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import traceback
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
 
-OURS: Final = f"{Path(__file__).parents[2]}/"
+OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
 BETWEEN: Final = ("anyio", "click", "outcome", "trio")
 """Packages through which trioflow calls the user's code, or is called by it."""
 
@@ -39,7 +39,7 @@ def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
 
 def _directories() -> list[str]:
     loaded = [sys.modules[name].__file__ for name in BETWEEN if name in sys.modules]
-    return [f"{Path(file).parent}/" for file in loaded if file is not None]
+    return [f"{os.path.dirname(file)}/" for file in loaded if file is not None]
 
 
 def _without_ours(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
