@@ -25,11 +25,18 @@ def main() -> None:
     parser.add_argument("--policy", choices=POLICIES, default="critical-path", help="the policy of real runs")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="trio", help="the backend of real runs")
     options = parser.parse_args()
-    if options.real:
+    if options.real is not None:
+        if not options.real > 0 or options.window < 0:
+            parser.error("--real takes a positive number of seconds, and --window a window; 0 for none")
+        if not any(workflows.found(options.folder)):
+            parser.error(f"{options.folder} has no workflows (*.json) to run")
         real = functools.partial(workflows.run_for_real, options.folder, options.real, options.window, options.policy)
         anyio.run(real, backend=options.backend)
         return
-    sets = [one for kind in (workflows, psplib, stg) for one in kind.sets(options.folder)]
+    try:
+        sets = [one for kind in (workflows, psplib, stg) for one in kind.sets(options.folder)]
+    except ValueError as error:
+        parser.error(str(error))
     if not sets:
         parser.error(
             f"{options.folder} has no workflows (*.json), no table of PSPLIB (j*.sm) and no task graphs (*.stg)"

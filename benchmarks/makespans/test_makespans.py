@@ -91,7 +91,10 @@ def test_a_foreign_file_is_refused(kind: Any, tmp_path: Path) -> None:
 
 def test_the_command_measures_the_invented_set() -> None:
     lines = command().splitlines()
-    assert [line for line in lines if ":" in line][1:] == ["projects of j10: 8 scenarios", "task graphs of g9: 12 scenarios"]
+    assert [line for line in lines if ":" in line][1:] == [
+        "projects of j10: 8 scenarios",
+        "task graphs of g9: 12 scenarios",
+    ]
     assert sum(line.startswith("  critical-path  1.") for line in lines) == 2
 
 

@@ -37,7 +37,10 @@ def sets(folder: Path) -> Iterator[Set]:
 def found(folder: Path) -> Iterator[tuple[str, list[Any]]]:
     """Yield the names and the tasks of the workflows in a folder, at any depth."""
     for path in sorted(folder.rglob("*.json")):
-        content = json.loads(path.read_text())
+        try:
+            content = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from None
         if isinstance(content, dict) and "tasks" in content:
             yield path.stem, content["tasks"]
 
