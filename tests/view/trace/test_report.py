@@ -398,6 +398,13 @@ def test_the_legend_of_the_graph_explains_what_is_in_it(virtual: Virtual, tmp_pa
     assert list(filter(None, legend.split("|"))) == ["succeeded", "the second gets the result of the first"]
 
 
+def test_shapes_are_explained_where_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
+    """Only `dot` draws them, and only different kinds of jobs have different ones."""
+    one, two = Scheduler(Job(nap)), Scheduler(Job(nap), CommandJob(["true"], run_if="failed"))
+    texts = [report(virtual, scheduler, tmp_path / "r.html") for scheduler in (one, two)]
+    assert ["The shape of a box" in text for text in texts] == [False, True]
+
+
 def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
     """Thirty jobs beside each other would be a line that nobody can read."""
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")

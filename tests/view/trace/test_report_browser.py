@@ -229,3 +229,26 @@ def channels(colour: str) -> float:
     """How light a colour is, about, from 0 to 255."""
     red, green, blue = (float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")[:3])
     return (red + green + blue) / 3
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, width: int) -> None:
+    """On a phone nothing else shows that there is more of the timeline; in a wide window there is no such line."""
+    browser.open(pages / "everything.html", width=width)
+    hints = [hint.is_displayed() for hint in browser.all(".hint")]
+    assert len(hints) == 2  # one for the timeline, one for the graph
+    assert hints[0] is (width == 390)
+
+
+def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> None:
+    """The meaning of a word is where the word is, under the pointer; and the graph is no white page in the dark."""
+    browser.open(pages / "everything.html", dark=True)
+    heads = {head.text: head.get_attribute("title") for head in browser.all("th button")}
+    assert heads["wait"]
+    assert heads["kind"]
+    assert all(button.get_attribute("title") for button in browser.all("#states button"))
+    papers = browser.ask(
+        "[...document.querySelectorAll('#graph svg [fill=white]')].map(paper => getComputedStyle(paper).fill)"
+    )
+    assert papers
+    assert all(channels(paper) < 60 for paper in papers)

@@ -32,7 +32,7 @@ def add(drawing: Drawing, graph: Digraph) -> None:
     """Add a frame with samples in three columns: states, kinds, and lines."""
     graph.body.append('\tsubgraph "cluster legend" {\n')
     graph.attr("graph", **FRAME)
-    for column, samples in {"state": states(drawing), "kind": [*_kinds(drawing), *marks(drawing)]}.items():
+    for column, samples in {"state": states(drawing), "kind": [*kinds(drawing), *marks(drawing)]}.items():
         _stack(graph, [_box(graph, f"legend {column} {n}", sample) for n, sample in enumerate(samples)])
     _stack(graph, [_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(lines(drawing))])
     graph.body.append("\t}\n")
@@ -73,7 +73,8 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
             yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(state)}
 
 
-def _kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
+def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
+    """Yield a box for each kind of job that occurs, unless there is only one."""
     jobs = _jobs(drawing)
     found = {job._kind: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
     for kind in sorted(found, key=lambda kind: kind.place) if len(found) > 1 else ():

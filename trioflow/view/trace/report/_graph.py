@@ -28,18 +28,20 @@ def section(scheduler: Any) -> str:
         return _note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
+    has_shapes = any(_legend.kinds(drawing))
     try:
         drawn = _render.narrow(lambda way: _svg(scheduler.graph(bundle=bundle, direction=way)), boxes)
     except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        drawing = Drawing(scheduler, collapse=True, bundle=bundle)
+        drawing, has_shapes = Drawing(scheduler, collapse=True, bundle=bundle), False
         try:
             drawn = _layered.svg(drawing)
         except ImportError:
             return _note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
-    alike = _note(f"{jobs} jobs: those that are alike are one box.") if drawing.bundles else ""
-    return (
-        f'<div class="card paper scroll" tabindex="0">{drawn}</div><ul class="legend">{_meanings(drawing)}</ul>{alike}'
-    )
+    notes = [_note(SHAPES)] * has_shapes
+    if drawing.bundles:
+        notes.append(_note(f"{jobs} jobs: those that are alike are one box."))
+    picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
+    return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
 
 
 def _svg(digraph: Any) -> str:
@@ -66,8 +68,6 @@ MEANINGS: Final = {
     "if that failed": "the second runs only if something failed",
 }
 """What the legend of `Scheduler.graph` says, in words for readers who know nothing of the program."""
-
-
 SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
 
 

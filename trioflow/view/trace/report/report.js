@@ -5,7 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
-  const ON_PATH = "critical path";
+  const ON_PATH = "critical path", RESTORED = "restored"; // signs that have no label of their own beside the path
   const [, JOB, BACKGROUND] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
@@ -110,16 +110,17 @@
     row.dataset.number = number;
     row.tabIndex = 0;
     COLUMNS.forEach((column) => {
-      const text = shownValue(values[column]);
+      const isRestored = values[SIGNS].includes(RESTORED);
+      const text = column === STATE && isRestored ? RESTORED : shownValue(values[column]);
       const cell = element("td", NUMBERS.has(column) ? "number" : "");
       // What may run from right to left is isolated, so that it does not turn around what stands beside it.
       const isolated = column === PATH || column === EXCEPTION;
       cell.append(isolated ? element("bdi", "", text) : text);
       if (isolated) cell.setAttribute("title", text);
-      if (column === STATE) cell.className = `state-${text}`;
+      if (column === STATE) cell.className = `state-${values[STATE]}`;
       if (!IN_NARROW_WINDOWS.has(column)) cell.classList.add("further");
       if (column === PATH) {
-        values[SIGNS].filter((sign) => sign !== ON_PATH).forEach((sign) => cell.append(element("span", "sign", sign)));
+        values[SIGNS].filter((sign) => ![ON_PATH, RESTORED].includes(sign)).forEach((sign) => cell.append(element("span", "sign", sign)));
         if (values[SIGNS].includes(ON_PATH)) cell.classList.add("on-path");
       }
       row.append(cell);

@@ -79,7 +79,9 @@ def draw_title(svg: Tree.Element, places: Places) -> None:
     if not roots:
         return
     nested = {run.parent for run in places.record.runs}
-    counts = _counts.in_words((span.state, span.forever) for span in places.record.spans if span.number not in nested)
+    leaves = [span for span in places.record.spans if span.number not in nested]
+    restored = sum(span.restored for span in leaves)
+    counts = _counts.in_words(((span.state, span.forever) for span in leaves), restored)
     ends = dict.fromkeys("running" if run.reason is None else run.reason.value for run in roots)
     text = " · ".join(filter(None, (duration(places.seconds), ", ".join(ends), counts)))
     add(svg, "text", clipped(text, places.inner, 11), css="subtitle", x=MARGIN, y=41.0)
