@@ -34,7 +34,9 @@ from trioflow import Trace, simulate
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
 COLUMNS, LINES = 80, 24
-MOMENT = "AssertionError"  # the picture is taken when this is on the screen: one test has failed, others run
+FAILED = re.compile("✗ .*AssertionError")
+LAST = "watch the load"
+"""The picture is taken when both lines of the monitor are on the screen: one test has failed, others run."""
 
 # ---------------------------------------------------------------- graphs, and a timeline
 
@@ -116,7 +118,7 @@ def run_in_a_terminal(command: list[str]) -> pyte.Screen:
     stream.feed(b"$ trioflow run docs/release.py\r\n")
     with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=DOCS.parent, env=environment) as process:
         os.close(its)
-        while not any(MOMENT in line for line in screen.display):
+        while not (any(map(FAILED.search, screen.display)) and any(LAST in line for line in screen.display)):
             stream.feed(os.read(ours, 65536))
         while read_on(ours):
             pass
