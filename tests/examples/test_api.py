@@ -1,0 +1,39 @@
+"""The example of an API with limits, run as a newcomer runs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from trioflow import Throttled
+
+from .scripts import load_example, run_example
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_two_hundred_calls_with_limits_and_failures(backend: str) -> None:
+    """All cities but five have a temperature, whatever the order in which the calls were answered."""
+    done = run_example("api", "--backend", backend)
+    known = [city * 7 % 40 for city in range(200) if city % 40 != 13]
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"195 temperatures, {sum(known) / 195:.2f} on average\nfailed: city 13, city 133, city 173, city 53, city 93\n"
+    )
+
+
+def test_it_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API refuses one call, in its bad moment, and none for coming too fast."""
+    example = load_example("api")
+    servers = []
+
+    class Watched(example.Api):  # type: ignore[name-defined, misc]
+        def server_activate(self) -> None:
+            servers.append(self)
+            super().server_activate()
+
+    monkeypatch.setattr(example, "Api", Watched)
+    scheduler = example.scenario(60)
+    assert scheduler.run()
+    throttled = [job for job in scheduler if job._facts is not None and job._facts.throttled]
+    assert [len(job._facts.throttled) for job in throttled] == [1]
+    assert (servers[0].asked, servers[0].refused) == (61, 0)
+    assert not any(isinstance(job.raised_exception(), Throttled) for job in scheduler)
