@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trioflow import current_job
+
 counter = 0
 
 
@@ -84,3 +86,17 @@ class Fragile:
 def refuse() -> None:
     if os.environ.get("TRIOFLOW_RUN"):
         raise OSError("not here")
+
+
+def report(values: list[float], pause: float) -> str:
+    """Report these fractions, and wait a while after each."""
+    for value in values:
+        current_job().progress(value)
+        time.sleep(pause)
+    return "done"
+
+
+def report_often(times: int) -> None:
+    for number in range(times):
+        current_job().progress(number / times)
+    current_job().progress(1)

@@ -249,3 +249,32 @@ def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str
 def test_it_needs_a_run() -> None:
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         ProcessJob(bodies.add, 1).co_run().send(None)
+
+
+def test_a_function_reports_its_progress(backend: str) -> None:
+    """It reaches the job, as often as that is useful; a call that has never reported anything begins without."""
+    job, often = ProcessJob(bodies.report, [0.2, 0.6], 0.02), ProcessJob(bodies.report_often, 10_000)
+    silent = ProcessJob(bodies.add, 1)
+    run(backend, job, often, silent, jobs_window=1)
+    assert (job.result(), job.fraction_done) == ("done", 0.6)
+    assert (often.fraction_done, silent.fraction_done) == (1.0, None)
+
+
+def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched) -> None:
+    """Its reports are signs of life; a silent one is killed. A first job makes the process ready, which takes long."""
+    steady = ProcessJob(bodies.report, [0.1] * 12, 0.1, idle_timeout=0.8)
+    silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=0.8)
+    run(backend, ProcessJob(bodies.add, 1), steady, silent, jobs_window=1)
+    assert steady.result() == "done"
+    error = silent.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert error.missing == "progress"
+    assert watched.alive() == []
+
+
+@pytest.mark.parametrize(("value", "error"), [(1.5, ValueError), ("half", TypeError)])
+def test_what_is_no_fraction_is_refused_in_the_process(backend: str, value: Any, error: type[Exception]) -> None:
+    """As everywhere."""
+    job = ProcessJob(bodies.report, [value], 0)
+    run(backend, job)
+    assert type(job.raised_exception()) is error

@@ -1,7 +1,8 @@
 """A worker process: it receives functions through a socket, calls them, and sends back what they return.
 
 This file is a program of its own that uses only the standard library, so that a worker need not import trioflow. Its
-socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle.
+socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle. Before the
+length of what a worker sends is a byte that says whether this is the answer; otherwise it is the progress of the call.
 """
 
 from __future__ import annotations
@@ -10,22 +11,75 @@ import multiprocessing
 import os
 import pickle
 import struct
+import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("!Q")
+HEADER = struct.Struct("!?Q")
+NAME = "trioflow: where a job is called elsewhere"
+"""The name under which `current_job()` finds this module, which is not imported but run."""
+PAUSE = 0.01
+"""Seconds between two reports of progress; a function may call for more of them, of which some are left out."""
+
+
+class Call:
+    """What `current_job()` is for a function in a worker process: it can report progress, and nothing else."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._is_over = False
+
+    def progress(self, fraction: float | None = None) -> None:
+        """Report that the call goes on, and how much of its work is done; see `AbstractJob.progress`.
+
+        Raises:
+            TypeError, ValueError: it is not a number from 0 to 1.
+            RuntimeError: the call has ended.
+
+        """
+        if fraction is not None:
+            if isinstance(fraction, (bool, str)) or not hasattr(fraction, "__float__"):
+                raise TypeError(f"fraction={fraction!r}: give a fraction from 0 to 1")
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"fraction={fraction!r}: give a fraction from 0 to 1, such as 0.4 for 40 %")
+        with self._lock:
+            if self._is_over:
+                raise RuntimeError("progress(): the function of the ProcessJob has ended; call it before")
+            now = time.monotonic()
+            if now < self._next and fraction != 1:
+                return
+            self._next = now + PAUSE
+            send(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
+
+    def end(self, message: bytes) -> None:
+        """Send the answer; nothing can be reported any more."""
+        with self._lock:
+            self._is_over = True
+            send(self._stream, True, message)
+
+
+current: Call | None = None
+"""The call that this process is working on."""
 
 
 def main() -> None:
     """Serve until the other end closes."""
+    global current
+    sys.modules[NAME] = sys.modules[__name__]
     stream = open_stream()
     os.register_at_fork(after_in_child=stream.close)  # or nobody would notice when this process dies
     prepare(pickle.loads(receive(stream)))
     while request := receive(stream):
-        stream.write(packed(answer(request)))
-        stream.flush()
+        current = Call(stream)
+        current.end(answer(request))
+        current = None
 
 
 def prepare(preparation: Any) -> None:
@@ -63,6 +117,12 @@ def exactly(stream: BinaryIO, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
+
+
+def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
+    """Send a message."""
+    stream.write(HEADER.pack(is_answer, len(message)) + message)
+    stream.flush()
 
 
 def packed(message: bytes) -> bytes:

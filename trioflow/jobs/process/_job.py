@@ -22,7 +22,8 @@ class ProcessJob(FunctionJob[T]):
     process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
     left in its module. The function, its arguments and its result are pickled. The worker must be able to import the
     function by its name. It imports this program's main module under another name, so whatever must run only once
-    belongs below `if __name__ == "__main__":`.
+    belongs below `if __name__ == "__main__":`. In the worker, `current_job()` is not this job, but an object that can
+    report its `progress`, up to a hundred times a second.
 
     Args:
         function: a plain function, defined at the top level of a module.
@@ -83,7 +84,7 @@ class ProcessJob(FunctionJob[T]):
         process = await pool.take()
         self._process = process.pid
         try:
-            answer = await process.call(request)
+            answer = await process.call(request, self._take_progress)
         except WorkerDied:
             how = await process.end(DIED)
             raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
@@ -94,6 +95,11 @@ class ProcessJob(FunctionJob[T]):
             self._process = None
         pool.give_back(process)
         return self._unpacked(answer)
+
+    def _take_progress(self, report: bytes) -> None:
+        """Take over what the function has reported; a job that another one calls has nobody to tell."""
+        if self._worker is not None:
+            self.progress(pickle.loads(report))
 
     def _request(self) -> bytes:
         """Return the call as a pickle."""

@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -66,8 +67,8 @@ class WorkerProcess:
         """Return whether it can still do work."""
         return not self._process.has_exited()
 
-    async def call(self, request: bytes) -> bytes:
-        """Send a request and return the answer.
+    async def call(self, request: bytes, progress: Callable[[bytes], object]) -> bytes:
+        """Send a request and return the answer; `progress` is called with each report that comes before.
 
         Raises:
             WorkerDied: the process ended before it answered.
@@ -76,8 +77,12 @@ class WorkerProcess:
         try:
             await self._send(self._unsent + _child.packed(request))
             self._unsent = b""
-            (size,) = _child.LENGTH.unpack(await self._receive(_child.LENGTH.size))
-            return await self._receive(size)
+            while True:
+                is_answer, size = _child.HEADER.unpack(await self._receive(_child.HEADER.size))
+                message = await self._receive(size)
+                if is_answer:
+                    return message
+                progress(message)
         except (BrokenPipeError, ConnectionResetError):
             raise WorkerDied from None
 
