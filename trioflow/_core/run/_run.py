@@ -69,6 +69,7 @@ class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
+        "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
         "admitted",
         "backend",
         "backfill",
