@@ -281,7 +281,12 @@ def test_waiting_commands_hold_nothing(backend: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["false", "hush-hush"], ["no-such-program-here", "hush-hush"], ["sh", "-c", "echo no hush-hush here >&2; exit 3"]],
+    [
+        ["false", "hush-hush"],
+        ["no-such-program-here", "hush-hush"],
+        ["/no/hush-hush"],
+        ["sh", "-c", "echo no hush-hush here >&2; exit 3"],
+    ],
 )
 def test_redacted_command_shows_its_arguments_nowhere(
     backend: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path, command: list[str]

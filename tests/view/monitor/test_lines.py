@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from trioflow import Job, Monitor, Scheduler, Service
@@ -50,21 +51,24 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
     scheduler = Scheduler(Job(nap, 2, label="a"), inner, Service(serve, label="s"), label="run")
+    scheduler.add(Job(anyio.sleep_forever, label="watch", forever=True))
     virtual(functools.partial(scheduler.co_run, instruments=[Monitor(file=log)]))
     lines = lines_of(log)
-    assert lines[0] == "run: 3 jobs"
+    assert lines[0] == "run: 4 jobs"
     assert sorted(lines[1:-1]) == [
         "FAILED    inner / b  1.0s  OSError: broken",
+        "ended     s  2.0s",
+        "ended     watch  2.0s",
         "ready     s",
         "start     a",
         "start     inner",
         "start     inner / b",
         "start     s",
+        "start     watch",
         "succeeded a  2.0s",
         "succeeded inner  1.0s",
-        "succeeded s  2.0s",
     ]
-    assert lines[-1] == "completed in 2.0s: 1 succeeded, 1 failed, 1 background"
+    assert lines[-1] == "completed in 2.0s: 1 succeeded, 1 failed, 2 background"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 

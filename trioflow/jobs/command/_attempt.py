@@ -109,9 +109,9 @@ class Attempt:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            raise CommandError(job, self._line, _faults.of_start(error, self._command, job._options)) from (
-                error.with_traceback(None)  # it has frames of subprocess only
-            )
+            why = _faults.of_start(error, self._command, job._options, redact=job.redact)
+            # The cause has frames of subprocess only, and names the program.
+            raise CommandError(job, self._line, why) from None if job.redact else error.with_traceback(None)
         except BaseException:
             self._streams.close()
             raise

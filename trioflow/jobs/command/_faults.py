@@ -47,40 +47,42 @@ def of_streams(error: OSError) -> str:
     return f"not started: {error.filename!r} can't be opened for it: {error.strerror}"
 
 
-def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions) -> str:
-    """Say why a program could not be started or watched."""
+def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
+    """Say why a program could not be started or watched; with `redact` without its name, and those of variables."""
     if isinstance(error, ChildProcessError):
         return REAPED
-    return "not started: " + (_of_start(error, command, options) or f"{error.strerror}")
+    return "not started: " + (_of_start(error, command, options, redact) or f"{error.strerror}")
 
 
-def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions) -> str | None:
+def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str | None:
     program, cwd = os.fsdecode(command[0]), options.cwd
+    shown, such = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
     if error.errno in FULL:
         return FULL[error.errno]
     if error.errno == errno.E2BIG:
-        return _too_long(command, options.env)
+        return _too_long(command, options.env, redact)
     if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
         return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
     if error.errno == errno.ENOENT:
         if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
-            return f"{program!r} is there, but the interpreter in its first line (#!) is not"
-        return f"there is no program {program!r}: look at its spelling" + (", or at PATH" if "/" not in program else "")
+            return f"{shown} is there, but the interpreter in its first line (#!) is not"
+        return f"there is no {such}: look at its spelling" + (", or at PATH" if "/" not in program else "")
     if error.errno == errno.EACCES:
-        return f"{program!r} is not executable: it needs chmod +x, or its interpreter in front"
+        return f"{shown} is not executable: it needs chmod +x, or its interpreter in front"
     if error.errno == errno.ENOEXEC:
-        return f"{program!r} is no program: a script's first line must be like #!/bin/sh"
+        return f"{'it' if redact else shown} is no program: a script's first line must be like #!/bin/sh"
     return None
 
 
-def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None) -> str:
+def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
     variables = os.environb if environment is None else environment
     sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(command)}
     sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
     longest = max(sizes, key=sizes.__getitem__)
+    shown = "a variable" if redact and longest.startswith("variable") else longest
     return (
         f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
-        f"{longest}; hand over much data by a file, or by stdin="
+        f"{shown}; hand over much data by a file, or by stdin="
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final, TextIO
 from ..._core import AnyJob, JobState
 from .. import _units as units
 from ..text import _short_values
+from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
 from ._head import Head
 from ._layout import context
@@ -32,6 +33,13 @@ WORDS: Final = {
     JobState.BLOCKED: "blocked",
     JobState.SKIPPED: "skipped",
 }
+
+
+def _word(job: AnyJob) -> str:
+    """Say how a job has ended; of a background job only whether it is over, unless it failed."""
+    if job.restored:
+        return "restored"
+    return "ended" if job.forever and job._state not in TROUBLE else WORDS[job._state]
 
 
 class Lines(Outlet):
@@ -92,11 +100,7 @@ class Lines(Outlet):
         took = units.compact(finished - started) if started is not None and finished is not None else ""
         error = job.raised_exception()
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
-        self._write(
-            "  ".join(
-                filter(None, (f"{'restored' if job.restored else WORDS[job._state]:<9} {self._name(job)}", took, said))
-            )
-        )
+        self._write("  ".join(filter(None, (f"{_word(job):<9} {self._name(job)}", took, said))))
 
     def _name(self, job: AnyJob) -> str:
         outer = reversed([one.label for one in context(job, self._model.root)])
