@@ -186,16 +186,13 @@ class AsyncioGroup(PlainAsyncioGroup):
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
-        before = worker.deadline
-        if before == -math.inf and when != math.inf:
-            return  # its time has come
         worker.deadline = when
         if worker.scope is not None:
             cast(Any, worker.scope)._deadline = when  # for those who ask; it has no timer of its own
         if when == math.inf:
-            self._limited -= before != math.inf
+            self._limited -= 1
             return
-        self._limited += before == math.inf
+        self._limited += 1
         self._number += 1
         heappush(self._deadlines, (when, self._number, worker))
         if when < self._alarm_at:

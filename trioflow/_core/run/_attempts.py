@@ -15,7 +15,6 @@ from . import _idle
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._run import Run
     from ._worker import Worker
 
 
@@ -28,7 +27,7 @@ def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awa
         return _retried(worker, job, limits)
     if limits.timeout is limits.idle_timeout is None:
         return job.co_run()
-    if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service):
+    if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service or limits.idle_timeout):
         return _timed(worker, job, limits)
     return _attempt(worker, job, limits)
 
@@ -123,14 +122,11 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
 
     The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
     """
-    run, group = worker.run, worker.group
-    watch = _watch(run, job, limits, partial(group.set_deadline, worker))
+    run, timeout = worker.run, cast(float, limits.timeout)
+    group = worker.group
+    group.set_deadline(worker, run.clock() + timeout)
     try:
-        if watch is None:
-            group.set_deadline(worker, run.clock() + cast(float, limits.timeout))
-            return await job.co_run()
-        with watch:
-            return await job.co_run()
+        return await job.co_run()
     except BaseException as error:
         if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
             raise
@@ -141,16 +137,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     run.facts(job).timed_out = True
     if limits.on_timeout == "move_on":
         return None
-    raise _errors.JobTimeout(job, cast(float, limits.timeout)) if watch is None else watch.error()
-
-
-def _watch(
-    run: Run, job: AbstractJob[Any], limits: _options.Limits, move: Callable[[float], object]
-) -> _idle.Watch | None:
-    """Return what watches a call of a job that has an `idle_timeout`; None if it has none."""
-    if limits.idle_timeout is None:
-        return None
-    return _idle.Watch(run, job, limits.idle_timeout, limits.timeout, _idle.PROGRESS, move)
+    raise _errors.JobTimeout(job, timeout)
 
 
 async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
@@ -181,12 +168,10 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
         return await job.co_run()
     run = worker.run
     with run.backend.scope() as scope:
-        watch = _watch(run, job, limits, partial(setattr, scope, "deadline"))
         if job._is_service:
             run.facts(job).scope = scope  # the timeouts apply until the service is ready
-        if watch is None:
-            scope.deadline = run.clock() + cast(float, limits.timeout)
+        idle_timeout = math.inf if limits.idle_timeout is None else limits.idle_timeout
+        move = partial(setattr, scope, "deadline")
+        with _idle.Watch(run, job, idle_timeout, limits.timeout, _idle.PROGRESS, move) as watch:
             return await job.co_run()
-        with watch:
-            return await job.co_run()
-    raise _errors.JobTimeout(job, cast(float, limits.timeout)) if watch is None else watch.error()
+    raise watch.error()
