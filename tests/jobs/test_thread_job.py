@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import math
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.from_thread
@@ -21,6 +22,9 @@ import trio
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason, ThreadJob, current_job
 
 from ..bodies import turns
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
 
 PATIENCE = 10.0  # seconds after which a thread that waits for its test gives up
 SOON = 0.1  # a timeout that passes while the function works, and not before it has begun
@@ -501,3 +505,21 @@ def test_its_label() -> None:
 
 
 def an_ordinary_function() -> None: ...
+
+
+def test_a_thread_that_goes_on_is_reported_with_what_to_do(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report says that a thread cannot be interrupted; it shows no stack, which would be the library's."""
+    told: list[str] = []
+    released = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record.getMessage())
+            released.set()
+
+    monkeypatch.setattr(logging.getLogger("trioflow"), "handlers", [Handler()])
+    virtual(Scheduler(ThreadJob(released.wait, label="wait"), timeout=3).co_run)
+    assert told[0] == (
+        "'wait' was cancelled 1 s ago and still runs, and the run waits for it: a thread cannot be interrupted; "
+        "abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
+    )

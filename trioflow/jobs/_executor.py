@@ -63,6 +63,7 @@ class ExecutorJob(FunctionJob[T]):
 
     __slots__ = ("_executor", "_restart_broken")
     _kind = Kind("call by an executor", 3, "tab")
+    _cannot_be_interrupted = "a call by an executor cannot be interrupted; a ProcessJob can be killed"
 
     def __init__(
         self,

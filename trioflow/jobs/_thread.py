@@ -64,6 +64,9 @@ class ThreadJob(FunctionJob[T]):
     __slots__ = ("_abandon_on_cancel", "_limiter")
 
     _kind = Kind("thread", 2)
+    _cannot_be_interrupted = (
+        "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
+    )
 
     def __init__(
         self,

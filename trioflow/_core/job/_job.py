@@ -139,6 +139,8 @@ class AbstractJob(Generic[T]):
     _is_service: ClassVar[bool] = False
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
+    # Why its work goes on after a cancellation, and what to do, where that lies in the kind of job.
+    _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether `co_run` itself applies the job's timeout, and raises its `JobTimeout`.
     _limits_itself: ClassVar[bool] = False
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.

@@ -154,8 +154,16 @@ class CleanUpWorker(Worker):
 
 
 def stuck(worker: Worker) -> str:
-    """Return a message about a job that was cancelled `PATIENCE` seconds ago and still runs, with its stack."""
+    """Return a message about a job that was cancelled `PATIENCE` seconds ago and still runs, with its stack.
+
+    Work that nothing can interrupt has no stack here; its kind says what the user can do.
+    """
     assert worker.job is not None
+    if worker.job._cannot_be_interrupted is not None:
+        return (
+            f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs, and the run waits for it: "
+            f"{worker.job._cannot_be_interrupted}"
+        )
     frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
     return (
         f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "
