@@ -10,11 +10,12 @@
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
   const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
+  const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
   // Columns that would say the same in each row are left out; so are kinds where they would leave no room for paths, and
   // lanes, which the timeline shows. The details of a job have all.
   const COLUMNS = [
     PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
-    ...(hasCommands ? [EXIT, CPU, MEMORY] : []), EXCEPTION,
+    ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
   ];
   const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, SIGNS];
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
