@@ -232,6 +232,10 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         "a: its timeout of 5 s never passes: 'all' ends everything after 2 s",
         lambda: Scheduler(Scheduler(idle("a", timeout=5)), timeout=2, label="all"),
     ),
+    "idle for longer than it may take": (
+        "a: its idle_timeout of 9 s never passes",
+        lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
+    ),
     "restarts without restart": ("a: restarts=3 changes nothing", lambda: Scheduler(idle("a", timeout=1, restarts=3))),
     "too late": (
         "watch: it runs for ever, but waits for all that does not",
