@@ -11,11 +11,12 @@ from .cases.delays import BY_HAND
 from .cases.features import BY_HAND as FEATURE_BY_HAND
 from .cases.features import ORDER_ALONE, SOCKETS
 from .cases.importing import NEEDED, WITH_OURS
+from .cases.limits import ADAPTIVE
 from .cases.nodes import MANY, ONE
 from .cases.ordering import RANKED
 from .cases.running import INSTRUMENTED
 from .measuring import CONDITIONS, Measurement
-from .plans import FIGURE_SHAPES, LOOPS
+from .plans import FIGURE_SHAPES, LOOPS, SCARCE
 from .rivals import OURS, all_rivals
 
 RUN_LIMITS: Final[dict[str, dict[str, tuple[float, float]]]] = {
@@ -39,6 +40,8 @@ DELAY_LIMIT: Final = 5.0  # ms
 INSTRUMENT_LIMIT: Final = 0.5  # µs a job
 RANKED_LIMIT: Final = 1.5  # µs a job
 SIMULATE_LIMIT: Final = 2.0  # s, for 10,000 jobs
+RATE_LIMIT: Final = 1 / 0.95  # of the least time that a server with a rate allows
+ADAPTIVE_LIMIT: Final = 1 / 0.9  # of the time with the best fixed window
 
 FEATURE_LIMITS: Final[dict[tuple[str, str], tuple[float, float]]] = {
     ("timeout", "nap"): (1.0, 1.0),
@@ -93,7 +96,9 @@ class Figure:
     @property
     def shortfall(self) -> float:
         """How far the value lies beyond the limit, as a fraction of the limit."""
-        return 0.0 if self.value is None else max(0.0, self.value / self.limit - 1)
+        if self.value is None:
+            return 0.0
+        return max(0.0, self.value / self.limit - 1 if self.limit else self.value)
 
 
 class Results:
@@ -148,6 +153,7 @@ def figures(results: Results) -> list[Figure]:
         *features(results),
         *commands(results),
         *elsewhere(results),
+        *limits(results),
     ]
 
 
@@ -305,3 +311,16 @@ def elsewhere(results: Results) -> Iterator[Figure]:
             own = results.best(case, metric, OURS, shape=task, backend=backend)
             value = None if own is None or theirs is None else own / theirs
             yield Figure("elsewhere", task or "calls on a Dask cluster", backend, limit, value, against=rival)
+
+
+def limits(results: Results) -> Iterator[Figure]:
+    for backend in LOOPS:
+        for key in SCARCE:
+            value = results.best("rates", "limited wall", OURS, backend=backend, shape=f"scarce {key}")
+            yield Figure("limits", f"{key} per minute, time", backend, RATE_LIMIT, value)
+            value = results.best("rates", "refused", OURS, backend=backend, shape=f"scarce {key}")
+            yield Figure("limits", f"{key} per minute, refused", backend, 0, value, "requests")
+        own = results.best("adaptive", "run wall", ADAPTIVE, backend=backend)
+        fixed = [one.best for one in results.find("adaptive", "run wall", OURS, backend=backend)]
+        value = None if own is None or not fixed else own / min(fixed)
+        yield Figure("limits", "a server whose capacity changes", backend, ADAPTIVE_LIMIT, value, against="best window")

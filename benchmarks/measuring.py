@@ -30,6 +30,8 @@ METRICS: Final = {
     "node": ("MiB/node", "memory here for one more connection, without a command"),
     "session": ("MiB/command", "memory here for one more command that runs"),
     "simulate": ("s", "CPU time to simulate"),
+    "limited wall": ("", "time, as a multiple of the least that a server's limits allow"),
+    "refused": ("requests", "requests that a server refused"),
     "import": ("ms", "CPU time to import"),
     "import wall": ("ms", "time to import"),
 }

@@ -11,6 +11,7 @@ from .rivals import OURS, Rival, all_rivals
 FIGURE_SHAPES: Final = ("wide", "chain", "layered", "tree")
 ALL_SHAPES: Final = (*FIGURE_SHAPES, "ladder", "random")
 LOOPS: Final = ("trio", "asyncio")
+SCARCE: Final = ("requests", "tokens")  # of what a server allows so much per minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class Plan:
     features: int = 5_000
     threads: int = 1_000
     requests: int = 2_000
+    limited_seconds: int = 20  # that requests to a server with limits take
+    limited_windows: tuple[int, ...] = (4, 8, 12, 16, 24)
+    requests_per_minute: int = 1_200
+    scarce: tuple[str, ...] = SCARCE
     conditions: tuple[str, ...] = ("", "collector off", "200 MB heap")  # of sleepers and cancel
 
     @property
@@ -91,6 +96,8 @@ CASES: Final = (
     "cancel",
     "features",
     "ticker",
+    "rates",
+    "adaptive",
     "import",
     "commands",
     *AFAR,
@@ -115,7 +122,7 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=tuple(case for case in CASES if case not in ("latency", *AFAR)),
+    cases=tuple(case for case in CASES if case not in ("latency", "rates", "adaptive", *AFAR)),
     rounds=3,
     few_rounds=2,
     grids=(
@@ -167,6 +174,10 @@ TINY: Final = Plan(
     features=20,
     threads=20,
     requests=20,
+    limited_seconds=1,
+    limited_windows=(4,),
+    requests_per_minute=60,
+    scarce=("tokens",),
     conditions=("", "collector off"),
 )
 

@@ -48,6 +48,7 @@ def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
         "features": "What is written by hand: ours, its limit, as a ratio where there is no unit",
         "commands": "Commands, ratio to others (time): ours, its limit",
         "elsewhere": "Nodes and clusters, ratio to others (time): ours, its limit",
+        "limits": "Servers with limits: ours, its limit, as a ratio where there is no unit",
         "others": "The other figures to reach: ours, its limit",
     }
     for group, members in itertools.groupby(figures, key=lambda figure: figure.group):

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, cluster, commands, delays, features, importing, memory, nodes, ordering, running
+from . import cancelling, cluster, commands, delays, features, importing, limits, memory, nodes, ordering, running
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -23,6 +23,8 @@ CASES: Final[dict[str, Case]] = {
     "cancel": cancelling.cancel,
     "features": features.features,
     "ticker": delays.ticker,
+    "rates": limits.rates,
+    "adaptive": limits.adaptive,
     "import": importing.importing,
     "commands": commands.commands,
     "nodes": nodes.nodes,

@@ -202,6 +202,8 @@ class Kind:
         own = self.first()
         assert own is not None
         for other in self._others():
+            if len(other.overtakers) < other.sharing.backfill:
+                continue  # it is not due; most are not
             first = other.first()
             if first is None or not other._precedes(first, own, self) or other.fits():
                 continue
