@@ -6,6 +6,7 @@ appears in the test that left them.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -62,8 +63,35 @@ Plain `pytest` runs the fast ones; `python -m tests` runs all.
 """
 
 
+def use_loop(kind: str) -> None:
+    """Let tests on asyncio run on uvloop, those on the virtual clock excepted, or with the eager tasks of Python 3.12.
+
+    Args:
+        kind: "uvloop", "eager", or "" for the usual loop.
+
+    """
+    if kind == "uvloop":
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    elif kind == "eager":
+        init = asyncio.BaseEventLoop.__init__
+
+        def init_eager(loop: asyncio.BaseEventLoop) -> None:
+            init(loop)
+            loop.set_task_factory(asyncio.eager_task_factory)
+
+        asyncio.BaseEventLoop.__init__ = init_eager  # type: ignore[method-assign]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option that chooses the event loop of the tests on asyncio."""
+    parser.addoption("--loop", default="", choices=["uvloop", "eager"], help=use_loop.__doc__)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Leave out the slow tests, unless some are asked for by path, by `-k` or by `-m`; soak tests always need `-m`."""
+    use_loop(config.option.loop)
     if not config.option.markexpr:
         asked = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
         config.option.markexpr = "not soak" if asked else "not soak and not slow"

@@ -114,7 +114,7 @@ def test_timeout_of_the_run_is_logged(virtual: Virtual, heard: list[tuple[float,
 def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFixture) -> None:
     """A program that fails is not hidden because another one has failed; the same program is counted."""
     bad = [CommandJob(["false"], label="false") for _ in range(3)]
-    Scheduler(bad, CommandJob(["sh", "-c", "exit 3"])).run()
+    Scheduler(bad, CommandJob(["sh", "-c", "exit 3"]), jobs_window=1).run()
     assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
         "'false' failed: CommandError: false: exit code 1",
         "'sh -c 'exit 3'' failed: CommandError: sh -c 'exit 3': exit code 3",

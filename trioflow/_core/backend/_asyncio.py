@@ -145,7 +145,9 @@ class AsyncioGroup(PlainAsyncioGroup):
         """Work in the task that is current: if the loop's task factory is an eager one, as soon as `spawn` knows it."""
         if worker.mark is None:
             await asyncio.sleep(0)
-        await self._work(worker)
+        work = self._work(worker)
+        del self, worker  # whoever keeps an exception of a job may keep this frame too: it must not keep the run
+        await work
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
