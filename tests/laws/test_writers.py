@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 
-from trioflow import Scheduler
+from trioflow import Job, Pool, Scheduler, Throttled, current_job
 
 from ..bodies import alarm, bad
 from ..transitions import WRITERS, CheckedState
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
+async def throttled_once() -> None:
+    """Raise the first time."""
+    facts = current_job()._facts
+    if facts is None or not facts.throttled:
+        raise Throttled("api", 1)
+
+
 def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: CheckedState) -> None:
-    """Over random runs, and one with clean-up, each function of `WRITERS` writes states, and nothing else does."""
+    """Over random runs, one with clean-up and a throttle, each of `WRITERS` writes states, and nothing else does."""
     checked_states.writers.clear()
 
     @settings(max_examples=25, derandomize=True, database=None)
@@ -34,4 +41,5 @@ def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: C
     run()
     failing = bad()
     virtual(Scheduler(failing, alarm(failing)).co_run)
+    virtual(Scheduler(Job(throttled_once, needs={"api": 1}), pool=Pool(api=1)).co_run)
     assert checked_states.writers == WRITERS
