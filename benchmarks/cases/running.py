@@ -18,6 +18,8 @@ from ..rivals import OURS, Build, Rival, find, ours
 from ..verification import verify
 
 SLEEPERS: Final = ("nursery alone", "TaskGroup alone")
+SLEEPING: Final = ("nap", "1 s sleep")
+"""Bodies that wait for time: for these, how often the loop polls says how well it gathers what is due."""
 INSTRUMENTED: Final = f"{OURS}, an instrument with empty hooks"
 
 
@@ -112,15 +114,22 @@ def timed(build: Build, setting: Setting) -> Sample:
     with Stopwatch() as running:
         if setting.backend == "threads":
             runner()
+    counted = dict[str, float]()
     if setting.backend != "threads":
 
         async def main() -> None:
-            with running:
+            if setting.body not in SLEEPING:
+                with running:
+                    await runner()
+                return
+            with loops.polls(setting.backend) as polls, running:
                 await runner()
+            counted["polls"] = polls.count / graph.size
 
         loops.run(setting.backend, main)
     in_µs_per_job = 1e6 / graph.size
     return {
+        **counted,
         "build": building.cpu * in_µs_per_job,
         "build wall": building.wall * in_µs_per_job,
         "run": running.cpu * in_µs_per_job,

@@ -94,7 +94,13 @@ class FunctionJob(AbstractJob[T]):
         return self._call_as_label(name)
 
     def _label_as_argument(self, depth: int) -> str:
-        return self._call_as_label(self._short_name(), depth) if self._label is None else self._label
+        if self._label is not None:
+            return self._label
+        function: Any = self._function
+        args: Any = self._args
+        if type(function) is FUNCTION and args.__class__ is tuple and len(args) == 1 and not self.redact:
+            return _labels.of_plain_call(function.__name__, args)  # the commonest case, as above
+        return self._call_as_label(self._short_name(), depth)
 
     def _call_as_label(self, name: str, depth: int = _labels.DEPTH) -> str:
         """Return the call as a label."""

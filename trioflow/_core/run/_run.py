@@ -685,6 +685,14 @@ class Run:
         add_note(failure, f"{job.label!r} can't be called again after it was throttled: it {why}")
         return failure
 
+    def expects_ready_jobs(self) -> bool:
+        """Return whether more jobs are likely to become ready: the one that was added last waits, or some may be added.
+
+        Most people write jobs after what they require. If they do not, a worker may be spawned in vain, or parked.
+        """
+        last = next(reversed(self.members.jobs), None)
+        return self.opened_block is not None or (last is not None and last._state is IDLE)
+
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""
         self.unsettled -= number

@@ -99,9 +99,9 @@ class Worker(WorkerTask):
         "cancelled_alone",
         "ended_by_run",
         "has_slot",
+        "jobs_at_spawn",
         "lease",
         "lent",
-        "ready_at_spawn",
         "run",
         "shielded",
         "spawned_at",
@@ -114,8 +114,10 @@ class Worker(WorkerTask):
         self.mark = self.parking = self.scope = self.task = None
         self.deadline = math.inf
         self.has_slot = has_slot
-        # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then.
-        self.spawned_at, self.called_in_turn, self.ready_at_spawn = run.clock(), run.turn.number, len(run.queue.jobs)
+        # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then or had
+        # been taken first by other newcomers.
+        self.spawned_at, self.called_in_turn = run.clock(), run.turn.number
+        self.jobs_at_spawn = len(run.queue.jobs) + run.workers.begun
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
@@ -234,6 +236,7 @@ class Worker(WorkerTask):
                     if not await workers.park(self):
                         break
                     searching, number = True, self.called_in_turn
+                    workers.begun += 1
                     now = clock()
                     tainted = run.phase is STOPPING or not mark.intact()
                     continue

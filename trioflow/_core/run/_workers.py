@@ -23,8 +23,9 @@ save turns. But all that they start goes on in the next turn, before any other t
 FEW_BLOCKED: Final = 64
 BLOCKED_PER_SEARCHER: Final = 8
 """Beyond FEW_BLOCKED, each group of this many blocked jobs allows one more searcher."""
-MANY_TAKEN: Final = 2 * MAX_SEARCHERS
-"""If this many jobs were taken since a worker was spawned, the jobs do not block for long."""
+MANY_BACK: Final = 0.5
+"""If more than this part of the workers that were blocked have taken another job since a worker was spawned, the jobs
+do not block for long."""
 MAX_PARKED: Final = 128
 
 
@@ -51,6 +52,8 @@ class Workers:
         self.adapts: Final = isinstance(window, Adaptive)
         self.gated: Final = self.interval is not None or self.window is not None or self.adapts
         self.searchers = 0
+        # How many workers have begun to search since they were spawned or woken.
+        self.begun = 0
         # If there are this many, a worker leaves rather than wait for the next turn to search.
         self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
@@ -93,12 +96,13 @@ class Workers:
         tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if that was long ago:
         turns are long when many jobs go on in each.
         """
+        self.begun += 1
         ready = len(self._queue.jobs)
         if ready <= self.searchers or self.gated or self._run.stopping or now > newcomer.spawned_at + TURN_SECONDS:
             return
-        if newcomer.ready_at_spawn - ready > MANY_TAKEN:
-            return
         blocked = len(self.alive) - len(self.parked) - self.searchers
+        if newcomer.jobs_at_spawn - (ready + self.begun - 1) > MANY_BACK * blocked:
+            return
         most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER)
         if blocked > 0 and self.searchers < most:
             self._spawn_until(min(ready, most))
@@ -139,7 +143,8 @@ class Workers:
 
         Waking a worker costs a fifth of spawning one.
         """
-        if self._run.starts_no_more or self._run.own_tasks or len(self.parked) >= MAX_PARKED:
+        run = self._run
+        if run.starts_no_more or run.own_tasks or len(self.parked) >= MAX_PARKED or not run.expects_ready_jobs():
             return False
         self.give_back_slot(worker)
         self.parked[worker] = None
