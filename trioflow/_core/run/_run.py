@@ -399,7 +399,7 @@ class Run:
         for _ in range(FIRST_TURNS):
             if not await self.group.turn():
                 self.cancelled_outside()
-            if not self.unsettled or self.stopping:
+            if not self.unsettled or self.stopping or workers.has_blocked():
                 break
         workers.searchers -= 1
         workers.ensure_searcher()

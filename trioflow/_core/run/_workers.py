@@ -107,6 +107,10 @@ class Workers:
         if blocked > 0 and self.searchers < most:
             self._spawn_until(min(ready, most))
 
+    def has_blocked(self) -> bool:
+        """Return whether a worker has begun a job that has not ended: asked between turns, that job has blocked."""
+        return any(worker.job is not None for worker in self.alive)
+
     def has_free_slot(self) -> bool:
         """Return whether one more job could start now, as far as the window is concerned."""
         if self._run.starts_no_more or self.free <= 0:
