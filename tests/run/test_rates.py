@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
 from trioflow.testing import run_virtual
 
+from ..bodies import nap
 from ..conftest import Virtual
 
 # Powers of two, so that times are exact.
@@ -404,6 +405,23 @@ def test_what_can_never_start_is_refused(needs: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Scheduler(first, Scheduler(job), pool=shared).run()
     assert first.state is JobState.IDLE
+
+
+def test_who_starts_lets_those_start_that_were_kept_waiting_in_another_run(virtual: Virtual) -> None:
+    """Nothing of a rate comes back when a job ends, so nothing else would wake the other run."""
+
+    async def main() -> None:
+        shared = Pool(api=Rate(requests=10, per=1), gpu=1)
+        holder = Job(nap, 2, needs={"gpu": 1})
+        both = Job(nap, 2, needs={"gpu": 1, "api": 1})
+        late = Job(nap, 2, needs={"api": 1})
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(holder, both, pool=shared, backfill=0).co_run)
+            await anyio.sleep(1)
+            group.start_soon(Scheduler(late, pool=shared).co_run)
+        assert (both.started_at, late.started_at) == (2, 2)
+
+    virtual(main)
 
 
 # ---- laws

@@ -110,7 +110,7 @@ class Sharing:
             other.wake()
 
     def wake_others(self, resource: Resource) -> None:
-        """Let all runs with jobs that wait for a resource look again: there is more of it."""
+        """Let all runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
         for sharing in {kind.sharing: None for kind in resource.waiting}:
             sharing.wake()
 

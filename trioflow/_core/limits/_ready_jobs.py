@@ -242,8 +242,12 @@ class SharingJobs(RankedJobs):
         return None if kind is None or (heap and heap[0] < kind.heap[0]) else kind
 
     def _granted(self, kind: Kind) -> AbstractJob[Any]:
+        kept_others_waiting = kind.is_due(kind.heap[0])
         job = kind.take_first()
         self._grant(job, kind)
+        if kept_others_waiting:
+            for resource, _ in kind.needs:
+                self.sharing.wake_others(resource)
         return job
 
     def _grant(self, job: AbstractJob[Any], kind: Kind) -> None:
