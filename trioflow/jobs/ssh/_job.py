@@ -90,7 +90,7 @@ class SshJob(AbstractJob[Any]):
     Example:
         >>> node = SshNode("node01", username="root")
         >>> SshJob(node, ["mkdir -p results", Push("measure.sh", to="bin/"), "bin/measure.sh > results/{node}.txt"])
-        <SshJob `node01: mkdir -p results; ...` idle>
+        <SshJob `node01: mkdir -p results; …` idle>
 
     """
 
