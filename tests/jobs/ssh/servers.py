@@ -115,12 +115,14 @@ class Server:
         }
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIOFLOW")}
-        self._process = subprocess.Popen(
-            [SSHD, "-D", "-f", config, "-E", self.log], env=environment, start_new_session=True
-        )
+        command = [SSHD, "-D", "-f", config, "-E", self.log]
+        self.log.touch()
         end = time.monotonic() + PATIENCE
-        while not self._answers():
+        before = self.logged("Server listening on")
+        while self.logged("Server listening on") == before or not self._answers():
             assert time.monotonic() < end, self.log.read_text()
+            if self._process is None or self._process.poll() is not None:  # somebody else may have had the port
+                self._process = subprocess.Popen(command, env=environment, start_new_session=True)
             time.sleep(0.01)
 
     def _answers(self) -> bool:
