@@ -199,9 +199,21 @@ def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Wa
 
 
 def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
+    numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+
+    def ignores_all(guard: int) -> bool:
+        status = Path(f"/proc/{guard}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        return all(ignored >> (number - 1) & 1 for number in numbers)
+
     def bother(job: CommandJob) -> None:
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            os.kill(guards()[0], number)
+        guard = guards()[0]
+        for _ in range(1000):  # it needs its first millisecond; no terminal can reach it then, because of its session
+            if ignores_all(guard):
+                break
+            time.sleep(0.005)
+        for number in numbers:
+            os.kill(guard, number)
         time.sleep(0.05)
         alive.append(guards())
 
