@@ -160,11 +160,13 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
-        inner = Scheduler(Job(nap, 9, label="inside"), job, jobs_window=limiter, label="inner")
+        inner = Scheduler(Job(nap, 9, label="inside"), jobs_window=limiter, label="inner")
         scheduler = Scheduler(inner, Job(nap, 9, label="beside"), jobs_window=limiter)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
+            await anyio.sleep(1)
+            inner.add(job)  # after both have their tokens
+            await anyio.sleep(1)
             text = scheduler.explain(job)
             tasks.cancel_scope.cancel()
         return text
