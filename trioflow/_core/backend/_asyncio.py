@@ -369,17 +369,9 @@ class AsyncioBackend(PlainAsyncio):
         mark.count_holders()
         return mark
 
-    def is_inside(self, worker: WorkerTask) -> bool:
-        """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
-        try:
-            calling = asyncio.current_task()
-        except RuntimeError:  # in a thread
-            return True
-        around = set(_parents(worker.task))
-        for number in _parents(calling):
-            if number in around:
-                return number == id(worker.task)
-        return True
+    def outwards(self, task: Any) -> Iterator[object]:
+        """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
+        return _shared.outwards(id(task), {id(one): state.parent_id for one, state in TASK_STATES.items()})
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job left open in the task; return what that was.
@@ -411,15 +403,6 @@ class AsyncioBackend(PlainAsyncio):
         `cancelling()` does not say this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
-
-
-def _parents(task: Any) -> Iterator[int]:
-    """Yield the id of a task, of the one in whose task group of anyio it runs, and so on outwards."""
-    parents = {id(one): state.parent_id for one, state in TASK_STATES.items()}
-    number: int | None = id(task)
-    while number is not None:
-        yield number
-        number = parents.get(number)
 
 
 def _tasks_in(scope: Any) -> set[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -87,11 +87,11 @@ def says(exception: BaseException, *texts: str) -> bool:
     return type(message) is str and any(text in message for text in texts)
 
 
-def task_group() -> Any:
-    """Return an anyio task group, which works on both backends."""
-    import anyio
-
-    return anyio.create_task_group()
+def outwards(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
+    """Yield the id of a task, of its parent, and so on, as far as they are known."""
+    while number is not None:
+        yield number
+        number = parents.get(number)
 
 
 def home_of_limiter(limiter: object) -> str:

@@ -183,14 +183,6 @@ class TrioBackend(PlainTrio):
         worker.mark = mark = TrioMark(worker)
         return mark
 
-    def is_inside(self, worker: WorkerTask) -> bool:
-        """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
-        around = set(_parents(worker.task))
-        for task in _parents(trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None):
-            if task in around:
-                return task is worker.task
-        return True
-
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and nurseries that a job left open in the task; return what that was, and their errors."""
         task: Any = worker.task
@@ -213,13 +205,6 @@ class TrioBackend(PlainTrio):
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` is in a cancelled scope."""
         return bool(worker.mark.status.effectively_cancelled)
-
-
-def _parents(task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
-    """Yield a task, the one in whose nursery it runs, and so on outwards."""
-    while task is not None:
-        yield task
-        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
 
 
 async def _close(nursery: Any) -> BaseException | None:

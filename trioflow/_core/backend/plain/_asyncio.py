@@ -223,6 +223,10 @@ class PlainAsyncio(PlainBackend):
         except RuntimeError:  # in a thread
             return None
 
+    def outwards(self, task: Any) -> Iterator[object]:
+        """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
+        return _shared.outwards(id(task), {one.id: one.parent_id for one in anyio.get_running_tasks()})
+
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
         """Cancel the tasks in task groups that a job has left open, and wait for them."""
         left = "cancel scope"
@@ -316,10 +320,6 @@ class PlainAsyncio(PlainBackend):
                 for function in functions:
                     tasks.start_soon(function)
         return not scope.cancelled_caught
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        return _shared.task_group()
 
     def caller(self) -> Callable[[Callable[[], None]], None]:
         """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""

@@ -142,6 +142,12 @@ class PlainTrio(PlainBackend):
         """Return the current task; None if there is none."""
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
 
+    def outwards(self, task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+        """Yield a task, the one in whose nursery it runs, and so on."""
+        while task is not None:
+            yield task
+            task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
         """Wait for the tasks in nurseries that a job has left open. trio has cancelled them together with the scope."""
         nurseries: list[trio.Nursery] = worker.task.child_nurseries
@@ -243,10 +249,6 @@ class PlainTrio(PlainBackend):
                 for function in functions:
                     nursery.start_soon(function)
         return not scope.cancelled_caught
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        return _shared.task_group()
 
     def caller(self) -> Callable[[Callable[[], None]], None]:
         """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""

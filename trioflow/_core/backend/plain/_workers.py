@@ -122,9 +122,19 @@ class PlainBackend:
         """Return the current task; None if there is none."""
         raise NotImplementedError
 
+    def outwards(self, task: Any) -> Iterator[object]:
+        """Yield a task, the one in whose group it runs, and so on, or what stands for them."""
+        raise NotImplementedError
+
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
         """End all tasks in what the job of `worker` has left open in `scope`; return what that was."""
         raise NotImplementedError
+
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        import anyio
+
+        return anyio.create_task_group()
 
     def enter(self, worker: WorkerTask) -> Mark:
         """Record the current task as that of `worker`, and make the scope for its job."""
@@ -137,11 +147,10 @@ class PlainBackend:
         calling = self.current_task()
         if calling is worker.task or calling is None:  # None: in a thread
             return True
-        around = _parents()
-        beyond = set(_upwards(around, id(worker.task)))
-        for number in _upwards(around, id(calling)):
-            if number in beyond:
-                return number == id(worker.task)
+        own, *further = self.outwards(worker.task)
+        for task in self.outwards(calling):
+            if task == own or task in further:
+                return bool(task == own)
         return True
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
@@ -161,17 +170,3 @@ def scope_of(worker: WorkerTask) -> Scope:
     """Return the scope of a worker that has begun."""
     assert worker.scope is not None  # it has one from its first step on
     return worker.scope
-
-
-def _parents() -> dict[int, int | None]:
-    """Return the id of the task around each task, as far as anyio knows it."""
-    import anyio
-
-    return {task.id: task.parent_id for task in anyio.get_running_tasks()}
-
-
-def _upwards(around: dict[int, int | None], number: int | None) -> Iterator[int]:
-    """Yield the id of a task, of the one around it, and so on outwards."""
-    while number is not None:
-        yield number
-        number = around.get(number)
