@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import math
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 from trioflow import AbstractJob, Job, JobTimeout, Scheduler, StopReason
 
@@ -388,6 +390,29 @@ def test_each_job_has_its_own_time(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(*jobs, first, late)) == (True, 9)
     assert [job.finished_at for job in (*jobs, late)] == [7, 3, 9, 1, 5, 2.5]
     assert all(job.timed_out for job in jobs)
+
+
+@pytest.mark.parametrize("limits", [(2, None, 20), (2, 20, None), (20, 2, None), (2, 5, 4), (5, 2, 99), (2, 2, 2)])
+def test_a_job_is_not_cut_by_the_deadline_of_one_before_it(virtual: Virtual, limits: tuple[float | None, ...]) -> None:
+    """One after the other in a task, jobs whose time ends earlier, later or never each end at their own time only."""
+    quick = Job(nap, 1, timeout=limits[0])
+    job = Job(nap, 3, timeout=limits[1], required=quick)
+    late = Job(nap, 99, timeout=limits[2] or 30, required=job)
+    virtual(Scheduler(quick, job, late, jobs_window=1).co_run)
+    lasts = 2 if limits[1] == 2 else 3
+    assert (quick.finished_at, quick.timed_out) == (1, False)
+    assert (job.finished_at, job.timed_out) == (1 + lasts, lasts == 2)
+    assert (late.finished_at, late.timed_out) == (1 + lasts + (limits[2] or 30), True)
+
+
+def test_a_run_leaves_no_deadline_behind() -> None:
+    """trio's loop keeps no deadline of jobs that have ended in time."""
+
+    async def main() -> float:
+        assert await Scheduler(*(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))).co_run()
+        return trio.lowlevel.current_statistics().seconds_to_next_deadline
+
+    assert trio.run(main) == math.inf
 
 
 async def slow_to_unwind() -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CancelStatus: Final = cast(Any, trio)._core._run.CancelStatus  # a node in the tree of cancel scopes
+INSIDE: Final = cast(Any, trio)._core._run
+CancelStatus: Final = INSIDE.CancelStatus  # a node in the tree of cancel scopes
 
 
 @functools.cache
@@ -85,10 +86,13 @@ class TrioGroup(PlainTrioGroup):
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
-        scope = worker.scope
+        scope: Any = worker.scope
         if scope is None:
             worker.scope = scope = self._scope_of_its_own(worker)
-        scope.deadline = when
+        if when < scope._registered_deadline:
+            scope.deadline = when
+        else:
+            scope._deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
         """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
@@ -102,6 +106,8 @@ class TrioGroup(PlainTrioGroup):
             if worker.task._cancel_status is status:
                 worker.task._activate_cancel_status(status.parent)
             status.close()
+            if status._scope._registered_deadline != math.inf:
+                status._scope.deadline = math.inf
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
@@ -118,12 +124,38 @@ class TrioGroup(PlainTrioGroup):
         return cast("Scope", scope)
 
 
+class _Inheritable:
+    """Stands before a class of trio's that refuses subclasses: so its hook is not called."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
+    """A cancel scope whose deadline is set for one job after another, at next to no cost.
+
+    trio keeps deadlines in a heap, and its setter changes that each time, which costs more than a job. But most
+    deadlines never come, and the next one is later. So what the heap has may be earlier than the deadline of the scope:
+    when that time comes, the heap gets the deadline that the scope has by then.
+    """
+
+    __slots__ = ()
+
+    def _cancel(self: Any, reason: Any) -> None:
+        if self._deadline > self._registered_deadline and reason.source == "deadline":
+            self.deadline = self._deadline
+        else:
+            trio.CancelScope._cancel(self, reason)
+
+
 def _entered_scope(around: Any) -> Any:
     """Return a new scope inside another one.
 
     `CancelScope.__enter__` makes one too, but always in the innermost place, and only for the calling task.
     """
-    scope: Any = trio.CancelScope()
+    scope: Any = WorkerScope()
     scope._has_been_entered = True
     scope._cancel_status = CancelStatus(scope=scope, parent=around)
     return scope
@@ -296,6 +328,21 @@ def _check_private_parts() -> None:
     _shared.expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
     scope.shield = True
     _shared.expect(group.is_expired(worker), "a shield has no effect")
+    _check_deadlines()
+
+
+def _check_deadlines() -> None:
+    """Raise an error if a scope cannot put off the end that trio's heap of deadlines has for it."""
+    put_off: list[float] = []
+    setter = property(fset=lambda _, deadline: put_off.append(deadline))
+    scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
+    _shared.expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
+    scope._registered_deadline = 1.0
+    heap: Any = INSIDE.Deadlines()
+    heap.add(1.0, scope)
+    scope._deadline = 2.0
+    heap.expire(1.5)
+    _shared.expect(put_off == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
 
 
 _check_private_parts()
