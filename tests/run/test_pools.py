@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow._core.base import _graph
 from trioflow.testing import run_virtual
 
+from ..bodies import LIMIT, nothing, turns
 from ..conftest import Virtual
 
 TOTALS = {"a": 3, "b": 2}
@@ -231,6 +233,25 @@ def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) ->
     big = Job(anyio.sleep, 1, needs={"a": 3})
     assert virtual(Scheduler(first, big, last, Job(cancel), pool=Pool(a=3), backfill=0).co_run)
     assert last.started_at == 1
+
+
+def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would start a job before its successors have been counted, and never release them."""
+    monkeypatch.setattr(_graph, "BETWEEN_PAUSES", 10)
+    shared = Pool(cpu=2)
+    first = Job(nothing, needs={"cpu": 1})
+    last = Job(nothing, required=first)
+    prepared = Scheduler(first, *[Job(nothing) for _ in range(100)], last, pool=shared)
+    others = Scheduler(*[Job(turns, 5, needs={"cpu": 1}) for _ in range(9)], pool=shared, jobs_window=1)
+
+    async def main() -> None:
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(others.co_run)
+                group.start_soon(prepared.co_run)
+        assert last.state is JobState.SUCCEEDED
+
+    virtual(main)
 
 
 def test_services_and_clean_up_jobs_get_what_they_need(virtual: Virtual) -> None:

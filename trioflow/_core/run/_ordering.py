@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
+from ..base._states import RunPhase
 from ..job._job import AbstractJob
 from ..limits._needs import Sharing
 from ..limits._order import Order, Ranks
@@ -92,11 +93,16 @@ class Ordering:
             run.resource,
             workers.has_free_slot,
             run.resources_around,
-            workers.ensure_searcher,
+            self._wake,
             run.group.call_at,
             run.backend.caller(),
             run.backfill,
         )
+
+    def _wake(self) -> None:
+        """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
+        if self._run.phase is RunPhase.RUNNING:
+            self._run.workers.ensure_searcher()
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, as far as they are known."""
