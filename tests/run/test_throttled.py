@@ -76,6 +76,20 @@ def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual
     assert server.calls[3][0] == 21.5
 
 
+def test_it_goes_first_even_if_the_policy_changes_meanwhile(virtual: Virtual) -> None:
+    """A job with an expected duration that is added later turns fifo into critical path."""
+    server = Server(1)
+    throttled, other = ask(server, "throttled"), ask(server, "other")
+    scheduler = Scheduler(throttled, other, ask(server, "after other", required=other), pool=Pool(api=8), jobs_window=1)
+
+    async def add() -> None:
+        scheduler.add(ask(server, "added", expected_duration=1))
+
+    scheduler.add(Job(add))
+    assert virtual(scheduler.co_run)
+    assert [label for _, label in server.calls] == ["throttled", "throttled", "other", "added", "after other"]
+
+
 def test_of_a_rate_what_was_taken_stays_taken(virtual: Virtual) -> None:
     """The server may have counted it; the job takes it a second time, when it starts again."""
     server = Server(1, after=2)

@@ -65,16 +65,26 @@ class ReadyJobs(deque[AbstractJob[Any]]):
 
     def share(self, order: Order, sharing: Sharing) -> None:
         """Start only jobs for which there are enough resources from now on."""
-        self.sharing = sharing
-        self._change(order, SharingJobs)
+        self._change(order, SharingJobs, sharing)
 
-    def _change(self, order: Order, kind: type[ReadyJobs]) -> None:
-        waiting = [job for job in self.in_order() if job._state is SCHEDULED]
+    def _change(self, order: Order, kind: type[RankedJobs], sharing: Sharing | None = None) -> None:
+        waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
+        self.end()
         self.clear()
         self.order = order
-        cast(Any, self).__class__ = kind
-        for job in waiting:
-            self.append(job)
+        if sharing is not None:
+            self.sharing = sharing
+        ranked = cast(Any, self)
+        ranked.__class__ = kind
+        for _, number, job in waiting:
+            if number < 0:
+                ranked._push(job, (order.before_all(), number, job))
+            else:
+                ranked.append(job)
+
+    def _entries(self) -> list[Entry]:
+        """Return all entries as those of a heap, in the order in which they would start."""
+        return [(0.0, 0, job) for job in self]
 
 
 class RankedJobs(ReadyJobs):
@@ -112,12 +122,11 @@ class RankedJobs(ReadyJobs):
 
     def in_order(self) -> list[AbstractJob[Any]]:
         """Return all entries, in the order in which they would start."""
-        return [entry[2] for entry in sorted(self.order.heap)]
+        return [entry[2] for entry in self._entries()]
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others."""
-        order = self.order
-        heappush(order.heap, (order.before_all(), next(numbers_of_first), job))
+        self._push(job, (self.order.before_all(), next(numbers_of_first), job))
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
         """Iterate over the entries, in the order in which they would start."""
@@ -126,6 +135,12 @@ class RankedJobs(ReadyJobs):
     def clear(self) -> None:
         """Remove all entries."""
         self.order.heap.clear()
+
+    def _entries(self) -> list[Entry]:
+        return sorted(self.order.heap)
+
+    def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
+        heappush(self.order.heap, entry)
 
 
 class SharingJobs(RankedJobs):
@@ -183,10 +198,6 @@ class SharingJobs(RankedJobs):
             self._grant(first, self.sharing.kind_of(first, self.order))
         return first
 
-    def in_order(self) -> list[AbstractJob[Any]]:
-        """Return all entries, in the order in which they would start if there were enough for all."""
-        return [entry[2] for entry in sorted(chain.from_iterable(self.order.heaps))]
-
     def clear(self) -> None:
         """Remove all entries."""
         super().clear()
@@ -226,6 +237,10 @@ class SharingJobs(RankedJobs):
             f"waits for {names}, of which there is enough, behind {first[2].label!r}: "
             f"as many jobs have started before that one as may (backfill={self.sharing.backfill})"
         )
+
+    def _entries(self) -> list[Entry]:
+        """Return all entries, in the order in which they would start if there were enough for all."""
+        return sorted(chain.from_iterable(self.order.heaps))
 
     def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
         if job._needs():
