@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
 from trioflow.testing import run_virtual
 
-from ..bodies import nap
+from ..bodies import nap, nothing, timed
 from ..conftest import Virtual
 
 # Powers of two, so that times are exact.
@@ -206,6 +206,21 @@ def test_a_run_that_ends_leaves_nobody_waiting(virtual: Virtual, end: str) -> No
     }[end]  # fmt: skip
 
 
+def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None:
+    """A job with an expected duration that is added later turns fifo into critical path; nobody waits after the run."""
+    first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
+    scheduler = Scheduler(first, second, pool=pool())
+
+    async def add() -> None:
+        await anyio.sleep(1)
+        added = scheduler.add(Job(nothing, needs={"api": 1}, expected_duration=1))
+        second.cancel()
+        added.cancel()
+
+    scheduler.add(Job(add))
+    assert virtual(timed, scheduler) == (True, 1)
+
+
 def test_simulate_keeps_rates(virtual: Virtual) -> None:
     """The virtual run takes as long as the rate allows, and takes nothing from the user's pool."""
     shared = Pool(api=Rate(requests=60, per=60, burst=1))
@@ -279,6 +294,25 @@ def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
     assert virtual(Scheduler(first, after, pool=pool()).co_run)
     assert first.state is JobState.SUCCEEDED
     assert after.started_at == 6
+
+
+def test_what_was_used_and_not_needed_counts_for_each_attempt(virtual: Virtual) -> None:
+    """A key that `needs` does not name, because nobody knows the amount beforehand, is counted anew as well."""
+
+    async def ask() -> None:
+        current_job().used(api={"tokens": 8})
+        if current_job().attempts < 3:
+            raise ValueError
+
+    async def look() -> float:
+        tokens: float = shared.free["api"]["tokens"]
+        return tokens
+
+    shared = pool()
+    asked = Job(ask, needs={"api": 1}, retry=2)
+    left = Job(look, required=asked)
+    assert virtual(Scheduler(asked, left, pool=shared).co_run)
+    assert left.result() == 32 - 3 * 8
 
 
 def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:

@@ -40,6 +40,7 @@ class Grant:
         """Take again of the rates, for a further attempt, which does not wait for them."""
         for resource, need, has in self._parts:
             if isinstance(resource, RateResource):
+                has.clear()  # it may have used more keys than it needs
                 has.update(resource.take(self._job, need))
 
     def of(self, name: str) -> tuple[Resource, Any] | None:
