@@ -66,6 +66,7 @@ def main() -> int:
     options = parse_arguments()
     os.chdir(ROOT)
     prefer_this_environment()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand starts of Python would compile everything again
     if not provide_commands():
         return 1
     tests = shlex.join([*shlex.split(options.part or f"{ALL_TESTS} --cov"), *options.pytest_options])

@@ -7,6 +7,7 @@ appears in the test that left them.
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import signal
@@ -97,9 +98,15 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not soak" if asked else "not soak and not slow"
 
 
+@functools.cache  # there are 50 tests in a file
+def is_slow(file: Path) -> bool:
+    """Return whether the tests of a file are slow."""
+    return any(file.is_relative_to(TESTS / path) for path in SLOW)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the slow tests, and skip those that cannot pass on the plain way, if that is taken."""
-    if any(item.path.is_relative_to(TESTS / path) for path in SLOW):
+    if is_slow(item.path):
         item.add_marker("slow")
     if os.environ.get("TRIOFLOW_PLAIN") and item.get_closest_marker("fast_way"):
         item.add_marker(pytest.mark.skip(reason="about the fast way, or about what only private parts allow"))
