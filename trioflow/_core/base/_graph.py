@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Final, TypeVar
 
 Node = TypeVar("Node", bound=Hashable)
@@ -17,8 +17,11 @@ BETWEEN_PAUSES: Final = 1000
 """The number of nodes to process between two pauses: about a millisecond of work."""
 
 
-def in_chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
+def in_chunks(nodes: Collection[Node]) -> Iterator[tuple[list[Node], bool]]:
     """Yield the nodes in lists that may be processed between two pauses, each with whether a pause is due after it."""
+    if len(nodes) < BETWEEN_PAUSES:
+        yield list(nodes), False
+        return
     rest = iter(nodes)
     while chunk := list(itertools.islice(rest, BETWEEN_PAUSES)):
         yield chunk, len(chunk) == BETWEEN_PAUSES

@@ -74,7 +74,7 @@ class Ranks:
         """Find the ranks of all jobs, given in topological order; yield where a pause is due. O(V + E)."""
         known, unknown, negated = self._known, self._unknown, self.negated
         below: dict[AbstractJob[Any], float] = {}
-        for chunk, pause_is_due in _graph.in_chunks(reversed(jobs)):
+        for chunk, pause_is_due in _graph.in_chunks(jobs[::-1]):
             for job in chunk:
                 negated[job] = rank = below.pop(job, 0.0) - known.get(job, unknown)
                 for requirement in requirements(job):

@@ -13,7 +13,7 @@ from ..base._states import RunPhase
 from ..job._job import AbstractJob
 from ..limits._needs import Sharing
 from ..limits._order import Order, Ranks
-from ..limits._ready_jobs import RankedJobs, SharingJobs
+from ..limits._ready_jobs import RankedJobs, ReadyJobs, SharingJobs
 
 if TYPE_CHECKING:
     from ..limits._order import Requirements
@@ -71,8 +71,10 @@ class Ordering:
         scheduler, members = self._scheduler, self._members
         policy = scheduler.policy
         demands = [demand for job in members.demanding if (demand := job._demand) is not None]
-        priorities = any(demand.priority for demand in demands)
         known = self._known(scheduler) if policy in ("auto", "critical-path") else {}
+        if not demands and not known and policy in ("auto", "fifo") and type(self._jobs) is ReadyJobs:
+            return
+        priorities = any(demand.priority for demand in demands)
         ranks = None
         if policy == "critical-path" or known:
             ranks = Ranks(known)
@@ -106,10 +108,13 @@ class Ordering:
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, as far as they are known."""
+        said = scheduler._expected_durations()
+        if not self._inside:
+            return said
         inside: dict[AbstractJob[Any], float] = {
             nested: self._inside[nested] for nested in scheduler._members.nested if nested in self._inside
         }
-        return {**inside, **scheduler._expected_durations()}
+        return {**inside, **said}
 
     def _look_inside(self) -> Iterator[None]:
         """Find how long nested schedulers take if nobody says so: as long as the longest path through their jobs."""

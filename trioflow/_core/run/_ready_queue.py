@@ -57,6 +57,10 @@ class ReadyQueue:
         """Return whether the next job needs a slot."""
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
+    def is_used(self) -> bool:
+        """Return whether there is an entry, of whatever job: one that can't start now counts too."""
+        return type(self.jobs) is not ReadyJobs or bool(self.jobs or self.forever)
+
     def drain(self) -> list[AbstractJob[Any]]:
         """Take all jobs that still wait, in order."""
         left = [job for job in self.jobs.in_order() if job._state is JobState.SCHEDULED]

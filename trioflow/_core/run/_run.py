@@ -337,7 +337,7 @@ class Run:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
         yield from self.ordering.prepare()
-        for chunk, pause_is_due in _graph.in_chunks(self.scheduler):
+        for chunk, pause_is_due in _graph.in_chunks(self.members.jobs):
             self._link(chunk, unjudged)
             if pause_is_due:
                 yield
@@ -406,7 +406,6 @@ class Run:
 
     async def _until_over(self) -> None:
         while not self.stopping:
-            self.changed = self.backend.event()
             if self.phase is RunPhase.DRAINING:
                 await self._until_drained()
                 return
@@ -414,6 +413,7 @@ class Run:
                 await self._turn_for_the_journal()
                 continue
             if self._has_to_wait():
+                self.changed = self.backend.event()
                 if not await self.group.wait(self.changed):
                     self.cancelled_outside()
                 continue
@@ -799,9 +799,10 @@ class Run:
         if self.stopping:
             return
         before, self.phase = self.phase, STOPPING
-        now = self.clock()
-        for job in self.queue.drain():
-            self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+        if self.queue.is_used():
+            now = self.clock()
+            for job in self.queue.drain():
+                self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
         if before is not RunPhase.CHECKING and (reason is not StopReason.COMPLETED or self.workers.gated):
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         if self.changed is not None:

@@ -76,8 +76,12 @@ def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> N
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
 
-def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> None:
+def check(scheduler: BaseScheduler, run: Run | None = None) -> None:
     """Raise an exception unless the run completed without failures.
+
+    Args:
+        scheduler: the outermost one.
+        run: the run, if its failures count although it completed.
 
     Raises:
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
@@ -86,8 +90,8 @@ def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> N
         JobCancelled: the run was cancelled or drained, or ended by a signal.
 
     """
-    if journal_fault is not None and scheduler._culprit is None:
-        raise journal_fault
+    if run is not None and run.journal_fault is not None and scheduler._culprit is None:
+        raise run.journal_fault
     match scheduler._stop_reason:
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))
@@ -100,7 +104,8 @@ def check(scheduler: BaseScheduler, journal_fault: Exception | None = None) -> N
         case StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} was drained")
         case _:
-            raise_group(scheduler, failed(scheduler))
+            if run is not None and run.failures:  # otherwise nobody need look at all jobs
+                raise_group(scheduler, failed(scheduler))
 
 
 def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:

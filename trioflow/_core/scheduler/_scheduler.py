@@ -821,31 +821,34 @@ class BaseScheduler(AbstractJob[bool]):
             self._run = None
             if pool is not None:
                 pool._leave()
-            if outer is None and run.journal is not None:
+            if outer is not None:
+                outer.run.failures += run.failures
+            elif run.journal is not None:
                 _durable.end(run)
         if outer is not None:
-            outer.run.failures += run.failures
             return _failures.raise_or_true(self, run)
         _failures.warn(self, run)
         if check:
-            _failures.check(self, run.journal_fault)
+            _failures.check(self, run)
         return run.reason is StopReason.COMPLETED
 
     def _new_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         self._check_may_run()
-        who = repr(self.label)
+        who = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
-            raise RuntimeError(f"{who} is a job of {self._scheduler.label!r}, which is running, and will run it")
+            raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
         _options.check_drain_at(self._drain_at, seconds, who)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, who)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
-                raise TypeError(f"jobs_window={window!r} of {who}: {problem}")
-        watching: tuple[Instrument, ...] = (*self._instruments, *_observers.checked(instruments, who))
+                raise TypeError(f"jobs_window={window!r} of {who()}: {problem}")
+        watching: tuple[Instrument, ...] = self._instruments
+        if instruments != ():
+            watching = (*watching, *_observers.checked(instruments, who()))
         watch = None if self.idle_timeout is None else WatchOfJobs()
         if watch is not None:
             watching = (*watching, watch)
@@ -862,11 +865,17 @@ class BaseScheduler(AbstractJob[bool]):
 
     async def _prepare(self, run: Run) -> None:
         """Check the scenario and reset its jobs, pausing now and then."""
-        self._drop_added()
-        self._members.adopted.clear()
-        if run.outer_worker is None or self._members.unchecked:
-            await run.pausing(_checks.check(self._members))
-        await run.pausing(self._reset_jobs())
+        members = self._members
+        if members.added_during_run or members.nested:
+            self._drop_added()
+        members.adopted.clear()
+        if run.outer_worker is None or members.unchecked:
+            await run.pausing(_checks.check(members))
+        if members.needs_reset or members.nested:
+            await run.pausing(self._reset_jobs())
+        else:
+            self._forget_end()
+            members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
         """Forget the last run; yield where a pause is due."""
@@ -874,8 +883,7 @@ class BaseScheduler(AbstractJob[bool]):
         while todo:
             scheduler = todo.pop()
             members = scheduler._members
-            scheduler._stop_reason = scheduler._culprit = None
-            scheduler._incidents = []
+            scheduler._forget_end()
             for chunk, pause_is_due in _graph.in_chunks(scheduler) if members.needs_reset else ():
                 for job in chunk:
                     job._reset()
@@ -883,6 +891,10 @@ class BaseScheduler(AbstractJob[bool]):
                     yield
             members.needs_reset = scheduler is self
             todo += members.nested
+
+    def _forget_end(self) -> None:
+        self._stop_reason = self._culprit = None
+        self._incidents = []
 
     def _drop_added(self) -> None:
         """Remove what was added during earlier runs, in nested schedulers too."""
@@ -1158,9 +1170,10 @@ class BaseScheduler(AbstractJob[bool]):
             for job in self.iterate_jobs():
                 if job._facts is not None:
                     job._facts.notify(job)
-        for stream in tuple(self._streams or ()):
-            stream.end()
-        self._streams = None
+        if self._streams is not None:
+            for stream in tuple(self._streams):
+                stream.end()
+            self._streams = None
 
     def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
         """Let those who iterate over `as_settled()` wait for new jobs too."""
