@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _amounts, _graph, _log
-from ..base._states import IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
+from ..base._states import DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
@@ -261,7 +261,7 @@ class Run:
     @property
     def starts_no_more(self) -> bool:
         """Whether the run is draining or stopping: no more jobs start."""
-        return self.phase is STOPPING or self.phase is RunPhase.DRAINING
+        return self.phase is STOPPING or self.phase is DRAINING
 
     @property
     def slots(self) -> int | None:
@@ -303,7 +303,7 @@ class Run:
                     break
             if not self.stopping:
                 self.phase = RunPhase.RUNNING
-                if self.outer_worker is not None and self.outer_worker.run.phase is RunPhase.DRAINING:
+                if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
                 elif self.scheduler.drain_at is not None:
                     self.prevent_drain = self.group.call_at(begun + self.scheduler.drain_at, self.drain)
@@ -406,7 +406,7 @@ class Run:
 
     async def _until_over(self) -> None:
         while not self.stopping:
-            if self.phase is RunPhase.DRAINING:
+            if self.phase is DRAINING:
                 await self._until_drained()
                 return
             if self.commit_is_due or self.releases_put_off:
@@ -830,7 +830,7 @@ class Run:
             if run.group.is_cancelled():
                 run.cancelled_outside()
                 continue
-            run.reason, run.phase = run.reason or StopReason.DRAINED, RunPhase.DRAINING
+            run.reason, run.phase = run.reason or StopReason.DRAINED, DRAINING
             now = run.clock()
             for worker in run.workers.alive:
                 if worker.job is not None:

@@ -186,7 +186,9 @@ class Worker(WorkerTask):
             mark = backend.enter(self)
             now = clock()
             tainted = run.phase is STOPPING or not mark.intact()
-            workers.call_for_more(self, now)
+            workers.begun += 1
+            if not tainted:
+                workers.call_for_more(self, now)
             while not tainted:
                 # ---- let others run, if the turn is used up
                 if now > turn.ends or not jobs_left:
@@ -227,7 +229,7 @@ class Worker(WorkerTask):
                 else:
                     run.count_settled(settled)
                     settled = 0
-                    if gated or not run.unsettled:
+                    if gated or not run.unsettled or not workers.may_park():
                         break
                     if searching:
                         workers.searchers -= 1
@@ -352,7 +354,8 @@ class Worker(WorkerTask):
         finally:
             if searching:
                 workers.searchers -= 1
-            run.count_settled(settled)
+            if settled:
+                run.count_settled(settled)
             if turn.last is self:
                 turn.last = None  # the turn outlives the run
             workers.leave(self)

@@ -83,9 +83,10 @@ class Workers:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
         if self.searchers or self._run.starts_no_more:
             return
+        queue = self._queue
         if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
-            self._spawn_until(max(1, min(len(self._queue.jobs), len(self.parked), MAX_SEARCHERS)))
-        elif self._queue.has_any() and self._queue.forever:  # not for entries of cancelled jobs
+            self._spawn_until(max(1, min(len(queue.jobs), len(self.parked), MAX_SEARCHERS)))
+        elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
             self._spawn(has_slot=False)
 
     def call_for_more(self, newcomer: Worker, now: float) -> None:
@@ -96,16 +97,19 @@ class Workers:
         tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if that was long ago:
         turns are long when many jobs go on in each.
         """
-        self.begun += 1
-        ready = len(self._queue.jobs)
-        if ready <= self.searchers or self.gated or self._run.stopping or now > newcomer.spawned_at + TURN_SECONDS:
+        ready, searchers = len(self._queue.jobs), self.searchers
+        if ready <= searchers or self.gated or now > newcomer.spawned_at + TURN_SECONDS:
             return
-        blocked = len(self.alive) - len(self.parked) - self.searchers
+        blocked = len(self.alive) - len(self.parked) - searchers
         if newcomer.jobs_at_spawn - (ready + self.begun - 1) > MANY_BACK * blocked:
             return
-        most = min(MAX_SEARCHERS, MIN_SEARCHERS + max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER)
-        if blocked > 0 and self.searchers < most:
-            self._spawn_until(min(ready, most))
+        most = MIN_SEARCHERS
+        if blocked > FEW_BLOCKED:
+            most += (blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
+            if most > MAX_SEARCHERS:
+                most = MAX_SEARCHERS
+        if blocked > 0 and searchers < most:
+            self._spawn_until(most if most < ready else ready)
 
     def has_blocked(self) -> bool:
         """Return whether a worker has begun a job that has not ended: asked between turns, that job has blocked."""
@@ -123,7 +127,8 @@ class Workers:
 
     def _spawn_until(self, searchers: int) -> None:
         """Spawn or wake workers until there are `searchers` of them, or no more jobs or slots."""
-        while self.searchers < searchers and self._could_start():
+        jobs, window = self._queue.jobs, self.window
+        while self.searchers < searchers and self.free > 0 and jobs and not (window and window.has_waiting):
             self.free -= 1
             self._spawn(has_slot=True)
 
@@ -142,14 +147,15 @@ class Workers:
         limits = self._queue.jobs.first()._limits if self._queue.jobs else None
         return self._run.own_tasks or (limits is not None and limits.own_task)
 
-    async def park(self, worker: Worker) -> bool:
-        """Let a worker that has found no job wait. Return True if it was woken to search, False if it has to leave.
-
-        Waking a worker costs a fifth of spawning one.
-        """
+    def may_park(self) -> bool:
+        """Return whether a worker that has found no job may wait for one: waking it costs a fifth of spawning one."""
         run = self._run
-        if run.starts_no_more or run.own_tasks or len(self.parked) >= MAX_PARKED or not run.expects_ready_jobs():
+        if len(self.parked) >= MAX_PARKED or run.own_tasks or run.starts_no_more:
             return False
+        return run.expects_ready_jobs()
+
+    async def park(self, worker: Worker) -> bool:
+        """Let a worker that has found no job wait. Return True if it was woken to search, False if it has to leave."""
         self.give_back_slot(worker)
         self.parked[worker] = None
         await self._run.backend.park(worker)
