@@ -348,12 +348,13 @@ class Job(FunctionJob[T]):
     async def co_run(self) -> T:
         """Call the function and await what it returns; or await the coroutine object."""
         function: object = self._function
-        if isinstance(function, Coroutine):
+        if type(function) is not FUNCTION and isinstance(function, Coroutine):  # to ask the abstract class takes long
             coroutine = cast("Coroutine[Any, Any, T]", function)
             self._let_go()
             return await coroutine
         awaitable = self._function(*self._args)
-        self._release_inputs()
+        if self._rule is not None:
+            self._release_inputs()
         if not is_awaitable(awaitable):
             raise TypeError(not_awaitable(self.label, awaitable))
         return cast(T, await awaitable)

@@ -29,18 +29,16 @@ def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awa
         return job.co_run()
     if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service or limits.idle_timeout):
         return _timed(worker, job, limits)
-    return _attempt(worker, job, limits)
+    return _restarted(worker, job, limits)
 
 
 async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
     """Make attempts until one succeeds, and return what it returned."""
     attempts = Attempts(worker, job, limits)
-    decorate: Any = limits.retry
-    if not callable(limits.retry):  # those before it was throttled count
-        decorate = _again(max(0, (limits.retry or 0) - worker.run.facts(job).further_attempts))
     value: Any = None
     try:
-        value = await decorate(attempts.begin)()
+        made = 0 if job._facts is None else job._facts.further_attempts  # those before it was throttled count
+        value = await as_often(limits.retry, attempts.begin, made)()
     except BaseException as error:
         if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
             raise
@@ -50,6 +48,21 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     if attempts.final is not None:
         raise attempts.final
     return value
+
+
+def as_often(retry: _options.Retry, attempt: Attempt, made: int = 0) -> Attempt:
+    """Return what calls `attempt` as often as `retry` says, of which `made` further times are over."""
+    return retry(attempt) if callable(retry) else partial(_again, attempt, (retry or 0) - made)
+
+
+async def _again(attempt: Attempt, times: int) -> Any:
+    """Call `attempt`, and again while it raises an `Exception`, at most `times` times; return what it returns."""
+    for _ in range(times):
+        try:
+            return await attempt()
+        except Exception:
+            pass
+    return await attempt()
 
 
 class Attempts:
@@ -78,7 +91,9 @@ class Attempts:
             run.begin_further_attempt(self.job)
         self.number += 1
         try:
-            return await _attempt(worker, self.job, self.limits)
+            if self.limits.timeout is self.limits.idle_timeout is None:
+                return await self.job.co_run()
+            return await _restarted(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):  # no further attempt here
                 self.final = error
@@ -98,23 +113,6 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
     leaves = list(leaves_of(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
-
-
-def _again(times: int) -> Callable[[Attempt], Attempt]:
-    """Return a decorator that calls a function again while it raises an `Exception`, at most `times` times."""
-
-    def decorate(attempt: Attempt) -> Attempt:
-        async def repeated() -> Any:
-            for _ in range(times):
-                try:
-                    return await attempt()
-                except Exception:
-                    pass
-            return await attempt()
-
-        return repeated
-
-    return decorate
 
 
 async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
@@ -140,7 +138,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     raise _errors.JobTimeout(job, timeout)
 
 
-async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
     """Make one attempt: call the job, and again after each timeout, as far as its limits say so."""
     restarts_left = limits.restarts
     while True:
@@ -164,14 +162,16 @@ async def _attempt(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
 
 
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
-    if limits.timeout is limits.idle_timeout is None or job._limits_itself:
+    """Call a job once, in a scope that ends the call when its time is over."""
+    if job._limits_itself:
         return await job.co_run()
-    run = worker.run
-    with run.backend.scope() as scope:
+    run, timeout, watch = worker.run, limits.timeout, None
+    with run.backend.scope(math.inf if timeout is None else run.clock() + timeout) as scope:
         if job._is_service:
             run.facts(job).scope = scope  # the timeouts apply until the service is ready
-        idle_timeout = math.inf if limits.idle_timeout is None else limits.idle_timeout
-        move = partial(setattr, scope, "deadline")
-        with _idle.Watch(run, job, idle_timeout, limits.timeout, _idle.PROGRESS, move) as watch:
+        if limits.idle_timeout is None:
             return await job.co_run()
-    raise watch.error()
+        move = partial(setattr, scope, "deadline")
+        with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, move) as watch:
+            return await job.co_run()
+    raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch.error()

@@ -286,8 +286,7 @@ class CallbackRetry:
 
     def __call__(self, attempt: Attempts) -> Attempts:
         """Return the function that makes all attempts and then calls back."""
-        decorate: Any = self.given if callable(self.given) else _attempts._again(self.given or 0)
-        attempts: Attempts = decorate(attempt)
+        attempts = _attempts.as_often(self.given, attempt)
 
         async def with_callbacks() -> Any:
             options = self._job._options
