@@ -170,6 +170,31 @@ def test_options_are_readable() -> None:
     assert plain.state is JobState.IDLE
 
 
+@pytest.mark.parametrize(
+    "right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}, {"restarts": 1}]
+)
+def test_what_one_job_may_have_does_not_let_another_have_what_is_equal_to_it(right: dict[str, Any]) -> None:
+    """Jobs with the same options share them, but True is not 1, and each error names its own job."""
+    for name in ("first", "second"):
+        Job(nap, label="right", **right)
+        with pytest.raises(TypeError, match=rf"=True of '{name}'"):
+            Job(nap, label=name, **dict.fromkeys(right, True))
+
+
+def test_a_number_that_changes_is_read_for_each_job() -> None:
+    """An object that is worth another number later does not give further jobs the first one."""
+
+    class Patience:
+        seconds = 0.0
+
+        def __float__(self) -> float:
+            self.seconds += 1
+            return self.seconds
+
+    patience: Any = Patience()
+    assert [Job(nap, timeout=patience).timeout for _ in range(3)] == [1, 2, 3]
+
+
 def test_abstract_job_is_the_same_in_both_places() -> None:
     """AbstractJob is exported from trioflow and from trioflow.abc: one class."""
     import trioflow.abc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import re
@@ -93,6 +94,10 @@ class Limits:
 REDACTED: Final = Limits(redact=True)
 NO_LIMITS: Final = Limits()
 """For a job that is off the shortest path for another reason; a job that is on it has None."""
+SHARED: Final = 256
+"""How many different `Limits` are kept for further jobs."""
+NUMBERS: Final = frozenset({float, int, type(None)})
+"""What a timeout may be if it is looked up: an object of another type may be worth another number later."""
 
 
 @dataclass(slots=True)  # not frozen: a frozen one takes twice as long to make, and each job with inputs has one
@@ -117,7 +122,29 @@ def limits(
     durable: Durable | None,
     who: Who,
 ) -> Limits:
-    """Check these settings, and return them; `who` names the job in errors."""
+    """Check these settings, and return them; `who` names the job in errors.
+
+    Jobs with the same settings share the object: to check them and make one takes as long as all else of a job.
+    """
+    if durable is None and type(timeout) in NUMBERS and type(idle_timeout) in NUMBERS and not callable(retry):
+        try:
+            return _shared_limits(timeout, idle_timeout, on_timeout, restarts, own_task, retry, redact, None, "")
+        except (TypeError, ValueError):
+            pass  # raised again, with the name of the job
+    return _checked_limits(timeout, idle_timeout, on_timeout, restarts, own_task, retry, redact, durable, who)
+
+
+def _checked_limits(
+    timeout: float | None,
+    idle_timeout: float | None,
+    on_timeout: OnTimeout,
+    restarts: int | None,
+    own_task: bool,
+    retry: Retry,
+    redact: bool,
+    durable: Durable | None,
+    who: Who,
+) -> Limits:
     if on_timeout not in ON_TIMEOUT:
         raise ValueError(f"on_timeout={on_timeout!r} of {_text(who)}: choose one of {', '.join(ON_TIMEOUT)}")
     if on_timeout != "fail" and timeout is None and idle_timeout is None:
@@ -138,6 +165,9 @@ def limits(
         durable,
     )
     return NO_LIMITS if found == NO_LIMITS else found
+
+
+_shared_limits: Final = functools.lru_cache(maxsize=SHARED, typed=True)(_checked_limits)  # typed: True is no number
 
 
 def durable(save: Save, key: Any, version: Any, who: Who) -> Durable | None:
