@@ -415,6 +415,20 @@ def test_a_run_leaves_no_deadline_behind() -> None:
     assert trio.run(main) == math.inf
 
 
+def test_nobody_keeps_a_run_for_deadlines_that_never_came(virtual: Virtual) -> None:
+    """A loop that goes on for days forgets a run when that is over, not when the time of its jobs would have been."""
+
+    async def main() -> object:
+        scheduler = Scheduler(*(Job(anyio.lowlevel.checkpoint, timeout=1000) for _ in range(5)))
+        assert await scheduler.co_run()
+        left = weakref.ref(scheduler)
+        del scheduler
+        gc.collect()
+        return left()
+
+    assert virtual(main) is None
+
+
 async def slow_to_unwind() -> None:
     """Takes three seconds to end when it is cancelled."""
     try:

@@ -14,7 +14,6 @@ import contextvars
 import math
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
@@ -32,19 +31,11 @@ T = TypeVar("T")
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 
-MANY_STALE: Final = 64
-"""Beyond these, at most every second deadline that is kept may be that of a job that has ended."""
-
 
 class AsyncioGroup(PlainAsyncioGroup):
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
     __slots__ = (
-        "_alarm",
-        "_alarm_at",
-        "_deadlines",
-        "_limited",
-        "_number",
         "_parent",
         "_shielded",
         "_spawned",
@@ -77,13 +68,6 @@ class AsyncioGroup(PlainAsyncioGroup):
         self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step
         self._requests = host.cancelling() - host._must_cancel
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
-        # The deadlines of workers, a heap, with numbers that settle ties. Entries of jobs that have ended stay until
-        # they come to the top, or until there are too many of them.
-        self._deadlines: list[tuple[float, int, WorkerTask]] = []
-        self._number = 0
-        self._limited = 0  # how many workers have a deadline now
-        self._alarm: asyncio.TimerHandle | None = None  # at the earliest of these deadlines
-        self._alarm_at = math.inf
         # The cancellation of the task that hosts the run. It is raised in that task, when everything has ended.
         self._cancellation: asyncio.CancelledError | None = None
 
@@ -92,7 +76,6 @@ class AsyncioGroup(PlainAsyncioGroup):
         try:
             await body()
         finally:
-            self._set_alarm(math.inf)
             if self._timer is not None:
                 self._timer.cancel()
         if self._cancellation is not None:
@@ -191,17 +174,8 @@ class AsyncioGroup(PlainAsyncioGroup):
         worker.deadline = when
         if worker.scope is not None:
             cast(Any, worker.scope)._deadline = when  # for those who ask; it has no timer of its own
-        if when == math.inf:
-            self._limited -= 1
-            return
-        self._limited += 1
-        self._number += 1
-        heappush(self._deadlines, (when, self._number, worker))
-        if when < self._alarm_at:
-            self._set_alarm(when)
-        if len(self._deadlines) > 2 * self._limited + MANY_STALE:
-            self._deadlines = [entry for entry in self._deadlines if entry[2].deadline == entry[0]]
-            heapify(self._deadlines)
+        if when < worker.rings_at:
+            self._set_timer(worker, when)
 
     def is_expired(self, worker: WorkerTask) -> bool:
         """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
@@ -211,29 +185,25 @@ class AsyncioGroup(PlainAsyncioGroup):
         around = scope._parent_scope
         return scope.shield or around is None or not around._effectively_cancelled
 
-    def _set_alarm(self, when: float) -> None:
-        """Look at the deadlines of workers at the time `when`."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = when
-        self._alarm = None if when == math.inf else self._loop.call_at(when, self._ring, context=self._context)
+    def _set_timer(self, worker: WorkerTask, when: float) -> None:
+        if worker.timer is not None:
+            worker.timer.cancel()
+        worker.rings_at = when
+        worker.timer = self._loop.call_at(when, self._ring, worker, context=self._context)
 
-    def _ring(self) -> None:
-        """Cancel the workers whose time is over."""
-        now, deadlines = self._loop.time(), self._deadlines
-        while deadlines:
-            when, _, worker = deadlines[0]
-            if worker.deadline == when:  # otherwise its job has ended
-                if when > now:
-                    break
-                worker.deadline = -math.inf
-                self.cancel_one(worker)
-            heappop(deadlines)
-        self._alarm = None
-        self._set_alarm(deadlines[0][0] if deadlines else math.inf)
+    def _ring(self, worker: WorkerTask) -> None:
+        """Cancel a worker whose time is over; if its deadline has moved meanwhile, wait for that."""
+        rang_at, worker.rings_at, worker.timer = worker.rings_at, math.inf, None
+        if worker.deadline == rang_at:
+            worker.deadline = -math.inf
+            self.cancel_one(worker)
+        elif worker.deadline != math.inf:
+            self._set_timer(worker, worker.deadline)
 
     def forget(self, worker: WorkerTask) -> None:
         """Drop all that the group keeps for a worker that leaves."""
+        if worker.timer is not None:
+            worker.timer.cancel()
         scope: Any = worker.scope
         if scope is None:
             worker.mark.scope._tasks.discard(worker.task)
@@ -435,7 +405,7 @@ def _check_private_parts() -> None:
     around: Any = anyio_asyncio.CancelScope()
     group.scope = around
     worker = WorkerTask()
-    worker.group, worker.scope, worker.deadline, worker.mark = group, None, 5.0, None
+    worker.group, worker.scope, worker.deadline, worker.mark, worker.timer = group, None, 5.0, None, None
     worker.task = task = _StandIn()
     state = WorkerState(None, around, worker, task, contextvars.Context(), ())
     worker.mark = TASK_STATES[task] = state

@@ -14,11 +14,13 @@ T = TypeVar("T")
 class WorkerTask:
     """The task of one worker, as its backend sees it; the engine's `Worker` adds the rest."""
 
-    __slots__ = ("deadline", "group", "job", "mark", "parking", "scope", "task")
+    __slots__ = ("deadline", "group", "job", "mark", "parking", "rings_at", "scope", "task", "timer")
 
-    # When the time of the job that the task runs is over; on asyncio `-inf` when that time has come. On trio it is the
-    # deadline of the scope.
+    # On asyncio: when the time of the job that the task runs is over, `-inf` when that has come; and a timer that rings
+    # then or before, if there is one, and when it does. On trio all this is in the scope.
     deadline: float
+    timer: Any
+    rings_at: float
     group: Group
     # The job that the task runs, or None.
     job: Any

@@ -111,8 +111,8 @@ class Worker(WorkerTask):
     def __init__(self, run: Run, has_slot: bool) -> None:
         self.run = run
         self.group = run.group
-        self.mark = self.parking = self.scope = self.task = None
-        self.deadline = math.inf
+        self.mark = self.parking = self.scope = self.task = self.timer = None
+        self.deadline = self.rings_at = math.inf
         self.has_slot = has_slot
         # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then or had
         # been taken first by other newcomers.
