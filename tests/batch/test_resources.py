@@ -121,7 +121,10 @@ def test_each_command_gets_things_of_its_own() -> None:
 
 def test_several_things_and_amounts() -> None:
     """Things are joined by commas, amounts are numbers; what is not needed is no place."""
-    done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", "echo {} {gpu} {mem} {disk}", ":::", "a b")
+    command = ["echo {} {gpu} {mem} {disk}", ":::", "a b"]
+    done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", *command)
+    assert done.stdout == "a b 0,1 1536 {disk}\n"
+    done = batch("--needs", "gpu=2", "--needs", "mem=1.5K", "--pool", "gpu=0,1,2", "--pool", "mem=1M", *command)
     assert done.stdout == "a b 0,1 1536 {disk}\n"
 
 
@@ -152,6 +155,8 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _resources.of_machine("cpu") == _numbers.usable_cpus()
     assert _resources.of_machine("mem") == _machine.memory_in_all()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert _resources.of_machine("gpu") == []
 
 
 @pytest.mark.parametrize(
@@ -159,6 +164,9 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--needs", "gpu"], "write each name once, with an amount, as in gpu=1,mem=4G"),
         (["--needs", "gpu=1,gpu=2"], "write each name once"),
+        (["--needs", "gpu=1", "--needs", "gpu=2"], "gpu is in two of them: write each name once"),
+        (["--needs", "mem=9P"], "--needs mem=9 PiB: there is only "),
+        (["--needs", "mem=2G", "--pool", "mem=1.5G"], "--needs mem=2 GiB: there is only 1.5 GiB in all"),
         (["--needs", "2=1"], "write each name once"),
         (["--needs", "gpu=0"], "gpu=0: give more than 0"),
         (["--needs", "gpu=-1"], "write a number and a unit"),

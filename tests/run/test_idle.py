@@ -78,7 +78,14 @@ def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize(
     ("given", "error"),
-    [(1.5, ValueError), (-0.1, ValueError), (math.nan, ValueError), ("half", TypeError), (True, TypeError)],
+    [
+        (1.5, ValueError),
+        (-0.1, ValueError),
+        (math.nan, ValueError),
+        (10**400, ValueError),
+        ("half", TypeError),
+        (True, TypeError),
+    ],
 )
 def test_progress_is_a_fraction(virtual: Virtual, given: Any, error: type[Exception]) -> None:
     """Anything else than a number from 0 to 1 is refused, with the job's name and what to give."""

@@ -319,7 +319,7 @@ def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
             {"tpu": 1},
             r"'x' needs tpu=1, which is in no pool around it \(they have gpu, ram\): give its",
         ),
-        ({"ram": "3 GiB"}, r"'x' needs ram=3221225472, and there is only 2147483648 in total"),
+        ({"ram": "3 GiB"}, r"'x' needs ram=3 GiB, and there is only 2 GiB in total"),
     ],
 )
 def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, message: str) -> None:
@@ -347,6 +347,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": None}), TypeError, r"needs=\{'cpu': None\} of 'x'"),
         (lambda: Job(anyio.sleep, 0, label="x", needs=["cpu"]), TypeError, r"needs=\['cpu'\] of 'x': give a dict"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={1: 1}), TypeError, r"1 is no name"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": 10**400}), ValueError, r"of 'x': give a finite number"),
         (lambda: Scheduler(label="s", pool={"cpu": 1}), TypeError, r"pool=\{'cpu': 1\} of 's': give a Pool"),
         (lambda: Scheduler(label="s", backfill=-1), ValueError, r"backfill=-1 of 's'"),
         (lambda: Scheduler(label="s", backfill=1.5), TypeError, r"backfill=1.5 of 's'"),
@@ -365,6 +366,24 @@ def test_bad_amounts_are_refused(make: Any, error: type[Exception], message: str
 def test_sizes_are_read(text: str, number: float) -> None:
     """Decimal and binary prefixes are what they say; a prefix alone is binary."""
     assert Pool(ram=text).total == {"ram": number}
+
+
+def test_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
+    """Nobody can read a number of bytes: where the pool was given a size, what is said of it are sizes."""
+    shared = Pool(ram="24 GiB", disk=1 << 30)
+    holder = Job(anyio.sleep, 1, label="holder", needs={"ram": "20 GiB"})
+    waiting = Job(anyio.sleep, 1, label="waiting", needs={"ram": "5 GiB"})
+
+    async def look() -> tuple[str, str]:
+        return scheduler.explain(waiting), repr(shared)
+
+    looked = Job(look)
+    scheduler = Scheduler(holder, waiting, looked, pool=shared)
+    assert virtual(scheduler.co_run)
+    assert looked.result() == (
+        "'waiting' waits for ram: 20 GiB of 24 GiB taken by 'holder'",
+        "<Pool ram=4 GiB of 24 GiB free, disk=1073741824 of 1073741824 free>",
+    )
 
 
 def test_tenths_add_up(virtual: Virtual) -> None:

@@ -404,7 +404,11 @@ def test_a_pool_shows_its_rates() -> None:
         (lambda: Rate(requests=5, per=0), ValueError, r"Rate\(per=0\)"),
         (lambda: Rate(requests=5, per=math.inf), ValueError, r"Rate\(per=inf\)"),
         (lambda: Rate(requests=5, per=None), TypeError, r"Rate\(per=None\)"),  # type: ignore[arg-type]
-        (lambda: Rate(requests=5, per=1, burst=0), ValueError, r"Rate\(burst=\{'requests': 0\}\)"),
+        (lambda: Rate(requests=5, per=1, burst=0), ValueError, r"Rate\(burst=0\): give a finite number"),
+        (lambda: Rate(requests=5, per=1, burst={"requests": 0}), ValueError, r"Rate\(burst=\{'requests': 0\}\)"),
+        (lambda: Rate(requests=10**400, per=1), ValueError, r"give a finite number, more than 0"),
+        (lambda: Rate(requests=1e300, per=1e-300), ValueError, r"Rate\(requests=1e\+300, per=1e-300\): that is too f"),
+        (lambda: Rate(requests=1e-300, per=1e300), ValueError, r"that is too fast, or too slow, to count"),
         (lambda: Rate(requests=5, tokens=5, per=1, burst=2), TypeError, r"several keys; give a dict such as \{'requ"),
         (
             lambda: Rate(requests=5, per=1, burst={"token": 2}),

@@ -389,6 +389,7 @@ def test_what_watches_sees_it(virtual: Virtual) -> None:
         (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give a finite number of seconds"),
         (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
         (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
+        (lambda: Throttled("api", 10**400), ValueError, r"give a finite number of seconds"),
         (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
         (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
         (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .._core.base import _amounts
+from .._core.base._amounts import size
 
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"
@@ -89,18 +90,6 @@ def load() -> float:
         return max(0.0, int(found["procs_running"]) - 1) + int(found["procs_blocked"])
     except (OSError, KeyError, ValueError):
         return os.getloadavg()[0]
-
-
-def size(number: int) -> str:
-    """Return a number of bytes as people read it.
-
-    Example:
-        >>> size(1536), size(4 << 30)
-        ('1.5 KiB', '4 GiB')
-
-    """
-    power = max(0, min(4, (number.bit_length() - 1) // 10))
-    return f"{number / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def _meminfo(name: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -87,7 +88,8 @@ def of_machine(name: str) -> Any:
         case "gpu":
             named = os.environ.get("CUDA_VISIBLE_DEVICES")
             if named is not None:
-                return [card for card in named.split(",") if card]
+                cards = itertools.takewhile(lambda card: not card.startswith("-"), named.split(","))  # as CUDA does
+                return [card for card in cards if card]
             import glob  # few batches ask for this
 
             numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
@@ -113,7 +115,8 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
     at_once: list[int] = []
     for name, amount in asked.items():
         there_is = given[name] if name in given else of_machine(name)
-        needs = f"--needs {name}={_amounts.shown(amount)}"
+        shown = _amounts.size if name == "mem" or _amounts.is_size(there_is) else _amounts.shown
+        needs = f"--needs {name}={shown(amount)}"
         if there_is is None:
             raise ValueError(f"{needs}: how much there is of it is not known; say so, by --pool {name}=...")
         if isinstance(there_is, list) and not isinstance(amount, int):
@@ -123,7 +126,7 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
         at_once.append(math.floor(total / amount))
         if not at_once[-1]:
             raise ValueError(
-                f"{needs}: there is only {_amounts.shown(total)} in all; ask for less, or say what there is, by "
+                f"{needs}: there is only {shown(total)} in all; ask for less, or say what there is, by "
                 f"--pool {name}=..."
             )
     return Pool(**found), min(at_once)

@@ -41,7 +41,7 @@ def amount(value: Any, what: str) -> Amount:
         return _size(value, what)
     if not is_number(value):
         raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
-    if not math.isfinite(value) or value < 0:
+    if not is_finite(value) or value < 0:
         raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
     return _plain(_fraction(str(value)) if isinstance(value, float) else value)
 
@@ -53,6 +53,14 @@ def is_number(value: Any) -> bool:
     from fractions import Fraction
 
     return isinstance(value, Fraction)
+
+
+def is_finite(value: float) -> bool:
+    """Return whether it is a number that a float can be: one with hundreds of digits is as good as infinite."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _fraction(text: str) -> Fraction:
@@ -80,6 +88,23 @@ def amount_or_parts(value: Any, what: str) -> Given:
 def shown(number: Amount) -> str:
     """Return an amount as people write it."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
+
+
+def size(number: Amount) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size(1536), size(4 << 30)
+        ('1.5 KiB', '4 GiB')
+
+    """
+    power = max(0, min(5, (int(number).bit_length() - 1) // 10))
+    return f"{float(number) / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+
+
+def is_size(given: Any) -> bool:
+    """Return whether an amount was given with a unit, so that it is a number of bytes."""
+    return isinstance(given, str) and any(character.isalpha() for character in given)
 
 
 def shown_parts(given: Given) -> str:

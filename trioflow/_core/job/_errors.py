@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..base import _amounts
 from . import _labels
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Throttled(TrioflowError):
             raise TypeError(f"Throttled({key!r}): give the name of a resource, such as 'api'")
         if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
             raise TypeError(f"Throttled({key!r}, after={after!r}): give a number of seconds")
-        if not (math.isfinite(after) and after >= 0):
+        if not (_amounts.is_finite(after) and after >= 0):
             raise ValueError(f"Throttled({key!r}, after={after!r}): give a finite number of seconds, 0 or more")
         self.key: str = key
         self.after: float = after

@@ -261,10 +261,11 @@ def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limi
     """Check and return a whole number, 0 or more, or None."""
     if value is None:
         return None
+    wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more, {otherwise}")
+        raise TypeError(f"{name}={value!r} of {_text(who)}: {wanted}")
     if value < 0:
-        raise ValueError(f"{name}={value!r} of {_text(who)}: give a whole number, 0 or more, {otherwise}")
+        raise ValueError(f"{name}={value!r} of {_text(who)}: {wanted}")
     return value
 
 
@@ -287,6 +288,8 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
         if isinstance(value, (bool, str, bytes)):
             raise TypeError
         return float(value)  # numpy's numbers, fractions and decimals are numbers too
+    except OverflowError:  # a whole number with hundreds of digits
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         raise TypeError(f"{name}={value!r} of {_text(who)}: give {wanted}") from None
 

@@ -61,14 +61,17 @@ class Rate:
             raise TypeError(f"Rate(per={per!r}): give at least one key with its amount, such as requests=500")
         self._limits: Final = {name: _positive(given, f"Rate({name}={given!r})") for name, given in limits.items()}
         self._per: Final = float(_positive(per, f"Rate(per={per!r})"))
+        for name, amount in self._limits.items():
+            if not 0 < self._per / float(amount) < math.inf:
+                raise ValueError(f"Rate({name}={limits[name]!r}, per={per!r}): that is too fast, or too slow, to count")
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
             raise TypeError(f"Rate(burst={burst!r}): there are several keys; give a dict such as {{{first!r}: 10}}")
-        by_key: Mapping[Any, Any] = {} if burst is None else {first: burst}
-        if isinstance(burst, Mapping):
-            by_key = burst  # pyright: ignore[reportUnknownVariableType]
         own: dict[str, Amount] = {}
-        for name, one in by_key.items():
+        if not isinstance(burst, Mapping):
+            own = {} if burst is None else {first: _positive(burst, f"Rate(burst={burst!r})")}
+            burst = {}
+        for name, one in burst.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             if name not in self._limits:
                 raise ValueError(f"Rate(burst={burst!r}): {name!r} is no key of this rate: it has {', '.join(limits)}")
             own[name] = _positive(one, f"Rate(burst={{{name!r}: {one!r}}})")
@@ -159,7 +162,7 @@ class RateResource(Resource):
             burst = self.buckets[key].burst
             if amount > burst:
                 raise ValueError(
-                    f"{who} needs {_amounts.shown(amount)} {key} of {self.name}, and there are never more than "
+                    f"{who} needs {_counted(amount, key)} of {self.name}, and there are never more than "
                     f"{_amounts.shown(burst)} at once: it could never start; give the Rate a larger burst"
                 )
         return {key: amount for key, amount in found.items() if amount}
@@ -279,6 +282,6 @@ def _counted(amount: Amount, key: str) -> str:
 def _positive(given: Any, what: str) -> Amount:
     if not _amounts.is_number(given):
         raise TypeError(f"{what}: give a number, more than 0")
-    if not (math.isfinite(given) and given > 0):
+    if not (_amounts.is_finite(given) and given > 0):
         raise ValueError(f"{what}: give a finite number, more than 0")
     return _amounts.amount(given, what)

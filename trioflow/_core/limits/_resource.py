@@ -128,13 +128,20 @@ class Resource(ABC):
 class Stock(Resource):
     """A resource that jobs have while they run: there is so much of it, or so many named things."""
 
-    __slots__ = ("free", "holders", "total", "unused")
+    __slots__ = ("free", "holders", "shown_as", "total", "unused")
 
     is_kept = True
 
-    def __init__(self, name: str, total: Amount, things: tuple[Any, ...] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: Amount,
+        things: tuple[Any, ...] | None = None,
+        shown_as: Callable[[Amount], str] = _amounts.shown,
+    ) -> None:
         super().__init__(name)
         self.total: Final = total
+        self.shown_as: Final = shown_as
         self.free: Amount = total  # below 0 only while clean-up jobs, which wait for nothing, take more than there is
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
         # The named things that nobody has, with their places, in the order given; None if they have no names.
@@ -153,7 +160,7 @@ class Stock(Resource):
             )
         if given > self.total:
             raise ValueError(
-                f"{who} needs {self.name}={_amounts.shown(given)}, and there is only {_amounts.shown(self.total)} in "
+                f"{who} needs {self.name}={self.shown_as(given)}, and there is only {self.shown_as(self.total)} in "
                 f"total: it could never start"
             )
         if self.unused is not None and not isinstance(given, int):
@@ -174,7 +181,7 @@ class Stock(Resource):
         """Say for how long it is throttled; or how much of it is taken, and by whom."""
         if not self.is_open():
             return self.why_throttled()
-        taken = f"{_amounts.shown(self.total - self.free)} of {_amounts.shown(self.total)} taken"
+        taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"
         return f"{self.name}: {taken}{self._by_whom()}"
 
     def in_few_words(self, need: Amount) -> str:
@@ -208,11 +215,11 @@ class Stock(Resource):
     def part(self, given: Given) -> Resource:
         """Return a part of it without the things."""
         assert not isinstance(given, tuple)  # the scheduler itself was refused
-        return Stock(self.name, given, None if self.unused is None else ())
+        return Stock(self.name, given, None if self.unused is None else (), self.shown_as)
 
     def reserve(self, need: Amount, has: dict[int, Any] | None) -> Resource:
         """Return a part of it, with the things."""
-        part = Stock(self.name, need, None if has is None else tuple(has.values()))
+        part = Stock(self.name, need, None if has is None else tuple(has.values()), self.shown_as)
         part.gate, part.clock = self.gate, self.clock
         return part
 
@@ -226,7 +233,7 @@ class Stock(Resource):
 
     def shown(self) -> str:
         """Return how much is free, in words."""
-        return f"{self.name}={_amounts.shown(self.free)} of {_amounts.shown(self.total)} free"
+        return f"{self.name}={self.shown_as(self.free)} of {self.shown_as(self.total)} free"
 
     def settings(self) -> Amount:
         """Return the total."""

@@ -16,6 +16,7 @@ window: a queue, which the window itself has made, must not pass for the usual l
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..job import _errors, _options
@@ -82,7 +83,7 @@ class Adaptive:
                 f"Adaptive({minimum!r}, {maximum!r}): the minimum is 1 or more, the maximum at least as large"
             )
         given: Any = slower_on
-        types: tuple[Any, ...] = (given,) if isinstance(given, type) else tuple(given)
+        types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for one in types:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
                 raise TypeError(f"Adaptive(slower_on={slower_on!r}): {one!r} is no exception type")

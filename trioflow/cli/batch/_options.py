@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -40,6 +40,17 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
             raise click.BadParameter(printable(str(error))) from None
 
     return convert
+
+
+def merged(_: click.Context, option: click.Parameter, given: Sequence[dict[str, T]]) -> dict[str, T]:
+    """Return what an option that may be given several times says of each name."""
+    found: dict[str, T] = {}
+    for one in given:
+        for name in one:
+            if name in found:
+                raise click.BadParameter(f"{name} is in two of them: write each name once")
+        found.update(one)
+    return found
 
 
 class Wrong(click.UsageError):
@@ -156,12 +167,16 @@ def check_resources(needs: Any, pool: Any, memfree: Any, load: Any, nodes: Any, 
 @click.option(
     "--needs",
     type=parsed(_resources.needs),
+    multiple=True,
+    callback=merged,
     metavar="NAME=AMOUNT,...",
     help="What each command needs, as in gpu=1,mem=4G; it starts when that is free.",
 )
 @click.option(
     "--pool",
     type=parsed(_resources.pool),
+    multiple=True,
+    callback=merged,
     metavar="NAME=...,...",
     help="What there is of it, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
 )

@@ -32,7 +32,7 @@ BROKEN_PIPE: Final = 141
 
 def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool, bar: bool, **options: Any) -> int:
     """Run a batch, or print what it would run, and return the exit code."""
-    template, product = described(words, files, end, resources=list(options["needs"] or ()))
+    template, product = described(words, files, end, resources=list(options["needs"]))
     with contextlib.closing(product):
         done = former(**options)
         if dry_run:
@@ -56,8 +56,8 @@ def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool
 def how(**options: Any) -> _batch.Options:
     """Return the options of the batch itself."""
     names = ("delay", "halt", "tag", "results", "nice")
-    needs: dict[str, Any] = options["needs"] or {}
-    pool, at_once = pool_for(needs, options["pool"] or {})
+    needs: dict[str, Any] = options["needs"]
+    pool, at_once = pool_for(needs, options["pool"])
     nodes = named(options["nodes"], config=options["ssh_config"])
     return _batch.Options(
         slots=slots("100%") if options["jobs"] is None and not nodes else options["jobs"],
