@@ -204,12 +204,12 @@ def test_one_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
     assert grumpy.started == ["a", "a"]
 
 
-@pytest.mark.parametrize("instruments", [[object()], [Counter], Counter(), 42, [None]])
+@pytest.mark.parametrize("instruments", [[object()], [Counter], Counter, Counter(), 42, [None]])
 def test_something_that_is_no_instrument_is_refused_by_a_run(virtual: Virtual, instruments: Any) -> None:
     """A TypeError before anything starts."""
     job = Job(nap())
     scheduler = Scheduler(job)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"give a list of instruments|give objects of"):
         virtual(functools.partial(scheduler.co_run, instruments=instruments))
     assert job.is_idle()
     scheduler.close()

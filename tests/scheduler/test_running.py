@@ -324,4 +324,4 @@ def test_repr_shows_how_it_went(virtual: Virtual) -> None:
     scheduler = Scheduler(job)
     virtual(scheduler.co_run)
     assert "failed" in repr(job)
-    assert "critical" in repr(scheduler)
+    assert "critical, 1 job>" in repr(scheduler)

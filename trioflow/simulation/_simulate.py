@@ -58,7 +58,8 @@ class Simulation:
     """How long the jobs took of which no duration is known, in seconds."""
 
     def __repr__(self) -> str:
-        return f"<Simulation {self.makespan:g} s, lower bound {self.lower_bound:g} s, {len(self.ends)} jobs>"
+        jobs = f"{len(self.ends)} job{'s' * (len(self.ends) != 1)}"
+        return f"<Simulation {self.makespan:g} s, lower bound {self.lower_bound:g} s, {jobs}>"
 
 
 def simulate(

@@ -99,7 +99,7 @@ def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.Monkey
 
 
 def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """A line says that a job was restored from the journal, and did not run."""
+    """Lines say which jobs were restored from the journal, and that these are some of those that succeeded."""
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
@@ -107,6 +107,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
     ends = [line for line in lines_of(log)[1:-1] if not line.startswith("start")]
     assert ends[0] == "restored  kept"
     assert ends[1].startswith("succeeded not kept")
+    assert lines_of(log)[-1].endswith(": 2 succeeded (1 restored)")
 
 
 def test_what_is_no_option() -> None:

@@ -161,7 +161,12 @@ def checked(instruments: Any, who: str) -> tuple[Instrument, ...]:
     """
     if isinstance(instruments, Instrument):
         raise TypeError(f"instruments={instruments!r} of {who}: give a list of instruments, such as [{instruments!r}]")
-    found = tuple(instruments)
+    try:
+        given = iter(instruments)
+    except TypeError:
+        what = f"instruments={instruments!r} of {who}"
+        raise TypeError(f"{what}: give a list of instruments, such as [Monitor()]") from None
+    found = tuple(given)
     for instrument in found:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
             raise TypeError(f"{instrument!r} among the instruments of {who}: give objects of trioflow.abc.Instrument")

@@ -622,8 +622,8 @@ class BaseScheduler(AbstractJob[bool]):
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
         The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
-        iterates. Jobs that are added meanwhile are included. Do not iterate in two jobs of the same scheduler: they
-        would wait for each other.
+        iterates. Jobs that are added meanwhile are included. If the scheduler has not run yet, this waits for the first
+        run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
 
         Returns:
             An async iterator over jobs.
@@ -1208,4 +1208,5 @@ class BaseScheduler(AbstractJob[bool]):
     def __repr__(self) -> str:
         """Show label, state and counts."""
         running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
-        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {len(self)} jobs>"
+        jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"

@@ -134,6 +134,8 @@ class Head:
         tally, signs = self._model.tally, self._symbols.set
         failed = len(self._model.failures)
         done, *others = ((signs.states[state], tally.settled[state], word, style) for state, word, style in COUNTS)
+        if tally.restored:  # these have succeeded too, so they are no further number
+            done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
         found = [
             done,
             (signs.states[JobState.RUNNING], tally.running, "running", "running"),
@@ -141,13 +143,12 @@ class Head:
             (signs.states[JobState.IDLE], tally.waiting, "waiting", ""),
         ]
         further = [
-            (signs.states[JobState.SUCCEEDED], tally.restored, "restored", "dim"),
             *others,
             (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
             (signs.forever, self._model.background, "background", "background"),
         ]
         if self._model.ended is not None:
-            found = [one for one in found if one[1] or one[2] == "succeeded"]
+            found = [one for one in found if one[1] or one is done]
         return found + [one for one in further if one[1]]
 
 

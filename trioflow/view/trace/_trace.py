@@ -268,7 +268,8 @@ class Trace(Instrument):
 
     def __repr__(self) -> str:
         """Show how many jobs it has seen."""
-        return f"<Trace of {len(self._record().spans)} jobs{', running' * bool(self._open)}>"
+        number = len(self._record().spans)
+        return f"<Trace of {number} job{'s' * (number != 1)}{', running' * bool(self._open)}>"
 
 
 def _write(path: str | PathLike[str], text: str) -> None:
