@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from trioflow import current_job
 
 counter = 0
@@ -34,6 +36,32 @@ def nap_for_ever(path: str | None = None) -> None:
     if path is not None:
         Path(path).touch()
     time.sleep(1000)
+
+
+def touch(path: str) -> None:
+    Path(path).touch()
+
+
+async def touch_and_nap(path: str) -> None:
+    touch(path)
+    await anyio.sleep(1000)
+
+
+def place(variable: str) -> tuple[str | None, str]:
+    return os.environ.get(variable), os.getcwd()
+
+
+def meet(path: str, number: int) -> tuple[int, int]:
+    """Wait until as many processes are here at once; return the ids of this one and of its parent."""
+    Path(path, str(os.getpid())).touch()
+    while len(os.listdir(path)) < number:
+        time.sleep(0.001)
+    return whoami()
+
+
+def imported_by() -> tuple[int, int]:
+    """Return the id of the process that has imported a module, and that of this one's parent."""
+    return sys.modules["for_a_server"].process, os.getppid()
 
 
 def fail(text: str) -> None:

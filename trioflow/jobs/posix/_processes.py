@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -27,12 +28,28 @@ if TYPE_CHECKING:
 class Process:
     """A process that leads a group of its own; the group is in the guard's table."""
 
-    __slots__ = ("_entry", "_guard", "_reaped_at", "exit_descriptor", "own_peak", "pid", "returncode", "usage")
+    __slots__ = (
+        "_entry",
+        "_guard",
+        "_is_child",
+        "_reaped_at",
+        "exit_descriptor",
+        "own_peak",
+        "pid",
+        "returncode",
+        "usage",
+    )
 
-    def __init__(self, guard: Guard, pid: int) -> None:
-        """Enter a process that has just been spawned into the guard's table."""
+    def __init__(self, guard: Guard, pid: int, is_child: bool = True) -> None:
+        """Enter a process that has just been spawned, or forked by a child that will reap it, into the guard's table.
+
+        Raises:
+            OSError: no more descriptors, so it has been killed; or it is no child, and the system has no pidfd.
+
+        """
         self._guard: Final = guard
         self.pid: Final = pid
+        self._is_child: Final = is_child
         self._entry: int | None = guard.table.enter(pid)
         self.returncode: int | None = None
         self.usage: resource.struct_rusage | None = None
@@ -40,10 +57,11 @@ class Process:
         self.own_peak: Final = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         self.exit_descriptor = -1  # becomes readable when the process has exited
         try:
-            self.exit_descriptor = _exit_descriptor(pid)
+            self.exit_descriptor = _exit_descriptor(pid) if is_child else os.pidfd_open(pid)
         except BaseException:  # no more descriptors
             self.signal(signal.SIGKILL)
-            self.reap()
+            if is_child:
+                self.reap()
             self.forget()
             raise
 
@@ -61,6 +79,10 @@ class Process:
         """Return whether the process has exited, reaped or not."""
         if self.returncode is not None:
             return True
+        if not self._is_child:
+            poll = select.poll()
+            poll.register(self.exit_descriptor, select.POLLIN)
+            return bool(poll.poll(0))
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
@@ -75,7 +97,12 @@ class Process:
         """
         self._close()
         _, status, self.usage = os.wait4(self.pid, 0)
-        self.returncode = os.waitstatus_to_exitcode(status)
+        self.was_reaped(os.waitstatus_to_exitcode(status))
+
+    def was_reaped(self, returncode: int) -> None:
+        """Take over how the process has ended; its parent has reaped it."""
+        self._close()
+        self.returncode = returncode
         self._reaped_at = time.monotonic()
 
     def has_left_others(self) -> bool:

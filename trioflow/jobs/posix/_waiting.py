@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ..._core.run._run import Run
+
+T = TypeVar("T")
 
 Wait = Callable[[int, float], Awaitable[bool]]
 """Waits until a descriptor is readable or the backend's clock has reached a time; returns whether it is readable."""
@@ -60,7 +62,7 @@ async def sleep_until(backend: str, deadline: float) -> bool:
     return True
 
 
-async def outlast(run: Run, wait: Callable[[], Awaitable[bool]]) -> bool:
+async def outlast(run: Run, wait: Callable[[], Awaitable[T]]) -> T:
     """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its answer.
 
     The caller raises its own cancellation afterwards. A shield keeps out the cancellations of scopes. A native

@@ -3,24 +3,41 @@
 This file is a program of its own that uses only the standard library, so that a worker need not import trioflow. Its
 socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle. Before the
 length of what a worker sends is a byte that says whether this is the answer; otherwise it is the progress of the call.
+
+With the argument "server", the program does not work itself. It is the server of `_fork_server`, and forks the workers,
+which saves them the start of an interpreter. It imports nothing of the user's, unless the user has named it: the state
+of a random generator, a connection or an open file would be the same in all workers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import multiprocessing
 import os
 import pickle
+import signal
+import socket
 import struct
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any, BinaryIO
 
 LENGTH = struct.Struct("!Q")
 HEADER = struct.Struct("!?Q")
+NUMBER = struct.Struct("!q")
+"""A pid, or what else is said about a process that was forked or is to be forked."""
+NOT_CLEAN = 0
+"""Sent in place of a pid by a server that must not fork."""
+LARGEST = 1 << 16
+"""Bytes of the largest message to the server."""
+THREADS = "/proc/self/task"
 NAME = "trioflow: where a job is called elsewhere"
 """The name under which `current_job()` finds this module, which is not imported but run."""
 PAUSE = 0.01
@@ -73,9 +90,15 @@ def main() -> None:
     """Serve until the other end closes."""
     global current
     sys.modules[NAME] = sys.modules[__name__]
-    stream = open_stream()
+    stream: Any = open_stream()
+    if sys.argv[1:] == ["server"]:
+        stream = fork_workers(stream)
+        if stream is None:
+            return
     os.register_at_fork(after_in_child=stream.close)  # or nobody would notice when this process dies
-    prepare(pickle.loads(receive(stream)))
+    if not (preparation := receive(stream)):
+        return
+    prepare(pickle.loads(preparation))
     while request := receive(stream):
         current = Call(stream)
         current.end(answer(request))
@@ -84,6 +107,9 @@ def main() -> None:
 
 def prepare(preparation: Any) -> None:
     """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers meanwhile."""
+    if environment := preparation.pop("environment", None):  # it has changed since the server was started
+        os.environb.clear()
+        os.environb.update(environment)
     process: Any = multiprocessing.current_process()
     process._inheriting = True  # as multiprocessing does in its own workers
     try:
@@ -99,6 +125,81 @@ def open_stream() -> Any:
     os.dup2(nothing, 0)
     os.close(nothing)
     return os.fdopen(socket, "r+b", buffering=0)
+
+
+def fork_workers(stream: BinaryIO) -> BinaryIO | None:
+    """Fork a worker for each socket that comes; return its stream in each worker, and None here at the end.
+
+    The first message is a pickle of sys.path, the modules to be imported here, and whether each worker gets a session
+    of its own. Any other message is either empty and brings a socket, or is the pid of a worker that has exited, and is
+    answered with its exit status. Until then its pid is not given to another process. The first that comes through a
+    worker's socket is its pid.
+    """
+    control = socket.socket(fileno=os.dup(stream.fileno()))
+    stream.close()
+    path, modules, has_session = pickle.loads(control.recv(LARGEST))
+    sys.path[:] = path
+    for name in modules:
+        with contextlib.suppress(Exception):  # whoever needs it gets this error in the worker
+            importlib.import_module(name)
+    for output in filter(None, (sys.stdout, sys.stderr)):
+        output.flush()  # or each worker would write it too
+    for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how workers end
+    clean = is_clean()
+    gc.freeze()  # so that the collector of a worker does not touch, and so copy, what it shares with this process
+    while True:
+        message, sockets, _, _ = socket.recv_fds(control, LARGEST, 1)
+        if sockets:
+            if fork(sockets[0], clean):
+                os.close(sockets[0])
+                continue
+            control.close()
+            signal.signal(signal.SIGCHLD, for_children)
+            (os.setsid if has_session else os.setpgrp)()
+            worker = os.fdopen(sockets[0], "r+b", buffering=0)
+            with contextlib.suppress(OSError):  # nobody wants it any more
+                worker.write(NUMBER.pack(os.getpid()))
+            return worker
+        if not message:
+            break
+        control.send(NUMBER.pack(os.waitpid(NUMBER.unpack(message)[0], 0)[1]))
+    with contextlib.suppress(ChildProcessError):
+        while True:  # those that nobody has waited for read the end of their socket
+            os.wait()
+    return None
+
+
+def fork(theirs: int, clean: bool) -> bool:
+    """Fork a process, or say through its socket why not; return whether this is still the server."""
+    said = NOT_CLEAN
+    if clean:
+        try:
+            if not os.fork():
+                return False
+        except OSError as error:
+            said = -(error.errno or 1)
+        else:
+            return True
+    with contextlib.suppress(OSError):  # nobody wants to know
+        os.write(theirs, NUMBER.pack(said))
+    return True
+
+
+def is_clean() -> bool:
+    """Return whether this process has no other threads when it forks: a lock that one holds would stay held for ever.
+
+    Some libraries end their threads before a fork, such as OpenBLAS. So it forks once, and then looks.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, if there are threads
+        child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    try:
+        return len(os.listdir(THREADS)) == 1
+    except OSError:
+        return False
 
 
 def receive(stream: BinaryIO) -> bytes:

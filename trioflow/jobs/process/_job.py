@@ -20,9 +20,11 @@ class ProcessJob(FunctionJob[T]):
 
     The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
     process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
-    left in its module. The function, its arguments and its result are pickled. The worker must be able to import the
+    left in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a
+    new interpreter. The function, its arguments and its result are pickled. The worker must be able to import the
     function by its name. It imports this program's main module under another name, so whatever must run only once
-    belongs below `if __name__ == "__main__":`. In the worker, `current_job()` is not this job, but an object that can
+    belongs below `if __name__ == "__main__":`. The server imports only what the program has named by
+    `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object that can
     report its `progress`, up to a hundred times a second.
 
     Args:
@@ -30,13 +32,14 @@ class ProcessJob(FunctionJob[T]):
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call; the same holds for jobs among them.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            start a process first, which takes some 50 ms.
+            start a process first. The first one of a run takes some 100 ms, and what the main module takes to import.
 
     Raises:
         TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
             something that can't be pickled, which the error names.
         ValueError: an option out of its range.
         RuntimeError: when the job runs, the process has died, or the function called sys.exit().
+        OSError: when the job runs, no more processes or descriptors are allowed.
 
     Example:
         >>> job = ProcessJob(sum, [1, 2, 3])

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,6 +20,7 @@ from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
 from ..posix._waiting import outlast, readable_on
 from . import _child
+from ._fork_server import ForkServer, is_sound, modules_for
 
 if TYPE_CHECKING:
     from ..._core.run._run import Run
@@ -38,25 +40,23 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """One worker process, and this end of its socket.
 
-    Raises:
-        OSError: no more processes or descriptors are allowed.
-        SystemExit: this program is itself a worker that is importing its main module.
+    Args:
+        run: the run that it works for.
+        socket: this end.
+        process: the process.
+        preparation: what it is sent before the first request.
+        server: who has forked it, if it is no child of this program.
 
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(
+        self, run: Run, socket: socket.socket, process: Process, preparation: Any, server: ForkServer | None = None
+    ) -> None:
         self._run: Final = run
-        self._unsent = _child.packed(pickle.dumps(_preparation()))
-        self._socket, theirs = socket.socketpair()
-        self._socket.setblocking(False)
-        command = [sys.executable, "-P", _child.__file__]
-        try:
-            self._process: Final[Process] = spawn(run.shared.get(Guard), command, stdin=theirs.fileno())
-        except BaseException:
-            self._socket.close()
-            raise
-        finally:
-            theirs.close()
+        self._socket: Final = socket
+        self._process: Final = process
+        self._server: Final = server
+        self._unsent = _child.packed(pickle.dumps(preparation))
 
     @property
     def pid(self) -> int:
@@ -117,31 +117,49 @@ class WorkerProcess:
             process.signal(signal.SIGKILL)
             await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
         try:
-            process.reap()
+            how = await self._reap()
             if process.has_left_others():
                 process.signal(signal.SIGKILL)
                 await end_group(run, process, run.clock(), run.backend.sleep_until)
         finally:
             process.forget()
-        return describe(process.returncode or 0)
+        return how
+
+    async def _reap(self) -> str:
+        """Reap the process, or have it reaped, and say how it has ended."""
+        if self._server is None:
+            self._process.reap()
+        elif not await outlast(self._run, partial(self._server.reap, self._process)):
+            self._process.was_reaped(0)  # by the system
+            return "nobody knows how, because the process that had forked it has ended too"
+        return describe(self._process.returncode or 0)
 
 
 class WorkerPool:
-    """The idle worker processes of an outermost run."""
+    """The idle worker processes of an outermost run, and the server that forks them."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         run.shared.get(Guard)  # made before the pool, and so closed after it
         self._idle: Final[list[WorkerProcess]] = []
+        self._server: ForkServer | None = None
+        self._forks = is_sound()
 
     async def take(self) -> WorkerProcess:
-        """Return an idle process, or a new one."""
+        """Return an idle process, or a new one.
+
+        Raises:
+            OSError: no more processes or descriptors are allowed.
+            SystemExit: this program is itself a worker that is importing its main module.
+
+        """
         while self._idle:
             worker = self._idle.pop()
             if worker.is_alive():
                 return worker
             await worker.end()
-        return WorkerProcess(self._run)
+        preparation = _preparation()
+        return (await self._forked(preparation) if self._forks else None) or self._started(preparation)
 
     def give_back(self, worker: WorkerProcess) -> None:
         """Keep a process for the next job."""
@@ -149,8 +167,39 @@ class WorkerPool:
 
     async def close(self) -> None:
         """End all processes of the pool."""
-        while self._idle:
-            await self._idle.pop().end()
+        try:
+            while self._idle:
+                await self._idle.pop().end()
+        finally:
+            if self._server is not None:
+                await self._server.close()
+
+    async def _forked(self, preparation: dict[str, Any]) -> WorkerProcess | None:
+        """Return a process that the server has forked, or None if that is not to be had."""
+        server = self._server
+        if server is None:
+            server = self._server = ForkServer(self._run, preparation["sys_path"], modules_for(preparation))
+        if (found := await server.fork()) is None:
+            self._forks = False
+            return None
+        environment = self._run.shared.get(Guard).environment(None)
+        if environment is not server.environment:
+            preparation["environment"] = environment
+        return WorkerProcess(self._run, *found, preparation, server)
+
+    def _started(self, preparation: dict[str, Any]) -> WorkerProcess:
+        """Return a process that is a new interpreter."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        command = [sys.executable, "-P", _child.__file__]
+        try:
+            process = spawn(self._run.shared.get(Guard), command, stdin=theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return WorkerProcess(self._run, ours, process, preparation)
 
 
 def _preparation() -> dict[str, Any]:

@@ -1,0 +1,252 @@
+"""The server that forks the worker processes of a run, and what happens where there is none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, ProcessJob, Scheduler, StopReason
+from trioflow.jobs.process import _fork_server, _pool
+
+from ...bodies import run
+from ..posix.process_trees import Watched, until_there
+from ..posix.process_trees import watched as watched
+from . import process_bodies as bodies
+
+pytestmark = pytest.mark.skipif(not _fork_server.is_sound(), reason="worker processes are not forked on this system")
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Call it with the code of a module, and the server imports that before it forks."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before: Any = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
+
+    def write(code: str) -> None:
+        (tmp_path / "for_a_server.py").write_text(code)
+        multiprocessing.set_forkserver_preload(["for_a_server"])
+
+    yield write
+    multiprocessing.set_forkserver_preload(before)
+
+
+def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
+    """Jobs that end when each has a process of its own."""
+    path.mkdir(exist_ok=True)
+    return [ProcessJob(bodies.meet, str(path), number) for _ in range(number)]
+
+
+def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """It is gone when the run ends; the next run has another."""
+    servers = set[int]()
+    for name in ("first", "second"):
+        jobs = meeting(tmp_path / name, 3)
+        run(backend, *jobs)
+        assert len({job.result()[0] for job in jobs}) == 3
+        servers.update(job.result()[1] for job in jobs)
+        assert watched.alive() == []
+    assert len(servers) == 2
+    assert os.getpid() not in servers
+
+
+def test_without_a_server_each_worker_is_an_interpreter(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pool, "is_sound", lambda: False)
+    job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
+    run(backend, job, dies, last, jobs_window=1)
+    assert job.result()[1] == os.getpid()
+    assert "exit code 5" in str(dies.raised_exception())
+    assert last.result() == 1
+    assert watched.alive() == []
+
+
+def test_a_module_that_the_program_names_is_imported_once(backend: str, module: Any) -> None:
+    """By the server; `multiprocessing.set_forkserver_preload` is where it is named."""
+    module("import os\nprocess = os.getpid()\nprint('written once')")
+    job = ProcessJob(bodies.imported_by)
+    run(backend, job)
+    importer, server = job.result()
+    assert importer == server != os.getpid()
+
+
+def test_what_such_a_module_has_printed_is_written_once(
+    backend: str, module: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each worker had it in its buffer too."""
+    module("print('hello', end='')")
+    run(backend, *meeting(tmp_path / "meeting", 2), ProcessJob(bodies.read_and_print), jobs_window=3)
+    assert capfd.readouterr().out.count("hello") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,), daemon=True).start()",
+        "raise SystemExit(3)",
+    ],
+    ids=["a thread runs", "it has ended"],
+)
+def test_a_server_that_cannot_fork_is_done_without(backend: str, watched: Watched, module: Any, code: str) -> None:
+    """A lock that a thread holds would be held for ever in a worker."""
+    module(code)
+    jobs = [ProcessJob(bodies.whoami) for _ in range(2)]
+    run(backend, *jobs)
+    assert [job.result()[1] for job in jobs] == [os.getpid()] * 2
+    assert watched.alive() == []
+
+
+def test_a_module_that_cannot_be_imported_is_left_to_the_workers(backend: str, module: Any) -> None:
+    module("1 / 0")
+    job = ProcessJob(bodies.whoami)
+    run(backend, job)
+    assert job.result()[1] != os.getpid()
+
+
+def test_a_fork_that_fails_fails_its_job_only(backend: str, module: Any, watched: Watched, tmp_path: Path) -> None:
+    """The first one only looks whether there are threads."""
+    module(
+        "import errno, os\nreal, calls = os.fork, 0\n\ndef fork():\n    global calls\n    calls += 1\n"
+        "    if calls == 2:\n        raise OSError(errno.EAGAIN, 'no more')\n    return real()\n\nos.fork = fork\n"
+    )
+    first, second = ProcessJob(bodies.whoami), ProcessJob(bodies.whoami)
+    run(backend, first, second, jobs_window=1)
+    with pytest.raises(BlockingIOError, match="a worker process could not be forked"):
+        first.result()
+    assert second.result()[1] != os.getpid()
+    assert watched.alive() == []
+
+
+def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
+    """Not by the server: random numbers that it draws, or connections that it opens, would be the same in all."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\nfrom tests.jobs.process.process_bodies import meet\n"
+        "from trioflow import ProcessJob, Scheduler\n"
+        "TOKEN = os.urandom(8)\n\ndef token(path):\n    meet(path, 2)\n    return TOKEN\n\n"
+        "if __name__ == '__main__':\n    jobs = [ProcessJob(token, sys.argv[1]) for _ in range(2)]\n"
+        "    Scheduler(*jobs).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
+    )
+    (tmp_path / "meeting").mkdir()
+    found = subprocess.run(
+        [sys.executable, program, tmp_path / "meeting"],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == ("3\n", "")
+
+
+def test_a_worker_has_the_environment_and_directory_of_its_start(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the server was started with others."""
+    found = list[tuple[str | None, str]]()
+
+    def move(number: int) -> None:
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        monkeypatch.chdir(directory)
+        monkeypatch.setenv("TRIOFLOW_PLACE", str(number))
+
+    async def place(number: int) -> None:
+        move(number)
+        job = ProcessJob(bodies.place, "TRIOFLOW_PLACE")
+        found.append(await job.co_run())
+        await ProcessJob(bodies.die, "exit").co_run()  # so that the next one has a new worker
+
+    first = Job(place, 1)
+    run(backend, first, Job(place, 2, required=first))
+    run(backend, Job(place, 3))
+    assert found == [(str(number), str(tmp_path / str(number))) for number in (1, 2, 3)]
+
+
+def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """The workers that they have asked for go to others, or end with the run."""
+    early = [ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)]
+    late = meeting(tmp_path / "meeting", 2)
+    for job in late:
+        job.requires(*early)
+    run(backend, *early, *late)
+    assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
+    assert watched.alive() == []
+    run(backend, *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)))
+    assert watched.alive() == []
+
+
+def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Its workers go on, but nobody learns how they end; further ones are interpreters."""
+
+    async def kill_server() -> None:
+        descriptor = os.pidfd_open(first.result()[1])
+        os.kill(first.result()[1], signal.SIGKILL)
+        await anyio.wait_readable(descriptor)
+        os.close(descriptor)
+
+    first = ProcessJob(bodies.whoami)
+    killer = Job(kill_server, required=first)
+    again = ProcessJob(bodies.whoami, required=killer)
+    dies = ProcessJob(bodies.die, "fork", required=again)
+    last = ProcessJob(bodies.whoami, required=dies)
+    run(backend, first, killer, again, dies, last)
+    assert again.result()[0] == first.result()[0]
+    assert "nobody knows how" in str(dies.raised_exception())
+    assert last.result()[1] == os.getpid()
+    assert watched.alive() == []
+
+
+def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, watched: Watched) -> None:
+    jobs = meeting(tmp_path / "meeting", 2)
+    threads = [threading.Thread(target=lambda job: Scheduler(job).run(backend=backend), args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({job.result()[1] for job in jobs}) == 2
+    assert watched.alive() == []
+
+
+def test_ctrl_c_is_for_this_program_alone(backend: str, tmp_path: Path, watched: Watched) -> None:
+    """Neither the server nor a worker writes a traceback."""
+    code = (
+        "from tests.jobs.process.process_bodies import nap_for_ever\n"
+        "from trioflow import ProcessJob, Scheduler\nimport sys\n"
+        "scheduler = Scheduler(ProcessJob(nap_for_ever, sys.argv[2]))\n"
+        "try:\n    scheduler.run(backend=sys.argv[1])\nexcept KeyboardInterrupt:\n    print(scheduler.stop_reason.name)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, backend, str(tmp_path / "started")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until_there(tmp_path / "started")
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=20)
+    assert (out, error) == (f"{StopReason.INTERRUPTED.name}\n", "")
+    assert watched.alive() == []
+
+
+def test_a_program_that_ignores_the_ends_of_its_children(backend: str, tmp_path: Path) -> None:
+    """The server learns them all the same."""
+    code = (
+        "import signal, sys\nfrom tests.jobs.process.process_bodies import die\n"
+        "from trioflow import ProcessJob, Scheduler\njob = ProcessJob(die, 'exit')\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "Scheduler(job).run(backend=sys.argv[1])\nprint(job.raised_exception())"
+    )
+    found = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
+    assert found.stdout == "\"die('exit')\": its process has died: exit code 5\n", found.stderr
