@@ -12,6 +12,7 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 | `r` | the files that it reads, each with its stamp |
 | `key` | `key=`, in place of all these |
 
+A job that is passed as itself counts by its path, and also by what became of it if it is required: then that is known.
 A stored form that is longer than 40 characters counts by its hash, and so do all of a job with `redact=True`.
 """
 
@@ -69,6 +70,7 @@ class Fingerprints:
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
         self._hides = False  # of the present job, every value is to be hashed
+        self._job: AbstractJob[Any] | None = None  # the present one
         self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
@@ -82,6 +84,7 @@ class Fingerprints:
         """
         parts: dict[str, Any] = {}
         self._hides = job.redact
+        self._job = job
         durable = job._durable()
         if durable is not None and durable.key is not None:
             return _json.encode({"key": self._form(durable.key, "its key")}).decode()
@@ -206,7 +209,7 @@ class Fingerprints:
         if type(value) is Stand:
             return value.form
         try:
-            text = dumps(value) if type(value) in PLAIN else dumps(value, _extra)
+            text = dumps(value) if type(value) in PLAIN else dumps(value, self._extra)
             return f"~{digest(text.encode())}" if self._hides else form(text)
         except Unstorable as error:
             raise Unstorable(f"{what} ({error})") from None
@@ -216,14 +219,23 @@ class Fingerprints:
     def _stand(self, job: AbstractJob[Any]) -> Stand:
         return Stand(self._form_of(job))
 
+    def _extra(self, value: Any) -> Any:
+        kind = cast(Any, type(value))
+        if type(value) is Stand:
+            return {"$": "result", "v": value.form}
+        if isinstance(value, AbstractJob):  # passed as itself
+            fate = {"r": self._fate(value)} if self._job is not None and value in self._job.required else {}
+            return {"$": "job", "v": value.path, **fate}
+        raise Unstorable(f"a value of type {type_name(kind)}")
 
-def _extra(value: Any) -> Any:
-    kind = cast(Any, type(value))
-    if type(value) is Stand:
-        return {"$": "result", "v": value.form}
-    if isinstance(value, AbstractJob):  # passed as itself
-        return {"$": "job", "v": value.path}
-    raise Unstorable(f"a value of type {type_name(kind)}")
+    def _fate(self, job: AbstractJob[Any]) -> Any:
+        """Return what became of a job that has settled: whoever gets it as itself may read all of that."""
+        if is_scheduler(job):
+            return [job.state.value, *([one.label, self._fate(one)] for one in job)]
+        if job.is_succeeded():
+            return self._form_of(job)
+        error = job.raised_exception()
+        return [job.state.value, form(dumps(f"{type_name(type(error))}: {error}"))]
 
 
 def _is_storable(value: Any) -> bool:
