@@ -224,8 +224,9 @@ class Fingerprints:
         if type(value) is Stand:
             return {"$": "result", "v": value.form}
         if isinstance(value, AbstractJob):  # passed as itself
-            fate = {"r": self._fate(value)} if self._job is not None and value in self._job.required else {}
-            return {"$": "job", "v": value.path, **fate}
+            job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            fate = {"r": self._fate(job)} if self._job is not None and job in self._job.required else {}
+            return {"$": "job", "v": job.path, **fate}
         raise Unstorable(f"a value of type {type_name(kind)}")
 
     def _fate(self, job: AbstractJob[Any]) -> Any:
