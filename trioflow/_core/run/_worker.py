@@ -282,8 +282,9 @@ class Worker(WorkerTask):
                     if limits is None:
                         awaitable = job._function(*job._args)
                     else:
-                        run.count_settled(settled)  # a forever job may outlast all others
-                        settled = 0
+                        if job._forever:  # it may outlast all others
+                            run.count_settled(settled)
+                            settled = 0
                         awaitable = run.call(self, job)
                     value = await awaitable
                     if not mark.intact():
@@ -293,7 +294,15 @@ class Worker(WorkerTask):
                     error = raised
                 # ---- settle it
                 now = clock()
-                if tainted or error is not None or limits is not None or job._facts is not None:
+                if (
+                    tainted
+                    or error is not None
+                    or job._facts is not None
+                    or (
+                        limits is not None
+                        and (job._forever or limits.own_task or (job._rule and job._rule.drops_results))
+                    )
+                ):
                     run.count_settled(settled)
                     settled = 0
                     if error is not None:
