@@ -36,6 +36,7 @@ class AsyncioGroup(PlainAsyncioGroup):
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
     __slots__ = (
+        "_due",
         "_parent",
         "_shielded",
         "_spawned",
@@ -65,7 +66,8 @@ class AsyncioGroup(PlainAsyncioGroup):
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
-        self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step
+        self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step...
+        self._due = 0  # ...and how many of them, the first ones, will have by the next look
         self._requests = host.cancelling() - host._must_cancel
         self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
         # The cancellation of the task that hosts the run. It is raised in that task, when everything has ended.
@@ -114,14 +116,13 @@ class AsyncioGroup(PlainAsyncioGroup):
 
         This looks at all that were spawned in a turn, because a callback for each costs a tenth of a worker.
         """
-        spawned, self._spawned = self._spawned, []
-        for worker in spawned:
-            if not worker.mark.holders:
-                if worker.task.done():
-                    worker.leave_unbegun()
-                else:
-                    self._spawned.append(worker)
-        if self._spawned:
+        unbegun = [worker for worker in self._spawned[: self._due] if not worker.mark.holders]
+        for worker in unbegun:
+            if worker.task.done():
+                worker.leave_unbegun()
+        self._spawned[: self._due] = [worker for worker in unbegun if not worker.task.done()]
+        self._due = len(self._spawned)
+        if self._due:
             self._loop.call_soon(self._look_at_spawned, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
@@ -286,15 +287,6 @@ class WorkerState(anyio_asyncio.TaskState):
     def cancel_scope(self, scope: Any) -> None:
         self.innermost = scope
 
-    def count_holders(self) -> None:
-        """Count who refers to the task, at its first step.
-
-        Whoever is going to cancel a task has a reference to it, in a variable, or in an `asyncio.timeout` or TaskGroup
-        of an async generator that was broken off. If a job leaves a reference behind, the worker retires.
-        """
-        task = self._task
-        self.holders = getrefcount(task)
-
     def intact(self) -> bool:
         """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
         context = self._context
@@ -334,9 +326,15 @@ class AsyncioBackend(PlainAsyncio):
         return cast("Scope", anyio_asyncio.CancelScope(deadline=deadline))
 
     def enter(self, worker: WorkerTask) -> Mark:
-        """Record the current task as that of `worker`, and what it is like; return that record."""
+        """Record what the task of `worker` is like, and return that: if it is cancelled, it does not come here.
+
+        The number of references to the task is recorded too. Whoever is going to cancel a task has one, in a variable,
+        or in an `asyncio.timeout` or TaskGroup of an async generator that was broken off. If a job leaves a reference
+        behind, the worker retires.
+        """
         mark: WorkerState = worker.mark
-        mark.count_holders()
+        task = worker.task
+        mark.holders = getrefcount(task)
         return mark
 
     def outwards(self, task: Any) -> Iterator[object]:

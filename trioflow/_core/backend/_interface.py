@@ -191,8 +191,11 @@ class Backend(Protocol):
         """Make a cancel scope with a deadline on this loop's clock."""
         ...
 
-    def enter(self, worker: WorkerTask) -> Mark:
-        """Record the current task as that of `worker`, and what it is like; return that record."""
+    def enter(self, worker: WorkerTask) -> Any:
+        """Record the current task as that of `worker`, and what it is like; return that `Mark`, or None if cancelled.
+
+        To be called in the first step of the task.
+        """
         ...
 
     def is_current(self, task: Any) -> bool:

@@ -209,11 +209,11 @@ class TrioBackend(PlainTrio):
         """Make the group for one run. Its scope has the deadline, so `on_deadline` is not called."""
         return TrioGroup(work, deadline, context, variables)
 
-    def enter(self, worker: WorkerTask) -> Mark:
-        """Record the current task as that of `worker`, and what it is like; return that record."""
+    def enter(self, worker: WorkerTask) -> Mark | None:
+        """Record the current task as that of `worker`, and what it is like; return that, or None if it is cancelled."""
         worker.task = trio.lowlevel.current_task()
         worker.mark = mark = TrioMark(worker)
-        return mark
+        return None if mark.status.effectively_cancelled else mark
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and nurseries that a job left open in the task; return what that was, and their errors."""

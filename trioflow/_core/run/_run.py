@@ -109,6 +109,7 @@ class Run:
         "resources",
         "scheduler",
         "shared",
+        "starts_no_more",
         "thread",
         "timeout",
         "turn",
@@ -147,6 +148,8 @@ class Run:
         self.own_tasks: Final[bool] = scheduler.own_task or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
         self.phase: RunPhase = RunPhase.CHECKING
+        # Whether it is draining or stopping: no more jobs start.
+        self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self.ordering: Final = Ordering(self)
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
@@ -184,6 +187,7 @@ class Run:
         # What each worker reads first: one tuple is read in a quarter of the time.
         self.for_workers: Final = (
             self.workers,
+            self.workers.gated,
             backend,
             self.clock,
             backend.names_tasks,
@@ -191,6 +195,9 @@ class Run:
             self.queue.forever,
             self.released,
             self.turn,
+            scheduler,
+            self.own_tasks,
+            self.fast_hooks,
         )
         # ---- the end
         self.reason: StopReason | None = None
@@ -257,11 +264,6 @@ class Run:
     def stopping(self) -> bool:
         """Whether the run is stopping: no more jobs start, and those that are running are cancelled."""
         return self.phase is STOPPING
-
-    @property
-    def starts_no_more(self) -> bool:
-        """Whether the run is draining or stopping: no more jobs start."""
-        return self.phase is STOPPING or self.phase is DRAINING
 
     @property
     def slots(self) -> int | None:
@@ -798,7 +800,7 @@ class Run:
             self.reason, self.culprit = reason, culprit
         if self.stopping:
             return
-        before, self.phase = self.phase, STOPPING
+        before, self.phase, self.starts_no_more = self.phase, STOPPING, True
         if self.queue.is_used():
             now = self.clock()
             for job in self.queue.drain():
@@ -830,7 +832,7 @@ class Run:
             if run.group.is_cancelled():
                 run.cancelled_outside()
                 continue
-            run.reason, run.phase = run.reason or StopReason.DRAINED, DRAINING
+            run.reason, run.phase, run.starts_no_more = run.reason or StopReason.DRAINED, DRAINING, True
             now = run.clock()
             for worker in run.workers.alive:
                 if worker.job is not None:

@@ -108,16 +108,15 @@ class Worker(WorkerTask):
         "token",
     )
 
-    def __init__(self, run: Run, has_slot: bool) -> None:
+    def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
         self.run = run
         self.group = run.group
         self.mark = self.parking = self.scope = self.task = self.timer = None
         self.deadline = self.rings_at = math.inf
         self.has_slot = has_slot
-        # When the worker was spawned, the turn (set again when it is woken), and how many jobs were ready then or had
-        # been taken first by other newcomers.
-        self.spawned_at, self.called_in_turn = run.clock(), run.turn.number
-        self.jobs_at_spawn = len(run.queue.jobs) + run.workers.begun
+        # When the worker was spawned, how many jobs were ready then or had been taken first by other newcomers, and the
+        # turn (set again when it is woken).
+        self.spawned_at, self.jobs_at_spawn, self.called_in_turn = now, jobs, run.turn.number
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
@@ -168,12 +167,25 @@ class Worker(WorkerTask):
         This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost.
         """
         run = self.run
-        workers, backend, clock, names_tasks, ready, forever_ready, released, turn = run.for_workers
-        gated, scheduler, own_tasks = workers.gated, run.scheduler, run.own_tasks
-        notify_start, notify_end, notify_scheduled = run.fast_hooks
+        (
+            workers,
+            gated,
+            backend,
+            clock,
+            names_tasks,
+            ready,
+            forever_ready,
+            released,
+            turn,
+            scheduler,
+            own_tasks,
+            hooks,
+        ) = run.for_workers
+        notify_start, notify_end, notify_scheduled = hooks
         awaitable: Any
         value: Any
         error: BaseException | None
+        mark: Any  # None if the task is cancelled before it has run a job
         job: Any  # an AbstractJob; the shortest path also uses fields of Job
         named: Any = None  # `name` is the default label of jobs with this function...
         kind: Any = None  # ...and of this kind
@@ -185,7 +197,7 @@ class Worker(WorkerTask):
         try:
             mark = backend.enter(self)
             now = clock()
-            tainted = run.phase is STOPPING or not mark.intact()
+            tainted = not mark or run.phase is STOPPING
             workers.begun += 1
             if not tainted:
                 workers.call_for_more(self, now)

@@ -56,6 +56,8 @@ class Workers:
         self.begun = 0
         # If there are this many, a worker leaves rather than wait for the next turn to search.
         self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
+        # If there are no more than these, one that begins to search looks whether more are needed.
+        self._few_searchers = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
         self.parked: Final[dict[Worker, None]] = {}
         self.forever = 0
@@ -87,29 +89,28 @@ class Workers:
         if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
             self._spawn_until(max(1, min(len(queue.jobs), len(self.parked), MAX_SEARCHERS)))
         elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
-            self._spawn(has_slot=False)
+            self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
 
     def call_for_more(self, newcomer: Worker, now: float) -> None:
         """Spawn or wake more workers, when a worker begins to search while the jobs of earlier ones have blocked.
 
         Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
-        blocked, the more workers may begin to search in one turn. Jobs that block only for a turn or two need few
-        tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if that was long ago:
-        turns are long when many jobs go on in each.
+        blocked, the more workers may begin to search in one turn; several are called at once. Jobs that block only for
+        a turn or two need few tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if
+        that was long ago: turns are long when many jobs go on in each.
         """
-        ready, searchers = len(self._queue.jobs), self.searchers
-        if ready <= searchers or self.gated or now > newcomer.spawned_at + TURN_SECONDS:
+        searchers = self.searchers
+        if searchers > self._few_searchers or self.gated or now > newcomer.spawned_at + TURN_SECONDS:
             return
+        ready = len(self._queue.jobs)
         blocked = len(self.alive) - len(self.parked) - searchers
-        if newcomer.jobs_at_spawn - (ready + self.begun - 1) > MANY_BACK * blocked:
-            return
-        most = MIN_SEARCHERS
-        if blocked > FEW_BLOCKED:
-            most += (blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
-            if most > MAX_SEARCHERS:
-                most = MAX_SEARCHERS
-        if blocked > 0 and searchers < most:
-            self._spawn_until(most if most < ready else ready)
+        taken = newcomer.jobs_at_spawn - (ready + self.begun - 1)
+        if ready > searchers and blocked > 0 and taken <= MANY_BACK * blocked:
+            more = max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
+            most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
+            self._few_searchers = most * 3 // 4
+            if searchers <= self._few_searchers:
+                self._spawn_until(min(most, ready))
 
     def has_blocked(self) -> bool:
         """Return whether a worker has begun a job that has not ended: asked between turns, that job has blocked."""
@@ -127,19 +128,19 @@ class Workers:
 
     def _spawn_until(self, searchers: int) -> None:
         """Spawn or wake workers until there are `searchers` of them, or no more jobs or slots."""
-        jobs, window = self._queue.jobs, self.window
-        while self.searchers < searchers and self.free > 0 and jobs and not (window and window.has_waiting):
+        now, jobs = self._run.clock(), len(self._queue.jobs) + self.begun
+        while self.searchers < searchers and self._could_start():
             self.free -= 1
-            self._spawn(has_slot=True)
+            self._spawn(True, now, jobs)
 
-    def _spawn(self, has_slot: bool) -> None:
+    def _spawn(self, has_slot: bool, now: float, jobs: int) -> None:
         self.searchers += 1
         if self.parked and not self._next_needs_own_task():
             worker, _ = self.parked.popitem()  # the last one: its memory may still be in the processor's cache
             worker.has_slot, worker.called_in_turn = has_slot, self._run.turn.number
             self._run.backend.wake(worker)
             return
-        worker = Worker(self._run, has_slot)
+        worker = Worker(self._run, has_slot, now, jobs)
         self.alive[worker] = None
         self._run.group.spawn(worker)
 

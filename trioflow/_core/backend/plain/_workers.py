@@ -136,11 +136,11 @@ class PlainBackend:
 
         return anyio.create_task_group()
 
-    def enter(self, worker: WorkerTask) -> Mark:
-        """Record the current task as that of `worker`, and make the scope for its job."""
+    def enter(self, worker: WorkerTask) -> Mark | None:
+        """Record the current task as that of `worker`, and make the scope for its job; None if it is cancelled."""
         worker.task = self.current_task()
         worker.mark = mark = PlainMark(self, worker)
-        return mark
+        return mark if mark.intact() else None
 
     def is_inside(self, worker: WorkerTask) -> bool:
         """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
