@@ -302,6 +302,16 @@ def test_help_on_a_terminal_of_twenty_columns() -> None:
     assert "--jobs-window" in text
 
 
+@pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])
+def test_tables_in_a_help_keep_their_lines(name: str) -> None:
+    """No --help shows the mark that keeps lines as they are; batch's once did, and ran its table together."""
+    text = trioflow(name, "--help").output
+    assert "\\b" not in text
+    assert "\b" not in text
+    if name == "batch":
+        assert re.search(r"^ +{/} +its base name +{/\.} base name without extension$", text, re.MULTILINE)
+
+
 def test_the_entry_point_is_the_command() -> None:
     """The script that pip installs calls the same function as `python -m trioflow`."""
     (script,) = entry_points(group="console_scripts", name="trioflow")

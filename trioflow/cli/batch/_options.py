@@ -209,7 +209,7 @@ def check_resources(needs: Any, pool: Any, memfree: Any, load: Any, nodes: Any, 
 def command(
     words: tuple[str, ...], files: tuple[str, ...], null: bool, dry_run: bool, bar: bool, **options: Any
 ) -> int:
-    r"""Run COMMAND for each ARGUMENT, several at once.
+    """Run COMMAND for each ARGUMENT, several at once.
 
     Without ::: the arguments are the lines of the standard input. Several ::: make all combinations; :::+ is paired
     with the source before it, item by item. :::: and ::::+ take files of arguments.
@@ -222,6 +222,7 @@ def command(
       {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
       {#}   the number of the job       {%} the number of its slot
       {gpu} what it has of --needs gpu=1, such as 0 or 0,1
+
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
     NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node can't be reached runs
@@ -229,7 +230,7 @@ def command(
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
-    """
+    """  # noqa: D301 - click needs the character itself
     if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
         raise click.UsageError("--resume needs --joblog, which records what has run")
     if options["joblog_usage"] and not options["joblog"]:
