@@ -77,6 +77,7 @@ IDLE: Final = JobState.IDLE
 SCHEDULED: Final = JobState.SCHEDULED
 RUNNING: Final = JobState.RUNNING
 SUCCEEDED: Final = JobState.SUCCEEDED
+CANCELLED: Final = JobState.CANCELLED
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _amounts, _graph, _log
-from ..base._states import DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
+from ..base._states import CANCELLED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
     from ._idle import WatchOfJobs
-    from ._links import Successors
 
 FIRST_TURNS: Final = 2
 """trio resumes tasks in any order: after two turns the first worker has begun."""
@@ -527,7 +526,8 @@ class Run:
             self._record(job, outcome)
         if job._demand is not None and job._demand.needs:
             self.queue.jobs.give_back(job)
-        self.notify("job_finished", job)
+        if self.observers is not None:
+            self.notify("job_finished", job)
         facts = job._facts
         if facts is not None:
             facts.notify(job)
@@ -537,7 +537,8 @@ class Run:
             self.unsettled -= 1
         if job._rule is not None and job._rule.drops_results:
             job._release_inputs(last_call=True)
-        self._release(successors)
+        if successors is not None:
+            self._release(successors)
         if facts is not None and facts.runs_once:
             self._let_go(job, facts)
         if self.changed is not None and not self.unsettled:
@@ -609,12 +610,13 @@ class Run:
             facts.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
-        self._release(successors)
+        if successors is not None:
+            self._release(successors)
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
         """Settle a job that has not started as CANCELLED."""
-        self.settle(job, JobState.CANCELLED, CancelledOutcome(), self.clock())
+        self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
 
     def settle_error(
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
@@ -626,21 +628,21 @@ class Run:
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
             if self.backend.was_cancelled(worker):
-                self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                self.settle(job, CANCELLED, CancelledOutcome(), now)
                 return
             failure = _errors.JobCancelled(
                 f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
             )
         assert failure is not None
         if was_drained(job, failure):
-            self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+            self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
         if throttles:
             refused = self._throttle(worker, job, throttles, failure)
             if refused is None:
                 if self.starts_no_more or self.backend.was_cancelled(worker):
-                    self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                    self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
                     self.put_back(job, now)
                 return
@@ -711,10 +713,8 @@ class Run:
         job._facts = job._facts or RareFacts()
         return job._facts
 
-    def _release(self, successors: Successors) -> None:
+    def _release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
         """Count down the successors of a job. They are queued, because their rules may settle some of them at once."""
-        if successors is None:
-            return
         self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
         if not self.releasing:
             self.release_queued()
@@ -804,7 +804,7 @@ class Run:
         if self.queue.is_used():
             now = self.clock()
             for job in self.queue.drain():
-                self.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                self.settle(job, CANCELLED, CancelledOutcome(), now)
         if before is not RunPhase.CHECKING and (reason is not StopReason.COMPLETED or self.workers.gated):
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         if self.changed is not None:
@@ -840,7 +840,7 @@ class Run:
                     if is_scheduler(worker.job) and worker.job._run is not None:
                         todo.append(worker.job._run)
             for job in run.queue.drain():
-                run.settle(job, JobState.CANCELLED, CancelledOutcome(), now)
+                run.settle(job, CANCELLED, CancelledOutcome(), now)
             run.workers.dismiss_parked()
             run._wake()
 

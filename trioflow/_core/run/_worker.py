@@ -315,13 +315,14 @@ class Worker(WorkerTask):
                         and (job._forever or limits.own_task or (job._rule and job._rule.drops_results))
                     )
                 ):
-                    run.count_settled(settled)
-                    settled = 0
+                    if settled:
+                        run.count_settled(settled)
+                        settled = 0
                     if error is not None:
                         if mark.left_open():
                             error = await self.with_errors_of_what_is_left_open(error)
                         tainted = not mark.intact()
-                    if tainted:
+                    if tainted and run.phase is not STOPPING:
                         run.notice_cancellation(self)
                     if error is None:
                         run.settle(job, SUCCEEDED, value, now)
@@ -368,7 +369,7 @@ class Worker(WorkerTask):
                         if released:
                             run.release_queued()
             self.job = awaitable = value = error = None
-            if tainted or gated:
+            if (tainted or gated) and run.phase is not STOPPING:
                 run.notice_cancellation(self)
         except BaseException as fault:  # an error in the engine itself: errors of jobs are settled above
             run.abandon(self, fault)
