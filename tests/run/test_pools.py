@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
+from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 
 from ..bodies import LIMIT, nothing, turns
@@ -233,6 +235,65 @@ def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) ->
     big = Job(anyio.sleep, 1, needs={"a": 3})
     assert virtual(Scheduler(first, big, last, Job(cancel), pool=Pool(a=3), backfill=0).co_run)
     assert last.started_at == 1
+
+
+@pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
+def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: Virtual, resource: Any) -> None:
+    """However many jobs the other runs have: a run that is woken later than another one does not starve."""
+    shared = Pool(api=resource)
+    schedulers = [Scheduler(*[Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(8)], pool=shared) for _ in range(4)]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for scheduler in schedulers:
+                group.start_soon(scheduler.co_run)
+                await anyio.sleep(0.25)
+
+    virtual(main)
+    starts = [[job.started_at or 0 for job in scheduler] for scheduler in schedulers]
+    for earlier, later in itertools.pairwise(starts):
+        assert max(earlier) <= min(later)
+
+
+def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> None:
+    """In the moment when there is enough again, and before it is taken."""
+    said: list[str] = []
+
+    class Look(Instrument):
+        def job_finished(self, scheduler: Any, job: Any) -> None:
+            said.append(own.explain(waiting))
+
+    shared = Pool(cpu=1)
+    waiting = Job(anyio.sleep, 1, label="waiting", needs={"cpu": 1})
+    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[Look()])
+    other = Scheduler(Job(anyio.sleep, 1, label="earlier", needs={"cpu": 1}), pool=shared)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(own.co_run)
+            await anyio.sleep(0.5)
+            group.start_soon(other.co_run)
+            await anyio.sleep(0.5)
+            own.add(waiting)
+
+    virtual(main)
+    behind = "behind 'earlier', which became ready before it, and is about to start"
+    assert said[0] == f"'waiting' waits for cpu, of which there is enough, {behind}"
+    assert waiting.started_at == 3
+
+
+def test_a_priority_that_comes_while_it_runs_is_compared_with_who_has_passed(virtual: Virtual) -> None:
+    """The jobs that have passed one that waits had no priorities to compare then."""
+    big = Job(anyio.sleep, 1, needs={"cpu": 2})
+    small = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(4)]
+    scheduler = Scheduler(small[0], big, *small[1:], pool=Pool(cpu=2), backfill=1)
+
+    async def add() -> None:
+        scheduler.add(Job(anyio.sleep, 1, needs={"cpu": 1}, priority=1))
+
+    scheduler.add(Job(add))
+    assert virtual(scheduler.co_run)
+    assert all(job.is_succeeded() for job in scheduler)
 
 
 def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -488,13 +488,13 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @settings(max_examples=60)
 @given(
-    both=st.lists(tasks(), min_size=1, max_size=2),
+    several=st.lists(tasks(), min_size=1, max_size=3),
     window=st.integers(1, 4) | st.none(),
     backfill=st.integers(0, 2),
     burst=st.sampled_from([None, {"requests": 4, "tokens": 40}]),
 )
 def test_never_more_than_the_rate_and_nobody_starves(
-    backend: str, both: list[list[Task]], window: int | None, backfill: int, burst: Any
+    backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
     """In any interval at most burst + rate * t is taken by starts, and all jobs end, however they end.
 
@@ -540,7 +540,7 @@ def test_never_more_than_the_rate_and_nobody_starves(
             backfill=backfill,
             label=str(number),
         )
-        for number, all_tasks in enumerate(both)
+        for number, all_tasks in enumerate(several)
     ]
 
     async def main() -> None:

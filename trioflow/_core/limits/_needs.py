@@ -10,7 +10,8 @@ scheduling system". There users say how long a job takes, which nobody knows her
 those that pass.)
 
 - Which of two jobs is first is decided by the policy, if they are in the same run, and otherwise by when they became
-  ready.
+  ready. Each run looks by itself. So one that finds that a job of another run is first, and about to start, and that
+  there is not enough for both, lets that one start, and looks again when the other run has done something.
 - A job whose own run has no free slot does not wait for resources, so it is not overtaken, and keeps nobody waiting.
 - A job inside a scheduler that has some of a resource is not kept waiting by one that waits for this resource: that
   would wait for itself.
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
@@ -41,9 +43,11 @@ class Sharing:
     Args:
         resource: finds a resource by name, in the nearest pool around the run.
         has_slot: says whether the run has a slot for one more job.
+        starts_at_once: says how many more jobs would start as soon as the run looks for them.
         held: returns the resources of which a scheduler around the jobs has a part.
         wake: lets the run look for jobs that can start.
-        call_at: calls a function at a time on the clock of the loop, and returns what prevents that.
+        clock: shows the time of the loop.
+        call_at: calls a function at a time on this clock, and returns what prevents that.
         call_in_loop: calls a function in the loop of the run, from any thread.
         backfill: how many later jobs may pass one that does not fit.
 
@@ -53,22 +57,33 @@ class Sharing:
         self,
         resource: Callable[[str], Resource],
         has_slot: Callable[[], bool],
+        starts_at_once: Callable[[], int],
         held: Callable[[], set[Resource]],
         wake: Callable[[], None],
+        clock: Callable[[], float],
         call_at: Callable[[float, Callable[[], None]], Callable[[], None]],
         call_in_loop: Callable[[Callable[[], None]], None],
         backfill: int,
     ) -> None:
         self.resource: Final = resource
         self.has_slot: Final = has_slot
+        self.starts_at_once: Final = starts_at_once
         self.held: Final = held
-        self.wake: Final = wake
+        self._wake: Final = wake
         self.call_in_loop: Final = call_in_loop
         self.backfill: Final = backfill
         self.kinds: Final[dict[Any, Kind]] = {}
+        self.has_nothing = False  # whether it could start nothing when it last looked, and nothing has happened since
+        self._behind: Final[dict[Sharing, None]] = {}  # runs that look again when this one has done something
+        self._clock: Final = clock
         self._call_at: Final = call_at
         self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
         self._call_off: Callable[[], None] | None = None
+
+    def wake(self) -> None:
+        """Let the run look: something has happened."""
+        self.has_nothing = False
+        self._wake()
 
     def kind_of(self, job: AbstractJob[Any], order: Order) -> Kind:
         """Return the kind of a job that needs something."""
@@ -85,6 +100,7 @@ class Sharing:
         found: Kind | None = None
         entry: Entry | None = None
         opens_at = math.inf
+        before: list[Sharing] = []
         for kind in self.kinds.values():
             first = kind.first()
             if first is None or (entry is not None and entry < first):
@@ -94,9 +110,37 @@ class Sharing:
                 found, entry = kind, first
             else:
                 opens_at = min(opens_at, in_the_way.opens_at())
-        if found is None and opens_at < self._timer_at:
-            self._set_timer(opens_at)
+                if in_the_way.sharing is not self and in_the_way.fits():
+                    before.append(in_the_way.sharing)
+        if found is None:
+            if self._timer_is_due():
+                self._ring_no_more()
+            if opens_at < self._timer_at:
+                self._set_timer(opens_at)
+            for sharing in before:
+                sharing.let_first(self)
+        self.has_nothing = found is None and not before
+        if self.has_nothing:
+            self.has_looked()
         return found
+
+    def is_about_to_look(self) -> bool:
+        """Return whether this run may start a job now: not if it has looked, and nothing has happened since."""
+        return not self.has_nothing or self._timer_is_due()
+
+    def let_first(self, other: Sharing) -> None:
+        """Let this run start a job first: wake it, and later the other one."""
+        if not self._behind:
+            self.call_in_loop(self.wake)  # not now: it would look while the other one does
+        self._behind[other] = None
+
+    def has_looked(self) -> None:
+        """Let those look again that have let this run start a job first: it has, or it can't."""
+        if self._behind:
+            behind = [sharing for sharing in self._behind if any(kind.may_start() for kind in sharing.kinds.values())]
+            self._behind.clear()
+            if behind:
+                self.call_in_loop(partial(_wake_all, behind))
 
     def release(self, job: AbstractJob[Any], grant: Grant | None) -> None:
         """Take back what a job had, if it had anything, and let other runs look whether one of theirs can start."""
@@ -105,17 +149,17 @@ class Sharing:
             grant.give_back()
         else:
             resources = [self.resource(name) for name in job._needs()]
-        runs = {kind.sharing: None for resource in resources for kind in resource.waiting if kind.sharing is not self}
-        for other in runs:
-            other.wake()
+        self.has_nothing = False
+        waiting = (kind.sharing for resource in resources for kind in resource.waiting)
+        _wake_all({sharing: None for sharing in waiting if sharing is not self})
 
     def wake_others(self, resource: Resource) -> None:
         """Let all runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
-        for sharing in {kind.sharing: None for kind in resource.waiting}:
-            sharing.wake()
+        _wake_all({kind.sharing: None for kind in resource.waiting})
 
     def clear(self) -> None:
         """Forget the waiting jobs."""
+        self.has_looked()
         for kind in self.kinds.values():
             kind.clear()
 
@@ -124,14 +168,26 @@ class Sharing:
         self._set_timer(-math.inf)
 
     def _set_timer(self, when: float) -> None:
-        if self._call_off is not None:
-            self._call_off()
+        self._ring_no_more()
         self._timer_at = when
         self._call_off = None if when == -math.inf else self._call_at(when, self._ring)
+
+    def _ring_no_more(self) -> None:
+        if self._call_off is not None:
+            self._call_off()
+        self._call_off, self._timer_at = None, math.inf
+
+    def _timer_is_due(self) -> bool:
+        return -math.inf < self._timer_at <= self._clock() + SECONDS_APART
 
     def _ring(self) -> None:
         self._call_off, self._timer_at = None, math.inf
         self.wake()
+
+
+def _wake_all(sharings: Iterable[Sharing]) -> None:
+    for sharing in sharings:
+        sharing.wake()
 
 
 class Kind:
@@ -148,6 +204,7 @@ class Kind:
 
     def push(self, entry: Entry) -> None:
         """Add a job that waits."""
+        self.sharing.has_nothing = False
         heapq.heappush(self.heap, entry)
         for resource, _ in self.needs:
             resource.waiting[self] = None
@@ -173,6 +230,13 @@ class Kind:
         for resource, _ in self.needs:
             resource.waiting.pop(self, None)
 
+    def use_priorities(self, order: Order) -> None:
+        """Compare priorities from now on."""
+        self.overtakers[:] = [
+            (started, same_run, order.with_priority(entry) if same_run else entry)
+            for started, same_run, entry in self.overtakers
+        ]
+
     def fits(self) -> bool:
         """Return whether there is enough for one job."""
         return all(resource.fits(need) for resource, need in self.needs)
@@ -197,21 +261,46 @@ class Kind:
                 other.overtakers.append((next(numbers), other.sharing is self.sharing, entry))
         return self.pop()
 
+    def may_start(self) -> bool:
+        """Return whether there is enough for one job, or will be without any job that ends."""
+        return bool(self.heap) and (self.fits() or self.opens_at() < math.inf)
+
     def must_wait(self) -> Kind | None:
         """Return the kind whose first job is due, and must start before the first job of this kind; or None."""
         own = self.first()
         assert own is not None
         for other in self._others():
-            if len(other.overtakers) < other.sharing.backfill:
-                continue  # it is not due; most are not
-            first = other.first()
-            if first is None or not other._precedes(first, own, self) or other.fits():
-                continue
-            if other.sharing is not self.sharing and not other.sharing.has_slot():
-                continue  # whoever asks has a slot of its own run
-            if other.is_due(first) and self.sharing.held().isdisjoint(resource for resource, _ in other.needs):
+            if other._is_due_before(own, self) or other._starts_before(own, self):
                 return other
         return None
+
+    def _is_due_before(self, own: Entry, kind: Kind) -> bool:
+        """Return whether the first job here is due, and does not fit, and `own` of another kind comes after it."""
+        if len(self.overtakers) < self.sharing.backfill:
+            return False  # most are not due
+        first = self.first()
+        if first is None or not self._precedes(first, own, kind) or self.fits():
+            return False
+        if kind.sharing is not self.sharing and not self.sharing.has_slot():
+            return False  # whoever asks has a slot of its own run
+        return self.is_due(first) and kind.sharing.held().isdisjoint(resource for resource, _ in self.needs)
+
+    def _starts_before(self, own: Entry, kind: Kind) -> bool:
+        """Return whether jobs here, of another run, are earlier, and about to take what `own` of another kind needs."""
+        first = self.first()
+        if self.sharing is kind.sharing or first is None or first[1] > own[1] or not self.fits():
+            return False
+        number = min(len(self.heap), self.sharing.starts_at_once()) if self.sharing.is_about_to_look() else 0
+        return number > 0 and not self._fit_beside(number, kind)
+
+    def _fit_beside(self, number: int, kind: Kind) -> bool:
+        """Return whether there is enough for so many jobs of this kind and one of another."""
+        needs = dict(self.needs)
+        return all(
+            resource.fits(resource.both(number, needs[resource], need))
+            for resource, need in kind.needs
+            if resource in needs
+        )
 
     def is_due(self, first: Entry) -> bool:
         """Return whether as many later jobs have passed the first one as may."""

@@ -153,10 +153,13 @@ class Order:
         self.priorities = True
         self.key = self._chosen_key()
         for heap in self.heaps:
-            heap[:] = [
-                (self.before_all() if number < 0 else (-job.priority, key), number, job) for key, number, job in heap
-            ]
+            heap[:] = map(self.with_priority, heap)
             heapq.heapify(heap)
+
+    def with_priority(self, entry: Entry) -> Entry:
+        """Return an entry from before priorities were compared as it is now."""
+        key, number, job = entry
+        return (self.before_all() if number < 0 else (-job.priority, key), number, job)
 
     def refresh(self) -> None:
         """Find the ranks of what was touched, and move the ready jobs whose rank has changed."""

@@ -198,6 +198,10 @@ class RateResource(Resource):
                 return False
         return True
 
+    def both(self, number: int, need: Needed, other: Needed) -> Needed:
+        """Return the sums of the amounts by key."""
+        return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
+
     def opens_at(self, need: Needed) -> float:
         """Return from when on there is enough, if nobody takes any meanwhile."""
         buckets = self.buckets

@@ -128,6 +128,10 @@ class RankedJobs(ReadyJobs):
         """Add a job that starts before all others."""
         self._push(job, (self.order.before_all(), next(numbers_of_first), job))
 
+    def use_priorities(self) -> None:
+        """Compare priorities from now on."""
+        self.order.use_priorities()
+
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
         """Iterate over the entries, in the order in which they would start."""
         return iter(self.in_order())
@@ -184,9 +188,9 @@ class SharingJobs(RankedJobs):
         """Take the job that starts next, and grant what it needs."""
         self.order.was_taken = True
         kind = self._kind_of_next()
-        if kind is None:
-            return heappop(self.order.heap)[2]
-        return self._granted(kind)
+        job = heappop(self.order.heap)[2] if kind is None else self._granted(kind)
+        self.sharing.has_looked()
+        return job
 
     def take_any(self) -> AbstractJob[Any]:
         """Take the job that starts next, whether or not there is enough of what it needs."""
@@ -202,6 +206,12 @@ class SharingJobs(RankedJobs):
         """Remove all entries."""
         super().clear()
         self.sharing.clear()
+
+    def use_priorities(self) -> None:
+        """Compare priorities from now on, also with the jobs that have passed others."""
+        super().use_priorities()
+        for kind in self.sharing.kinds.values():
+            kind.use_priorities(self.order)
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
@@ -233,10 +243,10 @@ class SharingJobs(RankedJobs):
         if first is None:
             return None
         names = " and ".join(resource.name for resource, _ in kind.needs)
-        return (
-            f"waits for {names}, of which there is enough, behind {first[2].label!r}: "
-            f"as many jobs have started before that one as may (backfill={self.sharing.backfill})"
-        )
+        enough = f"waits for {names}, of which there is enough, behind {first[2].label!r}"
+        if other is not None and other.fits():
+            return f"{enough}, which became ready before it, and is about to start"
+        return f"{enough}: as many jobs have started before that one as may (backfill={self.sharing.backfill})"
 
     def _entries(self) -> list[Entry]:
         """Return all entries, in the order in which they would start if there were enough for all."""

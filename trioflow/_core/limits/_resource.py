@@ -60,6 +60,10 @@ class Resource(ABC):
         """Return whether there is enough now."""
 
     @abstractmethod
+    def both(self, number: int, need: Any, other: Any) -> Any:
+        """Return what so many times a need, and another one, come to."""
+
+    @abstractmethod
     def opens_at(self, need: Any) -> float:
         """Return from when on time itself does not stand in the way of a need; `-inf` if it never did."""
 
@@ -172,6 +176,10 @@ class Stock(Resource):
     def fits(self, need: Amount) -> bool:
         """Return whether there is enough now."""
         return need <= self.free and (self.gate.opens_at == -math.inf or self.is_open())
+
+    def both(self, number: int, need: Amount, other: Amount) -> Amount:
+        """Return the sum of the amounts."""
+        return number * need + other
 
     def opens_at(self, need: Amount) -> float:
         """Return until when it is throttled."""

@@ -54,12 +54,12 @@ class Ordering:
         if becomes_ranked or begins_to_share or (order is None and job.priority):
             for _ in self._choose(self._members.waits_for, in_order=False):
                 pass
-        elif order is not None:
-            if job.priority and not order.priorities:
-                order.use_priorities()
-            if order.ranks is not None:
-                order.ranks.note(job, seconds)
-                order.touched.append(job)
+        elif isinstance(jobs, RankedJobs):
+            if job.priority and not jobs.order.priorities:
+                jobs.use_priorities()
+            if jobs.order.ranks is not None:
+                jobs.order.ranks.note(job, seconds)
+                jobs.order.touched.append(job)
 
     def note_requirements(self, job: AbstractJob[Any]) -> None:
         """Take in that an idle job requires more than before."""
@@ -94,12 +94,17 @@ class Ordering:
         return Sharing(
             run.resource,
             workers.has_free_slot,
+            self._starts_at_once,
             run.resources_around,
             self._wake,
+            run.clock,
             run.group.call_at,
             run.backend.caller(),
             run.backfill,
         )
+
+    def _starts_at_once(self) -> int:
+        return self._run.workers.starts_at_once() if self._run.phase is RunPhase.RUNNING else 0
 
     def _wake(self) -> None:
         """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""

@@ -122,6 +122,15 @@ class Workers:
             return False
         return self.window is None or self.window.limiter.available_tokens > 0
 
+    def starts_at_once(self) -> int:
+        """Return how many ready jobs start as soon as workers look: there are slots for them, and no gate is closed."""
+        if self._run.starts_no_more or self.window is not None:  # nobody knows who gets the next token
+            return 0
+        slots = max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
+        if self.interval is not None:
+            return min(slots, self.interval.is_over())
+        return slots
+
     def _could_start(self) -> bool:
         """Return whether there is a ready job and a slot for it."""
         return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
