@@ -402,6 +402,8 @@ def _without_mkdir(said: bytes) -> bytes:
     lines = [line for line in said.splitlines() if not line.startswith(b"remote mkdir ")]
     if lines == [b"Connection closed"]:
         lines.append(b"does its sshd have a Subsystem sftp?")
+    if lines and lines[-1].startswith(b"remote rename ") and lines[-1].endswith(b": Failure"):
+        lines.append(b"if a directory has that name, let to= end with a '/': then the file goes into it")
     return b"; ".join(lines) or said
 
 

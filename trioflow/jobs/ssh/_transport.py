@@ -128,7 +128,7 @@ class OpenSsh:
         if "Host key verification failed" in text:
             return Complaint(
                 "its host key is not known: there is none for it in {keys}. Check the key and put it there "
-                "(ssh-keyscan), or let the first one be taken with accept_new=True",
+                "(ssh-keyscan), or let the first one be taken: accept_new=True, or trioflow ssh --accept-new",
                 is_final=True,
                 asks_for_keys=True,
             )
