@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _log
 from ._interface import WorkerTask as WorkerTask
 from ._shared import leaves_of as leaves_of
+from ._shared import variables_of as variables_of
 
 if TYPE_CHECKING:
     from ._interface import Backend as Backend

@@ -26,7 +26,7 @@ from ._interface import WorkerTask
 from .plain._asyncio import PlainAsyncio, PlainAsyncioGroup
 
 if TYPE_CHECKING:
-    from ._interface import Mark, Scope, Variables, Work
+    from ._interface import Group, Mark, Scope, Variables, Work
 
 T = TypeVar("T")
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
@@ -53,8 +53,10 @@ class AsyncioGroup(PlainAsyncioGroup):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: AsyncioGroup | None = None,
     ) -> None:
         self.variables = variables
+        self.home = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._context = context
@@ -82,14 +84,18 @@ class AsyncioGroup(PlainAsyncioGroup):
         finally:
             if self._timer is not None:
                 self._timer.cancel()
+            host, around = self._host, self._scope_around()
+            # A worker whose job has left references to its task retires, so the group leaves none to that of its host.
+            self._host = self.scope._host_task = None
+            if self._shielded is not None:
+                self._shielded._host_task = None
         if self._cancellation is not None:
             try:
                 raise self._cancellation
             finally:
                 self._cancellation = None
-        if self._host._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
+        if host._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
             await asyncio.sleep(0)
-        around = self._scope_around()
         if around is not None and around._effectively_cancelled:  # the ending's shield has kept it out
             await anyio.lowlevel.checkpoint_if_cancelled()
 
@@ -112,6 +118,26 @@ class AsyncioGroup(PlainAsyncioGroup):
         if not self._spawned:
             self._loop.call_soon(self._look_at_spawned, context=self._context)
         self._spawned.append(worker)
+
+    def take_over(self, worker: WorkerTask) -> None:
+        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
+        worker.group = self
+        worker.mark.parent_id = self._parent
+        if worker.timer is not None:  # it would keep the group that has set it
+            worker.timer.cancel()
+            worker.timer, worker.rings_at = None, math.inf
+        self._put_into(worker, self.scope)
+
+    def _put_into(self, worker: WorkerTask, scope: Any) -> None:
+        """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
+        state: WorkerState = worker.mark
+        state.stopper = scope
+        if worker.scope is None:
+            state.scope._tasks.discard(worker.task)
+            scope._tasks.add(worker.task)
+            state.scope = state.innermost = scope
+        else:
+            cast(Any, worker.scope)._reparent(scope)
 
     def _look_at_spawned(self) -> None:
         """Let workers leave whose tasks were cancelled before their first step, and so run no code.
@@ -153,13 +179,7 @@ class AsyncioGroup(PlainAsyncioGroup):
         if self._shielded is None:
             self._shielded = _entered_scope(self.scope, self._host)
             self._shielded.shield = True
-        shielded = worker.mark.stopper = self._shielded
-        if worker.scope is None:
-            self.scope._tasks.discard(worker.task)
-            shielded._tasks.add(worker.task)
-            worker.mark.scope = worker.mark.innermost = shielded
-        else:
-            cast(Any, worker.scope)._reparent(shielded)
+        self._put_into(worker, self._shielded)
 
     def cancel_shielded(self) -> None:
         """Cancel all workers that are shielded."""
@@ -321,9 +341,10 @@ class AsyncioBackend(PlainAsyncio):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: Group | None = None,
     ) -> AsyncioGroup:
         """Make the group for one run. Its own timer calls `on_deadline`."""
-        return AsyncioGroup(work, deadline, on_deadline, context, variables)
+        return AsyncioGroup(work, deadline, on_deadline, context, variables, cast("AsyncioGroup | None", outer))
 
     def scope(self, deadline: float = math.inf) -> Scope:
         """Make a cancel scope with a deadline on this loop's clock."""

@@ -92,6 +92,8 @@ class Group(Protocol):
 
     variables: Variables
     """The context variables that each task of the group begins with, without the one that holds its worker."""
+    home: Group
+    """The group in which its parked workers wait: itself, or one around it with which it exchanges workers."""
 
     async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `body`, which spawns tasks and waits for them; then raise a cancellation that came meanwhile."""
@@ -99,6 +101,10 @@ class Group(Protocol):
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
+        ...
+
+    def take_over(self, worker: WorkerTask) -> None:
+        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
         ...
 
     async def turn(self) -> bool:
@@ -183,8 +189,12 @@ class Backend(Protocol):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: Group | None = None,
     ) -> Group:
-        """Make the group for one run; its workers' tasks run `work` in copies of `context`."""
+        """Make the group for one run; its workers' tasks run `work` in copies of `context`.
+
+        If the run is nested, `outer` is the group of the worker that runs its scheduler as a job.
+        """
         ...
 
     def scope(self, deadline: float = ...) -> Scope:

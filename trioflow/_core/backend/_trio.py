@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import trio
@@ -20,7 +20,7 @@ from ._interface import WorkerTask
 from .plain._trio import PlainTrio, PlainTrioGroup
 
 if TYPE_CHECKING:
-    from ._interface import Mark, Scope, Variables, Work
+    from ._interface import Group, Mark, Scope, Variables, Work
 
 T = TypeVar("T")
 
@@ -35,38 +35,92 @@ def _protected(work: Work) -> Work:
 
 
 class TrioGroup(PlainTrioGroup):
-    """A nursery whose cancel scope carries the run's deadline."""
+    """A cancel scope that carries the run's deadline, in a nursery: that of the outermost run holds all tasks.
 
-    __slots__ = ("_shielded",)
+    Each worker enters the scope of its group in its first step, and leaves it at the end.
+    """
 
-    def __init__(self, work: Work, deadline: float, context: contextvars.Context, variables: Variables) -> None:
+    __slots__ = ("_outer", "_shielded", "_status")
+
+    def __init__(
+        self,
+        work: Work,
+        deadline: float,
+        context: contextvars.Context,
+        variables: Variables,
+        outer: TrioGroup | None = None,
+    ) -> None:
         self.variables = variables
+        self.home = self if outer is None or outer.variables is not variables else outer.home
+        self._outer = outer
         self._work = _protected(work)
         self._deadline = deadline
-        self._nursery: Any = None  # in `host`
+        self._nursery: Any = None if outer is None else outer._nursery  # else in `host`, as the next two
+        self._scope: Any = None
+        self._status: Any = None
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
         self._stopped = False
+
+    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body` inside the scope, then raise a cancellation that came meanwhile."""
+        if self._outer is None:
+            await super().host(body)
+            return
+        task: Any = trio.lowlevel.current_task()
+        self._scope = scope = _entered_scope(task._cancel_status)
+        self._status = status = scope._cancel_status
+        if self._deadline != math.inf:
+            scope.deadline = self._deadline
+        task._activate_cancel_status(status)
+        try:
+            await body()
+            self.leave_shield()
+        finally:
+            if self._deadline != math.inf:
+                scope.deadline = math.inf
+            task._activate_cancel_status(status.parent)
+            status.close()
+        if task._cancel_status.effectively_cancelled:
+            await trio.lowlevel.checkpoint_if_cancelled()
+
+    def opened(self, nursery: Any) -> None:
+        """Take note of the nursery of an outermost run."""
+        super().opened(nursery)
+        self._status = nursery.cancel_scope._cancel_status
 
     def spawn(self, worker: WorkerTask) -> None:
         """Start a task for `worker`, in a copy of the run's context."""
         self._context.run(self._nursery.start_soon, self._work, worker)
 
+    def enter(self, worker: WorkerTask) -> None:
+        """Let the task of a worker enter the scope, in its first step."""
+        if self._outer is not None:
+            worker.task._activate_cancel_status(self._status)
+
+    def take_over(self, worker: WorkerTask) -> None:
+        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
+        worker.group = self
+        self._put_into(worker, self._status)
+
+    def _put_into(self, worker: WorkerTask, status: Any) -> None:
+        """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
+        if worker.scope is None:
+            worker.mark.status = status
+            worker.task._activate_cancel_status(status)
+        else:
+            worker.mark.status.parent = status
+
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
-        return self._nursery is not None and bool(self._nursery.cancel_scope._cancel_status.effectively_cancelled)
+        return self._status is not None and bool(self._status.effectively_cancelled)
 
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` from cancelling this worker, which runs no job."""
         if self._shielded is None:
-            self._shielded = _entered_scope(self._nursery.cancel_scope._cancel_status)
+            self._shielded = _entered_scope(self._status)
             self._shielded.shield = True
-        shielded = self._shielded._cancel_status
-        if worker.scope is None:
-            worker.mark.status = shielded
-            worker.task._activate_cancel_status(shielded)
-        else:
-            worker.mark.status.parent = shielded
+        self._put_into(worker, self._shielded._cancel_status)
 
     def leave_shield(self) -> None:
         """Close the scope of the shielded workers, which have gone."""
@@ -108,6 +162,8 @@ class TrioGroup(PlainTrioGroup):
             status.close()
             if status._scope._registered_deadline != math.inf:
                 status._scope.deadline = math.inf
+        if self._outer is not None:
+            worker.task._activate_cancel_status(self._nursery.cancel_scope._cancel_status)
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
@@ -205,13 +261,15 @@ class TrioBackend(PlainTrio):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: Group | None = None,
     ) -> TrioGroup:
         """Make the group for one run. Its scope has the deadline, so `on_deadline` is not called."""
-        return TrioGroup(work, deadline, context, variables)
+        return TrioGroup(work, deadline, context, variables, cast("TrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
         """Record the current task as that of `worker`, and what it is like; return that, or None if it is cancelled."""
         worker.task = trio.lowlevel.current_task()
+        cast(TrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
         return None if mark.status.effectively_cancelled else mark
 

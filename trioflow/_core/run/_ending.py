@@ -44,9 +44,8 @@ class Ending:
     async def execute(self) -> None:
         """Take the steps that are listed above, in order."""
         run = self._run
-        if not run.stopping:
-            run.workers.dismiss_parked()
         run.stop(StopReason.COMPLETED)
+        run.workers.dismiss_parked()
         for _ in range(FEW_TURNS):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..backend import variables_of
 from ..base import _amounts, _graph, _log
 from ..base._states import CANCELLED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
@@ -87,6 +88,7 @@ class Run:
         "forever_unsettled",
         "group",
         "had_ordinary",
+        "home",
         "interruption",
         "journal",
         "journal_fault",
@@ -153,6 +155,8 @@ class Run:
         self.ordering: Final = Ordering(self)
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
         self.workers: Final = Workers(self, window)
+        # The run in which its workers park: itself, or one around it with which it exchanges workers.
+        self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
         # Successors of jobs that have settled, still to be counted down: one entry for each such requirement.
@@ -187,15 +191,11 @@ class Run:
         self.for_workers: Final = (
             self.workers,
             self.workers.gated,
-            backend,
-            self.clock,
-            backend.names_tasks,
+            scheduler,
+            self.own_tasks,
             self.queue.jobs,
             self.queue.forever,
             self.released,
-            self.turn,
-            scheduler,
-            self.own_tasks,
             self.fast_hooks,
         )
         # ---- the end
@@ -279,10 +279,21 @@ class Run:
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
-        variables = tuple(item for item in self.context.items() if item[0] is not current)
+        outer, context = self.outer_worker, self.context
+        if outer is not None and context.get(current) is outer:
+            variables = variables_of(context, outer.group.variables, outer)
+        else:
+            variables = tuple(item for item in context.items() if item[0] is not current)
         self.group = self.backend.group(
-            Worker.work, deadline, partial(self.stop, StopReason.TIMEOUT), self.context, variables
+            Worker.work,
+            deadline,
+            partial(self.stop, StopReason.TIMEOUT),
+            context,
+            variables,
+            None if outer is None else outer.group,
         )
+        if outer is not None and outer.run.group.home is self.group.home:
+            self.home = outer.run.home
         if self.phase is RunPhase.CHECKING:
             self.phase = RunPhase.LINKING
         await self.group.host(self._body)
@@ -312,7 +323,7 @@ class Run:
                     self.watch_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
                 if self.opened_block is not None:
                     self.opened_block()
-                self.workers.ensure_searcher()
+                self.workers.ensure_searcher(most=1)
                 await self._search_first()
                 await self._until_over()
             self.commit()
@@ -690,12 +701,23 @@ class Run:
         return failure
 
     def expects_ready_jobs(self) -> bool:
-        """Return whether more jobs are likely to become ready: the one that was added last waits, or some may be added.
+        """Return whether a parked worker is likely to be woken, for this run, or for one with the same home around it.
 
-        Most people write jobs after what they require. If they do not, a worker may be spawned in vain, or parked.
+        More jobs are likely to become ready if the one that was added last waits, or if some may be added. Most people
+        write jobs after what they require. If they do not, a worker may be spawned in vain, or parked.
         """
-        last = next(reversed(self.members.jobs), None)
-        return self.opened_block is not None or (last is not None and last._state is IDLE)
+        run, expects = self, False
+        while True:
+            if run.starts_no_more:
+                return False
+            if not expects and run.unsettled:
+                last = next(reversed(run.members.jobs), None)
+                expects = run.opened_block is not None or (last is not None and last._state is IDLE)
+            if run is self.home:
+                return expects
+            assert run.outer_worker is not None
+            run = run.outer_worker.run
+            expects = expects or bool(run.queue.jobs)
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""
@@ -841,7 +863,6 @@ class Run:
                         todo.append(worker.job._run)
             for job in run.queue.drain():
                 run.settle(job, CANCELLED, CancelledOutcome(), now)
-            run.workers.dismiss_parked()
             run._wake()
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:

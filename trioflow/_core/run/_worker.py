@@ -17,8 +17,8 @@ spawn ──► take the next ready job ──► run it ──► settle it, co
 
 Four words, and what is always true of them:
 
-- A **worker** is in `Workers.alive` from before its task is spawned until it leaves. `job` is the job that it runs, or
-  None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
+- A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that it
+  runs, or None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
 - A **searcher** is a worker that will look at the ready queue without being called. Either it was spawned or woken and
   has taken no job yet; or it lets others run, or waits at a gate, before it looks again. `Workers.searchers` is the
   number of searchers:
@@ -31,8 +31,10 @@ Four words, and what is always true of them:
     everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
     queue calls it, in case its own job blocks.
 - A **turn** is one round of the event loop. The workers share its time, and `Turn` says who begins a new one.
-- A worker **parks** when it finds no job while the run goes on. Its task then waits, without a slot and not as a
-  searcher, until `Workers` wakes it instead of spawning a new one. Until then it is in `Workers.parked`.
+- A worker **parks** when it finds no job, but may be needed again. Its task then waits, without a slot and not as a
+  searcher, until it is woken instead of a new one being spawned. A run and those nested in it share their parked
+  workers, if their context variables are the same: whichever needs a worker first wakes it. Until then the worker
+  belongs to the outermost of these runs, the `home` of the others, and is in its `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from ._idle import Watch
     from ._run import Run
     from ._window import Lease, Token
+    from ._workers import Workers
 
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
@@ -95,16 +98,16 @@ class Worker(WorkerTask):
     """One task of a run, and the job that it is running."""
 
     __slots__ = (
+        "called_at",
         "called_in_turn",
         "cancelled_alone",
         "ended_by_run",
         "has_slot",
-        "jobs_at_spawn",
+        "jobs_at_call",
         "lease",
         "lent",
         "run",
         "shielded",
-        "spawned_at",
         "token",
     )
 
@@ -114,9 +117,7 @@ class Worker(WorkerTask):
         self.mark = self.parking = self.scope = self.task = self.timer = None
         self.deadline = self.rings_at = math.inf
         self.has_slot = has_slot
-        # When the worker was spawned, how many jobs were ready then or had been taken first by other newcomers, and the
-        # turn (set again when it is woken).
-        self.spawned_at, self.jobs_at_spawn, self.called_in_turn = now, jobs, run.turn.number
+        self.note_call(now, jobs)
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
@@ -126,6 +127,13 @@ class Worker(WorkerTask):
         self.token: Token | None = None  # the worker runs its job under this token
         self.lease: Lease | None = None  # set if the token belongs to an outer worker, which has lent it
         self.lent: Lease | None = None  # lends the token to runs inside the worker's job
+
+    def note_call(self, now: float, jobs: int) -> None:
+        """Record that the worker is spawned or woken now, in this turn.
+
+        So many jobs are ready then, or have been taken first by other newcomers.
+        """
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.turn.number
 
     def watches(self) -> Iterator[Watch]:
         """Yield what a sign of life of its job puts off: its own end, and those of schedulers around it."""
@@ -166,22 +174,13 @@ class Worker(WorkerTask):
 
         This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost.
         """
-        run = self.run
-        (
-            workers,
-            gated,
-            backend,
-            clock,
-            names_tasks,
-            ready,
-            forever_ready,
-            released,
-            turn,
-            scheduler,
-            own_tasks,
-            hooks,
-        ) = run.for_workers
+        run: Run = self.run
+        workers: Workers
+        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
         notify_start, notify_end, notify_scheduled = hooks
+        backend, clock = run.backend, run.clock
+        turn: Turn = run.turn
+        names_tasks = backend.names_tasks
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -241,18 +240,31 @@ class Worker(WorkerTask):
                 else:
                     run.count_settled(settled)
                     settled = 0
-                    if gated or not run.unsettled or not workers.may_park():
+                    if gated or not workers.may_park():
                         break
                     if searching:
                         workers.searchers -= 1
                         searching = False
-                    self.job = awaitable = value = None
-                    if not await workers.park(self):
+                    workers.park(self)
+                    # A parked worker must keep neither what it has run nor the run.
+                    self.job = awaitable = value = job = named = function = successors = successor = None
+                    if self.run is not run:
+                        run = self.run
+                        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
+                        notify_start, notify_end, notify_scheduled = hooks
+                    await backend.park(self)
+                    if self.run is not run:  # another one has woken it
+                        run = self.run
+                        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
+                        notify_start, notify_end, notify_scheduled = hooks
+                    if not workers.was_called(self):
                         break
                     searching, number = True, self.called_in_turn
                     workers.begun += 1
                     now = clock()
                     tainted = run.phase is STOPPING or not mark.intact()
+                    if not tainted:
+                        workers.call_for_more(self, now)
                     continue
                 limits = job._limits
                 if (own_tasks or (limits is not None and limits.own_task)) and used:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ..job._job import is_scheduler
 from ..limits._window import Adaptive, slots
 from ._window import Interval, LimiterWindow
 from ._worker import TURN_SECONDS, Worker
@@ -59,7 +60,7 @@ class Workers:
         # If there are no more than these, one that begins to search looks whether more are needed.
         self._few_searchers = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
-        self.parked: Final[dict[Worker, None]] = {}
+        self.parked: Final[dict[Worker, None]] = {}  # here, not in a run around this one; they are not alive
         self.forever = 0
 
     @property
@@ -81,13 +82,16 @@ class Workers:
         if more > 0:
             self.ensure_searcher()
 
-    def ensure_searcher(self) -> None:
-        """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
+    def ensure_searcher(self, most: int = MAX_SEARCHERS) -> None:
+        """Spawn or wake workers, if a ready job could start and nobody is looking for one; wake at most so many."""
         if self.searchers or self._run.starts_no_more:
             return
         queue = self._queue
         if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
-            self._spawn_until(max(1, min(len(queue.jobs), len(self.parked), MAX_SEARCHERS)))
+            home, ready = self._run.home, queue.jobs
+            if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
+                most = 1  # other runs need the parked workers too, a nested scheduler those that are left
+            self._spawn_until(max(1, min(len(ready), len(home.workers.parked), most)))
         elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
 
@@ -96,15 +100,15 @@ class Workers:
 
         Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
         blocked, the more workers may begin to search in one turn; several are called at once. Jobs that block only for
-        a turn or two need few tasks. So no worker is called if many jobs were taken since `newcomer` was spawned, or if
+        a turn or two need few tasks. So no worker is called if many jobs were taken since `newcomer` was called, or if
         that was long ago: turns are long when many jobs go on in each.
         """
         searchers = self.searchers
-        if searchers > self._few_searchers or self.gated or now > newcomer.spawned_at + TURN_SECONDS:
+        if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
             return
         ready = len(self._queue.jobs)
-        blocked = len(self.alive) - len(self.parked) - searchers
-        taken = newcomer.jobs_at_spawn - (ready + self.begun - 1)
+        blocked = len(self.alive) - searchers
+        taken = newcomer.jobs_at_call - (ready + self.begun - 1)
         if ready > searchers and blocked > 0 and taken <= MANY_BACK * blocked:
             more = max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
             most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
@@ -143,15 +147,28 @@ class Workers:
             self._spawn(True, now, jobs)
 
     def _spawn(self, has_slot: bool, now: float, jobs: int) -> None:
-        self.searchers += 1
-        if self.parked and not self._next_needs_own_task():
-            worker, _ = self.parked.popitem()  # the last one: its memory may still be in the processor's cache
-            worker.has_slot, worker.called_in_turn = has_slot, self._run.turn.number
-            self._run.backend.wake(worker)
+        run = self._run
+        parked = run.home.workers.parked
+        if parked and not self._next_needs_own_task():
+            worker, _ = parked.popitem()  # the last one: its memory may still be in the processor's cache
+            worker.has_slot = has_slot
+            self._wake(worker, now, jobs)
             return
-        worker = Worker(self._run, has_slot, now, jobs)
+        self.searchers += 1
+        worker = Worker(run, has_slot, now, jobs)
         self.alive[worker] = None
-        self._run.group.spawn(worker)
+        run.group.spawn(worker)
+
+    def _wake(self, worker: Worker, now: float, jobs: int) -> None:
+        """Wake a parked worker, for this run."""
+        run = self._run
+        self.searchers += 1
+        self.alive[worker] = None
+        if worker.run is not run:
+            worker.run = run
+            run.group.take_over(worker)
+        worker.note_call(now, jobs)
+        run.backend.wake(worker)
 
     def _next_needs_own_task(self) -> bool:
         limits = self._queue.jobs.first()._limits if self._queue.jobs else None
@@ -160,26 +177,32 @@ class Workers:
     def may_park(self) -> bool:
         """Return whether a worker that has found no job may wait for one: waking it costs a fifth of spawning one."""
         run = self._run
-        if len(self.parked) >= MAX_PARKED or run.own_tasks or run.starts_no_more:
-            return False
-        return run.expects_ready_jobs()
+        return not run.own_tasks and len(run.home.workers.parked) < MAX_PARKED and run.expects_ready_jobs()
 
-    async def park(self, worker: Worker) -> bool:
-        """Let a worker that has found no job wait. Return True if it was woken to search, False if it has to leave."""
+    def park(self, worker: Worker) -> None:
+        """Make a worker one that is parked, in the home of the run."""
+        run, home = self._run, self._run.home
+        del self.alive[worker]
         self.give_back_slot(worker)
-        self.parked[worker] = None
-        await self._run.backend.park(worker)
+        home.workers.parked[worker] = None
+        if run is not home:
+            worker.run = home
+            home.group.take_over(worker)
+        run.worker_left()
+
+    def was_called(self, worker: Worker) -> bool:
+        """Return whether a worker that was parked was woken to search; otherwise it was cancelled, and has to leave."""
         if worker not in self.parked:
             return True
         del self.parked[worker]
+        self.alive[worker] = None
         self._run.notice_cancellation(worker)
         return False
 
     def dismiss_parked(self) -> None:
-        """Wake all parked workers, so that they leave: no more jobs will come."""
+        """Wake all workers that are parked here, so that they leave: the run ends."""
         while self.parked:
-            self.searchers += 1
-            self._run.backend.wake(self.parked.popitem()[0])
+            self._wake(self.parked.popitem()[0], self._run.clock(), 0)
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and let another one take its place if one is needed."""

@@ -208,6 +208,7 @@ class PlainAsyncio(PlainBackend):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: Group | None = None,
     ) -> Group:
         """Make the group for one run. Its own timer calls `on_deadline`."""
         return PlainAsyncioGroup(self, work, deadline, on_deadline, context, variables)

@@ -25,14 +25,15 @@ SHARED_IN_LOOP: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared 
 class PlainTrioGroup(PlainGroup):
     """A nursery whose cancel scope carries the run's deadline."""
 
-    __slots__ = ("_deadline", "_nursery")
+    __slots__ = ("_deadline", "_nursery", "_scope")
 
     def __init__(
         self, backend: PlainBackend, work: Work, deadline: float, context: contextvars.Context, variables: Variables
     ) -> None:
         super().__init__(backend, work, context, variables)
         self._deadline = deadline
-        self._nursery: Any = None  # in `host`
+        self._nursery: Any = None  # in `host`, as its scope
+        self._scope: Any = None
 
     @trio.lowlevel.enable_ki_protection
     async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -41,12 +42,18 @@ class PlainTrioGroup(PlainGroup):
         This is protected from Ctrl-C, as the workers are. So trio does not raise KeyboardInterrupt in whatever line of
         the engine is being executed, but in the main task at its next checkpoint, where the run can end in order.
         """
-        async with trio.open_nursery() as self._nursery:
+        async with trio.open_nursery() as nursery:
+            self.opened(nursery)
             if self._deadline != math.inf:
-                self._nursery.cancel_scope.deadline = self._deadline
+                nursery.cancel_scope.deadline = self._deadline
             await body()
             self.leave_shield()
         await trio.lowlevel.checkpoint_if_cancelled()
+
+    def opened(self, nursery: trio.Nursery) -> None:
+        """Take note of the nursery."""
+        self._nursery = nursery
+        self._scope = nursery.cancel_scope
 
     async def turn(self) -> bool:
         """Let others run. Return False if a cancellation came."""
@@ -84,24 +91,25 @@ class PlainTrioGroup(PlainGroup):
         async def wait() -> None:
             with scope:
                 await trio.sleep_until(when)
-                function()
+                if not self.is_cancelled():
+                    function()
 
         self._context.run(self._nursery.start_soon, wait)
         return scope.cancel
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
-        return self._nursery is not None and (self._nursery.cancel_scope.cancel_called or super().is_cancelled())
+        return self._scope is not None and (self._scope.cancel_called or super().is_cancelled())
 
     def deadline_passed(self) -> bool:
         """Return whether it was the deadline that cancelled the group."""
-        return self._nursery is not None and self._nursery.cancel_scope.cancel_called and not self._stopped
+        return self._scope is not None and self._scope.cancel_called and not self._stopped
 
     def cancel(self) -> None:
         """Cancel all tasks of the group except the shielded ones."""
-        if not self._nursery.cancel_scope.cancel_called:
+        if not self._scope.cancel_called:
             self._stopped = True
-            self._nursery.cancel_scope.cancel()
+            self._scope.cancel()
 
     def leave_shield(self) -> None:
         """Nothing: each worker has left a shield of its own."""
@@ -134,6 +142,7 @@ class PlainTrio(PlainBackend):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
+        outer: Group | None = None,
     ) -> Group:
         """Make the group for one run. Its scope has the deadline, so `on_deadline` is not called."""
         return PlainTrioGroup(self, trio.lowlevel.enable_ki_protection(work), deadline, context, variables)

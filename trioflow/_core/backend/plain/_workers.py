@@ -24,16 +24,18 @@ from __future__ import annotations
 import contextvars
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from .._interface import Mark, Scope, Variables, Work, WorkerTask
+    from .._interface import Group, Mark, Scope, Variables, Work, WorkerTask
 
 
 class PlainGroup:
     """The tasks of one run, each in a scope of its own."""
 
-    __slots__ = ("_backend", "_context", "_host_info", "_shielded_workers", "_stopped", "_work", "variables")
+    __slots__ = ("_backend", "_context", "_host_info", "_shielded_workers", "_stopped", "_work", "home", "variables")
+
+    home: Group
 
     def __init__(self, backend: PlainBackend, work: Work, context: contextvars.Context, variables: Variables) -> None:
         import anyio  # not at the top: the fast way on trio does without it
@@ -45,6 +47,10 @@ class PlainGroup:
         self._stopped = False  # by `cancel`
         self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_info = anyio.get_current_task()
+        self.home = cast("Group", self)  # each worker is inside what its run has opened
+
+    def take_over(self, worker: WorkerTask) -> None:
+        """Nothing: it is a worker of this group."""
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""

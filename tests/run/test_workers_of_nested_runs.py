@@ -1,0 +1,230 @@
+"""Workers go from one nested run to the next: no run notices whose worker it was before."""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import itertools
+import math
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import Job, Scheduler, Sequence, current_job
+
+from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing, task_now
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+async def turn() -> None:
+    await anyio.lowlevel.checkpoint()
+
+
+async def deadline() -> float:
+    await anyio.lowlevel.checkpoint()
+    return anyio.current_effective_deadline()
+
+
+def group(*jobs: Job[Any], **options: Any) -> Scheduler:
+    """A nested scheduler whose jobs block: it gets several workers, and leaves them parked."""
+    return Scheduler(Job(turn), Job(turn), *jobs, **options)
+
+
+def in_turn(*groups: Scheduler) -> Scheduler:
+    """One group after another, and one more that waits for all: so workers are parked in between."""
+    return Scheduler(Sequence(*groups, group()), timeout=LIMIT)
+
+
+@pytest.mark.fast_way
+def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
+    """Groups whose jobs do not block share their workers, one group after another or many at once."""
+    numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # a reference would end the worker
+    count = itertools.count()
+
+    async def task() -> int:
+        return numbers.setdefault(task_now(), next(count))
+
+    one_by_one = [Scheduler(Job(task), Job(task)) for _ in range(30)]
+    at_once = [Scheduler(Job(task), Job(task)) for _ in range(300)]
+    for groups, scheduler in (one_by_one, Scheduler(Sequence(*one_by_one))), (at_once, Scheduler(at_once)):
+        assert virtual(scheduler.co_run) is True
+        tasks = {job.result() for nested in groups for job in nested}
+        assert len(tasks) < len(groups) / 2
+
+
+def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:
+    """What the `co_run` of a subclass has set is seen by its own members, and by no others."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+
+    class Named(Scheduler):
+        async def co_run(self, **options: Any) -> bool:
+            variable.set(self.label)
+            return await super().co_run(**options)
+
+    async def read() -> str:
+        before = variable.get()
+        await turn()
+        assert variable.get() == before
+        return before
+
+    groups = [kind([Job(read) for _ in range(3)], label=str(n)) for n, kind in enumerate([Named, Scheduler] * 3)]
+    assert virtual(in_turn(*groups).co_run) is True
+    assert [{job.result() for job in one} for one in groups] == [
+        {"0"},
+        {"nobody's"},
+        {"2"},
+        {"nobody's"},
+        {"4"},
+        {"nobody's"},
+    ]
+
+
+def test_only_the_groups_own_timeout_ends_its_jobs(virtual: Virtual) -> None:
+    """Jobs can ask for the deadline of their own scheduler; it ends them, and it ends no others."""
+    before, long = Job(deadline), Job(nap, LIMIT)
+    limited = [group(Job(deadline), timeout=50), group(long, timeout=5), group(Job(deadline), timeout=70)]
+    after = Job(deadline)
+
+    async def main() -> None:
+        begun = anyio.current_time()
+        outer = Scheduler(Sequence(group(before), *limited, group(Job(nap, 100), after)))
+        assert await outer.co_run() is True
+        assert [one.state for one in limited] == [SUCCEEDED, FAILED, SUCCEEDED]
+        assert long.state is CANCELLED
+        found = [list(one)[-1].result(default=None) for one in limited]
+        assert (found[0] - begun, found[2] - begun) == (50, 75)
+        assert before.result() == after.result() == math.inf
+        assert anyio.current_time() - begun == 105
+
+    virtual(main)
+
+
+def test_cancelled_group_leaves_workers_that_are_as_good_as_new(virtual: Virtual) -> None:
+    """Of the groups that run, the one that is cancelled ends; others, and later ones, run to their ends."""
+    cancelled, beside, later = group(Job(nap, 50)), group(Job(nap, 50)), group(Job(nap, 3))
+
+    async def cancel() -> None:
+        await anyio.sleep(10)
+        cancelled.cancel()
+
+    first = Sequence(group(), group())
+    for job in cancelled, beside:
+        job.requires(first)
+    later.requires(cancelled, beside)
+    outer = Scheduler(first, cancelled, beside, Job(cancel), Sequence(later, group()))
+    assert virtual(outer.co_run) is True
+    assert [job.state for job in (cancelled, beside, later)] == [CANCELLED, SUCCEEDED, SUCCEEDED]
+    assert [job.state for job in cancelled] == [SUCCEEDED, SUCCEEDED, CANCELLED]
+
+
+def test_job_cancelled_alone_takes_its_worker_with_it(virtual: Virtual) -> None:
+    """After `cancel()` of one job, the next group runs untouched."""
+    victims = [Job(nap, 50) for _ in range(3)]
+
+    async def cancel() -> None:
+        await anyio.sleep(10)
+        for victim in victims:
+            victim.cancel()
+
+    last = group(Job(nap, 3))
+    assert virtual(in_turn(group(*victims, Job(cancel)), group(), last).co_run) is True
+    assert {job.state for job in victims} == {CANCELLED}
+    assert {job.state for job in last} == {SUCCEEDED}
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
+def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
+    """However it ends, no task is left; the fixture would find one."""
+    waiting = Job(nap, 100)
+    scope: Any = None
+
+    async def end() -> None:
+        await anyio.sleep(5)
+        if how == "cancel":
+            outer.cancel()
+        elif how == "scope":
+            scope.cancel()
+        elif how == "critical":
+            raise OSError("broken")
+
+    outer = Scheduler(
+        Sequence(group(), group(), waiting, group()),
+        Job(end, critical=True),
+        timeout=5.5 if how == "timeout" else None,
+    )
+
+    async def main() -> None:
+        nonlocal scope
+        with anyio.CancelScope() as scope:
+            assert await outer.co_run() is False
+        assert scope.cancelled_caught is (how == "scope")
+
+    virtual(main)
+    assert waiting.state is CANCELLED
+
+
+def test_groups_in_forever_jobs_run_until_these_are_ended(virtual: Virtual) -> None:
+    """A nested scheduler may run when the workers of others have gone: as a forever job, and while cleaning up."""
+    ended: list[str] = []
+
+    async def record(what: str) -> None:
+        try:
+            await anyio.sleep(LIMIT)
+        finally:
+            ended.append(what)
+
+    background = Scheduler(Sequence(group(), group()), Job(record, "background"), forever=True)
+    cleaning = Scheduler(group(), group(), Job(nap, 1), run_if="failed")
+
+    async def stop() -> None:
+        await anyio.sleep(7)
+        raise OSError("broken")
+
+    critical = Job(stop, critical=True)
+    cleaning.requires(critical)
+    outer = Scheduler(background, Sequence(group(), Job(nap, LIMIT), group()), critical, cleaning)
+    assert virtual(outer.co_run) is False
+    assert ended == ["background"]
+    assert (cleaning.state, background.state) == (SUCCEEDED, CANCELLED)
+
+
+def test_deeper_groups_run_by_the_same_workers(virtual: Virtual) -> None:
+    """Workers go inwards and outwards; each job knows its scheduler, and runs in its limits."""
+
+    async def where() -> str:
+        await turn()
+        return current_job().path
+
+    def nest(depth: int) -> Scheduler:
+        inner = [nest(depth - 1) for _ in range(2)] if depth else []
+        return Scheduler([Job(where, label=f"job {n}") for n in range(3)], *inner, jobs_window=2)
+
+    outer = nest(3)
+    assert virtual(outer.co_run) is True
+    assert all(job.result() == job.path for job in outer.iterate_jobs() if isinstance(job, Job))
+
+
+def test_parked_workers_keep_no_group_that_has_ended(virtual: Virtual) -> None:
+    """A long run that keeps no jobs does not keep nested schedulers either."""
+
+    async def main() -> None:
+        gone: list[weakref.ref[Any]] = []
+        async with Scheduler(keep_jobs=False) as outer:
+            hour = outer.add(Job(nap, 3600))
+            last = outer.add(Job(nothing, required=hour))  # so that workers are parked
+            for _ in range(5):
+                nested = outer.add(group(Job(nothing)))
+                gone.append(weakref.ref(nested))
+                await nested.wait_settled()
+                del nested
+                await anyio.sleep(1)
+            gc.collect()
+            assert [one() for one in gone] == [None] * 5
+            assert last.state is IDLE
+
+    virtual(main)
