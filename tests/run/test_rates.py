@@ -379,6 +379,24 @@ def test_explain_says_how_long_it_takes(virtual: Virtual) -> None:
     ]
 
 
+def test_explain_counts_those_that_are_before(virtual: Virtual) -> None:
+    """Each of them takes as much, so the last one waits far longer than the first."""
+    jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
+
+    async def look() -> list[str]:
+        return [scheduler.explain(job) for job in jobs[2:]]
+
+    looked = Job(look)
+    scheduler = Scheduler(*jobs, looked, pool=pool())
+    assert virtual(scheduler.co_run)
+    assert looked.result() == [
+        "'2' waits for api: 2 requests, in about 4 s",
+        "'3' waits for api: 2 requests, in about 8 s, behind 1 other",
+        "'4' waits for api: 2 requests, in about 12 s, behind 2 others",
+    ]
+    assert starts(jobs) == [0, 0, 4, 8, 12]
+
+
 def test_a_pool_shows_its_rates() -> None:
     """Total is the burst, and free is what is there now."""
     shared = Pool(api=Rate(requests=4, tokens=32, per=8, burst={"requests": 2}), cpu=8)

@@ -116,6 +116,11 @@ def refuse() -> None:
         raise OSError("not here")
 
 
+def use() -> None:
+    """Call what the job of a worker process has not."""
+    current_job().used(api=1)
+
+
 def report(values: list[float], pause: float) -> str:
     """Report these fractions, and wait a while after each."""
     for value in values:

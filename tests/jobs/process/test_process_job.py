@@ -284,3 +284,10 @@ def test_what_is_no_fraction_is_refused_in_the_process(backend: str, value: Any,
     job = ProcessJob(bodies.report, [value], 0)
     run(backend, job)
     assert type(job.raised_exception()) is error
+
+
+def test_what_the_job_of_a_worker_process_has_not_is_named(backend: str) -> None:
+    """The error says what to do instead."""
+    job = ProcessJob(bodies.use)
+    run(backend, job)
+    assert str(job.raised_exception()).startswith("current_job().used: in the process of a ProcessJob, cur")

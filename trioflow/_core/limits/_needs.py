@@ -261,6 +261,11 @@ class Kind:
                 other.overtakers.append((next(numbers), other.sharing is self.sharing, entry))
         return self.pop()
 
+    def number_before(self, job: AbstractJob[Any]) -> int:
+        """Return how many jobs of this kind start before one of them."""
+        waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
+        return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
+
     def may_start(self) -> bool:
         """Return whether there is enough for one job, or will be without any job that ends."""
         return bool(self.heap) and (self.fits() or self.opens_at() < math.inf)

@@ -207,14 +207,16 @@ class RateResource(Resource):
         buckets = self.buckets
         return max([self.gate.opens_at, *(buckets[key].opens_at(amount) for key, amount in need.items())])
 
-    def why_not(self, need: Needed) -> str:
-        """Say why there is not enough now."""
+    def why_not(self, need: Needed, before: int) -> str:
+        """Say of what there is not enough, and when there will be, if nobody else takes any meanwhile."""
         if not self.is_open():
             return self.why_throttled()
-        now = self.clock()
-        missing = {key: amount for key, amount in need.items() if self.buckets[key].opens_at(amount) > now}
-        amounts = " and ".join(_counted(amount, key) for key, amount in missing.items())
-        return f"{self.name}: {amounts}, in about {seconds(self.opens_at(need) - now)}"
+        now, in_all = self.clock(), self.both(before, need, need)
+        amounts = " and ".join(
+            _counted(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
+        )
+        behind = f", behind {_counted(before, 'others')}" if before else ""
+        return f"{self.name}: {amounts}, in about {seconds(self.opens_at(in_all) - now)}{behind}"
 
     def in_few_words(self, need: Needed) -> str:
         """Say how long it takes until there is enough."""

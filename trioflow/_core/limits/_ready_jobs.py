@@ -237,7 +237,8 @@ class SharingJobs(RankedJobs):
         kind = self.sharing.kind_of(job, self.order)
         missing = kind.missing()
         if missing:
-            return f"waits for {'; '.join(resource.why_not(need) for resource, need in missing)}"
+            before = kind.number_before(job)
+            return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
         other = kind.must_wait() if kind.first() is not None else None
         first = None if other is None else other.first()
         if first is None:

@@ -68,8 +68,8 @@ class Resource(ABC):
         """Return from when on time itself does not stand in the way of a need; `-inf` if it never did."""
 
     @abstractmethod
-    def why_not(self, need: Any) -> str:
-        """Say why there is not enough now."""
+    def why_not(self, need: Any, before: int) -> str:
+        """Say why there is not enough now for a job that waits behind so many others with the same need."""
 
     @abstractmethod
     def in_few_words(self, need: Any) -> str:
@@ -185,7 +185,7 @@ class Stock(Resource):
         """Return until when it is throttled."""
         return self.gate.opens_at
 
-    def why_not(self, need: Amount) -> str:
+    def why_not(self, need: Amount, before: int) -> str:
         """Say for how long it is throttled; or how much of it is taken, and by whom."""
         if not self.is_open():
             return self.why_throttled()

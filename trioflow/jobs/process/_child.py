@@ -75,6 +75,13 @@ class Call:
             self._next = now + PAUSE
             send(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
 
+    def __getattr__(self, name: str) -> Any:
+        """Say what to do instead: the job itself is in another process."""
+        raise AttributeError(
+            f"current_job().{name}: in the process of a ProcessJob, current_job() can only report progress(); "
+            f"give the function what it needs as arguments, or use a ThreadJob"
+        )
+
     def end(self, message: bytes) -> None:
         """Send the answer; nothing can be reported any more."""
         with self._lock:
