@@ -390,10 +390,11 @@ def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp
     assert str(error).startswith("127.0.0.2")
 
 
-def test_the_file_of_keys_is_that_of_the_configuration(backend: str, site: Site, tmp_path: Path) -> None:
+def test_the_file_of_keys_is_that_of_the_configuration(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
-    (server,) = site.servers[:1]
     job = SshJob(server.node(config=config), "true")
     run(backend, job)
     assert f"there is none for it in {tmp_path}/other" in str(job.raised_exception())

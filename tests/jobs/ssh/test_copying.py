@@ -171,7 +171,7 @@ def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, server: Ser
     make_tree(tmp_path / "there", ["a"])
     job = SshJob(server.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
     Scheduler(job).run(backend=backend)
-    with pytest.raises(SshError, match="rename .* let to= end with a '/'"):
+    with pytest.raises(SshError, match=r"rename .* let to= end with a '/'"):
         job.result()
     assert (tmp_path / "there" / "a" / "a").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "there"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import struct
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trioflow import AbstractJob, Scheduler
+from trioflow import AbstractJob, CommandJob, ProcessJob, Scheduler, SshJob, SshNode, ThreadJob
 
 from .pictures import texts
 
@@ -35,6 +37,32 @@ def test_svgfile(scheduler: Scheduler, tmp_path: Path) -> None:
     (tmp_path / "g.svg").write_text("x" * 10**6)
     scheduler.export_as_svgfile(str(tmp_path / "g.svg"), only="ä")
     assert texts((tmp_path / "g.svg").read_text(encoding="utf-8")) == ["ä"]
+
+
+KINDS: list[Callable[..., AbstractJob[Any]]] = [
+    AbstractJob,
+    lambda **options: ThreadJob(print, **options),
+    lambda **options: ProcessJob(print, **options),
+    lambda **options: CommandJob(["true"], **options),
+    lambda **options: SshJob(SshNode("node"), "true", **options),
+]
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("run_if", ["settled", "succeeded"])
+def test_the_lines_of_a_label_are_in_its_box(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
+    """Whatever its kind, a box is as high as its text: the boxes of commands on nodes once cut it through."""
+    first = AbstractJob(label="a")
+    job = make(label="label", required=first, run_if=run_if)
+    Scheduler(first, job).export_as_svgfile(tmp_path / "g.svg", only=["label"])
+    tree = ElementTree.parse(tmp_path / "g.svg")
+    (box,) = tree.iterfind(".//{*}g[@class='node']")
+    outline = next(one for one in box.iter() if one.get("points") or one.get("d"))
+    heights = [float(y) for y in re.findall(r",(-?[\d.]+)", outline.get("points") or outline.get("d") or "")]
+    lines = [(float(text.get("y", 0)), float(text.get("font-size", 0))) for text in box.iterfind(".//{*}text")]
+    assert len(lines) == (2 if run_if == "succeeded" else 1)
+    assert min(heights) < min(y - 0.75 * size for y, size in lines)  # the height of a capital letter, and a little
+    assert max(heights) > max(y for y, _ in lines)
 
 
 def test_pngfile(scheduler: Scheduler, tmp_path: Path) -> None:
