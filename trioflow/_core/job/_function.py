@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Final, Unpack, cast, overload
 
 from . import _labels, _options
-from ._call import Call, DirectArguments, Search, direct_places
+from ._call import ATOMS, Call, DirectArguments, Search, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
@@ -88,8 +88,10 @@ class FunctionJob(AbstractJob[T]):
         function: Any = self._function
         args: Any = self._args
         limits = self._limits
-        if type(function) is FUNCTION and args.__class__ is tuple and (limits is None or not limits.redact):
-            return _labels.of_plain_call(function.__name__, args)  # the commonest case: on trio each start asks for it
+        if type(function) is FUNCTION and (limits is None or not limits.redact):
+            kind = args.__class__  # the commonest cases: on trio each start asks for it
+            if kind is tuple or kind is DirectArguments:
+                return _labels.of_plain_call(function.__name__, args if kind is tuple else args.as_given())
         name = function.__name__ if type(function) is FUNCTION else self._short_name()
         return self._call_as_label(name)
 
@@ -98,8 +100,10 @@ class FunctionJob(AbstractJob[T]):
             return self._label
         function: Any = self._function
         args: Any = self._args
-        if type(function) is FUNCTION and args.__class__ is tuple and len(args) == 1 and not self.redact:
-            return _labels.of_plain_call(function.__name__, args)  # the commonest case, as above
+        if type(function) is FUNCTION and args.__class__ is tuple and len(args) == 1:
+            limits = self._limits
+            if limits is None or not limits.redact:
+                return _labels.of_plain_call(function.__name__, args)  # the commonest case, as above
         return self._call_as_label(self._short_name(), depth)
 
     def _call_as_label(self, name: str, depth: int = _labels.DEPTH) -> str:
@@ -320,7 +324,7 @@ class Job(FunctionJob[T]):
         self._function = function
         self._args = args
         if args or kwargs:
-            places = None if kwargs else direct_places(args)
+            places = None if kwargs else () if ATOMS.issuperset(map(type, args)) else direct_places(args)
             if places is None:
                 options["_inputs"] = self._bind(args, kwargs, options.get("label"))  # type: ignore[typeddict-unknown-key]
             elif places:

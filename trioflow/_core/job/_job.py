@@ -229,7 +229,7 @@ class AbstractJob(Generic[T]):
             self._rule = _options.rule(run_if, keep_result, _inputs, self)
             self._required = _requirements.extended((), _inputs)
         if required is not None:
-            plain = _requirements.flatten_simple(required, AbstractJob)
+            plain = _requirements.flatten_simple(required, state_of)
             if plain is None or self._required:
                 self.requires(required)
             else:  # there can be no cycle yet, and no scheduler has to know
@@ -526,7 +526,7 @@ class AbstractJob(Generic[T]):
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
-        plain = _requirements.flatten_simple(requirements, AbstractJob)
+        plain = _requirements.flatten_simple(requirements, state_of)
         if plain is not None:
             return plain
         return _requirements.flatten(requirements, f"requires() of {self._name_for_errors()}", "_last")
@@ -787,11 +787,11 @@ class AbstractJob(Generic[T]):
 
     def _was_in_a_run(self) -> bool:
         """Return whether a run has changed any of its fields."""
-        return self._state is not JobState.IDLE or self._pending >= 0 or self._successors is not None
+        return self._state is not IDLE or self._pending >= 0 or self._successors is not None
 
     def _reset(self) -> None:
         """Forget the last run."""
-        self._state = JobState.IDLE
+        self._state = IDLE
         self._outcome = self._started_at = self._finished_at = self._facts = self._successors = self._worker = None
         self._pending = -1
 
@@ -826,6 +826,9 @@ class AbstractJob(Generic[T]):
 
 
 AnyJob = AbstractJob[Any]
+
+state_of: Final = cast(Any, AbstractJob.__dict__["_state"]).__get__
+"""Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""
 
 
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:

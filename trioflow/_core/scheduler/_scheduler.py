@@ -29,7 +29,7 @@ from ..job import _labels, _options
 from ..job._decorator import JobFunction
 from ..job._function import WANTED, Job, check_function
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
-from ..job._job import AbstractJob, Kind, is_scheduler
+from ..job._job import AbstractJob, Kind, is_scheduler, state_of
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -254,7 +254,7 @@ class BaseScheduler(AbstractJob[bool]):
             <AbstractJob `a` idle>
 
         """
-        plain = flatten_simple(job, AbstractJob)
+        plain = flatten_simple(job, state_of)
         if plain is None:
             plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all"))
         self._members.admit(plain, "add()")
@@ -282,7 +282,7 @@ class BaseScheduler(AbstractJob[bool]):
             2
 
         """
-        plain = flatten_simple(jobs, AbstractJob)
+        plain = flatten_simple(jobs, state_of)
         if plain is None:
             plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all"))
         self._members.admit(plain, "update()")
