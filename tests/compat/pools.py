@@ -1,11 +1,18 @@
-"""What the tests of PyExPool's names share: jobs that record their callbacks."""
+"""What the tests of PyExPool's names share: jobs that record their callbacks, and programs that are sent signals."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trioflow.compat.pyexpool import Job, Task
+
+from ..jobs.posix.process_trees import until_there
 
 
 class Notes(list[tuple[str, str]]):
@@ -40,3 +47,26 @@ class Notes(list[tuple[str, str]]):
 
 def boom(owner: Any) -> None:
     raise OSError("broken")
+
+
+# ---- programs of their own
+
+IMPORTS = """
+import atexit, os, signal, subprocess, sys, threading, time
+from multiprocessing import cpu_count
+from trioflow.compat.pyexpool import ExecPool, Job, Task
+"""
+
+
+def program(
+    code: str, path: Path, *sends: signal.Signals, arguments: Sequence[str] = (), seconds: float = 30
+) -> tuple[int, str]:
+    """Run a program that makes a file when it is busy, send it signals then, and return its code and output."""
+    command = [sys.executable, "-c", IMPORTS + code, str(path / "started"), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=path)
+    if sends:
+        until_there(path / "started", path / "started.busy")
+    for number in sends:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output

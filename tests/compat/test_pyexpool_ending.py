@@ -6,8 +6,6 @@ import errno
 import gc
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,7 +18,7 @@ from trioflow.compat.pyexpool._batch import PATIENCE
 
 from ..jobs.posix.process_trees import TREE, Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
-from .pools import Notes
+from .pools import Notes, program
 
 LOOP = ("sh", "-c", TREE)
 
@@ -173,11 +171,6 @@ def test_a_job_that_takes_its_time_to_end_is_no_fault(
 
 # ---- programs
 
-IMPORTS = """
-import atexit, os, signal, subprocess, sys, threading, time
-from multiprocessing import cpu_count
-from trioflow.compat.pyexpool import ExecPool, Job, Task
-"""
 BUSY = f"""
 execpool = ExecPool(2)
 for number in range(4):
@@ -200,18 +193,6 @@ for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT"):
     signal.signal(getattr(signal, name), terminated)
 atexit.register(terminated, leave=False)
 """
-
-
-def program(code: str, path: Path, *sends: signal.Signals) -> tuple[int, str]:
-    """Run a program that makes a file when it is busy, send it signals then, and return its code and output."""
-    arguments = [sys.executable, "-c", IMPORTS + code, str(path / "started")]
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=path)
-    if sends:
-        until_there(path / "started", path / "started.busy")
-    for number in sends:
-        process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
-    return process.returncode, output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT])

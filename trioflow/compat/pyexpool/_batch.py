@@ -23,8 +23,9 @@ from ... import AbstractJob as AnyJob
 from ... import Job as TrioflowJob
 from ... import JobCancelled, JobState, JobTimeout, Scheduler
 from ...abc import Instrument
-from ._callbacks import Callbacks, logger, wait
+from ._callbacks import Callbacks, logger
 from ._job import JobInfo
+from ._latch import Latch
 from ._run import JobRun
 from ._task import Task, upwards
 
@@ -56,7 +57,7 @@ class Batch(Instrument):
     def __init__(self, workers: int, name: str, ledger: Ledger) -> None:
         """Start the thread, and return when jobs can be submitted."""
         self.began: Final = time.monotonic()
-        self.over: Final = threading.Event()
+        self.over: Final = Latch()
         self.interruption: BaseException | None = None  # what `join` is to raise
         self.cancelled = False  # its jobs were terminated, rather than ending by themselves
         self.next_start = 0.0  # when the next process may start
@@ -69,10 +70,17 @@ class Batch(Instrument):
         self._concurrent = 0  # how many of them have a slot or wait for one
         self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
         self._tasks: Final[dict[Task, None]] = {}  # of its jobs
-        self._ready: Final = threading.Event()
+        self._ready: Final = Latch()
         self._thread: Final = threading.Thread(target=self._run, name=f"pyexpool {name}", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        self._is_unwanted = False
+        try:
+            self._thread.start()
+            self._ready.wait()
+        except BaseException:  # a signal handler has raised, and nobody will know this batch
+            self._is_unwanted = True
+            with contextlib.suppress(AttributeError):  # the thread has not got that far, and will see it
+                self.post(self._closing.set)
+            raise
 
     # ---- from any thread
 
@@ -118,9 +126,9 @@ class Batch(Instrument):
     def wait_until_over(self, seconds: float | None) -> bool:
         """Wait until all jobs have ended, terminate them after that many seconds, and return whether none was."""
         self.post(self._join)
-        if not wait(self.over, seconds):
+        if not self.over.wait(seconds):
             self.post(self._cancel)
-            wait(self.over)
+            self.over.wait()
         return not self.cancelled
 
     # ---- the thread
@@ -132,11 +140,11 @@ class Batch(Instrument):
             logger.error("the pool %r has broken down: %r", self._name, error, exc_info=error)
             self.cancelled = True
         finally:
-            self._ready.set()
-            self.over.set()
+            self._ready.open()
+            self.over.open()
             for run in self._runs:  # none, unless the thread has broken down
-                run.begun.set()
-                run.over.set()
+                run.begun.open()
+                run.over.open()
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -146,7 +154,9 @@ class Batch(Instrument):
         try:
             with contextlib.suppress(JobCancelled):
                 async with self._scheduler:
-                    self._ready.set()
+                    self._ready.open()
+                    if self._is_unwanted:
+                        self._closing.set()
                     await self._closing.wait()
         finally:
             self._closing.set()
@@ -165,8 +175,8 @@ class Batch(Instrument):
     def _add(self, run: JobRun) -> None:
         if self._closing.is_set():
             run.refused = True
-            run.begun.set()
-            run.over.set()
+            run.begun.open()
+            run.over.open()
             self.callbacks.wake()
             return
         run.batch = self
@@ -183,7 +193,7 @@ class Batch(Instrument):
         if any(task._expired for task in tasks):
             run.cancel()
         if run.queued:
-            run.begun.set()
+            run.begun.open()
 
     def _cancel_run(self, run: JobRun) -> None:
         if run in self._runs:
@@ -219,8 +229,8 @@ class Batch(Instrument):
             except Exception as error:  # trioflow would remove this instrument, and `join` would wait for ever
                 self._interrupt(error)
             finally:
-                job.begun.set()
-                job.over.set()
+                job.begun.open()
+                job.over.open()
                 self.callbacks.wake()
             self._look_for_the_end()
 

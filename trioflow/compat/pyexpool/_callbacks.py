@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import trio
 
+from ._latch import Latch
+
 logger: Final = logging.getLogger("trioflow.compat.pyexpool")
 
-UNSEEN: Final = 1.0
-"""Seconds after which a signal is handled that came in the last microseconds before a wait.
-
-Python checks for signals before it waits for a lock. A signal that comes after that check is handled when the wait
-ends, which may be never without a limit. Of 400 programs that were sent SIGTERM as they began to wait, 8 hung.
-"""
-
 Call = Callable[[], object]
-
-
-def wait(event: threading.Event, seconds: float | None = None) -> bool:
-    """Wait until an event is set or that many seconds have passed, and return whether it is set."""
-    ends = math.inf if seconds is None else time.monotonic() + seconds
-    while not event.wait(min(UNSEEN, max(0.0, ends - time.monotonic()))):
-        if time.monotonic() >= ends:
-            return False
-    return True
 
 
 def guarded(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
@@ -108,16 +92,16 @@ class Callbacks:
         """Return whether the caller is a callback."""
         return threading.current_thread() is self._thread
 
-    def wait(self, event: threading.Event) -> None:
-        """Wait for an event, after which `wake` must be called; a waiting callback calls the others meanwhile."""
+    def wait(self, latch: Latch) -> None:
+        """Wait for a latch, after which `wake` must be called; a waiting callback calls the others meanwhile."""
         if not self.is_here():
-            wait(event)
+            latch.wait()
             return
-        while not event.is_set():
+        while not latch.is_open():
             self._serve()
 
     def wake(self) -> None:
-        """Let waiting callbacks look at their events again."""
+        """Let waiting callbacks look at their latches again."""
         if self._thread is not None:
             self._calls.put(_nothing)
 

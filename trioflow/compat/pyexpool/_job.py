@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 from . import _checks
-from ._callbacks import wait
+from ._latch import Latch
 from ._task import Task, own_output, owner
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ class Process:
         self.pid: Final = pid
         self.returncode: int | None = None
         self._send: Final = send
-        self._ended: Final = threading.Event()
+        self._ended: Final = Latch()
         self._files: dict[str, BinaryIO] = {}
         self._result: CommandResult | None = None
 
@@ -189,7 +188,7 @@ class Process:
         if result is not None:
             self._files = {name: result.open(name) for name in piped}
         self.returncode = 0 if result is None else result.returncode
-        self._ended.set()
+        self._ended.open()
 
     def _text(self, name: str) -> str | None:
         """Return all that was captured of a stream, even if its file has been read."""
@@ -202,13 +201,13 @@ class Process:
     @property
     def stdout(self) -> BinaryIO | None:
         """What the process wrote to its standard output, as a file, if that was a PIPE; waits until it has ended."""
-        wait(self._ended)
+        self._ended.wait()
         return self._files.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
         """The same for its standard error."""
-        wait(self._ended)
+        self._ended.wait()
         return self._files.get("stderr")
 
     def poll(self) -> int | None:
@@ -225,7 +224,7 @@ class Process:
             subprocess.TimeoutExpired: it has not ended in time; it goes on running.
 
         """
-        if not wait(self._ended, timeout):
+        if not self._ended.wait(timeout):
             assert timeout is not None
             raise subprocess.TimeoutExpired(list(self.args), timeout)
         assert self.returncode is not None

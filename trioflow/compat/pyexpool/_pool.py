@@ -13,7 +13,6 @@ from typing import Any, Final, Self
 
 from . import _checks
 from ._batch import Batch, Ledger
-from ._callbacks import wait
 from ._job import Job
 from ._run import JobRun
 from ._task import Task
@@ -117,7 +116,7 @@ class ExecPool:
             return run.code
         if job.startdelay and not run.queued and not batch.is_here():
             time.sleep(job.startdelay)
-        return run.start_code if run.begun.is_set() else 0
+        return run.start_code if run.begun.is_open() else 0
 
     def _submit(self, run: JobRun) -> Batch | None:
         """Return the batch that took the run; None for a callback while the pool is being terminated."""
@@ -127,13 +126,13 @@ class ExecPool:
                 return batch
             if batch.is_here():
                 return None
-            wait(batch.over)  # it was ending
+            batch.over.wait()  # it was ending
             run.renew()
 
     def _open_batch(self) -> Batch:
         with self._lock:
             batch = self._current_batch()
-            if batch is None or batch.over.is_set():
+            if batch is None or batch.over.is_open():
                 self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._ledger)
                 self._finalizer = weakref.finalize(self, Batch.end, batch)  # also at the end of the program
             return batch

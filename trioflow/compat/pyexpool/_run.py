@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -20,6 +19,7 @@ import trio
 
 from ... import AbstractJob, CommandError, CommandJob, JobTimeout
 from ._job import Job, Process
+from ._latch import Latch
 from ._task import Task, upwards
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class JobRun(AbstractJob[None]):
         super().__init__(label=job.name, forever=not concurrent)
         self.job: Final = job
         self.concurrent: Final = concurrent
-        self.begun: Final = threading.Event()  # it is in the queue, has started, or never will
-        self.over: Final = threading.Event()
+        self.begun = Latch()  # it is in the queue, has started, or never will
+        self.over = Latch()
         self.refused = False  # by a batch that had just ended
         self.reported = False  # its failure is in the log already, as one of a callback
         self.queued = False  # there was no free worker
@@ -54,8 +54,7 @@ class JobRun(AbstractJob[None]):
     def renew(self) -> None:
         """Get ready for another batch, after one has refused it."""
         self.refused = False
-        self.begun.clear()
-        self.over.clear()
+        self.begun, self.over = Latch(), Latch()
 
     @property
     def code(self) -> int:
@@ -131,7 +130,7 @@ class JobRun(AbstractJob[None]):
         if self._at_gate:
             self._at_gate = False
             self.batch.gate.release()
-        self.begun.set()
+        self.begun.open()
 
     def _has_started(self) -> None:
         self._started = True

@@ -1,0 +1,132 @@
+"""A signal handler may interrupt a pool's waits between any two steps, raise, or use the pool; nothing hangs then.
+
+A trace function stands for the handler: it runs at exactly the chosen step. The last test sends real signals.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from trioflow.compat.pyexpool import ExecPool, Job
+from trioflow.compat.pyexpool._latch import Latch
+
+from ..jobs.posix.process_trees import Watched
+from ..jobs.posix.process_trees import watched as watched
+from .pools import program
+
+FILES = (str(Path("compat", "pyexpool")), "threading.py", "contextlib.py")
+"""Code in which a handler is tested. In trio's it is not: a trace function may interrupt what no handler can."""
+
+
+class Interrupted(BaseException):
+    """What a handler has raised."""
+
+
+def interrupted(step: int, body: Callable[[], Any], handler: Callable[[], Any]) -> bool:
+    """Call `body`, and `handler` before that step of it; return whether `body` has so many steps."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal steps
+        if not any(name in frame.f_code.co_filename for name in FILES):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            steps += 1
+            if steps == step:
+                sys.settrace(None)
+                handler()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        body()
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(before)
+    return steps >= step
+
+
+def fail(*_: Any) -> None:
+    raise Interrupted
+
+
+def opens_soon(latch: Latch) -> bool:
+    """Return whether another thread can open a latch, and others see it."""
+    threads = [threading.Thread(target=latch.wait, daemon=True) for _ in range(2)]
+    threads.append(threading.Thread(target=latch.open, daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return latch.wait(0) and not any(thread.is_alive() for thread in threads)
+
+
+def looks(latch: Latch) -> None:
+    latch.wait(1e-6)
+
+
+@pytest.mark.parametrize("handler", [fail, looks, Latch.open])
+@pytest.mark.parametrize("body", [looks, Latch.open])
+def test_a_latch_is_interrupted_at_each_step(body: Callable[[Latch], Any], handler: Callable[[Latch], Any]) -> None:
+    """The lock of a `threading.Event` stayed held."""
+    for step in range(1, 1000):
+        latch = Latch()
+        was_there = interrupted(step, partial(body, latch), partial(handler, latch))
+        assert opens_soon(latch)
+        if not was_there:
+            return
+    pytest.fail("it never ended")
+
+
+@pytest.mark.parametrize("handler", ["raises"])
+def test_join_is_interrupted_at_each_step(handler: str) -> None:
+    """The pool works on, or has ended its jobs."""
+    pool = ExecPool(1)
+    for step in range(1, 2000):
+        assert pool.execute(Job("stub")) == 0
+        was_there = interrupted(step, lambda: pool.join(60), fail if handler == "raises" else pool.clear)
+        pool.join()
+        pool.alive = True  # after jobs were terminated it is not
+        if not was_there:
+            return
+    pytest.fail("join never ended")
+
+
+DELETIONS = """
+import random
+
+class Stop(BaseException):
+    pass
+
+def stop(number, frame):
+    global pool
+    del pool
+    raise Stop
+
+signal.signal(signal.SIGALRM, stop)
+for number in range(int(sys.argv[2])):
+    pool = ExecPool(1)
+    pool.execute(Job("j", args=["sleep", "1000"]))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+        pool.join()
+    except Stop:
+        pass
+"""
+
+
+@pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def test_a_handler_deletes_pools_at_random_moments(watched: Watched, tmp_path: Path, number: int) -> None:
+    assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=20 + number / 5) == (0, "")
+    assert watched.gone_within(5)

@@ -1,0 +1,57 @@
+"""`Latch`: something that happens once, and for which threads wait, also where signal handlers do as they like.
+
+A signal handler runs in the main thread, between any two steps of Python code. If it raises while a `threading.Event`
+is taking its lock, which it does in Python code, that lock is held for ever, and whoever sets the event hangs. If it
+waits for the event that the main thread is just looking at, it hangs itself. PyExPool's programs do both: they delete
+their pool and exit, in a handler that has interrupted `join`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import time
+from typing import Final
+
+UNSEEN: Final = 1.0
+"""Seconds after which a signal is handled that came in the last microseconds before a wait.
+
+Python checks for signals before it waits for a lock. A signal that comes after that check is handled when the wait
+ends, which may be never without a limit. Of 400 programs that were sent SIGTERM as they began to wait, 8 hung. A waiter
+whose waking was lost, because a handler raised when it was passed on, looks again after that time too.
+"""
+
+
+class Latch:
+    """Is open or not, and never closes again. All of it may be called in any thread, signal handler and finalizer."""
+
+    __slots__ = ("_is_open", "_wakings")
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._wakings: Final = queue.SimpleQueue[None]()  # written in C; one `put` may interrupt another
+
+    def is_open(self) -> bool:
+        """Return whether it is open."""
+        return self._is_open
+
+    def open(self) -> None:
+        """Open it, and wake those who wait."""
+        self._is_open = True
+        self._wakings.put(None)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it is open or that many seconds have passed, and return whether it is open."""
+        ends = math.inf if seconds is None else time.monotonic() + seconds
+        while not self._is_open:
+            left = ends - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                with contextlib.suppress(queue.Empty):
+                    self._wakings.get(timeout=min(UNSEEN, left))
+            finally:
+                if self._is_open:
+                    self._wakings.put(None)  # for the next one who waits
+        return True
