@@ -185,6 +185,23 @@ def test_what_would_never_end_is_refused(where: str) -> None:
     assert (max(found.ends.values()), found.stop_reason) == (3, StopReason.TIMEOUT)
 
 
+def test_what_forever_jobs_keep_from_others_is_noticed() -> None:
+    """A forever job that has what another job needs ends only after that one, so neither ever does."""
+    holder, other = stand(1, forever=True, label="holder"), stand(1, label="other")
+    holder.needs = other.needs = {"cpu": 1}
+    scheduler = Scheduler(holder, other, pool=Pool(cpu=1), label="stuck")
+    with pytest.raises(
+        ValueError, match="'stuck' would never end: 'other' waits for cpu: 1 of 1 taken by 'holder'; give"
+    ):
+        simulate(scheduler)
+    assert simulate(Scheduler(stand(1e9), stand(3))).makespan == 1e9
+
+
+def test_what_is_no_scheduler_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"simulate\(5\): give a Scheduler"):
+        simulate(5)  # type: ignore[arg-type]
+
+
 def test_a_cycle_is_refused() -> None:
     a = stand(1)
     b = stand(1, a)

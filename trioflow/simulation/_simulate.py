@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import statistics
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
+from .._core import AnyJob, BaseScheduler, Instrument, StopReason, is_scheduler
 from .._core.limits._order import checked as checked_policy
 from .._core.limits._window import slots
 from .._core.limits._window import window as checked_window
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 OWN: Final[Any] = ...
 THREADS: Final = "trioflow simulation"
+END_OF_TIME: Final = 1e18
+"""Seconds after which nothing happens any more: the age of the universe is less."""
 
 
 @final
@@ -94,6 +97,8 @@ def simulate(
         (3600.0, 1.0)
 
     """
+    if not is_scheduler(scheduler):
+        raise TypeError(f"simulate({scheduler!r}): give a Scheduler")
     who = repr(scheduler.label)
     window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, who)
     if policy is not None:
@@ -103,14 +108,16 @@ def simulate(
     _refuse_endless(scheduler)
     seconds, guessed = _seconds(scheduler, durations)
     likeness = Likeness(scheduler, seconds, window, policy)
-    trace = Trace()
+    trace, end = Trace(), EndOfTime(likeness.scheduler)
     with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
         thread.submit(
             likeness.scheduler.run,
             backend="asyncio",
             backend_options=virtual_options("asyncio"),
-            instruments=[trace],
+            instruments=[trace, end],
         ).result()
+    if end.waiting:
+        raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
     return _found(scheduler, likeness, seconds, guessed, slots(window), trace)
 
 
@@ -131,6 +138,25 @@ def _refuse_endless(scheduler: BaseScheduler) -> None:
                     f"give it a timeout= to simulate it"
                 )
             levels += [job for job in members if is_scheduler(job) and not job.forever]
+
+
+class EndOfTime(Instrument):
+    """Ends a run in which nothing more happens: the virtual clock then goes on to the next timer, which is this one."""
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        """Watch this scheduler."""
+        self._scheduler = scheduler
+        self.waiting = ""  # what a job waits for that would never start
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Set the timer."""
+        if scheduler is self._scheduler:
+            asyncio.get_running_loop().call_at(END_OF_TIME, self._stop)
+
+    def _stop(self) -> None:
+        waiting = [job for job in self._scheduler.iterate_jobs() if job.is_scheduled()]
+        self.waiting = self._scheduler.explain(waiting[0]) if waiting else "nothing happens any more"
+        self._scheduler.cancel()
 
 
 @contextlib.contextmanager
