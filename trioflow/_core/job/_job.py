@@ -827,7 +827,7 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-state_of: Final = cast(Any, AbstractJob.__dict__["_state"]).__get__
+state_of: Final = AbstractJob.__dict__["_state"].__get__
 """Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""
 
 
