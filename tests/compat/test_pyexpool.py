@@ -539,6 +539,7 @@ def test_a_pool_that_is_not_alive_takes_nothing() -> None:
 
 
 def test_failures_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Each has one line: the engine's own, which name methods that a pool has not, are left out."""
     caplog.set_level(logging.WARNING)
     pool = ExecPool(2)
     pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
@@ -546,6 +547,7 @@ def test_failures_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     pool.join()
     assert "job 'j' has failed: sh -c 'exit 3': exit code 3" in caplog.text
     assert "job 'k' did not end within its timeout of 0.05 s" in caplog.text
+    assert len(caplog.records) == 2
 
 
 def test_arguments_without_effect_are_reported_once(

@@ -37,6 +37,8 @@ class FailureLog:
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
         """Log or count the failure of a job of `run`, which may have stopped that run."""
+        if not run.scheduler._logs_failures:
+            return
         name = shortened(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged

@@ -44,7 +44,7 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 def warn(scheduler: BaseScheduler, run: Run) -> None:
     """Log at the end of an outermost run how many jobs failed, and that its time was over."""
     number = (
-        scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures else 0
+        scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures and scheduler._logs_failures else 0
     )  # without the attempts that later ones have replaced
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:

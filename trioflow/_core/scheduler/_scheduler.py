@@ -72,6 +72,7 @@ class BaseScheduler(AbstractJob[bool]):
     _is_passed_as_it_is: ClassVar[bool] = True
     _limits_itself: ClassVar[bool] = True
     _kind = Kind("nested scheduler", 7, "folder", ("[[", "]]"))
+    _logs_failures: ClassVar[bool] = True  # False where a subclass reports each failure itself
     _is_scheduler: ClassVar[bool] = True
 
     # ---- settings; a change takes effect at the next run

@@ -45,6 +45,12 @@ class Ledger:
     jobsdone: int = 0
 
 
+class Silent(Scheduler):
+    """A scheduler whose failures the batch reports, one by one, in the words of a pool."""
+
+    _logs_failures = False
+
+
 class Batch(Instrument):
     """A thread, the scheduler that runs in it, and the ways to reach them."""
 
@@ -150,7 +156,7 @@ class Batch(Instrument):
         self._token = trio.lowlevel.current_trio_token()
         self._closing, self.gate = trio.Event(), trio.Semaphore(1)
         self.callbacks = Callbacks(self._interrupt)
-        self._scheduler = Scheduler(jobs_window=self._workers, label=self._name, instruments=[self])
+        self._scheduler = Silent(jobs_window=self._workers, label=self._name, instruments=[self])
         try:
             with contextlib.suppress(JobCancelled):
                 async with self._scheduler:
