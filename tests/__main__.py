@@ -51,7 +51,7 @@ STATIC_CHECKS = (
 )
 
 
-ALL_TESTS = "pytest -m 'not soak' -n auto --dist loadfile"  # by file: fixtures of a module are made once
+ALL_TESTS = "pytest -m 'not soak' -n auto"
 TESTS = {
     "fast": ("the fast tests alone, as plain pytest does", "pytest"),
     "tests": ("all tests, without coverage, and no other checks", ALL_TESTS),

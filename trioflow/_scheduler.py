@@ -459,3 +459,7 @@ class Scheduler(BaseScheduler):
         from .view import _jupyter
 
         return _jupyter.of_scheduler(self)
+
+
+# Python's warning about a coroutine that nobody awaits has the name that users write.
+BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"

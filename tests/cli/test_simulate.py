@@ -78,6 +78,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         done = trioflow("simulate", file, option, value)
         assert done.exit_code == 2
         assert words in done.stderr
+        assert "trioflow check" not in done.stderr  # the scenario is all right
 
 
 def test_sentences() -> None:

@@ -39,6 +39,13 @@ def test_run_inside_a_running_loop_says_co_run(virtual: Virtual) -> None:
     virtual(main)
 
 
+def test_forgotten_await_is_told_by_the_name_that_users_write() -> None:
+    """Python's warning about a coroutine that was never awaited names Scheduler, not the class behind it."""
+    never_awaited = Scheduler().co_run()
+    assert never_awaited.__qualname__ == "Scheduler.co_run"
+    never_awaited.close()
+
+
 def test_run_in_a_thread_of_a_running_loop_is_allowed(virtual: Virtual) -> None:
     """Another thread has no running loop of its own, whatever context variables it inherited."""
     scheduler = Scheduler(Job(nap, 0))

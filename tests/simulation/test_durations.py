@@ -71,6 +71,7 @@ def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pyte
     ("content", "words"),
     [
         ('{"trioflow durations": 2, "seconds": {}}', "durations of version 2"),
+        ('{"trioflow durations": 2, "jobs": []}', "durations of version 2"),
         ("# ninja log v3\n", "log of ninja of version 3"),
         ("import anyio\n", "is no file of durations"),
         ('{"name": "some package"}', "is no file of durations"),

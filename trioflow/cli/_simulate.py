@@ -14,7 +14,7 @@ from .._core.limits._order import POLICIES
 from .._core.limits._window import slots
 from ..view import _units as units
 from ._completion import file
-from ._scenario import refusing, takes_scenario
+from ._scenario import Refusal, refusing, takes_scenario
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -65,18 +65,34 @@ def command(scheduler: BaseScheduler, jobs_window: list[int | None], policy: lis
     """
     from ..simulation._simulate import OWN, simulate
 
+    known = None if durations is None else read(durations)
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
     found: Found = {}
     for name in names:
         for size in sizes:
-            one = refusing(functools.partial(simulate, scheduler, durations=durations, jobs_window=size, policy=name))
+            one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=size, policy=name))
             found[slots(scheduler.jobs_window) if size is OWN else size, name or scheduler.policy] = one
     for line in table(found):
         click.echo(line)
     for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
         if sentence:
             click.echo(f"\n{sentence}")
+
+
+def read(durations: Path) -> dict[str, float]:
+    """Return the durations that are in a file.
+
+    Raises:
+        Refusal: it is another file, or one of another version.
+
+    """
+    from ..simulation import _durations
+
+    try:
+        return _durations.seconds(durations, "--durations")
+    except ValueError as error:
+        raise Refusal(str(error)) from None
 
 
 def table(found: Found) -> Iterator[str]:

@@ -125,7 +125,8 @@ def _content(path: Path) -> dict[str, float] | None:
             return None
         content = None
     try:
-        version, named = content[KEY], dict(content["seconds"])
+        version = content[KEY]
+        named: dict[Any, Any] = dict(content["seconds"]) if version == VERSION else {}
     except (KeyError, TypeError, ValueError):
         raise ValueError(
             f"{path} is no file of durations, and is left alone: give one that a Scheduler has written"
