@@ -192,12 +192,18 @@ class Scheduler(BaseScheduler):
             if _durations.is_file(self._durations):
                 _durations.learn(self._durations, self)
 
-    def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
-        found = super()._expected_durations(jobs)
+    def _knows_durations(self) -> bool:
+        return bool(self._learned_outermost())
+
+    def _learned_outermost(self) -> dict[AnyJob, float]:
         outermost: BaseScheduler = self
         while outermost._scheduler is not None:
             outermost = outermost._scheduler
-        learned = outermost._learned if isinstance(outermost, Scheduler) else {}
+        return outermost._learned if isinstance(outermost, Scheduler) else {}
+
+    def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
+        found = super()._expected_durations(jobs)
+        learned = self._learned_outermost()
         if learned:
             found.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
         return found

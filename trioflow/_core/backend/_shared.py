@@ -51,7 +51,7 @@ def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[boo
     The result does not depend on the user's code: a group's own `split` and `derive` may raise. A group without a
     cancellation in it is returned as it is.
     """
-    if isinstance(exception, cancelled):
+    if type(exception) is cancelled or isinstance(exception, cancelled):  # trio's class takes long to ask
         return True, None
     if not isinstance(exception, BaseExceptionGroup):
         return False, exception

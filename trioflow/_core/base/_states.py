@@ -80,6 +80,7 @@ SUCCEEDED: Final = JobState.SUCCEEDED
 CANCELLED: Final = JobState.CANCELLED
 DRAINING: Final = RunPhase.DRAINING
 STOPPING: Final = RunPhase.STOPPING
+COMPLETED: Final = StopReason.COMPLETED
 
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.IDLE: frozenset(

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._states import StopReason
+from ..base._states import COMPLETED
 from ..job._job import AbstractJob
 from ..job._outcome import in_one_line, interruption_in
 from ._clean_up import PATIENCE, CleanUp, stuck
@@ -44,14 +44,15 @@ class Ending:
     async def execute(self) -> None:
         """Take the steps that are listed above, in order."""
         run = self._run
-        run.stop(StopReason.COMPLETED)
+        run.stop(COMPLETED)
         run.workers.dismiss_parked()
         for _ in range(FEW_TURNS):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.turn():
                 break  # the cancellation is raised when the run has ended
-        if run.workers.alive or self._left or (run.shared and run.outer_worker is None) or CleanUp.is_needed(run):
+        shared = run.outer_worker is None and run.shared
+        if run.workers.alive or self._left or shared or (run.reason is not COMPLETED and CleanUp.is_needed(run)):
             try:
                 await run.group.uninterrupted(self._wind_up)
             except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited
@@ -59,7 +60,8 @@ class Ending:
             except BaseException as fault:
                 run.crash(fault)
         run.scheduler._note_end(run)
-        run.notify("after_run")
+        if run.observers is not None:
+            run.notify("after_run")
 
     async def _wind_up(self) -> None:
         run = self._run

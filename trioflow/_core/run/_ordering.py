@@ -34,8 +34,12 @@ class Ordering:
 
     def prepare(self) -> Iterator[None]:
         """Choose the order, before any job is ready; yield where a pause is due. O(V + E), and nothing for fifo."""
-        members = self._members
-        if members.nested and self._scheduler.policy in ("auto", "critical-path"):
+        members, scheduler = self._members, self._scheduler
+        if not (members.demanding or members.nested or scheduler._knows_durations()) and (
+            scheduler.policy in ("auto", "fifo")
+        ):
+            return  # as it is with most small ones
+        if members.nested and scheduler.policy in ("auto", "critical-path"):
             yield from self._look_inside()
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
         requirements: Requirements = (lambda job: job._required) if plain else members.waits_for

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import variables_of
 from ..base import _amounts, _graph, _log
-from ..base._states import CANCELLED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
+from ..base._states import CANCELLED, COMPLETED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._options import NO_LIMITS
@@ -305,7 +305,8 @@ class Run:
     async def _body(self) -> None:
         begun = self.clock()
         try:
-            self.notify("before_run")
+            if self.observers is not None:
+                self.notify("before_run")
             if self.group.is_cancelled():
                 self.cancelled_outside()
             for _ in self._make_entries_ready() if not self.stopping else ():
@@ -827,7 +828,7 @@ class Run:
             now = self.clock()
             for job in self.queue.drain():
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
-        if before is not RunPhase.CHECKING and (reason is not StopReason.COMPLETED or self.workers.gated):
+        if before is not RunPhase.CHECKING and (reason is not COMPLETED or self.workers.gated):
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         if self.changed is not None:
             self.changed.set()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..base import _log
-from ..base._states import JobState, StopReason
+from ..base._states import COMPLETED, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
@@ -117,16 +117,16 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
         JobCancelled: it was cancelled or drained.
 
     """
+    if run.reason is COMPLETED:
+        return True
     if run.reason is StopReason.CRITICAL:
         assert run.culprit is not None
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
     if run.reason is StopReason.TIMEOUT:
         raise _timeout(scheduler)
-    if run.reason is not StopReason.COMPLETED:
-        how = "drained" if run.reason is StopReason.DRAINED else "cancelled"
-        raise _errors.JobCancelled(f"the run of {scheduler.label!r} was {how}")
-    return True
+    how = "drained" if run.reason is StopReason.DRAINED else "cancelled"
+    raise _errors.JobCancelled(f"the run of {scheduler.label!r} was {how}")
 
 
 def failed_through_member(job: AbstractJob[Any]) -> bool:

@@ -1098,6 +1098,10 @@ class BaseScheduler(AbstractJob[bool]):
 
     # ---- for the rest of the package
 
+    def _knows_durations(self) -> bool:
+        """Return whether it may know how long members take that do not say so themselves."""
+        return False
+
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
         """Return how many seconds its members are expected to take, as far as that is known. Policies ask this alone.
 

@@ -285,8 +285,10 @@ class PlainAsyncio(PlainBackend):
     async def park(self, worker: WorkerTask) -> None:
         """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
         worker.parking = asyncio.get_running_loop().create_future()
-        with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope next
+        try:  # noqa: SIM105 - `suppress` takes as long as all else here
             await worker.parking
+        except asyncio.CancelledError:  # the worker checks its scope next
+            pass
 
     def wake(self, worker: WorkerTask) -> None:
         """Wake a parked worker."""
