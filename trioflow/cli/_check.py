@@ -7,8 +7,8 @@ from typing import Final
 
 import click
 
+from .._core import BaseScheduler, is_scheduler
 from .._core.job import _labels
-from .._core.scheduler._scheduler import BaseScheduler
 from ..view.text import _symbols
 from . import FINE, STOPPED
 from ._scenario import takes_scenario
@@ -36,7 +36,7 @@ def command(scheduler: BaseScheduler) -> int:
     for finding in found:
         path = paths.get(finding.job, finding.job.label)
         click.echo(symbols.line(f"{finding.kind.value:<11} {path}: {finding.text}"))
-    number = sum(1 for _ in scheduler.iterate_jobs())
+    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # as all views count
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")
     return STOPPED if found else FINE
