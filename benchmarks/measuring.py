@@ -27,6 +27,7 @@ METRICS: Final = {
     "delay p99": ("ms", "99th percentile of the delay of a 1 ms ticker"),
     "latency p50": ("µs", "median time from the last requirement's end to the start"),
     "latency p99": ("µs", "99th percentile of the time from the last requirement's end to the start"),
+    "worker": ("ms/worker", "CPU time of all processes, from the start to the end of the workers"),
     "command wall": ("µs/command", "time from the first to the end of the last"),
     "node": ("MiB/node", "memory here for one more connection, without a command"),
     "session": ("MiB/command", "memory here for one more command that runs"),

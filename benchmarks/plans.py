@@ -57,6 +57,7 @@ class Plan:
     cluster_calls: int = 10_000
     features: int = 5_000
     threads: int = 1_000
+    workers: tuple[int, ...] = (1, 2, 8)  # processes
     requests: int = 2_000
     limited_seconds: int = 20  # that requests to a server with limits take
     limited_windows: tuple[int, ...] = (4, 8, 12, 16, 24)
@@ -100,6 +101,7 @@ CASES: Final = (
     "adaptive",
     "import",
     "commands",
+    "processes",
     *AFAR,
 )
 
@@ -173,6 +175,7 @@ TINY: Final = Plan(
     cluster_calls=20,
     features=20,
     threads=20,
+    workers=(2,),
     requests=20,
     limited_seconds=1,
     limited_windows=(4,),

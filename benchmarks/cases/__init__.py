@@ -7,7 +7,20 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, cluster, commands, delays, features, importing, limits, memory, nodes, ordering, running
+from . import (
+    cancelling,
+    cluster,
+    commands,
+    delays,
+    features,
+    importing,
+    limits,
+    memory,
+    nodes,
+    ordering,
+    processes,
+    running,
+)
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -27,6 +40,7 @@ CASES: Final[dict[str, Case]] = {
     "adaptive": limits.adaptive,
     "import": importing.importing,
     "commands": commands.commands,
+    "processes": processes.processes,
     "nodes": nodes.nodes,
     "cluster": cluster.cluster,
 }
