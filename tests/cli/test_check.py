@@ -57,9 +57,9 @@ def test_all_is_found_at_once() -> None:
     inner = Scheduler(c, d, once, label="inner")
     scheduler = Scheduler(a, b, e, inner, forever, f)
     lines = found(scheduler, FindingKind.REFUSED)
-    assert [re.sub(r"(cycle|'\w+' (?:requires|was)).*", r"\1", line) for line in lines] == [
+    assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
         "refused: a: cycle",
-        "refused: e: 'e' requires",
+        "refused: e: 'e' in 'Scheduler' requires",
         "refused: e: 'e' requires",
         "refused: c: cycle",
         "refused: once: 'once' was",
@@ -273,7 +273,7 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     done = trioflow("check", written(tmp_path, code))
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert re.match(r"refused     a: 'a' requires 'stray', which is in no scheduler", lines[0])
+    assert re.match(r"refused     a: 'a' in 'Scheduler' requires 'stray', which is in no scheduler", lines[0])
     assert re.match(r"never runs  in/alarm: run_if='failed'", lines[1])
     assert lines[2] == "2 jobs: 2 findings"  # nested schedulers are not counted, as after a run
 

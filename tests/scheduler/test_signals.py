@@ -107,6 +107,20 @@ def test_handled_signals_end_run_in_order(backend: str, number: signal.Signals) 
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
 
+def test_log_says_that_a_signal_ended_the_run(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A run that returns False because of a signal says so in the log, as after a timeout."""
+
+    async def terminate() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(60)
+
+    scheduler = Scheduler(Job(terminate), label="night")
+    assert not scheduler.run(backend=backend, handle_signals=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a signal ended the run of 'night' in order; debrief(listing=True) shows where each job was"
+    ]
+
+
 def test_second_ctrl_c_gets_through_to_a_job_that_blocks(backend: str) -> None:
     """If a job blocks the loop, the second Ctrl-C is raised in it; the run still ends in order."""
     code = f"""

@@ -51,7 +51,9 @@ class MissingRequirement(TrioflowError, ValueError):
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         who, what = map(repr, _labels.telling_apart([job, requirement]))
-        super().__init__(f"{who} requires {what}, which is {where}, not in {scheduler.label!r}: add it there{advice}")
+        super().__init__(
+            f"{who} in {scheduler.label!r} requires {what}, which is {where}: add {what} to {scheduler.label!r}{advice}"
+        )
 
 
 class JournalError(TrioflowError):

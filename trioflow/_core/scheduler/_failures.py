@@ -42,7 +42,7 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 
 
 def warn(scheduler: BaseScheduler, run: Run) -> None:
-    """Log at the end of an outermost run how many jobs failed, and that its time was over."""
+    """Log at the end of an outermost run how many jobs failed, and what ended it if that raises nothing."""
     number = (
         scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures and scheduler._logs_failures else 0
     )  # without the attempts that later ones have replaced
@@ -53,6 +53,9 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
     elif run.reason is StopReason.DRAINED:
         end = f"the run of {shortened(scheduler.label)!r} was drained: no more jobs were started"
+        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
+    elif run.reason is StopReason.INTERRUPTED:
+        end = f"a signal ended the run of {shortened(scheduler.label)!r} in order"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
