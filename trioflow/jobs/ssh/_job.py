@@ -97,7 +97,7 @@ class SshJob(AbstractJob[Any]):
     __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_parts", "_steps", "_unreachable", "_values")
     _limits_itself = True
     _runs_commands = True
-    _kind = Kind("ssh", 6, "cds", (">", "]"))
+    _kind = Kind("ssh", 6, "cylinder", ("[(", ")]"))
 
     _latest: CommandResult | None
     _unreachable: Unreachable | None

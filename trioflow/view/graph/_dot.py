@@ -129,9 +129,6 @@ LINES: Final[Mapping[Line, Attributes]] = {
 }
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}
-FLAT: Final = "cds"
-"""A shape that dot draws lower than the room that it reserves: two lines need a margin, to be inside."""
-FLAT_MARGIN: Final = "0.14,0.16"
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
 POINT: Final[Attributes] = {"shape": "point", "width": "0.06", "color": FAINT, "label": ""}
 OUTSIDE: Final[Attributes] = {"style": "rounded,dotted", "color": FAINT, "fontcolor": "#616e7c"}
@@ -200,8 +197,6 @@ def colours(state: JobState) -> Attributes:
 def shape(job: AnyJob) -> Attributes:
     """Return the shape of the box for a job, which its class defines."""
     found = {"shape": job._kind.shape, "style": NODE["style"] if job._kind.is_rounded else SQUARE["style"]}
-    if found["shape"] == FLAT:
-        found["margin"] = FLAT_MARGIN
     return {name: value for name, value in found.items() if value != NODE[name]}
 
 
