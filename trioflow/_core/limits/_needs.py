@@ -13,6 +13,7 @@ those that pass.)
   ready. Each run looks by itself. So one that finds that a job of another run is first, and about to start, and that
   there is not enough for both, lets that one start, and looks again when the other run has done something.
 - A job whose own run has no free slot does not wait for resources, so it is not overtaken, and keeps nobody waiting.
+  When a run has no slot left, those that have waited for one of its jobs look again.
 - A job inside a scheduler that has some of a resource is not kept waiting by one that waits for this resource: that
   would wait for itself.
 - Time alone lets a job start that waits for a rate, or for the end of a throttle. So whoever finds that nothing can
@@ -75,6 +76,7 @@ class Sharing:
         self.kinds: Final[dict[Any, Kind]] = {}
         self.has_nothing = False  # whether it could start nothing when it last looked, and nothing has happened since
         self._behind: Final[dict[Sharing, None]] = {}  # runs that look again when this one has done something
+        self._kept_waiting: Final[dict[Sharing, None]] = {}  # runs that a due job of this one keeps waiting
         self._clock: Final = clock
         self._call_at: Final = call_at
         self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
@@ -84,6 +86,8 @@ class Sharing:
         """Let the run look: something has happened."""
         self.has_nothing = False
         self._wake()
+        if self._behind and not self.starts_at_once():
+            self.has_looked()  # nobody will look here
 
     def kind_of(self, job: AbstractJob[Any], order: Order) -> Kind:
         """Return the kind of a job that needs something."""
@@ -110,8 +114,11 @@ class Sharing:
                 found, entry = kind, first
             else:
                 opens_at = min(opens_at, in_the_way.opens_at())
-                if in_the_way.sharing is not self and in_the_way.fits():
-                    before.append(in_the_way.sharing)
+                if in_the_way.sharing is not self:
+                    if in_the_way.fits():
+                        before.append(in_the_way.sharing)
+                    else:
+                        in_the_way.sharing._kept_waiting[self] = None
         if found is None:
             if self._timer_is_due():
                 self._ring_no_more()
@@ -142,6 +149,17 @@ class Sharing:
             if behind:
                 self.call_in_loop(partial(_wake_all, behind))
 
+    def has_fewer_slots(self) -> None:
+        """Let those look again that have let this run start a job first, or were kept waiting, if no slot is left."""
+        self.has_looked()
+        if self._kept_waiting and not self.has_slot():
+            self._let_kept_go_on()
+
+    def _let_kept_go_on(self) -> None:
+        if self._kept_waiting:
+            self.call_in_loop(partial(_wake_all, list(self._kept_waiting)))
+            self._kept_waiting.clear()
+
     def release(self, job: AbstractJob[Any], grant: Grant | None) -> None:
         """Take back what a job had, if it had anything, and let other runs look whether one of theirs can start."""
         if grant is not None:
@@ -160,6 +178,7 @@ class Sharing:
     def clear(self) -> None:
         """Forget the waiting jobs."""
         self.has_looked()
+        self._let_kept_go_on()
         for kind in self.kinds.values():
             kind.clear()
 

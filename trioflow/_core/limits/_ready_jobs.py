@@ -56,6 +56,9 @@ class ReadyJobs(deque[AbstractJob[Any]]):
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start: nothing here."""
 
+    def has_fewer_slots(self) -> None:
+        """Let other runs look again that have waited for this one: none here."""
+
     def end(self) -> None:
         """Do nothing more by itself: the run is over."""
 
@@ -189,7 +192,7 @@ class SharingJobs(RankedJobs):
         self.order.was_taken = True
         kind = self._kind_of_next()
         job = heappop(self.order.heap)[2] if kind is None else self._granted(kind)
-        self.sharing.has_looked()
+        self.has_fewer_slots()
         return job
 
     def take_any(self) -> AbstractJob[Any]:
@@ -220,6 +223,10 @@ class SharingJobs(RankedJobs):
         if facts is not None:
             facts.grant = None
         self.sharing.release(job, grant)
+
+    def has_fewer_slots(self) -> None:
+        """Let other runs look again that have waited for this one: it has started a job, or it can't."""
+        self.sharing.has_fewer_slots()
 
     def end(self) -> None:
         """Set no more timers: the run is over."""

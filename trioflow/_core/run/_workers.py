@@ -81,6 +81,8 @@ class Workers:
         self._size = size
         if more > 0:
             self.ensure_searcher()
+        elif more < 0:
+            self._queue.jobs.has_fewer_slots()
 
     def ensure_searcher(self, most: int = MAX_SEARCHERS) -> None:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one; wake at most so many."""

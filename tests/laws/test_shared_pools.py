@@ -1,0 +1,215 @@
+"""What always holds of runs that share a pool: they end, take no more than there is, leave nothing, and none starves.
+
+In the suite a few random scenarios; for more of them::
+
+    TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_shared_pools.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Adaptive, Job, Pool, Rate, Scheduler, Throttled, current_job
+
+from ..bodies import LIMIT, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+FEW = range(15)
+MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
+FEW_MORE = 5  # what starts while there is enough for it and the waiting one, of which an earlier one takes the rest
+TOLERANCE = 1e-6  # sums of floats are not exact
+
+
+class Scenario:
+    """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.choose = self.draw.choice
+        self.rate = Rate(requests=4, tokens=40, per=4, burst={"requests": self.choose([1, 2, 4])})
+        self.pool = Pool(cpu=self.choose([1, 2, 3]), gpu=["0", "1"], api=self.rate)
+        self.running: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()  # that was ever taken at once
+        self.taken: list[tuple[float, dict[str, float]]] = []  # of the rate: when, and how much
+        self.schedulers = [self.scheduler(2, pool=self.pool) for _ in range(self.draw.randint(1, 5))]
+
+    def one_in(self, number: int) -> bool:
+        return self.draw.randrange(number) == 0
+
+    def scheduler(self, depth: int, **options: Any) -> Scheduler:
+        members: list[Any] = []
+        for _ in range(self.draw.randint(1, 7)):
+            if depth and self.one_in(3):
+                members.append(self.scheduler(depth - 1))
+            else:
+                required = self.choose(members) if members and self.one_in(3) else None
+                members.append(self.job(required=required))
+        return Scheduler(
+            *members,
+            jobs_window=self.choose([None, None, 1, 1, 2, 3, Adaptive(1, 4)]),
+            backfill=self.choose([0, 1, 3, 64]),
+            policy=self.choose(["auto", "fifo", "critical-path", "depth-first"]),
+            start_interval=self.choose([0, 0, 0, 0.5]),
+            timeout=self.choose([None, None, None, 5]),
+            **options,
+        )
+
+    def job(self, **options: Any) -> Job[None]:
+        one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": 2}, {"gpu": 1, "cpu": 1}]
+        rated: list[Any] = [{"api": 1}, {"api": {"tokens": self.choose([5, 20])}}, {"cpu": 1, "api": 1}]
+        needs = self.choose([*one, *rated])
+        ends = ["returns", "returns", "raises", "is cancelled", *(["is throttled", "uses"] if "api" in needs else [])]
+        return Job(
+            self.body,
+            self.choose([0, 0, 0.25, 1, 2.5]),
+            self.choose(ends),
+            needs=needs,
+            retry=self.choose([None, None, 1]),
+            priority=self.choose([0, 0, 0, 2]),
+            expected_duration=self.choose([None, None, 2]),
+            own_task=self.one_in(10),
+            timeout=self.choose([None, 2]),
+            **options,
+        )
+
+    async def body(self, seconds: float, end: str) -> None:
+        job = current_job()
+        granted: Any = job.granted
+        if "api" in granted and job.attempts == 1:  # a further attempt does not wait
+            self.taken.append((anyio.current_time(), granted["api"]))
+        kept = Counter({"cpu": granted.get("cpu", 0), "gpu": len(granted.get("gpu", ()))})
+        self.running += kept
+        self.most |= self.running
+        try:
+            await anyio.sleep(seconds)
+            if end == "raises":
+                raise ValueError
+            if end == "is cancelled":
+                job.cancel()
+                await anyio.sleep(1)
+            if end == "is throttled" and self.one_in(2):
+                raise Throttled("api", after=self.choose([0, 1, 3]))
+            if end == "uses" and "tokens" in granted["api"]:
+                tokens = self.draw.randint(0, 30)
+                self.taken.append((anyio.current_time(), {"tokens": min(0, tokens - granted["api"]["tokens"])}))
+                job.used(api={"tokens": tokens})
+        finally:
+            self.running -= kept
+
+    async def add(self, scheduler: Scheduler) -> None:
+        """Add jobs while it runs."""
+        await anyio.sleep(self.choose([0, 1, 3]))
+        for _ in range(3):
+            with contextlib.suppress(RuntimeError):  # it is over
+                scheduler.add(self.job())
+            await anyio.sleep(0.25)
+
+    async def stop(self) -> None:
+        """Stop one of them."""
+        await anyio.sleep(2)
+        scheduler = self.choose(self.schedulers)
+        with contextlib.suppress(RuntimeError):
+            self.choose([scheduler.cancel, scheduler.drain])()
+
+    async def run(self) -> None:
+        async def begin(scheduler: Scheduler) -> None:
+            await anyio.sleep(self.choose([0, 0, 0.5, 2]))
+            await scheduler.co_run()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                for scheduler in self.schedulers:
+                    group.start_soon(begin, scheduler)
+                    if self.one_in(2):
+                        group.start_soon(self.add, scheduler)
+                if self.one_in(3):
+                    group.start_soon(self.stop)
+
+
+def check(virtual: Virtual, seed: int) -> None:
+    """All end, nothing of the pool stays taken or waited for, and at most burst + rate * t is taken of the rate."""
+    scenario = Scenario(seed)
+    virtual(scenario.run)
+    pool, taken, rate = scenario.pool, scenario.taken, scenario.rate
+    assert (pool.free["cpu"], pool.free["gpu"]) == (pool.total["cpu"], pool.total["gpu"])
+    assert scenario.most["cpu"] <= pool.total["cpu"]
+    assert scenario.most["gpu"] <= 2
+    assert not any(resource.waiting for resource in pool._resources.values())
+    for key, limit in rate.limits.items():
+        for first, (begin, _) in enumerate(taken):
+            total = 0.0
+            for when, amounts in taken[first:]:
+                total += amounts.get(key, 0)
+                assert total <= rate.burst[key] + limit / rate.per * (when - begin) + TOLERANCE
+
+
+def check_nobody_starves(virtual: Virtual, seed: int) -> None:
+    """While streams of jobs come in other runs, few later ones more than `backfill` start before one that waits."""
+    draw = random.Random(seed)
+    pool = Pool(cpu=draw.choice([2, 3]), gpu=2)
+    kinds = [{"cpu": 1}, {"cpu": 2}, {"gpu": 1}, {"gpu": 1, "cpu": 1}]
+    backfill = draw.choice([0, 1, 3])
+
+    def stream() -> Scheduler:
+        """Return a scheduler of which each job adds the next one when it ends."""
+
+        async def body(left: int) -> None:
+            await anyio.sleep(draw.choice([0, 0.25, 1]))
+            if left:
+                following = Job(body, left - 1, needs=draw.choice(kinds))
+                scheduler.add(following)
+                if anyio.current_time() > 3:  # it is ready after the patient one
+                    later.append(following)
+
+        jobs = [Job(body, 20, needs=draw.choice(kinds)) for _ in range(draw.randint(2, 5))]
+        scheduler = Scheduler(*jobs, pool=pool, backfill=64)
+        return scheduler
+
+    later: list[Job[None]] = []
+    first = Job(nap, 3)
+    patient = Job(nap, required=first, needs=draw.choice(kinds))
+    streams = [stream() for _ in range(draw.randint(1, 3))]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for scheduler in (*streams, Scheduler(first, patient, pool=pool, backfill=backfill)):
+                group.start_soon(scheduler.co_run)
+
+    virtual(main)
+    started = patient.started_at
+    assert started is not None
+    passing = [
+        job
+        for job in later
+        if job.started_at is not None and job.started_at < started and not patient.needs.keys().isdisjoint(job.needs)
+    ]
+    assert len(passing) <= backfill + FEW_MORE
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_runs_that_share_a_pool(virtual: Virtual, seed: int) -> None:
+    """Whatever happens to their jobs and to them, they keep the laws of pools."""
+    check(virtual, seed)
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_nobody_starves(virtual: Virtual, seed: int) -> None:
+    """A job is not passed for ever by those of other runs."""
+    check_nobody_starves(virtual, seed)
+
+
+@pytest.mark.soak
+def test_many_runs_that_share_pools(virtual: Virtual) -> None:
+    """As `test_runs_that_share_a_pool` and `test_nobody_starves`, for long."""
+    for seed in range(MANY):
+        check(virtual, seed)
+        check_nobody_starves(virtual, seed)
