@@ -58,7 +58,7 @@ def test_removed_input_is_missing_and_the_error_says_what_helps() -> None:
     a = Job(give, label="a")
     scheduler = Scheduler(Job(take, a, label="user"))
     scheduler.remove(a)
-    with pytest.raises(MissingRequirement, match=r"'user'.*'a'.*add it") as caught:
+    with pytest.raises(MissingRequirement, match=r"'user'.*'a'.*add") as caught:
         scheduler.run()
     assert "sanitize() to drop" not in str(caught.value)
 

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ._order import Entry, Order
 
 
+PATIENCE: Final = 4
+"""Turns of the loop for which a run lets another one start a job first."""
+
+
 class Sharing:
     """What the ready jobs of one run need, and have, of resources.
 
@@ -86,8 +90,18 @@ class Sharing:
         """Let the run look: something has happened."""
         self.has_nothing = False
         self._wake()
-        if self._behind and not self.starts_at_once():
-            self.has_looked()  # nobody will look here
+        self._look_behind()
+
+    def _look_behind(self, turns: int = PATIENCE) -> None:
+        """Let those look again that let this run start a job first, if it can't, or has not within some turns.
+
+        A worker that is about to look may leave instead: because the window has shrunk, for one.
+        """
+        if self._behind and turns and self.starts_at_once():
+            self.call_in_loop(partial(self._look_behind, turns - 1))
+        elif self._behind:
+            self.has_nothing = True
+            self.has_looked()
 
     def kind_of(self, job: AbstractJob[Any], order: Order) -> Kind:
         """Return the kind of a job that needs something."""
@@ -126,7 +140,7 @@ class Sharing:
                 self._set_timer(opens_at)
             for sharing in before:
                 sharing.let_first(self)
-        self.has_nothing = found is None and not before
+        self.has_nothing = found is None
         if self.has_nothing:
             self.has_looked()
         return found
