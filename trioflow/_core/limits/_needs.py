@@ -12,7 +12,8 @@ those that pass.)
 - Which of two jobs is first is decided by the policy, if they are in the same run, and otherwise by when they became
   ready. Each run looks by itself. So one that finds that a job of another run is first, and about to start, and that
   there is not enough for both, lets that one start, and looks again when the other run has done something.
-- A job whose own run has no free slot does not wait for resources, so it is not overtaken, and keeps nobody waiting.
+- A job whose own run has no slot for it, free or with a worker that looks for a job, does not wait for resources: so it is
+  not overtaken, and keeps nobody waiting.
   When a run has no slot left, those that have waited for one of its jobs look again.
 - A job inside a scheduler that has some of a resource is not kept waiting by one that waits for this resource: that
   would wait for itself.
@@ -319,7 +320,7 @@ class Kind:
         first = self.first()
         if first is None or not self._precedes(first, own, kind) or self.fits():
             return False
-        if kind.sharing is not self.sharing and not self.sharing.has_slot():
+        if kind.sharing is not self.sharing and not (self.sharing.has_slot() or self.sharing.starts_at_once()):
             return False  # whoever asks has a slot of its own run
         return self.is_due(first) and kind.sharing.held().isdisjoint(resource for resource, _ in self.needs)
 

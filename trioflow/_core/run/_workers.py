@@ -213,6 +213,8 @@ class Workers:
         self.give_back_slot(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
+        if self.adapts:  # the window may have shrunk before the worker has taken the job that others waited for
+            self._queue.jobs.has_fewer_slots()
         self._run.worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
