@@ -12,9 +12,9 @@ those that pass.)
 - Which of two jobs is first is decided by the policy, if they are in the same run, and otherwise by when they became
   ready. Each run looks by itself. So one that finds that a job of another run is first, and about to start, and that
   there is not enough for both, lets that one start, and looks again when the other run has done something.
-- A job whose own run has no slot for it, free or with a worker that looks for a job, does not wait for resources: so it is
-  not overtaken, and keeps nobody waiting.
-  When a run has no slot left, those that have waited for one of its jobs look again.
+- A job whose own run has no slot for it, neither a free one nor that of a worker that looks for a job, does not wait
+  for resources, so it is not overtaken, and keeps nobody waiting. When a run has no slot left, those that have waited
+  for one of its jobs look again.
 - A job inside a scheduler that has some of a resource is not kept waiting by one that waits for this resource: that
   would wait for itself.
 - Time alone lets a job start that waits for a rate, or for the end of a throttle. So whoever finds that nothing can
