@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
+from trioflow._core.limits._needs import Kind
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, timed
@@ -579,3 +580,11 @@ def test_never_more_than_the_rate_and_nobody_starves(
                 total += amounts.get(key, 0)
                 allowed = rate.burst[key] + limit / PER * (when - taken[first][0])
                 assert total <= allowed + 1e-6
+
+
+def test_time_that_comes_during_a_look_is_not_missed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job for which there is enough right after it was asked still starts: a run once waited for ever."""
+    fits, too_early = Kind.fits, iter([True])
+    monkeypatch.setattr(Kind, "fits", lambda kind: not next(too_early, False) and fits(kind))
+    scheduler = Scheduler(Job(nap, needs={"api": 1}), pool=Pool(api=Rate(1, per=1)), timeout=60)
+    assert virtual(scheduler.co_run)

@@ -129,11 +129,13 @@ class Sharing:
                 found, entry = kind, first
             else:
                 opens_at = min(opens_at, in_the_way.opens_at())
-                if in_the_way.sharing is not self:
-                    if in_the_way.fits():
-                        before.append(in_the_way.sharing)
-                    else:
-                        in_the_way.sharing._kept_waiting[self] = None
+                if in_the_way.sharing is self:
+                    if in_the_way.fits():  # the time has come since it was asked
+                        opens_at = min(opens_at, self._clock())
+                elif in_the_way.fits():
+                    before.append(in_the_way.sharing)
+                else:
+                    in_the_way.sharing._kept_waiting[self] = None
         if found is None:
             if self._timer_is_due():
                 self._ring_no_more()
