@@ -586,5 +586,5 @@ def test_time_that_comes_during_a_look_is_not_missed(virtual: Virtual, monkeypat
     """A job for which there is enough right after it was asked still starts: a run once waited for ever."""
     fits, too_early = Kind.fits, iter([True])
     monkeypatch.setattr(Kind, "fits", lambda kind: not next(too_early, False) and fits(kind))
-    scheduler = Scheduler(Job(nap, needs={"api": 1}), pool=Pool(api=Rate(1, per=1)), timeout=60)
+    scheduler = Scheduler(Job(nap, needs={"api": 1}), pool=Pool(api=Rate(requests=1, per=1)), timeout=60)
     assert virtual(scheduler.co_run)
