@@ -6,7 +6,7 @@ from .scripts import run_example
 
 
 def test_a_batch_that_is_killed_finishes() -> None:
-    """The result is right, and only calls that were under way are made twice (the example asserts that)."""
+    """The result is right, and only the last calls before a kill are made twice (the example asserts that)."""
     done = run_example("killed", "--calls", 40, "--kills", 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("killed after") == 2
