@@ -232,9 +232,8 @@ class AsyncioGroup(PlainAsyncioGroup):
             worker.mark.scope._tasks.discard(worker.task)
         else:
             scope._parent_scope._child_scopes.discard(scope)
-        STATES_BY_REF.pop(
-            weakref.ref(worker.task), None
-        )  # keys are weak, but a scope of its own would keep the task alive for ever
+        # The keys are weak, but a scope of its own would keep the task alive for ever.
+        STATES_BY_REF.pop(weakref.ref(worker.task), None)
 
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""

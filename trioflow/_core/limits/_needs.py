@@ -128,9 +128,10 @@ class Sharing:
             if in_the_way is None:
                 found, entry = kind, first
             else:
-                opens_at = min(opens_at, in_the_way.opens_at())
+                when = in_the_way.opens_at()
+                opens_at = min(opens_at, when)
                 if in_the_way.sharing is self:
-                    if in_the_way.fits():  # the time has come since it was asked
+                    if when == math.inf and in_the_way.fits():  # the time has come since it was asked
                         opens_at = min(opens_at, self._clock())
                 elif in_the_way.fits():
                     before.append(in_the_way.sharing)
