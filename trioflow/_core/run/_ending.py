@@ -60,8 +60,7 @@ class Ending:
             except BaseException as fault:
                 run.crash(fault)
         run.scheduler._note_end(run)
-        if run.observers is not None:
-            run.notify("after_run")
+        run.notify("after_run")
 
     async def _wind_up(self) -> None:
         run = self._run

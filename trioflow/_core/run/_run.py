@@ -305,8 +305,7 @@ class Run:
     async def _body(self) -> None:
         begun = self.clock()
         try:
-            if self.observers is not None:
-                self.notify("before_run")
+            self.notify("before_run")
             if self.group.is_cancelled():
                 self.cancelled_outside()
             for _ in self._make_entries_ready() if not self.stopping else ():
