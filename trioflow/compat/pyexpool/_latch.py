@@ -14,12 +14,13 @@ import queue
 import time
 from typing import Final
 
-UNSEEN: Final = 1.0
-"""Seconds after which a signal is handled that came in the last microseconds before a wait.
+UNSEEN: Final = 0.1
+"""Seconds after which a signal is handled that did not end a wait.
 
-Python checks for signals before it waits for a lock. A signal that comes after that check is handled when the wait
-ends, which may be never without a limit. Of 400 programs that were sent SIGTERM as they began to wait, 8 hung. A waiter
-whose waking was lost, because a handler raised when it was passed on, looks again after that time too.
+Python checks for signals before it waits for a lock. A signal that comes after that check, or that the system gives to
+another thread, is handled when the wait ends, which may be never without a limit. Of 400 programs that were sent
+SIGTERM as they began to wait, 8 hung. A waiter whose waking was lost, because a handler raised when it was passed on,
+looks again after that time too.
 """
 
 
