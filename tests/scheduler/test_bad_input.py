@@ -241,6 +241,20 @@ def test_options_out_of_their_range_name_the_job(options: dict[str, Any]) -> Non
         Job(nap, label="odd", **options)
 
 
+@pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
+def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
+    """The text "no", from a file, counted as True."""
+    options: dict[str, Any] = {name: "no"}
+    with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
+        Job(nap, label="odd", **options)
+    with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
+        Scheduler(label="odd", **options)
+    assert Job(nap, **{name: 1})  # type: ignore[arg-type]
+    if name in ("critical", "forever"):
+        with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+            setattr(Job(nap, label="odd"), name, "no")
+
+
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
 def test_start_interval_out_of_its_range_is_refused(seconds: float) -> None:
     """start_interval is finite, 0 or more."""

@@ -219,11 +219,15 @@ class AbstractJob(Generic[T]):
             self._limits = _options.limits(
                 timeout, idle_timeout, on_timeout, restarts, own_task, retry, redact, durable, who
             )
+        if critical is not None and critical is not True:
+            self._critical = _options.flag(critical, "critical", self._name_for_errors)
+        if forever and forever is not True:
+            self._forever = _options.flag(forever, "forever", self._name_for_errors)
         if expected_duration is None and needs is None and priority == 0:
             self._demand = None
         else:
             self._demand = _options.demand(priority, expected_duration, needs, self._name_for_errors)
-        if run_if == "settled" and keep_result and not _inputs:
+        if run_if == "settled" and keep_result is True and not _inputs:
             self._rule = None
         else:
             self._rule = _options.rule(run_if, keep_result, _inputs, self)
@@ -283,6 +287,8 @@ class AbstractJob(Generic[T]):
 
     @critical.setter
     def critical(self, critical: bool | None) -> None:
+        if critical is not None:
+            critical = _options.flag(critical, "critical", self._name_for_errors)
         self._critical = critical
 
     @property
@@ -293,7 +299,7 @@ class AbstractJob(Generic[T]):
     @forever.setter
     def forever(self, forever: bool) -> None:
         self._refuse_during_run("forever")
-        self._forever = forever
+        self._forever = _options.flag(forever, "forever", self._name_for_errors)
         self._limits = self._limits or _options.NO_LIMITS  # only ordinary jobs are on the shortest path
 
     @property

@@ -159,9 +159,9 @@ def _checked_limits(
         seconds(idle_timeout, "idle_timeout", who),
         on_timeout,
         whole(restarts, "restarts", who),
-        bool(own_task),
+        flag(own_task, "own_task", who),
         retry or None,
-        bool(redact),
+        flag(redact, "redact", who),
         durable,
     )
     return NO_LIMITS if found == NO_LIMITS else found
@@ -214,13 +214,21 @@ def rule(run_if: RunIf, keep_result: bool, inputs: tuple[AbstractJob[Any], ...],
     """Check these settings of a job, and return its rule; None if all of them are the usual ones."""
     if run_if not in RUN_IF:
         raise ValueError(f"run_if={run_if!r} of {job._name_for_errors()}: choose one of {', '.join(RUN_IF)}")
+    keep_result = flag(keep_result, "keep_result", job._name_for_errors)
     if run_if == "settled" and keep_result and not inputs:
         return None
     drops_results = False
     for one in inputs:
         if one._rule is not None and not one._rule.keep_result:
             drops_results = True
-    return Rule(run_if, bool(keep_result), inputs, drops_results)
+    return Rule(run_if, keep_result, inputs, drops_results)
+
+
+def flag(value: Any, name: str, who: Who) -> bool:
+    """Check and return True or False; the text "no" would mean True."""
+    if value not in (True, False):
+        raise TypeError(f"{name}={value!r} of {_text(who)}: give True or False")
+    return bool(value)
 
 
 def seconds(value: float | None, name: str, who: Who) -> float | None:

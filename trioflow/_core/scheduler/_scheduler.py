@@ -113,8 +113,8 @@ class BaseScheduler(AbstractJob[bool]):
     ) -> None:
         """Check the settings, which `trioflow.Scheduler` describes, and add the jobs."""
         who = repr(options.get("label") or type(self).__name__)
-        self.critical_jobs = critical_jobs
-        self.keep_jobs = bool(keep_jobs)
+        self.critical_jobs = None if critical_jobs is None else _options.flag(critical_jobs, "critical_jobs", who)
+        self.keep_jobs = _options.flag(keep_jobs, "keep_jobs", who)
         self._jobs_window = _window.window(jobs_window, who)
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
