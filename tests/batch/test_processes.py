@@ -36,7 +36,7 @@ def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watche
     assert stderr.decode().splitlines()[0] == f"{number.name}: ending in order; once more to end at once"
     assert here.read_text() == "cleaned\n"
     assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()
 
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
@@ -103,7 +103,7 @@ def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
         assert process.stderr.readline().startswith(b"SIGINT: ending in order")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()
 
 
 def test_arguments_are_run_as_they_come() -> None:
@@ -137,7 +137,7 @@ def test_nobody_reads_the_output(watched: Watched) -> None:
         assert process.wait(PATIENCE) == 141
         assert process.stderr is not None
         assert process.stderr.read() == b""
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()
 
 
 def test_the_output_takes_no_more() -> None:
@@ -170,7 +170,7 @@ def test_if_it_is_killed_its_commands_are(tmp_path: Path, watched: Watched) -> N
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
         process.kill()
-        assert watched.gone_within(PATIENCE)
+        assert watched.gone_in_time()
 
 
 def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watc
     _, told = process.communicate(timeout=20)
     assert process.returncode == 130
     assert told.decode().splitlines()[-1] == "not run  2  node[1-2]"
-    assert watched.gone_within(5), watched.alive()
+    assert watched.gone_in_time(), watched.alive()
 
 
 def test_nobody_reads_the_output(server: Server) -> None:
@@ -185,19 +184,17 @@ def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> N
 
 def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
     """Each node is named once, whatever the number of commands; these all count as failed."""
-    before = time.monotonic()
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
     assert done.stdout == ""
     said = done.stderr.splitlines()
     assert sorted(line.split(":")[1] for line in said) == [" dead1", " dead2"]
     assert "no node is left" in said[-1]
-    assert time.monotonic() - before < 10
 
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
     line = "test {} = slow && sleep 1000; exit {}"
-    words = ["-S", "node1", "-j", 2, "--timeout", 1, "--joblog", tmp_path / "log", line, ":::"]
+    words = ["-S", "node1", "-j", 2, "--timeout", 3, "--joblog", tmp_path / "log", line, ":::"]
     done = batch(server, *words, 0, 3, "slow")
     assert done.exit_code == 2
     columns = [line.split("\t") for line in (tmp_path / "log").read_text().splitlines()[1:]]

@@ -7,14 +7,12 @@ import gc
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trioflow.compat.pyexpool import ExecPool, Job, Task
-from trioflow.compat.pyexpool._batch import PATIENCE
 
 from ..jobs.posix.process_trees import TREE, Watched, until_there
 from ..jobs.posix.process_trees import watched as watched
@@ -125,7 +123,7 @@ def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
     pool.execute(Job("k", args=["true"]))
     del pool
     gc.collect()
-    assert watched.gone_within(20)
+    assert watched.gone_in_time()
 
 
 def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
@@ -139,7 +137,7 @@ def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
     pools[0].execute(Job("long", args=LOOP))
     pools[0].execute(Job("j", args=["sleep", "0.05"], ondone=forget))
     assert gone.wait(20)
-    assert watched.gone_within(20)
+    assert watched.gone_in_time()
 
 
 def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -> None:
@@ -200,7 +198,7 @@ def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.S
     """`del` in a signal handler, while the program waits for anything."""
     code, output = program(FAILOVER + BUSY + "time.sleep(1000)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")
-    assert watched.gone_within(5)
+    assert watched.gone_in_time()
 
 
 WAYS = {
@@ -226,10 +224,13 @@ def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, w
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected
-    assert watched.gone_within(5)
+    assert watched.gone_in_time()
 
 
 FORKED = """
+from trioflow.compat.pyexpool import _batch
+
+_batch.PATIENCE = 1000
 pool = ExecPool(1)
 pool.execute(Job("j", args=["sleep", "0.01"]))
 child = os.fork()
@@ -243,9 +244,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobs
 
 def test_a_program_that_forks(tmp_path: Path) -> None:
     """The child shares no job with the parent. Its end took 16 s: it waited for a thread that only the parent had."""
-    began = time.monotonic()
     assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
-    assert time.monotonic() - began < PATIENCE
 
 
 USAGE = '''
@@ -285,4 +284,4 @@ def test_the_usage_program(watched: Watched, tmp_path: Path) -> None:
     assert result == "True ['net.1.txt', 'net.2.txt', 'net.3.txt', 'net.txt']\n"
     assert (tmp_path / "one.txt").read_text() + (tmp_path / "two.txt").read_text() == "one\ntwo\n"
     assert sorted((tmp_path / "nets" / "net.2.txt").read_text().split()) == ["1", "2", "3"]
-    assert watched.gone_within(5)
+    assert watched.gone_in_time()

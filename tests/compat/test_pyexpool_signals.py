@@ -129,7 +129,7 @@ with ExecPool(1) as pool:
 def test_a_signal_is_handled_that_another_thread_has_received(watched: Watched, tmp_path: Path) -> None:
     """It does not end the wait of the main thread, which handles it."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()
 
 
 DELETIONS = """
@@ -158,4 +158,4 @@ for number in range(int(sys.argv[2])):
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_a_handler_deletes_pools_at_random_moments(watched: Watched, tmp_path: Path, number: int) -> None:
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()

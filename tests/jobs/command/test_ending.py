@@ -100,7 +100,7 @@ def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how
         for job in commands:
             job.timeout = 3
     ended_by(how, commands, backend)
-    assert watched.gone_within(1)
+    assert watched.gone_in_time()
 
 
 def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) -> None:
@@ -135,9 +135,7 @@ def test_what_belongs_to_another_user_is_not_waited_for(
 
     options: dict[str, Any] = {"timeout": 0.1, "terminate_grace": 0.3, "label": "foreign"}
     job = sh(line, **options, on_start=lambda job: monkeypatch.setattr(os, "killpg", refuse))
-    began = time.monotonic()
     run(backend, job)
-    assert time.monotonic() - began < 10
     assert isinstance(job.raised_exception(), JobTimeout)
     assert "'foreign': the process group" in caplog.text
     assert "belongs to another user" in caplog.text
@@ -175,11 +173,10 @@ def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched,
 def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) -> None:
     """A shell exits before its `>(gzip)` has written all: that was cut off, with exit code 0."""
     file = tmp_path / "x"
-    job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=20)
+    job = sh(f"(sleep 0.2; echo late > {file}; echo more) & exit 0", stdout=PIPE, terminate_grace=1000)
     run(backend, job)
     assert job.result().stdout == b"more\n"
     assert file.read_text() == "late\n"
-    assert job.result().elapsed < 10
 
 
 def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path) -> None:
@@ -188,37 +185,34 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
         f"until test -e {ready}; do sleep 0.01; done",
-        terminate_grace=0.5,
+        terminate_grace=1,
     )
     run(backend, job)
     assert job.state is JobState.SUCCEEDED
-    assert 0.5 <= job.result().elapsed < 1
+    assert job.result().elapsed >= 1
     assert file.read_text() == "cleaned\n"
 
 
 def test_leftovers_can_be_ended_at_once(backend: str, tmp_path: Path) -> None:
     """For a program that leaves a daemon behind."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=20, leftovers="end")
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000, leftovers="end")
     run(backend, job)
-    assert job.result().elapsed < 10
+    assert job.state is JobState.SUCCEEDED
 
 
 def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
     """What they were doing is not done, so the job has not succeeded; its command had."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=20, timeout=0.3)
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.3)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
     assert job.last_result is not None
     assert (job.last_result.returncode, watched.alive()) == (0, [])
-    assert job.last_result.elapsed < 10
 
 
 def test_a_cancellation_cuts_off_leftovers(backend: str, watched: Watched) -> None:
-    job = sh("sleep 1000 & exit 0", terminate_grace=20)
-    began = time.monotonic()
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000)
     run(backend, job, timeout=0.3)
     assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
-    assert time.monotonic() - began < 10
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:

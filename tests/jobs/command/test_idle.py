@@ -13,9 +13,9 @@ from trioflow import CommandJob, JobTimeout, Scheduler
 
 from .commands import PIPE
 
-TICK = "for n in 1 2 3 4; do sleep 0.1; echo $n; done"
-"""Takes longer than the `idle_timeout` below, which is longer than its pauses."""
-IDLE = 0.35
+TICK = "for n in 1 2 3 4; do sleep 0.15; echo $n; done"
+"""Takes longer than the `idle_timeout` below, which is much longer than its pauses."""
+IDLE = 0.6
 
 
 def timeout_of(job: Any) -> JobTimeout:
@@ -46,7 +46,7 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, where: str, capf
     error = timeout_of(job)
     assert (error.missing, error.seconds) == ("output", IDLE)
     assert job.elapsed is not None
-    assert job.elapsed > 0.4 + IDLE - 0.01
+    assert job.elapsed > 0.6 + IDLE - 0.01
     written = {"pipe": job.last_result and job.last_result.stdout, "inherited": capfd.readouterr().out.encode()}
     for name, place in (("path", path), ("stderr", path), ("file", tmp_path / "opened")):
         written[name] = place.read_bytes() if place.exists() else b""
@@ -55,7 +55,7 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, where: str, capf
 
 def test_a_command_that_writes_to_its_end_succeeds(backend: str) -> None:
     """Nothing is lost, and what it leaves behind has its own grace."""
-    job = CommandJob(f"{TICK}; (sleep 0.6; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
+    job = CommandJob(f"{TICK}; (sleep 0.8; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
     assert Scheduler(job).run(backend=backend, check=True)
     assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
 
@@ -94,7 +94,7 @@ def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str) -> None:
     Scheduler(inner).run(backend=backend)
     assert timeout_of(inner).missing == "progress of its jobs"
     assert inner.elapsed is not None
-    assert inner.elapsed > 0.4 + IDLE - 0.01
+    assert inner.elapsed > 0.6 + IDLE - 0.01
 
 
 def test_a_silent_command_that_ends_in_time(backend: str) -> None:

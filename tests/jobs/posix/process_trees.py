@@ -39,9 +39,9 @@ class Watched:
         """Return the same, without the guard of a run that is under way."""
         return [line for line in self.alive() if "_guard_script" not in line]
 
-    def gone_within(self, seconds: float) -> bool:
-        """Wait until none is alive; return whether that was so within these seconds."""
-        end = time.monotonic() + seconds
+    def gone_in_time(self) -> bool:
+        """Wait until none is alive; return whether that was so before `PATIENCE` ended."""
+        end = time.monotonic() + PATIENCE
         while self.alive():
             if time.monotonic() > end:
                 return False

@@ -88,7 +88,7 @@ def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> N
 def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
     """By SIGTERM and Ctrl-C in order; by SIGKILL through the guard. Those that have left their group as well."""
     killed(backend, tmp_path, 10, how)
-    assert watched.gone_within(1)
+    assert watched.gone_in_time()
 
 
 @pytest.mark.soak
@@ -97,7 +97,7 @@ def test_two_hundred_commands_die_with_their_conductor(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
     killed(backend, tmp_path, 200, how)
-    assert watched.gone_within(1)
+    assert watched.gone_in_time()
 
 
 def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
@@ -110,7 +110,7 @@ def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
             until_there(flag)
             time.sleep(delay)
             end(signal.SIGKILL)
-        assert watched.gone_within(1)
+        assert watched.gone_in_time()
 
 
 def test_what_has_left_its_session_ends_with_the_run(
@@ -252,7 +252,7 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     assert "sleep 1000" not in watched.alive()
     assert watched.alive() != []  # the forked child is still there
     (tmp_path / "finish").touch()
-    assert watched.gone_within(PATIENCE)
+    assert watched.gone_in_time()
 
 
 def test_the_guard_does_the_rest_whoever_holds_its_pipe(backend: str, watched: Watched) -> None:
@@ -338,7 +338,7 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watch
     time.sleep(0.05)
     _guard_script.main(table.descriptor, b"my-mark")
     assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
-    assert watched.gone_within(1)
+    assert watched.gone_in_time()
 
 
 def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
@@ -355,10 +355,8 @@ def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In many containers the first process reaps late or never: what is dead counts as gone."""
-    job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=PATIENCE, leftovers="end")
-    start = time.monotonic()
+    job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=1000, leftovers="end")
     run(backend, job)
-    assert time.monotonic() - start < PATIENCE / 2
     assert watched.alive() == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import re
@@ -314,7 +315,7 @@ def test_legend_has_what_occurs() -> None:
     scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
     lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
     assert sorted(lines) == ["! b", "! critical", "Legend", "a", "c", "forever", "result is an argument"]
-    scheduler.run(timeout=0.01)
+    scheduler.run()
     lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
     assert {"succeeded", "✗ failed"} < set(lines)
 
@@ -381,11 +382,17 @@ def test_many_jobs_before_in_and_behind_a_frame() -> None:
 
 
 def test_any_depth_of_nesting() -> None:
-    """A thousand frames in each other are written without recursion."""
+    """Frames in each other are written without recursion."""
     scheduler = Scheduler(idle("deepest"))
-    for _ in range(1000):
+    for _ in range(300):
         scheduler = Scheduler(scheduler)
-    assert scheduler.graph().source.count("subgraph") == 1000
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 200)
+    try:
+        source = scheduler.graph().source
+    finally:
+        sys.setrecursionlimit(limit)
+    assert source.count("subgraph") == 300
 
 
 def test_graphviz_is_imported_when_something_is_drawn() -> None:

@@ -43,7 +43,13 @@ def test_through_the_slot_that_was_waited_for(virtual: Virtual) -> None:
 def test_through_the_slot_in_real_time(backend: str) -> None:
     """Jobs that are ready together start one after the other, by microseconds: the window is not full at once."""
     trace = Trace()
-    jobs = [Job(anyio.sleep, seconds, label=label) for seconds, label in [(0.01, "a"), (0.03, "b"), (0.04, "c")]]
+    last = Job(anyio.sleep, 0.01, label="c")
+
+    async def until_last_started() -> None:
+        while not last.is_running() and not last.is_settled():  # noqa: ASYNC110 - both ends are fine
+            await anyio.sleep(0.001)
+
+    jobs = [Job(anyio.sleep, 0.01, label="a"), Job(until_last_started, label="b"), last]
     Scheduler(*jobs, jobs_window=2).run(backend=backend, instruments=[trace])
     assert [
         (span.path, link.reason) for span, link in zip(trace.critical_path, trace._record().chain, strict=True)
