@@ -113,7 +113,7 @@ class AsyncioGroup(PlainAsyncioGroup):
             task = self._loop.create_task(self._work_later(worker), context=context)
         worker.task = task
         worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables)
-        TASK_STATES[task] = worker.mark
+        STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if not self._spawned:
             self._loop.call_soon(self._look_at_spawned, context=self._context)

@@ -34,6 +34,7 @@ from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
 from ._idle import ReportsOfThreads
+from ._links import FEW
 from ._observers import Observers, fast_hooks
 from ._ordering import Ordering
 from ._ready_queue import ReadyQueue
@@ -376,17 +377,23 @@ class Run:
             for job in jobs:
                 self.facts(job).runs_once = True
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+        successors: Any
         entries: list[AbstractJob[Any]] = []
         ordinary = forever = 0
         for job in jobs:
             rule = job._rule
             required = job._required if plain else members.waits_for(job)
             job._pending = len(required)
-            for requirement in required:
-                if requirement._successors is None:
+            for requirement in required:  # as `add_successor` does: to call it costs a tenth of a job that does nothing
+                successors = requirement._successors
+                if successors is None:
                     requirement._successors = job
+                elif successors.__class__ is list:
+                    successors.append(job)
+                elif successors.__class__ is tuple:
+                    requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
                 else:
-                    _links.add_successor(requirement, job)
+                    requirement._successors = (successors, job)
             if rule is not None and rule.drops_results:
                 _links.count_consumer(job)
             if job._forever:

@@ -117,7 +117,7 @@ class Worker(WorkerTask):
         self.mark = self.parking = self.scope = self.task = self.timer = None
         self.deadline = self.rings_at = math.inf
         self.has_slot = has_slot
-        self.note_call(now, jobs)
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.turn.number
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.

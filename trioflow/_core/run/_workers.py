@@ -89,8 +89,10 @@ class Workers:
         if self.searchers or self._run.starts_no_more:
             return
         queue = self._queue
-        if self._could_start():  # wake as many parked workers as there are jobs for, because that costs little
-            home, ready = self._run.home, queue.jobs
+        ready = queue.jobs
+        if ready and self.free > 0 and not (self.window and self.window.has_waiting):
+            # Wake as many parked workers as there are jobs for, because that costs little.
+            home = self._run.home
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
                 most = 1  # other runs need the parked workers too, a nested scheduler those that are left
             self._spawn_until(max(1, min(len(ready), len(home.workers.parked), most)))
@@ -137,14 +139,10 @@ class Workers:
             return min(slots, self.interval.is_over())
         return slots
 
-    def _could_start(self) -> bool:
-        """Return whether there is a ready job and a slot for it."""
-        return bool(self._queue.jobs) and self.free > 0 and not (self.window and self.window.has_waiting)
-
     def _spawn_until(self, searchers: int) -> None:
-        """Spawn or wake workers until there are `searchers` of them, or no more jobs or slots."""
+        """Spawn or wake workers until there are `searchers` of them, or no more slots; at least one job can start."""
         now, jobs = self._run.clock(), len(self._queue.jobs) + self.begun
-        while self.searchers < searchers and self._could_start():
+        for _ in range(min(searchers - self.searchers, self.free)):
             self.free -= 1
             self._spawn(True, now, jobs)
 
@@ -179,7 +177,7 @@ class Workers:
     def may_park(self) -> bool:
         """Return whether a worker that has found no job may wait for one: waking it costs a fifth of spawning one."""
         run = self._run
-        return not run.own_tasks and len(run.home.workers.parked) < MAX_PARKED and run.expects_ready_jobs()
+        return run.expects_ready_jobs() and not run.own_tasks and len(run.home.workers.parked) < MAX_PARKED
 
     def park(self, worker: Worker) -> None:
         """Make a worker one that is parked, in the home of the run."""
