@@ -432,3 +432,26 @@ def test_tasks_are_freed(virtual: Virtual, way: str) -> None:
     virtual(main)
     gc.collect()
     assert [task() for task in tasks] == [None] * 5
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("forever", [False, True])
+def test_tasks_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
+    """A worker and its task referred to each other, so all of them stayed in memory until the collector came."""
+    tasks: list[weakref.ref[Any]] = []
+
+    async def body() -> None:
+        tasks.append(weakref.ref(task_now()))
+        await anyio.sleep(1)
+
+    async def main() -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            await Scheduler([Job(body, forever=forever) for _ in range(5)], Job(nap, 0.5)).co_run()
+            await anyio.sleep(1)
+            assert [task() for task in tasks] == [None] * 5
+        finally:
+            gc.enable()
+
+    virtual(main)

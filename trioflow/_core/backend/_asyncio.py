@@ -144,7 +144,8 @@ class AsyncioGroup(PlainAsyncioGroup):
 
         This looks at all that were spawned in a turn, because a callback for each costs a tenth of a worker.
         """
-        unbegun = [worker for worker in self._spawned[: self._due] if not worker.mark.holders]
+        due = self._spawned[: self._due]
+        unbegun = [worker for worker in due if worker.mark is not None and not worker.mark.holders]
         for worker in unbegun:
             if worker.task.done():
                 worker.leave_unbegun()
@@ -234,6 +235,7 @@ class AsyncioGroup(PlainAsyncioGroup):
             scope._parent_scope._child_scopes.discard(scope)
         # The keys are weak, but a scope of its own would keep the task alive for ever.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
+        worker.task = worker.mark = worker.scope = None
 
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""

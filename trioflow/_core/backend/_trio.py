@@ -164,6 +164,7 @@ class TrioGroup(PlainTrioGroup):
                 status._scope.deadline = math.inf
         if self._outer is not None:
             worker.task._activate_cancel_status(self._nursery.cancel_scope._cancel_status)
+        worker.task = worker.mark = worker.scope = None
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
         """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""

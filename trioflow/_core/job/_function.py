@@ -21,6 +21,7 @@ from ._job import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
 from ._outcome import is_awaitable, not_awaitable, shown
 
+CoroutineType: Final = types.CoroutineType
 FUNCTION: Final = types.FunctionType
 ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
@@ -348,20 +349,26 @@ class Job(FunctionJob[T]):
         """Record whether a worker may call the function itself, because the subclass has no `co_run` of its own."""
         super().__init_subclass__(**kwargs)
         cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run
+        if not cls._called_in_frame:
+            cast(Any, cls)._call_once = AbstractJob._call_once
 
     async def co_run(self) -> T:
         """Call the function and await what it returns; or await the coroutine object."""
-        function: object = self._function
+        return await Job._call_once(self)
+
+    def _call_once(self) -> Awaitable[T]:
+        """Call the job once, and return what to await: what its function returns, without a coroutine around it."""
+        function: Any = self._function
         if type(function) is not FUNCTION and isinstance(function, Coroutine):  # to ask the abstract class takes long
             coroutine = cast("Coroutine[Any, Any, T]", function)
             self._let_go()
-            return await coroutine
-        awaitable = self._function(*self._args)
+            return coroutine
+        awaitable: Any = function(*self._args)
         if self._rule is not None:
             self._release_inputs()
-        if not is_awaitable(awaitable):
+        if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
             raise TypeError(not_awaitable(self.label, awaitable))
-        return cast(T, await awaitable)
+        return cast("Awaitable[T]", awaitable)
 
     def close(self) -> None:
         """Close the coroutine object, if the job has one that has not run."""

@@ -6,7 +6,7 @@ values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
@@ -807,6 +807,10 @@ class AbstractJob(Generic[T]):
     def _has_shutdown(self) -> bool:
         """Return whether `co_shutdown` has anything to do; asked only if the class defines one."""
         return True
+
+    def _call_once(self) -> Awaitable[T]:
+        """Call the job once, and return what to await; workers do this for all but the plainest jobs."""
+        return self.co_run()
 
     def _is_ready(self) -> bool:
         """Return whether it is a service that is ready, so that it counts as succeeded for those that require it."""

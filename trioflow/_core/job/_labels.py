@@ -81,12 +81,12 @@ def _short(value: Any, depth: int = DEPTH) -> str:
         return repr(value) if -BIG < value < BIG else "<int>"
     if kind is str:
         return repr(value if len(value) <= LONGEST_TEXT else without_middle(value))
-    if hasattr(kind, "_label_as_argument"):
-        return of_job_inside(value, depth)
     if kind is float:
         return _short_float(value)
     if kind in NUMBERS:
         return repr(value)
+    if hasattr(kind, "_label_as_argument"):
+        return of_job_inside(value, depth)
     if kind is bytes:
         return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
     if kind in BRACKETS:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-def begin(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Awaitable[Any]:
-    """Return what to await for a job that has limits: with as few coroutines around its own as they need."""
+def call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits | None) -> Awaitable[Any]:
+    """Return what to await for a job: with as few coroutines around its own as its limits need."""
+    if limits is None:
+        return job._call_once()
     if limits.retry is not None:
         return _retried(worker, job, limits)
     if limits.timeout is limits.idle_timeout is None:
-        return job.co_run()
+        return job._call_once()
     if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service or limits.idle_timeout):
         return _timed(worker, job, limits)
     return _restarted(worker, job, limits)
@@ -92,7 +94,7 @@ class Attempts:
         self.number += 1
         try:
             if self.limits.timeout is self.limits.idle_timeout is None:
-                return await self.job.co_run()
+                return await self.job._call_once()
             return await _restarted(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):  # no further attempt here
@@ -124,7 +126,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     group = worker.group
     group.set_deadline(worker, run.clock() + timeout)
     try:
-        return await job.co_run()
+        return await job._call_once()
     except BaseException as error:
         if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
             raise
@@ -164,14 +166,14 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Lim
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
     """Call a job once, in a scope that ends the call when its time is over."""
     if job._limits_itself:
-        return await job.co_run()
+        return await job._call_once()
     run, timeout, watch = worker.run, limits.timeout, None
     with run.backend.scope(math.inf if timeout is None else run.clock() + timeout) as scope:
         if job._is_service:
             run.facts(job).scope = scope  # the timeouts apply until the service is ready
         if limits.idle_timeout is None:
-            return await job.co_run()
+            return await job._call_once()
         move = partial(setattr, scope, "deadline")
         with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, move) as watch:
-            return await job.co_run()
+            return await job._call_once()
     raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch.error()

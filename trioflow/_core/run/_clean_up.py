@@ -17,6 +17,7 @@ from ..base._states import JobState, StopReason
 from ..job import _rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED
+from . import _attempts
 from ._worker import Worker, current
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class CleanUpWorker(Worker):
         run.begin(self, job)
         awaitable: Any = UNCALLED
         try:
-            awaitable = run.call(self, job)
+            awaitable = _attempts.call(self, job, job._limits)
             value = await awaitable
             await self.refuse_what_is_left_open()
         except BaseException as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from ..base._states import JobState
+from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..limits._ready_jobs import ReadyJobs
 
@@ -39,17 +39,17 @@ class ReadyQueue:
         queue = self.jobs if has_slot else self.forever
         while queue:
             job = queue.popleft()
-            if job._state is JobState.SCHEDULED:
-                if has_slot and job._forever and not job._needs():
+            if job._state is SCHEDULED:
+                if has_slot and job._forever and (job._demand is None or not job._needs()):
                     self.forever.remove(job)
                 return job
         return None
 
     def has_any(self) -> bool:
         """Return whether a job waits; drop the entries at the front that no longer count."""
-        while self.jobs and self.jobs.first()._state is not JobState.SCHEDULED:
+        while self.jobs and self.jobs.first()._state is not SCHEDULED:
             self.jobs.popleft()
-        while self.forever and self.forever[0]._state is not JobState.SCHEDULED:
+        while self.forever and self.forever[0]._state is not SCHEDULED:
             self.forever.popleft()
         return bool(self.jobs or self.forever)
 
@@ -63,7 +63,7 @@ class ReadyQueue:
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Take all jobs that still wait, in order."""
-        left = [job for job in self.jobs.in_order() if job._state is JobState.SCHEDULED]
+        left = [job for job in self.jobs.in_order() if job._state is SCHEDULED]
         self.jobs.clear()
         self.forever.clear()
         return left

@@ -16,7 +16,7 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,10 +25,9 @@ from ..base import _amounts, _graph, _log
 from ..base._states import CANCELLED, COMPLETED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
-from ..job._options import NO_LIMITS
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, add_note, explain, interruption_in
 from ..limits._rate import RateResource
-from . import _attempts, _links
+from . import _links
 from ._attempts import throttles_in, was_drained
 from ._durable import NOT_STORED
 from ._ending import Ending
@@ -432,8 +431,8 @@ class Run:
                 await self._turn_for_the_journal()
                 continue
             if self._has_to_wait():
-                self.changed = self.backend.event()
-                if not await self.group.wait(self.changed):
+                self.changed = changed = self.backend.event()
+                if not await self.group.wait(changed):
                     self.cancelled_outside()
                 continue
             if not (self.workers.forever or self.queue.forever):
@@ -445,7 +444,7 @@ class Run:
         """Wait until the jobs that were running have ended. No more of them start, so each is looked at once."""
         left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
         while not self.stopping:
-            self.changed = self.backend.event()
+            self.changed = changed = self.backend.event()
             if self.commit_is_due:
                 await self._turn_for_the_journal()
                 continue
@@ -453,7 +452,7 @@ class Run:
                 left.popleft()
             if not left:
                 return
-            if not await self.group.wait(self.changed):
+            if not await self.group.wait(changed):
                 self.cancelled_outside()
 
     async def _turn_for_the_journal(self) -> None:
@@ -488,8 +487,7 @@ class Run:
     def close_block(self) -> None:
         """Record that the body of the `async with` adds no more jobs."""
         self.opened_block = None
-        if self.changed is not None:
-            self.changed.set()
+        self.wake()
 
     def count(self, ordinary: int, forever: int) -> None:
         """Add to the numbers of jobs that have to settle."""
@@ -507,7 +505,7 @@ class Run:
             if job._state is IDLE and (clean_up or not self.starts_no_more):
                 job._state = SCHEDULED
                 ready.append(job)
-                if job._forever and not job._needs():
+                if job._forever and (job._demand is None or not job._needs()):
                     forever.append(job)
                 if notify_scheduled is not None:
                     notify_scheduled(scheduler, job)
@@ -560,7 +558,7 @@ class Run:
         if facts is not None and facts.runs_once:
             self._let_go(job, facts)
         if self.changed is not None and not self.unsettled:
-            self.changed.set()
+            self.wake()
 
     def _let_go(self, job: AbstractJob[Any], facts: RareFacts) -> None:
         """Give up what a job that has settled, and never runs again, needs no more; perhaps the job itself."""
@@ -587,11 +585,6 @@ class Run:
                 return
         if self.journal is None or not self._is_restored(job):
             self.schedule((job,))
-
-    def call(self, worker: Worker, job: AbstractJob[Any]) -> Awaitable[Any]:
-        """Return what to await for a job that has limits, or that is more than the call of a function."""
-        limits = job._limits
-        return job.co_run() if limits is None or limits is NO_LIMITS else _attempts.begin(worker, job, limits)
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""
@@ -642,10 +635,10 @@ class Run:
         """Settle a job that raised `error`, which may be an error, a cancellation or both."""
         cancelled, failure = self.backend.split(error)
         if cancelled and failure is None:
-            if worker.ended_by_run and job._is_ready():
+            if worker.ended_by_run and job._facts is not None and job._is_ready():
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
-            if self.backend.was_cancelled(worker):
+            if worker.ended_by_run or self.backend.was_cancelled(worker):
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
                 return
             failure = _errors.JobCancelled(
@@ -730,12 +723,12 @@ class Run:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""
         self.unsettled -= number
         if self.changed is not None and not self.unsettled:
-            self.changed.set()
+            self.wake()
 
     def worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
         if self.changed is not None and (not self.unsettled or self.starts_no_more):
-            self.changed.set()
+            self.wake()
 
     def facts(self, job: AbstractJob[Any]) -> RareFacts:
         """Return the facts of a job that few jobs have; they are made at the first call."""
@@ -756,7 +749,7 @@ class Run:
             number += 1
             if self.journal is not None and not number % BETWEEN_CLOCKS and self.clock() > self.turn.ends:
                 self.releases_put_off = True
-                self._wake()
+                self.wake()
                 return
             successor = self.released.popleft()
             successor._pending -= 1
@@ -794,7 +787,7 @@ class Run:
             self.commit()
         elif not self.outermost.commit_is_due:
             self.outermost.commit_is_due = True
-            self.outermost._wake()
+            self.outermost.wake()
 
     def commit(self) -> None:
         """Write what the journal has kept, if there is one."""
@@ -815,9 +808,11 @@ class Run:
         run.stop(StopReason.CRITICAL)
         self.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let `execute`, or the ending, look again at what it waits for."""
         if self.changed is not None:
             self.changed.set()
+            self.changed = None
 
     # ---- stopping
 
@@ -836,8 +831,7 @@ class Run:
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
         if before is not RunPhase.CHECKING and (reason is not COMPLETED or self.workers.gated):
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
-        if self.changed is not None:
-            self.changed.set()
+        self.wake()
 
     def stop_because_idle(self) -> None:
         """Stop because nothing has happened to the jobs for the `idle_timeout` of their scheduler."""
@@ -870,7 +864,7 @@ class Run:
                         todo.append(worker.job._run)
             for job in run.queue.drain():
                 run.settle(job, CANCELLED, CancelledOutcome(), now)
-            run._wake()
+            run.wake()
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of a KeyboardInterrupt or the like, which the run will raise; or of a signal (None)."""

@@ -48,8 +48,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
+from ..job._options import NO_LIMITS
 from ..job._outcome import UNCALLED
 from ..job._rules import holds
+from ._attempts import call
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -146,11 +148,6 @@ class Worker(WorkerTask):
             if of_jobs is not None and of_jobs.watch is not None:
                 yield of_jobs.watch
             worker = worker.run.outer_worker
-
-    def shield(self) -> None:
-        """Let the task outlive those of ordinary jobs: it is about to run a forever job."""
-        self.shielded = True
-        self.group.shield(self)
 
     def uses_token(self) -> bool:
         """Return whether the worker's job runs under a token of a limiter that no nested run is using."""
@@ -306,10 +303,10 @@ class Worker(WorkerTask):
                     if limits is None:
                         awaitable = job._function(*job._args)
                     else:
-                        if job._forever:  # it may outlast all others
+                        if settled and job._forever:  # it may outlast all others
                             run.count_settled(settled)
                             settled = 0
-                        awaitable = run.call(self, job)
+                        awaitable = job._call_once() if limits is NO_LIMITS else call(self, job, limits)
                     value = await awaitable
                     if not mark.intact():
                         tainted = True
@@ -333,7 +330,7 @@ class Worker(WorkerTask):
                     if error is not None:
                         if mark.left_open():
                             error = await self.with_errors_of_what_is_left_open(error)
-                        tainted = not mark.intact()
+                        tainted = run.phase is STOPPING or not mark.intact()
                     if tainted and run.phase is not STOPPING:
                         run.notice_cancellation(self)
                     if error is None:

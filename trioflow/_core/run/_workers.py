@@ -183,7 +183,8 @@ class Workers:
         """Make a worker one that is parked, in the home of the run."""
         run, home = self._run, self._run.home
         del self.alive[worker]
-        self.give_back_slot(worker)
+        if worker.has_slot:
+            self.give_back_slot(worker)
         home.workers.parked[worker] = None
         if run is not home:
             worker.run = home
@@ -208,7 +209,8 @@ class Workers:
         """Remove a worker, and let another one take its place if one is needed."""
         del self.alive[worker]
         self._run.group.forget(worker)
-        self.give_back_slot(worker)
+        if worker.has_slot:
+            self.give_back_slot(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
         if self.adapts:  # the window may have shrunk before the worker has taken the job that others waited for
@@ -217,18 +219,20 @@ class Workers:
 
     def give_back_slot(self, worker: Worker) -> None:
         """Take back the slot or the token that a worker has."""
-        if worker.has_slot:
-            worker.has_slot = False
-            self.free += 1
-            if self.window is not None:
-                self.window.leave(worker)
+        worker.has_slot = False
+        self.free += 1
+        if self.window is not None:
+            self.window.leave(worker)
 
     def turn_forever(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job: it needs no slot, and it outlives the workers of ordinary jobs."""
-        self.give_back_slot(worker)
         self.forever += 1
-        worker.shield()
-        self.ensure_searcher()
+        worker.shielded = True
+        worker.group.shield(worker)
+        if worker.has_slot:
+            self.give_back_slot(worker)
+        if not self.searchers:
+            self.ensure_searcher()
 
     def take(self, worker: Worker) -> AbstractJob[Any] | None:
         """Take the next job that `worker` may run, if forever jobs are ready or it has no slot; None to let it leave.
