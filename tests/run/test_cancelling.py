@@ -17,7 +17,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, Scheduler, StopReason, current_job
 from trioflow.abc import Instrument
 
 from ..bodies import (
@@ -436,21 +436,23 @@ def test_tasks_are_freed(virtual: Virtual, way: str) -> None:
 
 @pytest.mark.fast_way
 @pytest.mark.parametrize("forever", [False, True])
-def test_tasks_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
-    """A worker and its task referred to each other, so all of them stayed in memory until the collector came."""
-    tasks: list[weakref.ref[Any]] = []
+def test_tasks_and_nested_runs_are_freed_without_the_garbage_collector(virtual: Virtual, forever: bool) -> None:
+    """A worker and its task, and a run and its parts, referred to each other until the collector came."""
+    freed: list[weakref.ref[Any]] = []
 
     async def body() -> None:
-        tasks.append(weakref.ref(task_now()))
+        freed.append(weakref.ref(task_now()))
+        freed.append(weakref.ref(current_job().scheduler._run))  # type: ignore[union-attr]
         await anyio.sleep(1)
 
     async def main() -> None:
         gc.collect()
         gc.disable()
         try:
-            await Scheduler([Job(body, forever=forever) for _ in range(5)], Job(nap, 0.5)).co_run()
+            nested = [Scheduler(Job(body, forever=forever), Job(nap, 0.5)) for _ in range(5)]
+            await Scheduler(nested).co_run()
             await anyio.sleep(1)
-            assert [task() for task in tasks] == [None] * 5
+            assert [one() for one in freed] == [None] * 10
         finally:
             gc.enable()
 

@@ -81,6 +81,7 @@ class TrioGroup(PlainTrioGroup):
                 scope.deadline = math.inf
             task._activate_cancel_status(status.parent)
             status.close()
+            scope._cancel_status = None  # they refer to each other
         if task._cancel_status.effectively_cancelled:
             await trio.lowlevel.checkpoint_if_cancelled()
 

@@ -152,7 +152,7 @@ class Run:
         # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
-        self.ordering: Final = Ordering(self)
+        self.ordering = Ordering(self)
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
         self.workers: Final = Workers(self, window)
         # The run in which its workers park: itself, or one around it with which it exchanges workers.
@@ -297,10 +297,17 @@ class Run:
         if self.phase is RunPhase.CHECKING:
             self.phase = RunPhase.LINKING
         await self.group.host(self._body)
+        if not self.workers.alive:
+            self._break_circles()
         if self.fault is not None:
             raise self.fault
         if self.interruption is not None:
             raise self.interruption
+
+    def _break_circles(self) -> None:
+        """Part from what refers to the run, so that all is freed now, without the garbage collector."""
+        self.workers.part_from_run()
+        del self.ordering, self.group
 
     async def _body(self) -> None:
         begun = self.clock()

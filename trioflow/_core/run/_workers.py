@@ -40,7 +40,7 @@ class Workers:
     """
 
     def __init__(self, run: Run, window: Any) -> None:
-        self._run: Final = run
+        self._run = run
         self._queue: Final = run.queue
         self._given: Final = window
         self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
@@ -204,6 +204,10 @@ class Workers:
         """Wake all workers that are parked here, so that they leave: the run ends."""
         while self.parked:
             self._wake(self.parked.popitem()[0], self._run.clock(), 0)
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
+        del self._run
 
     def leave(self, worker: Worker) -> None:
         """Remove a worker, and let another one take its place if one is needed."""
