@@ -386,8 +386,8 @@ class AsyncioBackend(PlainAsyncio):
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
-        innermost: Any = worker.mark.innermost
-        if worker.mark.stopper.cancel_called or innermost._effectively_cancelled:
+        state: WorkerState = worker.mark
+        if state.stopper._cancel_called or state.innermost._effectively_cancelled:
             return True
         return cast(AsyncioGroup, worker.group).host_is_cancelled()
 
