@@ -16,13 +16,26 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import variables_of
 from ..base import _amounts, _graph, _log
-from ..base._states import CANCELLED, COMPLETED, DRAINING, IDLE, SCHEDULED, STOPPING, JobState, RunPhase, StopReason
+from ..base._states import (
+    CANCELLED,
+    CHECKING,
+    COMPLETED,
+    DRAINING,
+    ENTERING,
+    IDLE,
+    LINKING,
+    SCHEDULED,
+    STOPPING,
+    JobState,
+    RunPhase,
+    StopReason,
+)
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, add_note, explain, interruption_in
@@ -148,7 +161,7 @@ class Run:
         # Whether each job has a task of its own, because the scheduler, or one around it, says so.
         self.own_tasks: Final[bool] = scheduler.own_task or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
-        self.phase: RunPhase = RunPhase.CHECKING
+        self.phase: RunPhase = CHECKING
         # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
@@ -287,15 +300,15 @@ class Run:
         self.group = self.backend.group(
             Worker.work,
             deadline,
-            partial(self.stop, StopReason.TIMEOUT),
+            self._time_is_over,
             context,
             variables,
             None if outer is None else outer.group,
         )
         if outer is not None and outer.run.group.home is self.group.home:
             self.home = outer.run.home
-        if self.phase is RunPhase.CHECKING:
-            self.phase = RunPhase.LINKING
+        if self.phase is CHECKING:
+            self.phase = LINKING
         await self.group.host(self._body)
         if not self.workers.alive:
             self._break_circles()
@@ -360,8 +373,8 @@ class Run:
             self._link(chunk, unjudged)
             if pause_is_due:
                 yield
-        if self.phase is RunPhase.LINKING:
-            self.phase = RunPhase.ENTERING
+        if self.phase is LINKING:
+            self.phase = ENTERING
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
         if self.journal is not None:  # it may know the results of all of them, which takes time to find out
@@ -373,7 +386,7 @@ class Run:
         for job in unjudged:
             self.make_ready(job)
 
-    def _link(self, jobs: Iterable[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
+    def _link(self, jobs: Collection[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add it to their successors, and schedule the entry jobs.
 
         Entry jobs whose rule does not let them run go to `unjudged` instead.
@@ -383,12 +396,24 @@ class Run:
             for job in jobs:
                 self.facts(job).runs_once = True
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+        is_kept = self.journal is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
-        ordinary = forever = 0
+        forever = 0
         for job in jobs:
             rule = job._rule
+            if rule is not None and rule.drops_results:
+                _links.count_consumer(job)
+            if job._forever:
+                forever += 1
             required = job._required if plain else members.waits_for(job)
+            if not required:
+                job._pending = 0
+                if is_kept or (rule is not None and _rules.judge(job, rule)[0] is not SCHEDULED):
+                    unjudged.append(job)
+                else:
+                    entries.append(job)
+                continue
             job._pending = len(required)
             for requirement in required:  # as `add_successor` does: to call it costs a tenth of a job that does nothing
                 successors = requirement._successors
@@ -400,18 +425,7 @@ class Run:
                     requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
                 else:
                     requirement._successors = (successors, job)
-            if rule is not None and rule.drops_results:
-                _links.count_consumer(job)
-            if job._forever:
-                forever += 1
-            else:
-                ordinary += 1
-            if not required:
-                if self.journal is None and (rule is None or _rules.judge(job, rule)[0] is SCHEDULED):
-                    entries.append(job)
-                else:
-                    unjudged.append(job)
-        self.count(ordinary, forever)
+        self.count(len(jobs) - forever, forever)
         self.schedule(entries)
 
     async def _search_first(self) -> None:
@@ -826,19 +840,22 @@ class Run:
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Start no more jobs, and cancel those that are running; the first reason wins."""
         if self.reason is None:
-            if self.phase is not RunPhase.CHECKING and self.group.deadline_passed():
+            if self.phase is not CHECKING and self.group.deadline_passed():
                 reason, culprit = StopReason.TIMEOUT, None
             self.reason, self.culprit = reason, culprit
-        if self.stopping:
+        if self.phase is STOPPING:
             return
         before, self.phase, self.starts_no_more = self.phase, STOPPING, True
         if self.queue.is_used():
             now = self.clock()
             for job in self.queue.drain():
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
-        if before is not RunPhase.CHECKING and (reason is not COMPLETED or self.workers.gated):
+        if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
             self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
         self.wake()
+
+    def _time_is_over(self) -> None:
+        self.stop(StopReason.TIMEOUT)
 
     def stop_because_idle(self) -> None:
         """Stop because nothing has happened to the jobs for the `idle_timeout` of their scheduler."""
@@ -912,7 +929,7 @@ class Run:
 
         """
         self.check_thread(f"cancel() of {job.label!r}")
-        if self.phase is RunPhase.CHECKING or self.phase is RunPhase.LINKING:
+        if self.phase is CHECKING or self.phase is LINKING:
             self.cancelled_early[job] = None
         elif job._worker is not None:
             job._worker.cancel_alone()

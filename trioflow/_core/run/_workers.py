@@ -108,12 +108,12 @@ class Workers:
         that was long ago: turns are long when many jobs go on in each.
         """
         searchers = self.searchers
-        if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
+        blocked = len(self.alive) - searchers
+        if blocked <= 0 or searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
             return
         ready = len(self._queue.jobs)
-        blocked = len(self.alive) - searchers
         taken = newcomer.jobs_at_call - (ready + self.begun - 1)
-        if ready > searchers and blocked > 0 and taken <= MANY_BACK * blocked:
+        if ready > searchers and taken <= MANY_BACK * blocked:
             more = max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
             most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
             self._few_searchers = most * 3 // 4
