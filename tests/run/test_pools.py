@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
+from trioflow._core.limits._needs import Sharing
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 
-from ..bodies import LIMIT, nothing, turns
+from ..bodies import LIMIT, nap, nothing, turns
 from ..conftest import Virtual
 
 TOTALS = {"a": 3, "b": 2}
@@ -452,3 +453,37 @@ def test_tenths_add_up(virtual: Virtual) -> None:
     jobs = [Job(anyio.sleep, 1, needs={"share": 0.1}) for _ in range(10)]
     assert virtual(Scheduler(*jobs, pool=Pool(share=1.0)).co_run)
     assert {job.started_at for job in jobs} == {0}
+
+
+# ---- what it costs
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_runs_that_wait_do_not_all_look(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
+    """When a job ends, only those runs look whose jobs are first: a run looks no oftener among many than among few."""
+    look, looks = Sharing.first_that_can_start, itertools.count()
+
+    def counted(sharing: Sharing) -> Any:
+        next(looks)
+        return look(sharing)
+
+    monkeypatch.setattr(Sharing, "first_that_can_start", counted)
+    runs = [Scheduler(*[Job(nap, needs={"cpu": 1}) for _ in range(5)], jobs_window=window) for _ in range(40)]
+    assert virtual(Scheduler(*runs, pool=Pool(cpu=2)).co_run)
+    assert next(looks) < 10 * 200
+
+
+def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
+    """Needs that no waiting job has any more are forgotten: jobs that follow each other may all have different ones."""
+    asked: list[int] = []
+
+    async def body() -> None:
+        run: Any = scheduler._run
+        asked.append(len(run.queue.jobs.sharing.kinds))
+
+    jobs: list[Any] = []
+    for number in range(20):
+        jobs.append(Job(body, needs={"cpu": number}, required=jobs[-1:]))
+    scheduler = Scheduler(*jobs, pool=Pool(cpu=20))
+    assert virtual(scheduler.co_run)
+    assert asked == [0] * 20

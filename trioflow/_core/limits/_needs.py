@@ -11,7 +11,10 @@ those that pass.)
 
 - Which of two jobs is first is decided by the policy, if they are in the same run, and otherwise by when they became
   ready. Each run looks by itself. So one that finds that a job of another run is first, and about to start, and that
-  there is not enough for both, lets that one start, and looks again when the other run has done something.
+  there is not enough for both, lets that one start, and looks again when the other run can start no more.
+- When something is given back, only those runs look whose jobs are the earliest, as many as there is enough for. The
+  others are behind them: they look when these can start no more. To wake all at once would cost the square of their
+  number for each job that ends, because each asks all others which of them is first.
 - A job whose own run has no slot for it, neither a free one nor that of a worker that looks for a job, does not wait
   for resources, so it is not overtaken, and keeps nobody waiting. When a run has no slot left, those that have waited
   for one of its jobs look again.
@@ -25,8 +28,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE: Final = 4
-"""Turns of the loop for which a run lets another one start a job first."""
+"""Turns of the loop for which a run lets another one, which starts nothing meanwhile, look first."""
 
 
 class Sharing:
@@ -56,6 +58,7 @@ class Sharing:
         call_at: calls a function at a time on this clock, and returns what prevents that.
         call_in_loop: calls a function in the loop of the run, from any thread.
         backfill: how many later jobs may pass one that does not fit.
+        order: the order of the run, to which the heaps are added.
 
     """
 
@@ -70,6 +73,7 @@ class Sharing:
         call_at: Callable[[float, Callable[[], None]], Callable[[], None]],
         call_in_loop: Callable[[Callable[[], None]], None],
         backfill: int,
+        order: Order,
     ) -> None:
         self.resource: Final = resource
         self.has_slot: Final = has_slot
@@ -78,9 +82,12 @@ class Sharing:
         self._wake: Final = wake
         self.call_in_loop: Final = call_in_loop
         self.backfill: Final = backfill
-        self.kinds: Final[dict[Any, Kind]] = {}
+        self.order: Final = order
+        self.kinds: Final[dict[Any, Kind]] = {}  # of the jobs that wait
+        self.found: Kind | None = None  # by the last look; it is right until something else happens
         self.has_nothing = False  # whether it could start nothing when it last looked, and nothing has happened since
-        self._behind: Final[dict[Sharing, None]] = {}  # runs that look again when this one has done something
+        self._behind: Final[dict[Sharing, None]] = {}  # runs that look when this one can start no more
+        self._turns_left = 0  # of `PATIENCE`, while `_look_behind` is called in each turn; otherwise 0
         self._kept_waiting: Final[dict[Sharing, None]] = {}  # runs that a due job of this one keeps waiting
         self._clock: Final = clock
         self._call_at: Final = call_at
@@ -91,27 +98,16 @@ class Sharing:
         """Let the run look: something has happened."""
         self.has_nothing = False
         self._wake()
-        self._look_behind()
 
-    def _look_behind(self, turns: int = PATIENCE) -> None:
-        """Let those look again that let this run start a job first, if it can't, or has not within some turns.
-
-        A worker that is about to look may leave instead: because the window has shrunk, for one.
-        """
-        if self._behind and turns and self.starts_at_once():
-            self.call_in_loop(partial(self._look_behind, turns - 1))
-        elif self._behind:
-            self.has_nothing = True
-            self.has_looked()
-
-    def kind_of(self, job: AbstractJob[Any], order: Order) -> Kind:
+    def kind_of(self, job: AbstractJob[Any]) -> Kind:
         """Return the kind of a job that needs something."""
         needs = job._needs()
-        key = tuple(sorted(needs.items()))
+        key = key_of(job)
         if key not in self.kinds:
             there = {name: self.resource(name) for name in needs}
-            self.kinds[key] = Kind(self, [(there[name], there[name].need(given, "")) for name, given in needs.items()])
-            order.heaps.append(self.kinds[key].heap)
+            needed = [(there[name], there[name].need(given, "")) for name, given in needs.items()]
+            self.kinds[key] = kind = Kind(self, key, needed)
+            self.order.heaps[key] = kind.heap
         return self.kinds[key]
 
     def first_that_can_start(self) -> Kind | None:
@@ -121,8 +117,8 @@ class Sharing:
         opens_at = math.inf
         before: list[Sharing] = []
         for kind in self.kinds.values():
-            first = kind.first()
-            if first is None or (entry is not None and entry < first):
+            first = kind.heap[0]
+            if entry is not None and entry < first:
                 continue
             in_the_way = kind.must_wait() if kind.fits() else kind
             if in_the_way is None:
@@ -143,40 +139,59 @@ class Sharing:
             if opens_at < self._timer_at:
                 self._set_timer(opens_at)
             for sharing in before:
-                sharing.let_first(self)
-        self.has_nothing = found is None
-        if self.has_nothing:
+                sharing.let_first({self: None})
+            self.has_nothing = True
             self.has_looked()
+        self.found = found
         return found
 
     def is_about_to_look(self) -> bool:
         """Return whether this run may start a job now: not if it has looked, and nothing has happened since."""
         return not self.has_nothing or self._timer_is_due()
 
-    def let_first(self, other: Sharing) -> None:
-        """Let this run start a job first: wake it, and later the other one."""
+    def let_first(self, others: dict[Sharing, None]) -> None:
+        """Let this run look before others do."""
+        self._behind.update(others)
+        if not self._turns_left:
+            self._turns_left = PATIENCE
+            self.call_in_loop(self._look_behind)  # not now: it would look while another one does
+
+    def _look_behind(self) -> None:
+        """Wake the run, and let those look that are behind it if it can start no more, or has not within some turns.
+
+        A worker that is about to look may leave instead: because the window has shrunk, for one.
+        """
+        if self._behind:
+            self._wake()
+        self._turns_left -= 1
         if not self._behind:
-            self.call_in_loop(self.wake)  # not now: it would look while the other one does
-        self._behind[other] = None
+            self._turns_left = 0
+        elif self._turns_left and self.starts_at_once():
+            self.call_in_loop(self._look_behind)
+        else:
+            self._turns_left = 0
+            self.has_nothing = True
+            self.has_looked()
 
     def has_looked(self) -> None:
-        """Let those look again that have let this run start a job first: it has, or it can't."""
+        """Let those look that are behind this run: it can start no more."""
         if self._behind:
-            behind = [sharing for sharing in self._behind if any(kind.may_start() for kind in sharing.kinds.values())]
-            self._behind.clear()
-            if behind:
-                self.call_in_loop(partial(_wake_all, behind))
+            self._wake_soon(self._behind)
 
     def has_fewer_slots(self) -> None:
-        """Let those look again that have let this run start a job first, or were kept waiting, if no slot is left."""
-        self.has_looked()
+        """Let those look that are behind this run, or were kept waiting by a job of it, if it has no slot for more."""
+        if self._turns_left:
+            self._turns_left = PATIENCE
+        if self._behind and not self.starts_at_once():
+            self.has_looked()
         if self._kept_waiting and not self.has_slot():
-            self._let_kept_go_on()
+            self._wake_soon(self._kept_waiting)
 
-    def _let_kept_go_on(self) -> None:
-        if self._kept_waiting:
-            self.call_in_loop(partial(_wake_all, list(self._kept_waiting)))
-            self._kept_waiting.clear()
+    def _wake_soon(self, waiting: dict[Sharing, None]) -> None:
+        kinds = {kind: None for sharing in waiting for kind in sharing.kinds.values()}
+        waiting.clear()
+        for sharing in _ahead(kinds):
+            self.call_in_loop(sharing.wake)
 
     def release(self, job: AbstractJob[Any], grant: Grant | None) -> None:
         """Take back what a job had, if it had anything, and let other runs look whether one of theirs can start."""
@@ -185,19 +200,23 @@ class Sharing:
             grant.give_back()
         else:
             resources = [self.resource(name) for name in job._needs()]
+            kind = self.kinds.get(key_of(job))
+            if kind is not None:
+                kind.drop_settled()
         self.has_nothing = False
-        waiting = (kind.sharing for resource in resources for kind in resource.waiting)
-        _wake_all({sharing: None for sharing in waiting if sharing is not self})
+        for sharing in _ahead({kind: None for resource in resources for kind in resource.waiting}):
+            sharing.wake()
 
-    def wake_others(self, resource: Resource) -> None:
-        """Let all runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
-        _wake_all({kind.sharing: None for kind in resource.waiting})
+    def wake_all(self, resource: Resource) -> None:
+        """Let the runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
+        for sharing in _ahead(resource.waiting):
+            sharing.wake()
 
     def clear(self) -> None:
         """Forget the waiting jobs."""
         self.has_looked()
-        self._let_kept_go_on()
-        for kind in self.kinds.values():
+        self._wake_soon(self._kept_waiting)
+        for kind in list(self.kinds.values()):
             kind.clear()
 
     def end(self) -> None:
@@ -222,18 +241,49 @@ class Sharing:
         self.wake()
 
 
-def _wake_all(sharings: Iterable[Sharing]) -> None:
-    for sharing in sharings:
-        sharing.wake()
+def key_of(job: AbstractJob[Any]) -> Any:
+    """Return what identifies the kind of a job in its run."""
+    return tuple(sorted(job._needs().items()))
+
+
+def _ahead(kinds: dict[Kind, None]) -> dict[Sharing, None]:
+    """Return which runs are to be woken, of those that wait for these kinds and have found nothing when they looked.
+
+    These are the runs with the earliest jobs for which there is enough together. The others look when those have: if
+    all did at once, each of them would ask all others which of them is first.
+    """
+    asleep = {kind.sharing: None for kind in kinds if kind.sharing.has_nothing}
+    if len(asleep) < 2:
+        return asleep
+    ahead: dict[Sharing, None] = {}
+    taken: dict[Resource, Any] = {}
+    too_much: Needs = []  # what there was not enough for: most need the same
+    for kind in sorted(kinds, key=Kind.number):
+        if kind.needs == too_much:
+            pass
+        elif all(one.fits(one.both(1, need, taken[one]) if one in taken else need) for one, need in kind.needs):
+            ahead[kind.sharing] = None
+            number = min(len(kind.heap), kind.sharing.starts_at_once())
+            for one, need in kind.needs if number else ():
+                taken[one] = one.both(number, need, taken[one]) if one in taken else one.both(number - 1, need, need)
+        elif kind.opens_at() < math.inf:
+            ahead[kind.sharing] = None  # it sets a timer
+        else:
+            too_much = kind.needs
+    behind = {sharing: None for sharing in asleep if sharing not in ahead}
+    for sharing in ahead if behind else ():
+        sharing.let_first(behind)
+    return {sharing: None for sharing in ahead if sharing in asleep}
 
 
 class Kind:
     """The ready jobs of one run that need the same."""
 
-    __slots__ = ("heap", "needs", "overtakers", "sharing")
+    __slots__ = ("heap", "key", "needs", "overtakers", "sharing")
 
-    def __init__(self, sharing: Sharing, needs: Needs) -> None:
+    def __init__(self, sharing: Sharing, key: Any, needs: Needs) -> None:
         self.sharing: Final = sharing
+        self.key: Final = key  # of it in `Sharing.kinds`
         self.needs: Final = needs
         self.heap: Final[list[Entry]] = []  # as `Order.heap`
         # Who has passed the first job while that waited: when it started, whether it is of the same run, its entry.
@@ -241,27 +291,40 @@ class Kind:
 
     def push(self, entry: Entry) -> None:
         """Add a job that waits."""
-        self.sharing.has_nothing = False
+        self.sharing.has_nothing, self.sharing.found = False, None
         heapq.heappush(self.heap, entry)
         for resource, _ in self.needs:
             resource.waiting[self] = None
 
     def pop(self) -> AbstractJob[Any]:
         """Remove the first job, and return it."""
-        entry = heapq.heappop(self.heap)
-        self.overtakers[:] = [one for one in self.overtakers if self._passed(one, entry)]
+        job = self._removed()
+        self.drop_settled()
+        return job
+
+    def drop_settled(self) -> None:
+        """Remove the first jobs that wait no more; so the first one always waits, and a kind without jobs is gone."""
+        while self.heap and self.heap[0][2]._state is not SCHEDULED:
+            self._removed()
         if not self.heap:
             self.clear()
+
+    def _removed(self) -> AbstractJob[Any]:
+        self.sharing.found = None
+        entry = heapq.heappop(self.heap)
+        if self.overtakers:
+            self.overtakers[:] = [one for one in self.overtakers if self._passed(one, entry)]
         return entry[2]
 
-    def first(self) -> Entry | None:
-        """Return the entry of the first job that still waits."""
-        while self.heap and self.heap[0][2]._state is not SCHEDULED:
-            self.pop()
-        return self.heap[0] if self.heap else None
+    def number(self) -> int:
+        """Return the number of the first job."""
+        return self.heap[0][1]
 
     def clear(self) -> None:
-        """Remove all jobs."""
+        """Remove all jobs, and the kind."""
+        self.sharing.found = None
+        self.sharing.kinds.pop(self.key, None)
+        self.sharing.order.heaps.pop(self.key, None)
         self.heap.clear()
         self.overtakers.clear()
         for resource, _ in self.needs:
@@ -276,7 +339,10 @@ class Kind:
 
     def fits(self) -> bool:
         """Return whether there is enough for one job."""
-        return all(resource.fits(need) for resource, need in self.needs)
+        for resource, need in self.needs:  # noqa: SIM110 - as in `RateResource.fits`
+            if not resource.fits(need):
+                return False
+        return True
 
     def missing(self) -> Needs:
         """Return the resources of which there is not enough for one job, and what it needs of them."""
@@ -292,9 +358,8 @@ class Kind:
     def take_first(self) -> AbstractJob[Any]:
         """Remove the first job, and count that it passes those that wait for the same resources."""
         entry = self.heap[0]
-        for other in self._others():
-            first = other.first()
-            if first is not None and other._precedes(first, entry, self) and not other.fits():
+        for other in self._before(entry):
+            if not other.fits():
                 other.overtakers.append((next(numbers), other.sharing is self.sharing, entry))
         return self.pop()
 
@@ -303,46 +368,41 @@ class Kind:
         waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
         return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
 
-    def may_start(self) -> bool:
-        """Return whether there is enough for one job, or will be without any job that ends."""
-        return bool(self.heap) and (self.fits() or self.opens_at() < math.inf)
-
     def must_wait(self) -> Kind | None:
         """Return the kind whose first job is due, and must start before the first job of this kind; or None."""
-        own = self.first()
-        assert own is not None
-        for other in self._others():
-            if other._is_due_before(own, self) or other._starts_before(own, self):
+        fit_beside = 0  # so many with the same needs
+        for other in self._before(self.heap[0]):
+            if other.needs == self.needs:
+                if len(other.heap) > fit_beside and other._fit_beside(len(other.heap), self):
+                    fit_beside = len(other.heap)
+                if len(other.heap) <= fit_beside:
+                    continue
+            if other._is_due_before(self) or other._starts_before(self):
                 return other
         return None
 
-    def _is_due_before(self, own: Entry, kind: Kind) -> bool:
-        """Return whether the first job here is due, and does not fit, and `own` of another kind comes after it."""
-        if len(self.overtakers) < self.sharing.backfill:
+    def _is_due_before(self, kind: Kind) -> bool:
+        """Return whether the first job here, which comes before that of another kind, is due, and does not fit."""
+        if len(self.overtakers) < self.sharing.backfill or self.fits():
             return False  # most are not due
-        first = self.first()
-        if first is None or not self._precedes(first, own, kind) or self.fits():
-            return False
         if kind.sharing is not self.sharing and not (self.sharing.has_slot() or self.sharing.starts_at_once()):
             return False  # whoever asks has a slot of its own run
-        return self.is_due(first) and kind.sharing.held().isdisjoint(resource for resource, _ in self.needs)
+        return self.is_due(self.heap[0]) and kind.sharing.held().isdisjoint(resource for resource, _ in self.needs)
 
-    def _starts_before(self, own: Entry, kind: Kind) -> bool:
-        """Return whether jobs here, of another run, are earlier, and about to take what `own` of another kind needs."""
-        first = self.first()
-        if self.sharing is kind.sharing or first is None or first[1] > own[1] or not self.fits():
+    def _starts_before(self, kind: Kind) -> bool:
+        """Return whether jobs here, of another run, are about to take what the first job of a later kind needs."""
+        if self.sharing is kind.sharing or self._fit_beside(len(self.heap), kind) or not self.fits():
             return False
         number = min(len(self.heap), self.sharing.starts_at_once()) if self.sharing.is_about_to_look() else 0
         return number > 0 and not self._fit_beside(number, kind)
 
     def _fit_beside(self, number: int, kind: Kind) -> bool:
         """Return whether there is enough for so many jobs of this kind and one of another."""
-        needs = dict(self.needs)
-        return all(
-            resource.fits(resource.both(number, needs[resource], need))
-            for resource, need in kind.needs
-            if resource in needs
-        )
+        for resource, need in kind.needs:
+            for other, given in self.needs:
+                if other is resource and not resource.fits(resource.both(number, given, need)):
+                    return False
+        return True
 
     def is_due(self, first: Entry) -> bool:
         """Return whether as many later jobs have passed the first one as may."""
@@ -354,14 +414,15 @@ class Kind:
         started, same_run, passing = overtaker
         return started > entry[1] and (entry < passing if same_run else entry[1] < passing[1])
 
-    def _precedes(self, first: Entry, entry: Entry, kind: Kind) -> bool:
-        """Return whether the first job of this kind comes before another one of `kind`."""
-        return first < entry if kind.sharing is self.sharing else first[1] < entry[1]
-
-    def _others(self) -> Iterator[Kind]:
-        """Yield the kinds that wait for some of the same resources."""
+    def _before(self, entry: Entry) -> list[Kind]:
+        """Return the kinds that need some of the same resources and whose first job comes before one of this kind."""
         if len(self.needs) == 1:
             others = self.needs[0][0].waiting
         else:
             others = dict.fromkeys(kind for resource, _ in self.needs for kind in resource.waiting)
-        return (kind for kind in list(others) if kind is not self)
+        sharing, number = self.sharing, entry[1]
+        return [
+            other
+            for other in others
+            if (other.heap[0][1] < number if other.sharing is not sharing else other.heap[0] < entry)
+        ]

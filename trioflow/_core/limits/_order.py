@@ -133,8 +133,8 @@ class Order:
         self.requirements: Final = requirements
         # (key, number, job): the smallest starts first. An entry counts only while its job is SCHEDULED.
         self.heap: Final[list[Entry]] = []
-        # All heaps: this one, and one for each kind of need.
-        self.heaps: Final = [self.heap]
+        # All heaps: this one, and one for each kind of need, by its key.
+        self.heaps: Final[dict[Any, list[Entry]]] = {(): self.heap}
         self.ranks: Final = ranks
         self.depth_first: Final = depth_first
         self.priorities = priorities
@@ -152,7 +152,7 @@ class Order:
         """Compare priorities from now on."""
         self.priorities = True
         self.key = self._chosen_key()
-        for heap in self.heaps:
+        for heap in self.heaps.values():
             heap[:] = map(self.with_priority, heap)
             heapq.heapify(heap)
 
@@ -165,7 +165,7 @@ class Order:
         """Find the ranks of what was touched, and move the ready jobs whose rank has changed."""
         assert self.ranks is not None
         moved = {job for job in self.ranks.raise_above(self.touched, self.requirements) if job._state is SCHEDULED}
-        for heap in self.heaps if moved else ():
+        for heap in self.heaps.values() if moved else ():
             heap[:] = [
                 (self.key(job), number, job) if job in moved and number >= 0 else (key, number, job)
                 for key, number, job in heap

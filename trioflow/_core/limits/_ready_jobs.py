@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
-from ._needs import Kind, Sharing
+from ._needs import Kind, Sharing, key_of
 from ._order import Order, numbers, numbers_of_first, numbers_of_throttled
 from ._pool import Grant
 
@@ -55,6 +55,10 @@ class ReadyJobs(deque[AbstractJob[Any]]):
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start: nothing here."""
+
+    def any_waits(self) -> bool:
+        """Return whether there is an entry, also of a job that can't start now."""
+        return bool(self)
 
     def has_fewer_slots(self) -> None:
         """Let other runs look again that have waited for this one: none here."""
@@ -156,12 +160,12 @@ class SharingJobs(RankedJobs):
     __slots__ = ()
 
     def __len__(self) -> int:
-        """Return how many jobs can surely start: those that need nothing, and one of the others if it can.
+        """Return how many jobs can surely start: those that need nothing, and one of the others if one was found.
 
         Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
         be in vain for most: a look at the kinds is what costs here.
         """
-        return len(self.order.heap) + (self.sharing.first_that_can_start() is not None)
+        return len(self.order.heap) + (self.sharing.found is not None)
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
@@ -192,17 +196,19 @@ class SharingJobs(RankedJobs):
         self.order.was_taken = True
         kind = self._kind_of_next()
         job = heappop(self.order.heap)[2] if kind is None else self._granted(kind)
+        self.sharing.has_nothing = False
         self.has_fewer_slots()
         return job
 
     def take_any(self) -> AbstractJob[Any]:
         """Take the job that starts next, whether or not there is enough of what it needs."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
-        for heap in self.order.heaps:
-            heap[:] = [entry for entry in heap if entry[2] is not first]
-            heapify(heap)
         if first._needs():
-            self._grant(first, self.sharing.kind_of(first, self.order))
+            kind = self.sharing.kind_of(first)
+            self._grant(kind.pop(), kind)
+        else:
+            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
+            heapify(self.order.heap)
         return first
 
     def clear(self) -> None:
@@ -224,6 +230,10 @@ class SharingJobs(RankedJobs):
             facts.grant = None
         self.sharing.release(job, grant)
 
+    def any_waits(self) -> bool:
+        """Return whether there is an entry, also of a job that can't start now; without a look at what there is."""
+        return bool(self.order.heap or self.sharing.kinds)
+
     def has_fewer_slots(self) -> None:
         """Let other runs look again that have waited for this one: it has started a job, or it can't."""
         self.sharing.has_fewer_slots()
@@ -234,44 +244,45 @@ class SharingJobs(RankedJobs):
 
     def missing_for(self, job: AbstractJob[Any]) -> Iterator[str]:
         """Say in few words of what there is not enough for a waiting job, and why. Other threads may ask too."""
-        kind = self.sharing.kinds.get(tuple(sorted(job._needs().items())))
+        kind = self.sharing.kinds.get(key_of(job))
         return iter(()) if kind is None else (resource.in_few_words(need) for resource, need in kind.missing())
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
-        if not job._needs():
+        kind = self.sharing.kinds.get(key_of(job))
+        if kind is None:
             return None
-        kind = self.sharing.kind_of(job, self.order)
         missing = kind.missing()
         if missing:
             before = kind.number_before(job)
             return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
-        other = kind.must_wait() if kind.first() is not None else None
-        first = None if other is None else other.first()
-        if first is None:
+        other = kind.must_wait()
+        if other is None:
             return None
         names = " and ".join(resource.name for resource, _ in kind.needs)
-        enough = f"waits for {names}, of which there is enough, behind {first[2].label!r}"
-        if other is not None and other.fits():
+        enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
+        if other.fits():
             return f"{enough}, which became ready before it, and is about to start"
         return f"{enough}: as many jobs have started before that one as may (backfill={self.sharing.backfill})"
 
     def _entries(self) -> list[Entry]:
         """Return all entries, in the order in which they would start if there were enough for all."""
-        return sorted(chain.from_iterable(self.order.heaps))
+        return sorted(chain.from_iterable(self.order.heaps.values()))
 
     def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
         if job._needs():
-            self.sharing.kind_of(job, self.order).push(entry)
+            self.sharing.kind_of(job).push(entry)
         else:
             heappush(self.order.heap, entry)
 
     def _kind_of_next(self) -> Kind | None:
-        """Return the kind of the job that starts next; None if it needs nothing."""
+        """Return the kind of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
         if self.order.touched:
             self.order.refresh()
-        kind = self.sharing.first_that_can_start()
-        heap = self.order.heap
+            self.sharing.found = None
+        heap, kind = self.order.heap, self.sharing.found
+        if heap or kind is None:
+            kind = self.sharing.first_that_can_start()
         return None if kind is None or (heap and heap[0] < kind.heap[0]) else kind
 
     def _granted(self, kind: Kind) -> AbstractJob[Any]:
@@ -280,7 +291,7 @@ class SharingJobs(RankedJobs):
         self._grant(job, kind)
         if kept_others_waiting:
             for resource, _ in kind.needs:
-                self.sharing.wake_others(resource)
+                self.sharing.wake_all(resource)
         return job
 
     def _grant(self, job: AbstractJob[Any], kind: Kind) -> None:

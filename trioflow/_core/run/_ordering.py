@@ -88,11 +88,11 @@ class Ordering:
         if shares or ranks is not None or policy == "depth-first" or priorities:
             order = Order(members.waits_for, ranks=ranks, depth_first=policy == "depth-first", priorities=priorities)
             if shares:
-                self._jobs.share(order, self._sharing())
+                self._jobs.share(order, self._sharing(order))
             else:
                 self._jobs.rank_by(order)
 
-    def _sharing(self) -> Sharing:
+    def _sharing(self, order: Order) -> Sharing:
         run = self._run
         workers = run.workers
         return Sharing(
@@ -105,6 +105,7 @@ class Ordering:
             run.group.call_at,
             run.backend.caller(),
             run.backfill,
+            order,
         )
 
     def _starts_at_once(self) -> int:

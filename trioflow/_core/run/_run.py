@@ -259,7 +259,7 @@ class Run:
 
     def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
         resource.correct(has, used)
-        self.queue.jobs.sharing.wake_others(resource)
+        self.queue.jobs.sharing.wake_all(resource)
 
     def resources_around(self) -> set[Resource]:
         """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
@@ -738,7 +738,7 @@ class Run:
                 return expects
             assert run.outer_worker is not None
             run = run.outer_worker.run
-            expects = expects or bool(run.queue.jobs)
+            expects = expects or run.queue.jobs.any_waits()
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""

@@ -90,7 +90,7 @@ class Workers:
             return
         queue = self._queue
         ready = queue.jobs
-        if ready and self.free > 0 and not (self.window and self.window.has_waiting):
+        if self.free > 0 and ready and not (self.window and self.window.has_waiting):
             # Wake as many parked workers as there are jobs for, because that costs little.
             home = self._run.home
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
