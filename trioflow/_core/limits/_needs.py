@@ -207,7 +207,7 @@ class Sharing:
         for sharing in _ahead({kind: None for resource in resources for kind in resource.waiting}):
             sharing.wake()
 
-    def wake_all(self, resource: Resource) -> None:
+    def wake_for(self, resource: Resource) -> None:
         """Let the runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
         for sharing in _ahead(resource.waiting):
             sharing.wake()

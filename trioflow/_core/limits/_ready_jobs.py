@@ -291,7 +291,7 @@ class SharingJobs(RankedJobs):
         self._grant(job, kind)
         if kept_others_waiting:
             for resource, _ in kind.needs:
-                self.sharing.wake_all(resource)
+                self.sharing.wake_for(resource)
         return job
 
     def _grant(self, job: AbstractJob[Any], kind: Kind) -> None:

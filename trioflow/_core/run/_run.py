@@ -259,7 +259,7 @@ class Run:
 
     def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
         resource.correct(has, used)
-        self.queue.jobs.sharing.wake_all(resource)
+        self.queue.jobs.sharing.wake_for(resource)
 
     def resources_around(self) -> set[Resource]:
         """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
