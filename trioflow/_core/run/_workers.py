@@ -108,8 +108,10 @@ class Workers:
         that was long ago: turns are long when many jobs go on in each.
         """
         searchers = self.searchers
+        if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
+            return
         blocked = len(self.alive) - searchers
-        if blocked <= 0 or searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
+        if blocked <= 0:
             return
         ready = len(self._queue.jobs)
         taken = newcomer.jobs_at_call - (ready + self.begun - 1)
