@@ -158,6 +158,7 @@ def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
     """Such a task runs no code at all, so its worker can't say that it has left; another one does the work."""
     made: list[asyncio.Task[Any]] = []
+    faults: list[Any] = []
 
     def cancel_the_first(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         task = asyncio.Task(coroutine, loop=loop, **options)
@@ -168,12 +169,14 @@ def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
 
     async def main() -> bool:
         asyncio.get_running_loop().set_task_factory(cancel_the_first)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
         return await scheduler.co_run()
 
     scheduler = Scheduler(*[Job(asyncio.sleep, 0) for _ in range(3)])
     assert asyncio.run(main())
     assert made[0].cancelled()
     assert all(job.state is SUCCEEDED for job in scheduler)
+    assert faults == []
 
 
 # --- what a job leaves behind

@@ -149,7 +149,7 @@ class AsyncioGroup(PlainAsyncioGroup):
         for worker in unbegun:
             if worker.task.done():
                 worker.leave_unbegun()
-        self._spawned[: self._due] = [worker for worker in unbegun if not worker.task.done()]
+        self._spawned[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # those have not left
         self._due = len(self._spawned)
         if self._due:
             self._loop.call_soon(self._look_at_spawned, context=self._context)
