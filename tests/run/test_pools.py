@@ -238,6 +238,33 @@ def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) ->
     assert last.started_at == 1
 
 
+def test_a_due_job_that_has_to_wait_itself_keeps_nobody_waiting_any_more(virtual: Virtual) -> None:
+    """When it fits at last, but an earlier one comes first, which waits for those that it kept waiting."""
+    first = Job(anyio.sleep, 0.5)
+    kept = Job(anyio.sleep, 1, needs={"b": 1}, required=first)
+    around = Scheduler(first, kept, needs={"a": 1})  # so `kept` need not wait for `earlier`
+    earlier, due = Job(anyio.sleep, 1, needs={"a": 1, "c": 1}), Job(anyio.sleep, 1, needs={"b": 1, "c": 1})
+    jobs = [Job(anyio.sleep, 1, needs={"c": 1}), around, earlier, due]
+    assert virtual(Scheduler(*jobs, pool=Pool(a=1, b=1, c=1), backfill=0).co_run)
+    assert (kept.started_at, earlier.started_at, due.started_at) == (1, 2, 3)
+
+
+def test_a_job_that_comes_to_stand_before_others_while_it_runs_keeps_them_waiting(virtual: Virtual) -> None:
+    """Of two jobs, only the smaller one fits, but a successor that is added raises the rank of the bigger one."""
+
+    async def add() -> None:
+        await anyio.sleep(1)
+        scheduler.add(Job(anyio.sleep, 1, required=big, expected_duration=100))
+
+    first: dict[str, Any] = {"needs": {"cpu": 1}, "expected_duration": 9, "priority": 9}
+    small = Job(anyio.sleep, 1, needs={"cpu": 1}, expected_duration=5)
+    big = Job(anyio.sleep, 1, needs={"cpu": 2}, expected_duration=2)
+    jobs = [Job(anyio.sleep, 5, **first), Job(add, **first), small, big]
+    scheduler = Scheduler(*jobs, pool=Pool(cpu=2), policy="critical-path", backfill=0)
+    assert virtual(scheduler.co_run)
+    assert (big.started_at, small.started_at) == (5, 6)
+
+
 @pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
 def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: Virtual, resource: Any) -> None:
     """However many jobs the other runs have: a run that is woken later than another one does not starve."""

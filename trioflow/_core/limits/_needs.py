@@ -85,7 +85,7 @@ class Sharing:
         self.order: Final = order
         self.kinds: Final[dict[Any, Kind]] = {}  # of the jobs that wait
         self.found: Kind | None = None  # by the last look; it is right until something else happens
-        self.has_nothing = False  # whether it could start nothing when it last looked, and nothing has happened since
+        self.has_nothing = False  # whether it could start nothing, or did not in time, and nothing has happened since
         self._behind: Final[dict[Sharing, None]] = {}  # runs that look when this one can start no more
         self._turns_left = 0  # of `PATIENCE`, while `_look_behind` is called in each turn; otherwise 0
         self._kept_waiting: Final[dict[Sharing, None]] = {}  # runs that a due job of this one keeps waiting
@@ -185,13 +185,18 @@ class Sharing:
         if self._behind and not self.starts_at_once():
             self.has_looked()
         if self._kept_waiting and not self.has_slot():
-            self._wake_soon(self._kept_waiting)
+            self.let_kept_look()
 
     def _wake_soon(self, waiting: dict[Sharing, None]) -> None:
         kinds = {kind: None for sharing in waiting for kind in sharing.kinds.values()}
         waiting.clear()
         for sharing in _ahead(kinds):
             self.call_in_loop(sharing.wake)
+
+    def let_kept_look(self) -> None:
+        """Let those look that a due job of this run keeps waiting: it fits now, so perhaps it does so no more."""
+        if self._kept_waiting:
+            self._wake_soon(self._kept_waiting)
 
     def release(self, job: AbstractJob[Any], grant: Grant | None) -> None:
         """Take back what a job had, if it had anything, and let other runs look whether one of theirs can start."""
@@ -204,18 +209,16 @@ class Sharing:
             if kind is not None:
                 kind.drop_settled()
         self.has_nothing = False
-        for sharing in _ahead({kind: None for resource in resources for kind in resource.waiting}):
-            sharing.wake()
+        _let_look({kind: None for resource in resources for kind in resource.waiting})
 
     def wake_for(self, resource: Resource) -> None:
         """Let the runs with jobs that wait for a resource look again: there is more of it, or nobody is in the way."""
-        for sharing in _ahead(resource.waiting):
-            sharing.wake()
+        _let_look(resource.waiting)
 
     def clear(self) -> None:
         """Forget the waiting jobs."""
         self.has_looked()
-        self._wake_soon(self._kept_waiting)
+        self.let_kept_look()
         for kind in list(self.kinds.values()):
             kind.clear()
 
@@ -246,8 +249,17 @@ def key_of(job: AbstractJob[Any]) -> Any:
     return tuple(sorted(job._needs().items()))
 
 
+def _let_look(kinds: dict[Kind, None]) -> None:
+    """Let the runs look that wait for these kinds, of which there is more, and those that these keep waiting."""
+    sharings = {kind.sharing: None for kind in kinds}
+    for sharing in _ahead(kinds):
+        sharing.wake()
+    for sharing in sharings:
+        sharing.let_kept_look()
+
+
 def _ahead(kinds: dict[Kind, None]) -> dict[Sharing, None]:
-    """Return which runs are to be woken, of those that wait for these kinds and have found nothing when they looked.
+    """Return which runs are to be woken, of those that wait for these kinds and have nothing that they can start.
 
     These are the runs with the earliest jobs for which there is enough together. The others look when those have: if
     all did at once, each of them would ask all others which of them is first.

@@ -169,6 +169,9 @@ class SharingJobs(RankedJobs):
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
+        if self.order.touched:
+            self.order.refresh()
+            self.sharing.found = None
         return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
 
     def append(self, job: AbstractJob[Any], /) -> None:
@@ -277,9 +280,6 @@ class SharingJobs(RankedJobs):
 
     def _kind_of_next(self) -> Kind | None:
         """Return the kind of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
-        if self.order.touched:
-            self.order.refresh()
-            self.sharing.found = None
         heap, kind = self.order.heap, self.sharing.found
         if heap or kind is None:
             kind = self.sharing.first_that_can_start()
