@@ -249,6 +249,8 @@ def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
         Job(nap, label="odd", **options)
     with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
         Scheduler(label="odd", **options)
+    with pytest.raises(TypeError, match=rf"{name}='' of .*: give True or False"):
+        Job(nap, **{name: ""})  # type: ignore[arg-type]
     assert Job(nap, **{name: 1})  # type: ignore[arg-type]
     if name in ("critical", "forever"):
         with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):

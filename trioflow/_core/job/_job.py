@@ -209,7 +209,8 @@ class AbstractJob(Generic[T]):
             timeout is idle_timeout is retry is restarts is key is version is None
             and on_timeout == "fail"
             and save == "json"
-            and not (own_task or redact)
+            and own_task is False
+            and redact is False
         ):
             self._limits = None if self._called_in_frame and not forever else _options.NO_LIMITS
         else:
@@ -221,7 +222,7 @@ class AbstractJob(Generic[T]):
             )
         if critical is not None and critical is not True:
             self._critical = _options.flag(critical, "critical", self._name_for_errors)
-        if forever and forever is not True:
+        if forever is not False and forever is not True:
             self._forever = _options.flag(forever, "forever", self._name_for_errors)
         if expected_duration is None and needs is None and priority == 0:
             self._demand = None

@@ -142,7 +142,7 @@ class Workers:
         return slots
 
     def _spawn_until(self, searchers: int) -> None:
-        """Spawn or wake workers until there are `searchers` of them, or no more slots; at least one job can start."""
+        """Spawn or wake workers until there are `searchers` of them, or no more slots; a job can probably start."""
         now, jobs = self._run.clock(), len(self._queue.jobs) + self.begun
         for _ in range(min(searchers - self.searchers, self.free)):
             self.free -= 1
