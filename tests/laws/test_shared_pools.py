@@ -36,7 +36,7 @@ class Scenario:
         self.draw = random.Random(seed)
         self.choose = self.draw.choice
         self.rate = Rate(requests=4, tokens=40, per=4, burst={"requests": self.choose([1, 2, 4])})
-        self.pool = Pool(cpu=self.choose([1, 2, 3]), gpu=["0", "1"], api=self.rate)
+        self.pool = Pool(cpu=self.choose([1, 2, 3]), gpu=["0", "1"], disk=1, api=self.rate)
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()  # that was ever taken at once
         self.taken: list[tuple[float, dict[str, float]]] = []  # of the rate: when, and how much
@@ -47,12 +47,15 @@ class Scenario:
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
+        gpus = 2
+        if not depth and self.one_in(4):  # it keeps one while its members wait for what else they need
+            gpus, options = 1, {**options, "needs": {"gpu": 1}}
         for _ in range(self.draw.randint(1, 7)):
             if depth and self.one_in(3):
                 members.append(self.scheduler(depth - 1))
             else:
                 required = self.choose(members) if members and self.one_in(3) else None
-                members.append(self.job(required=required))
+                members.append(self.job(gpus, required=required))
         return Scheduler(
             *members,
             jobs_window=self.choose([None, None, 1, 1, 2, 3, Adaptive(1, 4)]),
@@ -63,8 +66,9 @@ class Scenario:
             **options,
         )
 
-    def job(self, **options: Any) -> Job[None]:
-        one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": 2}, {"gpu": 1, "cpu": 1}]
+    def job(self, gpus: int = 2, **options: Any) -> Job[None]:
+        one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": gpus}, {"disk": 1}]
+        one += [{"gpu": 1, "cpu": 1}, {"disk": 1, "cpu": 1}, {"disk": 1, "gpu": gpus}]
         rated: list[Any] = [{"api": 1}, {"api": {"tokens": self.choose([5, 20])}}, {"cpu": 1, "api": 1}]
         needs = self.choose([*one, *rated])
         ends = ["returns", "returns", "raises", "is cancelled", *(["is throttled", "uses"] if "api" in needs else [])]
@@ -86,7 +90,7 @@ class Scenario:
         granted: Any = job.granted
         if "api" in granted and job.attempts == 1:  # a further attempt does not wait
             self.taken.append((anyio.current_time(), granted["api"]))
-        kept = Counter({"cpu": granted.get("cpu", 0), "gpu": len(granted.get("gpu", ()))})
+        kept = Counter({name: granted.get(name, 0) for name in ("cpu", "disk")}, gpu=len(granted.get("gpu", ())))
         self.running += kept
         self.most |= self.running
         try:
@@ -140,9 +144,9 @@ def check(virtual: Virtual, seed: int) -> None:
     scenario = Scenario(seed)
     virtual(scenario.run)
     pool, taken, rate = scenario.pool, scenario.taken, scenario.rate
-    assert (pool.free["cpu"], pool.free["gpu"]) == (pool.total["cpu"], pool.total["gpu"])
-    assert scenario.most["cpu"] <= pool.total["cpu"]
-    assert scenario.most["gpu"] <= 2
+    for name in ("cpu", "gpu", "disk"):
+        assert pool.free[name] == pool.total[name]
+        assert scenario.most[name] <= pool.total[name]
     assert not any(resource.waiting for resource in pool._resources.values())
     for key, limit in rate.limits.items():
         for first, (begin, _) in enumerate(taken):
