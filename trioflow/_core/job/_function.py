@@ -21,7 +21,6 @@ from ._job import AbstractJob, T
 from ._options import NO_LIMITS, JobOptions
 from ._outcome import is_awaitable, not_awaitable, shown
 
-CoroutineType: Final = types.CoroutineType
 FUNCTION: Final = types.FunctionType
 ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
@@ -366,7 +365,7 @@ class Job(FunctionJob[T]):
         awaitable: Any = function(*self._args)
         if self._rule is not None:
             self._release_inputs()
-        if type(awaitable) is not CoroutineType and not is_awaitable(awaitable):
+        if not is_awaitable(awaitable):
             raise TypeError(not_awaitable(self.label, awaitable))
         return cast("Awaitable[T]", awaitable)
 

@@ -68,7 +68,7 @@ class Ending:
         await self._until_gone([worker for worker in alive if not worker.shielded])
         if CleanUp.is_needed(run):
             await CleanUp(run).execute()
-        await self._end_workers([worker for worker in alive if worker.job is None or not worker.job._is_service])
+        await self._end_workers([worker for worker in alive if not _serves(worker)])
         await self._end_services()
         await _shut_down(run, self._left, run.scheduler.shutdown_timeout)
         if run.shared and run.outer_worker is None:
@@ -91,7 +91,7 @@ class Ending:
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
-        waves = self._waves([worker for worker in alive if worker.job is not None and worker.job._is_service])
+        waves = self._waves([worker for worker in alive if _serves(worker)])
         for wave in waves:
             await self._end_workers(wave, deadline)
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
@@ -140,6 +140,10 @@ async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
 
 def _with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
     return {job: None for job in scheduler._members.shutting_down if job._has_shutdown()}
+
+
+def _serves(worker: Worker) -> bool:
+    return worker.job is not None and worker.job._is_service
 
 
 async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:

@@ -40,7 +40,7 @@ class ReadyQueue:
         while queue:
             job = queue.popleft()
             if job._state is SCHEDULED:
-                if has_slot and job._forever and (job._demand is None or not job._needs()):
+                if has_slot and job._forever and not job._needs():
                     self.forever.remove(job)
                 return job
         return None

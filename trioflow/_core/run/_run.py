@@ -526,7 +526,7 @@ class Run:
             if job._state is IDLE and (clean_up or not self.starts_no_more):
                 job._state = SCHEDULED
                 ready.append(job)
-                if job._forever and (job._demand is None or not job._needs()):
+                if job._forever and not job._needs():
                     forever.append(job)
                 if notify_scheduled is not None:
                     notify_scheduled(scheduler, job)
@@ -656,7 +656,7 @@ class Run:
         """Settle a job that raised `error`, which may be an error, a cancellation or both."""
         cancelled, failure = self.backend.split(error)
         if cancelled and failure is None:
-            if worker.ended_by_run and job._facts is not None and job._is_ready():
+            if worker.ended_by_run and job._is_ready():
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
             if worker.ended_by_run or self.backend.was_cancelled(worker):
