@@ -257,6 +257,18 @@ def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
             setattr(Job(nap, label="odd"), name, "no")
 
 
+@pytest.mark.parametrize("name", ["critical_jobs", "keep_jobs"])
+def test_a_setting_that_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
+    """The same for the settings of a scheduler, when it is made and later."""
+    with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+        Scheduler(**{"label": "odd", name: "no"})  # type: ignore[arg-type]
+    scheduler = Scheduler(label="odd")
+    before = getattr(scheduler, name)
+    with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
+        setattr(scheduler, name, "no")
+    assert getattr(scheduler, name) is before
+
+
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
 def test_start_interval_out_of_its_range_is_refused(seconds: float) -> None:
     """start_interval is finite, 0 or more."""

@@ -76,8 +76,8 @@ class BaseScheduler(AbstractJob[bool]):
     _is_scheduler: ClassVar[bool] = True
 
     # ---- settings; a change takes effect at the next run
-    critical_jobs: bool | None
-    keep_jobs: bool
+    _critical_jobs: bool | None
+    _keep_jobs: bool
     # ---- independent of runs
     _members: Members
     _closed: bool
@@ -113,8 +113,8 @@ class BaseScheduler(AbstractJob[bool]):
     ) -> None:
         """Check the settings, which `trioflow.Scheduler` describes, and add the jobs."""
         who = repr(options.get("label") or type(self).__name__)
-        self.critical_jobs = None if critical_jobs is None else _options.flag(critical_jobs, "critical_jobs", who)
-        self.keep_jobs = _options.flag(keep_jobs, "keep_jobs", who)
+        self._critical_jobs = None if critical_jobs is None else _options.flag(critical_jobs, "critical_jobs", who)
+        self._keep_jobs = _options.flag(keep_jobs, "keep_jobs", who)
         self._jobs_window = _window.window(jobs_window, who)
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
@@ -157,6 +157,26 @@ class BaseScheduler(AbstractJob[bool]):
             return self._run.workers.size
         window = self._jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.slots(window)
+
+    @property
+    def critical_jobs(self) -> bool | None:
+        """Whether those of its jobs are critical that have no `critical` of their own; None leaves it to its own."""
+        return self._critical_jobs
+
+    @critical_jobs.setter
+    def critical_jobs(self, critical: bool | None) -> None:
+        if critical is not None:
+            critical = _options.flag(critical, "critical_jobs", self._name_for_errors)
+        self._critical_jobs = critical
+
+    @property
+    def keep_jobs(self) -> bool:
+        """Whether it keeps jobs that have settled; False removes them inside `async with`, where none can run again."""
+        return self._keep_jobs
+
+    @keep_jobs.setter
+    def keep_jobs(self, keep: bool) -> None:
+        self._keep_jobs = _options.flag(keep, "keep_jobs", self._name_for_errors)
 
     @property
     def shutdown_timeout(self) -> float | None:
