@@ -10,10 +10,12 @@ It is configured by the environment, because it runs in a process of its own:
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     name = names[report.nodeid]
     if worse[report.outcome] >= worse[outcomes.get(name, "passed")]:
         outcomes[name] = report.outcome
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    """Free what a test that has failed has left open: otherwise a later test fails, in which the collector finds it."""
+    if outcomes[names[nodeid]] == "failed":
+        for name in ("last_exc", "last_value", "last_traceback"):  # pytest keeps the exception there
+            vars(sys).pop(name, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
 
 
 def pytest_sessionfinish() -> None:
