@@ -15,7 +15,7 @@ import pytest
 
 from trioflow import Job, Scheduler, Sequence, StopReason
 
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, nap, task_now
+from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
 
 
 async def in_task_group(child: Callable[[], Awaitable[Any]]) -> str:
@@ -87,17 +87,22 @@ def test_attempt_after_one_that_failed_in_a_task_group_counts() -> None:
 # --- when the loop ends everything
 
 
-async def through_main(scheduler: Scheduler) -> None:
-    """Start the run in the background and return: `asyncio.run` then cancels all tasks that are left."""
+async def started(scheduler: Scheduler) -> asyncio.Task[bool]:
+    """Start the run in the background, and return when all its jobs that require nothing are running."""
     task = asyncio.create_task(scheduler.co_run())
-    background.append(task)
-    await asyncio.sleep(0.005)
+    while any(job.state is not RUNNING for job in scheduler.iterate_jobs() if not job.required):  # noqa: ASYNC110 - no event for all
+        await asyncio.sleep(0)
+    return task
+
+
+async def through_main(scheduler: Scheduler) -> None:
+    """Return while the run goes on: `asyncio.run` then cancels all tasks that are left."""
+    background.append(await started(scheduler))
 
 
 async def through_wait_for(scheduler: Scheduler) -> None:
     """Cancel every task there is, in the order in which the loop keeps them."""
-    task = asyncio.create_task(scheduler.co_run())
-    await asyncio.sleep(0.005)
+    task = await started(scheduler)
     for one in asyncio.all_tasks() - {asyncio.current_task()}:
         one.cancel()
     with pytest.raises(asyncio.CancelledError):
