@@ -12,9 +12,9 @@ import pytest
 import stamina
 import tenacity
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, Scheduler, StopReason, current_job
 
-from ..bodies import CANCELLED, FAILED, Odd, fail_now, nap, timed
+from ..bodies import CANCELLED, FAILED, Odd, fail, fail_now, nap, timed
 from .attempts import Attempts, Flaky
 
 if TYPE_CHECKING:
@@ -156,6 +156,27 @@ def test_endless_fast_retries_leave_others_their_turns(virtual: Virtual, retry: 
     assert virtual(Scheduler(job, Job(cancel)).co_run) is True
     assert job.state is CANCELLED
     assert 40 < job.attempts < 60
+
+
+def test_attempt_goes_on_although_another_job_fails_with_what_the_first_one_raised(virtual: Virtual) -> None:
+    """Two jobs raise one exception object, as readers of a lost connection do, and only one of them fails with it.
+
+    The traceback had the frames of both. When the other job failed, what makes attempts was closed, and this job with
+    it, in the task of the other.
+    """
+    lost = OSError("connection lost")
+
+    async def read() -> int:
+        await anyio.sleep(1)
+        if current_job().attempts == 1:
+            raise lost
+        await anyio.sleep(1)
+        return current_job().attempts
+
+    reader, other = Job(read, retry=1), Job(fail, 2, lost)
+    assert virtual(timed, Scheduler(reader, other)) == (True, 3)
+    assert reader.result() == 2
+    assert other.state is FAILED
 
 
 # --- what is not retried

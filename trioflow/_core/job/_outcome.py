@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from types import CoroutineType, TracebackType
+from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
 
 from ..backend import leaves_of
@@ -58,12 +59,22 @@ def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
                 last.tb_next = traceback
             last = traceback
         else:  # from CPython 3.12 on the user's frames keep those that called them: these must not keep the run either
-            with contextlib.suppress(RuntimeError):  # the worker's own still runs
-                traceback.tb_frame.clear()
+            _empty(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
         last.tb_next = None
     return first
+
+
+def _empty(frame: FrameType) -> None:
+    """Let a frame that has ended give up its variables; leave one alone that goes on.
+
+    If jobs raise the same exception object, one after the other, its traceback has the frames of all of them. Some of
+    these may go on: one that makes a further attempt, for example. Before CPython 3.13 `clear` would close it. A frame
+    refers to its code, as far as the garbage collector is concerned, only when it has ended.
+    """
+    if any(one is frame.f_code for one in gc.get_referents(frame)):
+        frame.clear()
 
 
 class CancelledOutcome:
