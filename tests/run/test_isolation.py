@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -403,6 +404,42 @@ def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: An
     job = Job(look)
     assert Scheduler(job).run(backend=backend, check=True) is True
     assert job.result() == [job] * 3
+
+
+def test_current_job_is_known_while_other_threads_run_loops() -> None:
+    """Tasks of other event loops begin and end while a task of a job asks which job it is in.
+
+    anyio keeps the tasks of all loops in one dictionary. Whoever looked at it failed if it changed meanwhile.
+    """
+    ended = threading.Event()
+    asked: list[str] = []
+
+    async def ask() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(ask_often)
+
+    async def ask_often() -> None:
+        for _ in range(100):
+            asked.append(current_job().label)
+            await anyio.lowlevel.checkpoint()
+
+    def run_others() -> None:
+        while not ended.is_set():
+            Scheduler(*(Job(anyio.sleep, 0.0005) for _ in range(100))).run(backend="asyncio")
+
+    other = threading.Thread(target=run_others)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    other.start()
+    try:
+        job = Job(ask, label="mine")
+        assert Scheduler(job).run(backend="asyncio", check=True)
+    finally:
+        sys.setswitchinterval(interval)
+        ended.set()
+        other.join()
+    assert asked == ["mine"] * 1000
 
 
 # --- tasks of their own for all jobs of a scheduler

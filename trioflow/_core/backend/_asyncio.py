@@ -365,7 +365,9 @@ class AsyncioBackend(PlainAsyncio):
 
     def outwards(self, task: Any) -> Iterator[object]:
         """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
-        return _shared.outwards(id(task), {id(one): state.parent_id for one, state in TASK_STATES.items()})
+        known = STATES_BY_REF.copy()  # at once: other threads' loops record their tasks here too
+        tasks = ((one(), state) for one, state in known.items())
+        return _shared.outwards(id(task), {id(one): state.parent_id for one, state in tasks if one is not None})
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job left open in the task; return what that was.
