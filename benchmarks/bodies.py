@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import anyio
+import anyio.lowlevel
 import trio
 
 Body = Callable[[int], Any]
@@ -45,12 +47,20 @@ async def checkpoint_on_asyncio(number: int) -> None:
     await asyncio.sleep(0)
 
 
+async def checkpoint_of_anyio(number: int) -> None:
+    await anyio.lowlevel.checkpoint()
+
+
 async def nap_on_trio(number: int) -> None:
     await trio.sleep(NAPS[number % len(NAPS)])
 
 
 async def nap_on_asyncio(number: int) -> None:
     await asyncio.sleep(NAPS[number % len(NAPS)])
+
+
+async def nap_of_anyio(number: int) -> None:
+    await anyio.sleep(NAPS[number % len(NAPS)])
 
 
 async def second_on_trio(number: int) -> None:
@@ -77,7 +87,14 @@ ANYWHERE: Final[dict[str, Body]] = {"no-op": no_op, "1 ms burn": burn_1ms, "20 Â
 
 BODIES: Final[dict[str, dict[str, Body]]] = {
     "trio": {"checkpoint": checkpoint_on_trio, "nap": nap_on_trio, "1 s sleep": second_on_trio, **ANYWHERE},
-    "asyncio": {"checkpoint": checkpoint_on_asyncio, "nap": nap_on_asyncio, "1 s sleep": second_on_asyncio, **ANYWHERE},
+    "asyncio": {
+        "checkpoint": checkpoint_on_asyncio,
+        "nap": nap_on_asyncio,
+        "1 s sleep": second_on_asyncio,
+        "anyio checkpoint": checkpoint_of_anyio,
+        "anyio nap": nap_of_anyio,
+        **ANYWHERE,
+    },
     "threads": {"no-op": no_op_in_thread, "1 ms burn": burn_1ms_in_thread, "nap": nap_in_thread},
 }
 """By backend and name."""

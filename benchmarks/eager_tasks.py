@@ -26,7 +26,7 @@ from rich.console import Console
 from trioflow import Job, Scheduler
 
 from . import graphs, tables
-from .bodies import BODIES, Body, no_op
+from .bodies import Body, no_op
 from .cases import cancelling, features, memory, running
 from .graphs import Graph
 from .measuring import Contest, Contestant, Measurement, Sample, Setting, Stopwatch, hold
@@ -299,10 +299,7 @@ def contests(tiny: bool) -> Iterator[Contest]:
         setting = Setting("asyncio", "groups of five", body, size // 5)
         yield Contest(
             "features",
-            [
-                Contestant(name, setting, partial(features.timed, build, setting, BODIES["asyncio"][body]))
-                for name, build in builds.items()
-            ],
+            [Contestant(name, setting, partial(features.attempt, build, setting)) for name, build in builds.items()],
             plan.rounds,
         )
 

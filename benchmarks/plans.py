@@ -114,6 +114,7 @@ FULL: Final = Plan(
         Grid(ALL_SHAPES, ("no-op", "checkpoint"), (10_000,)),
         Grid(("wide", "tree"), ("nap",), (10_000,)),
         Grid(("layered", "random"), ("nap",), (2_000,)),
+        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (10_000,), backends=("asyncio",)),
         Grid(FIGURE_SHAPES, ("1 ms burn",), (100,)),
         Grid(("wide", "layered"), ("no-op", "checkpoint"), (10_000,), (1, 16, 1_000)),
         Grid(("wide", "layered"), ("nap",), (2_000,), (16,)),
@@ -132,6 +133,7 @@ QUICK: Final = Plan(
         Grid(FIGURE_SHAPES, ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
         Grid(("wide", "tree"), ("nap",), (2_000,)),
         Grid(("layered",), ("nap",), (1_000,)),
+        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (2_000,), backends=("asyncio",)),
         Grid(("wide", "layered"), ("no-op", "checkpoint"), (3_000,), (16,)),
     ),
     backends=LOOPS,
@@ -143,7 +145,7 @@ QUICK: Final = Plan(
     commands=500,
     features=2_000,
     threads=500,
-    requests=500,
+    requests=1_000,
     conditions=("", "collector off"),
 )
 
@@ -155,6 +157,7 @@ TINY: Final = Plan(
     grids=(
         Grid(ALL_SHAPES, ("no-op",), (100,)),
         Grid(("layered",), ("checkpoint", "nap", "1 ms burn"), (20,), (None, 16)),
+        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (20,), backends=("asyncio",)),
         Grid(("layered",), ("no-op",), (200,), backends=("threads",)),
     ),
     sleepers=10,

@@ -7,8 +7,8 @@ What is written by hand keeps no results, states or times, and knows nothing of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -21,7 +21,7 @@ from trioflow import Job, Scheduler, ThreadJob
 
 from .. import loops
 from ..bodies import BODIES, Body
-from ..echo import EchoServer
+from ..echo import OF_LINES, OF_PATHS, EchoServer
 from ..measuring import Contest, Contestant, Sample, Setting, Stopwatch
 from ..plans import Plan
 from ..rivals import OURS
@@ -30,6 +30,7 @@ HOUR: Final = 3600.0  # seconds: a timeout that nothing reaches
 GROUP: Final = 5
 THREADS: Final = 16
 ORDER_ALONE: Final = f"{OURS}, order alone"
+WITH_ANYIO: Final = "anyio task group"
 BY_HAND: Final = {"trio": "nursery", "asyncio": "TaskGroup"}
 
 Run = Callable[[], Awaitable[Any]]
@@ -214,10 +215,30 @@ def requests(window: int) -> Feature:
 
         return each(job, backend, size, body)
 
-    return Feature(f"requests, {window} at once", SOCKETS, {OURS: ours, "by hand": by_hand}, lambda plan: plan.requests)
+    def with_anyio(backend: str, size: int, body: Body) -> Run:
+        limiter = anyio.CapacityLimiter(window)
+
+        async def job(number: int) -> None:
+            async with limiter:
+                await body(number)
+
+        async def run() -> None:
+            async with anyio.create_task_group() as group:
+                for number in range(size):
+                    group.start_soon(job, number)
+
+        return run
+
+    return Feature(
+        f"requests, {window} at once",
+        tuple(PROGRAMS),
+        {OURS: ours, "by hand": by_hand, WITH_ANYIO: with_anyio},
+        lambda plan: plan.requests,
+    )
 
 
-SOCKETS: Final = ("own streams", "anyio's streams")
+PROGRAMS: Final = {"own streams": OF_LINES, "anyio's streams": OF_LINES, "httpx": OF_PATHS}
+"""How requests are sent, and the server that answers them."""
 
 
 def asking(server: EchoServer, backend: str, streams: str) -> Body:
@@ -242,6 +263,35 @@ def asking(server: EchoServer, backend: str, streams: str) -> Body:
             assert await stream.receive(100) == b"%d\n" % number
 
     return by_anyio if streams == "anyio's streams" else by_trio if backend == "trio" else by_asyncio
+
+
+@asynccontextmanager
+async def asking_by_http(server: EchoServer) -> AsyncIterator[Body]:
+    """Yield a body that sends a request, and waits for the answer; one client for all, as httpx recommends."""
+    import httpx
+
+    host, port = server.address
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", limits=limits) as client:
+
+        async def ask(number: int) -> None:
+            assert (await client.get(f"/{number}")).text == f"/{number}"
+
+        yield ask
+
+
+@asynccontextmanager
+async def body_of(setting: Setting, server: EchoServer | None) -> AsyncIterator[Body]:
+    """Yield what the jobs do, which may ask a server."""
+    if setting.body == "no-op in a thread":
+        yield BODIES["threads"]["no-op"]
+    elif server is None:
+        yield BODIES[setting.backend][setting.body]
+    elif setting.body == "httpx":
+        async with asking_by_http(server) as body:
+            yield body
+    else:
+        yield asking(server, setting.backend, setting.body)
 
 
 # ---- all of them
@@ -293,34 +343,19 @@ def features(plan: Plan) -> Iterator[Contest]:
                 yield Contest("features", contestants, plan.rounds)
 
 
-def body_of(setting: Setting, server: EchoServer | None) -> Body:
-    if server is not None:
-        return asking(server, setting.backend, setting.body)
-    if setting.body == "no-op in a thread":
-        return BODIES["threads"]["no-op"]
-    return BODIES[setting.backend][setting.body]
-
-
-def serving(setting: Setting) -> AbstractContextManager[EchoServer | None]:
-    return EchoServer(needed=setting.body in SOCKETS)
-
-
 def attempt(build: Build, setting: Setting) -> Sample:
     """Build once and run once, inside a loop that is already running."""
-    with serving(setting) as server:
-        return timed(build, setting, body_of(setting, server))
-
-
-def timed(build: Build, setting: Setting, body: Body) -> Sample:
-    with Stopwatch() as building:
-        run = build(setting.backend, setting.size, body)
-    running = Stopwatch()
+    building, running = Stopwatch(), Stopwatch()
 
     async def main() -> None:
-        with running:
-            await run()
+        async with body_of(setting, server) as body:
+            with building:
+                run = build(setting.backend, setting.size, body)
+            with running:
+                await run()
 
-    loops.run(setting.backend, main)
+    with EchoServer(PROGRAMS.get(setting.body)) as server:
+        loops.run(setting.backend, main)
     in_µs = 1e6 / setting.size
     return {"build": building.cpu * in_µs, "run": running.cpu * in_µs, "together": (building.cpu + running.cpu) * in_µs}
 

@@ -18,7 +18,7 @@ from ..rivals import OURS, Build, Rival, find, ours
 from ..verification import verify
 
 SLEEPERS: Final = ("nursery alone", "TaskGroup alone")
-SLEEPING: Final = ("nap", "1 s sleep")
+SLEEPING: Final = ("nap", "anyio nap", "1 s sleep")
 """Bodies that wait for time: for these, how often the loop polls says how well it gathers what is due."""
 INSTRUMENTED: Final = f"{OURS}, an instrument with empty hooks"
 
