@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,7 +14,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, Scheduler, Sequence, StopReason
+from trioflow import Job, JobTimeout, Scheduler, Sequence, StopReason
+from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
 
@@ -43,6 +45,43 @@ def test_job_that_handles_the_failure_of_its_task_group_has_succeeded() -> None:
     job, after = Job(in_task_group, broken), Job(nap, 0.001, "whole")
     assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
     assert (job.result(), after.result()) == ("handled", "whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({"timeout": 1}, 1),
+        ({"timeout": 1, "retry": 1}, 2),
+        ({"timeout": 1, "on_timeout": "restart", "restarts": 2}, 3),
+        ({"idle_timeout": 1}, 1),
+    ],
+)
+@pytest.mark.parametrize("stopped_at", [None, 0.5, 1])
+def test_timeout_after_a_task_group_that_failed(options: dict[str, Any], calls: int, stopped_at: float | None) -> None:
+    """The `cancelling()` that such a group leaves hides no timeout; a cancellation from outside goes before that.
+
+    A scope of anyio takes it for a native cancellation, and lets its own cancellation pass. So the job failed with
+    that, and was not called again.
+    """
+    called: list[float] = []
+
+    async def hang() -> None:
+        called.append(anyio.current_time())
+        await in_task_group(broken)
+        await anyio.sleep(10)
+
+    job = Job(hang, **options)
+    scheduler = Scheduler(job)
+
+    async def run() -> None:
+        with anyio.move_on_after(math.inf if stopped_at is None else stopped_at):
+            await scheduler.co_run()
+
+    run_virtual(run, backend="asyncio")
+    if stopped_at is None:
+        assert (type(job.raised_exception()), job.elapsed, len(called)) == (JobTimeout, calls, calls)
+    else:
+        assert (job.state, scheduler.stop_reason, job.elapsed) == (CANCELLED, StopReason.CANCELLED, stopped_at)
 
 
 def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:

@@ -259,6 +259,10 @@ class Backend(Protocol):
         """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
         ...
 
+    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
+        """Return whether `exception`, which has just left a scope, is the cancellation of that scope alone."""
+        ...
+
     def hint(self, exception: BaseException) -> str | None:
         """Return what to do about an exception that comes from the other library; None if it does not."""
         ...

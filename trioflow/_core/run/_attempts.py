@@ -168,12 +168,17 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
     if job._limits_itself:
         return await job._call_once()
     run, timeout, watch = worker.run, limits.timeout, None
-    with run.backend.scope(math.inf if timeout is None else run.clock() + timeout) as scope:
-        if job._is_service:
-            run.facts(job).scope = scope  # the timeouts apply until the service is ready
-        if limits.idle_timeout is None:
-            return await job._call_once()
-        move = partial(setattr, scope, "deadline")
-        with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, move) as watch:
-            return await job._call_once()
+    scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)
+    try:
+        with scope:
+            if job._is_service:
+                run.facts(job).scope = scope  # the timeouts apply until the service is ready
+            if limits.idle_timeout is None:
+                return await job._call_once()
+            move = partial(setattr, scope, "deadline")
+            with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, move) as watch:
+                return await job._call_once()
+    except BaseException as error:
+        if not run.backend.should_have_caught(scope, error):
+            raise
     raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch.error()

@@ -244,6 +244,10 @@ class PlainTrio(PlainBackend):
         """Return False: trio cancels tasks only by scopes."""
         return False
 
+    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
+        """Return False: a scope of trio catches what is its own."""
+        return False
+
     def hint(self, exception: BaseException) -> str | None:
         """Return what to do about an exception that comes from asyncio; None if it does not."""
         foreign = (isinstance(exception, RuntimeError) and _shared.says(exception, "no running event loop")) or (
