@@ -90,7 +90,10 @@ class PlainTrioGroup(PlainGroup):
 
         async def wait() -> None:
             with scope:
-                await trio.sleep_until(when)
+                try:
+                    await trio.sleep_until(when)
+                except trio.Cancelled:  # out of this task it would cancel the nursery, as if its own time were over
+                    return
                 if not self.is_cancelled():
                     function()
 
