@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import anyio
 import pytest
+import trio
 
 from trioflow import CommandJob, Job, Scheduler
 
 from ..bodies import nap
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..conftest import Virtual
 
 
@@ -146,21 +150,46 @@ def test_exception_is_on_one_line(virtual: Virtual, heard: list[tuple[float, str
     assert all("\n" not in line and "\x1b" not in line and len(line) < 400 for line in lines)
 
 
-def test_wrong_backend_is_in_the_line(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+async def open_nursery() -> None:
+    async with trio.open_nursery():
+        pass
+
+
+async def gather() -> None:
+    asyncio.set_event_loop(None)  # as after any asyncio.run(); before, Python 3.11 makes a loop that nobody closes
+    sleep = asyncio.sleep(1)
+    try:
+        await asyncio.gather(sleep)
+    finally:
+        sleep.close()
+
+
+async def sleep_by_trio() -> None:
+    await trio.sleep(1)
+
+
+async def wait_for_item() -> None:
+    await asyncio.Queue[int]().get()
+
+
+@pytest.mark.parametrize(
+    ("backend", "other", "body"),
+    [
+        ("trio", "asyncio", lambda: asyncio.sleep(1)),
+        ("trio", "asyncio", gather),
+        ("trio", "asyncio", wait_for_item),
+        ("asyncio", "trio", sleep_by_trio),
+        ("asyncio", "trio", open_nursery),
+    ],
+)
+def test_wrong_backend_is_in_the_line(
+    backend: Literal["trio", "asyncio"],
+    other: str,
+    body: Callable[[], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A job for the other library fails with a line that says which `backend=` to use."""
-    other = {"trio": "asyncio", "asyncio": "trio"}[backend]
-
-    async def wrong() -> None:
-        if other == "trio":
-            import trio
-
-            await trio.sleep(1)
-        else:
-            import asyncio
-
-            await asyncio.sleep(1)
-
-    Scheduler(Job(wrong)).run(backend=backend)  # type: ignore[arg-type]
+    Scheduler(Job(body)).run(backend=backend)
     assert f'run it with backend="{other}"' in caplog.messages[0]
 
 
