@@ -66,6 +66,7 @@ def test_the_same_command_lines(seed: int) -> None:
         ["echo", "{2} {1}", ":::", "a", "b", ":::+", "c", "d", "e", ":::", "f", ":::+", "g"],
         ["echo", "{3}", "::::", "one", "two", ":::", "x", "::::+", "one"],
         ["::::", "one", "two", "::::+", "one"],
+        ["a={%}", "b={1}", "echo", "{2}", ":::", "x y", ":::", "a;b", "a b"],
     ],
 )
 def test_the_same_combinations(words: list[str]) -> None:

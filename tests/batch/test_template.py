@@ -53,6 +53,13 @@ def test_in_the_first_word_arguments_are_the_command() -> None:
     assert [fill("x {}", "a b"), fill("x\ty{}", "a b"), fill(" {}", "a b")] == ["x 'a b'", "x\ty'a b'", " 'a b'"]
 
 
+def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
+    """And so are all other arguments, which are not the command either."""
+    assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b"), fill("{}=x {}", "a b")] == [
+        "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'", "a b=x a b"
+    ]  # fmt: skip
+
+
 def test_what_was_filled_in_is_not_filled_in_again() -> None:
     assert fill("echo {} {#}", "{#} {}") == "echo '{#} {}' 7"
 

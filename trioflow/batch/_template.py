@@ -15,7 +15,8 @@ from typing import Final
 from ._quoting import quoted
 
 PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
-BLANK: Final = re.compile(r"[ \t\n]")
+END_OF_NAME: Final = re.compile(r"[ \t\n=]")
+"""What ends the command's name, or shows that the first word is no command: a variable is set before it."""
 NOTHING: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 
@@ -80,7 +81,8 @@ class Template:
     """A command line with places in it.
 
     Without any place, the arguments are appended. Arguments are quoted for a shell, unless the first word has a place:
-    then they are the command, or a part of its name. A template without words is the arguments alone.
+    then they are the command, or a part of its name. A place after a `=` there is the value of a variable, and quoted.
+    A template without words is the arguments alone.
 
     Args:
         words: the words of the command, not quoted: joined by blanks, they are a shell's line.
@@ -146,5 +148,5 @@ def _cut(line: str, resources: Collection[str]) -> Iterable[str | Place | Grante
 
 
 def _is_in_first_word(pieces: Iterable[str | Place | Granted]) -> bool:
-    before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not BLANK.search(piece), pieces)
+    before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not END_OF_NAME.search(piece), pieces)
     return any(isinstance(piece, Place) for piece in before)
