@@ -200,6 +200,18 @@ def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
     assert [line.count("\t") for line in path.read_text().splitlines()] == [8, 8, 2, 8]
 
 
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_line_that_was_cut_off_is_no_other_command_later(tmp_path: Path, usage: bool) -> None:
+    """Also when lines have been appended to it."""
+    path = tmp_path / "log"
+    path.write_text(_joblog.COLUMNS + _joblog.USAGE_COLUMNS * usage + "\n" + entry("echo 12").line()[:-2])
+    log = _joblog.Joblog(str(path), append=True)
+    log.add(entry("d"))
+    log.close()
+    done = _joblog.done(str(path))
+    assert [done.take(command) for command in ("echo 1", "echo 12", "d")] == [False, False, True]
+
+
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
 def test_a_log_that_cannot_be_written_is_told_at_once(path: str) -> None:
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):

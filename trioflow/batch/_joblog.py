@@ -12,6 +12,8 @@ from typing import Final
 from . import BatchError
 
 COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
+CUT_OFF: Final = "\0\n"
+"""What ends a line that a crash has cut off: so its command is never taken for a shorter one, which was not run."""
 USAGE_COLUMNS: Final = "\tUserTime\tSystemTime\tMaxRSS"
 """What `--joblog-usage` adds, after the command: tools that read GNU parallel's columns find them where they were."""
 KILLED: Final = -1
@@ -153,7 +155,7 @@ class Joblog:
                 f"the job log {self._path!r} has no columns for the usage: leave out --joblog-usage, or name a new file"
             )
         self._usage = header == COLUMNS + USAGE_COLUMNS
-        return "" if os.pread(self._descriptor, 1, size - 1) == b"\n" else "\n"
+        return "" if os.pread(self._descriptor, 1, size - 1) == b"\n" else CUT_OFF
 
     def _write(self, text: str) -> None:
         data = os.fsencode(text)
