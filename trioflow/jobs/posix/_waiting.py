@@ -35,6 +35,9 @@ async def _readable_on_trio(descriptor: int, deadline: float) -> bool:
 
 async def _readable_on_asyncio(descriptor: int, deadline: float) -> bool:
     loop = asyncio.get_running_loop()
+    if loop.time() >= deadline:  # a descriptor that is always readable would keep the timer from ever being the first
+        await asyncio.sleep(0)
+        return False
     found: asyncio.Future[bool] = loop.create_future()
     loop.add_reader(descriptor, _answer, found, True)
     timer = None if deadline == math.inf else loop.call_at(deadline, _answer, found, False)
