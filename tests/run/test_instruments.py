@@ -215,6 +215,14 @@ def test_something_that_is_no_instrument_is_refused_by_a_run(virtual: Virtual, i
     scheduler.close()
 
 
+def test_an_async_hook_is_refused() -> None:
+    """Nothing would await it, so it would silently do nothing: a TypeError says so where the class is defined."""
+    with pytest.raises(TypeError, match=r"Async\.job_started\(\) is async, and nothing would await it"):
+
+        class Async(Instrument):
+            async def job_started(self, scheduler: Any, job: Any) -> None: ...  # type: ignore[override]
+
+
 def test_incident_is_told_with_its_details(virtual: Virtual) -> None:
     """What belongs to no outcome: the scheduler, the job, the message that is logged, the exception."""
     error = OSError("no route")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, job
+from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, ThreadJob, job
 
 from ..bodies import nap, notes
 
@@ -128,6 +128,7 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
         lambda thing: Job(nap).requires(thing),
         lambda thing: Sequence().requires([thing]),
         lambda thing: Sequence(required=thing),
+        lambda thing: Scheduler().explain(thing),
     ],
 )
 def test_something_that_is_no_job_is_refused(use: Callable[[Any], Any], thing: object) -> None:
@@ -135,6 +136,39 @@ def test_something_that_is_no_job_is_refused(use: Callable[[Any], Any], thing: o
     with pytest.raises(TypeError) as caught:
         use(thing)
     assert repr(thing) in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [42, "job", Scheduler, Job(nap)])
+@pytest.mark.parametrize(
+    "kind", [functools.partial(Job, nap, label="a"), functools.partial(Scheduler, label="a"), Sequence]
+)
+def test_something_that_is_no_scheduler_is_refused(kind: Callable[..., Any], thing: object) -> None:
+    """`scheduler=` takes a Scheduler; anything else is a TypeError that shows it, and the job, and what to give."""
+    with pytest.raises(TypeError) as caught:
+        kind(scheduler=thing)
+    whose = "a Sequence" if kind is Sequence else "'a'"
+    assert str(caught.value) == f"scheduler={thing!r} of {whose}: give a Scheduler"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "advice"),
+    [([1], "found list; give a dict"), ("abc", "found str; give a dict"), ({1: "secret"}, "the name 1 is no string")],
+)
+@pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(ThreadJob, plain_function)])
+def test_keyword_arguments_that_are_no_dict_of_names_are_refused(
+    kind: Callable[..., Any], kwargs: Any, advice: str
+) -> None:
+    """A TypeError at once, which says what was found and what to give; it shows no value."""
+    with pytest.raises(TypeError, match=f"kwargs of 'a': {advice}") as caught:
+        kind(kwargs=kwargs, label="a")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("env", ["A=1", [("A", "1")], 3])
+def test_environment_that_is_no_dict_is_refused(env: Any) -> None:
+    """A TypeError at once, which says what was found and what to give."""
+    with pytest.raises(TypeError, match=f"env of 'a': found {type(env).__name__}; give a dict"):
+        CommandJob(["true"], env=env, label="a")
 
 
 def test_no_job_among_jobs_changes_nothing() -> None:

@@ -140,6 +140,16 @@ def test_move_on_is_a_success_without_a_result(backend: str) -> None:
     assert seen == [None]
 
 
+@pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled", "on_line"])
+def test_an_async_callback_is_refused(name: str) -> None:
+    """Nothing would await it, so it would silently do nothing: a TypeError says so at once."""
+
+    async def tell(job: Any, line: str = "") -> None: ...
+
+    with pytest.raises(TypeError, match=f"{name}=.*'true': this is async, and not awaited"):
+        CommandJob(["true"], label="true", **{name: tell})
+
+
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
 def test_one_that_raises_fails_the_job(backend: str, name: str) -> None:
     """Its process is ended, and the run goes on."""

@@ -257,7 +257,18 @@ class Search:
         return values if recipe is None else Arguments(recipe)
 
     def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
-        """Return the function with its keyword arguments bound."""
+        """Return the function with its keyword arguments bound.
+
+        Raises:
+            TypeError: they are no dict of names and values; the error shows no value, because it may be secret.
+
+        """
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            found = type(values).__name__
+            raise TypeError(f"kwargs of {self._who()}: found {found}; give a dict of names and values")
+        for name in values:
+            if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"kwargs of {self._who()}: the name {name!r} is no string")
         plain = dict(values)
         return Call(function, plain, self._recipe(plain))
 

@@ -240,6 +240,8 @@ class AbstractJob(Generic[T]):
             else:  # there can be no cycle yet, and no scheduler has to know
                 self._required = _requirements.extended((), plain)
         if scheduler is not None:
+            if not is_scheduler(scheduler):
+                raise TypeError(f"scheduler={scheduler!r} of {self._name_for_errors()}: give a Scheduler")
             scheduler.add(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -6,6 +6,7 @@ has a list of the bound methods that override it, so a hook that nobody override
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,13 @@ class Instrument:
         ...         print("start", job.label)
 
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse hooks that are async: nothing would await them."""
+        super().__init_subclass__(**kwargs)
+        for name in HOOKS:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
 
     def before_run(self, scheduler: Scheduler) -> None:
         """Called when a run of `scheduler` begins, after all checks have passed."""

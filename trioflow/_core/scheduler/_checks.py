@@ -292,8 +292,8 @@ def _check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
         return
     if job._is_spent():
         raise ValueError(
-            f"{job.label!r} was made from a coroutine object, or was in an open scheduler, which gives up its "
-            f"arguments, and has run already: to run it again, make a new job from the function: Job(function, *args)"
+            f"{job.label!r} has run already, and can run only once: it was made from a coroutine object, or was in an "
+            f"open scheduler; make a new job from the function: Job(function, *args)"
         )
     if repeated or job._repeats():
         raise ValueError(

@@ -673,6 +673,7 @@ class BaseScheduler(AbstractJob[bool]):
             or what blocked the job, or what it raised.
 
         Raises:
+            TypeError: it is not a job.
             KeyError: the job is not in this scheduler.
 
         Example:
@@ -681,6 +682,8 @@ class BaseScheduler(AbstractJob[bool]):
             "'nap' is idle: 'Scheduler' is not running"
 
         """
+        if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"explain() of {self.label!r}: {job!r} is not a job: give one of its jobs")
         scheduler = job.scheduler
         while scheduler is not None and scheduler is not self:
             scheduler = scheduler.scheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, final
 
-from ..job._job import AbstractJob
+from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Sequence:
         scheduler: a scheduler to add the jobs to, now and when more are appended.
 
     Raises:
-        TypeError: something is not a job.
+        TypeError: something is not a job, or `scheduler` is not a Scheduler.
 
     Example:
         >>> a, b, c = (AbstractJob(label=label) for label in "abc")
@@ -41,6 +41,8 @@ class Sequence:
     def __init__(self, *jobs_or_sequences: Any, required: Any = None, scheduler: BaseScheduler | None = None) -> None:
         self.jobs: list[AbstractJob[Any]] = []
         self._first_requires: list[Any] = []
+        if scheduler is not None and not is_scheduler(scheduler):
+            raise TypeError(f"scheduler={scheduler!r} of a Sequence: give a Scheduler")
         self._scheduler = scheduler
         self.requires(required)
         self.append(*jobs_or_sequences)

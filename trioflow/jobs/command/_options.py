@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -62,6 +63,8 @@ class CommandOptions:
             given = getattr(self, name)
             if given is not None and not callable(given):
                 raise TypeError(f"{name}={given!r} of {who}: give a plain function, or None")
+            if inspect.iscoroutinefunction(given):
+                raise TypeError(f"{name}={given!r} of {who}: this is async, and not awaited; give a plain function")
         if self.pin not in (None, "slot"):
             raise ValueError(f"pin={self.pin!r} of {who}: choose 'slot', or None")
         if self.leftovers not in ("wait", "end"):
@@ -106,6 +109,8 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
     """
     if env is None:
         return None
+    if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"env of {who}: found {type(env).__name__}; give a dict of names and values, or None")
     found: dict[bytes, bytes] = {}
     for name, value in env.items():
         if isinstance(value, granted):
