@@ -6,12 +6,16 @@ import contextlib
 import os
 import pty
 import signal
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pyte
 import pytest
+
+from trioflow.batch._output import Outlet
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
 from .process import PATIENCE, running
@@ -70,6 +74,26 @@ def test_an_output_cut_by_an_interruption_is_printed_to_its_end(tmp_path: Path) 
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=PATIENCE)
     assert stdout.split()[-1] == b"100000"
+
+
+def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it is full at first, and its reader is slow."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    filled = os.write(write_end, bytes(1 << 20))
+    stream = os.fdopen(write_end, "w")
+    monkeypatch.setattr(sys, "stdout", stream)
+    outlet = Outlet("stdout")
+
+    def write() -> None:
+        with stream:
+            outlet.write_now(b"all of it")
+
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        writing = pool.submit(write)
+        wait([writing], timeout=0.02)
+        assert reader.read()[filled:] == b"all of it"
+        writing.result()
 
 
 def test_a_slot_is_the_lowest_free_one() -> None:

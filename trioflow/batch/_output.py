@@ -52,14 +52,17 @@ class Outlet:
             self._stream.buffer.write(data)
             return
         while data:
-            data = data[os.write(self._descriptor, data) :]
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # another program that has the same terminal or pipe has made it so
+                writable(self._descriptor, None)
 
 
-def writable(descriptor: int) -> bool:
-    """Return whether a write would not block."""
+def writable(descriptor: int, milliseconds: int | None = 0) -> bool:
+    """Return whether a write would not block, as soon as that is so or the time is over; None for no limit."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(0))
+    return bool(poll.poll(milliseconds))
 
 
 def _descriptor(stream: Any) -> int | None:
