@@ -103,13 +103,20 @@ def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> Non
         "because <b><bdi>inner/bad</bdi></b> did not succeed, which is critical; 1 of 2 jobs failed.",
         "culprit: <b><bdi>inner/bad</bdi></b>",
         "2 jobs: 1 succeeded, 1 failed",
-        "at most 4 jobs at once (window 4)",
+        "at most 4 jobs at once (window 4; a nested scheduler counts as one)",
         "incidents: 1 (<bdi>co_shutdown of",
     ):
         assert part in text
     assert "<title>outer</title>" in text
     assert '<span class="badge bad">1 failed</span>' in text
     assert "1 failed" not in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
+
+
+def test_a_window_without_nested_schedulers_is_told_in_short(virtual: Virtual, tmp_path: Path) -> None:
+    """What a nested scheduler counts as matters to nobody then."""
+    assert "at most 4 jobs at once (window 4)<" in report(
+        virtual, Scheduler(Job(nap), jobs_window=4), tmp_path / "r.html"
+    )
 
 
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
@@ -229,6 +236,14 @@ def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> No
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("<script")[0]
     assert "ping *" in graph
     assert "ping 7" not in graph
+
+
+def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, tmp_path: Path) -> None:
+    """Nested schedulers count as the jobs in them."""
+    inner = [Scheduler([Job(nap, label=f"ping {n}") for n in range(20)], label=label) for label in ("a", "b")]
+    text = report(virtual, Scheduler(inner), tmp_path / "r.html")
+    assert "40 jobs: 40 succeeded" in text
+    assert "40 jobs: those that are alike are one box." in text
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import printable
+from ...._core import is_scheduler, printable
 from ...graph import _dot, _layered, _legend, _render
 from ...graph._drawing import Close, Drawing
 
@@ -20,7 +20,7 @@ SAMPLE: Final = 26
 
 def section(scheduler: Any) -> str:
     """Return the graph of a scheduler with a legend, or why there is none, as HTML."""
-    jobs = sum(1 for _ in scheduler.iterate_jobs())
+    jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     bundle = jobs >= BUNDLED
     drawing = Drawing(scheduler, bundle=bundle)
     boxes = sum(not isinstance(item, Close) for item in drawing.items())

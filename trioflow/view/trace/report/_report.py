@@ -131,14 +131,15 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
     leaves = [*_leaves(record)]
     yield _counts.in_words(((span.state, span.forever) for span in leaves), sum(span.restored for span in leaves))
+    counted = "; a nested scheduler counts as one" if len(record.runs) > len(roots) else ""
     for run in roots:
         if run.culprit is not None:
             yield f"culprit: {_culprit(record, run.culprit)}"
         if run.window_sizes:
             sizes = [size for _, size in run.window_sizes]
-            yield f"{min(sizes)} to {max(sizes)} jobs at once, {sizes[-1]} in the end (adaptive window)"
+            yield f"{min(sizes)} to {max(sizes)} jobs at once, {sizes[-1]} in the end (adaptive window{counted})"
         elif run.window is not None:
-            yield f"at most {run.window} job{'s' * (run.window != 1)} at once (window {run.window})"
+            yield f"at most {run.window} job{'s' * (run.window != 1)} at once (window {run.window}{counted})"
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
         yield f"incidents: {len(record.incidents)} (<bdi>{_text(messages)}</bdi>)"
