@@ -41,6 +41,21 @@ def test_what_is_committed_is_found_again(file: Path) -> None:
     assert found(file) == ["a", "b"]
 
 
+def test_it_stays_where_it_is_when_the_program_changes_its_directory(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a relative path: large results are beside it, and nothing else is left."""
+    (other := file.parent / "other").mkdir()
+    monkeypatch.chdir(file.parent)
+    store = Store(Path(file.name), writes=True)
+    monkeypatch.chdir(other)
+    name = store.write_result(b"large")
+    store.close()
+    assert sorted(str(one.relative_to(file.parent)) for one in file.parent.rglob("*")) == [
+        "other", "run.db", "run.db-results", f"run.db-results/{name}"
+    ]  # fmt: skip
+
+
 def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
     """The lock belongs to the process, so it has to look by itself."""
     store = Store(file, writes=True)

@@ -124,7 +124,8 @@ class Store:
 
     def __init__(self, path: Path, *, writes: bool, syncs: bool = False) -> None:
         self.path: Final = path
-        self._results: Final = path.with_name(path.name + "-results")
+        # Absolute, because a job may change the directory of this program.
+        self._results: Final = path.absolute().with_name(path.name + "-results")
         self._writes: Final = writes
         self._in_transaction = False
         self._lock: Lock | None = None
@@ -442,7 +443,7 @@ class Lock:
     """
 
     def __init__(self, journal: Path) -> None:
-        self._path: Final = journal.with_name(journal.name + "-lock")
+        self._path: Final = journal.absolute().with_name(journal.name + "-lock")
         self._name: Final = os.path.realpath(self._path)
         who = f"journal {os.fspath(journal)!r}"
         if self._name in _used_here:
