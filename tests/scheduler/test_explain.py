@@ -264,6 +264,17 @@ def test_failed_and_critical(virtual: Virtual) -> None:
     )
 
 
+def test_failed_with_an_interruption(virtual: Virtual) -> None:
+    """It ends the run of any job, at any depth: not because something is critical."""
+    job = Job(fail, 1, SystemExit(3), label="job")
+    inner = Scheduler(job, label="inner")
+    with pytest.raises(SystemExit):
+        virtual(Scheduler(inner).co_run)
+    assert inner.explain(job) == "'job' failed after 1 s, with SystemExit: 3; that ended the run"
+    assert inner.scheduler is not None
+    assert inner.scheduler.explain(inner) == "'inner' failed after 1 s, with SystemExit: 3; that ended the run"
+
+
 def test_cancelled_by_itself(virtual: Virtual) -> None:
     """job.cancel() is told from the end of the run: started or not.
 

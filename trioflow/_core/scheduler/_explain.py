@@ -127,9 +127,11 @@ def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    critical = "; it was critical, and ended the run" if scheduler._culprit is job else ""
     error: Any = job.raised_exception()
-    return f"failed after {_seconds(job.elapsed)}, with {in_one_line(error)}{critical}"
+    ended = ""
+    if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run whether or not the job is critical
+        ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
+    return f"failed after {_seconds(job.elapsed)}, with {in_one_line(error)}{ended}"
 
 
 def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
