@@ -26,7 +26,6 @@ LARGEST_IMPORT_SHARE = 0.12
 BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.backend.plain._asyncio.PlainAsyncio": "the fast way overrides what it has private parts for",
     "trioflow._core.backend.plain._asyncio.PlainAsyncioGroup": "the fast way overrides what it has private parts for",
-    "trioflow._core.backend._trio._Inheritable": "trio's hook against subclasses is not to be called",
     "trioflow._core.backend.plain._trio.PlainTrio": "the fast way overrides what it has private parts for",
     "trioflow._core.backend.plain._trio.PlainTrioGroup": "the fast way overrides what it has private parts for",
     "trioflow._core.run._worker.Worker": "a clean-up job has a worker for itself",

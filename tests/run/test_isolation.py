@@ -283,6 +283,34 @@ def test_task_is_named_after_its_job() -> None:
     assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
 
 
+def test_a_name_that_a_job_gives_to_its_task_is_that_of_this_job_alone() -> None:
+    """The next job in the same task has its label as its name again."""
+
+    async def rename() -> str:
+        task = trio.lowlevel.current_task()
+        task.name = "renamed"
+        await trio.lowlevel.checkpoint()
+        return task.name
+
+    async def name() -> str:
+        return trio.lowlevel.current_task().name
+
+    renames, looks = Job(rename), Job(name)
+    assert Scheduler(Sequence(renames, looks)).run(backend="trio") is True
+    assert (renames.result(), looks.result()) == ("renamed", looks.label)
+
+
+def test_others_see_the_name_of_a_task_that_waits() -> None:
+    """Under trio every other task may ask for the names of tasks."""
+
+    async def names() -> list[str]:
+        return [task.name for task in anyio.get_running_tasks()]
+
+    sleeper, looks = Job(nap, 5, label="the sleeper"), Job(names, label="the one that looks")
+    assert run_virtual(Scheduler(sleeper, looks).co_run, backend="trio") is True
+    assert {sleeper.label, looks.label} <= set(looks.result())
+
+
 def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
     """In bodies, after awaits, in child tasks, in nested schedulers, in forever jobs."""
 

@@ -168,7 +168,7 @@ class Backend(Protocol):
 
     name: str
     names_tasks: bool
-    """Whether a task has a name that its worker may set for each job."""
+    """Whether a task has a name that its worker has to set for each job."""
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         """Run `main()` in a new event loop."""

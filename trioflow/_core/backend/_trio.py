@@ -165,6 +165,7 @@ class TrioGroup(PlainTrioGroup):
                 status._scope.deadline = math.inf
         if self._outer is not None:
             worker.task._activate_cancel_status(self._nursery.cancel_scope._cancel_status)
+        SET_NAME(worker.task, IDLE_NAME)
         worker.task = worker.mark = worker.scope = None
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
@@ -206,6 +207,42 @@ class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mi
             self.deadline = self._deadline
         else:
             trio.CancelScope._cancel(self, reason)
+
+
+TASK: Final[Any] = trio.lowlevel.Task
+GET_NAME: Final = TASK.name.__get__
+SET_NAME: Final = TASK.name.__set__
+IDLE_NAME: Final = "trioflow worker"
+NO_JOB: Final = object()
+
+
+class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
+    """The task of a worker: its name is the label of the job that it runs, made when somebody asks.
+
+    To make it for each job costs as much as a third of what a job costs. So in place of a name, trio has the worker;
+    or the worker, its job and a name, if the job has given one to its task.
+    """
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        worker, job, given = self._held()
+        if worker is not None and worker.job is not job:
+            return IDLE_NAME if worker.job is None else str(worker.job.label)
+        return given
+
+    @name.setter
+    def name(self, name: str) -> None:
+        worker, _, _ = self._held()
+        SET_NAME(self, name if worker is None else (worker, worker.job, name))
+
+    def _held(self) -> tuple[WorkerTask | None, Any, str]:
+        """Return the worker, if it has not left, and the name that was given, for this job alone."""
+        held: Any = GET_NAME(self)
+        if isinstance(held, WorkerTask):
+            return held, NO_JOB, ""
+        return (None, NO_JOB, held) if isinstance(held, str) else held
 
 
 def _entered_scope(around: Any) -> Any:
@@ -256,6 +293,8 @@ class TrioMark:
 class TrioBackend(PlainTrio):
     """trio, as far as the engine is concerned; see `Backend`."""
 
+    names_tasks = False
+
     def group(
         self,
         work: Work,
@@ -270,7 +309,10 @@ class TrioBackend(PlainTrio):
 
     def enter(self, worker: WorkerTask) -> Mark | None:
         """Record the current task as that of `worker`, and what it is like; return that, or None if it is cancelled."""
-        worker.task = trio.lowlevel.current_task()
+        task: Any = trio.lowlevel.current_task()
+        worker.task = task
+        task.__class__ = NamedTask
+        SET_NAME(task, worker)
         cast(TrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
         return None if mark.status.effectively_cancelled else mark
@@ -351,7 +393,7 @@ def _check_private_parts() -> None:
     It takes some 50 µs, without an event loop.
     """
     nursery_class: Any = trio.Nursery
-    _shared.expect_parts(trio.lowlevel.Task, "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    _shared.expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
     _shared.expect_parts(nursery_class, "_nested_child_finished")
     around, job_scope = _scope_without_clock(), _scope_without_clock()
     outermost = CancelStatus(scope=around)
@@ -362,6 +404,9 @@ def _check_private_parts() -> None:
     worker.group = group = TrioGroup(_no_work, math.inf, task.context, ())
     worker.task, worker.scope = task, None
     worker.mark = TrioMark(worker)
+    worker.job, task.__class__ = None, NamedTask
+    SET_NAME(task, worker)
+    _shared.expect(task.name == IDLE_NAME, "a task cannot be given another class")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._scope_of_its_own(worker)

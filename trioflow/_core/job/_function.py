@@ -85,31 +85,16 @@ class FunctionJob(AbstractJob[T]):
         return id(self._function or type(self))
 
     def _default_label(self) -> str:
-        function: Any = self._function
-        args: Any = self._args
-        limits = self._limits
-        if type(function) is FUNCTION and (limits is None or not limits.redact):
-            kind = args.__class__  # the commonest cases: on trio each start asks for it
-            if kind is tuple or kind is DirectArguments:
-                return _labels.of_plain_call(function.__name__, args if kind is tuple else args.as_given())
-        name = function.__name__ if type(function) is FUNCTION else self._short_name()
-        return self._call_as_label(name)
+        return self._call_as_label()
 
     def _label_as_argument(self, depth: int) -> str:
-        if self._label is not None:
-            return self._label
-        function: Any = self._function
-        args: Any = self._args
-        if type(function) is FUNCTION and args.__class__ is tuple and len(args) == 1:
-            limits = self._limits
-            if limits is None or not limits.redact:
-                return _labels.of_plain_call(function.__name__, args)  # the commonest case, as above
-        return self._call_as_label(self._short_name(), depth)
+        return self._call_as_label(depth) if self._label is None else self._label
 
-    def _call_as_label(self, name: str, depth: int = _labels.DEPTH) -> str:
+    def _call_as_label(self, depth: int = _labels.DEPTH) -> str:
         """Return the call as a label."""
         function: Any = self._function
         args: Any = self._args
+        name = self._short_name()
         if self.redact:
             return f"{name}(…)"
         positional = cast("Iterable[Any]", args if type(args) is tuple else args.as_given())

@@ -64,16 +64,6 @@ def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: in
     return f"{name}({text})"
 
 
-def of_plain_call(name: str, args: tuple[Any, ...]) -> str:
-    """Do the same as `of_call`, in less time, for positional arguments alone."""
-    if len(args) == 1:
-        (value,) = args
-        if type(value) is int and -BIG < value < BIG:
-            return f"{name}({value})"
-        return f"{name}({_short(value)})"
-    return of_call(name, args, {}) if args else f"{name}()"
-
-
 def _short(value: Any, depth: int = DEPTH) -> str:
     """Return one argument as text, without running any code of the user's."""
     kind = cast(Any, type(value))

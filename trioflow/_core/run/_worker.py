@@ -183,9 +183,6 @@ class Worker(WorkerTask):
         error: BaseException | None
         mark: Any  # None if the task is cancelled before it has run a job
         job: Any  # an AbstractJob; the shortest path also uses fields of Job
-        named: Any = None  # `name` is the default label of jobs with this function...
-        kind: Any = None  # ...and of this kind
-        name = ""
         settled = 0  # how many jobs this worker has settled that `run.unsettled` still counts
         jobs_left = TURN_JOBS
         searching, used, number = True, False, self.called_in_turn
@@ -244,7 +241,7 @@ class Worker(WorkerTask):
                         searching = False
                     workers.park(self)
                     # A parked worker must keep neither what it has run nor the run.
-                    self.job = awaitable = value = job = named = function = successors = successor = None
+                    self.job = awaitable = value = job = successors = successor = None
                     if self.run is not run:
                         run = self.run
                         workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
@@ -285,16 +282,7 @@ class Worker(WorkerTask):
                 job._started_at = now
                 job._state = RUNNING
                 if names_tasks:
-                    label = job._label
-                    if label is None:
-                        if limits is None:  # it is a `Job`
-                            function, args = job._function, job._args
-                        else:
-                            function, args = job, None
-                        if args or function is not named or job.__class__ is not kind:
-                            named, kind, name = function, job.__class__, job.label
-                        label = name
-                    self.task.name = label
+                    self.task.name = job.label
                 value = error = None  # only a job may keep its result alive
                 awaitable = UNCALLED
                 try:
@@ -392,7 +380,7 @@ class Worker(WorkerTask):
             workers.leave(self)
             # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
             gone: Any = None
-            self = run = workers = scheduler = mark = job = named = function = successors = successor = gone
+            self = run = workers = scheduler = mark = job = successors = successor = gone
 
     async def refuse_what_is_left_open(self) -> None:
         """Raise an error if the job that has just returned left something open, or cancelled its own task."""
