@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
-from trioflow.jobs.command import _capture
+from trioflow.jobs.command import _capture, _streams
 
 from ...bodies import run
 from .commands import PIPE, failure_of, python
@@ -43,6 +44,31 @@ def test_text_of_what_was_not_captured_says_how_to_capture_it(backend: str) -> N
     run(backend, job)
     with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
         assert job.result().text
+
+
+def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks get a turn after each piece that took long. At the end, all that is left is read at once."""
+    now = 0.0
+
+    class Slow(_capture.Capture):
+        def write(self, data: bytes) -> None:
+            nonlocal now
+            super().write(data)
+            now += 0.01
+
+    monkeypatch.setattr(_streams.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(_streams, "PIECE", 10)
+    sink = Slow()
+    read_end, write_end = os.pipe()
+    stream = _streams.Stream(read_end, [sink], cast(Any, SimpleNamespace(error=None)))
+    os.write(write_end, b"." * 100)
+    assert stream.read(0.025)
+    assert len(sink.kept()) == 30
+    assert stream.read()
+    assert len(sink.kept()) == 100
+    os.close(write_end)
+    assert not stream.read()
+    stream.finish()
 
 
 # --- to files

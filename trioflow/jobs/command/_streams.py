@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 import selectors
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +31,9 @@ PIECE: Final = 1 << 16
 """Bytes that are read at once."""
 PIECES: Final = 16
 """Pieces that are read from one pipe before the others get their turn. By default a pipe holds a single one."""
+PATIENCE: Final = 0.001
+"""Seconds after which no further piece is read in the same turn of the event loop: to pass on a million lines takes
+long."""
 
 
 class Stream:
@@ -43,8 +48,9 @@ class Stream:
         self._owner: Final = owner
         self.is_watched = False  # a process writes to it, and the selector has it
 
-    def read(self) -> bool:
-        """Pass on what is in the pipe; return whether there may be more to come."""
+    def read(self, patience: float = math.inf) -> bool:
+        """Pass on what is in the pipe, for some seconds; return whether there may be more to come."""
+        end = time.perf_counter() + patience
         for _ in range(PIECES):
             try:
                 data = os.read(self.descriptor, PIECE)
@@ -53,6 +59,8 @@ class Stream:
             if not data:
                 return False
             self._pass_on("write", data)
+            if time.perf_counter() > end:
+                break
         return True
 
     def finish(self) -> None:
@@ -208,7 +216,7 @@ class Streams:
             if key.data is None:
                 selector.unregister(key.fd)
                 self._exited = True
-            elif not key.data.read():
+            elif not key.data.read(PATIENCE):
                 self._finish(key.data)
         return True
 
