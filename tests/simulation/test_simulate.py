@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +63,10 @@ def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_simulation_is_the_run(data: st.DataObject) -> None:
     """For random scenarios, jobs start and end exactly when they do in a run under virtual time.
 
-    On asyncio, where tasks that wake at the same time do so in the same order in both; on trio that is left to chance.
+    Each duration has a binary fraction of its own, so no two jobs end at the same time: their order is left to chance.
     """
-    policy = data.draw(st.sampled_from(["fifo", "critical-path", "depth-first"]))
+    fractions = (2.0**-places for places in itertools.count(2))
+    policy = data.draw(st.sampled_from(["auto", "fifo", "critical-path", "depth-first"]))
     window = data.draw(st.integers(0, 4))
     jobs: list[AbstractJob[Any]] = []
     for number in range(data.draw(st.integers(1, 12))):
@@ -71,11 +74,11 @@ def test_a_simulation_is_the_run(data: st.DataObject) -> None:
         required = data.draw(st.lists(st.sampled_from(jobs), max_size=3)) if jobs else []
         options: dict[str, Any] = {"required": required, "priority": data.draw(st.integers(0, 1))}
         if number % 5 == 4:
-            inner = [Job(anyio.sleep, seconds, expected_duration=seconds) for _ in range(3)]
+            inner = [sleeper(seconds + next(fractions)) for _ in range(3)]
             jobs.append(Scheduler(*inner, jobs_window=data.draw(st.integers(0, 2)), **options))
         else:
-            timeout = data.draw(st.sampled_from([None, 2.5]))
-            jobs.append(Job(anyio.sleep, seconds, expected_duration=seconds, timeout=timeout, **options))
+            timeout = data.draw(st.sampled_from([None, 2.5 + next(fractions)]))
+            jobs.append(sleeper(seconds + next(fractions), timeout=timeout, **options))
     scheduler = Scheduler(*jobs, jobs_window=window, policy=policy)
     found = simulate(scheduler)
     assert run_virtual(scheduler.co_run, backend="asyncio")
@@ -84,6 +87,64 @@ def test_a_simulation_is_the_run(data: st.DataObject) -> None:
     assert found.makespan == max(found.ends.values())
     if not any(job.timed_out for job in jobs):
         assert found.lower_bound <= found.makespan
+
+
+def sleeper(seconds: float, **options: Any) -> Job[None]:
+    """A job that takes as long as it is expected to take."""
+    return Job(anyio.sleep, seconds, expected_duration=seconds, **options)
+
+
+async def after(_: object) -> None:
+    """Use the result of another job."""
+
+
+def late(**options: Any) -> Job[None]:
+    """A job that fails by its timeout, after one second."""
+    return sleeper(5, timeout=1, **options)
+
+
+def chain() -> Sequence:
+    """Three jobs of unknown duration, one after the other."""
+    return Sequence(*(Job(anyio.sleep, 1) for _ in range(3)))
+
+
+def failing_inside() -> Scheduler:
+    return Scheduler(late(), sleeper(10))
+
+
+def with_clean_up(cleanup_timeout: float) -> Scheduler:
+    failing = late(critical=True)
+    return Scheduler(failing, sleeper(20, required=failing, run_if="failed"), cleanup_timeout=cleanup_timeout)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        pytest.param(lambda: Scheduler(late(), sleeper(10), critical_jobs=True), id="critical_jobs"),
+        pytest.param(lambda: Scheduler(failing_inside(), critical_jobs=True), id="critical_jobs further out"),
+        pytest.param(
+            lambda: Scheduler(Job(after, late(), critical=True, expected_duration=0), sleeper(10)),
+            id="critical and BLOCKED",
+        ),
+        pytest.param(lambda: with_clean_up(50), id="long clean-up"),
+        pytest.param(lambda: with_clean_up(0.5), id="short clean-up"),
+        pytest.param(
+            lambda: Scheduler(sleeper(1), Scheduler(sleeper(10), forever=True)), id="nested scheduler that is forever"
+        ),
+        pytest.param(
+            lambda: Scheduler(*(Job(anyio.sleep, 1) for _ in range(3)), chain(), jobs_window=1), id="nothing is known"
+        ),
+    ],
+)
+def test_what_ends_and_orders_a_run_does_so_in_its_simulation(scheduler: Callable[[], Scheduler]) -> None:
+    """What is critical, BLOCKED or forever, the time for clean-up, and what policies know are those of the run."""
+    real = scheduler()
+    found = simulate(real)
+    run_virtual(real.co_run, backend="asyncio")
+    started = [job for job in real.iterate_jobs() if job.started_at is not None]
+    assert found.stop_reason is real.stop_reason
+    assert found.starts == {job: job.started_at for job in started}
+    assert found.ends == {job: job.finished_at for job in started}
 
 
 def test_the_figures() -> None:

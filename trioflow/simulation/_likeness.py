@@ -47,12 +47,21 @@ class Likeness:
     Args:
         scheduler: the user's scheduler; it is only read.
         seconds: how long each job takes; for nested schedulers it is not used.
+        known: how long jobs are expected to take, as far as policies know it.
         window, policy: what to use in place of the scheduler's own.
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, seconds: Mapping[AnyJob, float], window: Any, policy: Any) -> None:
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        seconds: Mapping[AnyJob, float],
+        known: Mapping[AnyJob, float],
+        window: Any,
+        policy: Any,
+    ) -> None:
         self._seconds: Final = seconds
+        self._known: Final = known
         self._limiters: Final[dict[int, Any]] = {}
         self._pools: Final[dict[Pool, Pool]] = {}
         self._policy: Final = policy
@@ -72,19 +81,17 @@ class Likeness:
     def _scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
         return BaseScheduler(
             jobs_window=self._window(window),
+            cleanup_timeout=one.cleanup_timeout,
             start_interval=one.start_interval,
             drain_at=one.drain_at,
             pool=self._pool(one.pool),
             backfill=one.backfill,
             policy=one.policy if self._policy is None else self._policy,
-            expected_duration=one.expected_duration,
             **self._options(one),
         )
 
     def _stand(self, job: AnyJob) -> Stand | StandForService:
-        stand = (StandForService if job._is_service else Stand)(
-            forever=job.forever, expected_duration=None if job.forever else self._seconds[job], **self._options(job)
-        )
+        stand = (StandForService if job._is_service else Stand)(**self._options(job))
         stand.seconds = self._seconds[job]
         return stand
 
@@ -92,14 +99,16 @@ class Likeness:
         retry = job.retry
         return {
             "label": job.label,
-            "critical": False,  # nothing fails but by its timeout
+            "critical": job.is_critical(),  # a timeout is a failure, and so is to be BLOCKED because of one
+            "forever": job.forever,
+            "expected_duration": self._known.get(job),
             "timeout": job.timeout,
             "on_timeout": job.on_timeout,
             "restarts": job.restarts,
             "retry": retry if isinstance(retry, int) else None,  # a decorator is the user's code
             "priority": job.priority,
             "needs": job.needs or None,
-        } | ({"critical": job.critical} if job.timeout is not None or is_scheduler(job) else {})
+        }
 
     def _connect(self, job: AnyJob, stand: AnyJob) -> None:
         """Let the stand require, and use, what the job does."""

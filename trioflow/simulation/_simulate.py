@@ -106,8 +106,8 @@ def simulate(
     for _ in _checks.check(scheduler._members):
         pass
     _refuse_endless(scheduler)
-    seconds, guessed = _seconds(scheduler, durations)
-    likeness = Likeness(scheduler, seconds, window, policy)
+    seconds, known = _seconds(scheduler, durations)
+    likeness = Likeness(scheduler, seconds, known, window, policy)
     trace, end = Trace(), EndOfTime(likeness.scheduler)
     with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
         thread.submit(
@@ -118,7 +118,7 @@ def simulate(
         ).result()
     if end.waiting:
         raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
-    return _found(scheduler, likeness, seconds, guessed, slots(window), trace)
+    return _found(scheduler, likeness, seconds, known, slots(window), trace)
 
 
 def _refuse_endless(scheduler: BaseScheduler) -> None:
@@ -175,7 +175,10 @@ def _unlogged() -> Generator[None]:
 
 
 def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
-    """Return how long each job takes, and which of these are guesses; nested schedulers take as long as their jobs."""
+    """Return how long each job takes, and how long as far as that is known; the rest are guesses.
+
+    Nested schedulers take as long as their jobs.
+    """
     given = _durations.of_jobs(durations, scheduler)
     if durations is None:
         given = _durations.of_jobs(getattr(scheduler, "durations", None), scheduler)
@@ -187,15 +190,14 @@ def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, flo
     plain = [number for job, number in known.items() if not job.forever and not is_scheduler(job)]
     unknown = statistics.median(plain) if plain else 1.0
     seconds = {job: known.get(job, 0.0 if job._is_service else unknown) for job in scheduler.iterate_jobs()}
-    guessed = {job: unknown for job in seconds if job not in known and not job.forever and not is_scheduler(job)}
-    return seconds, guessed
+    return seconds, known
 
 
 def _found(
     scheduler: BaseScheduler,
     likeness: Likeness,
     seconds: dict[AnyJob, float],
-    guessed: dict[AnyJob, float],
+    known: dict[AnyJob, float],
     size: int | None,
     trace: Trace,
 ) -> Simulation:
@@ -215,6 +217,9 @@ def _found(
     for level in levels:
         around = slack.get(level, 0.0)
         slack.update({job: around + own for job, own in paths[level].slack.items()})
+    guessed = {
+        job: number for job, number in seconds.items() if job not in known and not job.forever and not is_scheduler(job)
+    }
     reason = likeness.scheduler.stop_reason
     assert reason is not None
     return Simulation(
