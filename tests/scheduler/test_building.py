@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
+from trioflow import AbstractJob, CycleError, Job, Scheduler, SchedulerJob, Sequence
 
 from ..bodies import GRID, edges, grid, jobs_named, nap
 
@@ -281,6 +281,18 @@ def test_bypass_and_remove_links_around() -> None:
     scheduler.bypass_and_remove(jobs["a"])
     assert edges(scheduler) == {"be", "ce", "xe"}
     assert scheduler.rain_check() is True
+
+
+def test_bypass_and_remove_of_a_job_in_a_cycle_changes_nothing() -> None:
+    """If a job would come to require itself, that is a CycleError, and all requirements are as they were."""
+    scheduler, (a, b, c) = Scheduler(), jobs_named("abc")
+    a.requires(b)
+    b.requires(a)
+    c.requires(b)
+    scheduler.update([c, a, b])
+    with pytest.raises(CycleError, match="a -> b -> a"):
+        scheduler.bypass_and_remove(b)
+    assert edges(scheduler) == {"ab", "ba", "bc"}
 
 
 def test_sanitize_reaches_nested_schedulers() -> None:

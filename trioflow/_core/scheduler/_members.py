@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
 from ..base._states import JobState
+from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
 from . import _checks
@@ -336,6 +337,8 @@ class Members:
         known = self._followers  # kept up to date here, so that taking out many jobs is not quadratic
         for follower in known[job]:
             follower._refuse_dropping([job])
+            if follower in job._required:
+                raise _errors.CycleError([follower, job])
         for requirement in job._required:
             if requirement in known:
                 del known[requirement][job]

@@ -381,6 +381,7 @@ class BaseScheduler(AbstractJob[bool]):
         Raises:
             KeyError: the job is not a member.
             ValueError: the job is an input of another.
+            CycleError: the job and another require each other.
             RuntimeError: the scheduler is running.
 
         Example:
