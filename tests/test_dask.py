@@ -22,6 +22,7 @@ from trioflow import CommandJob, DaskJob, ExecutorJob, Job, JobCancelled, JobSta
 
 from . import dask_bodies as bodies
 from .bodies import Flaw, run, take
+from .places import PATIENCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
@@ -181,6 +182,32 @@ def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path:
     with pytest.raises(JobCancelled):
         running.result()
     assert isinstance(late.raised_exception(), JobTimeout)
+
+
+def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, client: Client) -> None:
+    """Not for one that hangs on its way either."""
+    asked, go, late = threading.Event(), threading.Event(), list[bool]()
+
+    def hang(_: Any) -> None:
+        asked.set()
+        go.wait(PATIENCE)
+        late.append(not go.is_set())
+
+    job = DaskJob(bodies.add, 1, client=client, gather=True)
+
+    async def cancel() -> None:
+        await anyio.to_thread.run_sync(asked.wait)
+        job.cancel()
+
+    client.gather, gather = hang, client.gather
+    try:
+        run(backend, job, Job(cancel))
+        assert late == []
+    finally:
+        client.gather = gather
+        go.set()
+    with pytest.raises(JobCancelled):
+        job.result()
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:

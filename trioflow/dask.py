@@ -143,7 +143,9 @@ class DaskJob(FunctionJob[Any]):
 
     async def _outcome_of(self, future: Any, client: Any) -> Any:
         if future.status == "finished":
-            return await anyio.to_thread.run_sync(client.gather, future) if self._gather else future
+            if not self._gather:
+                return future
+            return await anyio.to_thread.run_sync(client.gather, future, abandon_on_cancel=True)
         if future.status != "error":
             raise RuntimeError(
                 f"{self.label!r}: its future is {future.status}: somebody else has cancelled it, or the cluster is gone"
