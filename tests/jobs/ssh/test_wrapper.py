@@ -30,7 +30,7 @@ class Wrapped:
     """A command in its wrapper, run by this machine as a node would run it."""
 
     def __init__(self, shell: str, words: list[str], **options: Any) -> None:
-        line = _wrapper.line(words, TOKEN, **{"grace": 0.3, **options}).replace("/bin/sh", shell, 1)
+        line = _wrapper.line(words, TOKEN, **{"grace": 0.3, **options}).replace("/bin/sh", shell, 2)
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line],
@@ -155,15 +155,30 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
 
 @pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
 def test_it_passes_through_login_shells(shell: str) -> None:
-    """Also through those that are not like sh: with spaces, quotes and variables as they are."""
-    line = _wrapper.line(
-        ["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", "it's", '"a  b"', "$HOME", "{x}"], TOKEN, grace=1
-    )
+    """Also through those that are not like sh: with all that means something to one of them as it is."""
+    words = [
+        "it's",
+        '"a  b"',
+        "$HOME",
+        "{x}",
+        "",
+        "0",
+        "1",
+        "%s",
+        "a\\",
+        "\\'",
+        "\\\\n",
+        "!x!",
+        "a\nb\n\n",
+        "\r",
+        "é~*",
+    ]
+    line = _wrapper.line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
     read_end, lifeline = os.pipe()
     done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=30, check=False)
     for descriptor in (read_end, lifeline):
         os.close(descriptor)
-    assert (done.stdout, done.returncode) == (b'it\'s|"a  b"|$HOME|{x}|', 3)
+    assert (done.stdout.decode(), done.returncode) == ("".join(f"{word}|" for word in words), 3)
     assert "\n" not in line
 
 

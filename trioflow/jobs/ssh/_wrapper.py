@@ -19,7 +19,6 @@ often stay as zombies, because nobody reaps them: where there is /proc, they do 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -58,6 +57,11 @@ _LINES: Final = (
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
 SCRIPT: Final = " ".join(_LINES)
+# Login shells differ in what a backslash, an exclamation mark or a line break in quotes is: such words go encoded.
+UNPACK: Final = (
+    'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
+    'exec /bin/sh -c "$@"'
+)
 
 
 def line(words: Sequence[str], token: str, *, grace: float, stdin: str = "", merged: bool = False) -> str:
@@ -72,7 +76,7 @@ def line(words: Sequence[str], token: str, *, grace: float, stdin: str = "", mer
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "")
-    return "exec /bin/sh -c " + " ".join(map(shlex.quote, (SCRIPT, "trioflow", *given, *words)))
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (SCRIPT, "trioflow", *given, *words)))
 
 
 @dataclass(slots=True)
@@ -135,6 +139,13 @@ class ReportFilter:
                 sink.write(data)
 
 
+def _packed(word: str) -> str:
+    """Return a word in quotes that all login shells read in the same way, behind a 1 if it is encoded."""
+    encoded = _SPECIAL.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
+    return f"'{0 if encoded == word else 1}{encoded}'"
+
+
+_SPECIAL: Final = re.compile(r"[\\'!\n\r]")
 _TIME: Final = rb"\d+m[\d.,]+s"
 # `times` writes two lines: the shell's own times, and those of its children.
 _REPORT: Final = re.compile(
