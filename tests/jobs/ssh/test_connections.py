@@ -173,6 +173,37 @@ def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site
     server.stop()
 
 
+@pytest.mark.parametrize("level", ["INFO", "QUIET"])
+def test_a_server_that_allows_fewer_sessions_gets_fewer_transfers(
+    backend: str, site: Site, level: str, tmp_path: Path
+) -> None:
+    """Whatever the configuration lets ssh complain about."""
+    server = site.serve(2, MaxSessions=1)
+    config = tmp_path / "config"
+    config.write_text(f"LogLevel {level}\n{site.config.read_text()}")
+    (tmp_path / "file").write_text("x")
+    node = server.node(config=config)
+    jobs = [SshJob(node, Push(tmp_path / "file", to=tmp_path / f"copy {number}")) for number in range(6)]
+    run(backend, *jobs)
+    assert [(tmp_path / f"copy {number}").read_text() for number in range(6)] == ["x"] * 6
+    server.stop()
+
+
+def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """Neither to commands nor to transfers."""
+    config = tmp_path / "config"
+    config.write_text(f"RemoteCommand top\nRequestTTY force\n{site.config.read_text()}")
+    (tmp_path / "file").write_text("x")
+    job = SshJob(
+        server.node(config=config),
+        [Push(tmp_path / "file", to=tmp_path / "copy"), ("cat", tmp_path / "copy")],
+        stdout=PIPE,
+        timeout=20,
+    )
+    run(backend, job)
+    assert job.result()[1].stdout == b"x"
+
+
 def test_a_server_that_drops_who_comes_in_a_crowd_is_asked_again(backend: str, site: Site) -> None:
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)

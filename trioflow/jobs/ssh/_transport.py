@@ -101,14 +101,14 @@ class OpenSsh:
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
         """Return a client of the master. Without a master it fails, and makes no connection of its own."""
-        return ["ssh", "-T", *_shared(socket), *_options(RemoteCommand="none"), *_of(node), "--", node.hostname, line]
+        return ["ssh", "-T", *_shared(socket), *_of(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return an sftp over the master."""
         port = () if node.port is None else _options(Port=str(node.port))
         user = () if node.username is None else _options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
-        return ["sftp", "-q", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
+        return ["sftp", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
         """Return `ssh -G`."""
@@ -172,7 +172,15 @@ def _options(**given: str) -> list[str]:
 
 def _shared(socket: str) -> list[str]:
     path = _options(ControlPath=_quoted(_escaped(socket)))
-    return [*path, *_options(ControlMaster="no", ProxyCommand=NOWHERE, BatchMode="yes")]
+    settings = _options(
+        ControlMaster="no",
+        ProxyCommand=NOWHERE,
+        BatchMode="yes",
+        RemoteCommand="none",
+        RequestTTY="no",
+        LogLevel="INFO",  # their complaints are read, which sftp -q would keep back
+    )
+    return [*path, *settings]
 
 
 def _of(node: SshNode) -> list[str]:
