@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from trioflow import (
 )
 
 from ...bodies import run, take
-from .servers import Server
+from .servers import Server, free_port
 
 PIPE = subprocess.PIPE
 
@@ -248,6 +249,24 @@ def test_output_goes_to_a_file_for_each_node(backend: str, server: Server, tmp_p
 def test_errors_go_to_a_file(backend: str, server: Server, tmp_path: Path) -> None:
     result = captured(backend, server.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
+
+
+def test_a_file_is_opened_when_its_command_has_its_turn(backend: str, server: Server, tmp_path: Path) -> None:
+    """However many jobs wait for theirs: a process may only have so many files open."""
+    node = server.node(max_sessions=1)
+    jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]
+    run(backend, *jobs)
+    assert sorted((tmp_path / str(number)).read_text().strip() for number in range(3)) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("wrong", ["node", "/proc/not/there", "/dev/full"])
+def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wrong: str, tmp_path: Path) -> None:
+    node = server.node(port=free_port(server.address)) if wrong == "node" else server.node()
+    stderr = None if wrong == "node" else wrong
+    job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
+    Scheduler(job).run(backend=backend)
+    assert job.state is JobState.FAILED
+    assert str(tmp_path / "file") not in map(os.path.realpath, Path("/proc/self/fd").iterdir())
 
 
 def test_output_is_shown_live_with_the_node_in_front(

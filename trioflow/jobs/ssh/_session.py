@@ -89,15 +89,16 @@ class Session:
         connection = self._connection
         tries = _Tries(connection, shown)
         while True:
-            attempt = _Attempt(self._job.label, connection, words, streams, self._grace, self._watch)
-            try:
-                await connection.ensure(anew=self._anew)
-                async with self._turn() as others:
+            await connection.ensure(anew=self._anew)
+            async with self._turn() as others:
+                # not before: it opens the files of its output
+                attempt = _Attempt(self._job.label, connection, words, streams, self._grace, self._watch)
+                try:
                     with contextlib.nullcontext() if self._watch is None else self._watch.counting():
                         await attempt.run()
-            finally:
-                if attempt.report.returncode is not None:
-                    self.latest = attempt.result()
+                finally:
+                    if attempt.report.returncode is not None:
+                        self.latest = attempt.result()
             if attempt.report.returncode is not None:
                 return self._checked(attempt, shown, check)
             if attempt.report.started:
@@ -212,7 +213,11 @@ class _Attempt:
         token = os.urandom(8).hex()
         self._tail: Final = _Tail()
         self._stdout: Final = _Outlet("stdout", streams)
-        self._stderr: Final = _Outlet("stderr", streams)
+        try:
+            self._stderr: Final = _Outlet("stderr", streams)
+        except BaseException:
+            self._stdout.close()
+            raise
         self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks])
         merged = streams.stderr == subprocess.STDOUT
         command = line(words, token, grace=grace, stdin=streams.stdin, merged=merged)
@@ -238,7 +243,11 @@ class _Attempt:
 
     async def run(self) -> None:
         """Run it to its end."""
-        await self._client.co_run()
+        try:
+            await self._client.co_run()
+        finally:
+            self._stdout.close()
+            self._stderr.close()
 
     def result(self) -> CommandResult:
         """Return what became of the command on the node, which has ended."""
@@ -316,6 +325,12 @@ class _Outlet:
         """Return what was captured; None if it was not."""
         return None if self._capture is None else self._capture.kept()
 
+    def close(self) -> None:
+        """Close what was opened here, also where the command could not be started, or another sink has failed."""
+        for sink in self.sinks:
+            if isinstance(sink, _Appended):
+                sink.finish()
+
 
 class _File:
     """Several sinks, as a file that a `CommandJob` writes to."""
@@ -340,7 +355,7 @@ class _Appended:
     """A file that output is appended to, whose directories are made."""
 
     def __init__(self, path: Any) -> None:
-        self._descriptor: Final = _open_to_append(path)
+        self._descriptor = _open_to_append(path)
 
     def write(self, data: bytes) -> None:
         """Append a piece."""
@@ -349,8 +364,10 @@ class _Appended:
             view = view[os.write(self._descriptor, view) :]
 
     def finish(self) -> None:
-        """Close it."""
-        os.close(self._descriptor)
+        """Close it, if that is not done yet."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class _Immediately:
