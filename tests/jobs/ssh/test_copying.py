@@ -152,6 +152,8 @@ def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, 
         (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
         (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): realpath"),
         (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end with a '/'"),
+        (lambda path: Push(path, path.parent / "." / path.name, to="x/"), ValueError, "two of these are named"),
+        (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
         (lambda path: Pull("a\nb", to=str(path / "one")), ValueError, "line break"),
     ],
 )

@@ -32,10 +32,12 @@ async def push(session: Session, sources: Sequence[str], to: str, shown: str) ->
 
     Raises:
         OSError: a source can't be read.
+        ValueError: two sources have the same name.
         SshError: it could not be done.
 
     """
     copies = _copies(sources, to)
+    _check_names([posixpath.basename(copy.place) for copy in copies], shown)
     batch: list[str] = []
     for copy in copies:
         batch += [f"-mkdir {quoted(parent)}" for parent in _parents(posixpath.dirname(copy.place))]
@@ -58,9 +60,11 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
 
     Raises:
         OSError: it can't be written here.
+        ValueError: two sources have the same name.
         SshError: it could not be done.
 
     """
+    _check_names([posixpath.basename(one.rstrip("/")) for one in sources if not set(one) & set("*?[")], shown)
     into = to.endswith("/") or len(sources) > 1
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
@@ -118,6 +122,13 @@ def _copies(sources: Sequence[str], to: str) -> list[Copy]:
         new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
         found.append(Copy(path, place, new, os.path.isdir(path)))
     return found
+
+
+def _check_names(names: Sequence[str], shown: str) -> None:
+    """Refuse sources that would take each other's place."""
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
 def _new_directory(parent: str) -> str:
