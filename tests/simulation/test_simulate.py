@@ -161,6 +161,13 @@ def test_the_figures() -> None:
     assert "<svg" in found.timeline._repr_mimebundle_()["image/svg+xml"]
 
 
+def test_a_forever_scheduler_does_not_count_in_the_bound() -> None:
+    """The run does not wait for its jobs, so they are on no longest path."""
+    a = stand(1)
+    found = simulate(Scheduler(a, Scheduler(stand(10), forever=True)))
+    assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
+
+
 def test_results_that_are_kept() -> None:
     """Depth first keeps few results alive where fifo keeps all of them."""
     scheduler = Scheduler(jobs_window=4)

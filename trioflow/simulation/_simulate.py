@@ -247,7 +247,9 @@ class _Paths:
         self, level: BaseScheduler, seconds: dict[AnyJob, float], inner: dict[BaseScheduler, _Paths], size: int | None
     ) -> None:
         def own(job: AnyJob) -> float:
-            return inner[job].bound if is_scheduler(job) else seconds[job] if job._is_service or not job.forever else 0
+            if job.forever and not job._is_service:
+                return 0.0
+            return inner[job].bound if is_scheduler(job) else seconds[job]
 
         members = level._members
         order = members.topological_order()
