@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     bodies = sorted({body for bodies in BODIES.values() for body in bodies})
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What trioflow costs, beside its rivals.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in two minutes: the figures")
+    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in minutes: the figures")
     size.add_argument(
         "--tiny", dest="plan", action="store_const", const="tiny", help="in seconds: to see that it works"
     )
