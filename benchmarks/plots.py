@@ -29,7 +29,20 @@ from .plans import ALL_SHAPES, LOOPS  # noqa: E402
 from .rivals import OURS  # noqa: E402
 
 COLOUR: Final = "#c2410c"
-OTHERS: Final = ("#1e3a5f", "#3b6ea5", "#7aa6cf", "#b4cfe6", "#6b7280", "#9ca3af", "#c3c8cf", "#dfe2e6")
+OTHERS: Final = (
+    "#1e3a5f",
+    "#3b6ea5",
+    "#7aa6cf",
+    "#b4cfe6",
+    "#6b7280",
+    "#9ca3af",
+    "#c3c8cf",
+    "#dfe2e6",
+    "#0f766e",
+    "#7ab8b0",
+)
+WIDE_RANGE: Final = 30
+WHITE: Final = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 SINGLE: Final = (
     ("memory", "waiting"),
@@ -54,7 +67,7 @@ def draw(measurements: Iterable[Measurement], directory: Path) -> list[str]:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each name: ours stands out, the rivals have blues and greys."""
+    """Return a colour for each name: ours stands out, the rivals have blues, greys and greens."""
     others = [name for name in dict.fromkeys(names) if name != OURS]
     return {OURS: COLOUR, **{name: OTHERS[number % len(OTHERS)] for number, name in enumerate(others)}}
 
@@ -92,10 +105,16 @@ def grouped(axis: Any, found: Sequence[Measurement]) -> None:
         axis.bar(xs, ys, width * 0.92, color=colour[name], label=name)
         if name == OURS:
             for x, y in zip(xs, ys, strict=True):
-                axis.annotate(f"{y:.2g}", (x, y), ha="center", va="bottom", color=COLOUR, fontsize=8)
+                axis.annotate(f"{y:.2g}", (x, y), ha="center", va="bottom", color=COLOUR, fontsize=8, bbox=WHITE)
     axis.set_xticks(range(len(shapes)), shapes)
-    axis.set_yscale("log")
+    axis.set_yscale(scale(found))
     axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def scale(found: Sequence[Measurement]) -> str:
+    """Return the scale of an axis for bars: one that begins at 0, unless some would then be too short to see."""
+    bests = [one.best for one in found]
+    return "log" if max(bests) > WIDE_RANGE * min(bests) else "linear"
 
 
 def growth(results: Results) -> Iterator[tuple[str, Any]]:
@@ -128,7 +147,10 @@ def growth(results: Results) -> Iterator[tuple[str, Any]]:
                     axis.plot(*zip(*points, strict=True), "o-", ms=3, color=colour[name], label=name)
             axis.set(xscale="log", yscale="log", title=f"{shape}, no-op, {backend}")
             axis.set(xlabel="jobs" if row == len(shapes) - 1 else None, ylabel="" if column else "µs of CPU a job")
-        axes[0, column].legend(frameon=False, fontsize=7)
+        lines, names = axes[0, column].get_legend_handles_labels()
+        axes[-1, column].legend(
+            lines, names, frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
+        )
     yield "growth.svg", figure
 
 
@@ -139,14 +161,16 @@ def single(results: Results) -> Iterator[tuple[str, Any]]:
         backends = list(dict.fromkeys(one.setting.backend for one in found))
         if not found:
             continue
+        most = max(sum(one.setting.backend == backend for one in found) for backend in backends)
         figure, axes = plt.subplots(
-            1, len(backends), figsize=(5 * len(backends), 3), squeeze=False, layout="constrained"
+            1, len(backends), figsize=(5 * len(backends), 1 + 0.2 * most), squeeze=False, layout="constrained"
         )
         unit, meaning = METRICS[metric]
         figure.suptitle(meaning, x=0.01, ha="left", fontsize=10)
         for axis, backend in zip(axes[0], backends, strict=True):
-            bars(axis, [one for one in found if one.setting.backend == backend])
-            axis.set(title=backend, xlabel=unit, xscale="log")
+            here = [one for one in found if one.setting.backend == backend]
+            bars(axis, here)
+            axis.set(title=backend, xlabel=unit, xscale=scale(here))
         yield f"{case}-{metric}.svg" if case == "memory" else f"{case}.svg", figure
 
 
@@ -158,7 +182,9 @@ def bars(axis: Any, found: Sequence[Measurement]) -> None:
     )
     axis.invert_yaxis()
     for place, one in enumerate(found):
-        axis.annotate(f" {one.best:.3g}", (one.best, place), va="center", fontsize=7)
+        axis.annotate(
+            f" {one.best:,.0f}" if one.best >= 100 else f" {one.best:.3g}", (one.best, place), va="center", fontsize=7
+        )
 
 
 def varying(one: Measurement, found: Sequence[Measurement]) -> str:
