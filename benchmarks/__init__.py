@@ -1,6 +1,6 @@
 """What trioflow costs, compared with what its users would have written by hand.
 
-    python -m benchmarks --quick      the figures to reach, in about four minutes
+    python -m benchmarks --quick      the figures to reach, in a few minutes
     python -m benchmarks              everything: tables, JSON and plots in benchmarks/results/
     python -m benchmarks --help       choose cases, shapes, bodies, sizes, windows, rivals, backends
 
