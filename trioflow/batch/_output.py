@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 
 import anyio
 
+from ..jobs.command._capture import write_all
 from . import BatchError
 from ._backlog import Backlog
 
@@ -51,18 +52,14 @@ class Outlet:
         if self._descriptor is None:
             self._stream.buffer.write(data)
             return
-        while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:  # another program that has the same terminal or pipe has made it so
-                writable(self._descriptor, None)
+        write_all(self._descriptor, data)
 
 
-def writable(descriptor: int, milliseconds: int | None = 0) -> bool:
-    """Return whether a write would not block, as soon as that is so or the time is over; None for no limit."""
+def writable(descriptor: int) -> bool:
+    """Return whether a write would not block."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
-    return bool(poll.poll(milliseconds))
+    return bool(poll.poll(0))
 
 
 def _descriptor(stream: Any) -> int | None:

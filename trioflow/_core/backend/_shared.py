@@ -81,10 +81,13 @@ def leaves_of(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def says(exception: BaseException, *texts: str) -> bool:
-    """Return whether the message of an exception contains one of the texts; its `__str__` is not called."""
+def is_one_of(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
+    """Return whether an exception is of one of these types, and its message contains the text that belongs to it.
+
+    Its `__str__` is not called.
+    """
     message = exception.args[0] if type(exception.args) is tuple and exception.args else None
-    return type(message) is str and any(text in message for text in texts)
+    return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in known)
 
 
 def outwards(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:

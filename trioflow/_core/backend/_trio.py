@@ -227,10 +227,12 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
 
     @property
     def name(self) -> str:
+        """The label of the job, or the name that the job has given to its task."""
         worker, job, given = self._held()
-        if worker is not None and worker.job is not job:
-            return IDLE_NAME if worker.job is None else str(worker.job.label)
-        return given
+        now = job if worker is None else worker.job
+        if now is job:
+            return given
+        return IDLE_NAME if now is None else str(now.label)
 
     @name.setter
     def name(self, name: str) -> None:

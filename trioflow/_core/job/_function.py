@@ -84,14 +84,8 @@ class FunctionJob(AbstractJob[T]):
     def _failure_kind(self) -> object:
         return id(self._function or type(self))
 
-    def _default_label(self) -> str:
-        return self._call_as_label()
-
-    def _label_as_argument(self, depth: int) -> str:
-        return self._call_as_label(depth) if self._label is None else self._label
-
-    def _call_as_label(self, depth: int = _labels.DEPTH) -> str:
-        """Return the call as a label."""
+    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+        """Return the call."""
         function: Any = self._function
         args: Any = self._args
         name = self._short_name()

@@ -241,7 +241,7 @@ class AbstractJob(Generic[T]):
                 self._required = _requirements.extended((), plain)
         if scheduler is not None:
             if not is_scheduler(scheduler):
-                raise TypeError(f"scheduler={scheduler!r} of {self._name_for_errors()}: give a Scheduler")
+                raise not_a_scheduler(scheduler, self._name_for_errors())
             scheduler.add(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -290,9 +290,7 @@ class AbstractJob(Generic[T]):
 
     @critical.setter
     def critical(self, critical: bool | None) -> None:
-        if critical is not None:
-            critical = _options.flag(critical, "critical", self._name_for_errors)
-        self._critical = critical
+        self._critical = _options.flag_or_none(critical, "critical", self._name_for_errors)
 
     @property
     def forever(self) -> bool:
@@ -728,12 +726,13 @@ class AbstractJob(Generic[T]):
 
     # ---- for the rest of the package
 
-    def _default_label(self) -> str:
+    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+        """Return the label of a job that was given none; jobs among its arguments are shown `depth` deep."""
         return type(self).__name__
 
     def _label_as_argument(self, depth: int) -> str:
         """Return how the default label of a job shows this one, and jobs `depth` calls further in."""
-        return type(self).__name__ if self._label is None else self._label
+        return self._default_label(depth) if self._label is None else self._label
 
     def _failure_kind(self) -> object:
         """Return what jobs share whose failures are counted together: see `FailureLog`."""
@@ -850,3 +849,8 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     A user's job may have attributes with any name, so they can't be used to recognize a scheduler.
     """
     return isinstance(job, AbstractJob) and job._is_scheduler
+
+
+def not_a_scheduler(given: object, who: str) -> TypeError:
+    """Return the error for what was given as `scheduler=` and is none."""
+    return TypeError(f"scheduler={given!r} of {who}: give a Scheduler")

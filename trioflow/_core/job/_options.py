@@ -231,6 +231,11 @@ def flag(value: Any, name: str, who: Who) -> bool:
     return bool(value)
 
 
+def flag_or_none(value: Any, name: str, who: Who) -> bool | None:
+    """Check and return True, False or None."""
+    return None if value is None else flag(value, name, who)
+
+
 def seconds(value: float | None, name: str, who: Who) -> float | None:
     """Check and return a positive number of seconds; None and infinity both become None, which is no limit."""
     if value is None:

@@ -113,7 +113,7 @@ class BaseScheduler(AbstractJob[bool]):
     ) -> None:
         """Check the settings, which `trioflow.Scheduler` describes, and add the jobs."""
         who = repr(options.get("label") or type(self).__name__)
-        self._critical_jobs = None if critical_jobs is None else _options.flag(critical_jobs, "critical_jobs", who)
+        self._critical_jobs = _options.flag_or_none(critical_jobs, "critical_jobs", who)
         self._keep_jobs = _options.flag(keep_jobs, "keep_jobs", who)
         self._jobs_window = _window.window(jobs_window, who)
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
@@ -165,9 +165,7 @@ class BaseScheduler(AbstractJob[bool]):
 
     @critical_jobs.setter
     def critical_jobs(self, critical: bool | None) -> None:
-        if critical is not None:
-            critical = _options.flag(critical, "critical_jobs", self._name_for_errors)
-        self._critical_jobs = critical
+        self._critical_jobs = _options.flag_or_none(critical, "critical_jobs", self._name_for_errors)
 
     @property
     def keep_jobs(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self, final
 
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import AbstractJob, is_scheduler, not_a_scheduler
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Sequence:
         self.jobs: list[AbstractJob[Any]] = []
         self._first_requires: list[Any] = []
         if scheduler is not None and not is_scheduler(scheduler):
-            raise TypeError(f"scheduler={scheduler!r} of a Sequence: give a Scheduler")
+            raise not_a_scheduler(scheduler, "a Sequence")
         self._scheduler = scheduler
         self.requires(required)
         self.append(*jobs_or_sequences)

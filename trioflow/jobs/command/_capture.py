@@ -20,6 +20,18 @@ LINE_LIMIT: Final = 1 << 16
 """Bytes after which a line is passed on although it has not ended."""
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, and wait while the other end takes no more: another program may have made it non-blocking."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            poll = select.poll()  # select() takes no descriptor above 1,023
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
+
+
 class Sink(Protocol):
     """Something that takes the output of a command in pieces."""
 
@@ -195,12 +207,7 @@ class Onwards:
 
     def write(self, data: bytes) -> None:
         """Pass on the next piece, and wait while the other end takes no more."""
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:
-                select.select([], [self._descriptor], [])
+        write_all(self._descriptor, data)
 
     def finish(self) -> None:
         """Close this program's copy of the descriptor."""

@@ -253,14 +253,8 @@ class CommandJob(AbstractJob[CommandResult]):
     def _failure_kind(self) -> object:
         return _line.shown(self._command[0])
 
-    def _default_label(self) -> str:
-        return self._short_command_line()
-
-    def _label_as_argument(self, depth: int) -> str:
-        return self._short_command_line(depth) if self._label is None else self._label
-
-    def _short_command_line(self, depth: int = _labels.DEPTH) -> str:
-        """Return the command as a default label, with the jobs among its arguments `depth` deep."""
+    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+        """Return the command, with the jobs among its arguments `depth` deep."""
         if self.redact:
             return _line.REDACTED
         return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell, depth)

@@ -221,14 +221,8 @@ class SshJob(AbstractJob[Any]):
         shown = _line.REDACTED if self.redact else "; ".join(map(repr, self._steps))
         return f"{self._node.name}: {shown}"
 
-    def _default_label(self) -> str:
-        return self._short_command_line()
-
-    def _label_as_argument(self, depth: int) -> str:
-        return self._short_command_line(depth) if self._label is None else self._label
-
-    def _short_command_line(self, depth: int = _labels.DEPTH) -> str:
-        """Return the node and the first step as a default label, with the jobs among its words `depth` deep."""
+    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+        """Return the node and the first step, with the jobs among its words `depth` deep."""
         if self.redact:
             return self._command_line()
         first, *others = self._steps

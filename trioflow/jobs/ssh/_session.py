@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..command._capture import Capture, Lines, Sink, Spool, Writer
+from ..command._capture import Capture, Lines, Sink, Spool, Writer, write_all
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
@@ -359,9 +359,7 @@ class _Appended:
 
     def write(self, data: bytes) -> None:
         """Append a piece."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        write_all(self._descriptor, data)
 
     def finish(self) -> None:
         """Close it, if that is not done yet."""

@@ -323,12 +323,11 @@ class PlainAsyncio(PlainBackend):
 
     def hint(self, exception: BaseException) -> str | None:
         """Return what to do about an exception that comes from trio; None if it does not."""
-        foreign = (
-            isinstance(exception, RuntimeError)
-            and _shared.says(exception, "must be called from async context", "Task got bad yield")
-        ) or (
-            isinstance(exception, AttributeError)  # from open_nursery()
-            and _shared.says(exception, "'RunContext' object has no attribute 'runner'")
+        foreign = _shared.is_one_of(
+            exception,
+            (RuntimeError, "must be called from async context"),
+            (RuntimeError, "Task got bad yield"),
+            (AttributeError, "'RunContext' object has no attribute 'runner'"),  # from open_nursery()
         )
         return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
 

@@ -255,16 +255,13 @@ class PlainTrio(PlainBackend):
     def hint(self, exception: BaseException) -> str | None:
         """Return what to do about an exception that comes from asyncio; None if it does not."""
         here = threading.current_thread().name  # of another thread, such as that of a ThreadJob, it says nothing
-        foreign = (
-            (
-                isinstance(exception, RuntimeError)
-                and _shared.says(exception, "no running event loop", f"no current event loop in thread {here!r}")
-            )
-            or (isinstance(exception, TypeError) and _shared.says(exception, "unrecognized yield message"))
-            or (
-                isinstance(exception, AttributeError)  # from the waiting of asyncio's locks, events and queues
-                and _shared.says(exception, "'NoneType' object has no attribute 'create_future'")
-            )
+        foreign = _shared.is_one_of(
+            exception,
+            (RuntimeError, "no running event loop"),
+            (RuntimeError, f"no current event loop in thread {here!r}"),
+            (TypeError, "unrecognized yield message"),
+            # from the waiting of asyncio's locks, events and queues
+            (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
 
