@@ -27,7 +27,7 @@ from ._core.job._service import Service
 from ._core.limits._pool import Pool
 from ._core.limits._rate import Rate
 from ._core.limits._window import Adaptive
-from ._core.run._worker import current_job
+from ._core.run._current import current_job
 from ._core.scheduler._sequence import Sequence
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob

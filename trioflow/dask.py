@@ -17,7 +17,7 @@ import anyio.to_thread
 from ._core import AnyJob, FunctionJob, Instrument, JobOptions, JobState, Kind, check_function
 from ._core import backend as _backend
 from ._core.base import _graph
-from ._core.run import _worker
+from ._core.run import _current
 from ._core.scheduler._scheduler import BackendName
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob
@@ -106,7 +106,7 @@ class DaskJob(FunctionJob[Any]):
             RuntimeError: the cluster was lost, or no run has called this.
 
         """
-        worker = _worker.current.get(None)
+        worker = _current.current.get(None)
         if worker is None:
             raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
         run = worker.run

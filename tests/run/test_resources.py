@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Scheduler, StopReason
-from trioflow._core.run import _worker
+from trioflow._core.run import _current
 
 from ..bodies import Closing, nap, nothing
 from ..conftest import Virtual
@@ -39,7 +39,7 @@ class Broken(Shared):
 
 
 async def share(kind: type[Shared] = Shared) -> Shared:
-    return _worker.current.get().run.shared.get(kind)
+    return _current.current.get().run.shared.get(kind)
 
 
 @pytest.fixture(autouse=True)

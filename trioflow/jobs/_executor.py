@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 import anyio.to_thread
 
 from .._core import FunctionJob, JobOptions, Kind, T, check_function
-from .._core.run import _worker
+from .._core.run import _current
 from . import _pickling
 from .posix import _waiting
 
@@ -91,7 +91,7 @@ class ExecutorJob(FunctionJob[T]):
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        worker = _worker.current.get(None)
+        worker = _current.current.get(None)
         if worker is None:
             raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
         run = worker.run

@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from .._core import FunctionJob, JobOptions, Kind, T, check_function, name_of
 from .._core import backend as _backend
-from .._core.run import _worker
+from .._core.run import _current, _worker
 
 if TYPE_CHECKING:
     import trio
@@ -95,7 +95,7 @@ class ThreadJob(FunctionJob[T]):
                 RuntimeError.
 
         """
-        worker = _worker.current.get(None)
+        worker = _current.current.get(None)
         call = _Call()
         try:
             value = await anyio.to_thread.run_sync(
@@ -123,7 +123,7 @@ class ThreadJob(FunctionJob[T]):
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
             if detached is not None:
-                _worker.current.set(detached)
+                _current.current.set(detached)
             value = function()
             if inspect.iscoroutine(value):
                 value.close()

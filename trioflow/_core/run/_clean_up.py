@@ -18,7 +18,8 @@ from ..job import _rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED
 from . import _attempts
-from ._worker import Worker, current
+from ._current import current
+from ._worker import Worker
 
 if TYPE_CHECKING:
     from ..backend import Event

@@ -42,6 +42,7 @@ from ..job._outcome import CancelledOutcome, Failure, RareFacts, add_note, expla
 from ..limits._rate import RateResource
 from . import _links
 from ._attempts import throttles_in, was_drained
+from ._current import current
 from ._durable import NOT_STORED
 from ._ending import Ending
 from ._failure_log import FailureLog
@@ -51,7 +52,7 @@ from ._observers import Observers, fast_hooks
 from ._ordering import Ordering
 from ._ready_queue import ReadyQueue
 from ._shared_resources import SharedResources
-from ._worker import Turn, Worker, current
+from ._worker import Turn, Worker
 from ._workers import Workers
 
 if TYPE_CHECKING:

@@ -39,11 +39,9 @@ Four words, and what is always true of them:
 
 from __future__ import annotations
 
-import contextvars
 import math
-import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
@@ -52,6 +50,7 @@ from ..job._options import NO_LIMITS
 from ..job._outcome import UNCALLED
 from ..job._rules import holds
 from ._attempts import call
+from ._current import current
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -63,11 +62,6 @@ if TYPE_CHECKING:
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
 """After this many jobs a worker lets others run, whatever the clock says: a virtual clock stands still meanwhile."""
-
-ELSEWHERE: Final = "trioflow: where a job is called elsewhere"
-"""The name of a module with a stand-in for the current job, `current`, in programs to which jobs send their calls."""
-
-current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
 
 
 class Turn:
@@ -401,34 +395,3 @@ class Worker(WorkerTask):
         if errors is None:
             return error
         return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])
-
-
-def current_job() -> AbstractJob[Any]:
-    """Return the job that makes this call, in its body or in anything that inherits its context.
-
-    Code that outlives its job in a task of `asyncio.create_task` must not call this: it may get the next job.
-
-    Raises:
-        RuntimeError: the call does not come from a job, or it comes from a task that a job has started in a nursery or
-            task group outside of itself: who started it is not known.
-
-    Example:
-        >>> async def who():
-        ...     return current_job().label
-        >>> job = Job(who, label="me")
-        >>> Scheduler(job).run(), job.result()
-        (True, 'me')
-
-    """
-    worker = current.get(None)
-    if worker is None or worker.job is None:
-        stand_in: Any = getattr(sys.modules.get(ELSEWHERE), "current", None)
-        if stand_in is not None:
-            return cast("AbstractJob[Any]", stand_in)
-        raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")
-    if not worker.run.backend.is_inside(worker):
-        raise RuntimeError(
-            "current_job(): this task runs in a nursery or task group around the jobs, so no job is known to make this "
-            "call; call it in the job, and pass the job to the task"
-        )
-    return worker.job

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 from .. import backend as _backend
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
-from ..run import _worker
+from ..run import _current
 
 if TYPE_CHECKING:
     from ._scheduler import BaseScheduler
@@ -92,8 +92,8 @@ def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
 def _callers() -> set[AbstractJob[Any] | None]:
     """Return the job that makes this call and the schedulers around it, which can't settle before it."""
     found: set[AbstractJob[Any] | None] = set()
-    worker = _worker.current.get(None)
+    worker = _current.current.get(None)
     while worker is not None:
         found.add(worker.job)
-        worker = worker.run.context.get(_worker.current)
+        worker = worker.run.context.get(_current.current)
     return found

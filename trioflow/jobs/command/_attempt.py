@@ -17,8 +17,8 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from ..._core.job._errors import JobTimeout
+from ..._core.run._current import current
 from ..._core.run._idle import OUTPUT, Watch
-from ..._core.run._worker import current
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn

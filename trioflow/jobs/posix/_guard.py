@@ -31,7 +31,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.run import _worker
+from ..._core.run import _current
 from . import _guard_script
 from ._groups import Survey
 
@@ -60,7 +60,7 @@ def run_of(job: AbstractJob[Any]) -> Run:
         RuntimeError: no run has called it, so nothing would end them.
 
     """
-    worker = _worker.current.get(None)
+    worker = _current.current.get(None)
     if worker is None:
         raise RuntimeError(f"{job.label!r}: a process needs a run that watches over it: put it into a Scheduler")
     return worker.run
