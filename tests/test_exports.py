@@ -142,8 +142,8 @@ def test_all_own_errors_are_exported() -> None:
 
 def test_scheduler_spells_out_all_options() -> None:
     """The signature of `Scheduler` names every option that a scheduler and a job have, with the same defaults."""
-    from trioflow._core import BaseScheduler
     from trioflow._core.job._options import JobOptions
+    from trioflow._core.scheduler._scheduler import BaseScheduler
 
     spelt = inspect.signature(trioflow.Scheduler).parameters
     below = {**inspect.signature(BaseScheduler).parameters, **inspect.signature(trioflow.AbstractJob).parameters}

@@ -5,35 +5,36 @@ import sys as _sys
 import typing as _typing
 
 from . import abc as abc
-from ._core import backend as _backend
-from ._core.base._states import JobState, StopReason
-from ._core.job._call import ref
-from ._core.job._decorator import job
-from ._core.job._errors import (
+from ._core.door import (
+    AbstractJob,
+    Adaptive,
     CycleError,
+    Job,
     JobCancelled,
     JobNotDone,
     JobSkipped,
+    JobState,
     JobTimeout,
     JournalError,
     MissingRequirement,
+    Pool,
+    Rate,
     RequirementFailed,
+    Sequence,
+    Service,
+    StopReason,
     Throttled,
     TrioflowError,
+    current_job,
+    job,
+    ref,
 )
-from ._core.job._function import Job
-from ._core.job._job import AbstractJob
-from ._core.job._service import Service
-from ._core.limits._pool import Pool
-from ._core.limits._rate import Rate
-from ._core.limits._window import Adaptive
-from ._core.run._current import current_job
-from ._core.scheduler._sequence import Sequence
+from ._core.door import take_the_plain_way as _take_the_plain_way
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
-    _backend.take_the_plain_way()
+    _take_the_plain_way()
 
 if _typing.TYPE_CHECKING:
     from .dask import DaskJob

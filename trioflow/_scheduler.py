@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Never, TextIO, Unpack
 
-from ._core.job import _options
-from ._core.scheduler._scheduler import BaseScheduler
+from ._core.door import BaseScheduler, unknown_option
 
 if TYPE_CHECKING:
     import os
@@ -13,14 +12,7 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core import AnyJob, Instrument
-    from ._core.backend import Backend
-    from ._core.base._states import OnTimeout, RunIf
-    from ._core.job._options import Retry, Save
-    from ._core.limits._order import Policy
-    from ._core.limits._pool import Pool
-    from ._core.run._durable import RunJournal
-    from ._core.run._run import Run
+    from ._core.door import AnyJob, Backend, Instrument, OnTimeout, Policy, Pool, Retry, Run, RunIf, RunJournal, Save
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -124,7 +116,7 @@ class Scheduler(BaseScheduler):
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise _options.unknown(label or type(self).__name__, "a scheduler", unknown, Scheduler.__init__)
+            raise unknown_option(label or type(self).__name__, "a scheduler", unknown, Scheduler.__init__)
         super().__init__(
             *jobs_or_sequences,
             jobs_window=jobs_window,

@@ -14,18 +14,25 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio.to_thread
 
-from ._core import AnyJob, FunctionJob, Instrument, JobOptions, JobState, Kind, check_function
-from ._core import backend as _backend
-from ._core.base import _graph
-from ._core.run import _current
-from ._core.scheduler._scheduler import BackendName
+from ._core.door.kinds import (
+    AnyJob,
+    BackendName,
+    FunctionJob,
+    Instrument,
+    JobOptions,
+    JobState,
+    Kind,
+    check_function,
+    current_worker,
+    loop_running,
+    topological_order,
+)
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob
 from .jobs.posix._waiting import outlast
 
 if TYPE_CHECKING:
-    from ._core import BaseScheduler
-    from ._core.run._run import Run
+    from ._core.door.kinds import BaseScheduler, Run
 
 CANCELLING: Final = 2.0
 """Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""
@@ -106,7 +113,7 @@ class DaskJob(FunctionJob[Any]):
             RuntimeError: the cluster was lost, or no run has called this.
 
         """
-        worker = _current.current.get(None)
+        worker = current_worker.get(None)
         if worker is None:
             raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
         run = worker.run
@@ -293,7 +300,7 @@ class _Computation(Instrument):
                 todo += self._graph[key].dependencies
         place = _imported("dask.order").order({key: self._graph[key] for key in needed})
         first = sorted(needed, key=place.__getitem__)
-        return _graph.topological_order(first, lambda key: self._graph[key].dependencies)
+        return topological_order(first, lambda key: self._graph[key].dependencies)
 
     def _add(self, key: Hashable) -> None:
         task = self._graph[key]
@@ -348,7 +355,7 @@ def _flat(keys: Any) -> Iterable[Hashable]:
 
 def _run_outside_of_loops(scheduler: Scheduler, backend: BackendName) -> None:
     """Run a scheduler from plain code, even if that is called by an event loop, which waits."""
-    if not _backend.loop_running():
+    if not loop_running():
         scheduler.run(backend=backend)
         return
     raised: list[BaseException] = []

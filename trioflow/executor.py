@@ -28,9 +28,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import anyio
 
-from ._core import backend as _backend
-from ._core.job._function import Job
-from ._core.scheduler._scheduler import BackendName
+from ._core.door.kinds import BackendName, Job, backend_by_name
 from ._scheduler import Scheduler
 
 P = ParamSpec("P")
@@ -69,7 +67,7 @@ class Executor(concurrent.futures.Executor):
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         self._max_workers: Final = max_workers
-        self._backend: Final = _backend.by_name(backend)
+        self._backend: Final = backend_by_name(backend)
         self._lock: Final = threading.Lock()
         # ---- under the lock
         self._backlog: Final[deque[_Call]] = deque()  # not yet in the scheduler

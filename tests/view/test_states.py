@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from trioflow import JobState, RequirementFailed, Scheduler, StopReason
-from trioflow._core import Failure
 from trioflow._core.base._states import TRANSITIONS
+from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
 from trioflow.view.graph import _simplify, _style
 from trioflow.view.monitor import _head, _layout, _lines, _model, _picture, _screen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.job._errors import TrioflowError
+from .._core.door.reading import TrioflowError
 
 
 class BatchError(TrioflowError):

@@ -25,14 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import anyio
 import anyio.lowlevel
 
-from .._core.base._amounts import Amount
-from .._core.base._states import StopReason
-from .._core.job._errors import JobTimeout
-from .._core.job._function import Job
-from .._core.limits._pool import Pool
-from .._core.run._current import current_job
-from .._core.run._durable import NOT_STORED
-from .._core.run._observers import Instrument
+from .._core.door.reading import NOT_STORED, Amount, Instrument, Job, JobTimeout, Pool, StopReason, current_job
 from .._scheduler import Scheduler
 from ..jobs.command._granted import granted
 from ..jobs.command._job import CommandJob

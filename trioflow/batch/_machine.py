@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from .._core.base import _amounts
-from .._core.base._amounts import size
+from .._core.door.reading import amount_of
+from .._core.door.reading import size_of as size
 
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"
@@ -66,7 +66,7 @@ def bytes_free(text: str) -> FreeMemory:
     """
     thousands = THOUSANDS.fullmatch(text)
     written = f"{thousands[1]}{'k' if thousands[2] == 'k' else thousands[2].upper()}B" if thousands else text
-    least = int(_amounts.amount(written, repr(text)))
+    least = int(amount_of(written, repr(text)))
     in_all = memory_in_all()
     if in_all is None or _meminfo("MemAvailable") is None:
         raise ValueError(f"this system does not say how much memory is free: there is no MemAvailable in {MEMINFO}")

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from .._core.job._errors import JobTimeout
+from .._core.door.reading import JobTimeout
 from ..jobs.command._result import LONG, CommandError, CommandResult
 from ..jobs.ssh._errors import SshError, Unreachable
 from ._joblog import KILLED

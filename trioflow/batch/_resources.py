@@ -9,9 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._core.base import _amounts
-from .._core.base._amounts import Amount
-from .._core.limits._pool import Pool
+from .._core.door.reading import Amount, Pool, amount_of, is_size, shown_amount, size_of
 from ._machine import memory_in_all
 from ._numbers import usable_cpus
 
@@ -37,7 +35,7 @@ def needs(text: str) -> dict[str, Amount]:
         name, equals, amount = part.partition("=")
         if not (NAME.fullmatch(name) and equals) or name in found:
             raise ValueError(f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G")
-        found[name] = _amounts.amount(amount, f"{name}={amount}")
+        found[name] = amount_of(amount, f"{name}={amount}")
         if not found[name]:
             raise ValueError(f"{part}: give more than 0, or leave it out")
     return found
@@ -115,14 +113,14 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
     at_once: list[int] = []
     for name, amount in asked.items():
         there_is = given[name] if name in given else of_machine(name)
-        shown = _amounts.size if name == "mem" or _amounts.is_size(there_is) else _amounts.shown
+        shown = size_of if name == "mem" or is_size(there_is) else shown_amount
         needs = f"--needs {name}={shown(amount)}"
         if there_is is None:
             raise ValueError(f"{needs}: how much there is of it is not known; say so, by --pool {name}=...")
         if isinstance(there_is, list) and not isinstance(amount, int):
             raise ValueError(f"{needs}: these are things; give a whole number")
         found[name] = there_is
-        total = len(there_is) if isinstance(there_is, list) else _amounts.amount(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
+        total = len(there_is) if isinstance(there_is, list) else amount_of(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
         at_once.append(math.floor(total / amount))
         if not at_once[-1]:
             raise ValueError(

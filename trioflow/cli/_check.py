@@ -7,8 +7,7 @@ from typing import Final
 
 import click
 
-from .._core import BaseScheduler, is_scheduler
-from .._core.job import _labels
+from .._core.door.reading import BaseScheduler, is_scheduler, paths_of
 from ..view.text import _symbols
 from . import FINE, STOPPED
 from ._scenario import takes_scenario
@@ -32,7 +31,7 @@ def command(scheduler: BaseScheduler) -> int:
 
     symbols = _symbols.Symbols.of(sys.stdout)
     found = _findings.findings(scheduler)
-    paths = _labels.paths(scheduler)
+    paths = paths_of(scheduler)
     for finding in found:
         path = paths.get(finding.job, finding.job.label)
         click.echo(symbols.line(f"{finding.kind.value:<11} {path}: {finding.text}"))

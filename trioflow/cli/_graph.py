@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .._core.job._labels import paths
+from .._core.door.reading import paths_of as paths
 from . import FINE, STOPPED
 from ._completion import file
 from ._outputs import output_file, written

@@ -14,8 +14,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .._core.job._errors import JournalError
-from .._core.job._labels import printable
+from .._core.door.reading import JournalError, printable
 from ..journal._store import Record, RunRecord, Store, reading
 from ..view.text._selection import matching
 from . import FINE

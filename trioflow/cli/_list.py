@@ -7,8 +7,7 @@ from typing import cast
 
 import click
 
-from .._core.job import _labels
-from .._core.scheduler._scheduler import BaseScheduler
+from .._core.door.reading import BaseScheduler, paths_of
 from .._scheduler import Scheduler
 from ..view.text import _symbols
 from ._scenario import takes_scenario
@@ -31,6 +30,6 @@ def command(scheduler: BaseScheduler, paths: bool, legend: bool) -> None:
         cast(Scheduler, scheduler).list(legend=legend)
         return
     symbols = _symbols.Symbols.of(sys.stdout)
-    found = _labels.paths(scheduler)
+    found = paths_of(scheduler)
     for job in scheduler.iterate_jobs():
         click.echo(symbols.line(found[job]))

@@ -10,9 +10,7 @@ from typing import Final, cast
 
 import click
 
-from .._core import StopReason
-from .._core.job._errors import JobTimeout
-from .._core.job._function import Job
+from .._core.door.reading import Job, JobTimeout, StopReason
 from .._scheduler import Scheduler
 from ..jobs.command._result import CommandResult
 from ..jobs.posix._processes import describe

@@ -13,11 +13,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from .._core.base import _graph
-from .._core.job._job import AbstractJob
-from .._core.job._labels import paths, printable
-from .._core.scheduler import _checks
-from .._core.scheduler._scheduler import BaseScheduler
+from .._core.door.reading import AbstractJob, BaseScheduler, backlinks, check_scenario, printable, reachable
+from .._core.door.reading import paths_of as paths
 from ..view.text import _selection
 
 Job = AbstractJob[Any]
@@ -41,7 +38,7 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
     """
     if not any(part):
         return
-    for _ in _checks.check(scheduler._members):
+    for _ in check_scenario(scheduler._members):
         pass
     named = paths(scheduler)
     chosen = [
@@ -79,7 +76,7 @@ def _with_inside(scheduler: BaseScheduler, jobs: Iterable[Job]) -> set[Job]:
 
 def _from(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
     """Return the jobs, and all that wait for them."""
-    return _reached(scheduler, jobs, lambda level: _graph.backlinks(level, level._waits_for).__getitem__)
+    return _reached(scheduler, jobs, lambda level: backlinks(level, level._waits_for).__getitem__)
 
 
 def _until(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
@@ -101,7 +98,7 @@ def _reached(
         level = todo.pop()
         neighbours = neighbours_in(level)
         here = [job for job in level if job in marked or job in holders]
-        whole = _graph.reachable((other for job in here for other in neighbours(job)), neighbours)
+        whole = reachable((other for job in here for other in neighbours(job)), neighbours)
         whole.update((job, None) for job in here if job in marked)
         found |= _with_inside(level, whole)
         todo += [job for job in here if job not in whole and isinstance(job, BaseScheduler)]
@@ -110,7 +107,7 @@ def _reached(
 
 def _needed(jobs: Iterable[Job]) -> set[Job]:
     """Return the inputs and services that these jobs need, directly or not."""
-    return set(_graph.reachable(jobs, _needs))
+    return set(reachable(jobs, _needs))
 
 
 def _needs(job: Job) -> Iterator[Job]:

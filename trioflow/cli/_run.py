@@ -10,10 +10,7 @@ from typing import Any
 
 import click
 
-from .._core.base._states import JobState, StopReason
-from .._core.job._job import AbstractJob
-from .._core.run._observers import Instrument
-from .._core.scheduler._scheduler import BaseScheduler
+from .._core.door.reading import AbstractJob, BaseScheduler, Instrument, JobState, StopReason
 from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs

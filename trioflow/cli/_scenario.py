@@ -18,9 +18,7 @@ from typing import IO, Any, Final, TypeVar
 
 import click
 
-from .._core.job._errors import JournalError
-from .._core.job._labels import printable
-from .._core.scheduler._scheduler import BaseScheduler
+from .._core.door.reading import BaseScheduler, JournalError, printable
 from ..view.text import _symbols, _user_traceback
 from . import USAGE, _completion, _part, _values
 

@@ -10,9 +10,7 @@ import sys
 from types import FrameType
 from typing import Any, Final
 
-from .._core.run._observers import Instrument
-from .._core.scheduler._plain_code import SignalWatch
-from .._core.scheduler._scheduler import BaseScheduler
+from .._core.door.reading import BaseScheduler, Instrument, SignalWatch
 from . import INTERRUPTED
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

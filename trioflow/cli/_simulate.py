@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from .._core import AnyJob, BaseScheduler, StopReason, is_scheduler
-from .._core.limits._order import POLICIES
-from .._core.limits._window import slots
+from .._core.door.reading import POLICIES, AnyJob, BaseScheduler, StopReason, is_scheduler
+from .._core.door.reading import slots_of as slots
 from ..view import _units as units
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from .._core import FunctionJob, JobOptions, Kind, T, check_function
-from .._core.run import _current
+from .._core.door.kinds import FunctionJob, JobOptions, Kind, T, check_function, current_worker
 from . import _pickling
 from .posix import _waiting
 
 if TYPE_CHECKING:
-    from .._core.run._run import Run
+    from .._core.door.kinds import Run
 
 ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
 
@@ -91,7 +90,7 @@ class ExecutorJob(FunctionJob[T]):
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        worker = _current.current.get(None)
+        worker = current_worker.get(None)
         if worker is None:
             raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
         run = worker.run

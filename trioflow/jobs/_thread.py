@@ -18,9 +18,17 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._core import FunctionJob, JobOptions, Kind, T, check_function, name_of
-from .._core import backend as _backend
-from .._core.run import _current, _worker
+from .._core.door.kinds import (
+    FunctionJob,
+    JobOptions,
+    Kind,
+    T,
+    Worker,
+    check_function,
+    current_backend,
+    current_worker,
+    name_of,
+)
 
 if TYPE_CHECKING:
     import trio
@@ -95,7 +103,7 @@ class ThreadJob(FunctionJob[T]):
                 RuntimeError.
 
         """
-        worker = _current.current.get(None)
+        worker = current_worker.get(None)
         call = _Call()
         try:
             value = await anyio.to_thread.run_sync(
@@ -117,13 +125,13 @@ class ThreadJob(FunctionJob[T]):
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 
-    def _call(self, function: Callable[[], T], call: _Call, detached: _worker.Worker | None) -> T:
+    def _call(self, function: Callable[[], T], call: _Call, detached: Worker | None) -> T:
         """Call the function; this runs in the thread."""
         if not call.claim():
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
             if detached is not None:
-                _current.current.set(detached)
+                current_worker.set(detached)
             value = function()
             if inspect.iscoroutine(value):
                 value.close()
@@ -134,22 +142,22 @@ class ThreadJob(FunctionJob[T]):
         finally:
             call.end()
 
-    def _detached(self, worker: _worker.Worker | None) -> _worker.Worker | None:
+    def _detached(self, worker: Worker | None) -> Worker | None:
         """Return a stand-in for `worker` that keeps this job: the real one goes on with other jobs."""
         if worker is None:
             return None
-        stand_in = _worker.Worker(worker.run, has_slot=False)
+        stand_in = Worker(worker.run, has_slot=False)
         stand_in.job = worker.job
         return stand_in
 
-    def _chosen_limiter(self, worker: _worker.Worker | None) -> Any:
+    def _chosen_limiter(self, worker: Worker | None) -> Any:
         """Return the limiter that anyio is to ask for a token: the user's, or a new one without a limit."""
         limiter = self._limiter
         if limiter is None:
             return anyio.CapacityLimiter(math.inf)
-        if _backend.current().check_limiter(limiter) is not None:
+        if current_backend().check_limiter(limiter) is not None:
             raise TypeError(
-                f"limiter={limiter!r} of {self.label!r} is not for {_backend.current().name}: "
+                f"limiter={limiter!r} of {self.label!r} is not for {current_backend().name}: "
                 f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
             )
         if worker is not None and _holds(worker, limiter):
@@ -202,7 +210,7 @@ async def _outlast(call: _Call) -> None:
             await ended.wait()
 
 
-def _holds(worker: _worker.Worker, limiter: object) -> bool:
+def _holds(worker: Worker, limiter: object) -> bool:
     """Return whether the slot that `worker` holds is a token of `limiter`."""
     window = worker.run.workers.window
     return window is not None and window.limiter is limiter and worker.token is not None

@@ -24,8 +24,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core import AbstractJob, FunctionJob, is_scheduler
-from .._core.job._call import Call, DirectArguments
+from .._core.door.keeping import AbstractJob, Call, DirectArguments, FunctionJob, is_scheduler
 from ..jobs.command._job import CommandJob
 from . import _json
 from ._values import BIG, PLAIN, Unstorable, digest, dumps, file_stamp, form, type_name

@@ -21,11 +21,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
-from .._core import DROPPED, AbstractJob, is_scheduler
-from .._core.base import _log
-from .._core.job._labels import Names
-from .._core.job._outcome import RareFacts
-from .._core.run._durable import NOT_KEPT, NOT_STORED, NOT_THERE, RunJournal
+from .._core.door.keeping import (
+    DROPPED,
+    NOT_KEPT,
+    NOT_STORED,
+    NOT_THERE,
+    AbstractJob,
+    Names,
+    RareFacts,
+    RunJournal,
+    is_scheduler,
+    warn,
+)
 from ..jobs.command._job import CommandJob
 from . import _json
 from ._fingerprint import Fingerprints, difference, shown
@@ -35,9 +42,7 @@ from ._values import Unstorable, dumps, file_stamp, form, loads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core import BaseScheduler
-    from .._core.job._options import Save
-    from .._core.run._run import Run
+    from .._core.door.keeping import BaseScheduler, Run, Save
 
 FEW: Final = 5
 """How many jobs a report names."""
@@ -337,7 +342,7 @@ class Session:
             )
         by_name_only = list(self._fingerprints.known_by_name_only)
         if by_name_only and self._is_new:
-            _log.warn(
+            warn(
                 f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
                 f"bound to objects: {_names(by_name_only)}; give them key= or version= if what they capture may change"
             )

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._core.job._errors import JournalError
+from .._core.door.keeping import JournalError
 
 
 def encode(value: Any) -> bytes:

@@ -30,8 +30,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .._core.base import _log
-from .._core.job._errors import JournalError
+from .._core.door.keeping import JournalError, warn
 
 T = TypeVar("T")
 
@@ -499,7 +498,7 @@ class Lock:
                 return  # the file system has no such locks
             else:
                 return
-        _log.warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
+        warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
 
     def release(self) -> None:
         """Give the lock up, and remove the file."""

@@ -14,9 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .._core import AnyJob, BaseScheduler, JobState
-from .._core.base import _log
-from .._core.job import _labels, _options
+from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, paths_of, warn
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ def of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """
     known = seconds(given, f"durations of {scheduler.label!r}")
     found: dict[AnyJob, float] = {}
-    for job, path in _labels.paths(scheduler).items() if known else ():
+    for job, path in paths_of(scheduler).items() if known else ():
         duration = known.get(path)
         if duration is None:
             duration = known.get(job.label)
@@ -67,7 +65,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         return {}
     if isinstance(given, Mapping):
         named = cast("Mapping[Any, Any]", given)  # type: ignore[redundant-cast]  # pyright needs it
-        return {str(name): _options.duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
+        return {str(name): duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
     if isinstance(given, (str, os.PathLike)):
         return _read(Path(cast("str", given)))
     if isinstance(given, Trace):
@@ -84,7 +82,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
     path = Path(file)
     new = {
         name: job.elapsed
-        for job, name in _labels.paths(scheduler).items()
+        for job, name in paths_of(scheduler).items()
         if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
     }
     if not new:
@@ -95,17 +93,17 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
             if content is None:
                 aside = path.with_name(path.name + ".torn")
                 os.replace(path, aside)
-                _log.warn(f"{path} was torn: it was renamed to {aside.name}, and a new one was begun")
+                warn(f"{path} was torn: it was renamed to {aside.name}, and a new one was begun")
             _replace(path, {**(content or {}), **new})
     except (OSError, ValueError) as error:
-        _log.warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
+        warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 
 
 def _read(path: Path) -> dict[str, float]:
     """Return what is in a file; nothing if there is none, or if it is torn, which is reported."""
     content = _content(path)
     if content is None:
-        _log.warn(f"{path} is torn: no durations are known from it")
+        warn(f"{path} is torn: no durations are known from it")
     return content or {}
 
 
@@ -136,7 +134,7 @@ def _content(path: Path) -> dict[str, float] | None:
             f"{path} has durations of version {version!r}, and this trioflow writes version {VERSION}: "
             f"give another file, or remove this one"
         )
-    return {str(name): _options.duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
+    return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
 
 
 def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:

@@ -7,10 +7,8 @@ from typing import Any, Final
 
 import anyio
 
-from .._core import AbstractJob, AnyJob, BaseScheduler, is_scheduler
-from .._core.job._options import Rule
-from .._core.limits._pool import Pool
-from .._core.limits._window import Adaptive, slots
+from .._core.door.reading import AbstractJob, Adaptive, AnyJob, BaseScheduler, Pool, Rule, is_scheduler
+from .._core.door.reading import slots_of as slots
 
 
 class Stand(AbstractJob[None]):

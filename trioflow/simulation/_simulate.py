@@ -11,18 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core import AnyJob, BaseScheduler, Instrument, StopReason, is_scheduler
-from .._core.limits._order import checked as checked_policy
-from .._core.limits._window import slots
-from .._core.limits._window import window as checked_window
-from .._core.scheduler import _checks
+from .._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    Instrument,
+    StopReason,
+    check_scenario,
+    checked_policy,
+    checked_window,
+    is_scheduler,
+)
+from .._core.door.reading import slots_of as slots
 from ..testing import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
 from ._likeness import Likeness
 
 if TYPE_CHECKING:
-    from .._core.limits._order import Policy
+    from .._core.door.reading import Policy
     from ._durations import Durations
 
 OWN: Final[Any] = ...
@@ -103,7 +109,7 @@ def simulate(
     window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, who)
     if policy is not None:
         checked_policy(policy, who)
-    for _ in _checks.check(scheduler._members):
+    for _ in check_scenario(scheduler._members):
         pass
     _refuse_endless(scheduler)
     seconds, known = _seconds(scheduler, durations)

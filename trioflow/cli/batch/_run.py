@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..._core.job._errors import JournalError
-from ..._core.job._labels import printable
+from ..._core.door.reading import JournalError, printable
 from ...batch import BatchError, _batch, _joblog, _resources, _sources
 from ...batch._halt import Tally
 from ...batch._numbers import slots

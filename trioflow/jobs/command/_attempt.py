@@ -16,9 +16,8 @@ import math
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.job._errors import JobTimeout
-from ..._core.run._current import current
-from ..._core.run._idle import OUTPUT, Watch
+from ..._core.door.kinds import OUTPUT, JobTimeout, Watch
+from ..._core.door.kinds import current_worker as current
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
@@ -32,7 +31,7 @@ from ._streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
     from ._job import CommandJob
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 if TYPE_CHECKING:
-    from ..._core.run._idle import Watch
+    from ..._core.door.kinds import Watch
 
 SPOOL_LIMIT: Final = 1 << 20
 """Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""

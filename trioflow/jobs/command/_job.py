@@ -6,12 +6,20 @@ import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
-from ..._core import AbstractJob, Failure, JobOptions, Kind, Search
-from ..._core.job import _labels
-from ..._core.job._errors import JobCancelled
-from ..._core.job._job import RAISE, D
-from ..._core.job._options import whole, with_advice
-from ..._core.run import _attempts
+from ..._core.door.kinds import (
+    DEPTH,
+    RAISE,
+    AbstractJob,
+    D,
+    Failure,
+    JobCancelled,
+    JobOptions,
+    Kind,
+    Search,
+    as_often,
+    whole,
+    with_advice,
+)
 from ..posix._guard import run_of
 from . import _granted, _line
 from ._attempt import Attempt
@@ -19,8 +27,7 @@ from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
-    from ..._core.job._options import Retry
-    from ..._core.run._idle import Watch
+    from ..._core.door.kinds import Retry, Watch
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
@@ -253,7 +260,7 @@ class CommandJob(AbstractJob[CommandResult]):
     def _failure_kind(self) -> object:
         return _line.shown(self._command[0])
 
-    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+    def _default_label(self, depth: int = DEPTH) -> str:
         """Return the command, with the jobs among its arguments `depth` deep."""
         if self.redact:
             return _line.REDACTED
@@ -280,7 +287,7 @@ class CallbackRetry:
 
     def __call__(self, attempt: Attempts) -> Attempts:
         """Return the function that makes all attempts and then calls back."""
-        attempts = _attempts.as_often(self.given, attempt)
+        attempts = as_often(self.given, attempt)
 
         async def with_callbacks() -> Any:
             options = self._job._options

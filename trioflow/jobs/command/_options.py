@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..._core.job._options import duration, whole
+from ..._core.door.kinds import duration, whole
 from ._granted import granted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from ..._core.job import _options
+from ..._core.door.kinds import duration, whole
 from ._result import CommandError
 
 Attempt = Callable[[], Awaitable[Any]]
@@ -64,8 +64,8 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
 
     """
     is_meant = exited_with(*codes)
-    _options.whole(times, "times", "retry_on_exit()", "")
-    _options.duration(delay, "delay", "retry_on_exit()")
+    whole(times, "times", "retry_on_exit()", "")
+    duration(delay, "delay", "retry_on_exit()")
 
     def decorate(attempt: Attempt) -> Attempt:
         async def repeated() -> Any:

@@ -17,7 +17,7 @@ from ._faults import FULL
 from ._result import CommandError
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
 
 SPARE: Final = 24
 """Descriptors that are left to the rest of this program. To start a command takes up to half of them."""

@@ -23,7 +23,7 @@ from ._capture import Capture, Lines, Onwards, SignOfLife, Sink, Spool, Writer
 from ._options import is_path
 
 if TYPE_CHECKING:
-    from ..._core.run._idle import Watch
+    from ..._core.door.kinds import Watch
     from ..posix._waiting import Wait
     from ._job import CommandJob
 

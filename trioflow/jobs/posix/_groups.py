@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ._waiting import outlast
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
     from ._processes import Process
 
 FIRST_PAUSE: Final = 0.001

@@ -31,13 +31,12 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.run import _current
+from ..._core.door.kinds import current_worker
 from . import _guard_script
 from ._groups import Survey
 
 if TYPE_CHECKING:
-    from ..._core.job._job import AbstractJob
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import AbstractJob, Run
 
 VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable that holds the marks of the runs a command belongs to, outermost first, joined by ":"."""
@@ -60,7 +59,7 @@ def run_of(job: AbstractJob[Any]) -> Run:
         RuntimeError: no run has called it, so nothing would end them.
 
     """
-    worker = _current.current.get(None)
+    worker = current_worker.get(None)
     if worker is None:
         raise RuntimeError(f"{job.label!r}: a process needs a run that watches over it: put it into a Scheduler")
     return worker.run

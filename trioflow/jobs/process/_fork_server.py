@@ -35,7 +35,7 @@ from ..posix._waiting import outlast, readable_on
 from . import _child
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
 
 OURS: Final = f"{__package__}._job"
 """A main module that runs a ProcessJob imports this."""

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Unpack, cast
 
-from ..._core import FunctionJob, JobOptions, Kind, T, check_function
+from ..._core.door.kinds import FunctionJob, JobOptions, Kind, T, check_function
 from .._pickling import unpicklable
 from ..posix._guard import run_of
 from ._pool import WorkerDied, WorkerPool

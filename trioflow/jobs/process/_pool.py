@@ -23,7 +23,7 @@ from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
 
 PIECE: Final = 1 << 20
 """Bytes that are received at once."""

@@ -33,7 +33,7 @@ from ._errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
     from ._nodes import SshNode
 
 TRIES: Final = 3

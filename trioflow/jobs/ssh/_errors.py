@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._core import printable
-from ..._core.job._errors import TrioflowError
+from ..._core.door.kinds import TrioflowError, printable
 
 if TYPE_CHECKING:
     from ._nodes import SshNode

@@ -9,10 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core import AbstractJob, JobOptions, Kind, Search
-from ..._core.job import _labels
-from ..._core.job._options import with_advice
-from ..._core.run._idle import OUTPUT, Watch
+from ..._core.door.kinds import DEPTH, OUTPUT, AbstractJob, JobOptions, Kind, Search, Watch, with_advice
 from ..command import _granted, _line
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
@@ -26,7 +23,7 @@ from ._session import Session, Streams
 from ._steps import Command, Pull, Push, Script, ScriptText, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
-    from ..._core.run._run import Run
+    from ..._core.door.kinds import Run
 
 Path = str | os.PathLike[str]
 """A file here."""
@@ -221,7 +218,7 @@ class SshJob(AbstractJob[Any]):
         shown = _line.REDACTED if self.redact else "; ".join(map(repr, self._steps))
         return f"{self._node.name}: {shown}"
 
-    def _default_label(self, depth: int = _labels.DEPTH) -> str:
+    def _default_label(self, depth: int = DEPTH) -> str:
         """Return the node and the first step, with the jobs among its words `depth` deep."""
         if self.redact:
             return self._command_line()

@@ -31,8 +31,7 @@ from ._errors import SshError
 from ._wrapper import Report, ReportFilter, line
 
 if TYPE_CHECKING:
-    from ..._core import AbstractJob
-    from ..._core.run._idle import Watch
+    from ..._core.door.kinds import AbstractJob, Watch
     from ._connections import Connection
     from ._nodes import SshNode
 

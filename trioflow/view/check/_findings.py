@@ -11,10 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
-from ..._core import AnyJob, BaseScheduler, is_scheduler
-from ..._core.base import _graph
-from ..._core.job import _errors
-from ..._core.scheduler import _checks
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    CycleError,
+    backlinks,
+    check_late_input,
+    check_one_shot,
+    check_requirement,
+    common,
+    find_cycle,
+    imply_all,
+    is_scheduler,
+)
 from . import _never_runs, _suspicious
 
 Node = TypeVar("Node")
@@ -46,7 +55,7 @@ def findings(scheduler: BaseScheduler) -> list[Finding]:
 
     O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
     """
-    _checks.imply_all(scheduler._members)
+    imply_all(scheduler._members)
     levels = list(_levels(scheduler))
     walked = {level for level, _ in levels}
     never = _never_runs.never_runs(list(scheduler.iterate_jobs()))
@@ -72,12 +81,12 @@ def _refused(level: BaseScheduler, repeated: bool, walked: set[BaseScheduler]) -
     """Yield the reasons why a run would refuse this scheduler or one of its members."""
     yield from _errors_of(level, level._check_may_run)
     for cycle in _cycles(level):
-        yield cycle[0], str(_errors.CycleError(cycle))
+        yield cycle[0], str(CycleError(cycle))
     for job in level:
         for one in job.required:
-            yield from _errors_of(job, _checks.check_requirement, job, one, level)
+            yield from _errors_of(job, check_requirement, job, one, level)
             yield from _errors_of(job, _refuse_unreachable, job, one, level, walked)
-        yield from _errors_of(job, _checks._check_one_shot, job, repeated)
+        yield from _errors_of(job, check_one_shot, job, repeated)
 
 
 def _errors_of(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
@@ -92,7 +101,7 @@ def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     place = {job: number for number, job in enumerate(level)}
     found: list[list[AnyJob]] = []
     for component in components(place, level._waits_for):
-        cycle = _graph.find_cycle(component, _within(component, level._waits_for))
+        cycle = find_cycle(component, _within(component, level._waits_for))
         assert cycle is not None
         first = cycle.index(min(cycle, key=place.__getitem__))
         found.append(cycle[first:] + cycle[:first])
@@ -107,9 +116,9 @@ def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) 
 
 def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: set[BaseScheduler]) -> None:
     """Refuse an input that has not settled and is outside everything that would run: nothing could wait for it."""
-    found = _checks.common(job, one)
+    found = common(job, one)
     if found is not None and found[0] not in walked:
-        _checks.check_late_input(job, one, level)
+        check_late_input(job, one, level)
 
 
 def components(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> Iterator[list[Node]]:
@@ -120,7 +129,7 @@ def components(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
         requirements: from a node to its neighbours, all of them in `nodes`; no node is its own neighbour.
 
     """
-    followers = _graph.backlinks(nodes, requirements)
+    followers = backlinks(nodes, requirements)
     finished = _finished(followers, requirements)
     met: set[Node] = set()
     for root in reversed(finished):

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
-from ..._core import AnyJob, printable
-from ..._core.base import _graph
+from ..._core.door.reading import AnyJob, printable, reachable, topological_order
 
 
 def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
@@ -22,7 +21,7 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     may_fail: set[AnyJob] = set()
     builds_on_alarm: set[AnyJob] = set()
     given = set(jobs)
-    for job in _graph.topological_order(jobs, lambda job: job._required):
+    for job in topological_order(jobs, lambda job: job._required):
         basis = [one for one in _basis(job) if one in given]
         if job.run_if == "failed" or any(one in builds_on_alarm for one in basis):
             builds_on_alarm.add(job)
@@ -56,7 +55,7 @@ def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[Any
 
 def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> str:
     """Return why this job never runs if it needs an alarm to run, and nothing that the alarm watches can then fail."""
-    needed = _graph.reachable([job], _basis)
+    needed = reachable([job], _basis)
     for alarm in needed:
         watched = [one for one in alarm._required if one in may_fail]
         if alarm.run_if != "failed" or any(_fails_beside(one, needed, stuck) for one in watched):
@@ -78,7 +77,7 @@ def _fails_beside(job: AnyJob, needed: Container[AnyJob], stuck: set[AnyJob]) ->
     """Return whether a job can fail, or be BLOCKED, while everything that is needed succeeds."""
     if job in needed:
         return False
-    outside = _graph.reachable(
+    outside = reachable(
         [job], lambda one: [other for other in _basis(one) if other not in needed] if one in stuck else []
     )
     return any(one not in stuck for one in outside)

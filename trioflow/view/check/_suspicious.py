@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..._core import AnyJob, BaseScheduler, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, printable
 
 
 def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core import JobState
+from ..._core.door.reading import JobState
 from . import _dot, _style
 from ._drawing import Line
 

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core import AnyJob, BaseScheduler, JobState, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, printable
 from . import _style
 from ._drawing import Close, Drawing, Line, Open, Part
 from ._frame_ends import Anchor, FrameEnds, Place, Point

@@ -15,8 +15,7 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from ..._core import AnyJob, BaseScheduler, is_scheduler
-from ..._core.job import _labels
+from ..._core.door.reading import AnyJob, BaseScheduler, is_scheduler, paths_of
 from ..text import _selection
 from ..text._listing import Begin, End, Plain, numbered, rows
 from . import _simplify
@@ -113,7 +112,7 @@ class Drawing:
     @functools.cached_property
     def paths(self) -> dict[AnyJob, str]:
         """The path of each job; asking each job for its own would be quadratic."""
-        return _labels.paths(self._scheduler)
+        return paths_of(self._scheduler)
 
     # ---- what stands for what
 

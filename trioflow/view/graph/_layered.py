@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 from xml.etree import ElementTree as Tree
 
-from ..._core import AnyJob, JobState, is_scheduler, printable, shortened
+from ..._core.door.reading import AnyJob, JobState, is_scheduler, printable, shortened
 from . import _style
 from ._dot import FAINT, LINES, WHEN_FAILED
 from ._drawing import Drawing, Line, Single

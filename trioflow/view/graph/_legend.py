@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..._core import AnyJob, JobState, is_scheduler
+from ..._core.door.reading import AnyJob, JobState, is_scheduler
 from . import _dot, _style
 from ._drawing import Close, Drawing, Line, Part
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core import AnyJob, BaseScheduler, JobState, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, printable
 from . import _style
 from ._drawing import Close, Drawing, Line, Open, Part, Single
 

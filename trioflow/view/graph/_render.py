@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core import BaseScheduler
+from ..._core.door.reading import BaseScheduler
 from ..text._selection import Wanted
 from . import _dot, _legend, _mermaid
 from ._drawing import Drawing

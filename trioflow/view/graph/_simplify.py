@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from ..._core import AnyJob, JobState
+from ..._core.door.reading import AnyJob, JobState
 
 DIGITS: Final = re.compile(r"(\d+)")
 

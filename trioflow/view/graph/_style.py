@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, printable
 from ..text._symbols import UNICODE
 from . import _simplify
 

@@ -25,9 +25,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
-from ..._core.base import _graph
-from ..._core.limits import _window
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, slots_of, topological_order
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)
@@ -220,9 +218,9 @@ def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
     todo = [root]
     while todo:
         scheduler = todo.pop()
-        order = _graph.topological_order(list(scheduler._members.jobs), scheduler._waits_for)
+        order = topological_order(list(scheduler._members.jobs), scheduler._waits_for)
         jobs = [job for job in order if not job._forever]
         nested = [job for job in jobs if is_scheduler(job)]
-        own = slots if scheduler is root else _window.slots(scheduler.jobs_window)
+        own = slots if scheduler is root else slots_of(scheduler.jobs_window)
         yield Level(scheduler, jobs, scheduler._waits_for, math.inf if own is None else max(1, own), frozenset(nested))
         todo += nested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core import JobState, StopReason
+from ..._core.door.reading import JobState, StopReason
 from .. import _units as units
 from ..text._symbols import UNICODE, Symbols, width
 from ._model import Model, Tally

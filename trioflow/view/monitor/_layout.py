@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler
 from ._model import Model, in_listing_order
 
 Nested = Literal["auto", "open", "folded"]

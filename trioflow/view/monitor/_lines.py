@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Final, TextIO
 
-from ..._core import AnyJob, JobState
+from ..._core.door.reading import AnyJob, JobState
 from .. import _units as units
 from ..text import _short_values
 from ..text._counts import TROUBLE

@@ -17,9 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
-from ..._core.base import _graph
-from ..._core.scheduler._failures import failed_through_member
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    failed_through_member,
+    is_scheduler,
+    topological_order,
+)
 from ..text import _counts
 
 
@@ -229,5 +234,5 @@ def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tu
 
 
 def _members(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    order = _graph.topological_order(list(scheduler._members.jobs), scheduler._waits_for)
+    order = topological_order(list(scheduler._members.jobs), scheduler._waits_for)
     return iter([job for job in order if not job._forever])

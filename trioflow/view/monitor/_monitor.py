@@ -9,9 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 
-from ..._core import AnyJob, BaseScheduler, Instrument
-from ..._core.job import _options
-from ..._core.scheduler import _plain_code
+from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell
 from ..text import _symbols
 from ._layout import Nested
 from ._lines import Lines
@@ -90,7 +88,7 @@ class Monitor(Instrument):
             _symbols.stream(file, "Monitor()")
         if nested not in get_args(Nested):
             raise ValueError(f"nested={nested!r} of Monitor(): choose one of {', '.join(get_args(Nested))}")
-        rate = _options.duration(refresh_per_second, "refresh_per_second", "Monitor()")
+        rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
         if not 0.1 <= rate <= 60:
             raise ValueError(f"refresh_per_second={refresh_per_second!r} of Monitor(): give a number from 0.1 to 60")
         self._file: Final = file
@@ -186,7 +184,7 @@ def new_outlet(model: Model, file: TextIO | None, nested: Nested, interval: floa
 
     stream = sys.stdout if file is None else file
     symbols = _symbols.Symbols.of(stream)
-    if file is None and _plain_code.in_cell():
+    if file is None and in_cell():
         return Output(Pictures(model, _symbols.Symbols(), nested).draw, interval)
     if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
         return Screen(stream, Pictures(model, symbols, nested).draw, interval)

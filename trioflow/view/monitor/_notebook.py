@@ -13,7 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from ..._core.base import _log
+from ..._core.door.reading import warn
 from ._output import PATIENCE, Draw, Line, Outlet, Ticker
 from ._screen import STYLES
 
@@ -55,7 +55,7 @@ class Output(Outlet):
             with self._lock:
                 self._update()
         except Exception as error:
-            _log.warn("the monitor could not show a picture in the notebook", error)
+            warn("the monitor could not show a picture in the notebook", error)
 
     def _update(self) -> None:
         lines = self._draw(COLUMNS, HEIGHT)

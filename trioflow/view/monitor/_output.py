@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
-from ..._core import AnyJob
+from ..._core.door.reading import AnyJob
 
 Piece = tuple[str, str]
 """A text and the name of its style; "" for none."""

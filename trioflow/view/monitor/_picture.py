@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core import AnyJob, BaseScheduler, JobState, is_scheduler
-from ..._core.job._labels import percent
-from ..._core.scheduler._explain import in_few_words
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, in_few_words, is_scheduler, percent
 from .. import _units as units
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width

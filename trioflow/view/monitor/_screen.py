@@ -17,7 +17,7 @@ from rich.segment import ControlType, Segment
 from rich.style import Style
 from rich.text import Text
 
-from ..._core.base import _log
+from ..._core.door.reading import warn
 from ..text._symbols import width
 from ._output import PATIENCE, Draw, Line, Outlet, Piece, Ticker
 from ._print_above import Above
@@ -152,7 +152,7 @@ class Screen(Outlet):
         except Exception as error:
             self._is_lost = True
             if not self._console.file.closed:
-                _log.warn("the monitor could not make a picture and makes no more in this run", error)
+                warn("the monitor could not make a picture and makes no more in this run", error)
         if self._is_lost:
             self._above.restore()
 

@@ -10,7 +10,7 @@ import collections
 from collections.abc import Iterable
 from typing import Final
 
-from ..._core import AnyJob, JobState, is_scheduler
+from ..._core.door.reading import AnyJob, JobState, is_scheduler
 
 BACKGROUND: Final = "background"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})

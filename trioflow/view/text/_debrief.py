@@ -7,10 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from ..._core import AnyJob, BaseScheduler, Failure, Incident, JobState, StopReason, is_scheduler, shortened
-from ..._core.job import _labels
-from ..._core.run._durable import NOT_KEPT, NOT_THERE
-from ..._core.scheduler._failures import failed_through_member
+from ..._core.door.reading import (
+    NOT_KEPT,
+    NOT_THERE,
+    AnyJob,
+    BaseScheduler,
+    Failure,
+    Incident,
+    JobState,
+    StopReason,
+    failed_through_member,
+    is_scheduler,
+    paths_of,
+    shortened,
+)
 from . import _counts, _short_values, _user_traceback
 from ._listing import Listing
 from ._symbols import Symbols
@@ -43,7 +53,7 @@ class Debrief:
         self._scheduler: Final = scheduler
         self._symbols: Final = symbols
         self._jobs: Final = tuple(scheduler.iterate_jobs())
-        self._paths: Final[Mapping[AnyJob, str]] = _labels.paths(scheduler)
+        self._paths: Final[Mapping[AnyJob, str]] = paths_of(scheduler)
 
     def _name(self, job: AnyJob) -> str:
         return self._symbols.line(shortened(self._paths.get(job, job.label)))

@@ -20,11 +20,19 @@ import itertools
 from collections.abc import Container, Iterable, Iterator, Sized
 from typing import Final, NamedTuple
 
-from ..._core import DROPPED, AnyJob, BaseScheduler, JobState, is_scheduler, shortened
-from ..._core.base import _graph
-from ..._core.job._labels import percent
-from ..._core.scheduler import _checks
-from ..._core.scheduler._explain import in_few_words
+from ..._core.door.reading import (
+    DROPPED,
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    find_cycle,
+    imply_all,
+    in_few_words,
+    is_scheduler,
+    percent,
+    shortened,
+    topological_order,
+)
 from . import _short_values
 from ._symbols import Symbols, width
 
@@ -198,8 +206,8 @@ def _digits(jobs: Sized) -> int:
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
     jobs = tuple(scheduler)
-    _checks.imply_all(scheduler._members)
-    order = _graph.topological_order(jobs, scheduler._waits_for)
+    imply_all(scheduler._members)
+    order = topological_order(jobs, scheduler._waits_for)
     yield from (_row(job, depth) for job in order)
     if len(order) < len(jobs):
         yield Cycle(scheduler, depth)
@@ -212,7 +220,7 @@ def _row(job: AnyJob, depth: int) -> Plain | Begin:
 
 
 def _one_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
-    cycle = _graph.find_cycle(tuple(scheduler), scheduler._waits_for) or []
+    cycle = find_cycle(tuple(scheduler), scheduler._waits_for) or []
     return cycle + cycle[:1]
 
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core import AbstractJob, AnyJob, BaseScheduler
-from ..._core.job import _labels
+from ..._core.door.reading import AbstractJob, AnyJob, BaseScheduler, paths_of, printable
 
 K = TypeVar("K")
 Wanted = AnyJob | str | Iterable[AnyJob | str]
@@ -29,7 +28,7 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
         ValueError: a job that is not below `scheduler`, or a string that matches no path.
 
     """
-    paths = _labels.paths(scheduler)
+    paths = paths_of(scheduler)
     found: set[AnyJob] = set()
     for one in _as_collection(wanted, option):
         if isinstance(one, str):
@@ -46,7 +45,7 @@ def matching(paths: Mapping[K, str], pattern: str) -> list[K]:
 
     A path matches as it is, or as it is shown, with control characters escaped.
     """
-    shown = {job: _labels.printable(path) for job, path in paths.items()}
+    shown = {job: printable(path) for job, path in paths.items()}
     exact = [job for job, path in paths.items() if pattern in (path, shown[job])]
     if exact:
         return exact
@@ -59,7 +58,7 @@ def near(paths: Mapping[AnyJob, str], pattern: str) -> str:
     """Return a question whether one of the existing paths is meant, or nothing if none is similar."""
     import difflib  # here, because it is seldom needed
 
-    close = difflib.get_close_matches(pattern, map(_labels.printable, paths.values()), n=3)
+    close = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
     return f"; do you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

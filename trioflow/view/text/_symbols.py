@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core import AnyJob, JobState, printable
+from ..._core.door.reading import AnyJob, JobState, printable
 
 
 @dataclass(frozen=True, slots=True)

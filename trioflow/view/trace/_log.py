@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..._core import AnyJob, BaseScheduler, Failure, StopReason
+from ..._core.door.reading import AnyJob, BaseScheduler, Failure, StopReason
 
 WIDTH: Final = 6
 """Items of the list per event."""

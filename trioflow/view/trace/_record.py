@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, cast
 
-from ..._core import AnyJob, BaseScheduler, Failure, JobState, is_scheduler
-from ..._core.job import _labels
+from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of
 from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import Beginning, CommandEnd, Ending, EventKind, Fate, events
@@ -233,7 +232,7 @@ class _Builder:
         for root in roots:
             scheduler = root.scheduler
             prefix = f"{scheduler.label}/" if several and scheduler._scheduler is None else None
-            found[id(root)] = _labels.paths(scheduler, prefix)
+            found[id(root)] = paths_of(scheduler, prefix)
         for run in self._runs:
             if run.outer is not None:
                 found[id(run)] = found[id(run.outer)]

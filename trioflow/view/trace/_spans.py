@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
-from ..._core import AnyJob, BaseScheduler, JobState, StopReason
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, StopReason
 from ..text import _short_values
 
 

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..._core import printable
+from ..._core.door.reading import printable
 from .._units import duration
 from ..text import _symbols
 from ._record import Record

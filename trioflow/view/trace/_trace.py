@@ -7,8 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
-from ..._core import AnyJob, BaseScheduler, Failure, Instrument, JobState
-from ..._core.scheduler._failures import failed_through_member
+from ..._core.door.reading import AnyJob, BaseScheduler, Failure, Instrument, JobState, failed_through_member
 from .. import _in_cells
 from ._log import Beginning, Ending, EventKind, Fate, command_end
 from ._record import Record, record

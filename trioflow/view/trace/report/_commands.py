@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core import printable
+from ...._core.door.reading import printable
 from ..._units import duration
 from .._log import CommandEnd
 from .._record import Record

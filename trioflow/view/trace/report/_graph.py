@@ -6,7 +6,7 @@ import subprocess
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import is_scheduler, printable
+from ...._core.door.reading import is_scheduler, printable
 from ...graph import _dot, _layered, _legend, _render
 from ...graph._drawing import Close, Drawing
 

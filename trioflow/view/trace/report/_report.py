@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core import JobState, StopReason, printable, shortened
+from ...._core.door.reading import JobState, StopReason, printable, shortened
 from ..._units import duration
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback

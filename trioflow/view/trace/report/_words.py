@@ -6,7 +6,7 @@ import html as escapes
 from collections.abc import Iterator
 from typing import Final
 
-from ...._core import JobState
+from ...._core.door.reading import JobState
 from .._record import Record
 
 STATES: Final = {

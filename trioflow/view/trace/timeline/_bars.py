@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import JobState, printable, shortened
+from ...._core.door.reading import JobState, printable, shortened
 from ..._units import duration
 from ...text._symbols import UNICODE
 from .._critical import Link, settled_at

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core import JobState, shortened
+from ...._core.door.reading import JobState, shortened
 from .._record import Record
 from .._spans import Span
 from ._bars import FAILED

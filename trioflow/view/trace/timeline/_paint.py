@@ -7,7 +7,7 @@ from xml.etree import ElementTree as Tree
 
 import wcwidth
 
-from ...._core import printable
+from ...._core.door.reading import printable
 
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""

@@ -1,0 +1,82 @@
+"""The door of the engine: all that the rest of the package may import of it.
+
+The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `trioflow._scheduler` stands on them.
+Everything else is in three rooms:
+
+- `kinds`: what a kind of job asks of its run.
+- `reading`: a run and its jobs, to look at.
+- `keeping`: what a journal needs.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..backend import take_the_plain_way
+from ..base._states import JobState, OnTimeout, RunIf, StopReason
+from ..job._call import ref
+from ..job._decorator import job
+from ..job._errors import (
+    CycleError,
+    JobCancelled,
+    JobNotDone,
+    JobSkipped,
+    JobTimeout,
+    JournalError,
+    MissingRequirement,
+    RequirementFailed,
+    Throttled,
+    TrioflowError,
+)
+from ..job._function import Job
+from ..job._job import AbstractJob, AnyJob
+from ..job._options import unknown as unknown_option
+from ..job._service import Service
+from ..limits._order import Policy
+from ..limits._pool import Pool
+from ..limits._rate import Rate
+from ..limits._window import Adaptive
+from ..run._current import current_job
+from ..run._durable import RunJournal
+from ..run._observers import Instrument
+from ..run._run import Run
+from ..scheduler._scheduler import BaseScheduler
+from ..scheduler._sequence import Sequence
+
+if TYPE_CHECKING:
+    from ..backend import Backend as Backend
+    from ..job._options import Retry as Retry
+    from ..job._options import Save as Save
+
+__all__ = (
+    "AbstractJob",
+    "Adaptive",
+    "AnyJob",
+    "BaseScheduler",
+    "CycleError",
+    "Instrument",
+    "Job",
+    "JobCancelled",
+    "JobNotDone",
+    "JobSkipped",
+    "JobState",
+    "JobTimeout",
+    "JournalError",
+    "MissingRequirement",
+    "OnTimeout",
+    "Policy",
+    "Pool",
+    "Rate",
+    "RequirementFailed",
+    "Run",
+    "RunIf",
+    "RunJournal",
+    "Sequence",
+    "Service",
+    "StopReason",
+    "Throttled",
+    "TrioflowError",
+    "current_job",
+    "job",
+    "ref",
+    "take_the_plain_way",
+    "unknown_option",
+)

@@ -1,0 +1,36 @@
+"""What a journal needs: what to keep of a job, and how to give it back."""
+
+from typing import TYPE_CHECKING
+
+from ..base._log import warn
+from ..job._call import Call, DirectArguments
+from ..job._errors import JournalError
+from ..job._function import FunctionJob
+from ..job._job import AbstractJob, is_scheduler
+from ..job._labels import Names
+from ..job._outcome import DROPPED, RareFacts
+from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE, RunJournal
+from ..run._run import Run
+from ..scheduler._scheduler import BaseScheduler
+
+if TYPE_CHECKING:
+    from ..job._options import Save as Save
+
+__all__ = (
+    "DROPPED",
+    "NOT_KEPT",
+    "NOT_STORED",
+    "NOT_THERE",
+    "AbstractJob",
+    "BaseScheduler",
+    "Call",
+    "DirectArguments",
+    "FunctionJob",
+    "JournalError",
+    "Names",
+    "RareFacts",
+    "Run",
+    "RunJournal",
+    "is_scheduler",
+    "warn",
+)
