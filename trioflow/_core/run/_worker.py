@@ -167,8 +167,6 @@ class Worker(WorkerTask):
         """
         run: Run = self.run
         workers: Workers
-        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
-        notify_start, notify_end, notify_scheduled = hooks
         backend, clock = run.backend, run.clock
         turn: Turn = run.turn
         names_tasks = backend.names_tasks
@@ -177,194 +175,191 @@ class Worker(WorkerTask):
         error: BaseException | None
         mark: Any  # None if the task is cancelled before it has run a job
         job: Any  # an AbstractJob; the shortest path also uses fields of Job
+        gone: Any = None
         settled = 0  # how many jobs this worker has settled that `run.unsettled` still counts
         jobs_left = TURN_JOBS
-        searching, used, number = True, False, self.called_in_turn
+        searching, used, called = True, False, True
         current.set(self)
         try:
             mark = backend.enter(self)
-            now = clock()
-            tainted = not mark or run.phase is STOPPING
-            workers.begun += 1
-            if not tainted:
-                workers.call_for_more(self, now)
-            while not tainted:
-                # ---- let others run, if the turn is used up
-                if now > turn.ends or not jobs_left:
-                    if turn.last is self or not turn.begin(number, now):
+            tainted = not mark
+            while called:
+                # ---- begin to search, for the run that has spawned or woken it
+                run = self.run
+                workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
+                notify_start, notify_end, notify_scheduled = hooks
+                tainted = tainted or run.phase is STOPPING
+                called, number, now = False, self.called_in_turn, clock()
+                workers.begun += 1
+                if not tainted:
+                    workers.call_for_more(self, now)
+                while not tainted:
+                    # ---- let others run, if the turn is used up
+                    if now > turn.ends or not jobs_left:
+                        if turn.last is self or not turn.begin(number, now):
+                            if not searching:
+                                if workers.searchers >= workers.enough_searchers:
+                                    break  # enough others look for jobs
+                                workers.searchers += 1
+                                searching = True
+                            self.job = awaitable = value = None
+                            number, turn.last = turn.number, None
+                            await backend.turn()
+                            now = clock()
+                            tainted = run.phase is STOPPING or not mark.intact()
+                            if tainted or not turn.begin(number, now):
+                                continue
+                        jobs_left = TURN_JOBS
+                    # ---- take the next ready job
+                    if gated:
+                        run.count_settled(settled)
+                        settled = 0
+                        self.job = awaitable = value = None
                         if not searching:
-                            if workers.searchers >= workers.enough_searchers:
-                                break  # enough others look for jobs
                             workers.searchers += 1
                             searching = True
-                        self.job = awaitable = value = None
-                        number, turn.last = turn.number, None
-                        await backend.turn()
+                        if not await workers.pass_gates(self) or run.phase is STOPPING:
+                            break
                         now = clock()
-                        tainted = run.phase is STOPPING or not mark.intact()
-                        if tainted or not turn.begin(number, now):
-                            continue
-                    jobs_left = TURN_JOBS
-                # ---- take the next ready job
-                if gated:
-                    run.count_settled(settled)
-                    settled = 0
-                    self.job = awaitable = value = None
-                    if not searching:
-                        workers.searchers += 1
-                        searching = True
-                    if not await workers.pass_gates(self) or run.phase is STOPPING:
+                    if forever_ready or not self.has_slot:
+                        self.job = None
+                        job = workers.take(self)
+                        if job is None:
+                            break
+                    elif ready:
+                        job = ready.popleft()
+                        if job._state is not SCHEDULED:
+                            continue  # cancelled meanwhile, or a forever job that was taken from its other queue
+                    else:
+                        run.count_settled(settled)
+                        settled = 0
+                        if gated or not workers.may_park():
+                            break
+                        if searching:
+                            workers.searchers -= 1
+                            searching = False
+                        workers.park(self)
+                        called = True
                         break
-                    now = clock()
-                if forever_ready or not self.has_slot:
-                    self.job = None
-                    job = workers.take(self)
-                    if job is None:
-                        break
-                elif ready:
-                    job = ready.popleft()
-                    if job._state is not SCHEDULED:
-                        continue  # cancelled meanwhile, or a forever job that was taken from its other queue
-                else:
-                    run.count_settled(settled)
-                    settled = 0
-                    if gated or not workers.may_park():
+                    limits = job._limits
+                    if (own_tasks or (limits is not None and limits.own_task)) and used:
+                        workers.put_back(job)
                         break
                     if searching:
                         workers.searchers -= 1
                         searching = False
-                    workers.park(self)
-                    # A parked worker must keep neither what it has run nor the run.
-                    self.job = awaitable = value = job = successors = successor = None
-                    if self.run is not run:
-                        run = self.run
-                        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
-                        notify_start, notify_end, notify_scheduled = hooks
-                    await backend.park(self)
-                    if self.run is not run:  # another one has woken it
-                        run = self.run
-                        workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
-                        notify_start, notify_end, notify_scheduled = hooks
-                    if not workers.was_called(self):
-                        break
-                    searching, number = True, self.called_in_turn
-                    workers.begun += 1
+                    if gated:
+                        workers.note_start(now)
+                    if limits is not None and job._forever:
+                        workers.turn_forever(self)
+                    elif ready and not workers.searchers:
+                        workers.ensure_searcher()
+                    # ---- run it
+                    used = True
+                    jobs_left -= 1
+                    number, turn.last = turn.number, self
+                    self.job = job
+                    job._worker = self
+                    job._started_at = now
+                    job._state = RUNNING
+                    if names_tasks:
+                        self.task.name = job.label
+                    value = error = None  # only a job may keep its result alive
+                    awaitable = UNCALLED
+                    try:
+                        if notify_start is not None:
+                            notify_start(scheduler, job)
+                        if limits is None:
+                            awaitable = job._function(*job._args)
+                        else:
+                            if settled and job._forever:  # it may outlast all others
+                                run.count_settled(settled)
+                                settled = 0
+                            awaitable = job._call_once() if limits is NO_LIMITS else call(self, job, limits)
+                        value = await awaitable
+                        if not mark.intact():
+                            tainted = True
+                            await self.refuse_what_is_left_open()
+                    except BaseException as raised:
+                        error = raised
+                    # ---- settle it
                     now = clock()
-                    tainted = run.phase is STOPPING or not mark.intact()
-                    if not tainted:
-                        workers.call_for_more(self, now)
-                    continue
-                limits = job._limits
-                if (own_tasks or (limits is not None and limits.own_task)) and used:
-                    workers.put_back(job)
-                    break
-                if searching:
-                    workers.searchers -= 1
-                    searching = False
-                if gated:
-                    workers.note_start(now)
-                if limits is not None and job._forever:
-                    workers.turn_forever(self)
-                elif ready and not workers.searchers:
-                    workers.ensure_searcher()
-                # ---- run it
-                used = True
-                jobs_left -= 1
-                number, turn.last = turn.number, self
-                self.job = job
-                job._worker = self
-                job._started_at = now
-                job._state = RUNNING
-                if names_tasks:
-                    self.task.name = job.label
-                value = error = None  # only a job may keep its result alive
-                awaitable = UNCALLED
-                try:
-                    if notify_start is not None:
-                        notify_start(scheduler, job)
-                    if limits is None:
-                        awaitable = job._function(*job._args)
-                    else:
-                        if settled and job._forever:  # it may outlast all others
+                    if (
+                        tainted
+                        or error is not None
+                        or job._facts is not None
+                        or (
+                            limits is not None
+                            and (job._forever or limits.own_task or (job._rule and job._rule.drops_results))
+                        )
+                    ):
+                        if settled:
                             run.count_settled(settled)
                             settled = 0
-                        awaitable = job._call_once() if limits is NO_LIMITS else call(self, job, limits)
-                    value = await awaitable
-                    if not mark.intact():
-                        tainted = True
-                        await self.refuse_what_is_left_open()
-                except BaseException as raised:
-                    error = raised
-                # ---- settle it
-                now = clock()
-                if (
-                    tainted
-                    or error is not None
-                    or job._facts is not None
-                    or (
-                        limits is not None
-                        and (job._forever or limits.own_task or (job._rule and job._rule.drops_results))
-                    )
-                ):
-                    if settled:
-                        run.count_settled(settled)
-                        settled = 0
-                    if error is not None:
-                        if mark.left_open():
-                            error = await self.with_errors_of_what_is_left_open(error)
-                        tainted = run.phase is STOPPING or not mark.intact()
-                    if tainted and run.phase is not STOPPING:
-                        run.notice_cancellation(self)
-                    if error is None:
-                        run.settle(job, SUCCEEDED, value, now)
+                        if error is not None:
+                            if mark.left_open():
+                                error = await self.with_errors_of_what_is_left_open(error)
+                            tainted = run.phase is STOPPING or not mark.intact()
+                        if tainted and run.phase is not STOPPING:
+                            run.notice_cancellation(self)
+                        if error is None:
+                            run.settle(job, SUCCEEDED, value, now)
+                        else:
+                            run.settle_error(self, job, error, awaitable, now)
+                        if limits is not None and (job._forever or limits.own_task):
+                            break
                     else:
-                        run.settle_error(self, job, error, awaitable, now)
-                    if limits is not None and (job._forever or limits.own_task):
-                        break
-                else:
-                    job._outcome = value
-                    job._finished_at = now
-                    job._worker = None
-                    job._state = SUCCEEDED
-                    settled += 1
-                    if notify_end is not None:
-                        notify_end(scheduler, job)
-                    successors = job._successors
-                    if successors is not None:
-                        job._successors = None
-                        kind_of_them = successors.__class__
-                        if kind_of_them is not tuple and kind_of_them is not list:
-                            successors = (successors,)
-                        for successor in successors:
-                            pending = successor._pending - 1
-                            successor._pending = pending
-                            if not pending:
-                                rule = successor._rule
-                                if (
-                                    (rule is not None and not holds(rule))
-                                    or successor._forever
-                                    or successor._state is not IDLE
-                                ):
-                                    run.releasing = True  # if its rule settles it, what it releases has to queue
-                                    run.make_ready(successor)
-                                    run.releasing = False
-                                    if run.phase is STOPPING:
-                                        break  # it is critical, and BLOCKED
-                                else:
-                                    successor._state = SCHEDULED
-                                    ready.append(successor)
-                                    if notify_scheduled is not None:
-                                        notify_scheduled(scheduler, successor)
-                                        if run.starts_no_more:
-                                            break  # the instrument has drained or cancelled the run
-                        if released:
-                            run.release_queued()
-            self.job = awaitable = value = error = None
-            if (tainted or gated) and run.phase is not STOPPING:
-                run.notice_cancellation(self)
+                        job._outcome = value
+                        job._finished_at = now
+                        job._worker = None
+                        job._state = SUCCEEDED
+                        settled += 1
+                        if notify_end is not None:
+                            notify_end(scheduler, job)
+                        successors = job._successors
+                        if successors is not None:
+                            job._successors = None
+                            kind_of_them = successors.__class__
+                            if kind_of_them is not tuple and kind_of_them is not list:
+                                successors = (successors,)
+                            for successor in successors:
+                                pending = successor._pending - 1
+                                successor._pending = pending
+                                if not pending:
+                                    rule = successor._rule
+                                    if (
+                                        (rule is not None and not holds(rule))
+                                        or successor._forever
+                                        or successor._state is not IDLE
+                                    ):
+                                        run.releasing = True  # if its rule settles it, what it releases has to queue
+                                        run.make_ready(successor)
+                                        run.releasing = False
+                                        if run.phase is STOPPING:
+                                            break  # it is critical, and BLOCKED
+                                    else:
+                                        successor._state = SCHEDULED
+                                        ready.append(successor)
+                                        if notify_scheduled is not None:
+                                            notify_scheduled(scheduler, successor)
+                                            if run.starts_no_more:
+                                                break  # the instrument has drained or cancelled the run
+                            if released:
+                                run.release_queued()
+                self.job = awaitable = value = error = job = successors = successor = None
+                if called:
+                    # A parked worker must keep neither what it has run nor the run.
+                    run = workers = scheduler = ready = forever_ready = released = gone
+                    hooks = notify_start = notify_end = notify_scheduled = gone
+                    await backend.park(self)
+                    called = searching = self.run.workers.was_called(self)
+                    tainted = not mark.intact()
+                elif (tainted or gated) and run.phase is not STOPPING:
+                    run.notice_cancellation(self)
         except BaseException as fault:  # an error in the engine itself: errors of jobs are settled above
-            run.abandon(self, fault)
+            self.run.abandon(self, fault)
         finally:
+            workers = self.run.workers
             if searching:
                 workers.searchers -= 1
             if settled:
@@ -373,7 +368,6 @@ class Worker(WorkerTask):
                 turn.last = None  # the turn outlives the run
             workers.leave(self)
             # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
-            gone: Any = None
             self = run = workers = scheduler = mark = job = successors = successor = gone
 
     async def refuse_what_is_left_open(self) -> None:
