@@ -17,7 +17,6 @@ import contextlib
 import os
 import pickle
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 
@@ -42,7 +41,7 @@ from ._values import Unstorable, dumps, file_stamp, form, loads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.door.keeping import BaseScheduler, Run, Save
+    from .._core.door.keeping import BaseScheduler, Save
 
 FEW: Final = 5
 """How many jobs a report names."""
@@ -380,10 +379,9 @@ class Paths:
         """Write all that was kept."""
         self._session.commit()
 
-    def close(self, run: Run) -> None:
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
         """Write what is left, and close the file."""
-        outcome = run.reason.name if run.reason is not None else "refused"
-        self._session.close(None if run.journal_fault else outcome, partial(run.report, None))
+        self._session.close(outcome, report)
 
     def _path(self, job: AbstractJob[Any]) -> str:
         """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""

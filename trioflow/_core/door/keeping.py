@@ -10,7 +10,6 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
 from ..job._outcome import DROPPED, RareFacts
 from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE, RunJournal
-from ..run._run import Run
 from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = (
     "JournalError",
     "Names",
     "RareFacts",
-    "Run",
     "RunJournal",
     "is_scheduler",
     "warn",

@@ -43,7 +43,7 @@ from ..limits._rate import RateResource
 from . import _links
 from ._attempts import throttles_in, was_drained
 from ._current import current
-from ._durable import NOT_STORED
+from ._durable import Durable
 from ._ending import Ending
 from ._failure_log import FailureLog
 from ._idle import ReportsOfThreads
@@ -69,10 +69,6 @@ LAST_TURNS: Final = 16
 """When all other jobs have settled, forever jobs get this many turns of the loop to take in what is already there."""
 
 
-BETWEEN_CLOCKS: Final = 8
-"""With a journal, this many jobs are looked up before the clock is: a look at it takes a tenth of the time."""
-
-
 def _resources_of(scheduler: BaseScheduler, outer: Worker | None) -> dict[str, Resource]:
     grant = scheduler._facts.grant if outer is not None and scheduler._facts is not None else None
     own = {} if scheduler.pool is None else scheduler.pool._resources
@@ -91,9 +87,9 @@ class Run:
         "changed",
         "clock",
         "closes",
-        "commit_is_due",
         "context",
         "culprit",
+        "durable",
         "failure_log",
         "failures",
         "fast_hooks",
@@ -104,21 +100,17 @@ class Run:
         "had_ordinary",
         "home",
         "interruption",
-        "journal",
-        "journal_fault",
         "members",
         "observers",
         "opened_block",
         "ordering",
         "outer_worker",
-        "outermost",
         "own_tasks",
         "phase",
         "prevent_drain",
         "queue",
         "reason",
         "released",
-        "releases_put_off",
         "releasing",
         "reports",
         "resources",
@@ -184,17 +176,13 @@ class Run:
         self.failures = 0  # nested ones included
         # What jobs share until the outermost run ends; all runs nested in it use the same object.
         self.shared: Final[SharedResources] = SharedResources(self) if outer is None else outer.run.shared
-        # ---- if it has a journal
-        self.journal: RunJournal | None = journal
-        if outer is not None and outer.run.journal is not None:
-            self.journal = outer.run.journal.nested(scheduler)
+        # What it does with its journal, if it has one.
+        self.durable: Durable | None = None if journal is None else Durable(self, journal)
+        if outer is not None and outer.run.durable is not None:
+            self.durable = outer.run.durable.nested(self)
         # The resources for its jobs: those that its scheduler has of pools further out, and those in its own pool.
         self.resources: Final = _resources_of(scheduler, outer)
         self.backfill: Final = scheduler.backfill
-        self.outermost: Final[Run] = self if outer is None else outer.run.outermost
-        self.commit_is_due = False  # of the outermost run: it has to commit within the next turn of the loop
-        self.releases_put_off = False  # the turn was over: the next one goes on counting down what is in `released`
-        self.journal_fault: Exception | None = None  # of the outermost run: the journal could not be written
         # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
@@ -347,7 +335,8 @@ class Run:
                 self.workers.ensure_searcher(most=1)
                 await self._search_first()
                 await self._until_over()
-            self.commit()
+            if self.durable is not None:
+                self.durable.commit()
         except (KeyboardInterrupt, SystemExit) as interruption:
             self.interrupt(interruption)
         except BaseException as fault:
@@ -378,11 +367,12 @@ class Run:
             self.phase = ENTERING
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
-        if self.journal is not None:  # it may know the results of all of them, which takes time to find out
+        if self.durable is not None:  # the journal may know the results of all of them, which takes time to find out
             for job in unjudged:
                 job._pending = 1
             self.released.extend(unjudged)
-            self.releasing = self.releases_put_off = True
+            self.releasing = True
+            self.durable.put_off()
             return
         for job in unjudged:
             self.make_ready(job)
@@ -397,7 +387,7 @@ class Run:
             for job in jobs:
                 self.facts(job).runs_once = True
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
-        is_kept = self.journal is not None
+        is_kept = self.durable is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -449,8 +439,8 @@ class Run:
             if self.phase is DRAINING:
                 await self._until_drained()
                 return
-            if self.commit_is_due or self.releases_put_off:
-                await self._turn_for_the_journal()
+            if self.durable is not None and self.durable.is_due():
+                await self.durable.turn()
                 continue
             if self._has_to_wait():
                 self.changed = changed = self.backend.event()
@@ -467,8 +457,8 @@ class Run:
         left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
         while not self.stopping:
             self.changed = changed = self.backend.event()
-            if self.commit_is_due:
-                await self._turn_for_the_journal()
+            if self.durable is not None and self.durable.is_due():
+                await self.durable.turn()
                 continue
             while left and (left[0].job is None or left[0] not in self.workers.alive):
                 left.popleft()
@@ -476,18 +466,6 @@ class Run:
                 return
             if not await self.group.wait(changed):
                 self.cancelled_outside()
-
-    async def _turn_for_the_journal(self) -> None:
-        """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
-        number = self.turn.number
-        if not await self.group.turn():
-            self.cancelled_outside()
-        self.turn.begin(number, self.clock())
-        if self.releases_put_off:
-            self.releases_put_off = False
-            self.release_queued()
-            self.workers.ensure_searcher()
-        self.commit()
 
     async def _last_turns(self) -> bool:
         """Let forever jobs take in what is already there. Return False if they have added jobs that must settle."""
@@ -560,8 +538,8 @@ class Run:
         job._outcome = outcome
         job._finished_at = now
         job._state = state
-        if self.journal is not None and state is JobState.SUCCEEDED:
-            self._record(job, outcome)
+        if self.durable is not None and state is JobState.SUCCEEDED:
+            self.durable.record(job, outcome)
         if job._demand is not None and job._demand.needs:
             self.queue.jobs.give_back(job)
         if self.observers is not None:
@@ -605,7 +583,7 @@ class Run:
                 if failure is not None and self.culprit is job:
                     self.failure_log.add(self, job, failure.exception)
                 return
-        if self.journal is None or not self._is_restored(job):
+        if self.durable is None or not self.durable.restores(job):
             self.schedule((job,))
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
@@ -769,9 +747,7 @@ class Run:
         number = 0
         while self.released and not self.starts_no_more:
             number += 1
-            if self.journal is not None and not number % BETWEEN_CLOCKS and self.clock() > self.turn.ends:
-                self.releases_put_off = True
-                self.wake()
+            if self.durable is not None and self.durable.puts_off(number):
                 return
             successor = self.released.popleft()
             successor._pending -= 1
@@ -779,56 +755,6 @@ class Run:
                 self.make_ready(successor)
         self.released.clear()
         self.releasing = False
-
-    # ---- the journal
-
-    def _is_restored(self, job: AbstractJob[Any]) -> bool:
-        """Settle a job that is ready, if the journal has its result; return False if it has to run."""
-        assert self.journal is not None
-        facts = self.facts(job)  # each job that is scheduled must have them: see `_durable`
-        try:
-            value = self.journal.look_up(job)
-        except _errors.JournalError as error:
-            self._journal_failed(error)
-            return True  # it must not run
-        if value is NOT_STORED:
-            return False
-        facts.restored = True
-        self.settle(job, JobState.SUCCEEDED, value, self.clock())
-        return True
-
-    def _record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Let the journal keep a result; the outermost run commits it within the next turn of the loop."""
-        assert self.journal is not None
-        try:
-            self.journal.record(job, value)
-        except _errors.JournalError as error:
-            self._journal_failed(error)
-            return
-        if self.journal.commits_each:
-            self.commit()
-        elif not self.outermost.commit_is_due:
-            self.outermost.commit_is_due = True
-            self.outermost.wake()
-
-    def commit(self) -> None:
-        """Write what the journal has kept, if there is one."""
-        if self.journal is None or self.outermost.journal_fault is not None:
-            return
-        self.outermost.commit_is_due = False
-        try:
-            self.journal.commit()
-        except _errors.JournalError as error:
-            self._journal_failed(error)
-
-    def _journal_failed(self, error: Exception) -> None:
-        """End the outermost run, because results can't be kept any more."""
-        run = self.outermost
-        if run.journal_fault is None:
-            run.journal_fault = error
-            run.report(None, str(error), error)
-        run.stop(StopReason.CRITICAL)
-        self.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
 
     def wake(self) -> None:
         """Let `execute`, or the ending, look again at what it waits for."""

@@ -93,8 +93,9 @@ def check(scheduler: BaseScheduler, run: Run | None = None) -> None:
         JobCancelled: the run was cancelled or drained, or ended by a signal.
 
     """
-    if run is not None and run.journal_fault is not None and scheduler._culprit is None:
-        raise run.journal_fault
+    durable = None if run is None else run.durable
+    if durable is not None and durable.fault is not None and scheduler._culprit is None:
+        raise durable.fault
     match scheduler._stop_reason:
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))

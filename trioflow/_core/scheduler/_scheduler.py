@@ -35,7 +35,7 @@ from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..limits import _order, _pool, _window
 from ..limits._window import Adaptive
-from ..run import _durable, _ending, _links, _observers
+from ..run import _ending, _links, _observers
 from ..run._adaptive_window import AdaptiveWindow
 from ..run._idle import WatchOfJobs
 from ..run._observers import Instrument, Observers
@@ -846,8 +846,8 @@ class BaseScheduler(AbstractJob[bool]):
                 pool._leave()
             if outer is not None:
                 outer.run.failures += run.failures
-            elif run.journal is not None:
-                _durable.end(run)
+            elif run.durable is not None:
+                run.durable.end()
         if outer is not None:
             return _failures.raise_or_true(self, run)
         _failures.warn(self, run)
