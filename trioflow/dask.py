@@ -29,7 +29,6 @@ from ._core.door.kinds import (
 )
 from ._scheduler import Scheduler
 from .jobs._thread import ThreadJob
-from .jobs.posix._waiting import outlast
 
 if TYPE_CHECKING:
     from ._core.door.kinds import BaseScheduler, Run
@@ -146,7 +145,7 @@ class DaskJob(FunctionJob[Any]):
             return True
 
         with contextlib.suppress(Exception):  # the cluster is gone
-            await outlast(run, cancel)
+            await run.backend.outlast(cancel)
 
     async def _outcome_of(self, future: Any, client: Any) -> Any:
         if future.status == "finished":

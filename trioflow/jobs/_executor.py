@@ -14,7 +14,6 @@ import anyio.to_thread
 
 from .._core.door.kinds import FunctionJob, JobOptions, Kind, T, check_function, current_worker
 from . import _pickling
-from .posix import _waiting
 
 if TYPE_CHECKING:
     from .._core.door.kinds import Run
@@ -101,7 +100,7 @@ class ExecutorJob(FunctionJob[T]):
             await ended.wait()
         except BaseException:
             if not future.cancel():
-                await _waiting.outlast(run, lambda: _true(ended.wait()))
+                await run.backend.outlast(ended.wait)
             raise
         return self._outcome_of(future)
 
@@ -226,8 +225,3 @@ def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler 
 
 def _cloudpickler(cloudpickle: Any, file: Any, protocol: int, _: bool, callback: Any) -> Any:
     return cloudpickle.Pickler(file, protocol, callback)
-
-
-async def _true(awaitable: Any) -> bool:
-    await awaitable
-    return True

@@ -6,7 +6,6 @@ A thread goes on whatever is cancelled. So its job waits for it, and settles onl
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
 import threading
@@ -119,7 +118,7 @@ class ThreadJob(FunctionJob[T]):
             raise
         except BaseException:
             if not call.claim() and not call.has_ended and not self._abandon_on_cancel:
-                await _outlast(call)
+                await _until_ended(call)
             raise
         # The thread was shielded: a cancellation that came meanwhile is due now, and takes precedence.
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -191,23 +190,20 @@ class _Call:
         """Tell those who listen that the call has ended."""
         self.has_ended = True
         for listener in self._listeners:
-            with contextlib.suppress(RuntimeError):  # it has seen this already, and its loop is closed
-                listener()
+            listener()
 
     def listen(self, listener: Callable[[], object]) -> None:
         """Have `listener` called in the thread at the end; look at `has_ended` afterwards, in case it came before."""
         self._listeners.append(listener)
 
 
-async def _outlast(call: _Call) -> None:
+async def _until_ended(call: _Call) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: a native `Task.cancel()` ignores shields."""
-    import asyncio  # it is running here, so this costs nothing
-
-    ended = asyncio.Event()
-    call.listen(partial(asyncio.get_running_loop().call_soon_threadsafe, ended.set))
-    while not call.has_ended:
-        with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
-            await ended.wait()
+    backend = current_backend()
+    ended = backend.event()
+    call.listen(partial(backend.caller(), ended.set))
+    if not call.has_ended:
+        await backend.outlast(ended.wait)
 
 
 def _holds(worker: Worker, limiter: object) -> bool:

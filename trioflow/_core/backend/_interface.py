@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -243,8 +243,33 @@ class Backend(Protocol):
         """Wake a parked worker."""
         ...
 
-    async def sleep_until(self, deadline: float) -> bool:
+    async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
+        ...
+
+    async def sleep_until(self, deadline: float) -> None:
+        """Wait until the clock shows `deadline`; raise a cancellation that comes before."""
+        ...
+
+    async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
+        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
+
+        A deadline that has passed comes first, whatever can be read: otherwise nobody could end a command that never
+        stops writing. A cancellation is raised. One task may wait for a descriptor at a time.
+        """
+        ...
+
+    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its answer.
+
+        A shield keeps out the cancellations of scopes. A native `Task.cancel()` of asyncio gets through it and is
+        dropped; `wait` is called again, and has to go on where it was. The caller raises its own cancellation
+        afterwards.
+
+        Raises:
+            BaseException: what `wait()` raises.
+
+        """
         ...
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:

@@ -61,7 +61,7 @@ class Interval:
 
     async def wait(self) -> bool:
         """Wait until the present interval is over. Return False on cancellation."""
-        return await self._run.backend.sleep_until(self._next)
+        return await self._run.backend.wait_until(self._next)
 
 
 class LimiterWindow:

@@ -21,7 +21,6 @@ from ..._core.door.kinds import current_worker as current
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
-from ..posix._waiting import outlast, readable_on, sleep_until
 from . import _faults, _limits, _line
 from ._granted import filled_in
 from ._result import CommandError, CommandResult
@@ -53,7 +52,7 @@ class Attempt:
         self._options: Final = job._options
         self._run: Final = run
         self._clock: Final = run.clock
-        self._wait: Final = readable_on(run.backend.name)
+        self._wait: Final = run.backend.wait_readable
         self._deadline = math.inf  # of its timeout
         self._watch: Watch | None = None  # if it has an `idle_timeout`
         self._error: JobTimeout | None = None  # if it, or what it had left behind, was ended because its time was over
@@ -214,7 +213,7 @@ class Attempt:
     async def _outlive(self, grace_ends: float) -> bool:
         """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
         until = grace_ends
-        while not await outlast(self._run, lambda until=until: self._until_exited(until)):  # type: ignore[misc]
+        while not await self._run.backend.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
             if not self._process.signal(signal.SIGKILL):
                 return False
             until = self._clock() + KILL_PAUSE
@@ -226,9 +225,9 @@ class Attempt:
         except ChildProcessError as error:
             raise CommandError(self._job, self._line, _faults.REAPED) from error
 
-    async def _pause(self, until: float) -> bool:
+    async def _pause(self, until: float) -> None:
         await self._streams.until(self._wait, until)
-        return await sleep_until(self._run.backend.name, until)
+        await self._run.backend.sleep_until(until)
 
     def _finish(self) -> None:
         """Release what the process used, and keep its result."""

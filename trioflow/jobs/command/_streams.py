@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ._capture import Capture, Lines, Onwards, SignOfLife, Sink, Spool, Writer
@@ -24,9 +24,10 @@ from ._options import is_path
 
 if TYPE_CHECKING:
     from ..._core.door.kinds import Watch
-    from ..posix._waiting import Wait
     from ._job import CommandJob
 
+Wait = Callable[[int, float], Awaitable[bool]]
+"""`Backend.wait_readable`."""
 PIECE: Final = 1 << 16
 """Bytes that are read at once."""
 PIECES: Final = 16

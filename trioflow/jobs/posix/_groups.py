@@ -9,8 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from ._waiting import outlast
-
 if TYPE_CHECKING:
     from ..._core.door.kinds import Run
     from ._processes import Process
@@ -22,7 +20,7 @@ LAST_PAUSE: Final = 0.064
 KILL_PAUSE: Final = 0.5
 """Seconds after which SIGKILL is sent again; this shows whether what is left can be signalled at all."""
 
-Pause = Callable[[float], Awaitable[bool]]
+Pause = Callable[[float], Awaitable[None]]
 """Waits until the clock has reached a time, and does whatever else there is to do meanwhile."""
 
 
@@ -46,8 +44,8 @@ async def end_group(run: Run, process: Process, grace_ends: float, pause_until: 
     Cancellations do not interrupt this. It returns False if what is left belongs to another user, who alone can end it.
     """
 
-    def pause(until: float) -> Awaitable[bool]:
-        return outlast(run, lambda: pause_until(until))
+    def pause(until: float) -> Awaitable[None]:
+        return run.backend.outlast(lambda: pause_until(until))
 
     while not await until_empty(run, process, grace_ends, pause):
         if not process.signal(signal.SIGKILL):

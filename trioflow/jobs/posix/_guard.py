@@ -183,7 +183,7 @@ class Guard:
                     with contextlib.suppress(OSError):
                         os.kill(pid, number)
             signalled.update(left)
-            if not await self._run.backend.sleep_until(clock() + _guard_script.PAUSE):
+            if not await self._run.backend.wait_until(clock() + _guard_script.PAUSE):
                 return False
             if clock() >= until:
                 number = signal.SIGKILL

@@ -18,20 +18,19 @@ pid, and its group can be signalled as that of a child.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import pickle
 import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
-from ..posix._waiting import outlast, readable_on
 from . import _child
 
 if TYPE_CHECKING:
@@ -136,7 +135,8 @@ class ForkServer:
         async with self._turn:
             with contextlib.suppress(BrokenPipeError):
                 await self._tell(_child.NUMBER.pack(process.pid), [])
-                if answer := await outlast(self._run, lambda: self._received(self._control)):  # or it is the next one's
+                # Whatever is cancelled, because otherwise this answer would be the next one's.
+                if answer := await self._run.backend.outlast(partial(self._received, self._control)):
                     process.was_reaped(os.waitstatus_to_exitcode(_child.NUMBER.unpack(answer)[0]))
                     return True
         return False
@@ -163,15 +163,16 @@ class ForkServer:
 
     async def close(self) -> None:
         """End the server; all workers that anybody knows have been reaped."""
-        run, process, wait = self._run, self._process, readable_on(self._run.backend.name)
+        run, process = self._run, self._process
         self._control.close()
         has_begun = bool(self._begun)
         while self._begun:
             self._begun.pop().close()
         until = run.clock() + PATIENCE
-        if not (has_begun and await outlast(run, lambda: wait(process.exit_descriptor, until))):
+        wait = partial(run.backend.wait_readable, process.exit_descriptor)
+        if not (has_begun and await run.backend.outlast(partial(wait, until))):
             process.signal(signal.SIGKILL)
-            await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
+            await run.backend.outlast(wait)
         try:
             process.reap()
         finally:

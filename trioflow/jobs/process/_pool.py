@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing.spawn
 import os
 import pickle
@@ -18,7 +17,6 @@ import anyio
 from ..posix._groups import end_group
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
-from ..posix._waiting import outlast, readable_on
 from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for
 
@@ -111,11 +109,11 @@ class WorkerProcess:
         """Kill the process group, once `patience` seconds have passed, and say how the process has ended."""
         process, run = self._process, self._run
         self._socket.close()
-        wait = readable_on(run.backend.name)
         until = run.clock() + patience
-        if not (patience and await outlast(run, lambda: wait(process.exit_descriptor, until))):
+        wait = partial(run.backend.wait_readable, process.exit_descriptor)
+        if not (patience and await run.backend.outlast(partial(wait, until))):
             process.signal(signal.SIGKILL)
-            await outlast(run, lambda: wait(process.exit_descriptor, math.inf))
+            await run.backend.outlast(wait)
         try:
             how = await self._reap()
             if process.has_left_others():
@@ -129,7 +127,7 @@ class WorkerProcess:
         """Reap the process, or have it reaped, and say how it has ended."""
         if self._server is None:
             self._process.reap()
-        elif not await outlast(self._run, partial(self._server.reap, self._process)):
+        elif not await self._run.backend.outlast(partial(self._server.reap, self._process)):
             self._process.was_reaped(0)  # by the system
             return "nobody knows how, because the process that had forked it has ended too"
         return describe(self._process.returncode or 0)

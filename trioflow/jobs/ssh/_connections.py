@@ -28,7 +28,6 @@ from ..command._job import CommandJob
 from ..posix._groups import end_group
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
-from ..posix._waiting import outlast, readable_on
 from ._errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
@@ -240,7 +239,7 @@ class Connection:
             return log.read()
 
     async def _until_ready(self, descriptor: int, deadline: float) -> bool:
-        wait, said = readable_on(self.run.backend.name), b""
+        wait, said = self.run.backend.wait_readable, b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
             said += data
@@ -285,10 +284,10 @@ class Connection:
         self._is_ready = False
         if process is None:
             return
-        wait = readable_on(run.backend.name)
+        wait, outlast = run.backend.wait_readable, run.backend.outlast
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
-        while not await outlast(run, lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
+        while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
             process.signal(signal.SIGTERM if run.clock() < until else signal.SIGKILL)
         try:
             process.reap()

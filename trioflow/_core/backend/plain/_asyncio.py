@@ -8,7 +8,7 @@ import contextvars
 import math
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -297,13 +297,42 @@ class PlainAsyncio(PlainBackend):
         if not worker.parking.done():  # else it was cancelled at the same time
             worker.parking.set_result(None)
 
-    async def sleep_until(self, deadline: float) -> bool:
+    async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
         try:
             await anyio.sleep_until(deadline)
         except asyncio.CancelledError:
             return False
         return True
+
+    async def sleep_until(self, deadline: float) -> None:
+        """Wait until the clock shows `deadline`; raise a cancellation that comes before."""
+        await asyncio.sleep(max(0, deadline - asyncio.get_running_loop().time()))
+
+    async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
+        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:  # a descriptor that is always readable would keep the timer from ever being first
+            await asyncio.sleep(0)
+            return False
+        found: asyncio.Future[bool] = loop.create_future()
+        loop.add_reader(descriptor, _answer, found, True)
+        timer = None if deadline == math.inf else loop.call_at(deadline, _answer, found, False)
+        try:
+            return await found
+        finally:
+            loop.remove_reader(descriptor)
+            if timer is not None:
+                timer.cancel()
+
+    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its answer."""
+        while True:
+            with anyio.CancelScope(shield=True):
+                try:
+                    return await wait()
+                except asyncio.CancelledError:  # a native one, which no shield keeps out
+                    continue
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
@@ -378,6 +407,11 @@ class PlainAsyncio(PlainBackend):
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
         """Yield the frames of the task of `worker`, outermost first, with their line numbers."""
         return _shared.await_chain(worker.task.get_coro())
+
+
+def _answer(found: asyncio.Future[bool], value: bool) -> None:
+    if not found.done():
+        found.set_result(value)
 
 
 def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -232,13 +232,33 @@ class PlainTrio(PlainBackend):
             worker.parking = None
             trio.lowlevel.reschedule(worker.task)
 
-    async def sleep_until(self, deadline: float) -> bool:
+    async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
         try:
             await trio.sleep_until(deadline)
         except trio.Cancelled:
             return False
         return True
+
+    async def sleep_until(self, deadline: float) -> None:
+        """Wait until the clock shows `deadline`; raise a cancellation that comes before."""
+        await trio.sleep_until(deadline)
+
+    async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
+        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable."""
+        if deadline == math.inf:
+            await trio.lowlevel.wait_readable(descriptor)
+            return True
+        with trio.move_on_at(deadline):
+            await trio.lowlevel.wait_readable(descriptor)
+            return True
+        return False
+
+    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its answer."""
+        with self.scope() as scope:
+            scope.shield = True
+            return await wait()
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
