@@ -545,7 +545,7 @@ def test_failures_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
     pool.execute(Job("k", args=["sleep", "1000"], timeout=0.05))
     pool.join()
-    assert "job 'j' has failed: sh -c 'exit 3': exit code 3" in caplog.text
+    assert "job 'j' has failed: exit code 3: sh -c 'exit 3'" in caplog.text
     assert "job 'k' did not end within its timeout of 0.05 s" in caplog.text
     assert len(caplog.records) == 2
 

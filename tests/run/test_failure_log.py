@@ -120,8 +120,8 @@ def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFix
     bad = [CommandJob(["false"], label="false") for _ in range(3)]
     Scheduler(bad, CommandJob(["sh", "-c", "exit 3"]), jobs_window=1).run()
     assert sorted(line.split("; ")[0] for line in caplog.messages if "failed: " in line) == [
-        "'false' failed: CommandError: false: exit code 1",
-        "'sh -c 'exit 3'' failed: CommandError: sh -c 'exit 3': exit code 3",
+        "'false' failed: CommandError: exit code 1: false",
+        "'sh -c 'exit 3'' failed: CommandError: exit code 3: sh -c 'exit 3'",
     ]
     assert "2 more jobs failed with CommandError like 'false'" in caplog.messages
 

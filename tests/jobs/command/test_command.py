@@ -314,12 +314,12 @@ def test_this_programs_own_streams_may_be_given(backend: str, way: str, capfd: p
 
 
 def test_an_exit_code_other_than_0_is_a_failure(backend: str) -> None:
-    """The error has the command, the code and the end of its standard error."""
+    """The error says the code first, before a command that may be long, and then the end of its standard error."""
     job = CommandJob(["sh", "-c", "echo no such luck >&2; exit 3"], stderr=PIPE)
     error = failure_of(backend, job)
     assert (error.returncode, error.stderr) == (3, b"no such luck\n")
     assert error.command == "sh -c 'echo no such luck >&2; exit 3'"
-    assert str(error).endswith("exit code 3. Its standard error ended:\nno such luck")
+    assert str(error) == f"exit code 3: {error.command}. Its standard error ended:\nno such luck"
     assert error.result is job.last_result
 
 

@@ -80,6 +80,24 @@ def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: 
     assert path.read_text() == "a\nb\nc\n"
 
 
+def test_a_path_may_be_begun_anew_at_each_attempt(backend: str, tmp_path: Path) -> None:
+    """What an earlier run or attempt has written is gone; both streams may go to one file."""
+    path = tmp_path / "log"
+    path.write_text("of an earlier run, and longer than what comes now\n")
+    line = f"echo a; echo b >&2; echo c; test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
+    job = sh(line, stdout=path, stderr=path, append=False, retry=1)
+    run(backend, job)
+    assert job.attempts == 2
+    assert path.read_text() == "a\nb\nc\n"
+
+
+def test_an_error_shows_the_end_of_a_standard_error_that_was_begun_anew(backend: str, tmp_path: Path) -> None:
+    """All of it, however long the file was before."""
+    path = tmp_path / "log"
+    path.write_text("x" * 1000)
+    assert failure_of(backend, sh("echo why >&2; exit 1", stderr=path, append=False)).stderr == b"why\n"
+
+
 class Display(io.StringIO):
     """What stands for sys.stdout while a live display, or a notebook, shows what is printed."""
 

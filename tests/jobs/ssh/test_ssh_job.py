@@ -52,13 +52,22 @@ def test_output_and_exit_code_come_back(backend: str, server: Server) -> None:
     assert result.elapsed > 0
 
 
+def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, server: Server, tmp_path: Path) -> None:
+    """By the first of its commands; the others write behind it."""
+    path = tmp_path / "log"
+    path.write_text("of an earlier run, and longer than what comes now\n")
+    last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
+    run(backend, SshJob(server.node(), ["echo a", "echo b", last], stdout=path, append=False, retry=1))
+    assert path.read_text() == "a\nb\n"
+
+
 def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, server: Server) -> None:
     job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
     run(backend, job)
     error = job.raised_exception()
     assert isinstance(error, CommandError)
     assert (error.returncode, error.stderr) == (3, b"why\n")
-    assert str(error) == (f"127.0.0.2:{server.port}: echo why >&2; exit 3: exit code 3. Its standard error ended:\nwhy")
+    assert str(error) == (f"exit code 3: 127.0.0.2:{server.port}: echo why >&2; exit 3. Its standard error ended:\nwhy")
     assert job.last_result is error.result
 
 

@@ -83,6 +83,8 @@ class CommandJob(AbstractJob[CommandResult]):
         reads: files that it reads: with a journal, it runs again when one of them has changed.
         writes: files that it writes: with a journal, it runs again when one of them is not as the command left it.
             What a killed or failed command has written of them is renamed to NAME.partial before it runs again.
+        append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
+            begins. They may name the same file.
         options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of a scheduler around it,
             each piece of its output is a sign of life. So that this program sees it, it comes through a pipe and is
             passed on, wherever it goes.
@@ -145,6 +147,7 @@ class CommandJob(AbstractJob[CommandResult]):
         leftovers: Literal["wait", "end"] = "wait",
         reads: Iterable[Path] = (),
         writes: Iterable[Path] = (),
+        append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "CommandJob")
@@ -153,7 +156,7 @@ class CommandJob(AbstractJob[CommandResult]):
         self._options: Final = CommandOptions(
             bool(shell), cwd, environment(env, who), read,
             stdout, stderr, bool(check), terminate_grace, on_start, on_done, on_settled, on_line, tag,
-            nice, memory_limit, pin, leftovers, paths(reads), paths(writes),
+            nice, memory_limit, pin, leftovers, paths(reads), paths(writes), bool(append),
         )  # fmt: skip
         self._options.validate(who)
         search = Search(lambda: who)

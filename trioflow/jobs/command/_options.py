@@ -45,6 +45,7 @@ class CommandOptions:
     leftovers: Literal["wait", "end"] = "wait"
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
+    append: bool = True
 
     @property
     def goes_by_lines(self) -> bool:

@@ -165,7 +165,7 @@ class CommandError(TrioflowError):
         self.stderr: bytes | None = stderr
         shown = "command …" if job.redact else command if len(command) <= LONG else command[:LONG] + "..."
         shown = shown.encode(errors="backslashreplace").decode()  # what is not UTF-8 could not be printed
-        message = f"{shown}: {what}"
+        message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
             message += ". Its standard error ended:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message)

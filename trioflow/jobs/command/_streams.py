@@ -138,7 +138,7 @@ class Streams:
         if isinstance(given, int):
             return given
         if is_path(given):
-            return self._keep(_open_to_append(given))
+            return self._keep(open_output(given, anew=not options.append))
         return self._inherit(name, given)
 
     def _seen(self, own: int, descriptor: int | None) -> int | None:
@@ -269,8 +269,9 @@ def _print_on(file: Any, line: str) -> None:
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def _open_to_append(path: Any) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+def open_output(path: Any, *, anew: bool = False) -> int:
+    """Open a file that output is appended to, empty if it is to begin anew, and make its parent directories."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -69,6 +70,8 @@ class SshJob(AbstractJob[Any]):
         on_line: called with the job and each line that is written, text without the end of the line, as it comes;
             instead of where `stdout` and `stderr` go if they are None.
         tag: prints each line as it comes, with the node's name in front; or this string, if it is one.
+        append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
+            the job begins, and its steps write into them one after the other.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
             connect first. An `idle_timeout` counts only while a command or a script runs on the node, and what it
             writes is a sign of life; copying files is not watched.
@@ -115,6 +118,7 @@ class SshJob(AbstractJob[Any]):
         terminate_grace: float = 5.0,
         on_line: Callable[[SshJob, str], object] | None = None,
         tag: bool | str = False,
+        append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "SshJob")
@@ -127,7 +131,7 @@ class SshJob(AbstractJob[Any]):
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, check=bool(check), terminate_grace=terminate_grace,
-            on_line=on_own_line, tag=tag,
+            on_line=on_own_line, tag=tag, append=bool(append),
         )  # fmt: skip
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
@@ -239,6 +243,7 @@ class _Task:
         self._values: Final = values
         self._stdin: Final = _line.checked_input(stdin, job)
         self._session: Final = session
+        self._anew = not job._options.append  # the next command begins the files of its output anew
 
     async def run(self, step: Step, words: list[str]) -> Any:
         """Do one step."""
@@ -295,11 +300,13 @@ class _Task:
             stderr=self._place(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=f"{job._node.name}: " if options.tag is True else options.tag or None,
+            anew=self._anew,
         )
+        self._anew = False
         if self._stdin is None:
             return await self._session.run(words, streams, shown, check=options.check)
         async with _copying.temporary(self._session, self._stdin) as path:
-            streams = Streams(path, streams.stdout, streams.stderr, streams.on_line, streams.tag)
+            streams = dataclasses.replace(streams, stdin=path)
             return await self._session.run(words, streams, shown, check=options.check)
 
     def _variable(self, given: str | granted) -> str:

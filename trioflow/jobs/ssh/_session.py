@@ -25,7 +25,7 @@ from ..command._capture import Capture, Lines, Sink, Spool, Writer, write_all
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
-from ..command._streams import _open_to_append, _print_on
+from ..command._streams import _print_on, open_output
 from ..posix._processes import Process, describe
 from ._errors import SshError
 from ._wrapper import Report, ReportFilter, line
@@ -56,6 +56,7 @@ class Streams:
     stderr: Any = None
     on_line: Callable[[str], object] | None = None
     tag: str | None = None
+    anew: bool = False  # begin files of output anew
 
 
 class Session:
@@ -316,7 +317,7 @@ class _Outlet:
             prefix = streams.tag
             self.sinks.append(Lines(lambda text: print(prefix + text, file=getattr(sys, name))))
         if is_path(given):
-            self.sinks.append(_Appended(given))
+            self.sinks.append(_Appended(given, anew=streams.anew))
         elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _onwards(getattr(sys, name) if given is None else given)
 
@@ -353,8 +354,8 @@ class _File:
 class _Appended:
     """A file that output is appended to, whose directories are made."""
 
-    def __init__(self, path: Any) -> None:
-        self._descriptor = _open_to_append(path)
+    def __init__(self, path: Any, *, anew: bool) -> None:
+        self._descriptor = open_output(path, anew=anew)
 
     def write(self, data: bytes) -> None:
         """Append a piece."""
