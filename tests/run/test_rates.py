@@ -333,7 +333,7 @@ def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
     ("amounts", "error", "message"),
     [
         ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': it needs nothing of that name; name it in needs= first"),
-        ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': that is no Rate"),
+        ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': that is not a Rate"),
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),

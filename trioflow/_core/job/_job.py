@@ -448,7 +448,7 @@ class AbstractJob(Generic[T]):
         worker = self._worker
         if worker is None:
             raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.correct(self, amounts)
+        worker.run.grants.correct(self, amounts)
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.

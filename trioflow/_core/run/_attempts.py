@@ -160,7 +160,7 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Lim
             if restarts_left is not None:
                 restarts_left -= 1
             facts.fraction = None
-            worker.run.take_again(job)
+            worker.run.grants.take_again(job)
 
 
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:

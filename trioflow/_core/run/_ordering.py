@@ -96,15 +96,15 @@ class Ordering:
         run = self._run
         workers = run.workers
         return Sharing(
-            run.resource,
+            run.grants.find,
             workers.has_free_slot,
             self._starts_at_once,
-            run.resources_around,
+            run.grants.kept_around,
             self._wake,
             run.clock,
             run.group.call_at,
             run.backend.caller(),
-            run.backfill,
+            run.scheduler.backfill,
             order,
         )
 

@@ -16,12 +16,12 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import variables_of
-from ..base import _amounts, _graph, _log
+from ..base import _graph, _log
 from ..base._states import (
     CANCELLED,
     CHECKING,
@@ -38,14 +38,14 @@ from ..base._states import (
 )
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure, RareFacts, add_note, explain, interruption_in
-from ..limits._rate import RateResource
+from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
 from . import _links
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._durable import Durable
 from ._ending import Ending
 from ._failure_log import FailureLog
+from ._grants import Grants
 from ._idle import ReportsOfThreads
 from ._links import FEW
 from ._observers import Observers, fast_hooks
@@ -57,7 +57,6 @@ from ._workers import Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
-    from ..limits._resource import Resource
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
     from ._idle import WatchOfJobs
@@ -69,12 +68,6 @@ LAST_TURNS: Final = 16
 """When all other jobs have settled, forever jobs get this many turns of the loop to take in what is already there."""
 
 
-def _resources_of(scheduler: BaseScheduler, outer: Worker | None) -> dict[str, Resource]:
-    grant = scheduler._facts.grant if outer is not None and scheduler._facts is not None else None
-    own = {} if scheduler.pool is None else scheduler.pool._resources
-    return own if grant is None else {**grant.reserves(), **own}
-
-
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -82,7 +75,6 @@ class Run:
         "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
         "admitted",
         "backend",
-        "backfill",
         "cancelled_early",
         "changed",
         "clock",
@@ -96,6 +88,7 @@ class Run:
         "fault",
         "for_workers",
         "forever_unsettled",
+        "grants",
         "group",
         "had_ordinary",
         "home",
@@ -113,7 +106,6 @@ class Run:
         "released",
         "releasing",
         "reports",
-        "resources",
         "scheduler",
         "shared",
         "starts_no_more",
@@ -180,9 +172,7 @@ class Run:
         self.durable: Durable | None = None if journal is None else Durable(self, journal)
         if outer is not None and outer.run.durable is not None:
             self.durable = outer.run.durable.nested(self)
-        # The resources for its jobs: those that its scheduler has of pools further out, and those in its own pool.
-        self.resources: Final = _resources_of(scheduler, outer)
-        self.backfill: Final = scheduler.backfill
+        self.grants: Final = Grants(self)
         # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
@@ -211,55 +201,6 @@ class Run:
         self.watch_of_jobs: Final = watch_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
         self.reports: Final[ReportsOfThreads] = ReportsOfThreads(backend) if outer is None else outer.run.reports
-
-    def resource(self, name: str) -> Resource:
-        """Return a resource, from the nearest pool that has it, here or further out."""
-        run = self
-        while name not in run.resources:
-            assert run.outer_worker is not None  # each name was checked before the run
-            run = run.outer_worker.run
-        return run.resources[name]
-
-    def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Count what a job says that it has used of rates.
-
-        Raises:
-            ValueError, TypeError: it has taken nothing of a name, or an amount is wrong.
-
-        """
-        grant = None if job._facts is None else job._facts.grant
-        corrections: list[Callable[[], None]] = []
-        for name, given in amounts.items():
-            what = f"used({name}={given!r}) of {job.label!r}"
-            taken = None if grant is None else grant.of(name)
-            if taken is None:
-                raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
-            resource, has = taken
-            if not isinstance(resource, RateResource):
-                raise ValueError(f"{what}: that is no Rate; what is taken of it is given back when the job has settled")
-            used = resource.amounts(_amounts.amount_or_parts(given, what), what)
-            corrections.append(partial(self._correct, resource, has, used))
-        in_thread = threading.get_ident() != self.thread
-        for correct in corrections:
-            if in_thread:
-                self.queue.jobs.sharing.call_in_loop(correct)
-            else:
-                correct()
-
-    def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
-        resource.correct(has, used)
-        self.queue.jobs.sharing.wake_for(resource)
-
-    def resources_around(self) -> set[Resource]:
-        """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
-        found: set[Resource] = set()
-        worker = self.outer_worker
-        while worker is not None:
-            facts = worker.job._facts if worker.job is not None else None
-            if facts is not None and facts.grant is not None:
-                found.update(facts.grant.kept())
-            worker = worker.run.outer_worker
-        return found
 
     @property
     def stopping(self) -> bool:
@@ -591,7 +532,7 @@ class Run:
         facts = self.facts(job)
         facts.further_attempts += 1
         facts.fraction = None
-        self.take_again(job)
+        self.grants.take_again(job)
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -604,12 +545,6 @@ class Run:
         if job._worker is not None:
             for watch in job._worker.watches():
                 watch.alive()
-
-    def take_again(self, job: AbstractJob[Any]) -> None:
-        """Take again what a job needs of rates, because it is called again; it does not wait for that."""
-        grant = self.facts(job).grant
-        if grant is not None:
-            grant.take_again()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""
@@ -650,7 +585,7 @@ class Run:
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
         if throttles:
-            refused = self._throttle(worker, job, throttles, failure)
+            refused = self.grants.throttle(worker, job, throttles, failure)
             if refused is None:
                 if self.starts_no_more or self.backend.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
@@ -669,36 +604,6 @@ class Run:
         if interruption is None:
             self.failure_log.add(self, job, failure, hint)
         self.settle(job, JobState.FAILED, Failure(failure), now)
-
-    def _throttle(
-        self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[_errors.Throttled], failure: BaseException
-    ) -> BaseException | None:
-        """Let nothing start on the keys of these throttles for their time; return what the job fails with, if it does.
-
-        It may go on, and so fails with nothing, if it can be called again.
-        """
-        grant = self.facts(job).grant
-        for one in throttles:
-            taken = None if grant is None else grant.of(one.key)
-            if taken is None:
-                error = ValueError(
-                    f"{job.label!r} raised Throttled({one.key!r}), but needs nothing of that name: name it in needs=, "
-                    f"and give its scheduler a pool that has it"
-                )
-                error.__cause__ = failure
-                return error
-            taken[0].throttle(one.after)
-        why: str | None = None
-        if job._is_one_shot():
-            why = "was made from a coroutine object, or gives up its arguments: make it from the function"
-        elif job._is_ready():
-            why = "is a service, and has said that it is ready"
-        elif worker not in self.workers.alive:
-            why = "is a clean-up job, and waits for nothing"
-        if why is None:
-            return None
-        add_note(failure, f"{job.label!r} can't be called again after it was throttled: it {why}")
-        return failure
 
     def expects_ready_jobs(self) -> bool:
         """Return whether a parked worker is likely to be woken, for this run, or for one with the same home around it.
