@@ -106,12 +106,14 @@ def _is_worker() -> bool:
 
 
 def test_the_last_client_is_taken(backend: str, client: Client) -> None:
+    """Without `client=`, Dask's own default is used."""
     job = DaskJob(bodies.add, 1, gather=True)
     run(backend, job)
     assert job.result() == 1
 
 
 def test_results_of_other_jobs_are_arguments(backend: str, client: Client) -> None:
+    """A job here gets the future, and a task there the value."""
     here = CommandJob(["echo", "5"], stdout=-1)
     there = DaskJob(int, Job(take_output, here), client=client)
     back = Job(take, there)
@@ -125,6 +127,7 @@ async def take_output(result: Any) -> str:
 
 
 def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> None:
+    """It has its own type and text."""
     job = DaskJob(bodies.fail, client=client)
     run(backend, job)
     with pytest.raises(OSError, match="on the worker"):
@@ -139,6 +142,7 @@ def test_the_same_call_is_made_again(backend: str, client: Client, tmp_path: Pat
 
 
 def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> None:
+    """The tasks run where these options say."""
     addresses = list(client.scheduler_info()["workers"])
     jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
     own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
@@ -211,6 +215,7 @@ def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, cli
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:
+    """The error says that somebody else did it."""
     job = DaskJob(bodies.until_told, str(tmp_path), client=client)
     futures: list[Any] = []
     submit = client.submit
@@ -270,16 +275,19 @@ def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_p
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+    """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         DaskJob(*arguments, **options)
 
 
 def test_it_needs_a_run() -> None:
+    """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(DaskJob(sum, []).co_run)
 
 
 def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has the command that installs it."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
         trioflow.dask._imported("no_such_module")
 
@@ -302,6 +310,7 @@ class TestGetOnAsyncio(dask.utils_test.GetFunctionTestMixin):  # type: ignore[mi
 
 
 def test_it_computes_what_dask_builds() -> None:
+    """As `scheduler=` of a call, and as Dask's setting."""
     parts = [dask.delayed(pow)(number, 2) for number in range(20)]
     assert dask.delayed(sum)(parts).compute(scheduler=trioflow.dask.get) == sum(n * n for n in range(20))
     with dask.config.set(scheduler=trioflow.dask.get, num_workers=1):
@@ -309,6 +318,8 @@ def test_it_computes_what_dask_builds() -> None:
 
 
 def test_the_exception_of_a_task_is_raised() -> None:
+    """As it is, and not in a group."""
+
     def fail() -> None:
         raise Flaw("in a task")
 
@@ -317,6 +328,7 @@ def test_the_exception_of_a_task_is_raised() -> None:
 
 
 def test_no_more_tasks_at_once_than_workers() -> None:
+    """`num_workers=3` is never passed."""
     lock, running, most = threading.Lock(), 0, 0
 
     def task(_: int) -> None:
@@ -334,6 +346,7 @@ def test_no_more_tasks_at_once_than_workers() -> None:
 
 
 def test_values_are_dropped_when_nothing_needs_them() -> None:
+    """A long chain holds two or three values at a time."""
     alive = 0
     most = 0
 
@@ -356,6 +369,7 @@ def test_values_are_dropped_when_nothing_needs_them() -> None:
 
 
 def test_callbacks_of_dask_see_the_tasks() -> None:
+    """In Dask's own order: start, before and after each task, finish."""
     seen: list[Any] = []
 
     class Watch(Callback):  # type: ignore[misc]
@@ -377,12 +391,15 @@ def test_callbacks_of_dask_see_the_tasks() -> None:
 
 
 def test_instruments_watch_it() -> None:
+    """A trace has a span for each task."""
     trace = Trace()
     trioflow.dask.get({"x": 1, "y": (bodies.add, "x", 1)}, "y", instruments=[trace])
     assert [span.label for span in trace.spans] == ["x", "y"]
 
 
 def test_a_program_with_an_event_loop_may_call_it(backend: str) -> None:
+    """The graph then runs in a thread of its own."""
+
     async def main() -> Any:
         return trioflow.dask.get({"x": (bodies.add, 1, 2)}, "x")
 

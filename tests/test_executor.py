@@ -75,6 +75,7 @@ def test_an_async_function_runs_in_its_event_loop(backend: str) -> None:
 
 
 def test_calls_start_in_their_order_and_no_more_than_allowed_at_once(backend: str) -> None:
+    """Calls come in pairs, in the order of `map`."""
     lock, running, most, order = threading.Lock(), 0, 0, list[int]()
     gate = threading.Barrier(2, timeout=PATIENCE)
 
@@ -107,6 +108,7 @@ def _raise(error: BaseException) -> None:
 
 
 def test_a_call_that_waits_can_be_cancelled(backend: str) -> None:
+    """One that has begun cannot, and those behind it run."""
     go, began = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -125,6 +127,7 @@ def test_a_call_that_waits_can_be_cancelled(backend: str) -> None:
 
 
 def test_shutdown_cancels_what_waits_on_request(backend: str) -> None:
+    """The running call ends, and all others are cancelled."""
     go, began = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -213,6 +216,8 @@ def test_nobody_waits_for_ever_when_the_event_loop_fails(monkeypatch: pytest.Mon
 
 
 def test_asyncio_programs_may_use_it_as_their_executor(backend: str) -> None:
+    """`run_in_executor` takes it."""
+
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
         with made(backend) as pool:
@@ -222,6 +227,8 @@ def test_asyncio_programs_may_use_it_as_their_executor(backend: str) -> None:
 
 
 def test_nothing_keeps_a_result(backend: str) -> None:
+    """It is freed when the caller lets go of its future."""
+
     class Thing:
         pass
 
@@ -236,14 +243,17 @@ def test_nothing_keeps_a_result(backend: str) -> None:
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_workers_are_positive(number: int) -> None:
+    """The words are those of the standard library."""
     with pytest.raises(ValueError, match="max_workers must be greater than 0"):
         Executor(number)
 
 
 def test_an_unknown_backend_is_refused() -> None:
+    """The error lists those that there are."""
     with pytest.raises(ValueError, match="choose one of trio, asyncio"):
         Executor(backend="curio")  # type: ignore[arg-type]
 
 
 def test_it_is_an_executor() -> None:
+    """Code that asks for the base class accepts it."""
     assert issubclass(Executor, concurrent.futures.Executor)

@@ -239,3 +239,13 @@ def test_no_test_file_imports_from_another() -> None:
         for full in module.imports
         if any(part.startswith("test_") for part in full.split("."))
     ] == []
+
+
+def test_each_test_says_which_law_it_checks() -> None:
+    """A sentence says more than a name: what holds, and often why."""
+    assert [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in sorted(TESTS.rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, FUNCTION) and node.name.startswith("test_") and not ast.get_docstring(node)
+    ] == []

@@ -32,29 +32,35 @@ def commands(path: str = "log") -> list[str]:
 
 
 def test_it_is_a_subcommand() -> None:
+    """`trioflow --help` lists the command with one line on what it does."""
     assert "batch" in COMMANDS
     assert re.search(r"batch +Run COMMAND for each ARGUMENT", trioflow("--help").output)
 
 
 def test_each_argument_is_run() -> None:
+    """Blanks, quotes and empty text arrive as they were written, and success is silent."""
     done = batch("-k", "echo", ":::", "a", "b  c", "", "it's")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\nb  c\n\nit's\n", "", 0)
 
 
 def test_without_a_command_arguments_are_commands() -> None:
+    """Each argument is then a whole line for the shell."""
     assert batch("-k", ":::", "echo a; echo b", "echo c | cat").stdout == "a\nb\nc\n"
 
 
 def test_no_arguments_are_no_commands() -> None:
+    """An empty list of arguments is a batch that succeeds at once."""
     done = batch("echo", ":::")
     assert (done.output, done.exit_code) == ("", 0)
 
 
 def test_the_exit_code_is_the_number_of_failures() -> None:
+    """Two commands that fail make an exit code of 2."""
     assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
 
 
 def test_more_than_a_hundred_failures_are_one_hundred_and_one() -> None:
+    """Exit codes from 102 on have other meanings, so the count stops there."""
     assert batch("/bin/false", ":::", *range(102)).exit_code == 101
 
 
@@ -128,6 +134,7 @@ def test_bytes_that_are_no_text_pass_through() -> None:
 
 
 def test_no_command_reads_our_input() -> None:
+    """What a batch reads are arguments, so its commands find an empty standard input."""
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
@@ -143,6 +150,7 @@ def test_no_slot_is_used_twice_at_once() -> None:
 
 
 def test_never_more_than_so_many_at_once() -> None:
+    """`-j2` holds also when commands end in another order than they began."""
     script = "touch run.{#}; ls run.* | wc -l; sleep 0.00{}; rm run.{#}"
     found = {int(line) for line in batch("-j2", script, ":::", *"5432154321").stdout.split()}
     assert max(found) <= 2
@@ -186,6 +194,7 @@ def test_a_failure_is_tried_again() -> None:
 
 
 def test_a_timeout_is_tried_again() -> None:
+    """`--retries 2` runs a command that took too long twice, and then counts it as failed."""
     done = batch("--retries", 2, "--timeout", "0.3", "echo {} >> tries; exec sleep 1000", ":::", "a")
     assert (Path("tries").read_text(), done.exit_code) == ("a\na\n", 1)
 
@@ -195,6 +204,7 @@ def test_a_timeout_is_tried_again() -> None:
     [("never", 4, 3), ("soon,fail=1", 2, 5), ("now,fail=2", 3, 2), ("soon,success=1", 1, 0), ("now,fail=75%", 4, 75)],
 )
 def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
+    """No command starts after the one that meets the rule, and the rule decides the exit code."""
     done = batch("-j1", "--halt", rule, "--joblog", "log", "exit", ":::", 0, 5, 6, 7)
     assert (len(logged()), done.exit_code) == (ran, exit_code)
 
@@ -207,6 +217,7 @@ def test_at_once_ends_what_runs() -> None:
 
 
 def test_soon_lets_end_what_runs() -> None:
+    """With `soon`, a command that runs when the rule is met goes on to its end, output included."""
     script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
     done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
     assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
@@ -249,6 +260,7 @@ def test_resuming_goes_by_the_command() -> None:
 
 
 def test_much_that_is_done_is_passed_over() -> None:
+    """A log of thousands of commands is skipped without running any of them."""
     Path("arguments").write_text("".join(f"{number}\n" for number in range(2501)))
     lines = [f"{number}\t:\t0\t0\t0\t0\t0\t0\techo {number}\n" for number in range(2500)]
     Path("log").write_text("".join(lines))
@@ -256,6 +268,7 @@ def test_much_that_is_done_is_passed_over() -> None:
 
 
 def test_a_log_may_be_appended_to() -> None:
+    """A plus sign before the name keeps what the file has."""
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")
     assert commands() == ["echo a", "echo a"]
@@ -284,6 +297,7 @@ def test_results_are_saved() -> None:
 
 
 def test_a_dry_run_runs_nothing() -> None:
+    """The lines are printed with their replacements, and no file is made, the job log included."""
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")
     assert done.stdout == "touch 'a b.c' > 'a b'\n"
     assert list(Path().iterdir()) == []

@@ -28,6 +28,7 @@ def runs(directory: Path = Path()) -> list[str]:
 
 
 def test_what_has_succeeded_is_not_run_again() -> None:
+    """Its output is printed again, and only what failed runs a second time."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0)
     assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
@@ -37,12 +38,14 @@ def test_what_has_succeeded_is_not_run_again() -> None:
 
 
 def test_a_command_that_is_there_once_more_runs_once_more() -> None:
+    """Equal lines are counted, so a further one is a new command."""
     batch("echo {} >> runs", ":::", "a")
     batch("echo {} >> runs", ":::", "a", "a", "b")
     assert runs() == ["a", "a", "b"]
 
 
 def test_arguments_need_not_be_text() -> None:
+    """Bytes that are not UTF-8 identify a command as well as any others."""
     Path("names").write_bytes(b"a\x80\n")
     for _ in range(2):
         assert batch("-a", "names", "echo x >> runs; : {}").exit_code == 0
@@ -50,6 +53,7 @@ def test_arguments_need_not_be_text() -> None:
 
 
 def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
+    """Only the command of that file does, and the journal tells why."""
     for name in ("a", "b"):
         Path(f"{name}.txt").write_text(name)
     words = ["-j1", "--reads", "{}", "cat {} >> runs; echo >> runs", ":::", "a.txt", "b.txt"]
@@ -61,6 +65,7 @@ def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
 
 
 def test_a_command_runs_again_if_a_file_that_it_writes_is_not_as_it_left_it() -> None:
+    """An output that is gone is made again; the others stay."""
     words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
     for name in ("a", "b"):
         Path(f"{name} and more").mkdir()
@@ -72,6 +77,7 @@ def test_a_command_runs_again_if_a_file_that_it_writes_is_not_as_it_left_it() ->
 
 
 def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
+    """`--results` is complete after each batch; the job log has what has run."""
     words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
     batch(*words)
     Path("saved/1/a/stdout").unlink()
@@ -90,6 +96,7 @@ def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
     ],
 )
 def test_bad_input(words: list[str], told: str) -> None:
+    """The error says what to do, the exit code is 255, and a foreign file is left alone."""
     Path("other").write_text("of somebody else")
     done = trioflow("batch", *words)
     assert done.exit_code == 255
@@ -98,6 +105,7 @@ def test_bad_input(words: list[str], told: str) -> None:
 
 
 def test_a_second_batch_with_the_same_journal_is_refused(tmp_path: Path) -> None:
+    """The error names the process that uses it."""
     here = tmp_path / "here"
     with running("--journal", str(tmp_path / "run.db"), ":::", f"touch {here}; sleep 1000") as process:
         until_there(here)

@@ -58,6 +58,7 @@ def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, orde
 
 
 def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
+    """At SIGTERM, `--results` gets what the running commands have written so far."""
     here, saved = tmp_path / "here", tmp_path / "saved"
     with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
         until_there(here)
@@ -143,6 +144,7 @@ def test_arguments_are_run_as_they_come() -> None:
 
 
 def test_an_interruption_while_no_argument_is_there() -> None:
+    """Ctrl-C ends a batch that waits for its standard input."""
     with running("echo") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -165,6 +167,7 @@ def test_nobody_reads_the_output(watched: Watched) -> None:
 
 
 def test_the_output_takes_no_more() -> None:
+    """A full disk ends the batch with a message, and not with a traceback."""
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
@@ -184,12 +187,14 @@ def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_input_is_told() -> None:
+    """Without arguments and without an input, the error says so."""
     with running("echo", line='exec "$@" <&-') as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
 
 
 def test_if_it_is_killed_its_commands_are(tmp_path: Path, watched: Watched) -> None:
+    """SIGKILL of the batch leaves no command behind, not even a stubborn one."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
@@ -255,5 +260,6 @@ def test_a_bar_gives_way_to_what_is_said_of_a_signal() -> None:
 
 
 def test_no_bar_elsewhere() -> None:
+    """Where there is no terminal, `--bar` writes nothing."""
     with running("--bar", "echo", ":::", "a") as process:
         assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")

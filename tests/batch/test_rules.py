@@ -31,11 +31,13 @@ LOGGED = st.builds(
     ("text", "seconds"), [("2", 2), ("0.5", 0.5), (".5s", 0.5), ("1m", 60), ("1d2h3m4.5s", 93784.5), ("1H", 3600)]
 )
 def test_durations(text: str, seconds: float) -> None:
+    """Seconds, minutes, hours and days may be combined as in GNU parallel."""
     assert _numbers.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
 def test_what_is_no_duration(text: str) -> None:
+    """Any other text is refused, with an example of what to write."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
         _numbers.seconds(text)
 
@@ -49,6 +51,7 @@ def test_slots(text: str, slots: int) -> None:
 
 
 def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-j 0` starts as many commands as this process may have files open for."""
     monkeypatch.setattr(_numbers.resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
     assert _numbers.resource.RLIMIT_NOFILE == 7
     assert _numbers.slots("0") == 50
@@ -56,6 +59,7 @@ def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
 def test_what_is_no_number_of_slots(text: str) -> None:
+    """Any other text is refused, with what to write."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
         _numbers.slots(text)
 
@@ -66,17 +70,20 @@ def test_what_is_no_number_of_slots(text: str) -> None:
      ("30%", "soon,fail=30%")],
 )  # fmt: skip
 def test_rules_as_they_were_written_before(old: str, new: str) -> None:
+    """The old numbers of GNU parallel mean the same as the new words."""
     assert Halt.parse(old) == Halt.parse(new)
 
 
 @pytest.mark.parametrize("text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3"])
 def test_what_is_no_rule(text: str) -> None:
+    """Any other text is refused, with the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
         Halt.parse(text)
 
 
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
 def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int) -> None:
+    """The nth command of the kind that the rule counts is the decisive one, whatever came between."""
     tally = Tally(Halt.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
@@ -97,6 +104,7 @@ def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
 
 @given(CODES)
 def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
+    """Nothing ends the batch early, and the count stops at 101."""
     tally = Tally()
     assert not any(tally.add(code) for code in codes * 10)
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
@@ -116,6 +124,7 @@ def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
     ],
 )
 def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) -> None:
+    """With `fail=1` it is that command's own, a success that was waited for makes it 0, otherwise failures count."""
     tally = Tally(Halt.parse(rule), total=len(codes))
     for code in codes:
         tally.add(code)
@@ -132,6 +141,7 @@ def test_a_line_of_the_log_can_be_read_again(entry: Entry) -> None:
 
 @given(LOGGED, st.integers(1, 20))
 def test_a_line_that_was_cut_off_says_nothing(entry: Entry, characters: int) -> None:
+    """A job log whose writer was killed within a line does not count that command as done."""
     assert list(_joblog.entries([entry.line()[:-characters]])) == []
 
 
@@ -178,6 +188,7 @@ def test_failures_may_be_run_again() -> None:
 
 
 def test_one_that_has_run_again_is_done_once() -> None:
+    """A command that failed and later succeeded is skipped once, not twice."""
     done = _joblog.Done([entry("a", 3, exit_value=1), entry("a", 3)])
     assert [done.take("a"), done.take("a")] == [True, False]
 
@@ -214,11 +225,13 @@ def test_a_line_that_was_cut_off_is_no_other_command_later(tmp_path: Path, usage
 
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
 def test_a_log_that_cannot_be_written_is_told_at_once(path: str) -> None:
+    """The error comes before any command runs, and names the file."""
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
         _joblog.Joblog(path, append=False)
 
 
 def test_a_former_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    """`--resume` of a first batch runs everything; a file that cannot be read is an error."""
     assert not _joblog.done(str(tmp_path / "log")).take("a")
     with pytest.raises(BatchError, match="cannot read the job log"):
         _joblog.done(str(tmp_path))

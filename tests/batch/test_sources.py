@@ -29,20 +29,24 @@ def pipe() -> Iterator[tuple[str, int]]:
 
 
 def test_the_command_stands_before_the_first_separator() -> None:
+    """Words that only begin like a separator belong to the command."""
     assert parse(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
     assert parse([":::", "c"])[0] == []
 
 
 def test_without_sources_the_standard_input_is_one() -> None:
+    """Its lines are the arguments."""
     assert parse(["a"]) == (["a"], [[Lines("-")]])
 
 
 def test_a_separator_without_arguments_is_an_empty_source() -> None:
+    """A product with an empty source has no combinations."""
     assert [product(":::"), product(":::", "a", ":::"), product(":::", ":::", "a")] == [[], [], []]
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
 def test_several_sources_make_products(sources: list[list[str]]) -> None:
+    """All combinations come in the order of `itertools.product`."""
     words = [word for source in sources for word in (":::", *source)]
     assert product(*words) == list(itertools.product(*sources))
 
@@ -82,6 +86,7 @@ def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> 
 
 
 def test_lines_may_end_in_nul(tmp_path: Path) -> None:
+    """With `-0`, newlines belong to the arguments, and empty ones count."""
     (tmp_path / "file").write_bytes(b"a\nb\0\0c")
     assert product(files=(str(tmp_path / "file"),), end=b"\0") == [("a\nb",), ("",), ("c",)]
 
@@ -108,6 +113,7 @@ def test_how_many_there_are_is_known_if_nothing_is_to_be_read_for_it(tmp_path: P
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """The error names the file and the reason."""
     with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
         product(files=("/no/such",))
     with pytest.raises(BatchError, match="Is a directory"):

@@ -27,6 +27,7 @@ def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
     [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
 )
 def test_what_each_replacement_string_stands_for(place: str, found: str) -> None:
+    """Each is the part of the argument that GNU parallel would fill in."""
     assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 
 
@@ -36,10 +37,12 @@ def test_numbers_choose_the_source() -> None:
 
 
 def test_without_a_number_all_sources_are_meant() -> None:
+    """The arguments of several sources are filled in with blanks between them."""
     assert fill("echo p{.}q", "a.b", "c d.e") == "echo pa 'c d'q"
 
 
 def test_without_a_replacement_string_arguments_come_last() -> None:
+    """A sequence number alone, or braces around anything else, are not a place for them."""
     assert [fill("echo", "a", "b"), fill("echo {#}", "a"), fill("echo {x} {+} {3//.}", "a")] == [
         "echo a b", "echo 7", "echo {x} {+} {3//.} a"
     ]  # fmt: skip
@@ -61,10 +64,12 @@ def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
 
 
 def test_what_was_filled_in_is_not_filled_in_again() -> None:
+    """Braces in an argument are part of the argument."""
     assert fill("echo {} {#}", "{#} {}") == "echo '{#} {}' 7"
 
 
 def test_expressions_of_perl_are_refused() -> None:
+    """They are told from other braces, and the error says where they work."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
         Template(["echo", "{= $_++ =}"])
 
@@ -79,12 +84,14 @@ def test_the_directory_is_that_of_dirname(path: str) -> None:
 
 @given(PATHS)
 def test_a_path_is_its_directory_and_its_base_name(path: str) -> None:
+    """The base name is what follows the last slash."""
     assert path.endswith(base_name(path))
     assert "/" not in base_name(path)
 
 
 @given(PATHS)
 def test_only_the_last_part_loses_its_extension(path: str) -> None:
+    """A dot in a directory's name is left alone."""
     stem = without_extension(path)
     assert path.startswith(stem)
     assert path[len(stem) :].count(".") == int("." in base_name(path))
@@ -93,6 +100,7 @@ def test_only_the_last_part_loses_its_extension(path: str) -> None:
 
 @given(ARGUMENTS | BYTES | PATHS)
 def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
+    """Whatever characters it has, a shell reads back the same text."""
     assert shlex.split(f"x {quoted(argument)}") == ["x", argument]
 
 
@@ -164,10 +172,12 @@ def test_a_builtin_goes_without_a_shell_where_that_is_the_same(line: str) -> Non
 
 @pytest.mark.parametrize("line", OTHER)
 def test_a_builtin_goes_through_a_shell_where_it_might_differ(line: str) -> None:
+    """The shell's own version of a program is used wherever the two could behave differently."""
     assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
 def test_a_plain_line_goes_without() -> None:
+    """A line without anything for a shell to do becomes the words of a program."""
     assert Shell({}).command("cat -n --number=x 'a b' a/b.c,d:e@f%g+h") == [
         "cat", "-n", "--number=x", "a b", "a/b.c,d:e@f%g+h"
     ]  # fmt: skip

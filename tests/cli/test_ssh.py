@@ -51,6 +51,7 @@ def batch(server: Server, *words: Any) -> Result:
 
 
 def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_path: Path) -> None:
+    """Each node's output stands in one block, and a closing line counts the nodes."""
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("node[1-3]  # three\n")
     done = ssh(server, "-H", nodes, "echo", "{node};", "echo err >&2")
@@ -61,6 +62,7 @@ def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_pa
 
 
 def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> None:
+    """Exit codes, signals, timeouts and unreachable nodes have a line each, the largest group first."""
     line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 100;; esac"
     done = ssh(server, "-H", "node[1-6]", "-H", "dead1", "--timeout", "8", line)
     assert done.stderr.splitlines()[-5:] == [
@@ -75,22 +77,26 @@ def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> No
 
 
 def test_lines_are_tagged_as_they_come(server: Server) -> None:
+    """`--tag` puts the name of the node before each line of both outputs, unfinished ones included."""
     done = ssh(server, "-H", "node[1-2]", "--tag", "--quiet", "echo {node}; echo err >&2; printf rest")
     assert sorted(done.stdout.splitlines()) == ["node1: node1", "node1: rest", "node2: node2", "node2: rest"]
     assert sorted(done.stderr.splitlines()) == ["node1: err", "node2: err"]
 
 
 def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
+    """The next block starts on a line of its own; the error output is passed on as it is."""
     done = ssh(server, "-H", "node1", "--quiet", "printf a; printf b >&2")
     assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\n")
 
 
 def test_no_more_nodes_at_once_than_asked_for(server: Server, tmp_path: Path) -> None:
+    """`-j 1` takes one node after the other."""
     counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
     assert ssh(server, "-H", "node[1-4]", "-j", 1, counted).exit_code == 0
 
 
 def test_options_of_the_command_are_its_own(server: Server) -> None:
+    """After the first word of the command, nothing is read as an option of ours."""
     assert ssh(server, "-H", "node1", "printf", "%s", "-H").stdout.splitlines()[1] == "-H"
 
 
@@ -105,12 +111,14 @@ def test_options_of_the_command_are_its_own(server: Server) -> None:
     ],
 )
 def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], what: str) -> None:
+    """The error says what is wrong, with the exit code 255."""
     done = ssh(server, *words)
     assert what in done.stderr
     assert done.exit_code == 255
 
 
 def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watched) -> None:
+    """One Ctrl-C ends the commands on all nodes, and the table says what was not run."""
     line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
     words = ["ssh", "-F", str(server.site.config), "-H", "node[1-2]", line]
     process = subprocess.Popen(
@@ -125,6 +133,7 @@ def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watc
 
 
 def test_nobody_reads_the_output(server: Server) -> None:
+    """A broken pipe ends the command with the exit code that shells report for SIGPIPE."""
     words = ["ssh", "-F", str(server.site.config), "-H", "node1", "head -c 1000000 /dev/zero"]
     process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -133,6 +142,7 @@ def test_nobody_reads_the_output(server: Server) -> None:
 
 
 def test_names_are_shown_as_ranges() -> None:
+    """Neighbouring numbers are joined, with their leading zeros, and ports keep equal names apart."""
     names = ["b", "a3", "a1", "a2", "a10", "x01", "x02", "b", "10.0.0.7", "10.0.0.8"]
     assert _names([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
     assert _names([SshNode("n1", port=3), SshNode("n1", port=4)]) == "n1:3,n1:4"
@@ -142,6 +152,7 @@ def test_names_are_shown_as_ranges() -> None:
 
 
 def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
+    """Arguments arrive unharmed, and the job log has the host of each command."""
     done = batch(
         server,
         "-S",
@@ -163,12 +174,14 @@ def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
 
 
 def test_all_nodes_are_used(server: Server) -> None:
+    """With one slot each, three nodes share six commands."""
     done = batch(server, "-S", "node[1-3]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(6))
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"node1", "node2", "node3"}
     assert sorted(line.split()[1] for line in done.stdout.splitlines()) == [str(number) for number in range(6)]
 
 
 def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
+    """Without `-j` the node is asked for their number, and so many commands meet there."""
     cpus = os.cpu_count() or 1
     meet = f"touch {tmp_path}/{{}}; while test $(ls {tmp_path} | wc -l) -lt {cpus}; do sleep 0.05; done"
     done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
@@ -176,6 +189,7 @@ def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Pa
 
 
 def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> None:
+    """Every command runs, once, and the dead node is named."""
     done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
     assert done.stdout == "".join(f"{number}\n" for number in range(6))
     assert done.exit_code == 0
@@ -193,6 +207,7 @@ def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
 
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
+    """They make the exit code, and the job log tells them apart."""
     line = "test {} = slow && sleep 1000; exit {}"
     words = ["-S", "node1", "-j", 2, "--timeout", 3, "--joblog", tmp_path / "log", line, ":::"]
     done = batch(server, *words, 0, 3, "slow")
@@ -202,12 +217,14 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
 
 
 def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
+    """The error says which bracket is missing."""
     done = batch(server, "-S", "node[1", "echo", ":::", 1)
     assert "without its ']'" in done.stderr
     assert done.exit_code == 255
 
 
 def test_the_page_tells_of_the_options() -> None:
+    """docs/ssh.md has each option of `trioflow ssh`, and no other."""
     from trioflow.cli._ssh import command
 
     page = (DOCS / "ssh.md").read_text(encoding="utf-8").partition("## From a shell")[2]

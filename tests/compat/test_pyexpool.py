@@ -31,12 +31,14 @@ RUN_JOB = ["tstart", "tstop", "proc"]
 
 
 def test_arguments_stand_where_version_1_has_them() -> None:
+    """Programs that give them by position mean the same."""
     assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
     assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
     assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
 
 
 def test_each_public_name_is_at_home_in_the_module_and_tells_what_it_is() -> None:
+    """`__module__` is the compat module, and each public name and method has a docstring."""
     for name in pyexpool.__all__:
         public = getattr(pyexpool, name)
         assert public.__module__ == "trioflow.compat.pyexpool"
@@ -46,6 +48,7 @@ def test_each_public_name_is_at_home_in_the_module_and_tells_what_it_is() -> Non
 
 
 def test_a_job_has_its_arguments_as_attributes() -> None:
+    """Those of versions 1 and 3 are there, and the two names for a restart are one setting."""
     job = Job("j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err")
     assert [getattr(job, name) for name in V1_JOB] == [
         "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
@@ -57,12 +60,14 @@ def test_a_job_has_its_arguments_as_attributes() -> None:
 
 
 def test_the_outputs_of_a_job_are_those_of_sys_by_default() -> None:
+    """Only an explicit None inherits the descriptor."""
     job = Job("j")
     assert (job.stdout, job.stderr) == (sys.stdout, sys.stderr)
     assert Job("j", stdout=None).stdout is None
 
 
 def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
+    """start, done, finish; then its process and its times can be read."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j")
     assert pool.execute(job) == 0
@@ -77,6 +82,7 @@ def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
 
 
 def test_a_job_that_fails_is_not_done() -> None:
+    """`ondone` is left out, and the pool's failures have its code, its pid and its duration."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j", "exit 3")
     pool.execute(job)
@@ -89,6 +95,7 @@ def test_a_job_that_fails_is_not_done() -> None:
 
 
 def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
+    """No callback runs beside another one, however many workers there are."""
     notes, pool = Notes(), ExecPool(4)
     inside: list[int] = []
 
@@ -110,6 +117,8 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
 
 
 def test_a_start_sees_what_onstart_has_changed() -> None:
+    """Arguments and outputs that `onstart` sets are those of the process."""
+
     def change(job: Job) -> None:
         job.args, job.stdout = ["echo", job.params], subprocess.PIPE
 
@@ -121,6 +130,7 @@ def test_a_start_sees_what_onstart_has_changed() -> None:
 
 
 def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.LogCaptureFixture) -> None:
+    """`execute` returns -1, only `onfinish` is called, and the log names the job."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", onstart=boom)
     assert pool.execute(job) == -1
@@ -133,6 +143,7 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
 def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """An `ondone` or `onfinish` that raises is logged, and the job counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True
@@ -141,6 +152,8 @@ def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCap
 
 
 def test_what_ends_a_program_leaves_join() -> None:
+    """SystemExit from a callback terminates the other jobs and is raised by `join`."""
+
     def leave(job: Job) -> None:
         sys.exit(3)
 
@@ -156,6 +169,7 @@ def test_what_ends_a_program_leaves_join() -> None:
 
 @pytest.mark.parametrize("args", [None, (), []])
 def test_a_stub_only_calls_back(args: Any) -> None:
+    """A job without arguments has no process, but all its callbacks."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=args, **notes.callbacks())
     assert pool.execute(job) == 0
@@ -166,6 +180,7 @@ def test_a_stub_only_calls_back(args: Any) -> None:
 
 
 def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
+    """A NUL fails the job; one string stands for a program without arguments."""
     notes, pool = Notes(), ExecPool(1)
     assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
     assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
@@ -208,6 +223,7 @@ def test_ondone_reads_the_pipe() -> None:
 
 
 def test_both_outputs_in_one_pipe() -> None:
+    """`communicate()` returns both, in the order in which they were written."""
     pool = ExecPool(1)
     job = Job("j", args=["sh", "-c", "echo one; echo two >&2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     pool.execute(job)
@@ -238,6 +254,7 @@ def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_timeout_terminates() -> None:
+    """The whole group gets SIGTERM, and the job is one of the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
     pool.execute(job)
@@ -250,6 +267,7 @@ def test_a_timeout_terminates() -> None:
 
 @pytest.mark.parametrize("option", ["ontimeout", "rsrtonto"])
 def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
+    """`onstart` and `onfinish` are called for each attempt, `ondone` for the one in time."""
     notes, pool = Notes(), ExecPool(1)
 
     def start(job: Job) -> None:
@@ -269,6 +287,7 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 
 
 def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
+    """All spellings of the argument wait, and a signal is a negative code."""
     pool = ExecPool(1)
     assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
     assert pool.execute(Job("k", args=["sh", "-c", "exit 3"]), concur=False) == 3
@@ -278,6 +297,7 @@ def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
 
 
 def test_what_execute_waits_for_starts_at_once_whatever_the_pool_is_doing() -> None:
+    """It needs no free worker."""
     pool = ExecPool(1)
     pool.execute(Job("long", args=["sleep", "1000"]))
     pool.execute(Job("next", args=["sleep", "1000"]))
@@ -286,6 +306,7 @@ def test_what_execute_waits_for_starts_at_once_whatever_the_pool_is_doing() -> N
 
 
 def test_a_started_job_has_its_process_when_execute_returns() -> None:
+    """`proc` can be polled, waited for and killed; a queued job has none."""
     pool = ExecPool(2)
     job, other, queued = (Job(name, args=["sleep", "1000"]) for name in ("j", "k", "queued"))
     for each in (job, other, queued):
@@ -301,6 +322,7 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
 
 
 def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
+    """Nobody has to call `join` for a queued job to start."""
     started = threading.Event()
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
@@ -310,6 +332,7 @@ def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
 
 
 def test_no_more_jobs_at_once_than_workers() -> None:
+    """Nine jobs on three workers are never more than three at once."""
     running, most = set[str](), list[int]()
 
     def start(job: Job) -> None:
@@ -325,6 +348,7 @@ def test_no_more_jobs_at_once_than_workers() -> None:
 
 
 def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`execute` sleeps that long, and the job behind it has not started when time is up."""
     slept: list[float] = []
     monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     pool = ExecPool(3)
@@ -339,6 +363,7 @@ def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.Monk
 
 
 def test_startdelay_holds_up_what_is_queued() -> None:
+    """The job behind the delayed one waits too, as in version 1."""
     pool = ExecPool(1)
     jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
@@ -364,6 +389,7 @@ def test_a_callback_may_execute_further_jobs(what: str) -> None:
 
 
 def test_a_chain_of_jobs_each_executed_by_the_one_before() -> None:
+    """Two hundred jobs follow each other without recursion."""
     done: list[int] = []
     pool = ExecPool(2)
 
@@ -381,6 +407,7 @@ def test_a_chain_of_jobs_each_executed_by_the_one_before() -> None:
 
 
 def test_threads_may_share_a_pool() -> None:
+    """`execute` and `join` from four threads lose no job."""
     pool = ExecPool(4)
 
     def execute() -> None:
@@ -398,6 +425,7 @@ def test_threads_may_share_a_pool() -> None:
 
 
 def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that comes in the last moment is not lost."""
     threads: list[threading.Thread] = []
     drained = Callbacks.drained
 
@@ -418,6 +446,8 @@ def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: 
 
 
 def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
+    """The job is terminated, its callbacks are called, and the pool goes on."""
+
     def flaw(number: int, frame: Any) -> None:
         raise Flaw
 
@@ -443,6 +473,7 @@ def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_reprs_tell_how_far_things_are() -> None:
+    """Jobs, tasks, processes, failures and pools show their state."""
     pool = ExecPool(2, name="p")
     job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
     assert repr(job) == "<Job 'j' has not started>"
@@ -511,11 +542,13 @@ def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
     ],
 )
 def test_bad_arguments_are_named(make: Any, error: type[Exception], words: str) -> None:
+    """The error says which argument is wrong."""
     with pytest.raises(error, match=words):
         make()
 
 
 def test_a_job_is_executed_once() -> None:
+    """A second `execute` of the same job is refused, by its name."""
     pool = ExecPool(1)
     job = Job("j", args=["true"])
     pool.execute(job)
@@ -525,6 +558,7 @@ def test_a_job_is_executed_once() -> None:
 
 
 def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """It would wait for itself, so the log says what is wrong."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
     assert pool.join() is True
@@ -532,6 +566,7 @@ def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_pool_that_is_not_alive_takes_nothing() -> None:
+    """`execute` returns EINTR, and `join` False, as in version 1."""
     pool = ExecPool(1)
     pool.alive = False
     assert pool.execute(Job("j", args=["true"])) == errno.EINTR

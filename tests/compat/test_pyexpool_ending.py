@@ -55,6 +55,7 @@ def test_join_with_a_timeout(watched: Watched) -> None:
 
 
 def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
+    """Not from the call of `join`, so the second job is terminated at once."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sleep", "0.2"]))
     pool.execute(Job("k", args=LOOP))
@@ -73,6 +74,7 @@ def test_join_has_nothing_to_wait_for() -> None:
 
 
 def test_clear(watched: Watched) -> None:
+    """All jobs are terminated with their callbacks, and the pool can be used again."""
     notes = Notes()
     pool, jobs = busy(notes)
     pool.execute(Job("t", args=["true"], task=Task("t")))
@@ -85,6 +87,7 @@ def test_clear(watched: Watched) -> None:
 
 
 def test_the_end_of_a_with_block(watched: Watched) -> None:
+    """A block that raises terminates the jobs, calls `onfinish`, and lets the exception through."""
     notes = Notes()
     with pytest.raises(OSError, match="broken"):
         with_block(notes)
@@ -100,6 +103,7 @@ def with_block(notes: Notes) -> None:
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
 def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
+    """Called directly, each terminates all jobs, their callbacks in order."""
     notes = Notes()
     pool, jobs = busy(notes)
     getattr(pool, finalizer)()
@@ -127,6 +131,7 @@ def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
 
 
 def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
+    """The last reference may be dropped inside a callback, and no process is left."""
     pools, gone = list[ExecPool](), threading.Event()
 
     def forget(job: Job) -> None:
@@ -141,6 +146,7 @@ def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
 
 
 def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -> None:
+    """`execute` returns EINTR while the pool is ending."""
     codes: list[int] = []
     pool = ExecPool(1)
 
@@ -221,6 +227,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
+    """Whichever way the program ends, its processes are gone and its exit code is right."""
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected

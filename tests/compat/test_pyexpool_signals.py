@@ -157,5 +157,6 @@ for number in range(int(sys.argv[2])):
 
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_a_handler_deletes_pools_at_random_moments(watched: Watched, tmp_path: Path, number: int) -> None:
+    """A signal may delete a pool at any instant; nothing hangs and no process is left."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

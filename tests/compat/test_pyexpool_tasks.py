@@ -19,6 +19,7 @@ def counts(task: Task) -> tuple[int, int, int]:
 
 
 def test_a_task_is_done_when_its_jobs_are() -> None:
+    """Its callbacks come after those of the last job, and its counts and times are there."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     assert (task.tstart, notes) == (None, [])
@@ -35,6 +36,7 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 
 
 def test_a_task_with_a_failed_job_is_not_done() -> None:
+    """`ondone` is left out, and the failure names the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name, line in (("a", "exit 0"), ("b", "exit 1")):
@@ -46,6 +48,7 @@ def test_a_task_with_a_failed_job_is_not_done() -> None:
 
 
 def test_a_task_is_started_by_its_first_job_or_subtask() -> None:
+    """`onstart` is called when the first of them is created."""
     notes = Notes()
     outer = notes.task("outer")
     inner = notes.task("inner", task=outer)
@@ -82,6 +85,7 @@ def test_a_task_is_not_over_before_the_program_waits() -> None:
 
 
 def test_callbacks_of_a_task_may_execute_further_jobs() -> None:
+    """A job that `ondone` executes runs before `join` returns."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t", ondone=lambda task: pool.execute(notes.job("after")))
     pool.execute(notes.job("a", task=task))
@@ -91,6 +95,7 @@ def test_callbacks_of_a_task_may_execute_further_jobs() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_a_callback_that_raises_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the task's counts are right."""
     pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     pool.execute(Job("a", args=["true"], task=task))
@@ -100,6 +105,7 @@ def test_a_callback_that_raises_changes_nothing(what: str, caplog: pytest.LogCap
 
 
 def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
+    """From the nearest task that has them, unless the job says otherwise."""
     outer = Task("outer", params=5, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     inner = Task("inner", task=outer)
     job = Job("j", task=inner, args=["true"])
@@ -134,6 +140,7 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
 
 
 def test_a_task_in_time_is_not_limited_any_more() -> None:
+    """Its timeout ends with its last job, though others of the pool go on."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t", timeout=0.2)
     pool.execute(notes.job("a", task=task))
@@ -143,6 +150,7 @@ def test_a_task_in_time_is_not_limited_any_more() -> None:
 
 
 def test_a_restarted_job_is_no_terminated_one() -> None:
+    """The task counts only how the job ended at last."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t")
 

@@ -13,6 +13,7 @@ from .scripts import run_example
 
 
 def test_files_are_packed_and_can_be_had_back(tmp_path: Path) -> None:
+    """Each packed file holds the bytes of a file of the standard library, also when it is run twice."""
     for _ in range(2):  # what is there from last time is replaced
         done = run_example("compress", "--files", 2, "--output", tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
@@ -27,6 +28,7 @@ def test_files_are_packed_and_can_be_had_back(tmp_path: Path) -> None:
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
+    """Each is named with its timeout, and the exit code is 1."""
     done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout

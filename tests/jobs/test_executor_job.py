@@ -37,6 +37,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolExecutor) -> None:
+    """The executor goes on to serve its owner afterwards."""
     job = ExecutorJob(threads, threading.current_thread)
     assert run(backend, job).stop_reason
     assert job.result().name.startswith("ThreadPoolExecutor")
@@ -45,6 +46,7 @@ def test_a_function_is_called_by_the_executor(backend: str, threads: ThreadPoolE
 
 
 def test_arguments_and_results_go_to_processes_and_back(backend: str, processes: ProcessPoolExecutor) -> None:
+    """Results of other jobs are filled in."""
     first = ExecutorJob(processes, bodies.add, 1, 2)
     second = ExecutorJob(processes, bodies.add, first, kwargs={"extra": first})
     run(backend, second)
@@ -52,6 +54,7 @@ def test_arguments_and_results_go_to_processes_and_back(backend: str, processes:
 
 
 def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessPoolExecutor) -> None:
+    """It has its own type and text."""
     job = ExecutorJob(processes, bodies.fail)
     run(backend, job)
     with pytest.raises(OSError, match="in the worker"):
@@ -59,6 +62,7 @@ def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessP
 
 
 def test_our_own_executor_is_one_too(backend: str) -> None:
+    """`trioflow.Executor` runs jobs of another scheduler."""
     with Executor(2, backend="trio") as pool:
         jobs = [ExecutorJob(pool, bodies.add, number) for number in range(10)]
         assert Scheduler(*jobs, jobs_window=4).run(backend=backend)
@@ -111,6 +115,7 @@ def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, thread
 
 
 def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExecutor) -> None:
+    """The job fails with it as soon as the call has ended."""
     go = threading.Event()
     job = ExecutorJob(threads, go.wait, PATIENCE, timeout=0.05)
     timer = threading.Timer(0.2, go.set)
@@ -130,6 +135,7 @@ def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExe
 def test_what_cannot_be_pickled_is_named_before_anything_is_sent(
     processes: ProcessPoolExecutor, function: Any, arguments: tuple[Any, ...], named: str
 ) -> None:
+    """The error names the argument, and nothing reaches the executor."""
     submitted = list[Any]()
     submit = processes.submit
 
@@ -147,12 +153,14 @@ def test_what_cannot_be_pickled_is_named_before_anything_is_sent(
 
 
 def test_threads_need_no_pickles(threads: ThreadPoolExecutor) -> None:
+    """A lambda and a lock may go to an executor of threads."""
     job = ExecutorJob(threads, lambda lock: lock.locked(), threading.Lock())
     run("trio", job)
     assert job.result() is False
 
 
 def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
+    """A note says what has broken, and what to write."""
     with new_pool() as pool:
         first = ExecutorJob(pool, bodies.die, label="die")
         second = ExecutorJob(pool, bodies.pid, required=first, label="next")
@@ -185,6 +193,7 @@ def assert_gone(pid: int) -> None:
 
 
 def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: Path) -> None:
+    """With `restart_broken` the second attempt has a new pool."""
     job = ExecutorJob(new_pool, _die_once, str(tmp_path / "died"), restart_broken=True, retry=1)
     run(backend, job)
     assert (job.result(), job.attempts) == ("alive", 2)
@@ -198,6 +207,7 @@ def _die_once(path: str) -> str:
 
 
 def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str) -> None:
+    """It is called once, nested schedulers included."""
     jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
     inner = ExecutorJob(new_pool, bodies.pid)
     run(backend, *jobs, Scheduler(inner))
@@ -207,6 +217,7 @@ def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str)
 
 
 def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
+    """A note says when it may be shut down."""
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     job = ExecutorJob(pool, int)
@@ -233,6 +244,7 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadP
 
 
 def test_a_stop_iteration_is_told_as_the_cause(backend: str, threads: ThreadPoolExecutor) -> None:
+    """Python allows no coroutine to raise it, so it is behind a RuntimeError."""
     job = ExecutorJob(threads, bodies.stop_iteration)
     run(backend, job)
     error = job.raised_exception()
@@ -254,11 +266,14 @@ async def co() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+    """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         ExecutorJob(*arguments, **options)
 
 
 def test_a_dask_client_is_told_from_its_executor() -> None:
+    """The error says which of its methods to call."""
+
     class Client:
         def get_executor(self) -> None: ...
 
@@ -267,6 +282,7 @@ def test_a_dask_client_is_told_from_its_executor() -> None:
 
 
 def test_a_maker_that_makes_none_is_named(backend: str) -> None:
+    """The error shows what it returned."""
     job = ExecutorJob(int, int)  # type: ignore[arg-type]
     run(backend, job)
     with pytest.raises(TypeError, match="was to make an executor, and returned 0"):
@@ -274,5 +290,6 @@ def test_a_maker_that_makes_none_is_named(backend: str) -> None:
 
 
 def test_it_needs_a_run() -> None:
+    """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

@@ -75,6 +75,7 @@ def test_it_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
 
 
 def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> None:
+    """The run returns after `shutdown_timeout`, with an incident."""
     scheduler = Scheduler(Job(share, Endless), shutdown_timeout=2)
 
     async def main() -> float:
@@ -87,6 +88,7 @@ def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> No
 
 
 def test_closing_that_raises_is_reported_and_changes_nothing(virtual: Virtual) -> None:
+    """The run is COMPLETED, and the incident has the exception."""
     scheduler = Scheduler(Job(share, Broken))
     assert virtual(scheduler.co_run)
     assert scheduler.stop_reason is StopReason.COMPLETED

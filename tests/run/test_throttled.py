@@ -285,7 +285,9 @@ def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
         assert other.started_at == 21
         error = job.raised_exception()
         assert isinstance(error, Throttled)
-        assert "cannot be called again after it was throttled: it was made from a coroutine object" in error.__notes__[0]
+        assert (
+            "cannot be called again after it was throttled: it was made from a coroutine object" in error.__notes__[0]
+        )
 
     virtual(main)
 

@@ -236,6 +236,7 @@ def test_it_works_where_a_loop_runs() -> None:
     ],
 )
 def test_what_is_refused(options: Any, error: type[Exception], words: str) -> None:
+    """An option that makes no sense is an error that names it."""
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand(1, label="a")), **options)
 
@@ -266,11 +267,13 @@ def test_what_forever_jobs_keep_from_others_is_noticed() -> None:
 
 
 def test_what_is_no_scheduler_is_refused() -> None:
+    """The error shows what was given."""
     with pytest.raises(TypeError, match=r"simulate\(5\): give a Scheduler"):
         simulate(5)  # type: ignore[arg-type]
 
 
 def test_a_cycle_is_refused() -> None:
+    """A simulation makes the same checks as a run."""
     a = stand(1)
     b = stand(1, a)
     a.requires(b)

@@ -77,6 +77,7 @@ def test_they_are_called_inside_the_slot(backend: str) -> None:
 
 
 def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
+    """It is that of the command itself, and None after its end."""
     pids: list[int | None] = []
     job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
     run(backend, job)
@@ -92,6 +93,7 @@ def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
     ],
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, outcome: type[Exception]) -> None:
+    """It sees the failure as `result()` raises it; `on_done` is left out."""
     told = Told()
     job = CommandJob(options.pop("command"), **options, **told.all())
     options["command"] = list(job.command)
@@ -101,12 +103,14 @@ def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, o
 
 
 def test_a_command_that_could_not_be_started_settles_too(backend: str) -> None:
+    """Without a process there is no `on_start`, but `on_settled`."""
     told = Told()
     run(backend, CommandJob(["no such program"], **told.all()))
     assert told.outcomes() == [("settled", CommandError)]
 
 
 def test_a_cancelled_command_settles_too(backend: str) -> None:
+    """`on_settled` is called with JobCancelled as the outcome."""
     told = Told()
     job = CommandJob(["sleep", 100], **told.all())
     scheduler = run(backend, job, Job(fail, 0.02, critical=True))
@@ -125,6 +129,7 @@ def test_they_are_called_when_the_last_attempt_is_over(backend: str) -> None:
 
 
 def test_they_go_with_a_retry_decorator(backend: str) -> None:
+    """`on_start` is called for each attempt and `on_settled` once; `job.retry` is the user's own."""
     told = Told()
     decorator = stamina.retry(on=exited_with(1), attempts=2, wait_initial=0, wait_jitter=0)
     job = CommandJob(["false"], retry=decorator, **told.all())
@@ -134,6 +139,7 @@ def test_they_go_with_a_retry_decorator(backend: str) -> None:
 
 
 def test_move_on_is_a_success_without_a_result(backend: str) -> None:
+    """After such a timeout `on_done` is called, and the result is None."""
     seen: list[Any] = []
     job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on", on_done=lambda job: seen.append(job.result()))
     run(backend, job)
@@ -167,6 +173,7 @@ def test_one_that_raises_fails_the_job(backend: str, name: str) -> None:
 
 
 def test_on_settled_sees_what_on_done_raised(backend: str) -> None:
+    """An `on_done` that raises makes the job fail before `on_settled` is called."""
     told = Told()
 
     def broken(job: CommandJob) -> None:
@@ -177,6 +184,7 @@ def test_on_settled_sees_what_on_done_raised(backend: str) -> None:
 
 
 def test_a_callback_may_add_jobs(backend: str) -> None:
+    """What `on_done` adds runs in the same run."""
     added = CommandJob(["true"])
 
     def add(job: CommandJob) -> None:
@@ -188,6 +196,7 @@ def test_a_callback_may_add_jobs(backend: str) -> None:
 
 
 def test_on_done_can_read_what_was_captured(backend: str) -> None:
+    """The output is complete when it is called."""
     seen: list[bytes | None] = []
     run(
         backend,

@@ -49,6 +49,7 @@ def test_a_command_returns_how_it_ended(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
+    """What a grandchild has used counts too."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
@@ -79,6 +80,7 @@ def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     ],
 )
 def test_the_default_label_is_the_command_line_shortened(command: list[Any], expected: str) -> None:
+    """Words are quoted as a shell needs them, and long ones are cut."""
     assert CommandJob(command).label == expected
 
 
@@ -99,10 +101,12 @@ def test_jobs_over_commands_show_the_commands() -> None:
 
 
 def test_the_label_of_a_shells_line_is_the_line() -> None:
+    """White space is folded, so that it stays one line."""
     assert CommandJob("a | b\n c", shell=True).label == "a | b c"
 
 
 def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
+    """Each reaches the program as its text; `command` has them as they were given."""
     job = CommandJob(["printf", "%s|", "a b", b"\xff", Path("p"), 3, 0.5], stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"a b|\xff|p|3|0.5|"
@@ -120,6 +124,7 @@ def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
 
 
 def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -> None:
+    """The error says which argument it is, and what would do."""
     nobody = Job(nothing, label="nobody")
     job = CommandJob(["echo", nobody])
     run(backend, job)
@@ -128,6 +133,7 @@ def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -
 
 
 def test_the_output_of_an_uncaptured_command_can_be_no_argument(backend: str) -> None:
+    """The error says that the output was not captured."""
     job = CommandJob(["echo", CommandJob(["true"])])
     run(backend, job)
     with pytest.raises(TypeError, match="whose output was not captured"):
@@ -135,6 +141,7 @@ def test_the_output_of_an_uncaptured_command_can_be_no_argument(backend: str) ->
 
 
 def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backend: str) -> None:
+    """`keep_result=False` holds for commands that use the result too."""
     source = ThreadJob(lambda: "x", keep_result=False)
     job = CommandJob(["echo", source], stdout=PIPE, stdin=source)
     run(backend, source, CommandJob(["echo", source]))
@@ -174,6 +181,7 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
 def test_what_makes_no_sense_is_refused_when_the_job_is_made(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
+    """The error comes from the constructor, and says what to give."""
     with pytest.raises(error, match=message):
         CommandJob(command, **options)
 
@@ -186,6 +194,7 @@ def test_a_command_outside_a_run_is_refused() -> None:
 
 
 def test_a_shell_takes_the_line(backend: str) -> None:
+    """Pipes work, and `command` is the line."""
     job = CommandJob("echo a b | wc -w", shell=True, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"2\n"
@@ -203,6 +212,8 @@ def test_directory_and_environment(backend: str, tmp_path: Path) -> None:
 
 
 def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of `os.environ` during the run reaches commands that start later."""
+
     def change() -> None:
         monkeypatch.setenv("TRIOFLOW_NEW", "here")
 
@@ -213,6 +224,7 @@ def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, mo
 
 
 def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the outer program still finds the processes of the inner one."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
     job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
     run(backend, job)
@@ -253,6 +265,7 @@ def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str
 
 
 def test_streams_are_the_same_either_way(backend: str, way: str, tmp_path: Path) -> None:
+    """Input, output, error output and environment do not depend on how the process is started."""
     job = CommandJob(
         "cat; echo err >&2; echo ${HOME-none}", shell=True, stdin=b"in ", stdout=tmp_path / "log", stderr=PIPE, env={}
     )
@@ -274,6 +287,7 @@ def test_a_command_is_a_group_and_heeds_a_broken_pipe_either_way(backend: str, w
 def test_a_program_is_looked_for_in_the_path_of_its_own_environment(
     backend: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """PATH in `env=` decides, not this program's."""
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         program = tmp_path / name / "program"
@@ -343,6 +357,7 @@ def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
 
 
 def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:
+    """The error keeps the last 2,000 bytes."""
     job = CommandJob("seq 100000 >&2; exit 1", shell=True, stderr=PIPE)
     shown = failure_of(backend, job).stderr
     assert shown is not None
@@ -351,12 +366,14 @@ def test_only_the_end_of_a_long_standard_error_is_shown(backend: str) -> None:
 
 
 def test_unchecked_any_code_is_a_result(backend: str) -> None:
+    """With `check=False` an exit code of 3 is a success."""
     job = CommandJob(["sh", "-c", "exit 3"], check=False)
     run(backend, job)
     assert (job.state, job.result().returncode) == (JobState.SUCCEEDED, 3)
 
 
 def test_a_signal_is_told_from_an_exit_code(backend: str) -> None:
+    """The return code is negative, and the error names the signal."""
     job = CommandJob("kill -SEGV $$", shell=True)
     error = failure_of(backend, job)
     assert error.returncode == -signal.SIGSEGV
@@ -366,6 +383,7 @@ def test_a_signal_is_told_from_an_exit_code(backend: str) -> None:
 
 
 def test_a_signal_without_a_name_is_its_number(backend: str) -> None:
+    """A real-time signal is shown as a number."""
     job = CommandJob("kill -40 $$", shell=True, check=False)
     run(backend, job)
     assert (job.result().signal, job.result().returncode) == (40, -40)
@@ -385,6 +403,7 @@ def test_our_timeout_is_told_from_our_cancel(backend: str) -> None:
 
 
 def test_a_run_again_forgets_the_last(backend: str) -> None:
+    """The result of the second run is another one, and no pid is left."""
     job = CommandJob(["true"])
     scheduler = run(backend, job)
     first = job.last_result
@@ -422,6 +441,7 @@ def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> N
 
 
 def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
+    """The job has the result of the restart, and `timed_out` tells of the first call."""
     flag = tmp_path / "flag"
     job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=0.3, on_timeout="restart")
     run(backend, job)
@@ -430,6 +450,7 @@ def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> Non
 
 
 def test_move_on_succeeds_without_a_result(backend: str) -> None:
+    """The command is ended, and the job is SUCCEEDED with None."""
     job = CommandJob(["sleep", 100], timeout=0.02, on_timeout="move_on")
     run(backend, job)
     assert (job.state, job.result(), job.timed_out) == (JobState.SUCCEEDED, None, True)
@@ -444,6 +465,7 @@ def test_retry_on_exit_repeats_for_these_codes_only(backend: str, tmp_path: Path
 
 
 def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path) -> None:
+    """Two failures and a success are three attempts."""
     job = CommandJob(
         f"echo >> {tmp_path}/n; test $(wc -l < {tmp_path}/n) -ge 3",
         shell=True,
@@ -454,12 +476,14 @@ def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path)
 
 
 def test_retry_on_exit_gives_up_after_so_many_times(backend: str) -> None:
+    """The last failure is the job's, after one attempt more than `times`."""
     job = CommandJob(["false"], retry=retry_on_exit(1, times=2))
     assert failure_of(backend, job).returncode == 1
     assert job.attempts == 3
 
 
 def test_retry_on_exit_does_not_repeat_what_is_no_exit(backend: str) -> None:
+    """A timeout is not an exit code."""
     job = CommandJob(["sleep", 100], timeout=0.02, retry=retry_on_exit(times=5))
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -468,11 +492,13 @@ def test_retry_on_exit_does_not_repeat_what_is_no_exit(backend: str) -> None:
 
 @pytest.mark.parametrize("arguments", [{"times": -1}, {"delay": -1}])
 def test_retry_on_exit_refuses_nonsense(arguments: Any) -> None:
+    """The error comes from the call itself, and names the function."""
     with pytest.raises(ValueError, match=r"retry_on_exit\(\)"):
         retry_on_exit(1, **arguments)
 
 
 def test_exited_with_is_a_predicate(backend: str) -> None:
+    """It tells the given exit codes from others, and from commands that never ran."""
     error = failure_of(backend, CommandJob(["sh", "-c", "exit 7"]))
     assert exited_with(7, 8)(error)
     assert exited_with()(error)

@@ -93,6 +93,7 @@ def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, 
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
 def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
+    """However the run ends, no process of any tree is left."""
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
     ]
@@ -118,6 +119,7 @@ def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) ->
 
 
 def test_no_grace_is_sigkill_at_once(backend: str) -> None:
+    """With `terminate_grace=0`, a command that ignores SIGTERM is killed."""
     job = sh("trap '' TERM; while :; do sleep 1000; done", terminate_grace=0, timeout=0.1)
     run(backend, job)
     assert job.last_result is not None
@@ -210,12 +212,14 @@ def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
 
 
 def test_a_cancellation_cuts_off_leftovers(backend: str, watched: Watched) -> None:
+    """The end of the run does not wait for their grace."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000)
     run(backend, job, timeout=0.3)
     assert (job.state, watched.alive()) == (JobState.CANCELLED, [])
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
+    """What it has left in its group may finish its work first."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
     run(backend, job)
@@ -248,6 +252,7 @@ def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched)
 
 
 def test_a_command_is_a_group_of_its_own(backend: str) -> None:
+    """Its process id is that of its group."""
     job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
@@ -320,6 +325,8 @@ def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None
 
 
 def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, watched: Watched) -> None:
+    """A scope around `co_run` ends them, nested ones included, before it is left."""
+
     async def main() -> None:
         with anyio.move_on_after(0.1):
             await Scheduler(sh(TREE), Scheduler(sh(STUBBORN))).co_run()
@@ -329,6 +336,7 @@ def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, wa
 
 
 def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) -> None:
+    """It is ended as a whole tree when the other jobs have settled."""
     daemon = sh(TREE, forever=True)
     assert Scheduler(daemon, Job(nap, 0.05)).run(backend=backend)
     assert watched.alive() == []
@@ -336,6 +344,7 @@ def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) 
 
 
 def test_a_cleanup_command_runs_after_a_critical_failure(backend: str, tmp_path: Path) -> None:
+    """A command with `run_if="failed"` runs to its end while the others are cancelled."""
     broken = Job(fail, 0.01, critical=True)
     cleanup = sh(f"touch {tmp_path}/cleaned", required=broken, run_if="failed")
     Scheduler(broken, cleanup, sh(STUBBORN)).run(backend=backend)

@@ -49,6 +49,7 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
     ],
 )
 def test_a_program_that_cannot_be_started(backend: str, command: list[str], message: str) -> None:
+    """The error says why, in a line, and carries the system's own error."""
     error = failure_of(backend, CommandJob(command))
     assert message in str(error)
     assert len(str(error)) < 1000
@@ -71,16 +72,19 @@ def test_an_environment_that_is_too_long(backend: str) -> None:
     ],
 )
 def test_a_file_that_is_no_good_program(backend: str, tmp_path: Path, kind: str, message: str) -> None:
+    """A lack of rights, of an interpreter, or of a first line that names one: each has words of its own."""
     assert message in str(failure_of(backend, CommandJob(made_by(tmp_path, kind))))
 
 
 @pytest.mark.parametrize("options", [{}, {"memory_limit": 1 << 30}])
 def test_a_directory_that_is_not_there(backend: str, tmp_path: Path, options: Any) -> None:
+    """The error names `cwd`, and does not blame the program."""
     error = failure_of(backend, CommandJob(["true"], cwd=tmp_path / "nowhere", **options))
     assert f"cwd='{tmp_path}/nowhere': No such file or directory" in str(error)
 
 
 def test_a_result_with_a_nul_in_it(backend: str) -> None:
+    """Such a result of a job fails the command, which names the argument."""
     job = CommandJob(["echo", Job(nap, 0, "a\0b")])
     run(backend, job)
     with pytest.raises(ValueError, match="argument 1 has a NUL in it"):

@@ -43,6 +43,7 @@ def test_a_slot_is_given_back_however_the_command_ended(backend: str) -> None:
 
 
 def test_slots_are_those_of_each_scheduler(backend: str) -> None:
+    """A nested scheduler counts its own slots, so its first job is pinned to the first CPU."""
     inner = python(AFFINITY, stdout=PIPE, pin="slot")
     outer = CommandJob(["sleep", 0.2], pin="slot")
     Scheduler(outer, Scheduler(inner)).run(backend=backend)
@@ -50,6 +51,7 @@ def test_slots_are_those_of_each_scheduler(backend: str) -> None:
 
 
 def test_without_a_pin_a_command_may_run_anywhere(backend: str) -> None:
+    """Its CPUs are those of this program."""
     job = python(AFFINITY, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == f"{CPUS}\n".encode()
@@ -90,6 +92,7 @@ def test_with_a_memory_limit_the_errors_are_the_same(backend: str, program: str)
 
 
 def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(backend: str) -> None:
+    """The limit does not change which program is found."""
     directory, name = os.path.split(os.path.realpath(sys.executable))
     job = CommandJob([name, "-S", "-E", "-c", "print(5)"], memory_limit=1 << 30, env={"PATH": directory}, stdout=PIPE)
     run(backend, job)
@@ -99,6 +102,8 @@ def test_with_a_memory_limit_the_program_is_looked_for_in_its_own_environment(ba
 def test_a_priority_that_is_not_allowed_fails_the_job_and_ends_the_process(
     backend: str, monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
+    """The error says who may do it, and no process is left."""
+
     def refuse(which: int, who: int, priority: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 

@@ -40,6 +40,7 @@ def test_text_is_the_output_decoded(backend: str) -> None:
 
 
 def test_text_of_what_was_not_captured_says_how_to_capture_it(backend: str) -> None:
+    """The error has the option to write."""
     job = sh("true", stdout=DEVNULL)
     run(backend, job)
     with pytest.raises(ValueError, match=r"'stdout' was not captured: give the job stdout=subprocess\.PIPE"):
@@ -75,6 +76,7 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
 
 
 def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: Path) -> None:
+    """Both outputs and several jobs may share a file."""
     path = tmp_path / "new" / "directory" / "log"
     run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
     assert path.read_text() == "a\nb\nc\n"
@@ -115,6 +117,7 @@ def test_output_goes_where_print_goes_not_to_the_descriptor_behind_it(
 
 
 def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cwd` is the directory of the command alone."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     run(backend, sh("echo a", cwd=tmp_path / "elsewhere", stdout="log"))
@@ -129,6 +132,7 @@ def test_an_open_file_is_written_to(backend: str, tmp_path: Path) -> None:
 
 
 def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Output that nobody asked for arrives at this program's own outputs."""
     run(backend, sh("echo out; echo err >&2"))
     assert capfd.readouterr() == ("out\n", "err\n")
 
@@ -144,6 +148,7 @@ def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> Non
 
 
 def test_an_object_that_takes_bytes_gets_bytes(backend: str) -> None:
+    """A binary file object without a descriptor gets them unchanged."""
     file = io.BytesIO()
     run(backend, sh("printf 'a\\377'", stdout=file, stderr=STDOUT))
     assert file.getvalue() == b"a\xff"
@@ -158,6 +163,7 @@ def test_without_any_standard_output_there_is_none(backend: str, monkeypatch: py
 
 
 def test_devnull_is_nowhere(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither output is seen."""
     run(backend, sh("echo out; echo err >&2", stdout=DEVNULL, stderr=STDOUT))
     assert capfd.readouterr() == ("", "")
 
@@ -166,6 +172,7 @@ def test_devnull_is_nowhere(backend: str, capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
+    """A stream that was not captured is None."""
     apart = sh("echo out; echo err >&2", stdout=PIPE, stderr=PIPE)
     together = sh("echo out; echo err >&2", stdout=PIPE, stderr=STDOUT)
     error_alone = sh("echo out; echo err >&2", stdout=DEVNULL, stderr=PIPE)
@@ -176,6 +183,7 @@ def test_both_streams_are_captured_apart_or_together(backend: str) -> None:
 
 
 def test_bytes_that_are_no_utf8_are_kept(backend: str) -> None:
+    """Captured output is bytes, NUL included."""
     job = sh("printf '\\377\\376\\0x'", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"\xff\xfe\0x"
@@ -202,6 +210,7 @@ def test_much_output_is_spooled_to_disk(backend: str) -> None:
 
 @pytest.mark.soak
 def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
+    """What is large goes to a file, and can be read from there."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -213,6 +222,8 @@ def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
 
 
 def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other command of the run is not affected."""
+
     def full(self: object, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -262,6 +273,7 @@ def test_a_line_is_handed_over_while_the_command_runs(backend: str) -> None:
 
 
 def test_lines_are_captured_as_well_where_that_is_asked_for(backend: str) -> None:
+    """`on_line` and PIPE work together."""
     lines: list[str] = []
     job = sh("echo a; echo b >&2", stdout=PIPE, stderr=PIPE, on_line=lambda job, line: lines.append(line))
     run(backend, job)
@@ -270,12 +282,15 @@ def test_lines_are_captured_as_well_where_that_is_asked_for(backend: str) -> Non
 
 
 def test_a_line_without_end_comes_in_pieces(backend: str) -> None:
+    """Each piece has 64 KiB, so no line can fill the memory."""
     lines: list[str] = []
     run(backend, sh("head -c 200000 /dev/zero | tr '\\0' x", on_line=lambda job, line: lines.append(line)))
     assert [len(line) for line in lines] == [65536, 65536, 65536, 200_000 - 3 * 65536]
 
 
 def test_a_callback_for_lines_that_raises_fails_the_job_and_ends_the_command(backend: str) -> None:
+    """The job has the callback's exception."""
+
     def refuse(job: CommandJob, line: str) -> None:
         raise LookupError(line)
 
@@ -292,6 +307,7 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
 
 
 def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With `tag=`, each line is printed whole."""
     jobs = [
         python("import sys\nfor _ in range(50): print(sys.argv[1] * 99, flush=True)", name, tag=f"{name} ")
         for name in "abcdef"
@@ -306,6 +322,7 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 
 def test_a_command_reads_nothing_by_default(backend: str) -> None:
+    """Its standard input is empty, and not this program's."""
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"0\n"
@@ -320,6 +337,7 @@ def test_input_from_bytes(backend: str, size: int) -> None:
 
 
 def test_input_from_a_path_a_file_a_number_or_nothing(backend: str, tmp_path: Path) -> None:
+    """Each kind of source brings the same bytes."""
     path = tmp_path / "input"
     path.write_text("text")
     with path.open() as file, path.open() as another:
@@ -339,6 +357,7 @@ def test_input_from_jobs(backend: str) -> None:
 
 
 def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
+    """A result that cannot be read by a command is an error that names the job."""
     job = CommandJob(["cat"], stdin=ThreadJob(lambda: 1.5), label="reader")
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': 1.5, a float"):
@@ -381,6 +400,7 @@ def test_a_file_in_memory_is_no_input(backend: str) -> None:
     ("stream", "path"), [("stdout", "/proc/nothing/log"), ("stderr", "/dev"), ("stdin", "/no such file")]
 )
 def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str, path: str) -> None:
+    """The command is not started, and the error says why."""
     error = failure_of(backend, CommandJob(["true"], **{stream: path}))  # type: ignore[arg-type]
     assert "not started" in str(error)
     assert "can't be opened" in str(error)
@@ -388,6 +408,7 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
 
 
 def test_an_unwritable_output_of_a_program_is_its_own_failure(backend: str) -> None:
+    """The program itself tells of the full device."""
     error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
     assert isinstance(error, CommandError)
     assert b"No space left" in (error.stderr or b"")

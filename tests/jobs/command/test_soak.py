@@ -74,12 +74,14 @@ def check(series: Series, backend: str) -> None:
 
 
 def test_nothing_grows_with_the_number_of_commands(backend: str) -> None:
+    """Objects, descriptors and memory are the same after each series."""
     check(Series(400, 50), backend)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_nothing_grows_with_ten_thousand_commands(backend: str) -> None:
+    """The same, for as many as a long program runs."""
     check(Series(10_000, 1_000), backend)
 
 

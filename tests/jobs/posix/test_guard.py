@@ -96,6 +96,7 @@ def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_p
 def test_two_hundred_commands_die_with_their_conductor(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
+    """Whatever signal ends the program, its guard ends all commands."""
     killed(backend, tmp_path, 200, how)
     assert watched.gone_in_time()
 
@@ -174,6 +175,7 @@ def guards() -> list[int]:
 
 
 def test_without_commands_there_is_no_guard(backend: str) -> None:
+    """A run of other jobs starts no process."""
     from ...bodies import nothing
 
     async def look() -> None:
@@ -199,6 +201,7 @@ def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Wa
 
 
 def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: Watched) -> None:
+    """Ctrl-C, a hang-up and SIGTERM do not keep it from its work."""
     numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
     def ignores_all(guard: int) -> bool:
@@ -298,6 +301,7 @@ def table() -> Iterator[_guard.Table]:
 
 
 def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.Table) -> None:
+    """A free place is used again, and the guard reads the rest."""
     entries = [table.enter(number) for number in (11, 22, 33)]
     table.leave(entries[1])
     assert _guard_script.groups(table.descriptor) == [11, 33]
@@ -306,6 +310,7 @@ def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _
 
 
 def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without `memfd_create` has a table too."""
     monkeypatch.delattr(_guard.os, "memfd_create")
     table = _guard.Table()
     table.enter(5)

@@ -63,6 +63,7 @@ def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, t
 def test_without_a_server_each_worker_is_an_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where forking is not sound, workers are started by this program, and end with the run too."""
     monkeypatch.setattr(_pool, "is_sound", lambda: False)
     job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
     run(backend, job, dies, last, jobs_window=1)
@@ -108,6 +109,7 @@ def test_a_server_that_cannot_fork_is_done_without(backend: str, watched: Watche
 
 
 def test_a_module_that_cannot_be_imported_is_left_to_the_workers(backend: str, module: Any) -> None:
+    """The server survives a main module that raises."""
     module("1 / 0")
     job = ProcessJob(bodies.whoami)
     run(backend, job)
@@ -208,6 +210,7 @@ def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path)
 
 
 def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, watched: Watched) -> None:
+    """Neither is the parent of the other's workers, and none is left."""
     jobs = meeting(tmp_path / "meeting", 2)
     threads = [threading.Thread(target=lambda job: Scheduler(job).run(backend=backend), args=(job,)) for job in jobs]
     for thread in threads:

@@ -22,6 +22,7 @@ from . import process_bodies as bodies
 
 
 def test_a_function_is_called_in_another_process(backend: str) -> None:
+    """It is not this process, and the label is the call."""
     job = ProcessJob(bodies.whoami)
     run(backend, job)
     pid, _ = job.result()
@@ -30,6 +31,7 @@ def test_a_function_is_called_in_another_process(backend: str) -> None:
 
 
 def test_arguments_and_jobs_among_them_are_sent(backend: str) -> None:
+    """Results of other jobs are filled in before the call is pickled."""
     first = ProcessJob(bodies.add, 1, 2)
     second = ProcessJob(bodies.add, first, kwargs={"b": 10, "c": first})
     run(backend, second)
@@ -45,6 +47,7 @@ def test_much_data_goes_both_ways(backend: str) -> None:
 
 
 def test_a_process_serves_for_further_jobs_and_is_gone_when_the_run_ends(backend: str, watched: Watched) -> None:
+    """A module keeps its state from job to job, but not from run to run."""
     jobs = [ProcessJob(bodies.count) for _ in range(3)]
     scheduler = run(backend, *jobs, jobs_window=1)
     assert [job.result() for job in jobs] == [1, 2, 3]
@@ -54,6 +57,8 @@ def test_a_process_serves_for_further_jobs_and_is_gone_when_the_run_ends(backend
 
 
 def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched: Watched) -> None:
+    """When `co_run` returns, all workers are gone."""
+
     async def main() -> None:
         assert await Scheduler(*(ProcessJob(bodies.add, 1) for _ in range(3))).co_run()
         assert watched.alive() == []
@@ -90,6 +95,7 @@ def test_it_is_killed_with_its_children(backend: str, watched: Watched, tmp_path
 
 
 def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> None:
+    """The type and the text are the function's, and the note shows where it was."""
     job = ProcessJob(bodies.fail, "no luck")
     run(backend, job)
     with pytest.raises(LookupError, match="no luck"):
@@ -99,6 +105,7 @@ def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> N
 
 
 def test_an_exception_that_cannot_be_sent_is_told_by_its_text(backend: str) -> None:
+    """The job fails with the name and the text of what was raised."""
     job = ProcessJob(bodies.fail_awkwardly)
     run(backend, job)
     with pytest.raises(RuntimeError, match="Awkward: 1 and 2"):
@@ -131,6 +138,7 @@ def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched, 
 
 
 def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watched) -> None:
+    """The next job gets a new process, and does not fail."""
     first = ProcessJob(bodies.whoami)
 
     async def kill() -> None:
@@ -183,6 +191,8 @@ def test_what_cannot_be_pickled_is_named_before_it_is_sent(
 
 
 def test_a_local_function_is_named(backend: str) -> None:
+    """What a worker cannot import is refused by its full name."""
+
     def inside() -> None:
         """Not to be found by its name."""
 
@@ -193,6 +203,7 @@ def test_a_local_function_is_named(backend: str) -> None:
 
 
 def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
+    """The error says which function returned what."""
     job = ProcessJob(bodies.returns_nonsense)
     run(backend, job)
     with pytest.raises(TypeError, match="returns_nonsense returned a function, which can't be pickled"):
@@ -200,6 +211,7 @@ def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
 
 
 def test_an_argument_that_cannot_be_loaded_there_says_so(backend: str) -> None:
+    """Its own exception is raised, with a note on where that happened."""
     job = ProcessJob(bodies.add, bodies.Fragile())
     run(backend, job)
     with pytest.raises(OSError, match="not here"):
@@ -253,6 +265,7 @@ def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str
 
 
 def test_it_needs_a_run() -> None:
+    """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         ProcessJob(bodies.add, 1).co_run().send(None)
 

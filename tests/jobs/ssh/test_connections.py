@@ -100,6 +100,7 @@ def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -
 
 @pytest.mark.parametrize("end", ["completed", "critical", "timeout", "cancel"])
 def test_it_is_closed_whatever_the_end(backend: str, server: Server, end: str) -> None:
+    """After a completed, failed, timed-out or cancelled run no session is left on the server."""
     job = SshJob(server.node(), "echo")
     after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None
     endless = Job(anyio.sleep, 1000, required=job) if end in ("timeout", "cancel") else None
@@ -150,6 +151,7 @@ def test_a_master_that_misses_a_signal_is_told_again(
 
 
 def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server: Server) -> None:
+    """A job that never starts makes no connection."""
     before = server.accepted
     failing = Job(fail, 0)
     blocked = SshJob(server.node(), "true", required=failing, run_if="succeeded")
@@ -159,12 +161,14 @@ def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server:
 
 
 def test_no_more_sessions_than_allowed_at_once(backend: str, server: Server) -> None:
+    """`max_sessions=2` is never passed on the server."""
     since = server.log.stat().st_size
     run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
     assert peak(server, since) == 2
 
 
 def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site) -> None:
+    """Refused sessions are tried again over the same connection."""
     server = site.serve(2, MaxSessions=2)
     jobs = [SshJob(server.node(), "sleep 0.05; echo x", stdout=PIPE) for _ in range(10)]
     run(backend, *jobs)
@@ -205,6 +209,7 @@ def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, serve
 
 
 def test_a_server_that_drops_who_comes_in_a_crowd_is_asked_again(backend: str, site: Site) -> None:
+    """MaxStartups costs time, but no job."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
     nodes = SshNodes(f"crowd-{backend}-[1-4]", config=site.config)
@@ -226,6 +231,7 @@ def test_no_more_handshakes_than_allowed_at_once(backend: str, server: Server) -
 
 
 def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
+    """The timeout of the first job does not fail those that wait for the connection."""
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true", timeout=0.3)
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
@@ -278,6 +284,7 @@ def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, serv
 
 
 def test_what_has_started_is_run_again_on_request(backend: str, server: Server, tmp_path: Path) -> None:
+    """After a lost connection `retry=` runs the command a second time."""
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; test -e {tmp_path}/cut || sleep 1000", retry=1)
 
     async def cut() -> None:
@@ -321,6 +328,7 @@ def test_a_node_that_is_not_there_needs_no_traceback(
 
 
 def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: Server) -> None:
+    """Jobs of other nodes are not affected."""
     dead = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     chains = {
         node: [SshJob(node, "true", label="a"), SshJob(node, "true", label="b", run_if="succeeded")]
@@ -334,6 +342,7 @@ def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: 
 
 
 def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Site) -> None:
+    """They succeed with None, say why, and one incident tells of the node."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     jobs = [SshJob(node, "true") for _ in range(3)]
     scheduler = run(backend, *jobs)
@@ -369,6 +378,7 @@ def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
 
 @pytest.mark.parametrize("says", [b"", b"SSH-2.0-hangs\r\n"], ids=["silent", "handshake"])
 def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site, says: bytes) -> None:
+    """Whatever it has said until then, `connect_timeout` ends the attempt."""
     with Impostor(says) as impostor:
         job = SshJob(impostor.node(site, connect_timeout=1.2), "true")
         run(backend, job)
@@ -388,6 +398,7 @@ def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site, says: b
     ids=["http", "version 1", "noise", "no line"],
 )
 def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site, says: bytes) -> None:
+    """Control characters of what it says are not printed."""
     with Impostor(says, closes=True) as impostor:
         job = SshJob(impostor.node(site, connect_timeout=3), "true")
         run(backend, job)
@@ -397,6 +408,7 @@ def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site, says: 
 
 
 def test_a_name_that_nobody_knows(backend: str) -> None:
+    """The words of the resolver are in the error."""
     job = SshJob("no-such-host.invalid", "true")
     run(backend, job)
     error = job.raised_exception()
@@ -408,6 +420,7 @@ def test_a_name_that_nobody_knows(backend: str) -> None:
 
 
 def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """The error names the node and the file of known keys."""
     known = tmp_path / "nobody known"
     known.touch()
     job = SshJob(server.node(known_hosts=known), "true")
@@ -422,6 +435,7 @@ def test_an_unknown_key_is_refused(backend: str, site: Site, server: Server, tmp
 def test_the_file_of_keys_is_that_of_the_configuration(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
+    """Without `known_hosts=`, the error names the file from the user's settings."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(str(site.known_hosts), f"{tmp_path}/other"))
     job = SshJob(server.node(config=config), "true")
@@ -430,6 +444,7 @@ def test_the_file_of_keys_is_that_of_the_configuration(
 
 
 def test_a_new_key_is_taken_on_request_and_written_down(backend: str, server: Server, tmp_path: Path) -> None:
+    """The next run finds it and needs no permission."""
     known = tmp_path / "known"
     node = server.node(known_hosts=known, accept_new=True)
     assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
@@ -441,6 +456,7 @@ def test_a_new_key_is_taken_on_request_and_written_down(backend: str, server: Se
 
 @pytest.mark.parametrize("accept_new", [False, True])
 def test_a_changed_key_is_refused_in_any_case(backend: str, site: Site, accept_new: bool) -> None:
+    """`accept_new` makes no difference, and the error names the line."""
     server = site.serve(2)
     line = len(site.known_hosts.read_text().splitlines())
     server.change_key()
@@ -456,6 +472,7 @@ def test_a_changed_key_is_refused_in_any_case(backend: str, site: Site, accept_n
 def test_a_node_that_does_not_let_us_in_is_not_asked_again(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
+    """One attempt answers for all jobs of the run."""
     stranger = make_key(tmp_path / "stranger")
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", f"IdentityFile {stranger}"))
@@ -469,6 +486,7 @@ def test_a_node_that_does_not_let_us_in_is_not_asked_again(
 
 
 def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """`identity=` comes before the configuration's own key."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=site.identity), "true")
@@ -477,6 +495,7 @@ def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path:
 
 
 def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) -> None:
+    """The error blames the settings, and not the node."""
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = SshJob(SshNode("node", config=config), "true")
@@ -485,6 +504,7 @@ def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) ->
 
 
 def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says that ssh could not be started."""
     monkeypatch.setenv("PATH", "/no/where")
     job = SshJob(server.node(), "true")
     run(backend, job)
@@ -495,6 +515,7 @@ def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest
 
 
 def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, server: Server) -> None:
+    """Two nodes behind it and the gateway itself make one connection each."""
     gateway = site.serve(3)
     behind = [site.serve(4), site.serve(5)]
     nodes = [one.node(gateway=gateway.node()) for one in behind]
@@ -508,6 +529,7 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, s
 
 
 def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, server: Server) -> None:
+    """They are unreachable, and the error names the gateway."""
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
     run(backend, *jobs)
@@ -518,6 +540,7 @@ def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, serv
 
 
 def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server: Server) -> None:
+    """The error says on which of the two sides it lies."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, gateway=server.node())
     job = SshJob(node, "true")
     run(backend, job)

@@ -76,6 +76,7 @@ def test_a_file_may_have_any_name(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_tree_goes_there_and_back(backend: str, server: Server, tmp_path: Path) -> None:
+    """Names, contents and modes are the same, and nothing else is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
     copied(
         backend,
@@ -108,6 +109,7 @@ def test_what_was_there_is_replaced(backend: str, server: Server, tmp_path: Path
 
 
 def test_patterns_stand_for_several(backend: str, server: Server, tmp_path: Path) -> None:
+    """A pattern brings all files that it matches, sorted, and no other."""
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "two words" / name).write_text(name)
@@ -119,6 +121,7 @@ def test_patterns_stand_for_several(backend: str, server: Server, tmp_path: Path
 def test_names_are_relative_to_home_there_and_to_here(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plain name means the home directory on the node, and the current one here."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     name = f".trioflow-test-{os.getpid()}"
@@ -128,6 +131,7 @@ def test_names_are_relative_to_home_there_and_to_here(
 
 
 def test_results_of_jobs_are_sources(backend: str, server: Server, tmp_path: Path) -> None:
+    """The output of a command may name the file, and a value may be in the destination."""
     (tmp_path / "file").write_text("x")
     name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
     job = SshJob(server.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
@@ -137,6 +141,7 @@ def test_results_of_jobs_are_sources(backend: str, server: Server, tmp_path: Pat
 
 
 def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, tmp_path: Path) -> None:
+    """A link that is named brings a file; one inside a tree is left out."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     (tmp_path / "tree" / "link").symlink_to("file")
@@ -160,6 +165,7 @@ def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, 
 def test_what_goes_wrong_is_told_and_nothing_is_left(
     backend: str, server: Server, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
+    """The error says which file it was, and no part of it stays."""
     job = SshJob(server.node(), step(tmp_path))
     Scheduler(job).run(backend=backend)
     with pytest.raises(error, match=what):
@@ -180,6 +186,7 @@ def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, server: Ser
 
 
 def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
+    """The error names the setting of sshd."""
     server = site.serve(2, Subsystem="other /bin/false")
     (tmp_path / "file").write_text("x")
     job = SshJob(server.node(), Push(tmp_path / "file", to="/tmp/x"))

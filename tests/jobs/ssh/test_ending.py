@@ -76,6 +76,7 @@ def test_a_timeout_ends_it_on_the_node(
 def test_a_cancellation_ends_it_on_the_node(
     backend: str, server: Server, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
+    """Whoever cancels, no process of the command is left there."""
     job = long(server, tmp_path, mark)
     scheduler = Scheduler(job)
     scopes: list[anyio.CancelScope] = []
@@ -164,6 +165,7 @@ def test_nothing_is_left_when_this_program_is_killed(
 def test_ctrl_c_ends_it_on_the_node(
     backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
+    """The run is INTERRUPTED, and no process is left there."""
     job = long(server, tmp_path, mark)
     scheduler = Scheduler(job)
 
@@ -263,6 +265,7 @@ def hostile(site: Site, request: pytest.FixtureRequest) -> Iterator[Hostile]:
 
 
 def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: Site, hostile: Hostile) -> None:
+    """Nonsense from a server is an SshError, without control characters."""
     node = SshNode("127.0.0.1", port=hostile.port, config=site.config)
     jobs = [SshJob(node, command, stdout=-1, stderr=-1, timeout=20) for command in ("true", ScriptText("exit 3"))]
     Scheduler(*jobs).run(backend=backend)

@@ -24,10 +24,12 @@ from trioflow import SshNode, SshNodes
     ],
 )
 def test_a_string_stands_for_names_and_ranges(written: str, names: list[str]) -> None:
+    """Commas separate names, and brackets hold ranges with their leading zeros."""
     assert [node.hostname for node in SshNodes(written)] == names
 
 
 def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
+    """Comments and empty lines do not count, and each line may have a user and a port."""
     file = tmp_path / "nodes.txt"
     file.write_text("# the testbed\nnode[1-2]\n\nroot@other:2222  # the last one\nnode1\n")
     nodes = SshNodes(file, username="me", max_sessions=3)
@@ -41,6 +43,7 @@ def test_a_file_has_a_node_or_a_range_in_each_line(tmp_path: Path) -> None:
 
 
 def test_a_list_has_names_ranges_and_nodes() -> None:
+    """Nodes keep their own options, and equal ones are there once."""
     own = SshNode("own", port=22)
     nodes = SshNodes(["n[1-2]", own, "n2"], username="me")
     assert list(nodes) == [SshNode("n1", username="me"), SshNode("n2", username="me"), own]
@@ -48,17 +51,20 @@ def test_a_list_has_names_ranges_and_nodes() -> None:
 
 
 def test_equal_nodes_are_one() -> None:
+    """They compare and hash by all that identifies a connection."""
     assert SshNode("a", port=3) == SshNode("a", port=3)
     assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
 
 
 def test_names_show() -> None:
+    """str() has the port where there is one, and a long list is shown by its ends."""
     assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
     assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
     assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"
 
 
 def test_a_gateway_may_be_named() -> None:
+    """The name becomes a node with the same configuration."""
     node = SshNode("a", gateway="b", config="c")
     assert node.gateway == SshNode("b", config="c")
 
@@ -83,6 +89,7 @@ def test_a_gateway_may_be_named() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
+    """The error says which option, and what to give."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)
 
@@ -100,11 +107,13 @@ def test_what_makes_no_sense_is_refused(hostname: Any, options: Any, error: type
     ],
 )
 def test_a_range_that_makes_no_sense_is_refused(written: str, what: str) -> None:
+    """The error shows what was written, and what is wrong with it."""
     with pytest.raises(ValueError, match=what):
         SshNodes(written)
 
 
 @pytest.mark.parametrize("given", [5, [5]])
 def test_what_is_no_list_of_nodes_is_refused(given: Any) -> None:
+    """The error names SshNodes."""
     with pytest.raises(TypeError, match="SshNodes"):
         SshNodes(given)

@@ -47,6 +47,7 @@ def captured(backend: str, node: SshNode, command: Any, **options: Any) -> Any:
 
 
 def test_output_and_exit_code_come_back(backend: str, server: Server) -> None:
+    """Both outputs stand apart, as they do here."""
     result = captured(backend, server.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
@@ -62,6 +63,7 @@ def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, server:
 
 
 def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, server: Server) -> None:
+    """It has the command, the exit code and the end of the error output."""
     job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
     run(backend, job)
     error = job.raised_exception()
@@ -79,11 +81,13 @@ def test_an_exit_code_is_the_commands_own(server: Server) -> None:
 
 
 def test_a_signal_is_told(backend: str, server: Server) -> None:
+    """It is told from an exit code, as for a command here."""
     result = captured(backend, server.node(), "kill -KILL $$", check=False)
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
 
 
 def test_times_are_those_on_the_node(server: Server) -> None:
+    """CPU time is that of the command, not of the local ssh."""
     result = captured("trio", server.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
     assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
 
@@ -97,6 +101,7 @@ def test_much_output_comes_through(backend: str, server: Server) -> None:
 
 
 def test_a_program_that_is_not_there(backend: str, server: Server) -> None:
+    """The exit code is 127, as a shell has it."""
     assert captured(backend, server.node(), ("no-such-program",), check=False).returncode == 127
 
 
@@ -104,16 +109,19 @@ def test_a_program_that_is_not_there(backend: str, server: Server) -> None:
 
 
 def test_a_tuple_is_a_program_with_its_arguments(server: Server) -> None:
+    """Every character arrives as it was given."""
     words = ("printf", "%s|", "a b", "$HOME", "*", "it's", '"', "\\", "é", "line\nbreak", "", 5, Path("/p"))
     result = captured("trio", server.node(), words)
     assert result.stdout.decode() == "a b|$HOME|*|it's|\"|\\|é|line\nbreak||5|/p|"
 
 
 def test_a_string_is_a_line_for_the_shell(server: Server) -> None:
+    """Loops and pipes work."""
     assert captured("trio", server.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
 
 
 def test_results_of_jobs_are_arguments(backend: str, server: Server) -> None:
+    """Among words and values, from here and from there; unknown braces stay."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
     first = SshJob(server.node(), "echo 'from there'", stdout=PIPE)
     second = SshJob(
@@ -129,11 +137,13 @@ def test_results_of_jobs_are_arguments(backend: str, server: Server) -> None:
 
 
 def test_values_are_quoted(server: Server) -> None:
+    """A value cannot become a command."""
     result = captured("trio", server.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
     assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
 
 
 def test_a_job_on_a_node_is_an_input_of_others(backend: str, server: Server) -> None:
+    """Its output is an argument of a command here, and its result that of a function."""
     first = SshJob(server.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
     third = Job(take, first)
@@ -143,6 +153,7 @@ def test_a_job_on_a_node_is_an_input_of_others(backend: str, server: Server) -> 
 
 
 def test_directory_and_environment(backend: str, server: Server, tmp_path: Path) -> None:
+    """`cwd` and `env` hold on the node, and a directory that is not there is a failure."""
     env = {"A": "a b", "B": "on {node}"}
     result = captured(backend, server.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
     assert result.stdout.decode() == f"{tmp_path}\na b|on 127.0.0.2\n"
@@ -150,11 +161,13 @@ def test_directory_and_environment(backend: str, server: Server, tmp_path: Path)
 
 
 def test_a_command_starts_in_the_home_directory(server: Server) -> None:
+    """Without `cwd`, as after a login."""
     assert captured("trio", server.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
 def test_a_command_reads_what_it_is_given(backend: str, server: Server, kind: str, tmp_path: Path) -> None:
+    """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
     data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
     file = tmp_path / "input"
     file.write_bytes(data)
@@ -173,6 +186,7 @@ def test_a_command_reads_what_it_is_given(backend: str, server: Server, kind: st
 
 
 def test_a_command_reads_nothing_by_default(server: Server) -> None:
+    """Its standard input is empty."""
     assert captured("trio", server.node(), "cat").stdout == b""
 
 
@@ -180,6 +194,7 @@ def test_a_command_reads_nothing_by_default(server: Server) -> None:
 
 
 def test_a_script_is_sent_and_run(backend: str, server: Server, tmp_path: Path) -> None:
+    """It is run by its own interpreter, with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
     number = CommandJob(["echo", "7"], stdout=PIPE)
@@ -188,6 +203,7 @@ def test_a_script_is_sent_and_run(backend: str, server: Server, tmp_path: Path) 
 
 
 def test_a_script_of_text(backend: str, server: Server) -> None:
+    """It is sent unchanged: braces in it are not filled in."""
     result = captured(backend, server.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
@@ -196,6 +212,7 @@ def test_a_script_of_text(backend: str, server: Server) -> None:
     "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
 )
 def test_a_script_that_no_command_line_can_hold(backend: str, server: Server, content: str, tmp_path: Path) -> None:
+    """A large one, or one with a NUL, is sent in another way, and leaves nothing."""
     script = tmp_path / "script.sh"
     script.write_text(content)
     assert captured(backend, server.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
@@ -203,11 +220,13 @@ def test_a_script_that_no_command_line_can_hold(backend: str, server: Server, co
 
 
 def test_a_script_leaves_nothing_behind(server: Server) -> None:
+    """Its file is gone when it has ended."""
     result = captured("trio", server.node(), ScriptText("echo $0"))
     assert not Path(result.stdout.decode().strip()).exists()
 
 
 def test_a_script_that_is_not_there(server: Server) -> None:
+    """The job fails with the system's own error."""
     job = SshJob(server.node(), Script("/no/such/script"))
     run("trio", job)
     assert isinstance(job.raised_exception(), FileNotFoundError)
@@ -217,6 +236,7 @@ def test_a_script_that_is_not_there(server: Server) -> None:
 
 
 def test_a_list_is_done_step_by_step(backend: str, server: Server, tmp_path: Path) -> None:
+    """Each step has its result, in order."""
     (tmp_path / "in.txt").write_text("hello")
     job = SshJob(
         server.node(),
@@ -236,6 +256,7 @@ def test_a_list_is_done_step_by_step(backend: str, server: Server, tmp_path: Pat
 
 
 def test_a_step_that_fails_is_the_last(backend: str, server: Server, tmp_path: Path) -> None:
+    """Those behind it are not done."""
     job = SshJob(server.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
@@ -247,6 +268,7 @@ def test_a_step_that_fails_is_the_last(backend: str, server: Server, tmp_path: P
 
 
 def test_output_goes_to_a_file_for_each_node(backend: str, server: Server, tmp_path: Path) -> None:
+    """The file's name may have the node and values, and all steps append to it."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
         server.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
@@ -256,6 +278,7 @@ def test_output_goes_to_a_file_for_each_node(backend: str, server: Server, tmp_p
 
 
 def test_errors_go_to_a_file(backend: str, server: Server, tmp_path: Path) -> None:
+    """The other output is captured all the same."""
     result = captured(backend, server.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
@@ -270,6 +293,7 @@ def test_a_file_is_opened_when_its_command_has_its_turn(backend: str, server: Se
 
 @pytest.mark.parametrize("wrong", ["node", "/proc/not/there", "/dev/full"])
 def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wrong: str, tmp_path: Path) -> None:
+    """A node or a file that cannot be had leaves no descriptor open."""
     node = server.node(port=free_port(server.address)) if wrong == "node" else server.node()
     stderr = None if wrong == "node" else wrong
     job = SshJob(node, "echo x >&2", stdout=tmp_path / "file", stderr=stderr)
@@ -281,6 +305,7 @@ def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wron
 def test_output_is_shown_live_with_the_node_in_front(
     backend: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Both outputs, unfinished lines included."""
     run(backend, SshJob(server.node(), "echo out; echo err >&2; printf rest", tag=True))
     shown = capsys.readouterr()
     name = f"127.0.0.2:{server.port}"
@@ -288,11 +313,13 @@ def test_output_is_shown_live_with_the_node_in_front(
 
 
 def test_output_goes_where_print_goes(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Output that nobody asked for arrives at this program's own outputs."""
     run(backend, SshJob(server.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
 def test_lines_are_handed_over_as_they_come(backend: str, server: Server) -> None:
+    """`on_line` gets the job and the line without its end."""
     lines: list[tuple[str, str]] = []
     job = SshJob(server.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
     run(backend, job)
@@ -300,6 +327,7 @@ def test_lines_are_handed_over_as_they_come(backend: str, server: Server) -> Non
 
 
 def test_output_goes_to_open_files(backend: str, server: Server, tmp_path: Path) -> None:
+    """Files of bytes and of text each get what they take."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
         run(backend, SshJob(server.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
@@ -321,6 +349,8 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     backend: str, server: Server, mark: dict[str, str], watched: Any
 ) -> None:
+    """No process is left on the node."""
+
     def broken(_: SshJob, line: str) -> None:
         raise ValueError(line)
 
@@ -355,17 +385,20 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     ],
 )
 def test_what_makes_no_sense_is_refused(command: Any, options: Any, error: type[Exception], what: str) -> None:
+    """The error comes when the job is made, and says what to give."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)
 
 
 @pytest.mark.parametrize("kind", [Push, Pull])
 def test_nothing_to_copy_is_refused(kind: Any) -> None:
+    """A copy without files says so."""
     with pytest.raises(ValueError, match="give the files"):
         kind(to="x")
 
 
 def test_labels_show_node_and_command() -> None:
+    """Steps, nested jobs and long chains are shortened."""
     assert SshJob("node", "echo {node}").label == "node: echo {node}"
     assert SshJob("node", ("ls", "-l", SshJob("m", "x"))).label == "node: ls -l <m: x>"
     steps = SshJob(SshNode("node", port=3), [Push("a", to="b/"), "true"])
@@ -381,6 +414,7 @@ def test_labels_show_node_and_command() -> None:
 
 
 def test_it_needs_a_run() -> None:
+    """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(SshJob("node", "true").co_run)
 
@@ -398,11 +432,13 @@ def test_a_job_runs_again(backend: str, server: Server) -> None:
 
 
 def test_errors_are_trioflows_own() -> None:
+    """They carry the node and whether the command had started."""
     error = SshError(SshNode("a"), "what", started=True)
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
 def test_a_secret_is_kept_out_of_label_and_error(backend: str, server: Server) -> None:
+    """With `redact=True` the command line is shown nowhere."""
     job = SshJob(server.node(), "secret() { exit 3; }; secret", redact=True)
     run(backend, job)
     assert "secret" not in f"{job!r} {job.raised_exception()}"

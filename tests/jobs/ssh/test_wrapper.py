@@ -61,6 +61,7 @@ class Wrapped:
 
 @in_each_shell
 def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
+    """The report has the code, and the outputs have nothing of ours."""
     code, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2; exit 3"]).end()
     assert (code, stdout, stderr) == (3, b"out\n", b"err\n")
     assert (report.started, report.returncode) == (True, 3)
@@ -68,17 +69,20 @@ def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
 
 @in_each_shell
 def test_a_signal_is_told_as_shells_tell_it(shell: str) -> None:
+    """128 plus its number."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
 
 
 @in_each_shell
 def test_errors_may_go_where_the_output_goes(shell: str) -> None:
+    """With `merged` both come in one stream, in their order."""
     _, stdout, stderr, report = Wrapped(shell, ["sh", "-c", "echo out; echo err >&2"], merged=True).end()
     assert (stdout, stderr, report.returncode) == (b"out\nerr\n", b"", 0)
 
 
 @in_each_shell
 def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -> None:
+    """The file is gone as soon as the command has it open."""
     file = tmp_path / "in put"
     file.write_text("read")
     assert Wrapped(shell, ["cat"], stdin=str(file)).end()[1] == b"read"
@@ -87,11 +91,13 @@ def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -
 
 @in_each_shell
 def test_a_command_reads_nothing_otherwise(shell: str) -> None:
+    """Its standard input is empty, though the wrapper reads its own."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
 
 
 @in_each_shell
 def test_a_program_that_is_not_there(shell: str) -> None:
+    """The shell's own message and the code 127 come through."""
     _, _, stderr, report = Wrapped(shell, ["no-such-program"]).end()
     assert b"no-such-program" in stderr
     assert report.returncode == 127
@@ -99,6 +105,7 @@ def test_a_program_that_is_not_there(shell: str) -> None:
 
 @in_each_shell
 def test_times_are_those_of_the_command(shell: str) -> None:
+    """The report has its CPU time."""
     busy = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done"
     report = Wrapped(shell, ["sh", "-c", busy]).end()[3]
     assert report.user_time + report.system_time > 0.01
@@ -107,6 +114,7 @@ def test_times_are_those_of_the_command(shell: str) -> None:
 @in_each_shell
 @pytest.mark.parametrize("body", [TREE, STUBBORN, FORKING], ids=["tree", "stubborn", "forking"])
 def test_nothing_is_left_when_the_conductor_is_gone(shell: str, body: str, watched: Watched) -> None:
+    """The end of its input makes the wrapper end the whole tree."""
     wrapped = Wrapped(shell, ["sh", "-c", f"echo begun; {body}"])
     assert wrapped.process.stdout is not None
     assert wrapped.process.stdout.readline() == b"begun\n"
@@ -118,6 +126,7 @@ def test_nothing_is_left_when_the_conductor_is_gone(shell: str, body: str, watch
 
 @in_each_shell
 def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watched) -> None:
+    """There is no instant at which a command could be missed."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     wrapped.let_go()
     wrapped.end()
@@ -126,6 +135,7 @@ def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watch
 
 @in_each_shell
 def test_a_line_ends_it_as_well(shell: str, watched: Watched) -> None:
+    """A line on its input asks the wrapper to end the command."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")
     assert wrapped.end()[3].returncode == 143
@@ -145,6 +155,7 @@ def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, wa
 
 @in_each_shell
 def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
+    """SIGCONT lets it take the SIGTERM."""
     wrapped = Wrapped(shell, ["sh", "-c", "echo begun; kill -STOP $$"])
     assert wrapped.process.stdout is not None
     wrapped.process.stdout.readline()
@@ -203,6 +214,7 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
 
 @given(st.binary(max_size=60), st.integers(0, 60))
 def test_what_is_no_report_comes_through(data: bytes, cut: int) -> None:
+    """Bytes that only look like a report are passed on whole, wherever they are cut."""
     capture = Capture()
     reader = ReportFilter("a", [capture])
     reader.write(data[:cut])

@@ -343,6 +343,7 @@ def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_pa
     [(0, "0 B"), (999, "999 B"), (4096, "4.10 kB"), (309_000_000, "309 MB"), (12_300_000_000, "12.3 GB")],
 )
 def test_memory_is_rounded(size: int, said: str) -> None:
+    """To a unit that a reader can compare."""
     assert _commands.memory(size) == said
 
 
