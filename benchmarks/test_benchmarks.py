@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import eager_tasks, figures, graphs, measuring, plans, rivals, verification
+from benchmarks import figures, graphs, measuring, plans, rivals, verification
 from benchmarks.bodies import Body
-from benchmarks.cases import cancelling, features, nodes
+from benchmarks.cases import features, nodes
 from benchmarks.cases.running import EmptyHooks
 from benchmarks.rivals import of_nodes
 from tests.jobs.ssh.servers import have_sshd
@@ -191,41 +191,3 @@ def test_connections_and_sessions_are_weighed() -> None:
     weighed = nodes.weigh(of_nodes.OVER_ONE[0], 4)
     assert set(weighed) == {"node", "session"}
     assert all(0 < mebibytes < 20 for mebibytes in weighed.values())
-
-
-HAS_EAGER_TASKS = sys.version_info >= (3, 12)
-
-
-@pytest.mark.skipif(not HAS_EAGER_TASKS, reason="eager tasks came with Python 3.12")
-@pytest.mark.parametrize("shape", plans.ALL_SHAPES)
-def test_eager_tasks_run_every_job_once(shape: str) -> None:
-    """What is measured as the least that an engine with eager tasks must do is an engine."""
-    least = next(one for one in eager_tasks.contestants() if one.name == eager_tasks.LEAST)
-    verification.verify(least, shape, None)
-
-
-@pytest.mark.skipif(not HAS_EAGER_TASKS, reason="eager tasks came with Python 3.12")
-def test_eager_tasks_do_not_start_each_other() -> None:
-    """A chain much longer than Python's limit of calls in calls, none of which waits."""
-    begun: list[int] = []
-
-    async def body(number: int) -> None:
-        begun.append(number)
-
-    size = 2 * sys.getrecursionlimit()
-    verification.run_to_end("asyncio", eager_tasks.EagerTasks(graphs.make("chain", size), body).run)
-    assert begun == list(range(size))
-
-
-@pytest.mark.skipif(not HAS_EAGER_TASKS, reason="eager tasks came with Python 3.12")
-def test_one_scope_cancels_all_eager_tasks() -> None:
-    """It ends although all of them would sleep for an hour."""
-    setting = measuring.Setting("asyncio", "wide", "sleep", 50)
-    assert cancelling.attempt(eager_tasks.cancel_least, setting)["cancel"] > 0
-
-
-@pytest.mark.skipif(HAS_EAGER_TASKS, reason="this Python has eager tasks")
-def test_eager_tasks_are_not_measured_where_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        eager_tasks.main([])
-    assert "eager tasks came with Python 3.12" in capsys.readouterr().err
