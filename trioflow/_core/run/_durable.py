@@ -149,7 +149,7 @@ class Durable:
         run.turn.begin(number, run.clock())
         if self._waits:
             self._waits = False
-            run.release_queued()
+            run.links.release_queued()
             run.workers.ensure_searcher()
         self.commit()
 

@@ -16,7 +16,7 @@ import contextvars
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -39,7 +39,6 @@ from ..base._states import (
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
-from . import _links
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._durable import Durable
@@ -47,7 +46,7 @@ from ._ending import Ending
 from ._failure_log import FailureLog
 from ._grants import Grants
 from ._idle import ReportsOfThreads
-from ._links import FEW
+from ._links import Links, count_consumer, link
 from ._observers import Observers, fast_hooks
 from ._ordering import Ordering
 from ._ready_queue import ReadyQueue
@@ -93,6 +92,7 @@ class Run:
         "had_ordinary",
         "home",
         "interruption",
+        "links",
         "members",
         "observers",
         "opened_block",
@@ -103,8 +103,6 @@ class Run:
         "prevent_drain",
         "queue",
         "reason",
-        "released",
-        "releasing",
         "reports",
         "scheduler",
         "shared",
@@ -157,9 +155,7 @@ class Run:
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
-        # Successors of jobs that have settled, still to be counted down: one entry for each such requirement.
-        self.released: Final[deque[AbstractJob[Any]]] = deque()
-        self.releasing = False
+        self.links: Final = Links(self)
         # How many jobs have not settled. Workers settle the simplest jobs themselves and subtract them from `unsettled`
         # later, several at a time: see `count_settled`.
         self.unsettled = 0
@@ -187,7 +183,7 @@ class Run:
             self.own_tasks,
             self.queue.jobs,
             self.queue.forever,
-            self.released,
+            self.links.released,
             self.fast_hooks,
         )
         # ---- the end
@@ -250,7 +246,7 @@ class Run:
     def _break_circles(self) -> None:
         """Part from what refers to the run, so that all is freed now, without the garbage collector."""
         self.workers.part_from_run()
-        del self.ordering, self.group
+        del self.ordering, self.links, self.grants, self.group
 
     async def _body(self) -> None:
         begun = self.clock()
@@ -301,7 +297,7 @@ class Run:
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
         yield from self.ordering.prepare()
         for chunk, pause_is_due in _graph.in_chunks(self.members.jobs):
-            self._link(chunk, unjudged)
+            self.links.link(chunk, unjudged)
             if pause_is_due:
                 yield
         if self.phase is LINKING:
@@ -309,56 +305,11 @@ class Run:
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
         if self.durable is not None:  # the journal may know the results of all of them, which takes time to find out
-            for job in unjudged:
-                job._pending = 1
-            self.released.extend(unjudged)
-            self.releasing = True
+            self.links.release_later(unjudged)
             self.durable.put_off()
             return
         for job in unjudged:
             self.make_ready(job)
-
-    def _link(self, jobs: Collection[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
-        """Count each job's requirements, add it to their successors, and schedule the entry jobs.
-
-        Entry jobs whose rule does not let them run go to `unjudged` instead.
-        """
-        members = self.members
-        if self.closes:
-            for job in jobs:
-                self.facts(job).runs_once = True
-        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
-        is_kept = self.durable is not None
-        successors: Any
-        entries: list[AbstractJob[Any]] = []
-        forever = 0
-        for job in jobs:
-            rule = job._rule
-            if rule is not None and rule.drops_results:
-                _links.count_consumer(job)
-            if job._forever:
-                forever += 1
-            required = job._required if plain else members.waits_for(job)
-            if not required:
-                job._pending = 0
-                if is_kept or (rule is not None and _rules.judge(job, rule)[0] is not SCHEDULED):
-                    unjudged.append(job)
-                else:
-                    entries.append(job)
-                continue
-            job._pending = len(required)
-            for requirement in required:  # as `add_successor` does: to call it costs a tenth of a job that does nothing
-                successors = requirement._successors
-                if successors is None:
-                    requirement._successors = job
-                elif successors.__class__ is list:
-                    successors.append(job)
-                elif successors.__class__ is tuple:
-                    requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
-                else:
-                    requirement._successors = (successors, job)
-        self.count(len(jobs) - forever, forever)
-        self.schedule(entries)
 
     async def _search_first(self) -> None:
         """Be a searcher for the first turns of the loop, so that the first worker needs no other while no job blocks.
@@ -495,7 +446,7 @@ class Run:
         if job._rule is not None and job._rule.drops_results:
             job._release_inputs(last_call=True)
         if successors is not None:
-            self._release(successors)
+            self.links.release(successors)
         if facts is not None and facts.runs_once:
             self._let_go(job, facts)
         if self.changed is not None and not self.unsettled:
@@ -557,7 +508,7 @@ class Run:
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
         if successors is not None:
-            self._release(successors)
+            self.links.release(successors)
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
@@ -639,27 +590,6 @@ class Run:
         """Return the facts of a job that few jobs have; they are made at the first call."""
         job._facts = job._facts or RareFacts()
         return job._facts
-
-    def _release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
-        """Count down the successors of a job. They are queued, because their rules may settle some of them at once."""
-        self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
-        if not self.releasing:
-            self.release_queued()
-
-    def release_queued(self) -> None:
-        """Count down the successors in the queue, one after the other."""
-        self.releasing = True
-        number = 0
-        while self.released and not self.starts_no_more:
-            number += 1
-            if self.durable is not None and self.durable.puts_off(number):
-                return
-            successor = self.released.popleft()
-            successor._pending -= 1
-            if not successor._pending:
-                self.make_ready(successor)
-        self.released.clear()
-        self.releasing = False
 
     def wake(self) -> None:
         """Let `execute`, or the ending, look again at what it waits for."""
@@ -805,9 +735,9 @@ class Run:
             if self.closes:
                 self.facts(job).runs_once = True
             self.count(not job._forever, job._forever)
-            _links.link(job, self.members.waits_for(job))
+            link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.drops_results:
-                _links.count_consumer(job)
+                count_consumer(job)
             self.ordering.note_new(job)
             self.notify("job_added", job)
         for job in jobs:

@@ -332,9 +332,9 @@ class Worker(WorkerTask):
                                         or successor._forever
                                         or successor._state is not IDLE
                                     ):
-                                        run.releasing = True  # if its rule settles it, what it releases has to queue
+                                        run.links.releasing = True  # what its rule may release has to queue
                                         run.make_ready(successor)
-                                        run.releasing = False
+                                        run.links.releasing = False
                                         if run.phase is STOPPING:
                                             break  # it is critical, and BLOCKED
                                     else:
@@ -345,7 +345,7 @@ class Worker(WorkerTask):
                                             if run.starts_no_more:
                                                 break  # the instrument has drained or cancelled the run
                             if released:
-                                run.release_queued()
+                                run.links.release_queued()
                 self.job = awaitable = value = error = job = successors = successor = None
                 if called:
                     # A parked worker must keep neither what it has run nor the run.
