@@ -155,7 +155,7 @@ class Run:
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
-        self.links: Final = Links(self)
+        self.links = Links(self)
         # How many jobs have not settled. Workers settle the simplest jobs themselves and subtract them from `unsettled`
         # later, several at a time: see `count_settled`.
         self.unsettled = 0
@@ -168,7 +168,7 @@ class Run:
         self.durable: Durable | None = None if journal is None else Durable(self, journal)
         if outer is not None and outer.run.durable is not None:
             self.durable = outer.run.durable.nested(self)
-        self.grants: Final = Grants(self)
+        self.grants = Grants(self)
         # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
