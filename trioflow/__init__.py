@@ -114,15 +114,15 @@ SchedulerJob = Scheduler
 """An older name of `Scheduler`."""
 
 
-def _claim(names: dict[str, object]) -> None:
+def _claim(names: dict[str, object], home: str) -> None:
     """Make tracebacks, help() and pickles show where users import names from, instead of where they are defined."""
     for name, public in names.items():
         if not name.startswith("_") and hasattr(public, "__qualname__"):
-            public.__module__ = __name__
-    abc.Instrument.__module__ = abc.__name__
+            public.__module__ = home
 
 
-_claim(dict(globals()))
+_claim(vars(abc), abc.__name__)
+_claim(dict(globals()), __name__)  # AbstractJob, which is in both, too
 
 _LATE = {
     "CommandError": ".jobs.command._result",

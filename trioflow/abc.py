@@ -2,3 +2,4 @@
 
 from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
+from ._core.door.kinds import Look as Look

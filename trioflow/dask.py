@@ -21,7 +21,7 @@ from ._core.door.kinds import (
     Instrument,
     JobOptions,
     JobState,
-    Kind,
+    Look,
     check_function,
     current_worker,
     loop_running,
@@ -50,7 +50,7 @@ def _imported(name: str) -> ModuleType:
 # ---- jobs on a cluster
 
 
-class DaskJob(FunctionJob[Any]):
+class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3)):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 
     Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
@@ -81,7 +81,6 @@ class DaskJob(FunctionJob[Any]):
     """
 
     __slots__ = ("_client", "_gather", "_resources", "_workers")
-    _kind = Kind("call on a Dask cluster", 3, "tab")
 
     def __init__(
         self,

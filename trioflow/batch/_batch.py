@@ -124,11 +124,10 @@ def ssh_job() -> type[SshJob]:
     return SshJob
 
 
-class Runner(Job[None]):
+class Runner(Job[None], keeps_time=True):  # it may take long to end: its command has `terminate_grace`
     """A job of the batch's scheduler that runs one command after another."""
 
     __slots__ = ()
-    _limits_itself = True  # it may end later than the engine expects: its command has `terminate_grace`
 
 
 class Batch:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from .._core.door.kinds import FunctionJob, JobOptions, Kind, T, check_function, current_worker
+from .._core.door.kinds import FunctionJob, JobOptions, Look, T, check_function, current_worker
 from . import _pickling
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
 
 
-class ExecutorJob(FunctionJob[T]):
+class ExecutorJob(
+    FunctionJob[T],
+    look=Look("call by an executor", "tab", place=3),
+    cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",
+):
     """A plain function with its arguments, called by an executor of `concurrent.futures`, or by one that acts like it.
 
     Any executor will do: those for threads, processes and interpreters, loky's, mpi4py's, and with Dask's
@@ -60,8 +64,6 @@ class ExecutorJob(FunctionJob[T]):
     """
 
     __slots__ = ("_executor", "_restart_broken")
-    _kind = Kind("call by an executor", 3, "tab")
-    _cannot_be_interrupted = "a call by an executor cannot be interrupted; a ProcessJob can be killed"
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ import anyio.to_thread
 from .._core.door.kinds import (
     FunctionJob,
     JobOptions,
-    Kind,
+    Look,
     T,
     Worker,
     check_function,
@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     import trio
 
 
-class ThreadJob(FunctionJob[T]):
+class ThreadJob(
+    FunctionJob[T],
+    look=Look("thread", place=2),
+    cannot_be_interrupted=(
+        "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
+    ),
+):
     """A plain function with its arguments, called in a worker thread.
 
     A thread cannot be interrupted. When the job is cancelled or its time is over, it keeps its slot until the function
@@ -70,11 +76,6 @@ class ThreadJob(FunctionJob[T]):
     """
 
     __slots__ = ("_abandon_on_cancel", "_limiter")
-
-    _kind = Kind("thread", 2)
-    _cannot_be_interrupted = (
-        "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
-    )
 
     def __init__(
         self,

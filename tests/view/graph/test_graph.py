@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
-from trioflow._core.job._job import Kind
+from trioflow.abc import Look
 from trioflow.view.graph._style import COLOURS, SIGNS
 
 from ...bodies import Counting, fail_now, idle, serve, take
@@ -96,11 +96,11 @@ def test_kinds_have_shapes() -> None:
     }
 
 
-def test_a_kind_is_defined_on_its_class() -> None:
-    """A class with a `_kind` of its own has that shape and name in graph, Mermaid and legend: nothing else lists it."""
+def test_a_class_says_how_its_kind_looks() -> None:
+    """`look=` of a class is its shape and name in graph, Mermaid and legend: nothing else lists it."""
 
-    class Errand(AbstractJob[Any]):
-        _kind = Kind("errand", 3, "star", (">", "]"))
+    class Errand(AbstractJob[Any], look=Look("errand", "star", (">", "]"))):
+        pass
 
     scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))
     source = scheduler.graph(legend=True).source

@@ -10,7 +10,7 @@ from ..base._states import JobState
 from ..job._call import Search
 from ..job._errors import JobCancelled, JobTimeout, TrioflowError
 from ..job._function import FunctionJob, Job, check_function, name_of
-from ..job._job import RAISE, AbstractJob, AnyJob, D, Kind, T
+from ..job._job import RAISE, AbstractJob, AnyJob, D, Look, T
 from ..job._labels import DEPTH, of_job_inside, printable, without_middle
 from ..job._options import JobOptions, duration, whole, with_advice
 from ..job._outcome import Failure
@@ -42,7 +42,7 @@ __all__ = (
     "JobOptions",
     "JobState",
     "JobTimeout",
-    "Kind",
+    "Look",
     "Run",
     "Search",
     "T",

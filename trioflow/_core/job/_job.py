@@ -36,19 +36,22 @@ RAISE: Final = object()
 """Stands for a default that was not given."""
 
 
-class Kind(NamedTuple):
-    """How views show a kind of job. It is in the class's `_kind`; subclasses share it, or have one of their own."""
+class Look(NamedTuple):
+    """How pictures and legends show a kind of job: `class BoxJob(JobKind, look=Look("sandbox", "box3d"))`.
+
+    Subclasses look like their base, unless they say otherwise.
+    """
 
     name: str
     """The name of the kind in a legend."""
-    place: int
-    """Its place in a legend, from 0."""
     shape: str = "box"
     """The shape of its box in Graphviz."""
     brackets: tuple[str, str] = "[", "]"
     """The brackets that make the shape of its box in Mermaid."""
-    is_rounded: bool = False
+    rounded: bool = False
     """Whether Graphviz rounds the corners of the box."""
+    place: int = 8
+    """Its place in a legend, from 0; those of one place are in the order of their names."""
 
 
 class AbstractJob(Generic[T]):
@@ -139,16 +142,14 @@ class AbstractJob(Generic[T]):
     _is_service: ClassVar[bool] = False
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
-    # Why its work goes on after a cancellation, and what to do, where that lies in the kind of job.
+    # ---- what a class says of itself; `__init_subclass__` says what each of these means
+    _look: ClassVar[Look] = Look("async function", "box", ("(", ")"), rounded=True, place=0)
+    _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
-    # Whether `co_run` itself applies the job's timeout, and raises its `JobTimeout`.
-    _limits_itself: ClassVar[bool] = False
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
-    # How legends and pictures show this kind of job.
-    _kind: ClassVar[Kind] = Kind("async function", 0, brackets=("(", ")"), is_rounded=True)
 
     _label: str | None
     _critical: bool | None
@@ -244,9 +245,32 @@ class AbstractJob(Generic[T]):
                 raise not_a_scheduler(scheduler, self._name_for_errors())
             scheduler.add(self)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record whether the class defines a `co_shutdown`, so that a run need not look at each job."""
+    def __init_subclass__(
+        cls,
+        *,
+        look: Look | None = None,
+        keeps_time: bool | None = None,
+        cannot_be_interrupted: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record what the class says of itself; what it leaves out is as in its base.
+
+        Args:
+            look: how pictures and legends show its jobs.
+            keeps_time: whether `co_run` itself ends the work when the job's time is over, and raises its `JobTimeout`.
+                Nobody complains then if that takes long.
+            cannot_be_interrupted: why the work goes on after a cancellation, and what to do: for the log.
+            kwargs: those of a class further up.
+
+        """
         super().__init_subclass__(**kwargs)
+        if look is not None:
+            cls._look = look
+        if keeps_time is not None:
+            cls._keeps_time = keeps_time
+        if cannot_be_interrupted is not None:
+            cls._cannot_be_interrupted = cannot_be_interrupted
+        # so that a run need not look at each job
         cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
 
     async def co_run(self) -> T:

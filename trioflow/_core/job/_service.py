@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from ._function import FunctionJob, check_function, name_of
-from ._job import Kind
+from ._job import Look
 from ._options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
 
@@ -95,7 +95,7 @@ class TaskStatus(Generic[T]):
         self._run.service_ready(self._job, value)
 
 
-class Service(FunctionJob[T]):
+class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), place=1)):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. Once it
@@ -129,7 +129,6 @@ class Service(FunctionJob[T]):
 
     __slots__ = ()
     _is_service = True
-    _kind = Kind("service", 1, "hexagon", ("{{", "}}"))
 
     @overload
     def __init__(

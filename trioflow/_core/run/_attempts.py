@@ -29,7 +29,7 @@ def call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits | None) 
         return _retried(worker, job, limits)
     if limits.timeout is limits.idle_timeout is None:
         return job._call_once()
-    if limits.on_timeout != "restart" and not (job._limits_itself or job._is_service or limits.idle_timeout):
+    if limits.on_timeout != "restart" and not (job._keeps_time or job._is_service or limits.idle_timeout):
         return _timed(worker, job, limits)
     return _restarted(worker, job, limits)
 
@@ -165,7 +165,7 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Lim
 
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
     """Call a job once, in a scope that ends the call when its time is over."""
-    if job._limits_itself:
+    if job._keeps_time:
         return await job._call_once()
     run, timeout, watch = worker.run, limits.timeout, None
     scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)

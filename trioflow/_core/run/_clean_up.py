@@ -113,7 +113,7 @@ class CleanUp:
         """Report the jobs that still run `PATIENCE` seconds after the end of the phase."""
         if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + PATIENCE):
             for worker in self._workers:
-                if worker.job is not None and not worker.job._limits_itself:  # a nested scheduler reports its own jobs
+                if worker.job is not None and not worker.job._keeps_time:  # a nested scheduler reports its own jobs
                     self.run.report(worker.job, stuck(worker))
 
 

@@ -129,7 +129,7 @@ class Ending:
             if run.clock() >= patience:
                 patience = math.inf
                 for worker in left:
-                    if worker in alive and worker.job is not None and not worker.job._limits_itself:
+                    if worker in alive and worker.job is not None and not worker.job._keeps_time:
                         run.report(worker.job, stuck(worker))  # a nested scheduler reports its own jobs
 
 

@@ -29,7 +29,7 @@ from ..job import _labels, _options
 from ..job._decorator import JobFunction
 from ..job._function import WANTED, Job, check_function
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
-from ..job._job import AbstractJob, Kind, is_scheduler, state_of
+from ..job._job import AbstractJob, Look, is_scheduler, state_of
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -66,12 +66,10 @@ class Incident(NamedTuple):
     exception: BaseException | None
 
 
-class BaseScheduler(AbstractJob[bool]):
+class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
     """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
 
     _is_passed_as_it_is: ClassVar[bool] = True
-    _limits_itself: ClassVar[bool] = True
-    _kind = Kind("nested scheduler", 7, "folder", ("[[", "]]"))
     _logs_failures: ClassVar[bool] = True  # False where a subclass reports each failure itself
     _is_scheduler: ClassVar[bool] = True
 

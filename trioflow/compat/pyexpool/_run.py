@@ -26,14 +26,12 @@ if TYPE_CHECKING:
     from ._batch import Batch
 
 
-class JobRun(AbstractJob[None]):
+class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: its command has `terminate_grace`
     """The run of one job, with all its starts.
 
     A job that `execute` waits for takes no slot and passes no gate: it starts at once, whatever the pool is doing. For
     trioflow it is a forever job.
     """
-
-    _limits_itself = True  # it may end later than the engine expects: its command has `terminate_grace`
 
     batch: Batch  # the one that runs it, once it is added
 

@@ -14,7 +14,7 @@ from ..._core.door.kinds import (
     Failure,
     JobCancelled,
     JobOptions,
-    Kind,
+    Look,
     Search,
     as_often,
     whole,
@@ -37,7 +37,7 @@ NO_OUTCOME: Final = object()
 """In place of the outcome of a job as long as no callback may ask for it."""
 
 
-class CommandJob(AbstractJob[CommandResult]):
+class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/", "/]"), place=5), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
     Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
@@ -115,9 +115,7 @@ class CommandJob(AbstractJob[CommandResult]):
         "_process",
         "_stdin",
     )
-    _limits_itself = True
     _runs_commands = True
-    _kind = Kind("command", 5, "note", ("[/", "/]"))
 
     _outcome_for_callbacks: Any  # a result or a Failure while a callback runs, else NO_OUTCOME
     _latest: CommandResult | None

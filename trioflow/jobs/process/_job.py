@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Unpack, cast
 
-from ..._core.door.kinds import FunctionJob, JobOptions, Kind, T, check_function
+from ..._core.door.kinds import FunctionJob, JobOptions, Look, T, check_function
 from .._pickling import unpicklable
 from ..posix._guard import run_of
 from ._pool import WorkerDied, WorkerPool
@@ -15,7 +15,7 @@ DIED: Final = 1.0
 """Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
 
 
-class ProcessJob(FunctionJob[T]):
+class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
     """A Python function with its arguments, called in a worker process.
 
     The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
@@ -51,8 +51,6 @@ class ProcessJob(FunctionJob[T]):
     """
 
     __slots__ = ("_process",)
-
-    _kind = Kind("process", 4, "component")
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.kinds import DEPTH, OUTPUT, AbstractJob, JobOptions, Kind, Search, Watch, with_advice
+from ..._core.door.kinds import DEPTH, OUTPUT, AbstractJob, JobOptions, Look, Search, Watch, with_advice
 from ..command import _granted, _line
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
@@ -38,7 +38,7 @@ LONGEST: Final = 60_000
 """Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
 
 
-class SshJob(AbstractJob[Any]):
+class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
     """A command on another machine, a script, files that go there or come from there, or several of these in a row.
 
     A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
@@ -95,9 +95,7 @@ class SshJob(AbstractJob[Any]):
     """
 
     __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_parts", "_steps", "_unreachable", "_values")
-    _limits_itself = True
     _runs_commands = True
-    _kind = Kind("ssh", 6, "cylinder", ("[(", ")]"))
 
     _latest: CommandResult | None
     _unreachable: Unreachable | None

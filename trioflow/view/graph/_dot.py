@@ -196,7 +196,7 @@ def colours(state: JobState) -> Attributes:
 
 def shape(job: AnyJob) -> Attributes:
     """Return the shape of the box for a job, which its class defines."""
-    found = {"shape": job._kind.shape, "style": NODE["style"] if job._kind.is_rounded else SQUARE["style"]}
+    found = {"shape": job._look.shape, "style": NODE["style"] if job._look.rounded else SQUARE["style"]}
     return {name: value for name, value in found.items() if value != NODE[name]}
 
 

@@ -76,9 +76,9 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield a box for each kind of job that occurs, unless there is only one."""
     jobs = _jobs(drawing)
-    found = {job._kind: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
-    for kind in sorted(found, key=lambda kind: kind.place) if len(found) > 1 else ():
-        yield {"label": kind.name, **PLAIN, **_dot.shape(found[kind])}
+    found = {job._look: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
+    for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
+        yield {"label": look.name, **PLAIN, **_dot.shape(found[look])}
 
 
 def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:

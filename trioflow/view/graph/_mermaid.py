@@ -88,7 +88,7 @@ class Writer:
         if self._drawing.part(job) is Part.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
-        begin, end = SEVERAL if len(jobs) > 1 else job._kind.brackets
+        begin, end = SEVERAL if len(jobs) > 1 else job._look.brackets
         label, remarks = _style.caption(jobs)
         self._mark(job)
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
