@@ -17,6 +17,7 @@ from benchmarks import figures, graphs, measuring, plans, rivals, verification
 from benchmarks.bodies import Body
 from benchmarks.cases import features, nodes
 from benchmarks.cases.running import EmptyHooks
+from benchmarks.elapsed import ways, workflows
 from benchmarks.rivals import of_nodes
 from tests.jobs.ssh.servers import have_sshd
 from trioflow.abc import Instrument
@@ -191,3 +192,25 @@ def test_connections_and_sessions_are_weighed() -> None:
     weighed = nodes.weigh(of_nodes.OVER_ONE[0], 4)
     assert set(weighed) == {"node", "session"}
     assert all(0 < mebibytes < 20 for mebibytes in weighed.values())
+
+
+@pytest.mark.slow
+def test_elapsed_time_is_measured_in_all_ways(tmp_path: Path) -> None:
+    """The table has a row for each way; a window of slots is never shorter than its lower bound."""
+    command = [sys.executable, "-m", "benchmarks.elapsed", "--tiny", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    outcomes = json.loads((tmp_path / "elapsed.json").read_text())
+    assert {one["way"] for one in outcomes} == {way.label for way in ways.installed()}
+    assert all(one["value"] > 0.999 for one in outcomes if one["metric"].startswith("simulated"))
+    assert (tmp_path / "elapsed.svg").exists()
+
+
+def test_drawn_workflows_are_always_the_same() -> None:
+    """Each of the forty has its requirements in front of it, and none takes no time."""
+    first, again = list(workflows.drawn()), list(workflows.drawn())
+    assert first == again
+    assert len({one.name for one in first}) == 40
+    for one in first:
+        assert all(max(required, default=-1) < number for number, required in enumerate(one.graph.requirements))
+        assert min(one.seconds) > 0

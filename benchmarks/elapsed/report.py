@@ -1,0 +1,136 @@
+"""The report: one table and one plot, which a sceptic reads in a minute, and all that was measured as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from ..makespans.cases import geometric_mean
+from ..rivals import OURS
+from ..tables import Table, number
+
+COLUMNS: Final[dict[str, tuple[str, Callable[[Sequence[float]], float], str]]] = {
+    "simulated 4": ("W=4", geometric_mean, "{:.3f}"),
+    "simulated 16": ("W=16", geometric_mean, "{:.3f}"),
+    "simulated 64": ("W=64", geometric_mean, "{:.3f}"),
+    "worst": ("worst", max, "{:.2f}"),
+    "slept": ("real, W=16", geometric_mean, "{:.3f}"),
+    "requested": ("HTTP, W=16", geometric_mean, "{:.3f}"),
+    "latency": ("latency, µs", statistics.median, ""),
+    "cancel": ("cancel, ms", min, ""),
+    "memory": ("bytes a task", statistics.median, ""),
+    "CPU": ("CPU, µs a task", statistics.median, ""),
+}
+"""For each metric: the head of its column, how the workflows' values are put together, and how that is written."""
+
+TITLE: Final = "Elapsed time, beside gather"
+EXPLAINED: Final = (
+    "A makespan is divided by the lower bound: the longest path, or the work shared by the slots, whichever is more."
+    " With W slots, simulated on a virtual clock: the geometric mean of {count} workflows, and the worst of all. Then"
+    " with real sleeps and HTTP requests; CPU is that with the sleeps. Latency: from the end of the last requirement of"
+    " a task to its start, median, without a window. Cancel: from a cancellation while tasks sleep to the end of the"
+    " run. Memory: at the peak of a run. Dask's threads have no virtual clock, and cannot be cancelled. Levels wait for"
+    " the slowest task of the level before."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one way did with one workflow."""
+
+    way: str
+    workflow: str
+    metric: str
+    value: float | None  # None: it cannot be measured there
+    is_last: bool = False  # it stands for the end of its step, and for nothing else
+
+
+class Report:
+    """All outcomes; it can be written at any time."""
+
+    def __init__(self, directory: Path, *, is_tiny: bool, ways: Sequence[str]) -> None:
+        self._directory: Final = directory
+        self._is_tiny: Final = is_tiny
+        self._ways: Final = ways
+        self._outcomes: Final[list[Outcome]] = []
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.value is not None:
+            self._outcomes.append(outcome)
+
+    def values(self, way: str, metric: str) -> list[float]:
+        """Return what was measured of one metric, one value for each workflow; "worst" has all simulated ones."""
+        return [
+            one.value
+            for one in self._outcomes
+            if one.way == way
+            and (one.metric.startswith("simulated") if metric == "worst" else one.metric == metric)
+            and one.value is not None
+        ]
+
+    def table(self, title: str, metrics: Sequence[str]) -> Table:
+        """Return a table with a row for each way and a column for each of these metrics."""
+        tiny = "TINY, its figures mean nothing. " if self._is_tiny else ""
+        return Table(tiny + title, ["", *(COLUMNS[metric][0] for metric in metrics)], list(self._rows(metrics)))
+
+    def _rows(self, metrics: Sequence[str]) -> Iterator[list[str]]:
+        for way in self._ways:
+            cells = []
+            for metric in metrics:
+                _, together, form = COLUMNS[metric]
+                values = self.values(way, metric)
+                if not values:
+                    cells.append("–")
+                else:
+                    cells.append(form.format(together(values)) if form else number(together(values)))
+            yield [way, *cells]
+
+    def write(self, *, with_plot: bool = False) -> None:
+        """Write what there is: `elapsed.json`, `elapsed.md`, and the plot."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes)
+        (self._directory / "elapsed.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        workflows = {one.workflow for one in self._outcomes}
+        text = f"{self.table(TITLE, list(COLUMNS)).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
+        if with_plot:
+            self._draw(self._directory / "elapsed.svg")
+            text += "\n![Makespans beside gather](elapsed.svg)\n"
+        (self._directory / "elapsed.md").write_text(text, encoding="utf-8")
+
+    def show(self, console: Console) -> None:
+        """Print the table in two parts, because terminals have 80 columns."""
+        metrics = list(COLUMNS)
+        console.print(self.table(TITLE, metrics[:6]).for_terminal())
+        console.print(self.table("What else it takes", metrics[6:]).for_terminal())
+
+    def _draw(self, path: Path) -> None:
+        """Draw how much longer than the lower bound each way takes: the simulated workflows, with 16 slots."""
+        from ..plots import COLOUR, OTHERS, plt  # only now: it takes longer to import than the rest
+
+        ways = [
+            way
+            for way in self._ways
+            if self.values(way, "simulated 16") and not (way.startswith(OURS) and way.endswith("(trio)"))
+        ]
+        figure, axis = plt.subplots(figsize=(8, 0.5 + 0.42 * len(ways)), layout="constrained")
+        for place, way in enumerate(ways):
+            beyond = sorted(100 * (value - 1) for value in self.values(way, "simulated 16"))
+            colour = COLOUR if way.startswith(OURS) else OTHERS[1]
+            axis.plot(beyond, [place] * len(beyond), "|", color=colour, markersize=11, alpha=0.55)
+            mean = 100 * (geometric_mean(self.values(way, "simulated 16")) - 1)
+            axis.plot([mean], [place], "o", color=colour, markersize=6)
+            axis.annotate(f"{mean:.0f} %", (mean, place), xytext=(0, 8), textcoords="offset points", ha="center",
+                          fontsize=8, color=colour)  # fmt: skip
+        axis.set_yticks(range(len(ways)), ways)
+        axis.invert_yaxis()
+        axis.margins(y=0.12)
+        axis.set_xlim(left=-2)
+        axis.set_xlabel("% longer than the lower bound, 16 slots: a stroke for each workflow, a dot for their mean")
+        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
+        plt.close(figure)
