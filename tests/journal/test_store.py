@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import sqlite3
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from trioflow import JournalError
-from trioflow.journal import _store
+from trioflow.journal import _lock, _store
 from trioflow.journal._store import LARGE, Record, Store, reading
 
 
@@ -89,8 +88,8 @@ def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "lockf", no_lock)
-    with pytest.raises(JournalError, match=r"can't lock files \(No locks available\).*local disk"):
+    monkeypatch.setattr(_lock, "lock", no_lock)
+    with pytest.raises(JournalError, match=r"cannot lock files \(No locks available\).*local disk"):
         Store(file, writes=True)
 
 
@@ -276,7 +275,7 @@ def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, b
 
     full = run(100_000)
     assert full.stdout.split() == ["CRITICAL", "None", "0"]
-    assert re.search("journal '.*run.db': can't write into it", full.stderr)
+    assert re.search("journal '.*run.db': cannot write into it", full.stderr)
     committed = len(found(file))
     assert 0 < committed < 100
     assert run(0).stdout.split() == ["COMPLETED", "None", str(committed)]

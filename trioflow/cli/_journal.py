@@ -179,7 +179,7 @@ def summary(runs: list[RunRecord], records: list[Record]) -> str:
     if not runs:
         return number
     last = runs[-1]
-    outcome = last.outcome or "did not end in order, or is running"
+    outcome = last.outcome or f"{'is running' if last.is_running else 'was killed'} ({printable(last.process)})"
     return f"{number}; the last of {printable(last.label)!r}, begun {when(last.started)}: {outcome}"
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.door.keeping import AbstractJob, Call, DirectArguments, FunctionJob, is_scheduler
@@ -59,11 +59,13 @@ class Fingerprints:
         form_of: returns the stored form of the result of a job that is an input.
         contents: whether files count by their contents.
         source: whether functions count by their source, too.
+        own: the files of the journal, which count for nothing in a directory that a command reads or writes.
 
     """
 
-    def __init__(self, form_of: FormOf, contents: bool, source: bool) -> None:
+    def __init__(self, form_of: FormOf, contents: bool, source: bool, own: Container[str]) -> None:
         self._form_of: Final = form_of
+        self._own: Final = own
         self._encode: Final = _json.encoder()
         self._contents: Final = contents
         self._with_source: Final = source
@@ -109,9 +111,13 @@ class Fingerprints:
 
         """
         try:
-            return {shown(path): file_stamp(path, self._contents) for path in paths}
+            return {shown(path): self.stamp(path) for path in paths}
         except OSError as error:
             raise Unstorable(f"{what}: {error.strerror}: {error.filename!r}") from None
+
+    def stamp(self, path: Any) -> str:
+        """Return the stamp of a file, or raise `OSError`."""
+        return file_stamp(path, self._contents, self._own)
 
     # ---- the kinds of jobs
 

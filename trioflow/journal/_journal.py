@@ -36,7 +36,7 @@ from ..jobs.command._job import CommandJob
 from . import _json
 from ._fingerprint import Fingerprints, difference, shown
 from ._store import LARGE, Record, Store
-from ._values import Unstorable, dumps, file_stamp, form, loads
+from ._values import Unstorable, dumps, form, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +152,7 @@ class Session:
         except BaseException:
             self.store.close()
             raise
-        self._fingerprints: Final = Fingerprints(self._form_of, journal.hash, journal.source)
+        self._fingerprints: Final = Fingerprints(self._form_of, journal.hash, journal.source, self.store.own_files)
         # What stands for the results of jobs in the fingerprints of those that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
@@ -250,7 +250,7 @@ class Session:
             then = before.get(shown(name))
             with contextlib.suppress(OSError):  # then the command itself will say so
                 may_move = then is not None and os.path.realpath(name) not in reads and os.path.lexists(name)
-                if may_move and file_stamp(name, self.journal.hash) != then:
+                if may_move and self._fingerprints.stamp(name) != then:
                     os.replace(name, os.fsdecode(name) + PARTIAL)
         try:
             stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")

@@ -6,7 +6,7 @@ the commit returns. With `durable="each"` it survives a power cut too, for each 
 ```
 run.db            the jobs that have settled, and the runs
 run.db-wal, -shm  of SQLite; gone when the last run has ended in order
-run.db-lock       names the process that uses the journal; gone with it
+run.db-lock       names the process that uses the journal; gone with it (`_lock`)
 run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
 ```
 
@@ -17,20 +17,19 @@ before and after each of them.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import errno
-import fcntl
 import hashlib
 import os
 import re
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .._core.door.keeping import JournalError, warn
+from .._core.door.keeping import JournalError
+from ._intact import Intact
+from ._lock import Lock, holder, is_own
 
 T = TypeVar("T")
 
@@ -39,8 +38,6 @@ APPLICATION: Final = 0x74666A31
 VERSION: Final = 1
 LARGE: Final = 1 << 20
 """Bytes of a result that go to a file of their own."""
-GUARD_PATIENCE: Final = 10.0
-"""Seconds to wait for the guard of a killed run; it takes a few tenths."""
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
@@ -59,9 +56,6 @@ NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
 HEADER: Final = 100
 """Bytes of the header of an SQLite file; four of them are the number of its kind."""
-
-_used_here: Final[set[str]] = set()
-"""The journals that this process uses: a process does not exclude itself by a lock."""
 
 
 class Record(NamedTuple):
@@ -93,10 +87,12 @@ class RunRecord(NamedTuple):
     started: float
     ended: float | None
     outcome: str | None
-    """The stop reason; None if the process was killed."""
+    """The stop reason; None if it is running, or the process was killed."""
     process: str
+    is_running: bool = False
 
 
+RUN_COLUMNS: Final = RunRecord._fields[:-1]
 TEXTS: Final = frozenset(("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why"))
 NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
@@ -117,86 +113,120 @@ class Store:
         syncs: whether each commit is synced to the disk.
 
     Raises:
-        JournalError: the file is no journal, or can't be used; the error says why. It is left as it is.
+        JournalError: the file is no journal, or cannot be used; the error says why. It is left as it is.
 
     """
 
     def __init__(self, path: Path, *, writes: bool, syncs: bool = False) -> None:
         self.path: Final = path
-        # Absolute, because a job may change the directory of this program.
-        self._results: Final = path.absolute().with_name(path.name + "-results")
+        # Without links, so that all of its files are beside it; absolute, because a job may change our directory.
+        self._file: Final = Path(os.path.realpath(path))
+        self._results: Final = self._file.with_name(self._file.name + "-results")
         self._writes: Final = writes
         self._in_transaction = False
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
-        if not writes and not path.exists():
-            raise JournalError(f"journal {os.fspath(path)!r}: there is no such file")
+        self._intact: Intact | None = None
         try:
-            self._check_file()
             if writes:
-                self._lock = Lock(path)
+                self._lock = Lock(self._file, self._who)
+            elif not path.exists():
+                raise JournalError(f"{self._who}: there is no such file")
+            self._check_file()
             with self._explained("open it"):
-                # A reader may have to finish what a killed process has begun; that takes the right to write.
-                mode = "rwc" if writes else "rw" if os.access(path, os.W_OK) else "ro"
-                quoted = path.absolute().as_uri()
-                self._db = sqlite3.connect(
-                    f"{quoted}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
-                )
-                self._check_kind()
-                if writes:
-                    self._prepare(syncs)
+                self._db = self._connected("rwc" if writes else self._mode_to_read())
+                self._check_kind(self._db)
+                if self._lock is not None:
+                    self._prepare(syncs, self._lock)
         except BaseException:
             self.close()
             raise
 
+    @property
+    def own_files(self) -> frozenset[str]:
+        """The paths of all files of the journal, without links."""
+        return frozenset(f"{self._file}{suffix}" for suffix in ("", "-wal", "-shm", "-lock", "-journal", "-results"))
+
     # ---- opening
 
+    @property
+    def _who(self) -> str:
+        """The journal, for errors."""
+        return f"journal {os.fspath(self.path)!r}"
+
+    def _connected(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+        )
+
+    def _mode_to_read(self) -> str:
+        """Return how to open a journal to read it.
+
+        While a run writes it, nothing may be changed. Else a reader finishes what a killed run has begun.
+        """
+        if is_own(self._file) or holder(self._file) is not None:
+            return "ro"
+        if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
+            return "rw"
+        # SQLite would make files beside it, but there is nothing that it could miss.
+        return "ro" if self._log_exists() else "ro&immutable=1"
+
+    def _log_exists(self) -> bool:
+        return os.path.exists(f"{self._file}-wal")
+
     def _check_file(self) -> None:
-        try:
-            with self.path.open("rb") as file:
-                start = file.read(HEADER)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise JournalError(f"journal {os.fspath(self.path)!r}: it can't be read: {error.strerror}") from error
+        start = self._header()
         if start and start[: len(MAGIC)] != MAGIC:
             raise JournalError(
-                f"journal {os.fspath(self.path)!r}: this is no journal but some other file, and is left as it is; "
+                f"{self._who}: this is no journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
         # Whoever opens a database takes in what its log has. A journal has no log before the header says what it is.
-        has_log = os.path.exists(f"{self.path}-wal")
-        if start and has_log and start[68:72] != APPLICATION.to_bytes(4, "big"):
+        if start and self._log_exists() and start[68:72] != APPLICATION.to_bytes(4, "big"):
             raise self._foreign()
-        if self._writes and not os.access(self.path, os.W_OK):
-            raise JournalError(f"journal {os.fspath(self.path)!r}: the file is read-only; a run has to write into it")
+        if self._writes and not os.access(self._file, os.W_OK):
+            raise JournalError(f"{self._who}: the file is read-only; a run has to write into it")
 
-    def _check_kind(self) -> None:
-        (application,) = self._row("PRAGMA application_id")
-        (version,) = self._row("PRAGMA user_version")
-        (tables,) = self._row("SELECT count(*) FROM sqlite_master")
+    def _header(self) -> bytes:
+        """Return the first bytes of the file; none of one that this process writes, which is not to be opened again."""
+        try:
+            if self._lock is not None:
+                return os.pread(self._lock.database, HEADER, 0)
+            if is_own(self._file):
+                return b""
+            with self._file.open("rb") as file:
+                return file.read(HEADER)
+        except OSError as error:
+            raise JournalError(f"{self._who}: it cannot be read: {error.strerror}") from error
+
+    def _check_kind(self, db: sqlite3.Connection) -> None:
+        def one(statement: str) -> Any:
+            return db.execute(statement).fetchone()[0]
+
+        application, version = one("PRAGMA application_id"), one("PRAGMA user_version")
+        tables = one("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._writes):
-            raise JournalError(f"journal {os.fspath(self.path)!r}: it is empty, no run has written into it")
-        (programs,) = self._row("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
+            raise JournalError(f"{self._who}: it is empty, no run has written into it")
+        programs = one("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if programs or (application != APPLICATION and (application or version or tables)):
             raise self._foreign()
         if version > VERSION:
             raise JournalError(
-                f"journal {os.fspath(self.path)!r}: it was written by a newer trioflow (format {version}, this one "
+                f"{self._who}: it was written by a newer trioflow (format {version}, this one "
                 f"knows {VERSION}), and is left as it is; update trioflow, or give the path of a new file"
             )
         if tables:
-            (state,) = self._row("PRAGMA quick_check(1)")
+            state = one("PRAGMA quick_check(1)")
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
 
     def _foreign(self) -> JournalError:
         return JournalError(
-            f"journal {os.fspath(self.path)!r}: this is an SQLite file of some other program, and is left as it "
+            f"{self._who}: this is an SQLite file of some other program, and is left as it "
             f"is; give the path of a journal, or of a new file"
         )
 
-    def _prepare(self, syncs: bool) -> None:
+    def _prepare(self, syncs: bool, lock: Lock) -> None:
         (version,) = self._row("PRAGMA user_version")
         self._row_or_none(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
         if version < VERSION:
@@ -208,7 +238,21 @@ class Store:
             self.commit()
         (mode,) = self._row("PRAGMA journal_mode = WAL")
         if mode != "wal":
-            raise sqlite3.OperationalError(f"its file system can't keep a write-ahead log (journal_mode {mode})")
+            raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
+        self._row("SELECT count(*) FROM runs")  # only now are the files of the log there
+        lock.shield(self._file.with_name(self._file.name + "-shm"))
+        self._intact = Intact(self._file, lock.database, self._read_anew)
+
+    def _read_anew(self) -> None:
+        """Read the file as another program would, because somebody has changed it.
+
+        Raises:
+            sqlite3.Error, JournalError: it is damaged.
+
+        """
+        self._check_file()
+        with contextlib.closing(self._connected("ro")) as db:
+            self._check_kind(db)
 
     # ---- reading
 
@@ -236,8 +280,11 @@ class Store:
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
         with self._explained("read it"):
-            rows = self._database.execute(f"SELECT {', '.join(RunRecord._fields)} FROM runs ORDER BY id").fetchall()
-        return [RunRecord(*_of_right_types(RunRecord._fields, row)) for row in rows]
+            rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
+        found = [RunRecord(*_of_right_types(RUN_COLUMNS, row)) for row in rows]
+        if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
+            found[-1] = found[-1]._replace(is_running=True)
+        return found
 
     def result_of(self, record: Record) -> str | bytes:
         """Return the stored form of a result.
@@ -262,9 +309,10 @@ class Store:
 
     def add_run(self, label: str) -> int:
         """Record that a run begins, and return its number."""
+        assert self._lock is not None, "the journal is open to be read"
         self._begin()
         self._write(
-            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), this_process())]
+            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), self._lock.name)]
         )
         (number,) = self._row("SELECT max(id) FROM runs")
         self.commit()
@@ -338,17 +386,36 @@ class Store:
             for file in self._results.iterdir() if self._results.is_dir() else ():
                 if file.name not in used:
                     file.unlink()
+            if self._lock is not None:
+                self._intact = Intact(self._file, self._lock.database, self._read_anew)  # it has become shorter
 
     def commit(self) -> None:
         """Commit what was written since `_begin`."""
-        if self._in_transaction:
-            with self._explained("write into it"):
-                self._database.execute("COMMIT")
-            self._in_transaction = False
+        if not self._in_transaction:
+            return
+        if self._intact is None:
+            self._end_transaction("COMMIT")
+            return
+        fault = self._intact.fault()
+        self._end_transaction("COMMIT" if fault is None else "ROLLBACK")
+        if fault is None:
+            self._intact.remember()
+            return
+        if self._intact.may_be_completed():  # it was moved: under its new name, nothing that was committed is missing
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        raise JournalError(f"{self._who}: {fault}")
+
+    def _end_transaction(self, statement: str) -> None:
+        with self._explained("write into it"):
+            self._database.execute(statement)
+        self._in_transaction = False
 
     def close(self) -> None:
         """Close the file, and let others use it."""
         db, self._db = self._db, None
+        if self._lock is not None and (self._intact is None or self._intact.may_be_completed()):
+            self._lock.lift_shield()
         if db is not None:
             with contextlib.suppress(sqlite3.Error):  # what is not committed is lost, and the error was raised before
                 db.close()
@@ -424,98 +491,8 @@ class Store:
         elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             advice = "another program uses the file; wait for it, or take another path"
         elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            advice = "the file or its directory can't be written; take a path that can"
-        return JournalError(f"journal {os.fspath(self.path)!r}: can't {what}: {text}; {advice}")
-
-
-class Lock:
-    """What keeps a second run away from a journal: a lock on a file next to it, which names who holds it.
-
-    The lock belongs to the process, and goes with it, however that ends; a process that it has forked does not have it.
-
-    Commands of a killed process live a moment longer, until its guard has ended them. A next run must not meet them. So
-    there is a second lock on the same file, which the guard has too; whoever comes next waits for it.
-
-    Raises:
-        JournalError: somebody else has it, or the file system has no locks.
-
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._path: Final = journal.absolute().with_name(journal.name + "-lock")
-        self._name: Final = os.path.realpath(self._path)
-        who = f"journal {os.fspath(journal)!r}"
-        if self._name in _used_here:
-            raise JournalError(
-                f"{who}: another run of this process ({os.getpid()}) uses it; wait for that one, or take another path"
-            )
-        self._file: Final = self._acquired(who)
-        self._for_guards: Final = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        _used_here.add(self._name)
-        self._wait_for_guard(who)
-        from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
-
-        HELD_OPEN.add(self._for_guards)
-        with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, this_process().encode(), 0)
-
-    def _acquired(self, who: str) -> int:
-        while True:
-            try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise JournalError(
-                    f"{who}: can't make {self._path.name!r} beside it: {error.strerror}; "
-                    f"take a path in a directory that can be written"
-                ) from error
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
-                    return file
-            except OSError as error:
-                holder = os.pread(file, 1000, 0).decode(errors="replace") or "it has left no name"
-                os.close(file)
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise JournalError(
-                        f"{who}: another run uses it: {holder}; wait for that one, or take another path"
-                    ) from None
-                raise JournalError(
-                    f"{who}: its file system can't lock files ({error.strerror}), so two runs could spoil it; "
-                    f"take a path on a local disk"
-                ) from error
-            os.close(file)  # the last holder has removed it meanwhile
-
-    def _wait_for_guard(self, who: str) -> None:
-        """Wait until nothing is left of a process that was killed while it had the lock."""
-        patience = time.monotonic() + GUARD_PATIENCE
-        while time.monotonic() < patience:
-            try:
-                fcntl.flock(self._for_guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.01)
-            except OSError:
-                return  # the file system has no such locks
-            else:
-                return
-        warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
-
-    def release(self) -> None:
-        """Give the lock up, and remove the file."""
-        from ..jobs.posix._guard import HELD_OPEN
-
-        HELD_OPEN.discard(self._for_guards)
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
-        os.close(self._for_guards)
-        os.close(self._file)
-        _used_here.discard(self._name)
-
-
-def this_process() -> str:
-    """Return who we are, for those who want to use the same journal."""
-    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
+            advice = "the file or its directory cannot be written; take a path that can"
+        return JournalError(f"{self._who}: cannot {what}: {text}; {advice}")
 
 
 def reading(path: Path, read: Callable[[Store], T]) -> T:

@@ -1,0 +1,269 @@
+"""Accidents of the file: what other programs, and jobs of the run itself, do to a journal while a run writes it.
+
+The locks of SQLite belong to a process and a file: they vanish when the process closes any descriptor of the file. So
+a job that copied its directory once let another program take the journal's log away under the running program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
+from trioflow.journal._store import Record, Store, reading
+
+KILLED = """
+import os, shutil, signal, subprocess, sys
+import anyio
+from pathlib import Path
+from trioflow import CommandJob, Job, Journal, JournalError, Scheduler
+
+journal, accident, backend = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+async def work(number):
+    await anyio.sleep(0)
+    return number
+
+def look():
+    words = [sys.executable, "-m", "trioflow", "journal", str(journal)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+async def happen():
+    if accident == "copied":
+        shutil.copytree(journal.parent, journal.parent.with_name("copy"))
+        code = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM jobs'); db.close()"
+        subprocess.run([sys.executable, "-c", code, journal], check=True)  # any other program that reads it
+    if accident == "fingerprint":
+        inner = CommandJob(["true"], reads=[journal.parent], label="reader")
+        await Scheduler(inner).co_run(journal=Journal(journal.parent.with_name("other.db"), hash=True))
+    if accident == "refused":
+        try:
+            await Scheduler(Job(work, 1)).co_run(journal=journal)
+        except JournalError as error:
+            assert "another run of this process" in str(error)
+        else:
+            raise AssertionError("it was let in")
+    assert "is running" in look()
+
+async def die():
+    await anyio.sleep(0.01)  # what has succeeded before is committed within a turn
+    look()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def chain(first, last):
+    return [Job(work, number, label=str(number)) for number in range(first, last)]
+
+from trioflow import Sequence
+jobs = [*chain(0, 5), Job(happen, label="happen", save=None), *chain(5, 10), Job(die, label="die", save=None)]
+scheduler = Scheduler(Sequence(*jobs))
+scheduler.run(journal=journal, backend=backend)
+"""
+"""A run with an accident in its middle, looked at from another terminal, and killed."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return where a journal can be, in a directory that has nothing else in it."""
+    (directory := tmp_path / "place").mkdir()
+    return directory / "run.db"
+
+
+def record(path: str, result: str = "1") -> Record:
+    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+
+
+def found(path: Path) -> set[str]:
+    return reading(path, lambda store: {one.path for one in store.records()})
+
+
+@pytest.mark.parametrize("accident", ["none", "copied", "fingerprint", "refused"])
+def test_no_accident_in_the_process_takes_the_log_away(place: Path, backend: Any, accident: str) -> None:
+    """The locks hold after a copy, a fingerprint or a refused run: what is committed later is restored after a kill."""
+    done = subprocess.run([sys.executable, "-c", KILLED, place, accident, backend], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert found(place) == {str(number) for number in range(10)}
+
+
+HOLD = """
+import os, pathlib, shutil, sys
+from trioflow.journal._store import Store
+file = pathlib.Path(sys.argv[1])
+store = Store(file, writes=True)
+shutil.copytree(file.parent, file.parent.with_name("copy"))
+print(flush=True)
+input()
+"""
+
+
+def opened(path: Path) -> str:
+    """Return what another process is told that wants to use a journal."""
+    code = (
+        "import pathlib, sys; from trioflow.journal._store import Store; Store(pathlib.Path(sys.argv[1]), writes=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", ["the same", "symbolic link", "hard link"])
+def test_nobody_is_let_in_while_the_first_lives(place: Path, name: str) -> None:
+    """Whatever it has copied, and by whatever name the second comes; the error names the first."""
+    Store(place, writes=True).close()
+    other = place.parent.with_name("other.db")
+    if name == "symbolic link":
+        other.symlink_to(place)
+    elif name == "hard link":
+        other.hardlink_to(place)
+    else:
+        other = place
+    with subprocess.Popen([sys.executable, "-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert "another run uses it" in opened(other)
+        if name != "hard link":
+            assert f"process {holder.pid} on " in opened(other)
+        (place.parent / "run.db-lock").unlink()
+        assert "another run uses it" in opened(other)
+        holder.kill()
+    assert opened(other) == ""
+
+
+@pytest.mark.parametrize("name", ["symbolic link", "hard link"])
+def test_nobody_is_let_in_by_another_name_in_the_same_process(place: Path, name: str) -> None:
+    """Two runs of one program count as two."""
+    store = Store(place, writes=True)
+    other = place.parent.with_name("other.db")
+    if name == "symbolic link":
+        other.symlink_to(place)
+    else:
+        other.hardlink_to(place)
+    with pytest.raises(JournalError, match="another run of this process"):
+        Store(other, writes=True)
+    store.close()
+
+
+def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
+    """They are beside the journal, and not beside the link to it."""
+    store = Store(place, writes=True)
+    large = record("large")._replace(result=None, file=store.write_result(b"large"))
+    store.close()
+    link = place.parent.with_name("link.db")
+    link.symlink_to(place)
+    assert reading(link, lambda store: store.result_of(large)) == b"large"
+
+
+def test_a_forked_child_does_not_hold_the_journal(place: Path) -> None:
+    """A process that was forked, and lives longer than the run, keeps nobody out."""
+    store = Store(place, writes=True)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(write_end)
+        os.read(read_end, 1)
+        os._exit(0)
+    store.close()
+    assert opened(place) == ""
+    os.close(write_end)
+    os.close(read_end)
+    os.waitpid(child, 0)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("other.db"))
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("other.db"))
+    path.with_name("other.db").rename(path)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def remove_log(path: Path) -> None:
+    path.with_name("run.db-wal").unlink()
+
+
+def move_directory(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("accident", "said"),
+    [
+        (remove, "removed or renamed"),
+        (rename, "removed or renamed"),
+        (replace, "another file is in its place"),
+        (truncate, "cut short"),
+        (overwrite, "overwritten"),
+        (remove_log, "'run.db-wal'.*removed or renamed"),
+        (move_directory, "removed or renamed"),
+    ],
+)
+def test_a_journal_that_is_spoilt_during_a_run_ends_it(
+    place: Path, backend: Any, accident: Callable[[Path], None], said: str
+) -> None:
+    """At the next commit, before anything more is believed to be kept; the reason is told."""
+
+    async def work(number: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        if number == 5:
+            accident(place)
+        return number
+
+    scheduler, last = Scheduler(), None
+    for number in range(10):
+        last = scheduler.add(Job(work, number, label=str(number), required=last))
+    assert not scheduler.run(journal=place, backend=backend)
+    assert (scheduler.stop_reason, scheduler.culprit) == (StopReason.CRITICAL, None)
+    (incident,) = scheduler.incidents
+    assert "journal '" in incident.message
+    assert re.search(said, incident.message), incident.message
+
+
+def test_a_renamed_journal_has_all_that_was_committed(place: Path) -> None:
+    """Under its new name: its log was taken in when the run ended."""
+    store = Store(place, writes=True)
+    store.add([record("a")], [], [])
+    rename(place)
+    with pytest.raises(JournalError, match="removed or renamed"):
+        store.add([record("b")], [], [])
+    store.close()
+    assert found(place.with_name("other.db")) == {"a"}
+
+
+def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
+    """Its times are no reason to end a run."""
+    store = Store(place, writes=True)
+    os.utime(place, (1, 1))
+    store.add([record("a")], [], [])
+    store.close()
+    assert found(place) == {"a"}
+
+
+def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: Path, backend: Any) -> None:
+    """The journal changes with each run; a command that reads the directory around it is restored all the same."""
+    (place.parent / "data").write_text("data")
+    for restored in (False, True, True):
+        job: Any = CommandJob(["true"], reads=[place.parent], label="reader")
+        Scheduler(job).run(journal=Journal(place, hash=True), backend=backend)
+        assert job.restored is restored

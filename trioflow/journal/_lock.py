@@ -1,0 +1,247 @@
+"""Who may use a journal: locks that no accident inside the process takes away, and a look at whether the file is ours.
+
+A record lock of POSIX, such as those of SQLite, belongs to a process and a file: it vanishes when the process closes
+any descriptor of this file, as a job does that copies the directory. Locks of an open file description do not. So:
+
+| on | lock | for |
+|---|---|---|
+| `run.db-lock` | for writing | one run at a time; the file names the process |
+| `run.db-lock` | `flock`, which each guard inherits | the next run waits for the commands of a killed one to end |
+| `run.db`, far behind its end | for writing | one run at a time by any name: hard links, a removed lock file |
+| `run.db` and `run.db-shm`, where SQLite locks | for reading | nobody else takes in the log and removes it |
+
+The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import os
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Final
+
+from .._core.door.keeping import JournalError, warn
+
+GUARD_PATIENCE: Final = 10.0
+"""Seconds to wait for the guard of a killed run; it takes a few tenths."""
+SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
+GET: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
+"""Not every system has locks of open file descriptions; without them, the locks are those of POSIX."""
+FLOCK: Final = "hhqqi"
+"""`struct flock`: kind, whence, start, length, process."""
+LONE: Final = 1 << 62
+"""The byte of the database that whoever writes has locked. No file is that long, and SQLite locks others."""
+SHARED: Final = (0x40000002, 510)
+"""The bytes of a database that SQLite has locked for reading while it is open: start and length (its file format)."""
+ALIVE: Final = (128, 1)
+"""The byte of `-shm` that says that somebody uses the log: whoever finds it free makes the file anew."""
+
+_own: Final[dict[tuple[int, int], Lock]] = {}
+"""The journals that this process writes, by device and inode."""
+
+
+class Lock:
+    """What keeps a second run away from a journal.
+
+    Args:
+        path: the database, without links; it is made if it is not there.
+        who: the journal, for errors.
+
+    Raises:
+        JournalError: somebody else has it, or the file system has no locks.
+
+    """
+
+    def __init__(self, path: Path, who: str) -> None:
+        self._path: Final = path.with_name(path.name + "-lock")
+        self._process: Final = os.getpid()
+        self.name: Final = this_process()
+        """Who has it, as the file and the record of a run say."""
+        self._descriptors: Final[list[int]] = []
+        self._shielded: Final[list[tuple[int, tuple[int, int]]]] = []
+        self._identity: tuple[int, int] | None = None
+        if is_own(path):  # it must not even be opened: to close it again would drop the locks of SQLite
+            raise JournalError(
+                f"{who}: another run of this process ({self._process}) uses it; wait for that one, or take another path"
+            )
+        try:
+            self._file: Final = self._acquired(who)
+            self._for_guards: Final = self._kept(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+            self.database: Final = self._lone(path, who)
+            """A descriptor of the database. It stays open until SQLite has closed its own."""
+            found = os.fstat(self.database)
+            self._identity = found.st_dev, found.st_ino
+            _own[self._identity] = self
+            self._wait_for_guard(who)
+        except BaseException:
+            self._close()
+            raise
+        from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
+
+        HELD_OPEN.add(self._for_guards)
+        with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, self.name.encode(), 0)
+
+    def _acquired(self, who: str) -> int:
+        """Return the lock file, locked."""
+        while True:
+            try:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                raise JournalError(
+                    f"{who}: cannot make {self._path.name!r} beside it: {error.strerror}; "
+                    f"take a path in a directory that can be written"
+                ) from error
+            try:
+                lock(file, 0, 1)
+                if _is_file(self._path, file):
+                    return self._kept(file)
+            except OSError as error:
+                holder = os.pread(file, 1000, 0).decode(errors="replace")
+                os.close(file)
+                raise _refused(who, error, holder) from error
+            os.close(file)  # the last holder has removed it meanwhile
+
+    def _lone(self, path: Path, who: str) -> int:
+        """Return a descriptor of the database, which nobody else has by another name."""
+        try:
+            file = self._kept(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        except PermissionError:
+            raise JournalError(f"{who}: the file is read-only; a run has to write into it") from None
+        except OSError as error:
+            raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
+        if SET is not None:
+            try:
+                lock(file, LONE, 1)
+            except OSError as error:
+                raise _refused(who, error, "") from error
+        return file
+
+    def _kept(self, descriptor: int) -> int:
+        self._descriptors.append(descriptor)
+        return descriptor
+
+    def _wait_for_guard(self, who: str) -> None:
+        """Wait until nothing is left of a process that was killed while it had the lock."""
+        patience = time.monotonic() + GUARD_PATIENCE
+        while time.monotonic() < patience:
+            try:
+                fcntl.flock(self._for_guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                return  # the file system has no such locks
+            else:
+                return
+        warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
+
+    def release(self) -> None:
+        """Give the locks up, and remove the lock file. SQLite must have closed the database before."""
+        if os.getpid() == self._process and _is_file(self._path, self._file):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self._close()
+
+    def _close(self) -> None:
+        """Close the descriptors, and with them the locks, in this process."""
+        if self._identity is not None:
+            _own.pop(self._identity, None)
+            from ..jobs.posix._guard import HELD_OPEN
+
+            HELD_OPEN.discard(self._for_guards)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def shield(self, shared_memory: Path) -> None:
+        """Lock for reading, beside SQLite, what SQLite has locked; see the top of this file."""
+        if SET is not None:
+            memory = self._kept(os.open(shared_memory, os.O_RDWR | os.O_CLOEXEC))
+            self._shielded.extend([(self.database, SHARED), (memory, ALIVE)])
+            for file, place in self._shielded:
+                lock(file, *place, fcntl.F_RDLCK)
+
+    def lift_shield(self) -> None:
+        """Let SQLite be the last one: it then takes in its log, and removes it, when it closes the database."""
+        while self._shielded:
+            file, place = self._shielded.pop()
+            lock(file, *place, fcntl.F_UNLCK)
+
+
+def _close_in_child() -> None:
+    """Close the locks in a process that was forked: it would keep the journal locked when this one has ended."""
+    for one in list(_own.values()):
+        one._close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def lock(file: int, start: int, length: int, kind: int = fcntl.F_WRLCK) -> None:
+    """Lock, or unlock, bytes of a file, without waiting.
+
+    Raises:
+        OSError: somebody else has locked them, or the file system has no locks.
+
+    """
+    if SET is None:
+        fcntl.lockf(file, (fcntl.LOCK_EX if kind == fcntl.F_WRLCK else kind) | fcntl.LOCK_NB, length, start)
+    else:
+        fcntl.fcntl(file, SET, struct.pack(FLOCK, kind, os.SEEK_SET, start, length, 0))
+
+
+def is_own(path: Path) -> bool:
+    """Return whether this process writes a journal."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) in _own
+
+
+def holder(path: Path) -> str | None:
+    """Return the name of the process whose run uses a journal now; "" if it has left no name, None if there is none."""
+    try:
+        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+        try:
+            answer = fcntl.fcntl(file, fcntl.F_GETLK if GET is None else GET, asked)
+        except OSError:
+            return None
+        is_free = struct.unpack_from(FLOCK, answer)[0] == fcntl.F_UNLCK
+        return None if is_free else os.pread(file, 1000, 0).decode(errors="replace")
+    finally:
+        os.close(file)
+
+
+def this_process() -> str:
+    """Return who we are, for those who want to use the same journal."""
+    now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
+
+
+def _is_file(path: Path, descriptor: int) -> bool:
+    """Return whether there is a file under this name, and it is the one that is open."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
+        return False
+
+
+def _refused(who: str, error: OSError, holder: str) -> JournalError:
+    if error.errno in (errno.EACCES, errno.EAGAIN):
+        name = holder or "it has left no name"
+        return JournalError(f"{who}: another run uses it: {name}; wait for that one, or take another path")
+    return JournalError(
+        f"{who}: its file system cannot lock files ({error.strerror}), so two runs could spoil it; "
+        f"take a path on a local disk"
+    )
