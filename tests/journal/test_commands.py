@@ -102,6 +102,17 @@ def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: 
     assert (place / "out").read_text() == "in"
 
 
+def test_the_output_of_a_restarted_command_is_complete(place: Path, backend: str) -> None:
+    """A timeout cut its first attempt, not the last one: it is restored, and its output stays where it is."""
+    code = "test -e once || { touch once; sleep 100; }; cat in > out"
+    for restored in (False, True):
+        job = copy(place, code, timeout=1, on_timeout="restart", terminate_grace=0)
+        assert (run(job, backend, place / "run.db") == "") is restored
+        assert job.result().returncode == 0
+    assert (place / "out").read_text() == "in"
+    assert not (place / "out.partial").exists()
+
+
 def test_an_output_that_a_failed_command_did_not_touch_stays(place: Path, backend: str) -> None:
     """It is whole: somebody else has made it."""
     (place / "out").write_text("mine")

@@ -210,6 +210,29 @@ def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> 
         assert states(again(virtual, file, build)) == {"nap": "succeeded"}
 
 
+@pytest.mark.parametrize("options", [{"on_timeout": "restart"}, {"retry": 1}])
+def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
+    """Its last attempt came to its end; its timeout cut an earlier one. `explain` says no more than that."""
+
+    async def slow_at_first() -> int:
+        calls.append("called")
+        if len(calls) == 1:
+            await anyio.sleep(10)
+        return 7
+
+    def build() -> Scheduler:
+        return Scheduler(Job(slow_at_first, label="nap", timeout=1, key="nap", **options))
+
+    first = again(virtual, file, build)
+    (job,) = first
+    assert (job.timed_out, job.result(), len(calls)) == (True, 7, 2)
+    assert re.fullmatch(
+        r"'nap' succeeded after \S+ s; it was not restored: the journal does not have it", scheduler_says(job)
+    )
+    assert states(again(virtual, file, build)) == {"nap": "restored"}
+    assert calls == []
+
+
 def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual, file: Path) -> None:
     """As without a journal: what was restored in the first attempt runs in the second."""
     good = Job(double, 1, label="good")

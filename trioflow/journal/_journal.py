@@ -264,8 +264,8 @@ class Session:
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Keep the result of a job for the next commit."""
         running = self._running.pop(job, None)
-        if running is None or job.timed_out:
-            return  # it was restored, or it is of a kind that always runs; or its timeout has cut it
+        if running is None or (job.timed_out and job.on_timeout == "move_on"):
+            return  # it was restored, or it is of a kind that always runs; or its timeout has cut its last attempt
         path, fingerprint, save, why = running
         saved: str | None = None
         data: str | bytes | None = None

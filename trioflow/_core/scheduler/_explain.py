@@ -122,7 +122,8 @@ def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
-    moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if job.timed_out else ""
+    was_cut = job.timed_out and job.on_timeout == "move_on"  # else an earlier attempt was
+    moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if was_cut else ""
     return f"succeeded after {_seconds(job.elapsed)}{moved_on}"
 
 
