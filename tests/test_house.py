@@ -43,6 +43,19 @@ BASES_WITH_ONE_SUBCLASS = {
 """Each base that may have just one subclass in the package, with the reason."""
 
 
+READ_PRIVATE_PARTS = {
+    "_scheduler": "the public scheduler is the engine's own, with views added",
+    "batch": "not yet by public names alone",
+    "cli": "not yet by public names alone",
+    "compat": "not yet by public names alone",
+    "jobs": "not yet by public names alone",
+    "journal": "not yet by public names alone",
+    "simulation": "the double of a scenario is built from parts of the engine",
+    "view.trace.report._commands": "kinds of jobs do not yet say in public what they ran",
+}
+"""The rooms that may read private attributes of the engine's objects, with the reason."""
+
+
 def full_name(path: Path) -> str:
     """Return the full name of a module; a package's is called `p.__init__`."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -182,6 +195,42 @@ def test_no_base_has_a_single_subclass() -> None:
     """A base class is for several kinds of a thing; with one it is that thing cut in two. Exceptions have reasons."""
     lone = {base: min(below) for base, below in derived().items() if len(below) == 1}
     assert lone.keys() == BASES_WITH_ONE_SUBCLASS.keys(), lone
+
+
+# ---------------------------------------------------------------- private parts
+
+
+def private_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the private attributes and methods that the classes of a module have."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from (one.name for one in node.body if isinstance(one, FUNCTION))
+            yield from (ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign))
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+            yield node.attr
+
+
+def of_others(tree: ast.Module) -> Iterator[ast.Attribute]:
+    """Yield where a module reads an attribute of something else than `self`, its class or its base."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+            yield node
+
+
+def test_private_parts_of_the_engine_are_read_by_nobody_else() -> None:
+    """Outside of the engine, its objects are asked by public names, and by the functions of its door."""
+    engine = {module for module in modules() if module.startswith("trioflow._core.")}
+    names = {name for module in engine for name in private_names(modules()[module]) if name.startswith("_")}
+    names = {name for name in names if not name.startswith("__")}
+    found: dict[str, list[str]] = defaultdict(list)
+    for module, tree in modules().items():
+        name = module.removeprefix("trioflow.")
+        room = next((room for room in READ_PRIVATE_PARTS if f"{name}.".startswith(f"{room}.")), None)
+        for node in of_others(tree) if module not in engine else ():
+            if node.attr in names:
+                found[room or ""].append(f"{module}:{node.lineno} {ast.unparse(node)}")
+    assert found.pop("", []) == []
+    assert found.keys() == READ_PRIVATE_PARTS.keys(), "take those that read none any more out of the list"
 
 
 # ---------------------------------------------------------------- tests

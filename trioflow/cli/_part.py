@@ -38,8 +38,7 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
     """
     if not any(part):
         return
-    for _ in check_scenario(scheduler._members):
-        pass
+    check_scenario(scheduler)
     named = paths(scheduler)
     chosen = [
         found(scheduler, [job for pattern in patterns for job in matching(named, pattern)])

@@ -109,8 +109,7 @@ def simulate(
     window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, who)
     if policy is not None:
         checked_policy(policy, who)
-    for _ in check_scenario(scheduler._members):
-        pass
+    check_scenario(scheduler)
     _refuse_endless(scheduler)
     seconds, known = _seconds(scheduler, durations)
     likeness = Likeness(scheduler, seconds, known, window, policy)

@@ -1,4 +1,14 @@
-"""A run, its scheduler and its jobs, to look at: what views and simulations need."""
+"""A run, its scheduler and its jobs, to look at: what views, simulations and instruments read.
+
+What users read of a job is here too, under its public names: `job.state`, `job.started_at`, `job.path`, ... The
+functions below add what these do not say. Each of them only reads. A thread beside the run may call all but those of
+the section "before a run", and sees what was true a moment ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
 
 from ..base._amounts import Amount, is_size
 from ..base._amounts import amount as amount_of
@@ -6,10 +16,11 @@ from ..base._amounts import shown as shown_amount
 from ..base._amounts import size as size_of
 from ..base._graph import backlinks, find_cycle, reachable, topological_order
 from ..base._log import warn
-from ..base._states import JobState, StopReason
+from ..base._states import SUCCEEDED, JobState, RunPhase, StopReason
+from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError, JobTimeout, JournalError, TrioflowError
 from ..job._function import Job
-from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
 from ..job._labels import paths as paths_of
 from ..job._labels import percent, printable, shortened
 from ..job._options import Rule, duration
@@ -23,16 +34,16 @@ from ..limits._window import window as checked_window
 from ..run._current import current_job
 from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE
 from ..run._observers import Instrument
+from ..run._run import Run
+from ..scheduler import _checks
 from ..scheduler._checks import _check_one_shot as check_one_shot
-from ..scheduler._checks import check as check_scenario
-from ..scheduler._checks import check_late_input, check_requirement, common, imply_all
-from ..scheduler._explain import in_few_words
+from ..scheduler._checks import check_late_input, check_requirement, common
+from ..scheduler._explain import in_few_words, still_waits_for
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import SignalWatch, in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
 
 __all__ = (
-    "DROPPED",
     "NOT_KEPT",
     "NOT_STORED",
     "NOT_THERE",
@@ -50,15 +61,19 @@ __all__ = (
     "JobState",
     "JobTimeout",
     "JournalError",
+    "Look",
     "Policy",
     "Pool",
     "Rule",
+    "RunPhase",
+    "RunView",
     "SignalWatch",
     "StopReason",
     "TrioflowError",
     "amount_of",
     "backlinks",
     "check_late_input",
+    "check_may_run",
     "check_one_shot",
     "check_requirement",
     "check_scenario",
@@ -67,21 +82,236 @@ __all__ = (
     "common",
     "current_job",
     "duration",
+    "end_of",
     "failed_through_member",
+    "failure_of",
     "find_cycle",
-    "imply_all",
+    "find_implied",
+    "given_label",
     "in_cell",
     "in_few_words",
+    "in_order",
+    "inputs_of",
+    "is_further_attempt",
+    "is_inside",
+    "is_ready",
     "is_scheduler",
+    "is_service",
     "is_size",
+    "look_of",
+    "may_repeat",
+    "nested_in",
+    "not_restored",
+    "outermost",
+    "outwards",
     "paths_of",
     "percent",
     "printable",
     "reachable",
+    "result_was_dropped",
+    "run_of",
+    "runs_commands",
     "shortened",
     "shown_amount",
     "size_of",
     "slots_of",
+    "still_waits_for",
+    "throttled",
     "topological_order",
+    "waiting_since",
+    "waits_for",
     "warn",
 )
+
+# ---- a run
+
+
+@final
+class RunView:
+    """A run that is under way, to look at; see `run_of`."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Returns the time now, in seconds: on the clock of `job.started_at`."""
+        return self._run.clock
+
+    @property
+    def phase(self) -> RunPhase:
+        """How far it is: being checked, being prepared, running, draining or stopping."""
+        return self._run.phase
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Why it stops; None while it is not yet known how it will end."""
+        return self._run.reason
+
+    @property
+    def window(self) -> int | None:
+        """The most jobs that its window ever lets run at once; None for no limit. Now it is `scheduler.window_size`."""
+        return self._run.slots
+
+    @property
+    def has_adaptive_window(self) -> bool:
+        """Whether the size of its window changes while it runs."""
+        return self._run.workers.adapts
+
+
+def run_of(scheduler: BaseScheduler) -> RunView | None:
+    """Return the run of a scheduler that is under way; None if it is not running."""
+    run = scheduler._run
+    return None if run is None else RunView(run)
+
+
+# ---- a scheduler and its jobs
+
+
+def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
+    """Return the members that are schedulers, in the order added, without a look at the others."""
+    return list(scheduler._members.nested)
+
+
+def waits_for(scheduler: BaseScheduler, job: AnyJob) -> list[AnyJob]:
+    """Return the members of `scheduler` that must settle before `job` may start.
+
+    These are the members that it requires, and those that contain an input of a job nested in it. Members that have
+    settled already are among them.
+    """
+    return scheduler._members.waits_for(job)
+
+
+def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E).
+
+    Unlike `scheduler.topological_order()`, this finds no implied requirements: it goes by those that the last run, or
+    `find_implied`, has found.
+    """
+    return topological_order(list(scheduler), scheduler._members.waits_for)
+
+
+def given_label(job: AnyJob) -> str | None:
+    """Return the label that the user gave to a job; None if it has a default label."""
+    return job._label
+
+
+def look_of(job: AnyJob) -> Look:
+    """Return how pictures and legends show this kind of job."""
+    return job._look
+
+
+def is_service(job: AnyJob) -> bool:
+    """Return whether a job is a forever job that may be required, because it says when it is ready."""
+    return job._is_service
+
+
+def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
+    """Return the jobs whose results a job gets as arguments."""
+    return () if job._rule is None else job._rule.inputs
+
+
+def may_repeat(job: AnyJob) -> bool:
+    """Return whether one run may call the job more than once, because of its retries or restarts."""
+    return job._repeats()
+
+
+# ---- what becomes of a job
+
+
+def is_ready(job: AnyJob) -> bool:
+    """Return whether a job is a service that has said that it is ready, and still runs."""
+    return job._is_ready()
+
+
+def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+    """Return how a job has settled, for views that note this of each job: one question takes less time than four.
+
+    Returns:
+        Its state, when it started, when it settled, and whether this is all: it SUCCEEDED at the first attempt, and ran
+        no command.
+
+    """
+    state = job._state
+    is_all = state is SUCCEEDED and job._facts is None and not job._runs_commands
+    return state, job._started_at, job._finished_at, is_all
+
+
+def is_further_attempt(job: AnyJob) -> bool:
+    """Return whether the attempt of a job that runs is not the first that counts."""
+    return job._facts is not None and job._facts.further_attempts > 0
+
+
+def failure_of(job: AnyJob) -> Failure | None:
+    """Return how a job failed, or why it was BLOCKED: the exception with its first traceback; otherwise None.
+
+    The exception's own traceback grows with each `result()`.
+    """
+    outcome = job._outcome
+    return outcome if isinstance(outcome, Failure) else None
+
+
+def result_was_dropped(job: AnyJob) -> bool:
+    """Return whether a job had a result that is gone, because of `keep_result=False`."""
+    return job._outcome is DROPPED
+
+
+def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return when its attempts that do not count began and ended, because it raised `Throttled`."""
+    return () if job._facts is None else job._facts.throttled
+
+
+def not_restored(job: AnyJob) -> str | None:
+    """Return why a journal did not restore a job, in words; None if it did, or if there was no journal."""
+    return None if job._facts is None else job._facts.not_restored
+
+
+def runs_commands(job: AnyJob) -> bool:
+    """Return whether a job runs commands, so that it has a `last_result`."""
+    return job._runs_commands
+
+
+def waiting_since(job: AnyJob) -> float | None:
+    """Return when a SCHEDULED job began to wait for its turn: on the clock of `job.started_at`.
+
+    That is when it was throttled last, or when the last job that it waited for settled. None if the job is not
+    SCHEDULED, or if it waited for nothing, or for a service: then the engine has not noted it.
+    """
+    scheduler = job._scheduler
+    if scheduler is None or job._state is not JobState.SCHEDULED:
+        return None
+    for _, ended in throttled(job)[-1:]:
+        return ended
+    moments = [one._finished_at for one in waits_for(scheduler, job)]
+    return max((moment for moment in moments if moment is not None), default=None) if None not in moments else None
+
+
+# ---- before a run; in the thread that builds the scenario
+
+
+def find_implied(scheduler: BaseScheduler) -> None:
+    """Find what members wait for because of the inputs of jobs nested in them; check nothing. O(V + E)."""
+    _checks.imply_all(scheduler._members)
+
+
+def check_scenario(scheduler: BaseScheduler) -> None:
+    """Check a scheduler and all that is nested in it, as each run does. O(V + E).
+
+    Raises:
+        CycleError, MissingRequirement, ValueError, RuntimeError: a run would be refused.
+
+    """
+    for _ in _checks.check(scheduler._members):
+        pass
+
+
+def check_may_run(scheduler: BaseScheduler) -> None:
+    """Refuse a scheduler that is running or closed.
+
+    Raises:
+        RuntimeError: it is.
+
+    """
+    scheduler._check_may_run()

@@ -37,10 +37,17 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs"
     if run.phase is not RunPhase.RUNNING:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
-    waiting = [one for one in scheduler._waits_for(job) if not (one._state.is_settled or one._is_ready())]
+    waiting = still_waits_for(job)
     if not waiting:
         return "waits for nothing any more, and is about to be scheduled"
     return f"waits for {_names(waiting)}: {'; '.join(_progress(one, run.clock()) for one in waiting[:FEW])}"
+
+
+def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the members of its scheduler that a job still waits for: they have neither settled, nor said "ready"."""
+    scheduler = job._scheduler
+    members = [] if scheduler is None else scheduler._waits_for(job)
+    return [one for one in members if not (one._state.is_settled or one._is_ready())]
 
 
 def _outside_a_run(scheduler: BaseScheduler) -> str:

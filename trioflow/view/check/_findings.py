@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 from ..._core.door.reading import (
@@ -17,12 +18,15 @@ from ..._core.door.reading import (
     CycleError,
     backlinks,
     check_late_input,
+    check_may_run,
     check_one_shot,
     check_requirement,
     common,
     find_cycle,
-    imply_all,
+    find_implied,
     is_scheduler,
+    may_repeat,
+    waits_for,
 )
 from . import _never_runs, _suspicious
 
@@ -55,7 +59,7 @@ def findings(scheduler: BaseScheduler) -> list[Finding]:
 
     O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
     """
-    imply_all(scheduler._members)
+    find_implied(scheduler)
     levels = list(_levels(scheduler))
     walked = {level for level, _ in levels}
     never = _never_runs.never_runs(list(scheduler.iterate_jobs()))
@@ -74,12 +78,12 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
         level, repeated = todo.pop()
         yield level, repeated
         nested = [job for job in level if is_scheduler(job)]
-        todo += [(job, repeated or job._repeats()) for job in reversed(nested)]
+        todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
 
 
 def _refused(level: BaseScheduler, repeated: bool, walked: set[BaseScheduler]) -> Iterator[tuple[AnyJob, str]]:
     """Yield the reasons why a run would refuse this scheduler or one of its members."""
-    yield from _errors_of(level, level._check_may_run)
+    yield from _errors_of(level, check_may_run, level)
     for cycle in _cycles(level):
         yield cycle[0], str(CycleError(cycle))
     for job in level:
@@ -100,8 +104,9 @@ def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     """Return one cycle from each set of jobs that all wait for each other, in the order in which they were added."""
     place = {job: number for number, job in enumerate(level)}
     found: list[list[AnyJob]] = []
-    for component in components(place, level._waits_for):
-        cycle = find_cycle(component, _within(component, level._waits_for))
+    neighbours = partial(waits_for, level)
+    for component in components(place, neighbours):
+        cycle = find_cycle(component, _within(component, neighbours))
         assert cycle is not None
         first = cycle.index(min(cycle, key=place.__getitem__))
         found.append(cycle[first:] + cycle[:first])

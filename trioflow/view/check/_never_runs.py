@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
-from ..._core.door.reading import AnyJob, printable, reachable, topological_order
+from ..._core.door.reading import AnyJob, inputs_of, printable, reachable, topological_order
 
 
 def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
@@ -21,7 +21,7 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     may_fail: set[AnyJob] = set()
     builds_on_alarm: set[AnyJob] = set()
     given = set(jobs)
-    for job in topological_order(jobs, lambda job: job._required):
+    for job in topological_order(jobs, lambda job: job.required):
         basis = [one for one in _basis(job) if one in given]
         if job.run_if == "failed" or any(one in builds_on_alarm for one in basis):
             builds_on_alarm.add(job)
@@ -36,19 +36,19 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
 def _basis(job: AnyJob) -> list[AnyJob]:
     """Return what must succeed for a job to run."""
     if job.run_if == "succeeded":
-        return list(job._required)
-    return list(job._rule.inputs) if job._rule is not None else []
+        return list(job.required)
+    return list(inputs_of(job))
 
 
 def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], builds_on_alarm: bool) -> str:
     """Return why a job never runs, and what to do; an empty string if it can run."""
-    if job.run_if == "failed" and not job._required:
+    if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
     for one in basis:
         if one in stuck:
             how = "all that it requires" if job.run_if == "succeeded" else "its inputs"
             return f"{how} must succeed, but {_name(one)} never runs: see there, or take it away"
-    if job.run_if == "failed" and not any(one in may_fail for one in job._required):
+    if job.run_if == "failed" and not any(one in may_fail for one in job.required):
         return "run_if='failed', but what it requires never runs, and so never fails: see there, or take it away"
     return _contradiction(job, stuck, may_fail) if builds_on_alarm else ""
 
@@ -57,7 +57,7 @@ def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> st
     """Return why this job never runs if it needs an alarm to run, and nothing that the alarm watches can then fail."""
     needed = reachable([job], _basis)
     for alarm in needed:
-        watched = [one for one in alarm._required if one in may_fail]
+        watched = [one for one in alarm.required if one in may_fail]
         if alarm.run_if != "failed" or any(_fails_beside(one, needed, stuck) for one in watched):
             continue
         names = ", ".join(map(_name, watched))

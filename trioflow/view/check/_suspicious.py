@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..._core.door.reading import AnyJob, BaseScheduler, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, outwards, printable
 
 
 def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
@@ -56,23 +56,15 @@ def _about_options(job: AnyJob) -> Iterator[str]:
         yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
 
 
-def _ends_with_others(level: BaseScheduler | None) -> bool:
+def _ends_with_others(level: BaseScheduler) -> bool:
     """Return whether a scheduler, or one around it, is a forever job, which is cancelled when the others settle."""
-    while level is not None and level.scheduler is not None:
-        if level.forever:
-            return True
-        level = level.scheduler
-    return False
+    return any(one.forever and one.scheduler is not None for one in (level, *outwards(level)))
 
 
-def _time_limit(level: BaseScheduler | None) -> tuple[BaseScheduler, float] | None:
+def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
     """Return the shortest timeout among a scheduler and those around it, with the scheduler that has it."""
-    found: tuple[BaseScheduler, float] | None = None
-    while level is not None:
-        if level.timeout is not None and (found is None or level.timeout < found[1]):
-            found = level, level.timeout
-        level = level.scheduler
-    return found
+    limits = [(one, one.timeout) for one in (level, *outwards(level)) if one.timeout is not None]
+    return min(limits, key=lambda limit: limit[1], default=None)
 
 
 def _too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:

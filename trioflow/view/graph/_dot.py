@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
 from . import _style
 from ._drawing import Close, Drawing, Line, Open, Part
 from ._frame_ends import Anchor, FrameEnds, Place, Point
@@ -196,7 +196,8 @@ def colours(state: JobState) -> Attributes:
 
 def shape(job: AnyJob) -> Attributes:
     """Return the shape of the box for a job, which its class defines."""
-    found = {"shape": job._look.shape, "style": NODE["style"] if job._look.rounded else SQUARE["style"]}
+    look = look_of(job)
+    found = {"shape": look.shape, "style": NODE["style"] if look.rounded else SQUARE["style"]}
     return {name: value for name, value in found.items() if value != NODE[name]}
 
 

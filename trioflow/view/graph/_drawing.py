@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, is_scheduler, paths_of
+from ..._core.door.reading import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, outwards, paths_of
 from ..text import _selection
 from ..text._listing import Begin, End, Plain, numbered, rows
 from . import _simplify
@@ -140,7 +141,7 @@ class Drawing:
     def _find_lines(self) -> Lines:
         found: Lines = {}
         for job in self.numbers:
-            inputs = job._rule.inputs if job._rule is not None else ()
+            inputs = inputs_of(job)
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
@@ -167,12 +168,7 @@ def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Part
 
 def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
     """Return whether a job is inside a scheduler; no line can be drawn between the two."""
-    if not is_scheduler(scheduler):
-        return False
-    outer: AnyJob | None = job
-    while outer is not None and outer is not scheduler:
-        outer = outer.scheduler
-    return outer is not None
+    return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
 def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None) -> set[AnyJob] | None:
@@ -182,10 +178,7 @@ def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wan
     kept = _selection.chosen(scheduler, only, "only")
     around: set[AnyJob] = set()
     for job in kept:
-        outer = job.scheduler
-        while outer is not None and outer not in around:
-            around.add(outer)
-            outer = outer.scheduler
+        around.update(itertools.takewhile(lambda outer: outer not in around, outwards(job)))
     for job in jobs:  # a scheduler comes before what is in it
         if job.scheduler in kept:
             kept.add(job)

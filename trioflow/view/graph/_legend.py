@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..._core.door.reading import AnyJob, JobState, is_scheduler
+from ..._core.door.reading import AnyJob, JobState, is_scheduler, look_of
 from . import _dot, _style
 from ._drawing import Close, Drawing, Line, Part
 
@@ -76,7 +76,7 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield a box for each kind of job that occurs, unless there is only one."""
     jobs = _jobs(drawing)
-    found = {job._look: job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
+    found = {look_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
     for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
         yield {"label": look.name, **PLAIN, **_dot.shape(found[look])}
 

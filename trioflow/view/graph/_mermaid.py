@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, printable
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
 from . import _style
 from ._drawing import Close, Drawing, Line, Open, Part, Single
 
@@ -88,7 +88,7 @@ class Writer:
         if self._drawing.part(job) is Part.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
-        begin, end = SEVERAL if len(jobs) > 1 else job._look.brackets
+        begin, end = SEVERAL if len(jobs) > 1 else look_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._mark(job)
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"

@@ -23,9 +23,10 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Generic, TypeVar
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, slots_of, topological_order
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, in_order, is_scheduler, slots_of, waits_for
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)
@@ -193,9 +194,9 @@ class Forecast:
         return self._estimator.remaining(self._progress)
 
     def _progress(self, job: AnyJob) -> Progress:
-        started, finished = job._started_at, job._finished_at
+        started, finished = job.started_at, job.finished_at
         if finished is not None:
-            if started is not None and job._state is JobState.SUCCEEDED:
+            if started is not None and job.state is JobState.SUCCEEDED:
                 return SUCCEEDED, finished - started, None
             return SETTLED, 0.0, None
         if started is None:
@@ -218,9 +219,10 @@ def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
     todo = [root]
     while todo:
         scheduler = todo.pop()
-        order = topological_order(list(scheduler._members.jobs), scheduler._waits_for)
-        jobs = [job for job in order if not job._forever]
+        jobs = [job for job in in_order(scheduler) if not job.forever]
         nested = [job for job in jobs if is_scheduler(job)]
         own = slots if scheduler is root else slots_of(scheduler.jobs_window)
-        yield Level(scheduler, jobs, scheduler._waits_for, math.inf if own is None else max(1, own), frozenset(nested))
+        yield Level(
+            scheduler, jobs, partial(waits_for, scheduler), math.inf if own is None else max(1, own), frozenset(nested)
+        )
         todo += nested

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core.door.reading import JobState, StopReason
+from ..._core.door.reading import JobState, RunPhase, StopReason, run_of
 from .. import _units as units
 from ..text._symbols import UNICODE, Symbols, width
 from ._model import Model, Tally
@@ -83,10 +83,10 @@ class Head:
 
     def _left(self, remaining: float | None) -> str:
         """Return the estimate, or that the run is about to end, always in the same number of columns."""
-        run = self._model.root._run
-        if run is not None and run.stopping and run.reason is not StopReason.COMPLETED:
+        run = run_of(self._model.root)
+        if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
             return "ending".ljust(units.COMPACT_COLUMNS + 7)
-        if run is not None and run.starts_no_more and not run.stopping:
+        if run is not None and run.phase is RunPhase.DRAINING:
             return "draining".ljust(units.COMPACT_COLUMNS + 7)
         about = "≈" if self._is_unicode else "~"
         text = "" if remaining is None else f"{about} {units.estimate(remaining)} left"
@@ -124,10 +124,10 @@ class Head:
 
     def _adaptive_window(self) -> list[tuple[str, int, str, str]]:
         """Return how many jobs may run at once now, in the same form, if that changes."""
-        run = self._model.root._run
-        if run is None or run.workers.size is None or not run.workers.adapts:
+        run, size = run_of(self._model.root), self._model.slots
+        if run is None or size is None or not run.has_adaptive_window:
             return []
-        return [("≤" if self._is_unicode else "<", run.workers.size, "at once", "dim")]
+        return [("≤" if self._is_unicode else "<", size, "at once", "dim")]
 
     def _counted(self) -> list[tuple[str, int, str, str]]:
         """Return for each state its symbol, the number of jobs, a word and a style."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, nested_in, outwards
 from ._model import Model, in_listing_order
 
 Nested = Literal["auto", "open", "folded"]
@@ -84,14 +84,14 @@ class Layout:
 
     def _folded(self, height: int, room: int) -> list[Row] | None:
         """Return a row for each member of the outermost scheduler, if that is wanted and they fit."""
-        if self._nested == "open" or not any(not nested._forever for nested in list(self._model.root._members.nested)):
+        if self._nested == "open" or all(nested.forever for nested in nested_in(self._model.root)):
             return None
         if self._model.tally.rows > (room if self._nested == "folded" else height // 2):
             return None
         return self._listing(0)
 
     def _with_failures(self, listed: list[Row], room: int, beside: list[AnyJob]) -> Rows:
-        inside = [job for job in list(self._model.failures) if job._scheduler is not self._model.root]
+        inside = [job for job in list(self._model.failures) if job.scheduler is not self._model.root]
         number = min(len(inside), room - len(listed))
         shown = [Row(job) for job in inside[len(inside) - number :]]
         return Rows(listed + shown, beside=[Row(job) for job in beside])
@@ -107,7 +107,7 @@ class Layout:
         if height < 3:
             beside, further = [], []
         left_out = self._model.root if listed else None
-        failures = [job for job in list(self._model.failures) if job._scheduler is not left_out]
+        failures = [job for job in list(self._model.failures) if job.scheduler is not left_out]
         failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
         slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
         rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
@@ -122,20 +122,20 @@ class Layout:
 
     def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
         """Return the jobs to show in the lines for running jobs, at most `number`."""
-        slots = [job for job in self._slots if job._state in (JobState.RUNNING, JobState.SUCCEEDED)]
-        over = [job for job in slots if job._state is not JobState.RUNNING]
+        slots = [job for job in self._slots if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
+        over = [job for job in slots if job.state is not JobState.RUNNING]
         slots = _without(slots, over[: max(0, len(slots) - number)])
         slots = slots[:number]
         shown = set(slots)
-        new = (job for job in list(self._model.running) if job not in shown and job._scheduler is not left_out)
-        slots = [job if job._state is JobState.RUNNING else next(new, job) for job in slots]
+        new = (job for job in list(self._model.running) if job not in shown and job.scheduler is not left_out)
+        slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
 
     def _rest(self, rows: Iterable[Row]) -> dict[str, int]:
         """Count the jobs that have no line, each under a word for its state."""
         tally = self._model.tally
-        shown = collections.Counter(_word(row.job._state) for row in rows if not is_scheduler(row.job))
+        shown = collections.Counter(_word(row.job.state) for row in rows if not is_scheduler(row.job))
         counts = {
             "running": tally.running,
             "failed": tally.settled[JobState.FAILED],
@@ -159,8 +159,5 @@ def _word(state: JobState) -> str:
 
 
 def context(job: AnyJob, root: BaseScheduler) -> Iterator[AnyJob]:
-    """Yield the schedulers between a job and the outermost one, from the inside out."""
-    scheduler = job._scheduler
-    while scheduler is not None and scheduler is not root:
-        yield scheduler
-        scheduler = scheduler._scheduler
+    """Return the schedulers between a job and `root`, from the inside out."""
+    return itertools.takewhile(lambda around: around is not root, outwards(job))

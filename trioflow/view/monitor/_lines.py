@@ -39,7 +39,7 @@ def _word(job: AnyJob) -> str:
     """Say how a job has ended; of a background job only whether it is over, unless it failed."""
     if job.restored:
         return "restored"
-    return "ended" if job.forever and job._state not in TROUBLE else WORDS[job._state]
+    return "ended" if job.forever and job.state not in TROUBLE else WORDS[job.state]
 
 
 class Lines(Outlet):
@@ -96,7 +96,7 @@ class Lines(Outlet):
         self._write(f"{self._head.outcome()}{': ' if counts else ''}{counts}")
 
     def _write_end(self, job: AnyJob) -> None:
-        started, finished = job._started_at, job._finished_at
+        started, finished = job.started_at, job.finished_at
         took = units.compact(finished - started) if started is not None and finished is not None else ""
         error = job.raised_exception()
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""

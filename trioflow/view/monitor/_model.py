@@ -22,8 +22,11 @@ from ..._core.door.reading import (
     BaseScheduler,
     JobState,
     failed_through_member,
+    in_order,
+    is_inside,
     is_scheduler,
-    topological_order,
+    nested_in,
+    run_of,
 )
 from ..text import _counts
 
@@ -105,9 +108,10 @@ class Model:
 
     def __init__(self, root: BaseScheduler) -> None:
         """Count the jobs of `root`, whose run begins."""
-        assert root._run is not None
+        run = run_of(root)
+        assert run is not None
         self.root: Final = root
-        self.clock: Final = root._run.clock
+        self.clock: Final = run.clock
         self.began: Final = self.clock()
         self.ended: float | None = None
         self.edition = 0  # how often the set of jobs has changed
@@ -131,7 +135,7 @@ class Model:
     @property
     def background(self) -> int:
         """How many forever jobs are background jobs: all but those in trouble, which count as what they are."""
-        return sum(job._state not in _counts.TROUBLE for job in list(self.beside))
+        return sum(job.state not in _counts.TROUBLE for job in list(self.beside))
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, or how long it took."""
@@ -142,13 +146,13 @@ class Model:
     def begin_nested(self, scheduler: BaseScheduler) -> None:
         """Record that a nested scheduler begins, perhaps again, or with other jobs than before."""
         old = self.tallies[scheduler]
-        if old.is_fresh and old.members == len(scheduler) and scheduler._members.nested.keys() <= self.tallies.keys():
+        if old.is_fresh and old.members == len(scheduler) and self.tallies.keys() >= {*nested_in(scheduler)}:
             return
         old.forget()
         for jobs in (self.running, self.failures, self.beside):
             for job in [one for one in jobs if is_inside(one, scheduler)]:
                 del jobs[job]
-        self._register(scheduler, old.outer, scheduler._forever)
+        self._register(scheduler, old.outer, scheduler.forever)
 
     def add(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record a new job."""
@@ -159,7 +163,7 @@ class Model:
 
     def start(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job starts."""
-        if is_scheduler(job) or job._forever:
+        if is_scheduler(job) or job.forever:
             return
         tally = self.tallies[scheduler]
         tally.count_running(1)
@@ -168,7 +172,7 @@ class Model:
 
     def put_back(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a running job was throttled, and waits again."""
-        if not job._forever:
+        if not job.forever:
             self.tallies[scheduler].count_running(-1)
             self.running.pop(job, None)
 
@@ -177,9 +181,9 @@ class Model:
         self.running.pop(job, None)
         if is_scheduler(job):
             self.tallies[job].give_up()
-        elif not job._forever:
-            self.tallies[scheduler].settle(job._state, job._started_at is not None, job.restored)
-        if job._state is JobState.FAILED and not failed_through_member(job):
+        elif not job.forever:
+            self.tallies[scheduler].settle(job.state, job.started_at is not None, job.restored)
+        if job.state is JobState.FAILED and not failed_through_member(job):
             self.failures[job] = None
 
     def end(self) -> None:
@@ -194,27 +198,19 @@ class Model:
         while todo:
             parent, outer, is_apart = todo.pop()
             tally = self.tallies[parent] = Tally(outer, is_apart)
-            for job in parent._members.jobs:
+            for job in parent:
                 self._count(tally, job)
-            todo += [(job, tally, job._forever) for job in parent._members.nested]
+            todo += [(job, tally, job.forever) for job in nested_in(parent)]
         self.edition += 1
 
     def _count(self, tally: Tally, job: AnyJob) -> None:
         tally.members += 1
-        if not job._forever:
+        if not job.forever:
             tally.rows += 1
             if not is_scheduler(job):
                 tally.grow(1)
         elif not tally.is_apart:
             self.beside[job] = None
-
-
-def is_inside(job: AnyJob, scheduler: BaseScheduler) -> bool:
-    """Return whether `job` is in `scheduler`, at any depth."""
-    parent = job._scheduler
-    while parent is not None and parent is not scheduler:
-        parent = parent._scheduler
-    return parent is scheduler
 
 
 def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tuple[AnyJob, int]]:
@@ -234,5 +230,4 @@ def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tu
 
 
 def _members(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    order = topological_order(list(scheduler._members.jobs), scheduler._waits_for)
-    return iter([job for job in order if not job._forever])
+    return iter([job for job in in_order(scheduler) if not job.forever])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell
+from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell, throttled
 from ..text import _symbols
 from ._layout import Nested
 from ._lines import Lines
@@ -129,7 +129,7 @@ class Monitor(Instrument):
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job that ran was throttled, and waits again."""
-        if job._facts is not None and job._facts.throttled:
+        if throttled(job):
             self._show_throttled(scheduler, job)
 
     @_releases_output

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, in_few_words, is_scheduler, percent
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    in_few_words,
+    is_ready,
+    is_scheduler,
+    is_service,
+    percent,
+)
 from .. import _units as units
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
@@ -89,10 +98,10 @@ class Pictures:
 
     def _row(self, row: Row, label: Line, columns: int) -> Line:
         job, signs = row.job, self._symbols.set
-        state = job._state
+        state = job.state
         style = STYLES[state]
         symbol = signs.states[state]
-        if job._forever and state is JobState.RUNNING:
+        if job.forever and state is JobState.RUNNING:
             symbol, style = signs.forever, "background"
         line: Line = [(f" {symbol}", style), (f" {self._time(job):>{units.COMPACT_COLUMNS}}  ", "figures")]
         if columns >= NARROW:
@@ -107,7 +116,7 @@ class Pictures:
     def _details(self, job: AnyJob, columns: int) -> Line:
         """Return what follows the label, in so many columns: how much is done of a running job, and the rest."""
         found: Line = []
-        if job.fraction_done is not None and job._state is JobState.RUNNING:
+        if job.fraction_done is not None and job.state is JobState.RUNNING:
             found = self._bar(job.fraction_done, columns)
             columns -= sum(width(text) for text, _ in found)
         detail = self._detail(job)
@@ -136,7 +145,7 @@ class Pictures:
         return label
 
     def _time(self, job: AnyJob) -> str:
-        started, finished = job._started_at, job._finished_at
+        started, finished = job.started_at, job.finished_at
         if started is None:
             return ""
         if finished is None:
@@ -150,10 +159,10 @@ class Pictures:
         said = [f"attempt {job.attempts}"] if job.attempts > 1 else []
         if is_scheduler(job):
             said.append(self._inside(job))
-        elif job._is_service and job._state is JobState.RUNNING:
-            said.append("ready" if job._is_ready() else "starting")
+        elif is_service(job) and job.state is JobState.RUNNING:
+            said.append("ready" if is_ready(job) else "starting")
         expected = getattr(job, "expected_duration", None)
-        if expected is not None and job._state is JobState.RUNNING:
+        if expected is not None and job.state is JobState.RUNNING:
             said.append(f"of {self.about}{units.compact(expected)}")
         if waits := in_few_words(job):
             said.append(self._symbols.line(waits))

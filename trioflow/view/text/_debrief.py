@@ -17,7 +17,9 @@ from ..._core.door.reading import (
     JobState,
     StopReason,
     failed_through_member,
+    failure_of,
     is_scheduler,
+    not_restored,
     paths_of,
     shortened,
 )
@@ -120,7 +122,7 @@ class Debrief:
 
     def not_restored(self) -> str:
         """Return a paragraph about the jobs that a journal could have restored, and why it has not."""
-        reasons = [(job, job._facts.not_restored) for job in self._jobs if job._facts is not None]
+        reasons = [(job, not_restored(job)) for job in self._jobs]
         told = [f"  {self._name(job)}: {self._symbols.line(why)}" for job, why in reasons if why not in NOTHING_TO_SAY]
         if not told:
             return ""
@@ -135,7 +137,8 @@ def _reason_in_brackets(job: AnyJob) -> str:
 
 
 def _outcome(job: AnyJob) -> Failure:
-    failure: Failure = job._outcome  # it has the first traceback; each `result()` adds frames to the exception's own
+    failure = failure_of(job)
+    assert failure is not None
     return failure
 
 

@@ -18,20 +18,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator, Sized
+from functools import partial
 from typing import Final, NamedTuple
 
 from ..._core.door.reading import (
-    DROPPED,
     AnyJob,
     BaseScheduler,
     JobState,
     find_cycle,
-    imply_all,
+    find_implied,
     in_few_words,
+    in_order,
+    inputs_of,
     is_scheduler,
+    not_restored,
     percent,
+    result_was_dropped,
     shortened,
-    topological_order,
+    waits_for,
 )
 from . import _short_values
 from ._symbols import Symbols, width
@@ -127,16 +131,16 @@ class Listing:
         return self._symbols.line(f"<{type(job).__name__} `{shortened(job.label)}`>")
 
     def _requires(self, job: AnyJob) -> str:
-        return f"requires={self._set(job.required, job.scheduler, _inputs(job))}" if job.required else ""
+        return f"requires={self._set(job.required, job.scheduler, inputs_of(job))}" if job.required else ""
 
     def _outcome(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
             return f"!! {self._symbols.line(_short_values.exception(error))}"
         if job.state is JobState.SUCCEEDED:
-            given_up = job._outcome is DROPPED
+            given_up = result_was_dropped(job)
             result = "(given up)" if given_up else self._symbols.line(_short_values.result(job.result()))
-            why = job._facts.not_restored if job._facts is not None else None
+            why = not_restored(job)
             return "  ".join(
                 filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))
             )
@@ -165,11 +169,6 @@ class Listing:
 
 def _restored(job: AnyJob) -> str:
     return "restored" if job.restored else ""
-
-
-def _inputs(job: AnyJob) -> Container[AnyJob]:
-    """Return the jobs whose results it gets; these may be in other schedulers."""
-    return job._rule.inputs if job._rule is not None else ()
 
 
 def rows(scheduler: BaseScheduler) -> Iterator[Row]:
@@ -206,8 +205,8 @@ def _digits(jobs: Sized) -> int:
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
     jobs = tuple(scheduler)
-    imply_all(scheduler._members)
-    order = topological_order(jobs, scheduler._waits_for)
+    find_implied(scheduler)
+    order = in_order(scheduler)
     yield from (_row(job, depth) for job in order)
     if len(order) < len(jobs):
         yield Cycle(scheduler, depth)
@@ -220,7 +219,7 @@ def _row(job: AnyJob, depth: int) -> Plain | Begin:
 
 
 def _one_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
-    cycle = find_cycle(tuple(scheduler), scheduler._waits_for) or []
+    cycle = find_cycle(tuple(scheduler), partial(waits_for, scheduler)) or []
     return cycle + cycle[:1]
 
 

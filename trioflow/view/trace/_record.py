@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, cast
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of
+from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of, waits_for
 from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import Beginning, CommandEnd, Ending, EventKind, Fate, events
@@ -86,7 +86,7 @@ class Reader:
             run.ended, run.ending = at, more
 
     def _begin(self, scheduler: BaseScheduler, at: float, beginning: Beginning) -> None:
-        outer = self._latest.get(scheduler._scheduler) if scheduler._scheduler is not None else None
+        outer = self._latest.get(scheduler.scheduler) if scheduler.scheduler is not None else None
         if outer is not None and outer.ended is not None:
             outer = None
         before = self._latest.get(scheduler)
@@ -101,7 +101,7 @@ class Reader:
         for job in members:
             if job not in run.jobs:
                 over = run.ending is not None
-                run.jobs[job] = JobNotes(JobState.IDLE if over else job._state, None if over else job._started_at)
+                run.jobs[job] = JobNotes(JobState.IDLE if over else job.state, None if over else job.started_at)
 
     def _add_those_that_never_ran(self) -> None:
         ran = {(run.outer, run.scheduler) for run in self.runs}
@@ -202,7 +202,7 @@ class _Builder:
     def _places(self) -> Iterator[tuple[float, int, int, RunNotes, AnyJob]]:
         """Yield each job with what decides its place: its start, its depth, when it was added."""
         for run in self._runs:
-            added = {job: number for number, job in enumerate(run.scheduler._members.jobs)}
+            added = {job: number for number, job in enumerate(run.scheduler)}
             for job, facts in run.jobs.items():
                 start = math.inf if facts.started_at is None else facts.started_at
                 yield start, self._depths[id(run)], added.get(job, len(added)), run, job
@@ -216,7 +216,7 @@ class _Builder:
             ]
             lowest = 1
             for forever in (False, True):
-                chosen = sorted((one for one in started if one[2]._forever is forever), key=lambda one: one[0])
+                chosen = sorted((one for one in started if one[2].forever is forever), key=lambda one: one[0])
                 bounds = ((facts.started_at or 0.0, _end(facts)) for _, facts, _ in chosen)
                 since = (self._scheduled_at(run, job, facts, self._required(run, job)) for _, facts, job in chosen)
                 rows = list(lanes(bounds, since))
@@ -231,7 +231,7 @@ class _Builder:
         found: dict[int, dict[AnyJob, str]] = {}
         for root in roots:
             scheduler = root.scheduler
-            prefix = f"{scheduler.label}/" if several and scheduler._scheduler is None else None
+            prefix = f"{scheduler.label}/" if several and scheduler.scheduler is None else None
             found[id(root)] = paths_of(scheduler, prefix)
         for run in self._runs:
             if run.outer is not None:
@@ -252,7 +252,7 @@ class _Builder:
             kind=type(job).__name__,
             state=facts.state,
             critical=job.is_critical(),
-            forever=job._forever,
+            forever=job.forever,
             scheduled_at=self._scheduled_at(run, job, facts, required),
             started_at=facts.started_at,
             ready_at=ready,
@@ -271,7 +271,7 @@ class _Builder:
         )
 
     def _required(self, run: RunNotes, job: AnyJob) -> list[AnyJob]:
-        return [one for one in run.scheduler._waits_for(job) if one in run.jobs]
+        return [one for one in waits_for(run.scheduler, job) if one in run.jobs]
 
     def _scheduled_at(self, run: RunNotes, job: AnyJob, facts: JobNotes, required: Iterable[AnyJob]) -> float | None:
         """Return when the last requirement settled, which need not be recorded while the run is under way."""

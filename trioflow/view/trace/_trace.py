@@ -7,13 +7,22 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Failure, Instrument, JobState, failed_through_member
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    Instrument,
+    end_of,
+    failed_through_member,
+    failure_of,
+    is_further_attempt,
+    run_of,
+    runs_commands,
+    throttled,
+)
 from .. import _in_cells
 from ._log import Beginning, Ending, EventKind, Fate, command_end
 from ._record import Record, record
 from ._spans import Span
-
-SUCCEEDED = JobState.SUCCEEDED
 
 
 @final
@@ -56,9 +65,9 @@ class Trace(Instrument):
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start a new trace, unless another run is under way: this one may be nested in it, or go on beside it."""
-        run = scheduler._run
+        run = run_of(scheduler)
         assert run is not None
-        for other in [one for one in self._open if one._run is None]:  # it crashed before it could say that it ended
+        for other in [one for one in self._open if run_of(one) is None]:  # it crashed before it could say that it ended
             del self._open[other]
         if not self._open:
             self._log.clear()
@@ -66,9 +75,9 @@ class Trace(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        beginning = Beginning(clock, time.time() - now, run.slots)
+        beginning = Beginning(clock, time.time() - now, run.window)
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
-        if run.workers.adapts:
+        if run.has_adaptive_window:
             self._note_window_size(scheduler)
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -77,8 +86,7 @@ class Trace(Instrument):
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record when a further attempt begins; the first one begins with the job."""
-        facts = job._facts
-        if facts is not None and facts.further_attempts:
+        if is_further_attempt(job):
             self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -87,11 +95,11 @@ class Trace(Instrument):
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record what became of a job; the next run makes the job forget it."""
-        state = job._state
+        state, started, finished, is_all = end_of(job)
         fate = None
-        if state is not SUCCEEDED or job._facts is not None or job._runs_commands:
-            failure = job._outcome if isinstance(job._outcome, Failure) else None
-            command: Any = job if job._runs_commands and job._started_at is not None else None
+        if not is_all:
+            failure = failure_of(job)
+            command: Any = job if runs_commands(job) and started is not None else None
             ended = None if command is None else command_end(command.last_result)
             through_member = failure is not None and failed_through_member(job)
             fate = Fate(
@@ -100,9 +108,9 @@ class Trace(Instrument):
                 through_member,
                 ended,
                 job.restored,
-                () if job._facts is None else job._facts.throttled,
+                throttled(job),
             )
-        self._note((state, scheduler, job, job._started_at, job._finished_at, fate))
+        self._note((state, scheduler, job, started, finished, fate))
         if scheduler in self._window_sizes:
             self._note_window_size(scheduler)
 
@@ -121,7 +129,7 @@ class Trace(Instrument):
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record why the run ended, and which jobs it never reached."""
-        unsettled = tuple(job for job in scheduler._members.jobs if job._finished_at is None)
+        unsettled = tuple(job for job in scheduler if job.finished_at is None)
         ending = Ending(scheduler.stop_reason, scheduler.culprit, unsettled)
         self._note((EventKind.END, scheduler, None, self._clock(), None, ending))
         self._open.pop(scheduler, None)

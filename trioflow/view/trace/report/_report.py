@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import JobState, StopReason, printable, shortened
+from ...._core.door.reading import JobState, StopReason, given_label, printable, shortened
 from ..._units import duration
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
@@ -60,7 +60,7 @@ def html(record: Record, folder: Path) -> str:
 
 def _title(record: Record, run: RunSpan) -> str:
     """Return the label of a scheduler; without one, what a reader who knows no schedulers can make something of."""
-    if run.scheduler._label is not None:
+    if given_label(run.scheduler) is not None:
         return run.label
     number = sum(1 for _ in _leaves(record))
     return f"A run of {number} job{'s' * (number != 1)}"

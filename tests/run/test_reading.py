@@ -1,0 +1,166 @@
+"""What views read of a run and its jobs, beyond the public names of a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
+from trioflow._core.door import reading
+from trioflow._core.door.reading import RunPhase
+
+from ..bodies import fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
+    """The innermost scheduler comes first, the job itself is not on the way, and outside of all there is none."""
+    job = AbstractJob()
+    inner = Scheduler(job)
+    middle = Scheduler(inner)
+    outer = Scheduler(middle)
+    assert list(reading.outwards(job)) == [inner, middle, outer]
+    assert list(reading.outwards(outer)) == []
+    assert reading.outermost(inner) is reading.outermost(outer) is outer
+    assert [reading.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
+
+
+def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> None:
+    """There is a run only while it is under way; its clock is that of the jobs' times."""
+    told: list[Any] = []
+
+    async def look(stops: bool) -> None:
+        if stops:
+            scheduler.drain()
+        run = reading.run_of(scheduler)
+        assert run is not None
+        told.append((run.phase, run.reason, run.window, run.has_adaptive_window, run.clock() == anyio.current_time()))
+
+    scheduler = Scheduler(Job(look, False), Job(look, True), jobs_window=1)
+    assert reading.run_of(scheduler) is None
+    virtual(scheduler.co_run)
+    assert reading.run_of(scheduler) is None
+    assert told == [
+        (RunPhase.RUNNING, None, 1, False, True),
+        (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True),
+    ]
+
+
+def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) -> None:
+    """Its size now is that of the scheduler; the run says that it may change, and how far."""
+
+    async def look() -> tuple[int | None, bool, int | None]:
+        run = reading.run_of(scheduler)
+        assert run is not None
+        return run.window, run.has_adaptive_window, scheduler.window_size
+
+    job = Job(look)
+    scheduler = Scheduler(job, jobs_window=Adaptive(2, 8))
+    virtual(scheduler.co_run)
+    assert job.result() == (8, True, 2)
+
+
+def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
+    """A nested scheduler waits for the members whose results its jobs use, as soon as that was looked for."""
+    given = Job(nap, 1)
+    inner = Scheduler(Job(nap, given))
+    outer = Scheduler(given, inner)
+    assert reading.waits_for(outer, inner) == []
+    reading.find_implied(outer)
+    assert reading.waits_for(outer, inner) == [given]
+    assert reading.in_order(outer) == [given, inner]
+    assert reading.nested_in(outer) == [inner]
+
+
+def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> None:
+    """What has settled is left out, and so is a service that is ready."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def look() -> list[AbstractJob]:
+        await anyio.sleep(2)
+        return reading.still_waits_for(last)
+
+    first, watcher, service = Job(nap, 1), Job(look), Service(serve)
+    last = Job(nap, 1, required=[first, watcher, service])
+    virtual(Scheduler(first, watcher, service, last).co_run)
+    assert watcher.result() == [watcher]
+    assert reading.still_waits_for(AbstractJob(required=first)) == []
+
+
+def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
+    """For what waited for nothing, no time is known; nor for a job that is not SCHEDULED."""
+
+    async def look() -> list[float | None]:
+        await anyio.sleep(3)
+        return [reading.waiting_since(job) for job in (last, entry, first)]
+
+    watcher, first = Job(look), Job(nap, 1)
+    last, entry = Job(nap, 1, required=first, needs={"disk": 1}), Job(nap, 1, needs={"disk": 1})
+    holder = Job(nap, 5, needs={"disk": 1})
+    virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
+    assert watcher.result() == [first.finished_at, None, None]
+
+
+def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
+    """Its attempts that do not count are told, too."""
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        if len(reading.throttled(job)) < 1:
+            raise Throttled("api", after=10)
+
+    async def look() -> Any:
+        await anyio.sleep(5)
+        return reading.waiting_since(job), reading.throttled(job)
+
+    job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(look)
+    virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
+    began = watcher.started_at
+    assert began is not None
+    assert watcher.result() == (began + 1, ((began, began + 1),))
+
+
+def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -> None:
+    """A success at the first attempt is all there is; of a failure, there is the exception as it was first raised."""
+
+    async def again() -> None:
+        assert not reading.is_further_attempt(late) or late.attempts == 2
+        if late.attempts == 1:
+            raise ValueError
+
+    plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
+    virtual(Scheduler(plain, bad, late).co_run)
+    assert [reading.end_of(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
+    assert [reading.end_of(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
+    assert [reading.end_of(job)[3] for job in (plain, bad, late)] == [True, False, False]
+    failure = reading.failure_of(bad)
+    assert failure is not None
+    assert failure.exception is bad.raised_exception()
+    assert reading.failure_of(plain) is None
+    assert [reading.is_further_attempt(job) for job in (plain, late)] == [False, True]
+
+
+def test_a_dropped_result_is_told_from_none(virtual: Virtual) -> None:
+    """None may be a result; a result that `keep_result=False` has dropped is gone."""
+    dropped = Job(nap, 1, keep_result=False)
+    user = Job(lambda _: nap(1), dropped)
+    virtual(Scheduler(dropped, user).co_run)
+    assert [reading.result_was_dropped(job) for job in (dropped, user)] == [True, False]
+    assert reading.inputs_of(user) == (dropped,)
+
+
+def test_a_scheduler_that_is_closed_may_not_run() -> None:
+    """What a run would refuse can be asked before."""
+    scheduler = Scheduler(AbstractJob())
+    reading.check_may_run(scheduler)
+    reading.check_scenario(scheduler)
+    scheduler.close()
+    with pytest.raises(RuntimeError, match="closed for good"):
+        reading.check_may_run(scheduler)

@@ -1,0 +1,30 @@
+"""The way outwards: from a job to the scheduler that it is in, and on to the outermost one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..scheduler._scheduler import BaseScheduler
+    from ._job import AbstractJob
+
+
+def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
+    """Yield the schedulers that a job is in, the innermost first; none for a job that is in no scheduler."""
+    around = job._scheduler
+    while around is not None:
+        yield around
+        around = around._scheduler
+
+
+def outermost(scheduler: BaseScheduler) -> BaseScheduler:
+    """Return the scheduler that is in no other: `scheduler` itself, or the last one on its way outwards."""
+    for around in outwards(scheduler):
+        scheduler = around
+    return scheduler
+
+
+def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
+    """Return whether `job` is in `scheduler`, at any depth; no scheduler is inside itself."""
+    return any(around is scheduler for around in outwards(job))
