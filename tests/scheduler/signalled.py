@@ -10,7 +10,7 @@ PROLOGUE = """
 import signal, sys, time
 import anyio
 from trioflow import *
-from trioflow._core.scheduler._plain_code import SignalWatch
+from trioflow._core.scheduler._plain_code import STANDS_STILL, SignalWatch
 from trioflow.abc import AbstractJob
 
 taken_note = SignalWatch.interrupt

@@ -14,10 +14,11 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow._core import backend as _backend
+from trioflow._core.scheduler import _plain_code
 from trioflow._core.scheduler._plain_code import SignalWatch
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, Instrument
 
 from .signalled import child
 
@@ -129,6 +130,7 @@ async def block():
     try:
         while not signals:
             time.sleep(0.001)
+        time.sleep(STANDS_STILL)
         say("taken note")
         time.sleep(60)
     except KeyboardInterrupt:
@@ -141,6 +143,78 @@ watched(lambda: scheduler.run(backend={backend!r}))
     assert lines == [
         "runs", "blocks", "taken note", "got through", *ENDING, "raised KeyboardInterrupt StopReason.INTERRUPTED"
     ]  # fmt: skip
+
+
+TWICE = """
+import contextlib, random
+rang = False
+
+def ring(number, frame):
+    global rang
+    rang = True
+    signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGALRM, ring)
+
+def trial(seed):
+    global rang
+    chance, alive, rang, pool = random.Random(seed), [], False, Pool(gpu=["0", "1", "2"])
+
+    async def body(number):
+        alive.append(number)
+        try:
+            for _ in range(chance.randrange(40)):
+                await anyio.sleep(0)
+        finally:
+            alive.remove(number)
+
+    async def interrupt():
+        for _ in range(chance.randrange(30)):
+            await anyio.sleep(0)
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 4e-4))
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep(60)
+
+    jobs = [Job(body, number, needs={"gpu": 1} if number % 2 else None) for number in range(60)]
+    groups = [Scheduler(*(Job(body, 100 * group + number) for number in range(5))) for group in range(1, 9)]
+    scheduler = Scheduler(Job(interrupt), *jobs, *groups, pool=pool)
+    raised = None
+    try:
+        scheduler.run(backend=backend)
+    except BaseException as error:
+        raised = type(error).__name__
+    with contextlib.suppress(KeyboardInterrupt):  # the second may be late
+        while not rang:
+            time.sleep(1e-4)
+    found = raised, str(scheduler.stop_reason), alive, dict(pool.free), any(job.is_running() for job in scheduler)
+    expected = "KeyboardInterrupt", "StopReason.INTERRUPTED", [], {"gpu": 3}, False
+    return "fine" if found == expected else f"seed {seed}: {found}"
+
+for seed in range(first, first + trials):
+    say(trial(seed))
+"""
+
+
+def twice(backend: str, first: int, trials: int) -> list[str]:
+    """Let two Ctrl-C come within less than a millisecond, in so many runs; return what went wrong."""
+    lines = child(f"backend, first, trials = {backend!r}, {first}, {trials}\n{TWICE}")
+    hung = [f"seed {first + len(lines)} hung"] if len(lines) < trials else []
+    return [line for line in lines if line != "fine"] + hung
+
+
+def test_two_ctrl_c_within_a_turn_end_the_run_in_order(backend: str) -> None:
+    """The second of two Ctrl-C at once was raised in the middle of the engine or of the loop.
+
+    Bodies stayed alive, a pool did not get back what they had, the run was CANCELLED, or `run()` never returned.
+    """
+    assert twice(backend, 0, 100) == []
+
+
+@pytest.mark.soak
+def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_in_order(backend: str) -> None:
+    """The same, in many more runs."""
+    for first in range(1000, 5000, 250):
+        assert twice(backend, first, 250) == []
 
 
 def test_ctrl_c_under_co_run_of_a_program_of_ones_own(backend: str) -> None:
@@ -221,7 +295,7 @@ def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
         for _ in range(5):
             await chosen.checkpoint()
 
-    with SignalWatch("x", interrupt, False) as watch:
+    with SignalWatch("x", interrupt, bool, False) as watch:
         signal.raise_signal(signal.SIGINT)
         chosen.run(main, {})
     assert [type(one) for one in taken] == [KeyboardInterrupt]
@@ -237,7 +311,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     async def main() -> None:
         watch.loop_started(chosen.caller())
 
-    watch = SignalWatch("x", lambda _: False, False)
+    watch = SignalWatch("x", lambda _: False, bool, False)
 
     def run() -> None:
         with watch:
@@ -253,7 +327,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        with SignalWatch("x", lambda _: False, True):
+        with SignalWatch("x", lambda _: False, bool, True):
             signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
     finally:
@@ -295,6 +369,137 @@ def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         scheduler.run(backend=backend, handle_signals=True)
     assert scheduler.stop_reason is StopReason.INTERRUPTED
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the loop as standing still from the first moment on."""
+    monkeypatch.setattr(_plain_code, "STANDS_STILL", 0)
+
+
+def ctrl_c_twice() -> str:
+    """Send Ctrl-C twice, without a turn of the loop between; say whether the second was raised here."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        return "raised"
+    return "not raised"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_second_ctrl_c_is_raised_in_the_code_of_a_job_alone(backend: Any) -> None:
+    """A job that blocks gets it, also through a decorator for retries; a hook, which the engine calls, does not."""
+    seen: list[tuple[str, str]] = []
+
+    async def body(where: str) -> None:
+        seen.append((where, ctrl_c_twice()))
+
+    class Hook(Instrument):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            seen.append(("hook", ctrl_c_twice()))
+
+    for job, instruments in [
+        (Job(body, "job"), ()),
+        (Job(body, "retried", retry=1, timeout=60), ()),
+        (Job(anyio.sleep, 60), (Hook(),)),
+    ]:
+        with pytest.raises(KeyboardInterrupt):
+            Scheduler(job).run(backend=backend, instruments=instruments)
+    assert seen == [("job", "raised"), ("retried", "raised"), ("hook", "not raised")]
+
+
+def test_second_ctrl_c_soon_after_the_first_is_not_raised(backend: Any) -> None:
+    """People press it twice in a hurry: only a loop that stands still for a quarter of a second is blocked."""
+    seen: list[str] = []
+
+    async def body() -> None:
+        seen.append(ctrl_c_twice())
+
+    with pytest.raises(KeyboardInterrupt):
+        Scheduler(Job(body)).run(backend=backend)
+    assert seen == ["not raised"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
+    """The third Ctrl-C was raised in a `co_shutdown` that blocks the loop."""
+    seen: list[str] = []
+
+    class Slow(AbstractJob[None]):
+        async def co_run(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+
+        async def co_shutdown(self) -> None:
+            seen.append(ctrl_c_twice())
+
+    with pytest.raises(KeyboardInterrupt):
+        Scheduler(Slow()).run(backend=backend)
+    assert seen == ["not raised"]
+
+
+def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
+    """It gets the number of each signal; after None the run ends in order, and what it returns is called instead."""
+    asked: list[int] = []
+    scheduler = Scheduler()
+
+    def on_signal(number: int) -> Callable[[], object] | None:
+        asked.append(number)
+        return scheduler.drain if number == signal.SIGTERM else None
+
+    async def send(*numbers: signal.Signals) -> None:
+        for number in numbers:
+            signal.raise_signal(number)
+            await anyio.sleep(0.01)
+
+    first = scheduler.add(Job(send, signal.SIGTERM))
+    second = scheduler.add(Job(send, required=first))
+    assert not scheduler.run(backend=backend, handle_signals=on_signal)
+    assert (scheduler.stop_reason, first.is_succeeded(), second.is_idle()) == (StopReason.DRAINED, True, True)
+    scheduler = Scheduler(Job(send, signal.SIGHUP))
+    assert not scheduler.run(backend=backend, handle_signals=on_signal)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    scheduler = Scheduler(Job(send, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.run(backend=backend, handle_signals=on_signal)
+    assert asked == [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+
+
+def test_what_a_function_for_signals_raises_ends_the_run_in_order(backend: Any) -> None:
+    """It is called in the middle of anything, so its exception is not raised there, but leaves `run()` at the end."""
+    job = Job(anyio.sleep, 60)
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    def on_signal(number: int) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        Scheduler(Job(send), job).run(backend=backend, handle_signals=on_signal)
+    assert job.state is JobState.CANCELLED
+
+
+def test_what_is_called_in_place_of_ending_the_run_may_raise(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the run goes on."""
+
+    async def send() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(0.01)
+
+    def wrong() -> None:
+        raise ValueError("no")
+
+    assert Scheduler(Job(send), label="night").run(backend=backend, handle_signals=lambda number: wrong)
+    (record,) = caplog.records
+    assert "which handle_signals= of 'night' has returned, raised" in record.getMessage()
+
+
+def test_handle_signals_takes_a_flag_or_a_function() -> None:
+    """Anything else is refused before the run."""
+    with pytest.raises(TypeError, match="handle_signals='yes' of 'night': give True, False, or a function"):
+        Scheduler(label="night").run(handle_signals="yes")  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("many_pauses")

@@ -189,7 +189,7 @@ class Batch:
         self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
         self._unasked: Final = set(options.nodes if options.slots is None else ())  # for their CPUs
 
-    def run(self, instruments: Iterable[Instrument] = (), **options: Any) -> int:
+    def run(self, instruments: Iterable[Instrument] = (), handle_signals: Any = True, **options: Any) -> int:
         """Run all commands, and return the exit code.
 
         Raises:
@@ -200,7 +200,7 @@ class Batch:
         for _ in range(self._runners):
             self._add_runner(next(nodes))
         try:
-            self._scheduler.run(instruments=instruments, handle_signals=True, **options)
+            self._scheduler.run(instruments=instruments, handle_signals=handle_signals, **options)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._printer.flush()

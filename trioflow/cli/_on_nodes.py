@@ -56,7 +56,7 @@ class Run:
         jobs = [Job(self._on, node, label=node.name, critical=True) for node in self._nodes]
         scheduler = Scheduler(*jobs, jobs_window=window, label="ssh")
         try:
-            scheduler.run(instruments=[SecondSignal()], handle_signals=True)
+            scheduler.run(handle_signals=SecondSignal())
         except KeyboardInterrupt:
             return INTERRUPTED
         if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:

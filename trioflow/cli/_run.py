@@ -94,15 +94,13 @@ def command(
         scheduler.critical_jobs = True
     traced = instrument("Trace") if trace or report else None
     shown = monitors(scheduler) if monitor else []
-    watching = [
-        SecondSignal(drain_on_term),
-        *shown,
-        *([traced] if traced else []),
-    ]  # the trace is last, because the time in which the monitor loads its libraries is no part of a job
+    # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
+    watching = [*shown, *([traced] if traced else [])]
+    on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        refusing(lambda: scheduler.run(instruments=watching, handle_signals=True, **given))
+        refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
     except BaseException:
         if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
             raise  # Ctrl-C may have ended a run that was draining

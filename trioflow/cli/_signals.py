@@ -3,57 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from .._core.door.reading import BaseScheduler, Instrument, SignalWatch
 from . import INTERRUPTED
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SHOW_CURSOR: Final = b"\x1b[?25h\n"  # for every terminal since the VT220; a live display hides the cursor
 
 
-class SecondSignal(Instrument):
-    """Wraps the engine's signal handlers, from the start of a run until the engine puts the old ones back.
+class SecondSignal:
+    """What the command does at each signal: to be given as `handle_signals`.
 
     Args:
-        drains: whether the first SIGTERM drains the run; it does not count as the first signal then.
+        drain: drains the run at the first SIGTERM, which does not count as the first signal then; None if it ends it.
 
     """
 
-    def __init__(self, drains: bool = False) -> None:
+    def __init__(self, drain: Callable[[], object] | None = None) -> None:
         """Start with no signal received."""
         self._given = False
-        self._drains = drains
-        self._scheduler: BaseScheduler | None = None
+        self._drain = drain
 
-    def before_run(self, scheduler: BaseScheduler) -> None:
-        """Wrap each handler of the engine; the user's own handlers are left alone."""
-        self._scheduler = self._scheduler or scheduler
-        for number in SIGNALS:
-            handler: Any = signal.getsignal(number)
-            if isinstance(getattr(handler, "__self__", None), SignalWatch):
-                signal.signal(number, functools.partial(self._handle, handler))
-
-    def _handle(self, engine: Any, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int) -> Callable[[], object] | None:
+        """Return what to do in the event loop in place of ending the run in order; None to end it."""
         if self._given:
             end_at_once()
-        if self._drains and number == signal.SIGTERM:
-            self._drains = False
-            engine.__self__.call(self._drain)  # before the next signal can come
+        drain, self._drain = self._drain, self._drain if number != signal.SIGTERM else None
+        if drain is not None and number == signal.SIGTERM:
             _say("SIGTERM: no more jobs start; once more to end in order")
-            return
+            return drain
         self._given = True
         _say(f"{signal.Signals(number).name}: ending in order; once more to end at once")
-        engine(number, frame)
-
-    def _drain(self) -> None:
-        if self._scheduler is not None and self._scheduler._run is not None:  # it may have ended meanwhile
-            self._scheduler._run.drain()
+        return None
 
 
 def _say(text: str) -> None:

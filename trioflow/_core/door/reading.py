@@ -40,7 +40,7 @@ from ..scheduler._checks import _check_one_shot as check_one_shot
 from ..scheduler._checks import check_late_input, check_requirement, common
 from ..scheduler._explain import in_few_words, still_waits_for
 from ..scheduler._failures import failed_through_member
-from ..scheduler._plain_code import SignalWatch, in_cell
+from ..scheduler._plain_code import in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
 
 __all__ = (
@@ -67,7 +67,6 @@ __all__ = (
     "Rule",
     "RunPhase",
     "RunView",
-    "SignalWatch",
     "StopReason",
     "TrioflowError",
     "amount_of",

@@ -2,7 +2,8 @@
 
 While `run()` owns the event loop, the first signal ends the run in order, as INTERRUPTED. The signal is handled between
 two steps of the event loop, so it never cuts off the engine in the middle of a line. If a job blocks the loop, a second
-Ctrl-C is raised in that job.
+Ctrl-C is raised in that job: only when the loop has stood still for a while, only in the job's own code, which may
+raise anything, and never while the run is stopping.
 
 The KeyboardInterrupt that `run()` raises for the first Ctrl-C comes from nowhere in particular, so it leaves `run()`
 without the frames of the engine and the loop. If nobody catches it, Python prints one line instead of a traceback. Only
@@ -15,15 +16,31 @@ In a notebook cell an event loop is running already, so the run gets a thread of
 from __future__ import annotations
 
 import contextvars
+import math
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
+
+from ..base import _log
+from ..job import _function, _service
+from ..run import _attempts, _worker
 
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
+Answer = Callable[[int], Callable[[], object] | None]
+"""What users may give as `handle_signals`."""
+
+STANDS_STILL: Final = 0.25
+"""Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
+NEVER_CUT: Final = frozenset({__name__.partition(".")[0], "trio", "anyio", "asyncio", "outcome"})
+"""The packages of which no function may be interrupted: the engine, the loops, and what these are made of."""
+CALL_BODIES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
+"""The modules that call the bodies of jobs, where these may raise anything."""
 
 
 class SignalWatch:
@@ -33,29 +50,47 @@ class SignalWatch:
         label: that of the scheduler.
         interrupt: called in the event loop, with what `run()` has to raise, or with None if it has to return False.
             It returns False if there is no run to end.
-        all_signals: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C.
+        is_stopping: returns whether the run is stopping already.
+        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is asked
+            at each signal.
 
     Raises:
-        ValueError: `all_signals` in another thread than the main thread, the only one where Python handles signals.
+        TypeError: `handle` is neither a bool nor a function.
+        ValueError: `handle` in another thread than the main thread, the only one where Python handles signals.
 
     """
 
-    def __init__(self, label: str, interrupt: Callable[[BaseException | None], bool], all_signals: bool) -> None:
+    def __init__(
+        self,
+        label: str,
+        interrupt: Callable[[BaseException | None], bool],
+        is_stopping: Callable[[], bool],
+        handle: bool | Answer,
+    ) -> None:
+        if not isinstance(handle, bool) and not callable(handle):
+            raise TypeError(
+                f"handle_signals={handle!r} of {label!r}: give True, False, or a function of a signal's number"
+            )
         self._label = label
         self._interrupt = interrupt
+        self._is_stopping = is_stopping
+        self._answer = None if isinstance(handle, bool) else handle
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
-        self._given = False  # whether a signal has come
+        self._since = math.inf  # when a signal came that the loop has not handled yet; infinity if there is none
+        self._ends = False  # whether such a signal ends the run
         self._number = 0  # the number of that signal
         self._interruption: BaseException | None = None  # what the run has to raise because of it
-        self._taken = True  # whether the run has been told of it; True also if none has come
+        self._calls: deque[Callable[[], object]] = deque()  # what the user's function wants to be called in the loop
         main = threading.current_thread() is threading.main_thread()
-        if all_signals and not main:
-            raise ValueError("handle_signals=True: Python handles signals in the main thread only; call run() there")
+        if handle and not main:
+            raise ValueError(
+                f"handle_signals={handle!r}: Python handles signals in the main thread only; call run() there"
+            )
         self._signals: list[int] = []
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._signals.append(signal.SIGINT)
-        if all_signals:
+        if handle:
             both = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
             # What is ignored stays ignored: nohup and a shell's `&` rely on it.
             self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
@@ -63,7 +98,7 @@ class SignalWatch:
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Record how to call in the event loop, and pass on a signal that came earlier."""
         self._call_in_loop = call_in_loop
-        if self._given:
+        if self._since < math.inf:
             call_in_loop(self._take_in)
 
     def loop_ended(self) -> None:
@@ -85,7 +120,7 @@ class SignalWatch:
         if error is not None and error is self._interruption:
             error.__traceback__ = None
             _print_in_one_line(error, self._label)
-        if self._taken:
+        if not self._ends:
             return
         if self._interruption is None:
             signal.raise_signal(self._number)
@@ -94,30 +129,59 @@ class SignalWatch:
             raise self._interruption
 
     def interrupt(self, interruption: BaseException | None) -> None:
-        """End the run in the next step of the loop; it will raise this exception, or return False if it is None.
-
-        Raises:
-            KeyboardInterrupt: the loop has not handled the previous call yet, so a job blocks it.
-
-        """
-        if self._given and not self._taken and interruption is not None:
-            raise interruption
-        self._given, self._taken = True, False
+        """End the run in the next step of the loop; it will raise this exception, or return False if it is None."""
+        self._ends = True
         self._interruption = self._interruption or interruption
+        self._reach_loop()
+
+    def _reach_loop(self) -> None:
+        self._since = min(self._since, time.monotonic())
         if self._call_in_loop is not None:
             self._call_in_loop(self._take_in)
 
-    def call(self, function: Callable[[], None]) -> None:
-        """Call a function in the next step of the loop; while there is no loop, do nothing."""
-        if self._call_in_loop is not None:
-            self._call_in_loop(function)
-
     def _take_in(self) -> None:
-        self._taken = self._interrupt(self._interruption)
+        self._since = math.inf
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception as error:  # it must not end the loop
+                _log.warn(f"{call!r}, which handle_signals= of {self._label!r} has returned, raised", error)
+        if self._ends:
+            self._ends = not self._interrupt(self._interruption)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: this is called between any two steps of the program."""
+        if self._answer is not None:
+            try:
+                instead = self._answer(number)
+            except BaseException as error:  # it would be raised in whatever runs now
+                self.interrupt(error)
+                return
+            if instead is not None:
+                self._calls.append(instead)
+                self._reach_loop()
+                return
+        if number == signal.SIGINT and self._may_raise(frame):
+            raise KeyboardInterrupt
         self._number = number
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
+
+    def _may_raise(self, frame: FrameType | None) -> bool:
+        """Return whether to raise right here: a job blocks the loop, so that the first Ctrl-C is not handled."""
+        stands_still = time.monotonic() - self._since >= STANDS_STILL
+        return self._ends and stands_still and not self._is_stopping() and _in_body(frame)
+
+
+def _in_body(frame: FrameType | None) -> bool:
+    """Return whether the frame belongs to what a job has called, in its worker's task; then the job can raise.
+
+    It does not if the job has called the engine or the loop, which an exception would cut in two.
+    """
+    inner = False
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in NEVER_CUT:
+        frame, inner = frame.f_back, True
+    return inner and frame is not None and frame.f_globals.get("__name__") in CALL_BODIES
 
 
 def _print_in_one_line(interruption: BaseException, label: str) -> None:

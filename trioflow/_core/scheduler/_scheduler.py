@@ -715,7 +715,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         jobs_window: Any = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
-        handle_signals: bool = False,
+        handle_signals: bool | _plain_code.Answer = False,
         journal: Any = None,
         **unknown: Never,
     ) -> bool:
@@ -723,7 +723,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
         does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
-        loop, a second Ctrl-C is raised in that job.
+        loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
 
         Args:
             backend: "trio" or "asyncio".
@@ -733,7 +733,10 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
             handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
-                in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+                in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function,
+                which is called with the number of each signal, Ctrl-C included, at once and wherever the program is:
+                so it must be short, and it may end the process. If it returns None, the run ends in order. If it
+                returns a function, such as `scheduler.drain`, that is called in the event loop instead.
             journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
                 run has kept in it does not run again: it is restored.
             unknown: nothing: an option that there is not raises TypeError.
@@ -774,7 +777,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
-        with _plain_code.SignalWatch(self.label, self._interrupt, handle_signals) as watch:
+        with _plain_code.SignalWatch(self.label, self._interrupt, self._is_stopping, handle_signals) as watch:
             if _backend.loop_running():
                 return _plain_code.run_in_thread(lambda: chosen.run(main, backend_options or {}), watch.interrupt)
             return chosen.run(main, backend_options or {})
@@ -1212,6 +1215,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             return False
         self._run.interrupt(interruption)
         return True
+
+    def _is_stopping(self) -> bool:
+        return self._run is None or self._run.stopping
 
     def _forget_call(self) -> None:
         for job in self._members.jobs:

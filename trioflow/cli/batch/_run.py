@@ -177,7 +177,7 @@ def exit_code(batch: _batch.Batch) -> int:
     """Run the batch and return its exit code."""
     with output():
         try:
-            code = batch.run(backend="asyncio", instruments=[SecondSignal()])  # its import takes half of trio's time
+            code = batch.run(backend="asyncio", handle_signals=SecondSignal())  # its import takes half of trio's time
         except KeyboardInterrupt:
             return INTERRUPTED
         return INTERRUPTED if batch.was_interrupted else code
