@@ -1,0 +1,24 @@
+"""The page about users' own tests: its test files are run by pytest, with the options that the page names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+
+from ..places import ROOT
+
+pytest_plugins = ["pytester"]
+
+PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "a fixture", "anyio's plugin"])
+def test_the_files_of_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
+    """Each passes as it stands, and has tests."""
+    pytester.makepyfile(text)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *shlex.split(options))
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] >= 1

@@ -1,0 +1,83 @@
+"""What becomes of tests of pytest-trio whose runs fail or are interrupted: pytest runs them in a process of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+HEAD = """
+import pytest, trio
+from contextlib import suppress
+from pytest_trio import trio_fixture
+from trioflow import Job, JobCancelled, Scheduler
+
+async def fail():
+    raise LookupError("not here")
+
+@trio_fixture
+async def scheduler():
+    with suppress(JobCancelled):
+        async with Scheduler(critical_jobs=True) as opened:
+            yield opened
+            opened.cancel()
+"""
+
+
+def outcomes(pytester: pytest.Pytester, test: str) -> pytest.RunResult:
+    """Run one test file with pytest-trio, in a process of its own."""
+    pytester.makepyfile(HEAD + test)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "trio_mode=true", "-q")
+
+
+def test_a_critical_failure_fails_the_test_with_its_exception(pytester: pytest.Pytester) -> None:
+    """`co_run(check=True)` raises the group of the failures, and pytest shows the user's line."""
+    result = outcomes(pytester, "async def test_it():\n    await Scheduler(Job(fail)).co_run(check=True)\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*LookupError: not here*"])
+
+
+def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest.Pytester) -> None:
+    """A critical failure beside the test reaches it, with the exception, and does not hang."""
+    test = "async def test_it(scheduler):\n    scheduler.add(Job(fail))\n    await trio.sleep(30)\n"
+    result = outcomes(pytester, test)
+    assert result.parseoutcomes().keys() & {"failed", "errors"}
+    result.stdout.fnmatch_lines(["*LookupError: not here*"])
+
+
+def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(pytester: pytest.Pytester) -> None:
+    """The job would sleep for an hour: it is cancelled, and the test's own assertion is what pytest reports."""
+    test = "async def test_it(scheduler):\n    scheduler.add(Job(trio.sleep, 3600))\n    assert False, 'the reason'\n"
+    result = outcomes(pytester, test)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the reason*"])
+
+
+INTERRUPTED = """
+import os, signal
+from trioflow import AbstractJob
+
+class Held(AbstractJob):
+    async def co_run(self):
+        print("begun", flush=True)
+        await trio.sleep(3600)
+
+    async def co_shutdown(self):
+        print("shut down", flush=True)
+
+async def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+async def test_it():
+    held = Held()
+    await Scheduler(held, Job(interrupt, required=None)).co_run()
+"""
+
+
+def test_ctrl_c_ends_the_run_in_order_and_fails_the_test(pytester: pytest.Pytester) -> None:
+    """Jobs are shut down once, and the KeyboardInterrupt is in the group that pytest-trio raises for any test."""
+    pytester.makepyfile(HEAD + INTERRUPTED)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "trio_mode=true", "-s", "-q")
+    result.assert_outcomes(failed=1)
+    assert result.stdout.str().count("shut down") == 1
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
