@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import click
 
-from .._core.door.reading import AbstractJob, BaseScheduler, backlinks, check_scenario, printable, reachable
+from .._core.door.reading import AbstractJob, BaseScheduler, backlinks, check_scenario, outwards, printable, reachable
 from .._core.door.reading import paths_of as paths
 from ..view.text import _selection
 
@@ -120,10 +121,7 @@ def _inside(job: Job) -> Iterator[Job]:
 
 def _around(job: Job, outermost: BaseScheduler) -> Iterator[BaseScheduler]:
     """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
-    around = job.scheduler
-    while around is not None and around is not outermost:
-        yield around
-        around = around.scheduler
+    yield from itertools.takewhile(lambda around: around is not outermost, outwards(job))
 
 
 def _reduce(level: BaseScheduler, kept: Collection[Job]) -> None:

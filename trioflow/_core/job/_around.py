@@ -18,6 +18,13 @@ def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
         around = around._scheduler
 
 
+def way_out(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
+    """Yield the same schedulers, each with its member that is the job, or contains it."""
+    for around in outwards(job):
+        yield around, job
+        job = around
+
+
 def outermost(scheduler: BaseScheduler) -> BaseScheduler:
     """Return the scheduler that is in no other: `scheduler` itself, or the last one on its way outwards."""
     for around in outwards(scheduler):

@@ -14,6 +14,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _labels, _options, _requirements
+from ._around import outwards
 from ._outcome import DROPPED, Failure, RareFacts, no_result
 
 if TYPE_CHECKING:
@@ -480,14 +481,13 @@ class AbstractJob(Generic[T]):
         It is the first that is not None of: the job's own `critical`, its scheduler's `critical_jobs`, its scheduler's
         `critical`, and so on outwards. If all are None, it is False.
         """
-        job: AbstractJob[Any] | None = self
-        while job is not None:
-            if job._critical is not None:
-                return job._critical
-            scheduler = job._scheduler
-            if scheduler is not None and scheduler.critical_jobs is not None:
-                return scheduler.critical_jobs
-            job = scheduler
+        if self._critical is not None:
+            return self._critical
+        for around in outwards(self):
+            if around.critical_jobs is not None:
+                return around.critical_jobs
+            if around._critical is not None:
+                return around._critical
         return False
 
     # ---- what it is

@@ -13,6 +13,8 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ._around import outermost, way_out
+
 if TYPE_CHECKING:
     from ..scheduler._scheduler import BaseScheduler
     from ._job import AbstractJob
@@ -145,14 +147,8 @@ def percent(fraction: float) -> str:
 
 def path(job: AbstractJob[Any]) -> str:
     """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
-    parts: list[str] = []
-    scheduler = job.scheduler
-    if scheduler is None:
-        return job.label
-    while scheduler is not None:
-        parts.append(_among_siblings(scheduler, job))
-        job, scheduler = scheduler, scheduler.scheduler
-    return "/".join(reversed(parts))
+    parts = [_among_siblings(around, member) for around, member in way_out(job)]
+    return "/".join(reversed(parts)) if parts else job.label
 
 
 def telling_apart(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
@@ -164,9 +160,7 @@ def telling_apart(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     for job in jobs:
         around = job.scheduler
         if job not in known and around is not None:
-            while around.scheduler is not None:
-                around = around.scheduler
-            known.update(paths(around))
+            known.update(paths(outermost(around)))
     return [printable(known.get(job, job.label)) for job in jobs]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _graph
 from ..base._states import JobState
 from ..job import _errors, _labels
+from ..job._around import outwards, way_out
 from ..job._job import AbstractJob, is_scheduler
 from ..limits._pool import refuse_unfit
 from ..run import _links
@@ -143,15 +144,13 @@ def _home(job: AbstractJob[Any], name: str, keeper: BaseScheduler) -> tuple[Base
     """
     is_outside = job is keeper
     is_found, home = False, None
-    scheduler = job._scheduler
-    while scheduler is not None:
+    for scheduler in outwards(job):
         resource = None if scheduler.pool is None else scheduler.pool._resources.get(name)
         if not is_found and (resource is not None or name in scheduler._needs()):
             is_found, home = True, (scheduler, name) if is_outside else None
         if resource is not None:
             return home if resource.is_kept else None
         is_outside = is_outside or scheduler is keeper
-        scheduler = scheduler._scheduler
     return home
 
 
@@ -204,17 +203,8 @@ def common(
     job: AbstractJob[Any], other: AbstractJob[Any]
 ) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
     """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
-    way_out: dict[BaseScheduler, AbstractJob[Any]] = {}
-    member: AbstractJob[Any] = job
-    while member._scheduler is not None:
-        way_out[member._scheduler] = member
-        member = member._scheduler
-    member = other
-    while member._scheduler is not None:
-        if member._scheduler in way_out:
-            return member._scheduler, way_out[member._scheduler], member
-        member = member._scheduler
-    return None
+    first = dict(way_out(job))
+    return next(((around, first[around], member) for around, member in way_out(other) if around in first), None)
 
 
 def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
@@ -227,9 +217,7 @@ def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
 
     """
     scheduler = members.owner
-    around: list[AbstractJob[Any]] = [scheduler]
-    while around[-1]._scheduler is not None:
-        around.append(around[-1]._scheduler)
+    around = [scheduler, *outwards(scheduler)]
     inside = job.iterate_jobs() if is_scheduler(job) else iter(())
     for one in itertools.chain([job], inside):
         for given in one._rule.inputs if one._rule is not None else ():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base._states import JobState, RunPhase, StopReason
 from ..job import _labels, _rules
+from ..job._around import outermost, outwards
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
 from ..limits._ready_jobs import SharingJobs
@@ -51,15 +52,14 @@ def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 
 def _outside_a_run(scheduler: BaseScheduler) -> str:
-    around: BaseScheduler | None = scheduler
-    while around is not None and around._run is None:
+    for around in (scheduler, *outwards(scheduler)):
+        outer = scheduler._scheduler
+        if around._run is not None and outer is not None:
+            why = EXPLANATIONS[scheduler._state](outer, scheduler)
+            return f"waits for its scheduler {scheduler.label!r}, which {why}"
         if around._stop_reason is not None:
             return f"was not reached: the run of {around.label!r} stopped before ({around._stop_reason.value})"
-        around = around._scheduler
-    outer = scheduler._scheduler
-    if around is None or outer is None:
-        return f"is idle: {scheduler.label!r} is not running"
-    return f"waits for its scheduler {scheduler.label!r}, which {EXPLANATIONS[scheduler._state](outer, scheduler)}"
+    return f"is idle: {scheduler.label!r} is not running"
 
 
 def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -99,11 +99,9 @@ def in_few_words(job: AbstractJob[Any]) -> str:
 
 def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
     """Say who has the tokens of a limiter: jobs of this scenario by name, at any level, and how many are elsewhere."""
-    outermost = scheduler
-    while outermost._scheduler is not None:
-        outermost = outermost._scheduler
+    root = outermost(scheduler)
     running: list[AbstractJob[Any]] = []
-    for one in [outermost, *outermost.iterate_jobs()]:
+    for one in [root, *root.iterate_jobs()]:
         run = one._run if is_scheduler(one) else None
         if run is not None and run.workers.window is not None and run.workers.window.limiter is limiter:
             running += [worker.job for worker in run.workers.alive if worker.job is not None and worker.uses_token()]

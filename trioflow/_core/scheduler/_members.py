@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _graph
 from ..base._states import JobState
 from ..job import _errors
+from ..job._around import is_inside
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
 from . import _checks
@@ -299,11 +300,8 @@ class Members:
                 f"{job.label!r} is in the scheduler {home.label!r}; it can't be in {self.owner.label!r} too: "
                 f"remove it there first"
             )
-        outer: AbstractJob[Any] | None = self.owner
-        while outer is not None:
-            if outer is job:
-                raise ValueError(f"the scheduler {job.label!r} can't be inside itself: {self.owner.label!r} is in it")
-            outer = outer._scheduler
+        if self.owner is job or is_inside(self.owner, job):
+            raise ValueError(f"the scheduler {job.label!r} can't be inside itself: {self.owner.label!r} is in it")
 
     def forget_added(self, still_under_way: Collection[Run]) -> None:
         """Remove what was added during runs that have ended, and the requirements on it."""

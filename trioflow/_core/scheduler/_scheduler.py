@@ -26,6 +26,7 @@ from .. import backend as _backend
 from ..base import _graph
 from ..base._states import StopReason
 from ..job import _labels, _options
+from ..job._around import is_inside, outwards
 from ..job._decorator import JobFunction
 from ..job._function import WANTED, Job, check_function
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
@@ -681,10 +682,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"explain() of {self.label!r}: {job!r} is not a job: give one of its jobs")
-        scheduler = job.scheduler
-        while scheduler is not None and scheduler is not self:
-            scheduler = scheduler.scheduler
-        if scheduler is None:
+        if not is_inside(job, self):
             raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
         return _explain.explain(self, job)
 
@@ -1155,7 +1153,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def _innermost_run(self) -> Run | None:
         """Return the run in progress of this scheduler, or else of the nearest one around it."""
         scheduler: BaseScheduler | None = self
-        while scheduler is not None:
+        while scheduler is not None:  # not by `outwards`, which takes a µs more: each `add` asks this
             if scheduler._run is not None:
                 return scheduler._run
             scheduler = scheduler._scheduler
@@ -1175,14 +1173,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     def _will_not_reach(self) -> bool:
         """Return whether a run has ended, and none is in progress that could still reach a job that is waited for."""
-        scheduler: BaseScheduler | None = self
-        while scheduler is not None:
+        for scheduler in (self, *outwards(self)):
             scheduler._watched = True
             if scheduler._run is not None:
                 return False
             if scheduler._stop_reason is not None:
                 return True
-            scheduler = scheduler._scheduler
         return False
 
     def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
@@ -1230,11 +1226,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     async def co_shutdown(self) -> None:
         """Shut down its jobs, if it was never started: otherwise its own run has done that."""
-        outer = self._scheduler
-        while outer is not None and outer._run is None:
-            outer = outer._scheduler
-        if self._stop_reason is None and outer is not None and outer._run is not None:
-            await _ending.shut_down_nested(outer._run, self)
+        run = next((around._run for around in outwards(self) if around._run is not None), None)
+        if self._stop_reason is None and run is not None:
+            await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:
         """Show label, state and counts."""
