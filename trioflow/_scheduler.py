@@ -12,7 +12,20 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core.door import AnyJob, Backend, Instrument, OnTimeout, Policy, Pool, Retry, Run, RunIf, RunJournal, Save
+    from ._core.door import (
+        AnyJob,
+        Backend,
+        Instrument,
+        OnTimeout,
+        Policy,
+        PolicyName,
+        Pool,
+        Retry,
+        Run,
+        RunIf,
+        RunJournal,
+        Save,
+    )
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -41,7 +54,8 @@ class Scheduler(BaseScheduler):
         policy: which of several ready jobs starts first. "fifo": the one that became ready first. "critical-path": the
             one with the longest expected path to an exit, by `expected_duration`. "depth-first": the one that became
             ready last, so that results that later jobs use are short-lived. "auto": critical path as soon as one job
-            has an expected duration, and otherwise fifo. A job's `priority` comes before the policy.
+            has an expected duration, and otherwise fifo. Or an object of your own, a `trioflow.abc.Policy`. A job's
+            `priority` comes before the policy.
         pool: resources that its jobs, also nested ones, take while they run, as their `needs` say. Several schedulers
             in one event loop may share it.
         backfill: how many later jobs may start before a job for which there is not enough of a resource that they need
@@ -87,7 +101,7 @@ class Scheduler(BaseScheduler):
         cleanup_timeout: float | None = 5.0,
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
-        policy: Policy = "auto",
+        policy: PolicyName | Policy = "auto",
         pool: Pool | None = None,
         backfill: int = 64,
         instruments: Iterable[Instrument] = (),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from .._core.door.reading import POLICIES, AnyJob, BaseScheduler, StopReason, is_scheduler
+from .._core.door.reading import POLICY_NAMES, AnyJob, BaseScheduler, StopReason, is_scheduler, name_of_policy
 from .._core.door.reading import slots_of as slots
 from ..view import _units as units
 from ._completion import file
@@ -40,8 +40,8 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     """Parse names of policies, separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in POLICIES:
-            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICIES)}")
+        if name not in POLICY_NAMES:
+            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICY_NAMES)}")
     return names
 
 
@@ -71,7 +71,7 @@ def command(scheduler: BaseScheduler, jobs_window: list[int | None], policy: lis
     for name in names:
         for size in sizes:
             one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=size, policy=name))
-            found[slots(scheduler.jobs_window) if size is OWN else size, name or scheduler.policy] = one
+            found[slots(scheduler.jobs_window) if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
     for line in table(found):
         click.echo(line)
     for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):

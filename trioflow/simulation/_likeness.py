@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .._core.door.reading import AbstractJob, Adaptive, AnyJob, BaseScheduler, Pool, Rule, is_scheduler
+from .._core.door.reading import (
+    AbstractJob,
+    Adaptive,
+    AnyJob,
+    BaseScheduler,
+    Outlook,
+    Policy,
+    Pool,
+    Rule,
+    is_scheduler,
+)
 from .._core.door.reading import slots_of as slots
+
+if TYPE_CHECKING:
+    from .._core.door.reading import PolicyName
 
 
 class Stand(AbstractJob[None]):
@@ -37,6 +51,46 @@ class StandForService(AbstractJob[None]):
         assert self._worker is not None
         self._worker.run.service_ready(self, None)
         await anyio.sleep_forever()
+
+
+class PolicyOfLikeness(Policy):
+    """A user's policy, asked about the user's jobs in place of those that stand for them."""
+
+    def __init__(self, policy: Policy, stands: Mapping[AnyJob, AnyJob]) -> None:
+        self._policy: Final = policy
+        self._stands: Final = stands
+        self.needs_ranks = policy.needs_ranks
+
+    def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
+        """Return the user's key."""
+        return self._policy.key(self._own[job], OutlookOfLikeness(outlook, self._stands))
+
+    def reason(self, job: AnyJob, outlook: Outlook) -> str:
+        """Return the user's reason."""
+        return self._policy.reason(self._own[job], OutlookOfLikeness(outlook, self._stands))
+
+    @functools.cached_property
+    def _own(self) -> dict[AnyJob, AnyJob]:
+        return {stand: job for job, stand in self._stands.items()}
+
+
+class OutlookOfLikeness(Outlook):
+    """What is expected of the user's jobs: the same as of those that stand for them."""
+
+    __slots__ = ("_outlook", "_stands", "starts")
+
+    def __init__(self, outlook: Outlook, stands: Mapping[AnyJob, AnyJob]) -> None:
+        self._outlook: Final = outlook
+        self._stands: Final = stands
+        self.starts = outlook.starts
+
+    def expected_duration(self, job: AnyJob) -> float | None:
+        """As in the likeness."""
+        return self._outlook.expected_duration(self._stands[job])
+
+    def rank(self, job: AnyJob) -> float:
+        """As in the likeness."""
+        return self._outlook.rank(self._stands[job])
 
 
 class Likeness:
@@ -84,7 +138,7 @@ class Likeness:
             drain_at=one.drain_at,
             pool=self._pool(one.pool),
             backfill=one.backfill,
-            policy=one.policy if self._policy is None else self._policy,
+            policy=self._likewise(one.policy if self._policy is None else self._policy),
             **self._options(one),
         )
 
@@ -124,6 +178,10 @@ class Likeness:
         if pool not in self._pools:
             self._pools[pool] = Pool(**pool._settings())
         return self._pools[pool]
+
+    def _likewise(self, policy: PolicyName | Policy) -> PolicyName | Policy:
+        """Return the policy; one of the user's is asked about the user's jobs."""
+        return policy if isinstance(policy, str) else PolicyOfLikeness(policy, self.stands)
 
     def _window(self, window: Any) -> Any:
         """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""

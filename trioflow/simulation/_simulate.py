@@ -28,7 +28,7 @@ from . import _durations
 from ._likeness import Likeness
 
 if TYPE_CHECKING:
-    from .._core.door.reading import Policy
+    from .._core.door.reading import Policy, PolicyName
     from ._durations import Durations
 
 OWN: Final[Any] = ...
@@ -76,7 +76,7 @@ def simulate(
     *,
     durations: Durations | None = None,
     jobs_window: Any = OWN,
-    policy: Policy | None = None,
+    policy: PolicyName | Policy | None = None,
 ) -> Simulation:
     """Return what a run would look like: the engine runs it on a virtual clock, with a sleep in place of each job.
 
@@ -89,7 +89,8 @@ def simulate(
         durations: how long jobs take, by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`. Otherwise
             jobs take their `expected_duration`; where this is unknown, the median of the known ones, or 1 second.
         jobs_window: a window for this simulation, None or 0 for none; default: the scheduler's own.
-        policy: a policy for this simulation, in nested schedulers too; None for their own.
+        policy: a policy for this simulation, in nested schedulers too; None for their own. One of your own is asked
+            about the scenario's own jobs, which are idle meanwhile.
 
     Raises:
         CycleError, MissingRequirement, ValueError: the scenario can't run, it would never end, or an argument is out of

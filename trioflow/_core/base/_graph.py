@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Final, TypeVar
 
 Node = TypeVar("Node", bound=Hashable)
@@ -57,6 +57,43 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
             if not waiting[follower]:
                 ready.append(follower)
     return order
+
+
+def longest_paths(
+    order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], usual: float
+) -> dict[Node, float]:
+    """Return the length of the longest path from each node to one that no other requires, its own length included.
+
+    Args:
+        order: the nodes in topological order.
+        requirements: what a node requires, among these.
+        lengths: how long a node is by itself, 0 or more; those that are not in it have the `usual` length.
+        usual: this length.
+
+    """
+    found: dict[Node, float] = {}
+    for _ in finding_longest_paths(order, requirements, lengths, usual, found):
+        pass
+    return found
+
+
+def finding_longest_paths(
+    order: list[Node],
+    requirements: Callable[[Node], Iterable[Node]],
+    lengths: Mapping[Node, float],
+    usual: float,
+    found: dict[Node, float],
+) -> Iterator[None]:
+    """Put into `found` what `longest_paths` returns; yield where a pause is due. O(V + E)."""
+    behind: dict[Node, float] = {}
+    for chunk, pause_is_due in in_chunks(order[::-1]):
+        for node in chunk:
+            found[node] = path = behind.pop(node, 0.0) + lengths.get(node, usual)
+            for requirement in requirements(node):
+                if path > behind.get(requirement, 0.0):
+                    behind[requirement] = path
+        if pause_is_due:
+            yield
 
 
 def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:

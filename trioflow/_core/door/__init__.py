@@ -30,10 +30,10 @@ from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
 from ..job._options import unknown as unknown_option
 from ..job._service import Service
-from ..limits._order import Policy
 from ..limits._pool import Pool
 from ..limits._rate import Rate
 from ..limits._window import Adaptive
+from ..limits.policy._policy import Outlook, Policy
 from ..run._current import current_job
 from ..run._durable import RunJournal
 from ..run._observers import Instrument
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from ..backend import Backend as Backend
     from ..job._options import Retry as Retry
     from ..job._options import Save as Save
+    from ..limits.policy._named import PolicyName as PolicyName
 
 __all__ = (
     "AbstractJob",
@@ -62,6 +63,7 @@ __all__ = (
     "JournalError",
     "MissingRequirement",
     "OnTimeout",
+    "Outlook",
     "Policy",
     "Pool",
     "Rate",

@@ -25,12 +25,15 @@ from ..job._labels import paths as paths_of
 from ..job._labels import percent, printable, shortened
 from ..job._options import Rule, duration
 from ..job._outcome import DROPPED, Failure
-from ..limits._order import POLICIES, Policy
-from ..limits._order import checked as checked_policy
 from ..limits._pool import Pool
 from ..limits._window import Adaptive
 from ..limits._window import slots as slots_of
 from ..limits._window import window as checked_window
+from ..limits.policy._given import checked as checked_policy
+from ..limits.policy._given import name_of as name_of_policy
+from ..limits.policy._named import NAMES as POLICY_NAMES
+from ..limits.policy._named import PolicyName
+from ..limits.policy._policy import Outlook, Policy
 from ..run._current import current_job
 from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE
 from ..run._observers import Instrument
@@ -47,7 +50,7 @@ __all__ = (
     "NOT_KEPT",
     "NOT_STORED",
     "NOT_THERE",
-    "POLICIES",
+    "POLICY_NAMES",
     "AbstractJob",
     "Adaptive",
     "Amount",
@@ -62,7 +65,9 @@ __all__ = (
     "JobTimeout",
     "JournalError",
     "Look",
+    "Outlook",
     "Policy",
+    "PolicyName",
     "Pool",
     "Rule",
     "RunPhase",
@@ -99,6 +104,7 @@ __all__ = (
     "is_size",
     "look_of",
     "may_repeat",
+    "name_of_policy",
     "nested_in",
     "not_restored",
     "outermost",

@@ -42,7 +42,7 @@ class ReadyJobs(deque[AbstractJob[Any]]):
         return list(self)
 
     def put_first(self, job: AbstractJob[Any]) -> None:
-        """Add a job that starts before all others."""
+        """Put back a job that was just taken, so that it starts before all others."""
         self.appendleft(job)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
@@ -105,8 +105,8 @@ class RankedJobs(ReadyJobs):
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
-        order = self.order
-        heappush(order.heap, (order.key(job), next(numbers), job))
+        key = self.order.key(job)  # a user's policy, which may do anything: what is pushed to is asked for afterwards
+        heappush(self.order.heap, (key, next(numbers), job))
 
     def extend(self, jobs: Iterable[AbstractJob[Any]], /) -> None:
         """Add jobs."""
@@ -118,7 +118,7 @@ class RankedJobs(ReadyJobs):
         order = self.order
         if order.touched:
             order.refresh()
-        order.was_taken = True
+        order.outlook.starts += 1
         return heappop(order.heap)[2]
 
     def first(self) -> AbstractJob[Any]:
@@ -132,7 +132,8 @@ class RankedJobs(ReadyJobs):
         return [entry[2] for entry in self._entries()]
 
     def put_first(self, job: AbstractJob[Any]) -> None:
-        """Add a job that starts before all others."""
+        """Put back a job that was just taken, so that it starts before all others."""
+        self.order.outlook.starts -= 1
         self._push(job, (self.order.before_all(), next(numbers_of_first), job))
 
     def use_priorities(self) -> None:
@@ -176,14 +177,15 @@ class SharingJobs(RankedJobs):
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
-        self._push(job, (self.order.key(job), next(numbers), job))
+        key = self.order.key(job)
+        self._push(job, (key, next(numbers), job))
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
         if job._facts is not None and job._facts.grant is not None:
             job._facts.grant.put_back()
         self.give_back(job)
-        self._push(job, (self.order.before_all(), next(numbers_of_first), job))
+        super().put_first(job)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others, but for those that were throttled before it."""
@@ -196,7 +198,7 @@ class SharingJobs(RankedJobs):
 
     def popleft(self) -> AbstractJob[Any]:
         """Take the job that starts next, and grant what it needs."""
-        self.order.was_taken = True
+        self.order.outlook.starts += 1
         kind = self._kind_of_next()
         job = heappop(self.order.heap)[2] if kind is None else self._granted(kind)
         self.sharing.has_nothing = False

@@ -1,6 +1,7 @@
 """Which ready job of a run starts first: chooses the order, and keeps it right while the scenario grows.
 
-If jobs need resources, it also says where these are found.
+If jobs need resources, it also says where these are found. What a user's policy raises is kept here until the run may
+be told: a job that is just becoming ready is in no queue, where the end of the run would find it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
 from ..base._states import RunPhase
+from ..job import _errors
 from ..job._job import AbstractJob
+from ..job._outcome import interruption_in
 from ..limits._needs import Sharing
-from ..limits._order import Order, Ranks
+from ..limits._order import Order
 from ..limits._ready_jobs import RankedJobs, ReadyJobs, SharingJobs
+from ..limits.policy import _given
+from ..limits.policy._outlook import Ranks
 
 if TYPE_CHECKING:
-    from ..limits._order import Requirements
+    from ..limits.policy._outlook import Requirements
     from ..scheduler._scheduler import BaseScheduler
     from ._run import Run
 
@@ -27,19 +32,23 @@ class Ordering:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
+        self._policy: Final = _given.for_run(run.scheduler.policy, self._note_error)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
         # How long the nested schedulers take, for which nobody says so but their own jobs.
         self._inside: Final[dict[BaseScheduler, float]] = {}
+        # What a user's policy has raised first, with the job that it was asked about, and an interruption; until told.
+        self._untold: tuple[AbstractJob[Any], BaseException] | None = None
+        self._interruption: BaseException | None = None
+        self._has_failed = False
 
     def prepare(self) -> Iterator[None]:
         """Choose the order, before any job is ready; yield where a pause is due. O(V + E), and nothing for fifo."""
-        members, scheduler = self._members, self._scheduler
-        if not (members.demanding or members.nested or scheduler._knows_durations()) and (
-            scheduler.policy in ("auto", "fifo")
-        ):
+        members, scheduler, policy = self._members, self._scheduler, self._policy
+        knows_some = members.demanding or members.nested or scheduler._knows_durations()
+        if not knows_some and not policy.in_force(False).needs_heap:
             return  # as it is with most small ones
-        if members.nested and scheduler.policy in ("auto", "critical-path"):
+        if members.nested and policy.in_force(True).needs_durations:
             yield from self._look_inside()
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
         requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
@@ -52,45 +61,75 @@ class Ordering:
             return
         order = jobs.order if isinstance(jobs, RankedJobs) else None
         seconds = self._scheduler._expected_durations([job]).get(job)
-        ranked = order is not None and order.ranks is not None
-        becomes_ranked = not ranked and self._scheduler.policy == "auto" and seconds is not None
+        before = self._policy.in_force(False) if order is None else order.policy
+        changes = seconds is not None and before is not self._policy.in_force(True)
         begins_to_share = bool(job._needs()) and not isinstance(jobs, SharingJobs)
-        if becomes_ranked or begins_to_share or (order is None and job.priority):
+        if changes or begins_to_share or (order is None and job.priority):
             for _ in self._choose(self._members.waits_for, in_order=False):
                 pass
         elif isinstance(jobs, RankedJobs):
             if job.priority and not jobs.order.priorities:
                 jobs.use_priorities()
-            if jobs.order.ranks is not None:
-                jobs.order.ranks.note(job, seconds)
-                jobs.order.touched.append(job)
+            jobs.order.note(job, seconds)
 
     def note_requirements(self, job: AbstractJob[Any]) -> None:
         """Take in that an idle job requires more than before."""
-        if isinstance(self._jobs, RankedJobs) and self._jobs.order.ranks is not None:
-            self._jobs.order.touched.append(job)
+        if isinstance(self._jobs, RankedJobs):
+            self._jobs.order.note_requirements(job)
+
+    def tell(self) -> None:
+        """Tell the run what a user's policy has raised, if it has since the last time."""
+        run, error, interruption = self._run, self._untold, self._interruption
+        self._untold = self._interruption = None
+        if error is not None:
+            job, raised = error
+            run.report(
+                job,
+                f"the policy {_given.name_of(self._scheduler.policy)} of {self._scheduler.label!r} has no key for "
+                f"{job.label!r}, which starts after all that have one; of such errors only the first is reported",
+                raised,
+            )
+        if interruption is not None:
+            run.interrupt(interruption)
+
+    def _note_error(self, job: AbstractJob[Any], error: BaseException) -> None:
+        """Keep what a user's policy has raised, and tell the run soon."""
+        _, failure = self._run.backend.split(error)
+        interruption = None if failure is None else interruption_in(failure)
+        if interruption is not None:
+            self._interruption = self._interruption or interruption
+        elif not self._has_failed:
+            self._has_failed = True
+            self._untold = (
+                job,
+                failure or _errors.JobCancelled("a policy raised a cancellation: nobody asked for it"),
+            )
+        else:
+            return
+        self._run.backend.caller()(self.tell)
 
     def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the order; `in_order` says that each member stands behind all that it waits for."""
         scheduler, members = self._scheduler, self._members
-        policy = scheduler.policy
         demands = [demand for job in members.demanding if (demand := job._demand) is not None]
-        known = self._known(scheduler) if policy in ("auto", "critical-path") else {}
-        if not demands and not known and policy in ("auto", "fifo") and type(self._jobs) is ReadyJobs:
-            return
+        known = self._known(scheduler) if self._policy.in_force(True).needs_durations else {}
+        policy = self._policy.in_force(bool(known))
         priorities = any(demand.priority for demand in demands)
+        shares = isinstance(self._jobs, SharingJobs) or any(demand.needs for demand in demands)
+        if not (shares or priorities or policy.needs_heap) and type(self._jobs) is ReadyJobs:
+            return
         ranks = None
-        if policy == "critical-path" or known:
+        if policy.needs_ranks:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph.topological_order(members.jobs, requirements)
             yield from ranks.find(jobs, requirements)
-        shares = isinstance(self._jobs, SharingJobs) or any(demand.needs for demand in demands)
-        if shares or ranks is not None or policy == "depth-first" or priorities:
-            order = Order(members.waits_for, ranks=ranks, depth_first=policy == "depth-first", priorities=priorities)
-            if shares:
-                self._jobs.share(order, self._sharing(order))
-            else:
-                self._jobs.rank_by(order)
+        order = Order(members.waits_for, policy, known=known, ranks=ranks, priorities=priorities)
+        if isinstance(self._jobs, RankedJobs):
+            order.outlook.starts = self._jobs.order.outlook.starts
+        if shares:
+            self._jobs.share(order, self._sharing(order))
+        else:
+            self._jobs.rank_by(order)
 
     def _sharing(self, order: Order) -> Sharing:
         run = self._run

@@ -39,6 +39,7 @@ from ..base._states import (
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
+from ..limits.policy._given import refuse_in_policy
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._durable import Durable
@@ -282,6 +283,7 @@ class Run:
             self.prevent_drain()
         if self.watch_of_jobs is not None:
             self.watch_of_jobs.end()
+        self.ordering.tell()
         self.queue.jobs.end()
         await Ending(self).execute()
         if self.outer_worker is None:
@@ -702,12 +704,13 @@ class Run:
     # ---- growing
 
     def check_thread(self, what: str) -> None:
-        """Refuse a call from another thread.
+        """Refuse a call from another thread, or from a policy.
 
         Raises:
-            RuntimeError: the call comes from another thread.
+            RuntimeError: the call comes from another thread, or from a policy, which only looks.
 
         """
+        refuse_in_policy(what)
         if threading.get_ident() != self.thread:
             raise RuntimeError(
                 f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "

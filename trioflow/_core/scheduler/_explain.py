@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..base._states import JobState, RunPhase, StopReason
@@ -9,9 +10,10 @@ from ..job import _labels, _rules
 from ..job._around import outermost, outwards
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
-from ..limits._ready_jobs import SharingJobs
+from ..limits._ready_jobs import RankedJobs, SharingJobs
 
 if TYPE_CHECKING:
+    from ..run._run import Run
     from ._scheduler import BaseScheduler
 
 FEW = 5
@@ -72,13 +74,29 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
             return why
     window = run.workers.window
     if window is not None and window.has_waiting:
-        return f"waits for a token of the window, a limiter that is used up: {_holders(scheduler, window.limiter)}"
+        holders = _holders(scheduler, window.limiter)
+        return f"waits for a token of the window, a limiter that is used up: {holders}{_before(run, job)}"
     if run.workers.free <= 0:
         running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
-        return f"waits for a slot: the window is full, with {_names(running)}"
+        return f"waits for a slot: the window is full, with {_names(running)}{_before(run, job)}"
     if run.workers.interval is not None:
-        return f"waits for the start interval: there are {scheduler.start_interval:g} s between two starts"
+        interval = f"there are {scheduler.start_interval:g} s between two starts"
+        return f"waits for the start interval: {interval}{_before(run, job)}"
     return "is ready, and starts within this turn of the event loop or the next"
+
+
+def _before(run: Run, job: AbstractJob[Any]) -> str:
+    """Say which ready jobs start before one, and why; "" if none do, or if they only became ready earlier."""
+    ready = run.queue.jobs
+    if not isinstance(ready, RankedJobs):
+        return ""
+    order = ready.order
+    waiting = (one for one in ready.in_order() if one._state is JobState.SCHEDULED)
+    before = list(itertools.takewhile(lambda one: one is not job, waiting))
+    why = ["priority"] if any(one.priority > job.priority for one in before) else []
+    if order.policy.needs_heap and any(one.priority == job.priority for one in before):
+        why.append(order.policy.reason(job, order.outlook))
+    return f"; before it {'come' if len(before) > 1 else 'comes'} {_names(before)} ({', '.join(why)})" if why else ""
 
 
 def in_few_words(job: AbstractJob[Any]) -> str:

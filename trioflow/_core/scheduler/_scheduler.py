@@ -34,8 +34,9 @@ from ..job._job import AbstractJob, Look, is_scheduler, state_of
 from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
-from ..limits import _order, _pool, _window
+from ..limits import _pool, _window
 from ..limits._window import Adaptive
+from ..limits.policy import _given
 from ..run import _ending, _links, _observers
 from ..run._adaptive_window import AdaptiveWindow
 from ..run._idle import WatchOfJobs
@@ -49,6 +50,8 @@ from ._sequence import Sequence
 
 if TYPE_CHECKING:
     from ..backend import Backend
+    from ..limits.policy._named import PolicyName
+    from ..limits.policy._policy import Policy
     from ..run._durable import RunJournal
 
 T = TypeVar("T")
@@ -101,7 +104,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         cleanup_timeout: float | None = 5.0,
         critical_jobs: bool | None = None,
         start_interval: float = 0.0,
-        policy: _order.Policy = "auto",
+        policy: PolicyName | Policy = "auto",
         pool: _pool.Pool | None = None,
         backfill: int = 64,
         instruments: Iterable[Instrument] = (),
@@ -118,7 +121,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
         self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
         self._start_interval = _options.duration(start_interval, "start_interval", who)
-        self._policy: _order.Policy = _order.checked(policy, who)
+        self._policy: PolicyName | Policy = _given.checked(policy, who)
         self._durations = durations  # `trioflow.Scheduler` knows what to do with these
         self._drain_at = _options.seconds(drain_at, "drain_at", who)
         _options.check_drain_at(self._drain_at, _options.seconds(options.get("timeout"), "timeout", who), who)
@@ -203,13 +206,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._start_interval = _options.duration(seconds, "start_interval", repr(self.label))
 
     @property
-    def policy(self) -> _order.Policy:
+    def policy(self) -> PolicyName | Policy:
         """Which of several ready jobs starts first: "auto", "fifo", "critical-path" or "depth-first"."""
         return self._policy
 
     @policy.setter
-    def policy(self, policy: _order.Policy) -> None:
-        self._policy = _order.checked(policy, repr(self.label))
+    def policy(self, policy: PolicyName | Policy) -> None:
+        self._policy = _given.checked(policy, repr(self.label))
 
     @property
     def drain_at(self) -> float | None:

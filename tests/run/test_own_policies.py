@@ -1,0 +1,423 @@
+"""Policies of users: their order, what they are told, and what happens if they raise or answer nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, Pool, Scheduler, Sequence, StopReason, current_job, simulate
+from trioflow.abc import AbstractJob, Instrument, Outlook, Policy
+
+from ..bodies import fail
+from ..conftest import Virtual
+
+
+class By(Policy):
+    """Orders by a function of the job and the outlook."""
+
+    def __init__(self, key: Callable[[AbstractJob[Any], Outlook], Any], needs_ranks: bool = False) -> None:
+        self._key = key
+        self.needs_ranks = needs_ranks
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> Any:
+        return self._key(job, outlook)
+
+
+class ShortestFirst(Policy):
+    """The job that takes the least time first; those of which nothing is known last."""
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
+        seconds = outlook.expected_duration(job)
+        return math.inf if seconds is None else seconds
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        return "the shortest job first"
+
+
+class Starts:
+    """Makes jobs that write down their labels when they start."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    async def note(self, seconds: float = 0) -> None:
+        self.labels.append(current_job().label)
+        await anyio.sleep(seconds)
+
+    def jobs(self, labels: str, **options: Any) -> list[AbstractJob[Any]]:
+        return [Job(self.note, label=label, **options) for label in labels]
+
+
+def test_shortest_job_first(virtual: Virtual) -> None:
+    """Ten lines of a user's are a policy: durations that the scheduler knows count too, and the unknown go last."""
+    starts = Starts()
+    jobs = [Job(starts.note, label=label, expected_duration=n) for label, n in (("5", 5), ("x", None), ("3", 3))]
+    jobs += [Job(starts.note, label="4"), Job(starts.note, label="1", expected_duration=9.0)]
+    scheduler = Scheduler(*jobs, jobs_window=1, policy=ShortestFirst(), durations={"4": 4.0, "1": 1.0})
+    assert virtual(scheduler.co_run)
+    assert starts.labels == ["1", "3", "4", "5", "x"]
+
+
+def test_a_nested_scheduler_is_as_long_as_its_longest_path(virtual: Virtual) -> None:
+    """Where nobody says how long a nested scheduler takes, the policy is told what its jobs say."""
+    starts = Starts()
+    inner = Scheduler(Sequence(starts.jobs("xy", expected_duration=2.0)))
+    five, three = starts.jobs("5", expected_duration=5.0), starts.jobs("3", expected_duration=3.0)
+    assert virtual(Scheduler(five, inner, three, jobs_window=1, policy=ShortestFirst()).co_run)
+    assert starts.labels == ["3", "x", "y", "5"]
+
+
+def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual) -> None:
+    """The highest priority first, then the smallest key, then what became ready first; tuples of numbers are keys."""
+    starts = Starts()
+    jobs = [*starts.jobs("ab"), *starts.jobs("cd", priority=2), *starts.jobs("ef")]
+    keys = {"a": (1, 2.0), "b": (1, 1), "c": 7, "d": Fraction(13, 2), "e": (1, 1), "f": True}
+    policy = By(lambda job, _: keys[job.label])
+    assert virtual(Scheduler(*jobs, jobs_window=1, policy=policy).co_run)
+    assert starts.labels == ["d", "c", "f", "b", "e", "a"]
+
+
+def test_it_is_told_ranks_and_starts(virtual: Virtual) -> None:
+    """With needs_ranks, the longest path to an exit, also as the graph grows; and how many jobs have started."""
+    told: list[tuple[str, float, int]] = []
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        told.append((job.label, outlook.rank(job), outlook.starts))
+        return -outlook.rank(job)
+
+    starts = Starts()
+    a, b, c = starts.jobs("abc", expected_duration=2.0)
+    b.requires(a)
+
+    async def grow() -> None:
+        scheduler.add(Job(starts.note, label="late", required=c, expected_duration=5.0))
+
+    scheduler = Scheduler(
+        Job(grow, label="grow", priority=1, expected_duration=0), a, b, c, jobs_window=1, policy=By(key, True)
+    )
+    assert virtual(scheduler.co_run)
+    assert starts.labels == ["c", "late", "a", "b"]
+    assert told == [("grow", 0, 0), ("a", 4, 0), ("c", 2, 0), ("c", 7, 1), ("late", 5, 2), ("b", 2, 4)]
+
+
+def test_jobs_that_need_something_are_in_its_order_too(virtual: Virtual) -> None:
+    """Among jobs for which there is enough, the policy decides; jobs with different needs are compared."""
+    starts = Starts()
+    jobs = [
+        Job(starts.note, 1, label=label, needs={"gpu": number}, expected_duration=seconds)
+        for label, number, seconds in (("a", 1, 4), ("b", 2, 3), ("c", 1, 2), ("d", 2, 1))
+    ]
+    assert virtual(Scheduler(*jobs, pool=Pool(gpu=2), policy=ShortestFirst(), backfill=0).co_run)
+    assert starts.labels == ["d", "c", "b", "a"]
+
+
+class Reported(Instrument):
+    """Keeps what is reported."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
+        self.messages.append(f"{job.label}: {message}: {exception!r}")
+
+
+def no_key(job: AbstractJob[Any], outlook: Outlook) -> Any:
+    """Raise for the job "b", and answer nonsense for others."""
+    answers: dict[str, Any] = {"a": 2, "c": "text", "d": math.nan, "e": None, "f": (1, "x"), "g": 1}
+    return answers[job.label]
+
+
+def test_jobs_without_a_key_go_last_and_the_first_error_is_reported(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on as if nothing had happened: only the order is not what the user wanted, and the log says so."""
+    starts, reported = Starts(), Reported()
+    scheduler = Scheduler(*starts.jobs("abcdefg"), jobs_window=1, policy=By(no_key), label="s", instruments=[reported])
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert virtual(scheduler.co_run)
+    assert "".join(starts.labels) == "gabcdef"
+    (message,) = reported.messages
+    assert message == (
+        "b: the policy By of 's' has no key for 'b', which starts after all that have one; "
+        "of such errors only the first is reported: KeyError('b')"
+    )
+    assert len(caplog.records) == 1
+    scheduler.debrief()
+    assert "incident at b: the policy By of 's' has no key for 'b'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ("text", "TypeError(\"key() returned 'text': return a number, or a tuple of numbers\")"),
+        (math.nan, "ValueError('key() returned nan, which cannot be compared: return another number')"),
+        ((1, None), "TypeError('key() returned None: return a number, or a tuple of numbers')"),
+    ],
+)
+def test_what_is_not_a_key_is_named(virtual: Virtual, answer: Any, error: str) -> None:
+    """What cannot be compared is an error of the policy, not one of the engine."""
+    reported = Reported()
+    scheduler = Scheduler(*Starts().jobs("ab"), policy=By(lambda job, outlook: answer), instruments=[reported])
+    assert virtual(scheduler.co_run)
+    assert reported.messages[0].endswith(f": {error}")
+
+
+def test_an_exception_that_is_a_cancellation_is_an_error_too(virtual: Virtual) -> None:
+    """A cancellation that a policy raises cancels nothing, and is not kept."""
+    reported = Reported()
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        raise asyncio.CancelledError
+
+    scheduler = Scheduler(*Starts().jobs("ab"), policy=By(key), instruments=[reported])
+    if virtual.backend == "trio":  # there it is an interruption, as any BaseException
+        with pytest.raises(asyncio.CancelledError):
+            virtual(scheduler.co_run)
+        return
+    assert virtual(scheduler.co_run)
+    assert "JobCancelled" in reported.messages[0]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interruption_ends_the_run(virtual: Virtual, late: bool) -> None:
+    """A KeyboardInterrupt out of a policy ends the run in order, and every job that was ready is CANCELLED."""
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        if job.label == ("b" if late else "a"):
+            raise KeyboardInterrupt
+        return 0
+
+    starts = Starts()
+    a, b, c = (Job(starts.note, 1, label=label) for label in "abc")
+    if late:
+        b.requires(a)
+    scheduler = Scheduler(a, b, c, jobs_window=1, policy=By(key))
+    with pytest.raises(KeyboardInterrupt):
+        virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.INTERRUPTED
+    assert not any(job.is_scheduled() or job.is_running() for job in scheduler)
+    assert b.state is JobState.CANCELLED if not late else not b.is_done()
+
+
+@pytest.mark.parametrize("what", ["cancel", "drain", "add", "job", "requires", "outer"])
+def test_it_must_not_change_the_run(virtual: Virtual, what: str) -> None:
+    """A job is on its way into the queue meanwhile: what changes the run is refused, as an error of the policy."""
+    calls: dict[str, Callable[[], Any]] = {
+        "cancel": lambda: inner.cancel(),
+        "drain": lambda: inner.drain(),
+        "add": lambda: inner.add(Job(anyio.sleep, 0)),
+        "job": lambda: a.cancel(),
+        "requires": lambda: b.requires(a),
+        "outer": lambda: outer.drain(),
+    }
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        calls[what]()
+        return 0
+
+    starts, reported = Starts(), Reported()
+    first, a, b = starts.jobs("fab")
+    a.requires(first)
+    inner = Scheduler(first, a, b, jobs_window=1, policy=By(key))
+    outer = Scheduler(inner, instruments=[reported])
+    assert virtual(outer.co_run)
+    assert len(inner) == 3
+    assert inner.stop_reason is outer.stop_reason is StopReason.COMPLETED
+    assert len(reported.messages) == 1
+    assert any(one in reported.messages[0] for one in ("must not change the run", "has not started yet", "not running"))
+
+
+def test_an_error_in_the_clean_up_is_reported(virtual: Virtual) -> None:
+    """Clean-up jobs run although the policy has no key for them."""
+    reported = Reported()
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        return {"bad": 1}[job.label]
+
+    bad = Job(fail, label="bad", critical=True)
+    clean_up = Job(anyio.sleep, 0, required=bad, run_if="failed", label="clean-up")
+    assert not virtual(Scheduler(bad, clean_up, policy=By(key), instruments=[reported]).co_run)
+    assert clean_up.is_succeeded()
+
+
+class Unreasonable(ShortestFirst):
+    """Has no reason that can be told."""
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        raise ValueError("none")
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        (ShortestFirst(), "; before it comes 'b' (the shortest job first)"),
+        (By(lambda job, outlook: job.expected_duration), "; before it comes 'b' (by By)"),
+        (Unreasonable(), "; before it comes 'b' (by Unreasonable, whose reason() raised ValueError('none'))"),
+        (By(lambda job, outlook: 0), ""),
+        ("auto", "; before it comes 'b' (critical path: the longest path from 'a' takes 9 s)"),
+        ("fifo", ""),
+    ],
+)
+def test_the_reason_is_in_explain(virtual: Virtual, policy: Any, why: str) -> None:
+    """A job that waits for a slot is told who comes before it, and why, if they did not only become ready earlier."""
+    starts = Starts()
+    first = Job(starts.note, 9, label="first", priority=1)
+    a, b = (Job(starts.note, label=label, expected_duration=n) for label, n in (("a", 9), ("b", 1)))
+    if policy == "auto":
+        b.expected_duration = 10
+    elif not why:
+        a, b = b, a
+        a.label = "a"
+    scheduler = Scheduler(first, a, b, jobs_window=1, policy=policy)
+
+    texts: list[str] = []
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            texts.append(scheduler.explain(a))
+            tasks.cancel_scope.cancel()
+        return texts[0]
+
+    assert virtual(main) == f"'a' waits for a slot: the window is full, with 'first'{why}"
+
+
+def test_explain_names_priorities(virtual: Virtual) -> None:
+    """Where a priority puts others first, it is the reason; the policy is one more only between equal priorities."""
+    starts = Starts()
+    jobs = {label: Job(starts.note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1))}
+    late = Job(starts.note, label="late", required=Job(starts.note, label="done", priority=99))
+    scheduler = Scheduler(*jobs.values(), late, *late.required, jobs_window=1, policy="depth-first")
+
+    texts: list[str] = []
+
+    async def main() -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            texts.append(scheduler.explain(jobs["b"]))
+            tasks.cancel_scope.cancel()
+        return texts[0]
+
+    assert virtual(main).endswith("'a'; before it come 'c', 'late' (priority, depth first: what became ready last)")
+
+
+def test_simulate_asks_about_the_users_jobs(virtual: Virtual) -> None:
+    """What a policy reads of a job, its class and its label too, is that of the user's; the order is that of a run."""
+    seen: set[AbstractJob[Any]] = set()
+
+    class MoreInside(ShortestFirst):
+        needs_ranks = True
+
+        def key(self, job: AbstractJob[Any], outlook: Outlook) -> Any:
+            seen.add(job)
+            return (outlook.rank(job), super().key(job, outlook), outlook.starts)
+
+        def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+            return f"{outlook.rank(job)}"
+
+    starts = Starts()
+    jobs = [Job(starts.note, n, label=str(n), expected_duration=n) for n in (4, 1, 3)]
+    scheduler = Scheduler(*jobs, jobs_window=1)
+    found = simulate(scheduler, policy=MoreInside())
+    assert seen == set(jobs)
+    assert [job.label for job in sorted(found.starts, key=found.starts.__getitem__)] == ["1", "3", "4"]
+    scheduler.policy = MoreInside()
+    assert simulate(scheduler).makespan == 8
+    assert virtual(scheduler.co_run)
+    assert starts.labels == ["1", "3", "4"]
+
+
+class Lacking:
+    """Has no reason."""
+
+    needs_ranks = False
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
+        return 0
+
+
+class Async(ShortestFirst):
+    """Has a key to be awaited."""
+
+    async def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:  # type: ignore[override]
+        return 0
+
+
+class Narrow(ShortestFirst):
+    """Takes a job alone."""
+
+    def key(self, job: AbstractJob[Any]) -> float:  # type: ignore[override]
+        return 0
+
+
+class Unsure(ShortestFirst):
+    """Does not say whether it needs ranks."""
+
+    needs_ranks = None  # type: ignore[assignment]
+
+
+class Uncallable(ShortestFirst):
+    """Has no method."""
+
+    reason = "because"  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (3, "policy=3 of 's' has no key and no needs_ranks and no reason: choose one of auto, fifo"),
+        (None, "policy=None of 's' has no key"),
+        (Lacking(), "has no reason: choose one of .* or derive its class from trioflow.abc.Policy"),
+        (ShortestFirst, r"is a class: give an object of it, ShortestFirst\(\)"),
+        (Async(), "its key is an async function: make it a plain one, which answers at once"),
+        (Narrow(), r"its key takes \(job: .*\) -> .*: let it take a job and an outlook"),
+        (Unsure(), "its needs_ranks is None; set it to True or False"),
+        (Uncallable(), "its reason is 'because': make it a method, called with a job and an outlook"),
+    ],
+)
+def test_what_is_not_a_policy_is_refused_early(policy: Any, message: str) -> None:
+    """The error comes from the constructor or the setter, and says what is missing."""
+    with pytest.raises(TypeError, match=message):
+        Scheduler(label="s", policy=policy)
+    scheduler = Scheduler(Job(anyio.sleep, 0), label="s")
+    with pytest.raises(TypeError, match=message):
+        scheduler.policy = policy
+    if policy is not None:
+        with pytest.raises(TypeError, match=message):
+            simulate(scheduler, policy=policy)
+
+
+def test_any_object_with_the_methods_will_do(virtual: Virtual) -> None:
+    """A policy need not derive from Policy; its methods may be functions of which nothing is known."""
+
+    class Free:
+        needs_ranks = False
+        key = staticmethod(max)  # inspect cannot tell its signature
+
+        def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+            return "freely"
+
+    reported = Reported()
+    scheduler = Scheduler(*Starts().jobs("ab"), policy=Free(), instruments=[reported])  # type: ignore[arg-type]
+    assert virtual(scheduler.co_run)
+    assert len(reported.messages) == 1
+
+
+def test_ranks_must_be_asked_for(virtual: Virtual) -> None:
+    """A policy that asks for ranks without saying so is told what to say; so is one that asks about another job."""
+    reported = Reported()
+    stranger = Job(anyio.sleep, 0, label="stranger")
+    policies = [By(lambda job, outlook: outlook.rank(job)), By(lambda _, outlook: outlook.rank(stranger), True)]
+    for policy in policies:
+        assert virtual(Scheduler(*Starts().jobs("a"), policy=policy, instruments=[reported]).co_run)
+    assert "needs_ranks = True" in reported.messages[0]
+    assert "it is not a job of this scheduler" in reported.messages[1]

@@ -1,0 +1,1 @@
+"""Policies: which of several ready jobs starts first; those that have names, and those of users."""

@@ -1,0 +1,151 @@
+"""What a user may give as a policy: a name, or an object, which is checked early, and guarded in a run."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ._named import NAMED, NAMES, RunPolicy
+from ._outlook import RunOutlook
+from ._policy import Outlook, Policy
+
+if TYPE_CHECKING:
+    from ...job._job import AbstractJob
+    from ._named import PolicyName
+
+    Report = Callable[[AbstractJob[Any], BaseException], None]
+
+MEMBERS: Final = ("key", "needs_ranks", "reason")
+AFTER_ALL: Final = (math.inf,)
+"""The key of a job for which a policy has none."""
+asking: Final[set[int]] = set()
+"""The threads in which a user's policy is being asked now."""
+
+
+def checked(policy: Any, who: str) -> PolicyName | Policy:
+    """Check the policy that a user gave for the scheduler called `who`, and return it.
+
+    Raises:
+        ValueError: it is text, but not the name of a policy.
+        TypeError: it is not an object that can be one.
+
+    """
+    what, choices = f"policy={policy!r} of {who}", ", ".join(NAMES)
+    if isinstance(policy, str):
+        if policy not in NAMES:
+            raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
+        return policy
+    if isinstance(policy, type):
+        raise TypeError(f"{what} is a class: give an object of it, {policy.__name__}()")
+    missing = [name for name in MEMBERS if not hasattr(policy, name)]
+    if missing:
+        raise TypeError(
+            f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
+            f"trioflow.abc.Policy"
+        )
+    if not isinstance(policy.needs_ranks, bool):
+        raise TypeError(f"{what}: its needs_ranks is {policy.needs_ranks!r}; set it to True or False")
+    for name in ("key", "reason"):
+        _check_method(getattr(policy, name), f"{what}: its {name}")
+    given: Policy = policy
+    return given
+
+
+def _check_method(method: Any, what: str) -> None:
+    if not callable(method):
+        raise TypeError(f"{what} is {method!r}: make it a method, called with a job and an outlook")
+    if inspect.iscoroutinefunction(method):
+        raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):  # of some functions in C nothing is known
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(f"{what} takes {signature}: let it take a job and an outlook") from None
+
+
+def refuse_in_policy(what: str) -> None:
+    """Refuse a call that comes from a policy, while a job is on its way into a queue.
+
+    Raises:
+        RuntimeError: it does.
+
+    """
+    if asking and threading.get_ident() in asking:
+        raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
+
+
+def name_of(policy: PolicyName | Policy) -> str:
+    """Return what people call a policy: its name, or the name of its class."""
+    return policy if isinstance(policy, str) else type(policy).__name__
+
+
+def for_run(policy: PolicyName | Policy, report: Report) -> RunPolicy:
+    """Return a policy as a run asks it; `report` is called for each error in a policy of a user's."""
+    return NAMED[policy] if isinstance(policy, str) else Guarded(policy, report)
+
+
+class Guarded(RunPolicy):
+    """A policy of a user's: whatever it does, each ready job gets a key that can be compared with all others."""
+
+    before_all: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
+
+    def __init__(self, policy: Policy, report: Report) -> None:
+        self._policy: Final = policy
+        self._report: Final = report
+        self.needs_ranks = policy.needs_ranks
+
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
+        """Return the user's keys, each as a tuple."""
+        return lambda job: self.key(job, outlook)
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
+        """Return the user's key as a tuple; the one that comes after all others if there is none."""
+        thread = threading.get_ident()
+        asking.add(thread)
+        try:
+            return _as_tuple(self._policy.key(job, outlook))
+        except BaseException as error:  # the caller is about to put the job into a queue, where it must arrive
+            traceback = error.__traceback__  # whoever keeps the error must not keep this frame, and the run with it
+            self._report(job, error.with_traceback(traceback and traceback.tb_next))
+            return AFTER_ALL
+        finally:
+            asking.discard(thread)
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        """Return the user's reason, or that it could not be had."""
+        try:
+            return str(self._policy.reason(job, outlook))
+        except Exception as error:
+            return f"by {name_of(self._policy)}, whose reason() raised {error!r}"
+
+
+def _as_tuple(key: Any) -> tuple[float, ...]:
+    if isinstance(key, tuple):
+        return tuple(map(_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return (_number(key),)
+
+
+def _number(given: Any) -> float:
+    """Return a number of an own type as one of Python's, whose comparisons never fail.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not a number either: `nan` cannot be compared.
+
+    """
+    if given.__class__ not in (float, int):
+        from numbers import Real
+
+        if not isinstance(given, Real):
+            raise TypeError(f"key() returned {given!r}: return a number, or a tuple of numbers")
+        given = float(given)
+    if given != given:
+        raise ValueError("key() returned nan, which cannot be compared: return another number")
+    number: float = given
+    return number
