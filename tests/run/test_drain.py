@@ -203,6 +203,39 @@ def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
     assert (scheduler.stop_reason, long.state, long.finished_at) == (StopReason.DRAINED, JobState.CANCELLED, 2)
 
 
+@pytest.mark.parametrize("cause", ["critical", "timeout", "cancel"])
+def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Virtual, cause: str) -> None:
+    """They do as at any other time, and the reason is still DRAINED; after `cancel()` they do not run.
+
+    The clean-up asked for the reason of the run, so they stayed IDLE.
+    """
+
+    async def fail() -> None:
+        await anyio.sleep(1)
+        raise ValueError
+
+    async def main() -> None:
+        failing = Job(fail, label="failing")
+        running = Job(anyio.sleep, 9, critical=True, timeout=3 if cause == "critical" else None)
+        tidy = Job(anyio.sleep, 1, required=failing, run_if="failed")
+        again = Job(anyio.sleep, 1, required=running, run_if="failed")
+        scheduler = Scheduler(failing, running, tidy, again, drain_at=0.5, timeout=3 if cause == "timeout" else None)
+        async with anyio.create_task_group() as tasks:
+
+            async def cancel() -> None:
+                await anyio.sleep(3)
+                scheduler.cancel()
+
+            if cause == "cancel":
+                tasks.start_soon(cancel)
+            assert not await scheduler.co_run()
+        assert scheduler.stop_reason is StopReason.DRAINED
+        assert failing.state is JobState.FAILED
+        assert states(tidy, again) == (["IDLE"] * 2 if cause == "cancel" else ["SUCCEEDED"] * 2)
+
+    virtual(main)
+
+
 def test_what_is_refused(virtual: Virtual) -> None:
     """A time to drain at that is no time, or not before the timeout; and a drain outside a run."""
     for wrong in (0, -1, float("nan")):

@@ -1,4 +1,4 @@
-"""The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run.
+"""The clean-up phase: after a critical failure or a timeout, during a drain too, jobs with `run_if="failed"` still run.
 
 A clean-up job runs if all its requirements have settled and at least one of them failed. A requirement may itself be a
 clean-up job; then the next one starts as soon as it has settled. Clean-up jobs wait neither for the window nor for what
@@ -56,8 +56,8 @@ class CleanUp:
 
     @staticmethod
     def is_needed(run: Run) -> bool:
-        """Return whether the run stopped for a reason that calls for cleaning up, and has jobs for it."""
-        stopped = run.reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        """Return whether the run stopped because of something that calls for cleaning up, and has jobs for it."""
+        stopped = run.stopped_by in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return stopped and any(map(_may_clean_up, run.scheduler))
 
     async def execute(self) -> None:

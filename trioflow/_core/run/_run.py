@@ -108,6 +108,7 @@ class Run:
         "scheduler",
         "shared",
         "starts_no_more",
+        "stopped_by",
         "thread",
         "timeout",
         "turn",
@@ -190,6 +191,7 @@ class Run:
         # ---- the end
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
+        self.stopped_by: StopReason | None = None  # what has cancelled the jobs that were left; not so draining
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
@@ -603,13 +605,15 @@ class Run:
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
         """Start no more jobs, and cancel those that are running; the first reason wins."""
-        if self.reason is None:
-            if self.phase is not CHECKING and self.group.deadline_passed():
-                reason, culprit = StopReason.TIMEOUT, None
-            self.reason, self.culprit = reason, culprit
-        if self.phase is STOPPING:
+        before = self.phase
+        if before is STOPPING:
             return
-        before, self.phase, self.starts_no_more = self.phase, STOPPING, True
+        if before is not CHECKING and self.group.deadline_passed():
+            reason, culprit = StopReason.TIMEOUT, None
+        if self.reason is None:
+            self.reason, self.culprit = reason, culprit
+        self.stopped_by = reason
+        self.phase, self.starts_no_more = STOPPING, True
         if self.queue.is_used():
             now = self.clock()
             for job in self.queue.drain():
