@@ -236,7 +236,6 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         "a: its idle_timeout of 9 s never passes",
         lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
     ),
-    "restarts without restart": ("a: restarts=3 changes nothing", lambda: Scheduler(idle("a", timeout=1, restarts=3))),
     "too late": (
         "watch: it runs for ever, but waits for all that does not",
         lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),

@@ -152,6 +152,18 @@ def test_shutdown_of_nested_jobs_once(virtual: Virtual, reached: bool, depth: in
         assert shut_down(told) == [str(level) for level in range(depth + 1)]
 
 
+def test_many_levels_that_are_never_reached_are_shut_down(virtual: Virtual) -> None:
+    """A scenario of 400 nested schedulers that stops before the innermost of them: the search for jobs recursed."""
+    told: list[tuple[str, float]] = []
+    innermost: Any = Actor(told, label="innermost")
+    for _ in range(400):
+        innermost = Scheduler(innermost, label="level")
+    failing = Job(fail, critical=True)
+    innermost.requires(failing)
+    assert not virtual(Scheduler(failing, innermost).co_run)
+    assert shut_down(told) == ["innermost"]
+
+
 def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virtual) -> None:
     """Kept from starting by cancel(), a nested scheduler still has its jobs shut down."""
     told: list[tuple[str, float]] = []

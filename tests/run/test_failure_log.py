@@ -215,3 +215,32 @@ def test_script_without_logging_set_up(backend: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'f' failed: ValueError: why; it is critical" in done.stderr
+
+
+def test_attempts_of_a_nested_scheduler_are_logged_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """Its critical job fails in each attempt: that is one line, and then a number. It was the same line each time."""
+    inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
+    virtual(Scheduler(inner, label="home").co_run)
+    assert [line for _, line in heard] == [
+        "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
+        "'inner/x' failed 5 more times with OSError",
+        "1 job of 'home' failed; the run went on to its end; debrief() shows the tracebacks",
+    ]
+
+
+def test_two_attempts_of_a_nested_scheduler_are_one_and_one_more(
+    virtual: Virtual, heard: list[tuple[float, str]]
+) -> None:
+    """The last attempt succeeds, and the log has said of the others what there is to say."""
+    left = [1, 1]
+
+    async def fail_twice() -> None:
+        if left:
+            raise OSError(left.pop())
+
+    inner = Scheduler(Job(fail_twice, label="x", critical=True), label="inner", retry=2)
+    assert virtual(Scheduler(inner, label="home").co_run)
+    assert [line.partition(";")[0] for _, line in heard] == [
+        "'inner/x' failed: OSError: 1",
+        "'inner/x' failed once more with OSError",
+    ]

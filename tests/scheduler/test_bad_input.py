@@ -275,6 +275,15 @@ def test_options_out_of_their_range_name_the_job(options: dict[str, Any]) -> Non
         Job(nap, label="odd", **options)
 
 
+@pytest.mark.parametrize("on_timeout", ["fail", "move_on"])
+def test_restarts_without_a_restart_are_refused(on_timeout: Any) -> None:
+    """`restarts=3` alone was ignored: the job failed at its first timeout, and nothing said why."""
+    for make in (functools.partial(Job, nap), Scheduler):
+        with pytest.raises(ValueError, match=r"restarts=3 of 'odd'.*on_timeout='restart'"):
+            make(label="odd", timeout=1, restarts=3, on_timeout=on_timeout)
+    assert Job(nap, timeout=1, restarts=3, on_timeout="restart").restarts == 3
+
+
 @pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
 def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
     """The text "no", from a file, counted as True."""

@@ -77,7 +77,8 @@ class AbstractJob(Generic[T]):
             or infinity for no limit. What follows is the same as after the timeout, with a `JobTimeout` that says so.
         on_timeout: what happens after the timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
             makes the job SUCCEEDED with the result None.
-        restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit.
+        restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit. It needs
+            `on_timeout="restart"`.
         retry: the number of further attempts when it raises an `Exception`, 0 or more; or any decorator of an async
             function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
         run_if: "settled" runs the job however the jobs that it requires have ended; "succeeded" only if all of them

@@ -152,6 +152,10 @@ def _checked_limits(
             f"on_timeout={on_timeout!r} of {_text(who)}: there is no timeout; give timeout= or idle_timeout= too, "
             f"or no on_timeout"
         )
+    if restarts is not None and on_timeout != "restart":
+        raise ValueError(
+            f"restarts={restarts!r} of {_text(who)}: nothing is restarted; give on_timeout='restart' too, or no restarts"
+        )
     if not callable(retry):
         retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
     found = Limits(

@@ -1,14 +1,16 @@
 """What is logged about failed jobs, so that no failure is silent: one line for each kind at once, then counts.
 
 Failures are of the same kind if the jobs have the same function (or program, or class) and the exceptions the same
-type. The first failure of a kind is logged when it happens. Further ones are only counted, because a thousand equal
-lines would hide what matters. Their number is logged after a second, and at the end of the run.
+type. The first failure of a kind is logged when it happens, and each one that stops a run. Further ones are only
+counted, because a thousand equal lines would hide what matters: those of other jobs, and those of a job that has failed
+before, in an earlier attempt of a nested scheduler. Their number is logged after a second, and at the end of the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from ..base import _log
 from ..base._states import StopReason
@@ -26,13 +28,15 @@ PAUSE: Final = 1.0
 class FailureLog:
     """The failures in one outermost run, including those in nested runs."""
 
-    __slots__ = ("_cancel_timer", "_counted", "_first", "_run")
+    __slots__ = ("_cancel_timer", "_counted", "_first", "_logged", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        # For each kind the path of the first job; and how many later ones have not been logged yet.
+        # For each kind the path of the first job; and the paths of the jobs that have a line of their own.
         self._first: Final[dict[tuple[object, type], str]] = {}
-        self._counted: Final[dict[tuple[object, type], int]] = {}
+        self._logged: Final[WeakKeyDictionary[AbstractJob[Any], str]] = WeakKeyDictionary()
+        # How many failures have not been logged yet, of a kind, and of a job that has a line of its own.
+        self._counted: Final[dict[tuple[tuple[object, type], str | None], int]] = {}
         self._cancel_timer: Callable[[], None] | None = None
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
@@ -46,12 +50,13 @@ class FailureLog:
                 _log.warn(f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops")
             return
         kind = job._failure_kind(), type(error)
-        if kind in self._first and not stopped:
-            self._counted[kind] = self._counted.get(kind, 0) + 1
+        logged = self._logged.get(job)
+        if kind in self._first and (logged is not None or not stopped):
+            self._counted[kind, logged] = self._counted.get((kind, logged), 0) + 1
             if self._cancel_timer is None:
                 self._cancel_timer = self._run.group.call_at(self._run.clock() + PAUSE, self._log_counted)
             return
-        path = self._first[kind] = _path(job)
+        path = self._first[kind] = self._logged[job] = _path(job)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
@@ -65,9 +70,13 @@ class FailureLog:
 
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for kind, number in self._counted.items():
-            jobs = "one more job" if number == 1 else f"{number} more jobs"
-            _log.warn(f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}'")
+        for (kind, logged), number in self._counted.items():
+            if logged is not None:
+                times = "once more" if number == 1 else f"{number} more times"
+                _log.warn(f"'{logged}' failed {times} with {kind[1].__name__}")
+            else:
+                jobs = "one more job" if number == 1 else f"{number} more jobs"
+                _log.warn(f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}'")
         self._counted.clear()
 
 

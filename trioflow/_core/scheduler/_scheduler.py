@@ -1223,9 +1223,16 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             job._forget_call()
 
     def _has_shutdown(self) -> bool:
-        if type(self).co_shutdown is not BaseScheduler.co_shutdown:
-            return True
-        return self._stop_reason is None and any(job._has_shutdown() for job in self._members.shutting_down)
+        todo: list[AbstractJob[Any]] = [self]
+        for job in todo:  # no recursion: schedulers may be nested as deep as one likes
+            if not is_scheduler(job):
+                if job._has_shutdown():
+                    return True
+            elif type(job).co_shutdown is not BaseScheduler.co_shutdown:
+                return True
+            elif job._stop_reason is None:
+                todo += job._members.shutting_down
+        return False
 
     async def co_shutdown(self) -> None:
         """Shut down its jobs, if it was never started: otherwise its own run has done that."""

@@ -50,8 +50,6 @@ def _without_effect_outside(level: BaseScheduler) -> Iterator[tuple[str, bool]]:
 
 
 def _about_options(job: AnyJob) -> Iterator[str]:
-    if job.restarts is not None and job.on_timeout != "restart":
-        yield f"restarts={job.restarts} changes nothing: write on_timeout='restart' too"
     if job.idle_timeout is not None and job.timeout is not None and job.idle_timeout >= job.timeout:
         yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
 
