@@ -32,8 +32,11 @@ class Watched:
 
     def alive(self) -> list[str]:
         """Return the command lines of the processes that are alive."""
-        found = [_command_line(path) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
-        return [line for line in found if line]
+        return [line for line in map(command_line, self.processes()) if line]
+
+    def processes(self) -> list[Path]:
+        """Return where the system shows the processes that are alive."""
+        return [path for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
 
     def commands(self) -> list[str]:
         """Return the same, without the guard of a run that is under way."""
@@ -61,7 +64,8 @@ class Watched:
             return False
 
 
-def _command_line(path: Path) -> str:
+def command_line(path: Path) -> str:
+    """Return the command line of a process, which the system shows there."""
     try:
         return (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -31,7 +33,7 @@ from trioflow.jobs.ssh import _connections
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 
 from ...bodies import Flaw, fail, run
-from ..posix.process_trees import Watched
+from ..posix.process_trees import Watched, command_line
 from .servers import Impostor, Proxy, Server, Site, free_port, make_key, until_written
 
 PIPE = subprocess.PIPE
@@ -230,6 +232,45 @@ def test_no_more_handshakes_than_allowed_at_once(backend: str, server: Server) -
         assert all(job.state is JobState.SUCCEEDED for job in jobs)
 
 
+def test_nodes_that_hang_do_not_keep_others_from_connecting(backend: str, site: Site, server: Server) -> None:
+    """Ten of them took all that may connect at once, and a healthy node was given up before it was tried."""
+    with Impostor() as impostor:
+        hanging = [
+            SshJob(impostor.node(site, username=f"u{number}", connect_timeout=5), "true") for number in range(10)
+        ]
+        healthy = SshJob(server.node(connect_timeout=4), "true")
+        run(backend, *hanging, healthy)
+    assert healthy.state is JobState.SUCCEEDED
+
+
+def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, server: Server) -> None:
+    """It is for the node's own tries; two that take two seconds, one after the other, are both in time."""
+    with Proxy(server, 2, 2) as proxy:
+        jobs = [SshJob(proxy.node(max_handshakes=1, connect_timeout=3.4 + number / 10), "true") for number in range(2)]
+        run(backend, *jobs)
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
+
+
+def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
+    """Each of them makes a connection of its own to that gateway, whose server drops a crowd."""
+    gateway = site.serve(3)
+    config = tmp_path / "config"
+    config.write_text(site.config.read_text())
+    with Proxy(gateway, *[0.3] * 4) as proxy, config.open("a") as file:
+        file.write(f"Host inner-*\n  HostName {server.address}\n  Port {server.port}\n")
+        file.write(f"  HostKeyAlias [{server.address}]:{server.port}\n")
+        file.write(f"  ProxyCommand ssh -F {config} -p {proxy.port} -W %h:%p {gateway.address}\n")
+        file.flush()
+        jobs = [SshJob(SshNode(f"inner-{one}", config=config, max_handshakes=1), "true") for one in range(4)]
+        before = time.monotonic()
+        run(backend, *jobs)
+        assert time.monotonic() - before >= 1.2
+    assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 4
+    gateway.stop()
+
+
 def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
     """The timeout of the first job does not fail those that wait for the connection."""
     with Proxy(server, 2) as proxy:
@@ -260,7 +301,7 @@ def test_a_connection_that_is_cut_ends_the_command_and_is_told(
     error = job.raised_exception()
     assert isinstance(error, SshError)
     assert error.started
-    assert "the connection was lost; there, this was ended: echo x" in str(error)
+    assert "the connection was lost, which ends the command on the node: echo x" in str(error)
     assert (tmp_path / "begun").read_text() == "x\n"
     assert after.result().stdout == b"after\n"
     assert server.accepted == before + 2
@@ -281,6 +322,34 @@ def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, serv
     run(backend, first, between, second)
     assert second.result().stdout == b"x\n"
     assert server.accepted == before + 2
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["node", "gateway"])
+def test_a_connection_whose_process_is_killed_is_opened_again(
+    backend: str, site: Site, server: Server, watched: Watched, behind: bool
+) -> None:
+    """Its socket stays. The next master found that, ran without one, and nobody could use it from then on."""
+    inner = site.serve(4) if behind else server
+    node = inner.node(gateway=server.node()) if behind else server.node()
+    first = SshJob(node, "true")
+
+    def masters() -> list[int]:
+        found = {int(path.name): command_line(path).split() for path in watched.processes()}
+        return [pid for pid, words in found.items() if "-M" in words and words[-1] == server.address]
+
+    async def kill() -> None:
+        for pid in masters():
+            os.kill(pid, signal.SIGKILL)
+        await anyio.sleep(0.3)  # until that is known here
+
+    between = Job(kill, required=first)
+    later = [SshJob(node, "echo x", stdout=PIPE, required=between) for _ in range(3)]
+    before = server.accepted
+    run(backend, first, between, *later)
+    assert [job.result(default=None) and job.result().stdout for job in later] == [b"x\n"] * 3
+    assert server.accepted == before + 2
+    if behind:
+        inner.stop()
 
 
 def test_what_has_started_is_run_again_on_request(backend: str, server: Server, tmp_path: Path) -> None:
@@ -309,7 +378,7 @@ def test_a_node_that_refuses_is_tried_again_for_all_its_jobs_at_once(backend: st
         error = job.raised_exception()
         assert isinstance(error, Unreachable)
         assert not error.started
-        assert "it can't be reached (tried 3 times)" in str(error)
+        assert "it cannot be reached (tried 3 times)" in str(error)
         assert "Connection refused" in str(error)
     assert len({id(job.raised_exception()) for job in jobs}) == 5
 
@@ -350,7 +419,7 @@ def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Sit
     assert [job.result() for job in jobs] == [None] * 3
     assert all(isinstance(job.unreachable, Unreachable) for job in jobs)
     (incident,) = scheduler.incidents
-    assert "can't be reached" in incident.message
+    assert "cannot be reached" in incident.message
     assert incident.message.endswith("its jobs are skipped")
 
 
@@ -494,13 +563,38 @@ def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path:
     assert job.state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("name", ["100 %h \"a\" 'b' #1 \\n", "plain"])
+def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Server, tmp_path: Path, name: str) -> None:
+    """What ssh fills in, and what quotes and spaces mean to it, is not meant by them."""
+    directory = tmp_path / name
+    directory.mkdir()
+    shutil.copy(site.identity, directory / "key %u")
+    shutil.copy(site.known_hosts, directory / "known")
+    config = tmp_path / "config"
+    config.write_text("IdentityAgent none\nUserKnownHostsFile /dev/null\nGlobalKnownHostsFile /dev/null\n")
+    node = server.node(config=config, identity=directory / "key %u", known_hosts=directory / "known")
+    job = SshJob(node, "true")
+    run(backend, job)
+    assert job.state is JobState.SUCCEEDED, job.raised_exception()
+
+
+def test_an_identity_that_is_not_there_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
+    """Not only that the node does not let us in."""
+    config = tmp_path / "config"
+    config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
+    job = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
+    run(backend, job)
+    assert "it does not let us in (" in str(job.raised_exception())
+    assert f"identity='{tmp_path}/missing': there is no such file" in str(job.raised_exception())
+
+
 def test_a_configuration_that_ssh_does_not_take(backend: str, tmp_path: Path) -> None:
     """The error blames the settings, and not the node."""
     config = tmp_path / "config"
     config.write_text("Nonsense yes\n")
     job = SshJob(SshNode("node", config=config), "true")
     run(backend, job)
-    assert "ssh can't use its settings" in str(job.raised_exception())
+    assert "ssh cannot use its settings" in str(job.raised_exception())
 
 
 def test_a_machine_without_ssh(backend: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +630,7 @@ def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, serv
     for job in jobs:
         error = job.raised_exception()
         assert isinstance(error, Unreachable)
-        assert f"its gateway is out of reach: 127.0.0.1:{gateway.port}: it can't be reached" in str(error)
+        assert f"its gateway is out of reach: 127.0.0.1:{gateway.port}: it cannot be reached" in str(error)
 
 
 def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server: Server) -> None:
@@ -545,7 +639,7 @@ def test_a_node_that_its_gateway_does_not_reach(backend: str, site: Site, server
     job = SshJob(node, "true")
     run(backend, job)
     assert isinstance(job.raised_exception(), Unreachable)
-    assert "(tried 3 times): its gateway can't reach it" in str(job.raised_exception())
+    assert "(tried 3 times): its gateway cannot reach it" in str(job.raised_exception())
 
 
 def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:

@@ -1,7 +1,7 @@
 """The connections of a run: one for each node, opened when its first job needs it, shared by all, closed with the run.
 
 ```
-ensure ──► open? ──► wait for whoever is opening it ──► the gateway first ──► a handshake of ten at once ──► open
+ensure ──► open? ──► wait for whoever is opening it ──► the gateway first ──► a handshake, of ten a server ──► open
                         │ has failed meanwhile             │ has failed               │ refused: pause, try again
                         └──► Unreachable                   └──► Unreachable           └──► Unreachable in the end
 ```
@@ -20,20 +20,23 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ..._core.door.kinds import JobTimeout
 from ..command._job import CommandJob
+from ..command._result import CommandError
 from ..posix._groups import end_group
-from ..posix._guard import Guard
+from ..posix._guard import VARIABLE, Guard
 from ..posix._processes import Process, spawn
 from ._errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
 if TYPE_CHECKING:
     from ..._core.door.kinds import Run
-    from ._nodes import SshNode
+    from ._nodes import Paths, SshNode
 
 TRIES: Final = 3
 """How often a node that refuses is asked, unless it has too many of us already: then until the time is over."""
@@ -42,10 +45,20 @@ LAST_PAUSE: Final = 8.0
 """Seconds between two tries: twice as long each time, half as much more or less by chance."""
 JITTER: Final = 0.02
 """Seconds, at most, by which handshakes that could begin at once are put off."""
+BEGINNING: Final = 32
+"""Connections that begin at once, to whatever servers: each takes some 30 ms of this machine's CPU."""
+BEGUN: Final = 1.0
+"""Seconds after which one no longer counts as beginning: it waits for a node that is far, or hangs."""
 CLOSING: Final = 2.0
 """Seconds that the end of a connection may take before it is killed."""
 AGAIN: Final = 0.1
 """Seconds until it is told again to end: ssh misses a signal that comes just before it begins to wait for news."""
+REMOVE: Final = (
+    'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
+    'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
+)
+"""Removes a directory when its standard input ends, as it does with this program; more than once, as a connection that
+begins at that moment may still make a socket in it."""
 LONGEST: Final = 70
 """Bytes of the directory for sockets: a socket's path may have 104 to 108, and OpenSSH adds 18 for a while."""
 
@@ -59,8 +72,9 @@ class Connections:
         self.guard: Final = run.shared.get(Guard)  # made before, and so closed behind these
         self.transport: Final[Transport] = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
-        self._handshakes: Final[dict[int, anyio.CapacityLimiter]] = {}
-        self._directory: str | None = None
+        self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
+        self._handshakes: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
+        self._directory: Directory | None = None
 
     def to(self, node: SshNode) -> Connection:
         """Return the connection of a node, open or not."""
@@ -68,18 +82,19 @@ class Connections:
             self._by_node[node] = Connection(self, node, len(self._by_node))
         return self._by_node[node]
 
-    def handshakes(self, number: int) -> anyio.CapacityLimiter:
-        """Return what limits how many connections are opened at once."""
-        if number not in self._handshakes:
-            self._handshakes[number] = anyio.CapacityLimiter(number)
-        return self._handshakes[number]
+    def handshakes(self, server: Hashable, number: int) -> anyio.CapacityLimiter:
+        """Return what limits how many connections to a server are being opened at once."""
+        key = server, number
+        if key not in self._handshakes:
+            self._handshakes[key] = anyio.CapacityLimiter(number)
+        return self._handshakes[key]
 
     @property
     def directory(self) -> str:
         """A directory for sockets that nobody else may look into."""
         if self._directory is None:
-            self._directory = _private_directory()
-        return self._directory
+            self._directory = Directory()
+        return self._directory.path
 
     async def close(self) -> None:
         """Close them all, those to gateways last."""
@@ -94,7 +109,7 @@ class Connections:
                     await one.end()
         finally:
             if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
+                self._directory.remove()
 
 
 class Connection:
@@ -105,7 +120,7 @@ class Connection:
         self.node: Final = node
         self.transport: Final = connections.transport
         self.process: Process | None = None  # holds the connection
-        self.was_reported = False  # that it can't be reached
+        self.was_reported = False  # that it cannot be reached
         self._all: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
@@ -114,6 +129,7 @@ class Connection:
         self._is_ready = False  # `process` has said that the connection is there
         self._failure: SshError | None = None  # of the last try
         self._failures = 0
+        self._settings: dict[str, str] | None = None  # those of ssh for this node, as soon as they are asked for
 
     @property
     def socket(self) -> str:
@@ -143,7 +159,7 @@ class Connection:
 
         Raises:
             Unreachable: the node could not be reached.
-            SshError: it is there, and refuses us, or ssh can't work as it is told to.
+            SshError: it is there, and refuses us, or ssh cannot work as it is told to.
 
         """
         failures = self._failures
@@ -163,21 +179,25 @@ class Connection:
 
     async def _open(self) -> None:
         await self.end()  # of one that was lost
-        clock = self.run.clock
-        deadline = clock() + self.node.connect_timeout
         gateway = await self._open_gateway()
+        handshakes = self._all.handshakes(await self._server(), self.node.max_handshakes)
+        left = self.node.connect_timeout  # seconds for tries and pauses; waiting until others have connected is free
         pause, tries = FIRST_PAUSE, 0
         while True:
-            complaint = await self._connect(gateway, deadline)
+            async with handshakes:
+                if handshakes.borrowed_tokens > 1:
+                    await anyio.sleep(random.uniform(0, JITTER))
+                complaint, taken = await self._connect(gateway, left)
             if complaint is None:
                 return
             tries += 1
             wait = pause * random.uniform(0.5, 1.5)
             if complaint.is_final:
-                raise SshError(self.node, await self._with_keys(complaint))
-            if clock() + wait >= deadline or (tries >= TRIES and not complaint.is_crowded):
+                raise SshError(self.node, await self._with_files(complaint))
+            left -= taken + wait
+            if left <= 0 or (tries >= TRIES and not complaint.is_crowded):
                 times = "once" if tries == 1 else f"{tries} times"
-                raise Unreachable(self.node, f"it can't be reached (tried {times}): {complaint.what}")
+                raise Unreachable(self.node, f"it cannot be reached (tried {times}): {complaint.what}")
             await anyio.sleep(wait)
             pause = min(2 * pause, LAST_PAUSE)
 
@@ -193,32 +213,49 @@ class Connection:
             raise kind(self.node, f"its gateway is out of reach: {failure}") from None
         return Gateway(connection.node, connection.socket)
 
-    async def _connect(self, gateway: Gateway | None, deadline: float) -> Complaint | None:
-        """Try once; return what went wrong."""
-        limiter = self._all.handshakes(self.node.max_handshakes)
-        async with limiter:
-            if limiter.borrowed_tokens > 1:
-                await anyio.sleep(random.uniform(0, JITTER))
-            output = self._start(gateway)
-            try:
-                if await self._until_ready(output, deadline):
-                    self._is_ready = True
-                    return None
-                assert self.process is not None
-                timed_out = not self.process.has_exited()
-            except BaseException:
-                await self.end(0.0)
-                raise
-            finally:
-                os.close(output)
+    async def _server(self) -> Hashable:
+        """Return what is the same for nodes that the same server answers first, as far as is known."""
+        node = self.node
+        if node.gateway is not None:  # its connection is there already
+            return node.gateway, node.hostname, node.port
+        found = await self._asked_settings()
+        for way in ("proxyjump", "proxycommand"):
+            if found.get(way, "none") != "none":
+                return found[way]
+        return found.get("hostname", node.hostname), found.get("port", node.port)
+
+    async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Complaint | None, float]:
+        """Try once, for so many seconds; return what went wrong, and how many seconds it took."""
+        clock = self.run.clock
+        output = -1
+        try:
+            async with self._all.beginning:
+                began = clock()
+                output = self._start(gateway)
+                process = self.process
+                assert process is not None
+                self._is_ready = await self._until_ready(output, began + min(seconds, BEGUN))
+            if not (self._is_ready or process.has_exited()):
+                self._is_ready = await self._until_ready(output, began + seconds)
+            if self._is_ready:
+                return None, clock() - began
+            timed_out = not process.has_exited()
+        except BaseException:
             await self.end(0.0)
+            raise
+        finally:
+            if output >= 0:
+                os.close(output)
+        await self.end(0.0)
         if timed_out:
-            return Complaint(f"no answer in {self.node.connect_timeout:g} s")
-        return self.transport.complaint(self._log())
+            return Complaint(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
+        return self.transport.complaint(self._log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
         """Start what is to hold the connection, and return what its output can be read from."""
         command = self.transport.connect(self.node, self.socket, gateway)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket)  # of a master that was killed: ssh would hold the connection for itself alone
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
@@ -251,25 +288,28 @@ class Connection:
                 return False
         return False
 
-    async def _with_keys(self, complaint: Complaint) -> str:
-        """Return a complaint with the names of the files of host keys."""
+    async def _with_files(self, complaint: Complaint) -> str:
+        """Return a complaint with the names of the files that it is about."""
+        identity, known = self.node.identity, self.node.known_hosts
+        if complaint.asks_for_login and identity is not None and not _exists(identity):
+            return f"{complaint.what}; identity={os.fspath(identity)!r}: there is no such file"
         if not complaint.asks_for_keys:
             return complaint.what
-        found = await self._files_of_keys() if self.node.known_hosts is None else [str(self.node.known_hosts)]
+        found = (
+            [str(known)] if known is not None else (await self._asked_settings()).get("userknownhostsfile", "").split()
+        )
         return complaint.what.replace("{keys}", " or ".join(found or ["the files of known hosts"]))
 
-    async def _files_of_keys(self) -> list[str]:
-        found: list[str] = []
-        with contextlib.suppress(Exception):
-            asking = CommandJob(
-                self.transport.settings(self.node), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING
-            )
-            output = (await asking.co_run()).stdout or b""
-            for line in output.decode(errors="backslashreplace").splitlines():
-                name, _, value = line.partition(" ")
-                if name == "userknownhostsfile":
-                    found = value.split()
-        return found
+    async def _asked_settings(self) -> dict[str, str]:
+        """Return the settings of ssh for the node, by name; none if ssh does not tell them."""
+        if self._settings is None:
+            self._settings = {}
+            command = self.transport.settings(self.node)
+            asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
+            with contextlib.suppress(CommandError, JobTimeout):
+                lines = (await asking.co_run()).text.splitlines()
+                self._settings = {name: value for name, _, value in (line.partition(" ") for line in lines)}
+        return self._settings
 
     # ---- closing
 
@@ -304,6 +344,45 @@ def _again(failure: SshError) -> SshError:
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
     return copy  # type: ignore[no-any-return]
+
+
+def _exists(path: Paths) -> bool:
+    return os.path.exists(os.path.expanduser(path))
+
+
+class Directory:
+    """A directory that nobody else may look into. A shell removes it if this program is killed."""
+
+    def __init__(self) -> None:
+        """Make it."""
+        self.path: Final = _private_directory()
+        environment = dict(os.environb)
+        environment.pop(VARIABLE, None)  # the guard of a run around this one must not end the shell before
+        read_end, self._pipe = os.pipe()
+        try:
+            self._remover: Final = subprocess.Popen(
+                ["/bin/sh", "-c", REMOVE, "trioflow", self.path],
+                stdin=read_end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._pipe)
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+        finally:
+            os.close(read_end)
+
+    def remove(self) -> None:
+        """Remove it, and let the shell end."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            os.write(self._pipe, b"removed\n")
+        os.close(self._pipe)
+        self._remover.wait()
 
 
 def _private_directory() -> str:

@@ -35,11 +35,12 @@ class SshNode:
         gateway: the node, or its name, that this one is reached through. All nodes behind it share its connection.
         max_sessions: how many commands and transfers at once, 1 or more. A server allows 10 by default (MaxSessions);
             where it allows fewer, fewer run.
-        max_handshakes: how many connections are being opened at once, of all nodes that say the same. A server
-            drops some from 10 on (MaxStartups).
-        connect_timeout: seconds for all tries to connect together, more than 0. One that is refused, or dropped, is
-            tried again with growing pauses.
-        on_unreachable: what becomes of a job whose node can't be reached: "fail" fails it with `Unreachable`; "skip"
+        max_handshakes: how many connections to one server are being opened at once, of all nodes that say the same. It
+            drops some from 10 on (MaxStartups). Nodes behind a ProxyJump or ProxyCommand of the user's configuration
+            count as one server.
+        connect_timeout: seconds for all tries to connect together, more than 0; waiting until other connections are
+            open does not count. One that is refused, or dropped, is tried again with growing pauses.
+        on_unreachable: what becomes of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
             lets it succeed with the result None, and says so once a node.
 
     Raises:
@@ -113,7 +114,7 @@ class SshNodes(Sequence[SshNode]):
 
     Raises:
         TypeError, ValueError: a range or an option that makes no sense.
-        OSError: the file can't be read.
+        OSError: the file cannot be read.
 
     Example:
         >>> nodes = SshNodes("node[01-03],gateway", username="root")
@@ -157,7 +158,7 @@ class SshNodes(Sequence[SshNode]):
 SHOWN: Final = 3
 """Nodes up to which `repr` names them all."""
 LIMIT: Final = 100_000
-"""Nodes in one range: more than that is a slip of the pen."""
+"""Nodes in one range: more than that are taken for a mistake."""
 _WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
@@ -198,7 +199,7 @@ def _expanded(text: str) -> Iterator[str]:
     for choice in choices:
         size *= len(choice)
     if size > LIMIT:
-        raise ValueError(f"{text!r} stands for {size} nodes: more than {LIMIT} are a slip of the pen")
+        raise ValueError(f"{text!r} stands for {size} nodes: more than {LIMIT} are taken for a mistake in the range")
     return map("".join, itertools.product(*choices))
 
 
@@ -211,9 +212,11 @@ def _choices(inside: str, text: str) -> list[str]:
             found.append(first)
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise ValueError(f"{text!r}: {part!r} is no range of numbers, from the smaller to the larger, like 01-37")
+            raise ValueError(
+                f"{text!r}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
+            )
         if int(last) - int(first) >= LIMIT:
-            raise ValueError(f"{text!r}: more than {LIMIT} nodes are a slip of the pen")
+            raise ValueError(f"{text!r}: more than {LIMIT} nodes are taken for a mistake in the range")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in found:
         raise ValueError(f"{text!r}: nothing stands between two commas or brackets")
@@ -224,7 +227,7 @@ def _node(written: str, options: dict[str, Any]) -> SshNode:
     """Make a node out of "user@host:port"."""
     match = _WRITTEN.fullmatch(written)
     if match is None:
-        raise ValueError(f"{written!r} is no node: write host, user@host, or user@host:port")
+        raise ValueError(f"{written!r} is not a node: write host, user@host, or user@host:port")
     own: dict[str, Any] = {}
     if match["user"]:
         own["username"] = match["user"]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from ._nodes import SshNode
+from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
 """What the program that holds a connection prints as soon as the connection is there."""
@@ -33,9 +33,10 @@ class Complaint:
 
     Attributes:
         what: in words, with what to do about it.
-        is_final: the node is there, but won't have us: no use in trying again.
+        is_final: the node is there, but does not let us in: no use in trying again.
         is_crowded: the node has closed the connection before it knew who we are: perhaps it has too many at once.
         asks_for_keys: the words have a place for the file of the host keys.
+        asks_for_login: the node does not take our key, or has none from us.
 
     """
 
@@ -43,6 +44,7 @@ class Complaint:
     is_final: bool = False
     is_crowded: bool = False
     asks_for_keys: bool = False
+    asks_for_login: bool = False
 
 
 class Transport(Protocol):
@@ -138,14 +140,15 @@ class OpenSsh:
                 f"it does not let us in ({last}): ssh must be able to log in without being asked anything; "
                 f"try: ssh -o BatchMode=yes",
                 is_final=True,
+                asks_for_login=True,
             )
         if _BAD_SETTINGS.search(text):
-            return Complaint(f"ssh can't use its settings: {last}", is_final=True)
+            return Complaint(f"ssh cannot use its settings: {last}", is_final=True)
         if re.search(r"no matching|Bad remote protocol|invalid characters|incorrect|[Pp]rotocol mismatch", text):
             return Complaint(f"no ssh server that we can talk to: {last}", is_final=False)
         crowded = re.search(r"kex_exchange_identification|Connection (?:closed|reset) by", text) is not None
         if "Stdio forwarding request failed" in text:
-            return Complaint("its gateway can't reach it")
+            return Complaint("its gateway cannot reach it")
         return Complaint(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
@@ -192,10 +195,10 @@ def _of(node: SshNode) -> list[str]:
         found += ["-l", node.username]
     if node.port is not None:
         found += ["-p", str(node.port)]
-    if node.identity is not None:
-        found += ["-i", str(node.identity)]
+    if node.identity is not None:  # not by -i: ssh looks for that file before it fills in what % stands for
+        found += _options(IdentityFile=_file(node.identity))
     if node.known_hosts is not None:
-        found += _options(UserKnownHostsFile=_quoted(_escaped(os.path.abspath(node.known_hosts))))
+        found += _options(UserKnownHostsFile=_file(node.known_hosts))
     if node.accept_new:
         found += _options(StrictHostKeyChecking="accept-new")
     return found
@@ -207,6 +210,11 @@ def _through(gateway: Gateway) -> str:
     return " ".join([*map(shlex.quote, words), "-W", "'[%h]:%p'", shlex.quote(gateway.node.hostname)])
 
 
+def _file(path: Paths) -> str:
+    """Return the path of a file as ssh takes it in its settings."""
+    return _quoted(_escaped(os.path.abspath(os.path.expanduser(os.fspath(path)))))
+
+
 def _escaped(path: str) -> str:
     """Return a path as a value in which % stands for something."""
     return path.replace("%", "%%")
@@ -214,7 +222,9 @@ def _escaped(path: str) -> str:
 
 def _quoted(path: str) -> str:
     """Return a path as one word of a configuration."""
-    return f'"{path}"' if " " in path else path
+    if not re.search(r"[\s\"'\\#]", path):
+        return path
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _bracketed(hostname: str) -> str:
