@@ -241,7 +241,7 @@ def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> 
         lock = ExecutorJob(executor, bodies.add, threading.Lock())
         run(backend, *jobs, lock)
     assert [job.result() for job in jobs] == [1, 2, 3, 4, 5]
-    with pytest.raises(TypeError, match="argument 1, a lock, can't be sent to a worker of ClientExecutor"):
+    with pytest.raises(TypeError, match="argument 1, a lock, cannot be sent to a worker of ClientExecutor"):
         lock.result()
 
 

@@ -72,7 +72,7 @@ def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> No
         "timeout                  1  node4",
         "unreachable              1  dead1",
     ]
-    assert "dead1: it can't be reached (tried 3 times)" in done.stderr
+    assert "dead1: it cannot be reached (tried 3 times)" in done.stderr
     assert done.exit_code == 4
 
 
@@ -193,7 +193,7 @@ def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> N
     done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
     assert done.stdout == "".join(f"{number}\n" for number in range(6))
     assert done.exit_code == 0
-    assert "dead1: it can't be reached" in done.stderr
+    assert "dead1: it cannot be reached" in done.stderr
 
 
 def test_a_batch_of_which_no_node_is_there(server: Server) -> None:

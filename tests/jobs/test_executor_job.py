@@ -128,8 +128,8 @@ def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExe
 @pytest.mark.parametrize(
     ("function", "arguments", "named"),
     [
-        (lambda: None, (), "<lambda> can't be sent to a worker of ProcessPoolExecutor, which could not find it"),
-        (bodies.add, (1, threading.Lock()), "argument 2, a lock, can't be sent"),
+        (lambda: None, (), "<lambda> cannot be sent to a worker of ProcessPoolExecutor, which could not find it"),
+        (bodies.add, (1, threading.Lock()), "argument 2, a lock, cannot be sent"),
     ],
 )
 def test_what_cannot_be_pickled_is_named_before_anything_is_sent(

@@ -185,7 +185,7 @@ class Batch:
         self._error: Exception | None = None  # what ends the batch
         self._stopped = False  # no further command starts
         # ---- of nodes
-        self._returned: Final[deque[Task]] = deque()  # by runners whose node can't be reached
+        self._returned: Final[deque[Task]] = deque()  # by runners whose node cannot be reached
         self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
         self._unasked: Final = set(options.nodes if options.slots is None else ())  # for their CPUs
 

@@ -15,7 +15,7 @@ NOT_STARTED: Final = 126
 SIGNALLED: Final = 128
 NEVER: Final = 255
 """Exit codes. Shells have 126 for a program that cannot be started, and 128 plus its number for a signal; 255 is for
-what trioflow ended, and for a node that can't be reached or was lost."""
+what trioflow ended, and for a node that cannot be reached or was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class ExecutorJob(
 
     Raises:
         TypeError: no executor, an async function, something not callable, or `restart_broken` for an executor that
-            nobody knows how to make again; from the job itself, something that can't be pickled, named.
+            nobody knows how to make again; from the job itself, something that cannot be pickled, named.
         ValueError: an option out of its range.
         RuntimeError: from the job itself: the executor is shut down, or its futures were cancelled by others.
         BrokenExecutor: from the job itself: the executor has broken.
@@ -87,7 +87,7 @@ class ExecutorJob(
         Raises:
             BaseException: what the function raised.
             BrokenExecutor: the executor has broken.
-            TypeError: something can't be pickled.
+            TypeError: something cannot be pickled.
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """

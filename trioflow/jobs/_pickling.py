@@ -1,4 +1,4 @@
-"""What can't be pickled in a call: named before anything is sent, where a kind of job sends it to other processes."""
+"""What cannot be pickled in a call: named before anything is sent, where a kind of job sends it to other processes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NOWHERE: Final = Nowhere()
 
 
 def check(call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler) -> None:
-    """Refuse a call that can't be pickled. Large arrays cost nothing: their contents are not looked at.
+    """Refuse a call that cannot be pickled. Large arrays cost nothing: their contents are not looked at.
 
     Raises:
-        TypeError: the error names the job and what can't be sent.
+        TypeError: the error names the job and what cannot be sent.
 
     """
     error = _error_of((call.func, call.args, call.keywords), make_pickler)
@@ -37,19 +37,19 @@ def check(call: functools.partial[Any], who: str, place: str, make_pickler: Make
 
 
 def unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePickler = pickle.Pickler) -> str:
-    """Name what can't be pickled in a call."""
+    """Name what cannot be pickled in a call."""
     if _error_of(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
-            return f"{name} can't be sent to {place}, which could not find it: define it at the top level of a module"
-        return f"its function {name} can't be sent to {place}"
+            return f"{name} cannot be sent to {place}, which could not find it: define it at the top level of a module"
+        return f"its function {name} cannot be sent to {place}"
     for number, value in enumerate(call.args, 1):
         if _error_of(value, make_pickler) is not None:
-            return f"argument {number}, a {type(value).__qualname__}, can't be sent to {place}"
+            return f"argument {number}, a {type(value).__qualname__}, cannot be sent to {place}"
     for name, value in call.keywords.items():
         if _error_of(value, make_pickler) is not None:
-            return f"argument {name!r}, a {type(value).__qualname__}, can't be sent to {place}"
-    return f"its arguments together can't be sent to {place}"
+            return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {place}"
+    return f"its arguments together cannot be sent to {place}"
 
 
 def _error_of(value: Any, make_pickler: MakePickler) -> Exception | None:

@@ -174,10 +174,10 @@ def test_a_killed_conductor_takes_its_workers_along(backend: str, watched: Watch
 @pytest.mark.parametrize(
     ("arguments", "keywords", "message"),
     [
-        ((lambda: None,), {}, r"<lambda> can't be sent to a process, which could not find it: define it at the top"),
-        ((threading.Lock().acquire,), {}, r"its function \S*acquire can't be sent"),
-        ((bodies.add, 1, threading.Lock()), {}, "argument 2, a lock, can't be sent"),
-        ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, can't be sent"),
+        ((lambda: None,), {}, r"<lambda> cannot be sent to a process, which could not find it: define it at the top"),
+        ((threading.Lock().acquire,), {}, r"its function \S*acquire cannot be sent"),
+        ((bodies.add, 1, threading.Lock()), {}, "argument 2, a lock, cannot be sent"),
+        ((bodies.add, 1), {"c": threading.Lock()}, "argument 'c', a lock, cannot be sent"),
     ],
 )
 def test_what_cannot_be_pickled_is_named_before_it_is_sent(
@@ -198,7 +198,7 @@ def test_a_local_function_is_named(backend: str) -> None:
 
     job = ProcessJob(inside)
     run(backend, job)
-    with pytest.raises(TypeError, match=r"test_a_local_function_is_named.<locals>.inside can't be sent"):
+    with pytest.raises(TypeError, match=r"test_a_local_function_is_named.<locals>.inside cannot be sent"):
         job.result()
 
 
@@ -206,7 +206,7 @@ def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
     """The error says which function returned what."""
     job = ProcessJob(bodies.returns_nonsense)
     run(backend, job)
-    with pytest.raises(TypeError, match="returns_nonsense returned a function, which can't be pickled"):
+    with pytest.raises(TypeError, match="returns_nonsense returned a function, which cannot be pickled"):
         job.result()
 
 

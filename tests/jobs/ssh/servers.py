@@ -22,6 +22,8 @@ from trioflow.jobs.ssh._nodes import SshNode
 from ...places import PATIENCE
 
 SSHD = "/usr/sbin/sshd"
+AS_USERS_ARE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""Before a program: it may not write into what is read-only, though it belongs to root."""
 
 
 def make_key(path: Path) -> Path:
@@ -44,9 +46,9 @@ class Site:
         )
         self.servers: list[Server] = []
 
-    def serve(self, number: int = 2, **settings: Any) -> Server:
-        """Start a server on 127.0.0.number, with these settings of sshd_config."""
-        server = Server(self, f"127.0.0.{number}", settings)
+    def serve(self, number: int = 2, prefix: tuple[str, ...] = (), **settings: Any) -> Server:
+        """Start a server on 127.0.0.number, with these settings of sshd_config, by a program that is called with it."""
+        server = Server(self, f"127.0.0.{number}", settings, prefix)
         self.servers.append(server)
         return server
 
@@ -66,7 +68,8 @@ class Site:
 class Server:
     """One sshd, its host key and its log."""
 
-    def __init__(self, site: Site, address: str, settings: dict[str, Any]) -> None:
+    def __init__(self, site: Site, address: str, settings: dict[str, Any], prefix: tuple[str, ...] = ()) -> None:
+        self.prefix = prefix
         self.site = site
         self.address = address
         self.port = free_port(address)
@@ -115,7 +118,7 @@ class Server:
         }
         config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TRIOFLOW")}
-        command = [SSHD, "-D", "-f", config, "-E", self.log]
+        command = [*self.prefix, SSHD, "-D", "-f", config, "-E", self.log]
         self.log.touch()
         end = time.monotonic() + PATIENCE
         before = self.logged("Server listening on")

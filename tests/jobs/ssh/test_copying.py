@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
 
-from .servers import Server
+from .servers import AS_USERS_ARE, Server, Site
 
 NAMES = [
     "plain",
@@ -148,6 +151,75 @@ def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, 
     (tmp_path / "link").symlink_to("tree/file")
     copied("trio", server, Push(tmp_path / "tree", tmp_path / "link", to=f"{tmp_path}/there/"))
     assert content(tmp_path / "there") == {"tree": (0o755, None), "tree/file": (0o644, b"x"), "link": (0o644, b"x")}
+
+
+def read_only(directory: Path, text: str) -> Path:
+    """Make a tree whose directories nobody may write into."""
+    (directory / "sub").mkdir(parents=True)
+    (directory / "sub" / "file").write_text(text)
+    for path in (directory / "sub", directory):
+        path.chmod(0o555)
+    return directory
+
+
+def test_a_read_only_directory_may_be_pushed_twice(backend: str, site: Site, tmp_path: Path) -> None:
+    """The second takes the place of the first, and nothing of that is left."""
+    server = site.serve(2, AS_USERS_ARE)
+    sources = [read_only(tmp_path / f"from {text}" / "tree", text) for text in "ab"]
+    (tmp_path / "there").mkdir()
+    copied(backend, server, *(Push(source, to=f"{tmp_path}/there/") for source in sources))
+    server.stop()
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["tree"]
+    there = tmp_path / "there" / "tree"
+    assert (stat.S_IMODE(there.stat().st_mode), (there / "sub" / "file").read_text()) == (0o555, "b")
+
+
+def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Path) -> None:
+    """The same the other way; by a program that may not write into such directories."""
+    source = read_only(tmp_path / "from" / "tree", "x")
+    code = (
+        "from trioflow import *\n"
+        f"node = SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
+        f"job = SshJob(node, [Pull({str(source)!r}, to={f'{tmp_path}/there/'!r})] * 2)\n"
+        "Scheduler(job).run(check=True)\n"
+    )
+    subprocess.run([*AS_USERS_ARE, sys.executable, "-c", code], check=True)
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["tree"]
+    there = tmp_path / "there" / "tree"
+    assert (stat.S_IMODE(there.stat().st_mode), (there / "sub" / "file").read_text()) == (0o555, "x")
+
+
+def test_the_home_directory_is_a_destination(
+    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There and here: a tilde was the name of a file, or of a directory."""
+    name = f".trioflow-test-{os.getpid()}"
+    (tmp_path / name).write_text("x")
+    monkeypatch.chdir(tmp_path)
+    try:
+        copied(backend, server, Push(name, to="~"))
+        assert (Path.home() / name).read_text() == "x"
+        monkeypatch.setenv("HOME", str(tmp_path / "own"))
+        copied(backend, server, Pull(name, to="~/sub/"), Pull(name, to="~"))
+    finally:
+        monkeypatch.undo()
+        (Path.home() / name).unlink()
+    assert (tmp_path / "own" / "sub" / name).read_text() == (tmp_path / "own" / name).read_text() == "x"
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, server: Server, tmp_path: Path) -> None:
+    """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
+        os.mkfifo(path)
+    job = SshJob(server.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=10)
+    tree = SshJob(server.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=10)
+    Scheduler(job, tree).run(backend=backend)
+    with pytest.raises(ValueError, match="pipe' is not a file or a directory"):
+        job.result()
+    assert content(tmp_path / "copy") == {"file": (0o644, b"x")}
 
 
 @pytest.mark.parametrize(

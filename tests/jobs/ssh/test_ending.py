@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -143,19 +144,24 @@ def test_a_cancelled_transfer_leaves_nothing(backend: str, server: Server, tmp_p
 def test_nothing_is_left_when_this_program_is_killed(
     backend: str, server: Server, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """Neither there nor here: no command, no client, no process that holds a connection."""
+    """Neither there nor here: no command, no client, no process that holds a connection, no file for them."""
+    places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     code = (
-        "import trioflow\n"
+        "import os, tempfile, trioflow\n"
+        f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
         f"command = {f'echo begun > {tmp_path}/begun; {body}'!r}\n"
-        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
+        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3, stdin=b'text')\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until_there(tmp_path / "begun")
+    assert list(places.iterdir()) != []
     process.kill()
     process.wait()
     assert watched.gone_in_time(), watched.alive()
+    assert list(places.iterdir()) == []
+    places.rmdir()
     end = time.monotonic() + PATIENCE
     while server.sessions():
         assert time.monotonic() < end

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from trioflow import (
@@ -32,7 +35,7 @@ from trioflow import (
 )
 
 from ...bodies import run, take
-from .servers import Server, free_port
+from .servers import Server, Site, free_port
 
 PIPE = subprocess.PIPE
 
@@ -51,6 +54,98 @@ def test_output_and_exit_code_come_back(backend: str, server: Server) -> None:
     result = captured(backend, server.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
+
+
+def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, server: Server) -> None:
+    """Neither on the node nor here, while the command runs, nor in the moment before."""
+    secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
+    job = SshJob(server.node(), 'sleep 0.3; echo "$TOKEN"', env={"TOKEN": secret}, stdout=PIPE)
+
+    async def look() -> None:
+        while not job.is_settled():
+            for pid in os.listdir("/proc"):
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: ASYNC230 - in memory
+                    seen.add(file.read())
+            await anyio.lowlevel.checkpoint()
+
+    run(backend, job, Job(look))
+    assert job.result().stdout.decode() == f"{secret}\n"
+    assert any(b"TOKEN" in line for line in seen)
+    assert [line for line in seen if secret.encode() in line] == []
+
+
+@pytest.mark.parametrize("name", ["-i", "a-b", "", "1A", "A B", "é", "A=B"])
+def test_names_of_variables_are_those_of_a_shell(name: str) -> None:
+    """Others were options of env(1) on the node, or were lost in a shell."""
+    with pytest.raises(ValueError, match="cannot be the name of a variable on a node"):
+        SshJob("node", "true", env={name: "x"})
+
+
+def test_more_than_fits_into_a_line_is_told_in_words(backend: str, server: Server) -> None:
+    """The error does not show how ssh is called, which is not what the user wrote."""
+    words = SshJob(server.node(), ("echo", "x" * 140_000), label="words")
+    variables = SshJob(server.node(), "true", env={"A": "x" * 140_000}, label="variables")
+    run(backend, words, variables)
+    assert re.match(
+        r"not started: its words and what trioflow adds to them are 14\d{4} bytes, and", str(words.raised_exception())
+    )
+    assert re.match(
+        r"not started: its variables \(env=\) are 14\d{4} bytes, and at most", str(variables.raised_exception())
+    )
+    for job in (words, variables):
+        assert isinstance(job.raised_exception(), CommandError)
+        assert "ControlPath" not in str(job.raised_exception())
+
+
+def test_variables_may_have_many_bytes(backend: str, server: Server) -> None:
+    """More than a pipe takes at once."""
+    result = captured(backend, server.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
+    assert result.stdout == b"90003\n"
+
+
+@pytest.mark.parametrize("stream", ["file", "line", "captured"])
+def test_what_ssh_says_about_sessions_is_not_output(
+    backend: str, site: Site, stream: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A server that lets in fewer sessions than are asked for makes ssh complain, before the command starts."""
+    server, lines, path = site.serve(2, MaxSessions=1), list[str](), tmp_path / "log"
+    options: dict[str, Any] = {
+        "file": {"stdout": path, "stderr": path},
+        "line": {"on_line": lambda job, line: lines.append(line)},
+        "captured": {"stdout": PIPE, "stderr": PIPE},
+    }[stream]
+    jobs = [SshJob(server.node(), "sleep 0.1; echo out; echo err >&2", **options) for _ in range(5)]
+    run(backend, *jobs)
+    server.stop()
+    if stream == "file":
+        lines = path.read_text().splitlines()
+    elif stream == "captured":
+        lines = b"".join(job.result().stdout + job.result().stderr for job in jobs).decode().splitlines()
+    assert sorted(lines) == ["err"] * 5 + ["out"] * 5
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [
+        ("echo no commands here; exit 1", "exit code 1 before the command started (no commands here)"),
+        ("/bin/false", "exit code 1 before"),
+    ],
+)
+def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
+    backend: str, site: Site, shell: str, said: str, tmp_path: Path
+) -> None:
+    """What its login shell says belongs to the error, not to the output; nothing was lost, and nothing had started."""
+    server = site.serve(2, ForceCommand=shell)
+    job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
+    run(backend, job)
+    server.stop()
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert not error.started
+    assert "lost" not in str(error)
+    assert said in str(error)
+    assert (tmp_path / "log").read_bytes() == b""
 
 
 def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, server: Server, tmp_path: Path) -> None:
@@ -371,11 +466,11 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
         ("  ", {}, ValueError, "empty"),
         ((), {}, ValueError, "empty"),
         (["ls", "-l"], {}, ValueError, r"a list is several commands.*'ls -l', or a tuple: \('ls', '-l'\)"),
-        (5, {}, TypeError, "is nothing to do on a node"),
-        ([5], {}, TypeError, "is nothing to do on a node"),
+        (5, {}, TypeError, "cannot be done on a node"),
+        ([5], {}, TypeError, "cannot be done on a node"),
         (("a", b"\0"), {}, ValueError, "NUL"),
         (("a", object()), {}, TypeError, "argument 1"),
-        ("true", {"values": {"a b": 1}}, ValueError, "can't stand in braces"),
+        ("true", {"values": {"a b": 1}}, ValueError, "cannot stand in braces"),
         ("true", {"values": {"node": 1}}, ValueError, "'node' is the node's own"),
         ("true", {"stdout": b"x"}, TypeError, "give a path"),
         ("true", {"terminate_grace": -1}, ValueError, "0 or more"),

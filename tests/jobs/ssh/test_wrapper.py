@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from trioflow.jobs.command._capture import Capture
 from trioflow.jobs.ssh import _wrapper
+from trioflow.jobs.ssh._session import _Gate
 from trioflow.jobs.ssh._wrapper import Report, ReportFilter
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
@@ -23,6 +25,7 @@ from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
 TOKEN = "0123456789abcdef"
 SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox sh", "ksh": "ksh"}
 FOUND = [command for command in SHELLS.values() if shutil.which(command.split()[0])]
+SHOW = "import os, sys; print([os.environb[name.encode()] for name in sys.argv[1:]])"
 in_each_shell = pytest.mark.parametrize("shell", FOUND)
 
 
@@ -30,8 +33,12 @@ class Wrapped:
     """A command in its wrapper, run by this machine as a node would run it."""
 
     def __init__(self, shell: str, words: list[str], **options: Any) -> None:
-        line = _wrapper.line(words, TOKEN, **{"grace": 0.3, **options}).replace("/bin/sh", shell, 2)
+        variables = options.pop("variables", {})
+        options = {"grace": 0.3, "has_variables": bool(variables), **options}
+        line = _wrapper.line(words, TOKEN, **options).replace("/bin/sh", shell, 2)
         read_end, self.lifeline = os.pipe()
+        if variables:
+            os.write(self.lifeline, _wrapper.variables(variables))
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line],
             stdin=read_end,
@@ -93,6 +100,32 @@ def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -
 def test_a_command_reads_nothing_otherwise(shell: str) -> None:
     """Its standard input is empty, though the wrapper reads its own."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
+
+
+@in_each_shell
+def test_variables_come_as_they_are(shell: str) -> None:
+    """Whatever is in them, and whatever names the script itself uses."""
+    given = {name: f"own {name}" for name in "acegilmnpstvxy"}
+    given |= {
+        "a_1": "'\"$HOME`id`\\ \\n*",
+        "b": "\none\n\n+two\n=c=three\n.\n",
+        "d": "",
+        "PATH": "/no/where:/usr/bin:/bin",
+    }
+    given |= {"f": os.fsdecode(b"\xff\xfe"), "q": "  x  "}
+    code, stdout, *_ = Wrapped(shell, [sys.executable, "-c", SHOW, *given], variables=given).end()
+    assert (code, eval(stdout)) == (0, list(map(os.fsencode, given.values())))
+
+
+@in_each_shell
+def test_a_command_whose_variables_do_not_all_come_is_not_started(shell: str, tmp_path: Path) -> None:
+    """The conductor has gone meanwhile."""
+    wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], has_variables=True)
+    os.write(wrapped.lifeline, b"=A=1\n")
+    wrapped.let_go()
+    assert wrapped.process.wait(30) == 1
+    assert not (tmp_path / "started").exists()
+    wrapped.end()
 
 
 @in_each_shell
@@ -210,6 +243,22 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
     reader.finish()
     assert capture.kept() == before + b"".join(between) + behind
     assert reader.report == Report(True, 7, 62.5, 0.25)
+
+
+@pytest.mark.parametrize("end_first", [False, True])
+def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) -> None:
+    """All of it, also where the output ends before the start is known, which comes by another pipe."""
+    capture, before = Capture(), Capture()
+    gate = _Gate([capture])
+    reader = ReportFilter(TOKEN, [Capture()], before, gate.open)
+    gate.write(b"out")
+    if end_first:
+        gate.finish()
+    assert capture.kept() == b""
+    reader.write(b"chatter\n\x1e" + TOKEN.encode() + b" start\n")
+    if not end_first:
+        gate.finish()
+    assert (capture.kept(), before.kept()) == (b"out", b"chatter\n")
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))

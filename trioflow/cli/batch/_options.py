@@ -225,8 +225,8 @@ def command(
 
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
-    NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node can't be reached runs
-    on another one.
+    NODES is a file with a node a line, or names and ranges like node[01-37]; a command whose node cannot be reached
+    runs on another one.
 
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.

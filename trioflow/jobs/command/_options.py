@@ -105,7 +105,7 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
     """Return an environment in the form that the system takes, without what is granted.
 
     Raises:
-        TypeError, ValueError: a name or value that can't be in an environment.
+        TypeError, ValueError: a name or value that cannot be in an environment.
 
     """
     if env is None:

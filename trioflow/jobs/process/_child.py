@@ -252,17 +252,17 @@ def answer(request: bytes) -> bytes:
 
 
 def success(value: Any, function: Callable[..., Any]) -> bytes:
-    """Return the answer with a value, or with the error that it can't be pickled."""
+    """Return the answer with a value, or with the error that it cannot be pickled."""
     try:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
-        what = f"{name} returned a {type(value).__qualname__}, which can't be pickled to be sent back: {error}"
+        what = f"{name} returned a {type(value).__qualname__}, which cannot be pickled to be sent back: {error}"
         return failure(TypeError(what), "")
 
 
 def failure(error: BaseException, note: str) -> bytes:
-    """Return the answer with an exception; one that can't be pickled is replaced by its text."""
+    """Return the answer with an exception; one that cannot be pickled is replaced by its text."""
     try:
         found = pickle.dumps((False, error, note), pickle.HIGHEST_PROTOCOL)
         pickle.loads(found)  # some can be pickled but not unpickled

@@ -45,7 +45,7 @@ PATIENCE: Final = 1.0
 def is_sound() -> bool:
     """Return whether workers may be forked on this system.
 
-    It must tell how many threads the server has, and when a process that is no child has exited: by `/proc` and a
+    It must tell how many threads the server has, and when a process that is not a child has exited: by `/proc` and a
     pidfd, which only Linux has. On macOS, moreover, the system's libraries start threads of their own.
     """
     try:

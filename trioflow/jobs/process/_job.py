@@ -36,7 +36,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
 
     Raises:
         TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
-            something that can't be pickled, which the error names.
+            something that cannot be pickled, which the error names.
         ValueError: an option out of its range.
         RuntimeError: when the job runs, the process has died, or the function called sys.exit().
         OSError: when the job runs, no more processes or descriptors are allowed.
@@ -74,7 +74,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
 
         Raises:
             Exception: what the function raised, with its traceback in the worker as a note.
-            TypeError: something can't be pickled.
+            TypeError: something cannot be pickled.
             RuntimeError: the process has died, the function raised SystemExit, KeyboardInterrupt or another
                 BaseException there, or no run has called this.
 
@@ -115,7 +115,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
         try:
             has_returned, value, note = pickle.loads(answer)
         except Exception as error:
-            raise TypeError(f"{self.label!r}: its result can't be unpickled here: {error!r}") from error
+            raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
         if has_returned:
             return cast(T, value)
         if note:

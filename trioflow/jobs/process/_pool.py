@@ -43,7 +43,7 @@ class WorkerProcess:
         socket: this end.
         process: the process.
         preparation: what it is sent before the first request.
-        server: who has forked it, if it is no child of this program.
+        server: who has forked it, if it is not a child of this program.
 
     """
 

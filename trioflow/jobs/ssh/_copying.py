@@ -6,9 +6,10 @@ import contextlib
 import os
 import posixpath
 import shutil
+import stat
 import subprocess
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,10 +21,11 @@ from ._session import Session, Streams
 MARK: Final = ".trioflow-"
 """What the names of files begin with that are not complete yet."""
 SWAP: Final = (
-    'if [ -d "$2" ] && [ ! -L "$2" ]; then mv -- "$2" "$3" && mv -- "$1" "$2" && rm -rf -- "$3"; '
+    'if [ -d "$2" ] && [ ! -L "$2" ]; then '
+    'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
 )
-"""Puts a directory in the place of another one."""
+"""Puts a directory in the place of another one, which may be read-only."""
 UNHEARD: Final = Streams(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -31,8 +33,8 @@ async def push(session: Session, sources: Sequence[str], to: str, shown: str) ->
     """Copy files and directories to the node.
 
     Raises:
-        OSError: a source can't be read.
-        ValueError: two sources have the same name.
+        OSError: a source cannot be read.
+        ValueError: two sources have the same name, or one is not a file or a directory.
         SshError: it could not be done.
 
     """
@@ -59,13 +61,14 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
     """Copy files and directories from the node, and return where they are.
 
     Raises:
-        OSError: it can't be written here.
+        OSError: it cannot be written here.
         ValueError: two sources have the same name.
         SshError: it could not be done.
 
     """
     _check_names([posixpath.basename(one.rstrip("/")) for one in sources if not set(one) & set("*?[")], shown)
-    into = to.endswith("/") or len(sources) > 1
+    into = to.endswith("/") or to == "~" or len(sources) > 1
+    to = os.path.expanduser(to)  # noqa: ASYNC240 - it looks into the environment, if anywhere
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
@@ -79,7 +82,7 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
             _put_in_place(os.path.join(new, name), place, os.path.join(new, name + ".old"))
         return places
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
 
 
 @contextlib.asynccontextmanager
@@ -87,18 +90,30 @@ async def temporary(session: Session, content: Any) -> AsyncGenerator[str]:
     """Have something in a file on the node, which only the user may read, for the time of a block.
 
     Raises:
-        OSError: it can't be read here.
+        OSError: it cannot be read here.
         SshError: it could not be done.
 
     """
     path = f"{MARK}{os.urandom(6).hex()}"
     try:
-        with tempfile.NamedTemporaryFile(prefix="trioflow-") as file:
+        with _nameless_file() as (file, name):
             _fill(file, content)
-            await session.transfer([f"put {quoted(file.name)} {path}"], "what is to be read there")
+            await session.transfer([f"put {quoted(name)} {path}"], "what is to be read there")
         yield path
     finally:
         await session.tidy([path])
+
+
+@contextlib.contextmanager
+def _nameless_file() -> Generator[tuple[Any, str]]:
+    """Have a file, and a path of it; where the system allows, nothing of it is left even if this program is killed."""
+    with tempfile.TemporaryFile() as file:
+        name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if os.path.exists(name):
+            yield file, name
+            return
+    with tempfile.NamedTemporaryFile(prefix="trioflow-") as named:
+        yield named, named.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +127,12 @@ class Copy:
 
 
 def _copies(sources: Sequence[str], to: str) -> list[Copy]:
-    into = to.endswith("/") or len(sources) > 1
+    into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(sources):
-        os.stat(source)  # it says what is wrong better than sftp
+        mode = os.stat(source).st_mode  # it says what is wrong better than sftp
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
         place = there(posixpath.join(to, os.path.basename(path)) if into else to)
         directory, name = posixpath.split(place)
@@ -138,7 +155,7 @@ def _new_directory(parent: str) -> str:
 
 def there(path: str) -> str:
     """Return a path on a node as sftp takes it: relative to the home directory, and never like an option."""
-    path = path.removeprefix("~/") or "."
+    path = "." if path == "~" else path.removeprefix("~/") or "."
     return f"./{path}" if path.startswith("-") else path
 
 
@@ -150,7 +167,7 @@ def quoted(path: str) -> str:
 
     """
     if "\n" in path or "\r" in path:
-        raise ValueError(f"{path!r}: sftp can't copy what has a line break in its name; rename it, or use tar")
+        raise ValueError(f"{path!r}: sftp cannot copy what has a line break in its name; rename it, or use tar")
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -171,8 +188,28 @@ def _parents(directory: str) -> list[str]:
 
 def _put_in_place(new: str, place: str, old: str) -> None:
     if os.path.isdir(place) and not os.path.islink(place):
-        os.rename(place, old)
-    os.replace(new, place)
+        _move(place, old)
+    _move(new, place)
+
+
+def _move(path: str, to: str) -> None:
+    """Rename a file or a directory; to take a directory elsewhere, its owner must be allowed to write into it."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
+        os.replace(path, to)
+        return
+    os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
+    os.replace(path, to)
+    os.chmod(to, stat.S_IMODE(mode))
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory and all that is in it, as far as possible; directories in it may be read-only."""
+    for parent, names, _ in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _fill(file: Any, content: Any) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
@@ -59,7 +60,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             hostname. In a command line they are quoted for the shell. Other braces stay as they are.
         cwd: the directory there; None for the home directory.
         env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
-            `granted("gpu")`.
+            `granted("gpu")`; 100,000 bytes at most. They stand in no command line, so nobody else there can read them.
         stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
             CommandResult; None for nothing.
         stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
@@ -83,7 +84,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
     Raises:
         TypeError, ValueError: a command or an option that makes no sense.
         CommandError: from the job itself: a command has failed.
-        Unreachable: from the job itself: the node can't be reached, and `on_unreachable` is "fail".
+        Unreachable: from the job itself: the node cannot be reached, and `on_unreachable` is "fail".
         SshError: from the job itself: the node refuses us, a transfer has failed, or the connection was lost while a
             command ran.
 
@@ -133,9 +134,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
         )  # fmt: skip
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
-        self._env: Final = {
-            str(name): value if isinstance(value, granted) else str(value) for name, value in (env or {}).items()
-        }
+        self._env: Final = _checked_variables(env or {}, who)
         search = Search(lambda: who)
         self._parts: Final[Iterable[Any]] = search.positional(
             ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
@@ -290,8 +289,6 @@ class _Task:
         if options.cwd is not None:
             directory = _copying.there(self._values.fill(os.fsdecode(options.cwd)))
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
-        if job._env:
-            words = ["env", *(f"{name}={self._variable(value)}" for name, value in job._env.items()), *words]
         on_line: Any = options.on_line
         streams = Streams(
             stdout=self._place(options.stdout),
@@ -299,6 +296,7 @@ class _Task:
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=f"{job._node.name}: " if options.tag is True else options.tag or None,
             anew=self._anew,
+            variables={name: self._variable(value) for name, value in job._env.items()},
         )
         self._anew = False
         if self._stdin is None:
@@ -314,8 +312,30 @@ class _Task:
         return self._values.fill(os.fsdecode(given)) if is_path(given) else given
 
 
+def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
+    """Return the variables of a command on a node.
+
+    Raises:
+        ValueError: a name that a shell cannot give to a variable, or a NUL in a value.
+
+    """
+    found = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
+    for name, value in found.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"env of {who}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
+                f"not beginning with a digit"
+            )
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"env of {who}: {name!r}: no NUL can be in a value")
+    return found
+
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 def _checked_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
-            raise ValueError(f"values of {who}: {name!r} can't stand in braces: give names; 'node' is the node's own")
+            raise ValueError(f"values of {who}: {name!r} cannot stand in braces: give names; 'node' is the node's own")
     return values

@@ -13,10 +13,11 @@ import os
 import resource
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -29,6 +30,7 @@ from ..command._streams import _print_on, open_output
 from ..posix._processes import Process, describe
 from ._errors import SshError
 from ._wrapper import Report, ReportFilter, line
+from ._wrapper import variables as wrapper_variables
 
 if TYPE_CHECKING:
     from ..._core.door.kinds import AbstractJob, Watch
@@ -43,6 +45,12 @@ REFUSALS: Final = 20
 """How often a session is asked for that the node does not let in: with pauses, some 15 seconds."""
 TIDYING: Final = 2.0
 """Seconds that the removal of temporary files on a node may take when something went wrong."""
+MOST_WORDS: Final = 131_071
+"""Bytes of a line for a node: Linux takes no longer argument (MAX_ARG_STRLEN)."""
+MOST_VARIABLES: Final = 100_000
+"""Bytes of the variables of a command: they wait in the buffer of a socket until the wrapper reads them."""
+LOST: Final = 255
+"""The exit code of ssh itself, when there is no session, or no more."""
 TAIL: Final = 2000
 """Bytes of the standard error that an error shows."""
 
@@ -57,6 +65,7 @@ class Streams:
     on_line: Callable[[str], object] | None = None
     tag: str | None = None
     anew: bool = False  # begin files of output anew
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Session:
@@ -92,7 +101,7 @@ class Session:
             await connection.ensure(anew=self._anew)
             async with self._turn() as others:
                 # not before: it opens the files of its output
-                attempt = _Attempt(self._job.label, connection, words, streams, self._grace, self._watch)
+                attempt = _Attempt(self._job, connection, words, streams, self._grace, self._watch, shown)
                 try:
                     with contextlib.nullcontext() if self._watch is None else self._watch.counting():
                         await attempt.run()
@@ -102,9 +111,9 @@ class Session:
             if attempt.report.returncode is not None:
                 return self._checked(attempt, shown, check)
             if attempt.report.started:
-                raise SshError(
-                    connection.node, f"the connection was lost; there, this was ended: {shown}", started=True
-                )
+                what = f"the connection was lost, which ends the command on the node: {shown}"
+                raise SshError(connection.node, what, started=True)
+            attempt.check_login(shown)
             await tries.allow_another(attempt.said, others)
 
     async def transfer(self, batch: Sequence[str], shown: str) -> None:
@@ -152,7 +161,7 @@ class Session:
     async def _turn(self) -> AsyncGenerator[int]:
         """Have one of the connection's sessions, with the connection open; gives how many others are in use.
 
-        It was open when we began to wait for our turn. That is not done here: what can't be reached would have a frame
+        It was open when we began to wait for our turn. That is not done here: what cannot be reached would have a frame
         of contextlib in its traceback.
         """
         connection = self._connection
@@ -203,33 +212,48 @@ class _Attempt:
 
     def __init__(
         self,
-        label: str,
+        job: Any,
         connection: Connection,
         words: Sequence[str],
         streams: Streams,
         grace: float,
         watch: Watch | None,
+        shown: str,
     ) -> None:
         token = os.urandom(8).hex()
+        merged, variables = streams.stderr == subprocess.STDOUT, streams.variables
+        command = line(words, token, grace=grace, stdin=streams.stdin, merged=merged, has_variables=bool(variables))
+        sent = wrapper_variables(variables) if variables else b""
+        for what, size, most in (
+            ("its words and what trioflow adds to them", len(os.fsencode(command)), MOST_WORDS),
+            ("its variables (env=)", len(sent), MOST_VARIABLES),
+        ):
+            if size > most:
+                advice = "hand over much data by stdin=, or by a Push before"
+                why = f"not started: {what} are {size} bytes, and at most {most} go to a node: {advice}"
+                raise CommandError(job, f"{connection.node.name}: {shown}", why)
+        self._connection: Final = connection
         self._tail: Final = _Tail()
+        self._before: Final = _Tail()
         self._stdout: Final = _Outlet("stdout", streams)
         try:
             self._stderr: Final = _Outlet("stderr", streams)
         except BaseException:
             self._stdout.close()
             raise
-        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks])
-        merged = streams.stderr == subprocess.STDOUT
-        command = line(words, token, grace=grace, stdin=streams.stdin, merged=merged)
+        self._gate: Final = _Gate(self._stdout.sinks)
+        sinks = [self._tail, *self._stderr.sinks]
+        self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
         self._client: Final = _Client(
             connection.transport.run(connection.node, connection.socket, command),
-            stdout=cast(Any, _File(self._stdout.sinks)),
+            stdout=cast(Any, _File([self._gate])),
             stderr=cast(Any, _File([self._filter])),
             check=False,
             terminate_grace=grace + MARGIN,
-            label=label,
+            label=job.label,
         )
         self._client._watch = watch
+        self._client._sent = sent
 
     @property
     def report(self) -> Report:
@@ -238,8 +262,23 @@ class _Attempt:
 
     @property
     def said(self) -> bytes:
-        """The end of the standard error."""
-        return bytes(self._tail.data)
+        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
+        return bytes(self._tail.data if self.report.started else self._before.data)
+
+    def check_login(self, shown: str) -> None:
+        """Raise if the command has not started because the node ended the session: ssh has the exit code from there.
+
+        Raises:
+            SshError: its login shell, or what it runs instead, is not one for commands.
+
+        """
+        local = self._client.last_result
+        if local is None or not 0 <= local.returncode < LOST:
+            return
+        said = (self._gate.held + self.said).decode(errors="backslashreplace").strip()
+        what = f"the node let us in, and ended the session with exit code {local.returncode} before the command started"
+        advice = "its login shell must be one that runs commands"
+        raise SshError(self._connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
 
     async def run(self) -> None:
         """Run it to its end."""
@@ -261,36 +300,39 @@ class _Attempt:
 class _Client(CommandJob):
     """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
 
-    __slots__ = ("_lifeline", "_read_end", "_watch")
+    __slots__ = ("_lifeline", "_sent", "_theirs", "_watch")
 
-    _lifeline: int
-    _read_end: int
+    _lifeline: socket.socket
+    _sent: bytes  # at the beginning
+    _theirs: socket.socket
     _watch: Watch | None  # of the job on the node
 
     async def co_run(self) -> CommandResult:
-        """Run it, with an input that lasts as long as it is wanted."""
-        self._read_end, self._lifeline = os.pipe()
+        """Run it, with an input that lasts as long as it is wanted.
+
+        It is a socket, as the buffer of a pipe may be as small as a page: all that is sent fits into it at once.
+        """
+        self._lifeline, self._theirs = socket.socketpair()
         try:
+            if self._sent:
+                self._lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._sent))
+                self._lifeline.sendall(self._sent)
             return await super().co_run()
         finally:
-            self._close("_read_end")
-            self._close("_lifeline")
+            self._let_go()
 
     def _input(self) -> int:
-        return self._read_end
+        return self._theirs.fileno()
 
     def _outer_watches(self) -> Iterable[Watch]:
         return () if self._watch is None else (self._watch,)
 
     def _terminate(self, process: Process) -> None:
-        self._close("_read_end")
-        self._close("_lifeline")
+        self._let_go()
 
-    def _close(self, name: str) -> None:
-        descriptor = getattr(self, name)
-        if descriptor >= 0:
-            setattr(self, name, -1)
-            os.close(descriptor)
+    def _let_go(self) -> None:
+        self._lifeline.close()
+        self._theirs.close()
 
 
 class _Outlet:
@@ -304,7 +346,7 @@ class _Outlet:
         """Open it.
 
         Raises:
-            OSError: a file can't be opened.
+            OSError: a file cannot be opened.
 
         """
         given = getattr(streams, name)
@@ -349,6 +391,43 @@ class _File:
         """Tell that there is no more."""
         for sink in self._sinks:
             sink.finish()
+
+
+class _Gate:
+    """Keeps back what comes before the command has started, which a login shell has written."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.held = b""
+        self._sinks: Final = sinks
+        self._is_open = False
+        self._is_over = False
+
+    def open(self) -> None:
+        """Hand on all that comes, and what has come: the start may be known later than what the command wrote then."""
+        self._is_open = True
+        held, self.held = self.held, b""
+        self._hand_on(held)
+        if self._is_over:
+            self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        if self._is_open:
+            self._hand_on(data)
+        else:
+            self.held += data
+
+    def finish(self) -> None:
+        """Tell that there is no more; what is kept back may still come."""
+        self._is_over = True
+        if self._is_open:
+            for sink in self._sinks:
+                sink.finish()
+
+    def _hand_on(self, data: bytes) -> None:
+        if data:
+            for sink in self._sinks:
+                sink.write(data)
 
 
 class _Appended:

@@ -75,7 +75,7 @@ class Script(Step):
         args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
 
     Raises:
-        TypeError, ValueError: an argument that can't be one.
+        TypeError, ValueError: an argument that cannot be one.
 
     Example:
         >>> Script("warm-up.sh", "--seconds", 3)
@@ -98,7 +98,7 @@ class ScriptText(Step):
         args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
 
     Raises:
-        TypeError, ValueError: an argument that can't be one.
+        TypeError, ValueError: an argument that cannot be one.
 
     Example:
         >>> ScriptText("for name in $*; do touch $name; done", "a", "b").words[1:]
@@ -117,7 +117,7 @@ class Push(Step):
     """Local files and directories that are copied to a node: a step of an `SshJob`.
 
     Modes and times are kept. Each one appears under its name when it is complete, in the place of what was there.
-    Symbolic links in directories are passed over.
+    Symbolic links, pipes and devices in directories are passed over.
 
     Args:
         sources: files and directories, relative to this program's directory, or jobs, whose results are filled in.
@@ -125,7 +125,8 @@ class Push(Step):
             directory that they go into, otherwise the name of the one. Missing directories are made.
 
     Raises:
-        TypeError, ValueError: something that is no path, or no source at all.
+        TypeError, ValueError: something that is not a path, or no source at all; from the job itself, a source that is
+            not a file or a directory.
 
     Example:
         >>> Push("setup.sh", "data", to="experiment/")
@@ -160,7 +161,7 @@ class Pull(Step):
             for the name of the node.
 
     Raises:
-        TypeError, ValueError: something that is no path, or no source at all.
+        TypeError, ValueError: something that is not a path, or no source at all.
 
     Example:
         >>> Pull("experiment/*.log", to="logs/{node}/")
@@ -184,7 +185,7 @@ def steps(given: Any, who: str) -> tuple[Step, ...]:
     """Return the steps of a job.
 
     Raises:
-        TypeError: something that is no step.
+        TypeError: something that is not a step.
         ValueError: no step at all, or a list that was meant as one command.
 
     """
@@ -210,7 +211,7 @@ def _step(given: Any, who: str) -> Step:
             raise ValueError(f"{who}: the command is empty")
         return Command(given)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{who}: {given!r} is nothing to do on a node: give a command (a string, or a tuple of words), a Script, "
+        f"{who}: {given!r} cannot be done on a node: give a command (a string, or a tuple of words), a Script, "
         f"a ScriptText, a Push, a Pull, or several of these in a list"
     )
 

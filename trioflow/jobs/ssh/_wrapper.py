@@ -11,6 +11,9 @@ ssh or of the connection, that input ends, and so does the command. The wrapper 
 command on the standard error, in lines with a token that nobody else knows. So the conductor knows whether a command
 has started, how it has ended, and whether an exit code of 255 is the command's own or means a lost connection.
 
+Variables for the command come through the standard input too, before it starts: what stands in a command line can be
+read by everybody on the node, and some of them are secrets.
+
 The script is plain POSIX sh, and on one line, as it has to pass through login shells of all kinds. A session comes from
 setsid(1); where there is none, a group from `set -m`, which bash and ksh have without a terminal. In containers orphans
 often stay as zombies, because nobody reaps them: where there is /proc, they do not count as alive.
@@ -18,27 +21,35 @@ often stay as zombies, because nobody reaps them: where there is /proc, they do 
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ..command._capture import Sink
 
 # $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
-# goes where its standard output goes; then the command. File 3 is the line from the conductor, 4 the standard error, 5
-# what the command reads.
+# goes where its standard output goes, $v whether variables come; then the command. File 3 is what comes from the
+# conductor, 4 the standard error, 5 what the command reads. $e are the lines of the variables (see `variables`), $l is
+# a line break.
+# The variables are exported all at once, where no name of the script's own is used any more, lest it be one of theirs.
 # Where sleep takes whole seconds alone, the tenths are counted by tens.
 _LINES: Final = (
-    "t=$1 g=$2 i=$3 m=$4; shift 4;",
+    "t=$1 g=$2 i=$3 m=$4 v=$5 e= l='\n' x=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
-    "s=; if command -v setsid >/dev/null; then s=setsid; else set -m; fi;",
+    'if [ -n "$v" ]; then while IFS= read -r x <&3 && [ "$x" != . ]; do e=$e$x$l; done; [ "$x" = . ] || exit 1; fi;',
+    'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
+    'give() { y=; while [ -n "$e" ]; do x=${e%%"$l"*}; e=${e#*"$l"};',
+    'case $x in =*) if [ -n "$y" ]; then set -- "$@" "$y"; fi; y=${x#=};; *) y=$y$l${x#+};; esac; done;',
+    'export "$@" "$y"; };',
+    'start() { if [ -n "$e" ]; then give; fi; exec "$@"; };',
     'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };',
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then",
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };',
     "printf '\\036%s start\\n' \"$t\" >&4;",
-    'if [ -n "$m" ]; then $s "$@" <&5 2>&1 3<&- 4>&- 5<&- & else $s "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
+    'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
     "( read -r x <&3; n=0;",
     "kill -TERM -$p || kill -TERM $p; kill -CONT -$p;",
@@ -64,7 +75,15 @@ UNPACK: Final = (
 )
 
 
-def line(words: Sequence[str], token: str, *, grace: float, stdin: str = "", merged: bool = False) -> str:
+def line(
+    words: Sequence[str],
+    token: str,
+    *,
+    grace: float,
+    stdin: str = "",
+    merged: bool = False,
+    has_variables: bool = False,
+) -> str:
     """Return what the login shell of a node is to run.
 
     Args:
@@ -73,10 +92,22 @@ def line(words: Sequence[str], token: str, *, grace: float, stdin: str = "", mer
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node that the command is to read, and that is removed then.
         merged: whether the standard error goes where the standard output goes.
+        has_variables: whether it is sent `variables`.
 
     """
-    given = (token, str(round(grace * 10)), stdin, "1" if merged else "")
+    given = (token, str(round(grace * 10)), stdin, "1" if merged else "", "1" if has_variables else "")
     return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (SCRIPT, "trioflow", *given, *words)))
+
+
+def variables(given: Mapping[str, str]) -> bytes:
+    """Return what the wrapper is to be sent: lines of `=NAME=value`, further lines of a value behind a +, then a dot.
+
+    Args:
+        given: the variables; the names are those of a shell's variables.
+
+    """
+    lines = "".join(f"={name}={value}".replace("\n", "\n+") + "\n" for name, value in given.items())
+    return os.fsencode(lines + ".\n")
 
 
 @dataclass(slots=True)
@@ -90,12 +121,23 @@ class Report:
 
 
 class ReportFilter:
-    """Takes the wrapper's lines out of a standard error, and hands on everything else as it comes."""
+    """Takes the wrapper's lines out of a standard error, and hands on everything else as it comes.
 
-    def __init__(self, token: str, sinks: Sequence[Sink]) -> None:
-        """Look for lines with this token."""
+    Args:
+        token: what the lines begin with.
+        sinks: what the command writes goes to them.
+        before: what comes before the command's start goes there: ssh and the login shell have written it.
+        started: called at the start.
+
+    """
+
+    def __init__(
+        self, token: str, sinks: Sequence[Sink], before: Sink | None = None, started: Callable[[], object] | None = None
+    ) -> None:
         self._mark: Final = b"\x1e" + token.encode() + b" "
         self._sinks: Final = tuple(sinks)
+        self._goes_to = self._sinks if before is None else (before,)
+        self._started: Final = started
         self._held = b""
         self.report: Final = Report()
 
@@ -128,6 +170,9 @@ class ReportFilter:
     def _note(self, matched: re.Match[bytes]) -> None:
         if matched["code"] is None:
             self.report.started = True
+            self._goes_to = self._sinks
+            if self._started is not None:
+                self._started()
             return
         self.report.returncode = int(matched["code"])
         self.report.user_time = _seconds(matched["user"])
@@ -135,7 +180,7 @@ class ReportFilter:
 
     def _hand_on(self, data: bytes) -> None:
         if data:
-            for sink in self._sinks:
+            for sink in self._goes_to:
                 sink.write(data)
 
 
