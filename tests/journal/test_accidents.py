@@ -267,3 +267,19 @@ def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: P
         job: Any = CommandJob(["true"], reads=[place.parent], label="reader")
         Scheduler(job).run(journal=Journal(place, hash=True), backend=backend)
         assert job.restored is restored
+
+
+def test_a_run_that_was_killed_by_one_name_goes_on_by_that_name(place: Path) -> None:
+    """Its log is beside this name: by another name of the file, a hard link, what it has committed would be missing."""
+    Store(place, writes=True).close()
+    other = place.parent.with_name("other.db")
+    other.hardlink_to(place)
+    code = (
+        "import os, pathlib, sys; from trioflow.journal._store import Store\n"
+        "store = Store(pathlib.Path(sys.argv[1]), writes=True); store.add_run('killed'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, place], check=True)
+    with pytest.raises(JournalError, match=r"its log is beside another name of it, '.*run.db'; use that name"):
+        Store(other, writes=True)
+    Store(place, writes=True).close()
+    Store(other, writes=True).close()

@@ -32,6 +32,7 @@ from trioflow import (
     ref,
 )
 from trioflow.abc import Instrument
+from trioflow.journal._store import checksum
 
 from ..bodies import fail
 from ..cli.command_line import trioflow
@@ -547,7 +548,9 @@ def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Pat
 
     again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
     db = sqlite3.connect(file)
-    db.execute("UPDATE jobs SET saved = 'pickle', result = ?", (pickle.dumps(Evil()),))
+    (path, fingerprint), data = db.execute("SELECT path, fingerprint FROM jobs").fetchone(), pickle.dumps(Evil())
+    right = checksum((path, fingerprint, "pickle", data, None, None))
+    db.execute("UPDATE jobs SET saved = 'pickle', result = ?, checksum = ?", (data, right))
     db.commit()
     db.close()
     scheduler = again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))

@@ -171,14 +171,14 @@ def test_a_newer_format_is_refused(file: Path) -> None:
 def test_an_older_format_is_migrated(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step by step to the present one, and its jobs stay."""
     made(file, "a")
-    monkeypatch.setattr(_store, "VERSION", 3)
-    monkeypatch.setattr(
-        _store, "MIGRATIONS", {1: ("ALTER TABLE runs ADD COLUMN x",), 2: ("ALTER TABLE runs ADD COLUMN y",)}
-    )
+    version = _store.VERSION
+    monkeypatch.setattr(_store, "VERSION", version + 2)
+    steps = {version: ("ALTER TABLE runs ADD COLUMN x",), version + 1: ("ALTER TABLE runs ADD COLUMN y",)}
+    monkeypatch.setattr(_store, "MIGRATIONS", steps)
     Store(file, writes=True).close()
     assert found(file) == ["a"]
     db = sqlite3.connect(file)
-    assert db.execute("PRAGMA user_version").fetchone() == (3,)
+    assert db.execute("PRAGMA user_version").fetchone() == (version + 2,)
     assert [row[1] for row in db.execute("PRAGMA table_info(runs)")][-2:] == ["x", "y"]
     db.close()
 
@@ -203,6 +203,15 @@ def test_reading_a_missing_file_is_refused(file: Path) -> None:
     with pytest.raises(JournalError, match="no such file"):
         found(file)
     assert not file.exists()
+
+
+@pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
+def test_a_name_that_is_no_text_is_found_again(file: Path, outputs: str | None) -> None:
+    """On Linux a file name may have any bytes; its checksum is that of what is stored for it."""
+    store = Store(file, writes=True)
+    store.add([record("job \udcff")._replace(outputs=outputs)], [], [])
+    assert store.find("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
+    store.close()
 
 
 LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" * 50, "ü", "DELETE FROM jobs"]

@@ -35,7 +35,7 @@ from .._core.door.keeping import (
 from ..jobs.command._job import CommandJob
 from . import _json
 from ._fingerprint import Fingerprints, difference, shown
-from ._store import LARGE, Record, Store
+from ._store import DAMAGED, LARGE, Damaged, Record, Store
 from ._values import Unstorable, dumps, form, loads
 
 if TYPE_CHECKING:
@@ -184,7 +184,10 @@ class Session:
             return NOT_STORED
         value, reason = NOT_STORED, None if self._is_new else NOT_THERE
         if not self._is_new and path not in self._taken:
-            record = self.store.find(path)
+            try:
+                record = self.store.find(path)
+            except Damaged:
+                record, reason = None, DAMAGED
             if record is not None:
                 value, reason = self._match(job, record, fingerprint, save)
         if value is NOT_STORED:
@@ -244,7 +247,10 @@ class Session:
 
     def _begin(self, job: CommandJob, path: str) -> None:
         """Move what a killed command has left half-written out of the way, and record that it begins again."""
-        before = _stamps(self.store.begun(path))
+        try:
+            before = _stamps(self.store.begun(path))
+        except Damaged:  # then nobody knows what was there
+            before = {}
         reads = {os.path.realpath(one) for one in job._options.reads}
         for name in job._options.writes:
             then = before.get(shown(name))

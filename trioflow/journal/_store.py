@@ -23,6 +23,7 @@ import os
 import re
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -35,22 +36,31 @@ T = TypeVar("T")
 
 APPLICATION: Final = 0x74666A31
 """In the header of the file; it tells a journal from other SQLite files."""
-VERSION: Final = 1
+VERSION: Final = 2
 LARGE: Final = 1 << 20
 """Bytes of a result that go to a file of their own."""
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
-    " process TEXT NOT NULL)",
+    " process TEXT NOT NULL, file TEXT)",
     # `restored` is the last run that has taken the job from here, `run` the one that has run it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
-    " elapsed REAL, why TEXT)",
+    " elapsed REAL, why TEXT, checksum INTEGER)",
     # Commands that write files and have not succeeded yet, with the stamps of these files before the start.
-    "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {}
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
+    1: (
+        "ALTER TABLE runs ADD COLUMN file TEXT",
+        "ALTER TABLE jobs ADD COLUMN checksum INTEGER",
+        "ALTER TABLE begun ADD COLUMN checksum INTEGER",
+    ),
+}
 """For each older version, the statements that lead to the next one."""
+DAMAGED: Final = "what the journal has of it is damaged"
+OF_ONE_ROW: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
+"""What SQLite says of a file that is in order but for a value in a row; the checksum of the row says more."""
 
 NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
@@ -96,12 +106,20 @@ RUN_COLUMNS: Final = RunRecord._fields[:-1]
 TEXTS: Final = frozenset(("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why"))
 NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
-FIND: Final = f"SELECT {COLUMNS} FROM jobs WHERE path = ?"
-REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in Record._fields if name != "path")
+NOTHING_MORE: Final = (None, None)
+"""The usual job has no file with its result, and no outputs."""
+CHECKED: Final = ", ".join(Record._fields[:6])
+"""The columns that decide what is restored; the others only tell of it."""
+FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
+REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in (*Record._fields[1:], "checksum"))
 INSERT: Final = (
-    f"INSERT INTO jobs ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
+    f"INSERT INTO jobs ({COLUMNS}, checksum) VALUES ({', '.join('?' * len(Record._fields))}, ?)"
     f" ON CONFLICT (path) DO UPDATE SET {REPLACED}"
 )
+
+
+class Damaged(Exception):
+    """A row is not as it was written."""
 
 
 class Store:
@@ -133,11 +151,12 @@ class Store:
             elif not path.exists():
                 raise JournalError(f"{self._who}: there is no such file")
             self._check_file()
+            has_log = self._log_exists()
             with self._explained("open it"):
                 self._db = self._connected("rwc" if writes else self._mode_to_read())
                 self._check_kind(self._db)
                 if self._lock is not None:
-                    self._prepare(syncs, self._lock)
+                    self._prepare(syncs, self._lock, has_log)
         except BaseException:
             self.close()
             raise
@@ -216,9 +235,9 @@ class Store:
                 f"knows {VERSION}), and is left as it is; update trioflow, or give the path of a new file"
             )
         if tables:
-            state = one("PRAGMA quick_check(1)")
-            if state != "ok":
-                raise sqlite3.DatabaseError(state)
+            for (state,) in db.execute("PRAGMA quick_check"):
+                if state != "ok" and not OF_ONE_ROW.match(state):
+                    raise sqlite3.DatabaseError(state)
 
     def _foreign(self) -> JournalError:
         return JournalError(
@@ -226,22 +245,46 @@ class Store:
             f"is; give the path of a journal, or of a new file"
         )
 
-    def _prepare(self, syncs: bool, lock: Lock) -> None:
+    def _prepare(self, syncs: bool, lock: Lock, has_log: bool) -> None:
         (version,) = self._row("PRAGMA user_version")
         self._row_or_none(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
         if version < VERSION:
             self._begin()
             for statement in SCHEMA if not version else [s for v in range(version, VERSION) for s in MIGRATIONS[v]]:
                 self._write(statement)
+            if version == 1:
+                self._add_checksums()
             self._write(f"PRAGMA application_id = {APPLICATION}")
             self._write(f"PRAGMA user_version = {VERSION}")
             self.commit()
+        if not has_log:
+            self._look_for_log(lock)
         (mode,) = self._row("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
         self._row("SELECT count(*) FROM runs")  # only now are the files of the log there
         lock.shield(self._file.with_name(self._file.name + "-shm"))
         self._intact = Intact(self._file, lock.database, self._read_anew)
+
+    def _add_checksums(self) -> None:
+        """Give the rows of the first format their checksums; one that cannot be read gets none, and is damaged."""
+        with self._tolerant():
+            jobs = self._database.execute(f"SELECT {CHECKED}, id FROM jobs").fetchall()
+            begun = self._database.execute("SELECT path, outputs FROM begun").fetchall()
+        for table, key, rows in (("jobs", "id", jobs), ("begun", "path", [(*row, row[0]) for row in begun])):
+            found = [(checksum(row[:-1]), row[-1]) for row in rows]
+            self._write(f"UPDATE {table} SET checksum = ? WHERE {key} = ?", found)
+
+    def _look_for_log(self, lock: Lock) -> None:
+        """Refuse a file with several names (hard links) whose last run was killed, and whose log is beside another."""
+        found = self._row_or_none("SELECT file FROM runs WHERE ended IS NULL ORDER BY id DESC LIMIT 1")
+        if found is None or os.fstat(lock.database).st_nlink < 2 or found[0] in (None, str(self._file)):
+            return
+        if os.path.exists(f"{found[0]}-wal"):
+            raise JournalError(
+                f"{self._who}: its last run was killed, and its log is beside another name of it, {found[0]!r}; "
+                f"use that name"
+            )
 
     def _read_anew(self) -> None:
         """Read the file as another program would, because somebody has changed it.
@@ -261,25 +304,48 @@ class Store:
         return self._row_or_none("SELECT 1 FROM jobs LIMIT 1") is None
 
     def find(self, path: str) -> Record | None:
-        """Return what is known of the job with this path."""
-        self._begin()  # one transaction for many: without it each would lock the file
-        found = self._row_or_none(FIND, (path,))
-        return None if found is None else Record(*found)
+        """Return what is known of the job with this path.
+
+        Raises:
+            Damaged: its row is not as it was written.
+
+        """
+        if not self._in_transaction:
+            self._begin()  # one transaction for many: without it each would lock the file
+        try:
+            found = self._database.execute(FIND, (path,)).fetchone()
+        except (sqlite3.Error, UnicodeEncodeError):
+            found = self._checked(FIND, path)
+        if found is None:
+            return None
+        if found[-1] != checksum(found) or (found[0] != path and found[0] != _escaped((path,))[0]):
+            raise Damaged
+        return Record._make(found[:-1])
 
     def begun(self, path: str) -> str | None:
-        """Return the stamps of the files of a command before it was started, if it has not succeeded since."""
-        found = self._row_or_none("SELECT outputs FROM begun WHERE path = ?", (path,))
-        return None if found is None else found[0]
+        """Return the stamps of the files of a command before it was started, if it has not succeeded since.
 
-    def records(self) -> Iterator[Record]:
-        """Yield all jobs, in the order in which they were first written."""
-        with self._explained("read it"):
-            for row in self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id"):
-                yield Record(*_of_right_types(Record._fields, row))
+        Raises:
+            Damaged: its row is not as it was written.
+
+        """
+        found = self._checked("SELECT path, outputs, checksum FROM begun WHERE path = ?", path)
+        if found is None:
+            return None
+        *row, right = found
+        if checksum(row) != right:
+            raise Damaged
+        return str(row[1])
+
+    def records(self) -> list[Record]:
+        """Return all jobs, in the order in which they were first written."""
+        with self._explained("read it"), self._tolerant():
+            rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
+        return [Record(*_of_right_types(Record._fields, row)) for row in rows]
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
-        with self._explained("read it"):
+        with self._explained("read it"), self._tolerant():
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
         found = [RunRecord(*_of_right_types(RUN_COLUMNS, row)) for row in rows]
         if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
@@ -310,12 +376,17 @@ class Store:
     def add_run(self, label: str) -> int:
         """Record that a run begins, and return its number."""
         assert self._lock is not None, "the journal is open to be read"
+        has_links = os.fstat(self._lock.database).st_nlink > 1
         self._begin()
         self._write(
-            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), self._lock.name)]
+            "INSERT INTO runs (label, started, process, file) VALUES (?, ?, ?, ?)",
+            [(label, time.time(), self._lock.name, str(self._file) if has_links else None)],
         )
         (number,) = self._row("SELECT max(id) FROM runs")
         self.commit()
+        if self._intact is not None and has_links:
+            self._row("PRAGMA wal_checkpoint")  # whoever opens it by another name has to see that there is a log
+            self._intact.remember()
         return int(number)
 
     def end_run(self, number: int, outcome: str) -> None:
@@ -335,7 +406,11 @@ class Store:
         """
         self._begin()
         if records:
-            self._write(INSERT, records)
+            try:
+                rows = [(*row, checksum(row)) for row in records]
+            except UnicodeEncodeError:
+                rows = [(*row, checksum(row)) for row in map(_escaped, records)]
+            self._write(INSERT, rows)
         if restored:
             self._write("UPDATE jobs SET restored = ? WHERE path = ?", restored)
         if done:
@@ -346,8 +421,9 @@ class Store:
         """Record, and commit, that a command is about to write files."""
         self._begin()
         self._write(
-            "INSERT INTO begun VALUES (?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs",
-            [(path, outputs)],
+            "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
+            " checksum = excluded.checksum",
+            [(*row, checksum(row)) for row in [_escaped((path, outputs))]],
         )
         self.commit()
 
@@ -447,6 +523,31 @@ class Store:
             except UnicodeEncodeError:  # rows before it may have been written: to write them once more changes nothing
                 self._database.executemany(statement, [_escaped(row) for row in rows])
 
+    def _checked(self, statement: str, path: str) -> Any:
+        """Return the row of a path, or None.
+
+        Raises:
+            Damaged: a text in it is not UTF-8.
+
+        """
+        try:
+            return self._row_or_none(statement, (path,))
+        except JournalError as error:
+            if isinstance(error.__cause__, sqlite3.OperationalError) and not hasattr(
+                error.__cause__, "sqlite_errorcode"
+            ):
+                raise Damaged from None  # it is not from SQLite, but from sqlite3, which cannot decode it
+            raise
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Generator[None]:
+        """Read texts that are not UTF-8 too: somebody may have put them there."""
+        before, self._database.text_factory = self._database.text_factory, _decoded
+        try:
+            yield
+        finally:
+            self._database.text_factory = before
+
     def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         found = self._row_or_none(statement, parameters)
         assert found is not None
@@ -502,6 +603,24 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
         return read(store)
     finally:
         store.close()
+
+
+def checksum(row: Sequence[Any]) -> int:
+    """Return a sum over what a row of `jobs` or `begun` says, as far as something is decided by it (`CHECKED`)."""
+    if row[4:6] == NOTHING_MORE:
+        try:
+            return zlib.crc32("\0".join(row[:4]).encode())
+        except TypeError:
+            pass  # not all of them are text
+    total = 0
+    for one in row[:6]:
+        data = one if isinstance(one, bytes) else f"{type(one).__name__} {one}".encode()
+        total = zlib.crc32(data, zlib.crc32(b"\0", total))
+    return total
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
 
 
 def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:

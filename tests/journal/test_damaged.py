@@ -1,0 +1,131 @@
+"""Damage inside the file: what is restored is what was stored, and one damaged row costs one job, not the run."""
+
+from __future__ import annotations
+
+import functools
+import random
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import CommandJob, Job, JournalError, Scheduler
+
+from ..cli.command_line import trioflow
+from ..conftest import Virtual
+
+JOBS = 12
+FLIPS = 40
+"""How many bits the short test flips, one in each run; the soak test takes a thousand."""
+
+
+async def text(number: int) -> str:
+    return f"the result of job {number}: " + "abcdefgh" * 20
+
+
+def scenario() -> Scheduler:
+    return Scheduler(*(Job(text, number, label=f"job {number}") for number in range(JOBS)))
+
+
+def right() -> list[str]:
+    return [f"the result of job {number}: " + "abcdefgh" * 20 for number in range(JOBS)]
+
+
+def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
+    """Flip one bit of a journal, run with it, and so on; return how often all and how often some was restored."""
+    virtual(functools.partial(scenario().co_run, journal=file))
+    data = file.read_bytes()
+    dice = random.Random(5)
+    whole = partly = 0
+    for _ in range(flips):
+        damaged = bytearray(data)
+        damaged[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        file.write_bytes(damaged)
+        scheduler = scenario()
+        try:
+            assert virtual(functools.partial(scheduler.co_run, journal=file))
+        except JournalError:
+            continue  # it cannot be used at all, and says so
+        assert [job.result() for job in scheduler] == right()
+        restored = sum(job.restored for job in scheduler)
+        whole += restored == JOBS
+        partly += 0 < restored < JOBS
+    return whole, partly
+
+
+def test_no_flipped_bit_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
+    """The job runs again, or the journal is refused, or the bit did not matter."""
+    whole, partly = flipped(virtual, file, FLIPS)
+    assert whole
+    assert partly
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_no_flipped_bit_of_a_thousand_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
+    """As above."""
+    flipped(virtual, file, 1000)
+
+
+def change(file: Path, statement: str, *parameters: Any) -> None:
+    db = sqlite3.connect(file)
+    with db:
+        db.execute(statement, parameters)
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "number"),
+    [
+        ("UPDATE jobs SET result = CAST(x'22ff22' AS TEXT) WHERE path = 'job 5'", 5),
+        ("UPDATE jobs SET fingerprint = CAST(x'ff' AS TEXT) WHERE path = 'job 5'", 5),
+        ("UPDATE jobs SET why = CAST(x'ff' AS TEXT) WHERE path = 'job 5'", 5),
+        ("UPDATE jobs SET result = replace(result, 'job 5', 'job 6') WHERE path = 'job 5'", 5),
+        ("UPDATE jobs SET result = (SELECT result FROM jobs WHERE path = 'job 6') WHERE path = 'job 5'", 5),
+        ("UPDATE jobs SET path = CAST(x'ff' AS TEXT) WHERE path = 'job 5'", 5),
+        ("UPDATE runs SET label = CAST(x'ff' AS TEXT)", None),
+    ],
+)
+def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: str, number: int | None) -> None:
+    """That runs again and says why; the others are restored, and the list can be printed."""
+    virtual(functools.partial(scenario().co_run, journal=file))
+    change(file, statement)
+    assert trioflow("journal", file).exit_code == 0
+    scheduler = scenario()
+    virtual(functools.partial(scheduler.co_run, journal=file))
+    assert [job.result() for job in scheduler] == right()
+    jobs = list(scheduler)
+    assert [place for place, job in enumerate(jobs) if not job.restored] == ([] if number is None else [number])
+    if number is not None and " path =" not in statement.partition("WHERE")[0]:
+        assert "is damaged" in scheduler.explain(jobs[number])
+
+
+def test_damaged_stamps_of_outputs_move_nothing(tmp_path: Path, backend: Any, file: Path) -> None:
+    """What a killed command has left is moved only if its record is whole: else it is not known what was there."""
+    out = tmp_path / "out"
+
+    def build(code: str) -> CommandJob:
+        return CommandJob(f"{code}; echo more >> {out}", shell=True, label="one", writes=[out])
+
+    Scheduler(build("exit 3")).run(backend=backend, journal=file)
+    change(file, "UPDATE begun SET outputs = replace(outputs, 'absent', 'absend')")
+    out.write_text("mine\n")
+    Scheduler(build("true")).run(backend=backend, journal=file)
+    assert out.read_text() == "mine\nmore\n"
+
+
+def test_a_journal_of_the_first_format_gets_checksums(virtual: Virtual, file: Path) -> None:
+    """When a run opens it; its jobs are restored, and damage is found from then on."""
+    virtual(functools.partial(scenario().co_run, journal=file))
+    for table in ("jobs", "begun"):
+        change(file, f"ALTER TABLE {table} DROP COLUMN checksum")
+    change(file, "ALTER TABLE runs DROP COLUMN file")
+    change(file, "PRAGMA user_version = 1")
+    assert trioflow("journal", file).exit_code == 0
+    for damage, expected in ((None, JOBS), ("UPDATE jobs SET result = '1' WHERE path = 'job 5'", JOBS - 1)):
+        if damage is not None:
+            change(file, damage)
+        scheduler = scenario()
+        virtual(functools.partial(scheduler.co_run, journal=file))
+        assert sum(job.restored for job in scheduler) == expected
