@@ -15,7 +15,7 @@ from ..places import ROOT
 from .command_line import trioflow
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST_STEPS = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, page: str = PAGE) -> list[str]:
@@ -49,15 +49,15 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     assert timeless(trioflow(*arguments).output) == output
 
 
-def commands_of_the_readme() -> Iterator[str]:
+def commands_of_the_first_steps() -> Iterator[str]:
     """Its lines that begin with the command, one for each `&&`; `docs/release.py` in few seconds."""
-    for block in blocks("console", README):
+    for block in blocks("console", FIRST_STEPS):
         for line in re.findall(r"^\$ (trioflow .*)$", block, re.MULTILINE):
             yield from line.split(" && ")
 
 
-@pytest.mark.parametrize("line", list(commands_of_the_readme()))
-def test_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+@pytest.mark.parametrize("line", list(commands_of_the_first_steps()))
+def test_commands_of_the_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     """They work as they stand there; what has a failed test in it says so by its exit code."""
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
