@@ -506,7 +506,7 @@ def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.jobs.sharing.kinds))
+        asked.append(len(run.queue.jobs.sharing.queues))
 
     jobs: list[Any] = []
     for number in range(20):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
-from trioflow._core.limits._needs import Kind
+from trioflow._core.limits._needs import NeedsQueue
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, timed
@@ -584,11 +584,11 @@ def test_never_more_than_the_rate_and_nobody_starves(
 
 def test_time_that_comes_during_a_look_is_not_missed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job for which there is enough right after it was asked still starts: a run once waited for ever."""
-    fits, too_early = Kind.fits, iter([True])
+    fits, too_early = NeedsQueue.fits, iter([True])
 
-    def fits_a_moment_later(kind: Kind) -> bool:
+    def fits_a_moment_later(kind: NeedsQueue) -> bool:
         return not (anyio.current_time() >= 1 and next(too_early, False)) and fits(kind)
 
-    monkeypatch.setattr(Kind, "fits", fits_a_moment_later)
+    monkeypatch.setattr(NeedsQueue, "fits", fits_a_moment_later)
     jobs = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     assert virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1, burst=1)), timeout=60).co_run)

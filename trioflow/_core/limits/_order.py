@@ -56,7 +56,7 @@ class Order:
         self.outlook: Final = RunOutlook(known, ranks)
         # (key, number, job): the smallest starts first. An entry counts only while its job is SCHEDULED.
         self.heap: Final[list[Entry]] = []
-        # All heaps: this one, and one for each kind of need, by its key.
+        # All heaps: this one, and one for each set of needs, by its key.
         self.heaps: Final[dict[Any, list[Entry]]] = {(): self.heap}
         self.priorities = priorities
         # Jobs that are new, or that require more than before: their ranks are found before the next job starts.

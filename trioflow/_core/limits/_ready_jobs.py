@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
-from ._needs import Kind, Sharing, key_of
+from ._needs import NeedsQueue, Sharing, key_of
 from ._order import Order, numbers, numbers_of_first, numbers_of_throttled
 from ._pool import Grant
 
@@ -164,7 +164,7 @@ class SharingJobs(RankedJobs):
         """Return how many jobs can surely start: those that need nothing, and one of the others if one was found.
 
         Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
-        be in vain for most: a look at the kinds is what costs here.
+        be in vain for most: to schedule is what costs here.
         """
         return len(self.order.heap) + (self.sharing.found is not None)
 
@@ -193,15 +193,15 @@ class SharingJobs(RankedJobs):
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one that can."""
-        kind = self._kind_of_next()
-        return (self.order.heap if kind is None else kind.heap)[0][2]
+        queue = self._queue_of_next()
+        return (self.order.heap if queue is None else queue.heap)[0][2]
 
     def popleft(self) -> AbstractJob[Any]:
         """Take the job that starts next, and grant what it needs."""
         self.order.outlook.starts += 1
-        kind = self._kind_of_next()
-        job = heappop(self.order.heap)[2] if kind is None else self._granted(kind)
-        self.sharing.has_nothing = False
+        queue = self._queue_of_next()
+        job = heappop(self.order.heap)[2] if queue is None else self._granted(queue)
+        self.sharing.asleep = False
         self.has_fewer_slots()
         return job
 
@@ -209,8 +209,8 @@ class SharingJobs(RankedJobs):
         """Take the job that starts next, whether or not there is enough of what it needs."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
-            kind = self.sharing.kind_of(first)
-            self._grant(kind.pop(), kind)
+            queue = self.sharing.queue_of(first)
+            self._grant(queue.pop(), queue)
         else:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
             heapify(self.order.heap)
@@ -224,8 +224,8 @@ class SharingJobs(RankedJobs):
     def use_priorities(self) -> None:
         """Compare priorities from now on, also with the jobs that have passed others."""
         super().use_priorities()
-        for kind in self.sharing.kinds.values():
-            kind.use_priorities(self.order)
+        for queue in self.sharing.queues.values():
+            queue.use_priorities(self.order)
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
@@ -237,7 +237,7 @@ class SharingJobs(RankedJobs):
 
     def any_waits(self) -> bool:
         """Return whether there is an entry, also of a job that can't start now; without a look at what there is."""
-        return bool(self.order.heap or self.sharing.kinds)
+        return bool(self.order.heap or self.sharing.queues)
 
     def has_fewer_slots(self) -> None:
         """Let other runs look again that have waited for this one: it has started a job, or it can't."""
@@ -249,26 +249,26 @@ class SharingJobs(RankedJobs):
 
     def missing_for(self, job: AbstractJob[Any]) -> Iterator[str]:
         """Say in few words of what there is not enough for a waiting job, and why. Other threads may ask too."""
-        kind = self.sharing.kinds.get(key_of(job))
-        return iter(()) if kind is None else (resource.in_few_words(need) for resource, need in kind.missing())
+        queue = self.sharing.queues.get(key_of(job))
+        return iter(()) if queue is None else (resource.in_few_words(need) for resource, need in queue.missing())
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
-        kind = self.sharing.kinds.get(key_of(job))
-        if kind is None:
+        queue = self.sharing.queues.get(key_of(job))
+        if queue is None:
             return None
-        missing = kind.missing()
+        missing = queue.missing()
         if missing:
-            before = kind.number_before(job)
+            before = queue.number_before(job)
             return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
-        other = kind.must_wait()
+        other = queue.blocked_by()
         if other is None:
             return None
-        names = " and ".join(resource.name for resource, _ in kind.needs)
+        names = " and ".join(resource.name for resource, _ in queue.needs)
         enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
         if other.fits():
             return f"{enough}, which became ready before it, and is about to start"
-        return f"{enough}: as many jobs have started before that one as may (backfill={self.sharing.backfill})"
+        return f"{enough}: as many jobs have started before that one as may (backfill={self.sharing.run.backfill})"
 
     def _entries(self) -> list[Entry]:
         """Return all entries, in the order in which they would start if there were enough for all."""
@@ -276,26 +276,26 @@ class SharingJobs(RankedJobs):
 
     def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
         if job._needs():
-            self.sharing.kind_of(job).push(entry)
+            self.sharing.queue_of(job).push(entry)
         else:
             heappush(self.order.heap, entry)
 
-    def _kind_of_next(self) -> Kind | None:
-        """Return the kind of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
-        heap, kind = self.order.heap, self.sharing.found
-        if heap or kind is None:
-            kind = self.sharing.first_that_can_start()
-        return None if kind is None or (heap and heap[0] < kind.heap[0]) else kind
+    def _queue_of_next(self) -> NeedsQueue | None:
+        """Return the queue of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
+        heap, queue = self.order.heap, self.sharing.found
+        if heap or queue is None:
+            queue = self.sharing.first_that_can_start()
+        return None if queue is None or (heap and heap[0] < queue.heap[0]) else queue
 
-    def _granted(self, kind: Kind) -> AbstractJob[Any]:
-        kept_others_waiting = kind.is_due(kind.heap[0])
-        job = kind.take_first()
-        self._grant(job, kind)
-        if kept_others_waiting:
-            for resource, _ in kind.needs:
+    def _granted(self, queue: NeedsQueue) -> AbstractJob[Any]:
+        had_reservation = queue.has_reservation(queue.heap[0])
+        job = queue.take_first()
+        self._grant(job, queue)
+        if had_reservation:
+            for resource, _ in queue.needs:
                 self.sharing.wake_for(resource)
         return job
 
-    def _grant(self, job: AbstractJob[Any], kind: Kind) -> None:
+    def _grant(self, job: AbstractJob[Any], queue: NeedsQueue) -> None:
         job._facts = job._facts or RareFacts()  # with these, it is settled by `Run.settle`, which takes everything back
-        job._facts.grant = Grant(job, kind.needs)
+        job._facts.grant = Grant(job, queue.needs)

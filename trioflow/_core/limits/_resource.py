@@ -13,7 +13,7 @@ from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, Given
-    from ._needs import Kind
+    from ._needs import NeedsQueue
 
 
 FEW: Final = 5
@@ -41,8 +41,8 @@ class Resource(ABC):
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        # The kinds of need that include it and have jobs waiting, in any run that shares the pool.
-        self.waiting: Final[dict[Kind, None]] = {}
+        # The queues of jobs that need it and wait, in any run that shares the pool.
+        self.waiting: Final[dict[NeedsQueue, None]] = {}
         self.gate = Gate()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
 

@@ -85,7 +85,7 @@ class Grants:
         in_thread = threading.get_ident() != self._run.thread
         for correct in corrections:
             if in_thread:
-                self._run.queue.jobs.sharing.call_in_loop(correct)
+                self._run.queue.jobs.sharing.run.call_in_loop(correct)
             else:
                 correct()
 

@@ -127,33 +127,9 @@ class Ordering:
         if isinstance(self._jobs, RankedJobs):
             order.outlook.starts = self._jobs.order.outlook.starts
         if shares:
-            self._jobs.share(order, self._sharing(order))
+            self._jobs.share(order, Sharing(RunOfSharing(self._run), order))
         else:
             self._jobs.rank_by(order)
-
-    def _sharing(self, order: Order) -> Sharing:
-        run = self._run
-        workers = run.workers
-        return Sharing(
-            run.grants.find,
-            workers.has_free_slot,
-            self._starts_at_once,
-            run.grants.kept_around,
-            self._wake,
-            run.clock,
-            run.group.call_at,
-            run.backend.caller(),
-            run.scheduler.backfill,
-            order,
-        )
-
-    def _starts_at_once(self) -> int:
-        return self._run.workers.starts_at_once() if self._run.phase is RunPhase.RUNNING else 0
-
-    def _wake(self) -> None:
-        """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
-        if self._run.phase is RunPhase.RUNNING:
-            self._run.workers.ensure_searcher()
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the expected durations of the members of a scheduler, as far as they are known."""
@@ -177,3 +153,26 @@ class Ordering:
                 order = _graph.topological_order(members.jobs, members.waits_for)
                 yield from ranks.find(order, members.waits_for)
                 self._inside[nested] = ranks.longest()
+
+
+class RunOfSharing:
+    """A run as `Sharing` asks it; most of what it asks is a method of something else, and is called as often as any."""
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self.backfill = run.scheduler.backfill
+        self.clock = run.clock
+        self.call_in_loop = run.backend.caller()
+        self.call_at = run.group.call_at
+        self.resource = run.grants.find
+        self.kept_around = run.grants.kept_around
+        self.has_slot = run.workers.has_free_slot
+
+    def starts_at_once(self) -> int:
+        """Return how many more jobs would start as soon as the run looks for them."""
+        return self._run.workers.starts_at_once() if self._run.phase is RunPhase.RUNNING else 0
+
+    def wake(self) -> None:
+        """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
+        if self._run.phase is RunPhase.RUNNING:
+            self._run.workers.ensure_searcher()
