@@ -6,32 +6,23 @@ It needs the extra `dask`: `pip install "trioflow[dask]"`. Dask is imported when
 from __future__ import annotations
 
 import contextlib
+import graphlib
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
 import anyio.to_thread
 
-from ._core.door.kinds import (
-    AnyJob,
-    BackendName,
-    FunctionJob,
-    Instrument,
-    JobOptions,
-    JobState,
-    Look,
-    check_function,
-    current_worker,
-    loop_running,
-    topological_order,
-)
-from ._scheduler import Scheduler
-from .jobs._thread import ThreadJob
+from . import AbstractJob, JobState, Scheduler, ThreadJob
+from .abc import FunctionJob, Instrument, JobOptions, Look, ThreadEvent, call_of, loop_running, run_of
 
 if TYPE_CHECKING:
-    from ._core.door.kinds import BaseScheduler, Run
+    from .abc import RunHandle
+
+    AnyJob = AbstractJob[Any]
+    BackendName = Literal["trio", "asyncio"]
 
 CANCELLING: Final = 2.0
 """Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""
@@ -50,7 +41,7 @@ def _imported(name: str) -> ModuleType:
 # ---- jobs on a cluster
 
 
-class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3)):
+class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster"):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 
     Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
@@ -94,7 +85,6 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
         workers: str | Iterable[str] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        check_function(function, "DaskJob", place="a Dask cluster")
         if client is not None and not hasattr(client, "submit"):
             raise TypeError(f"client={client!r} of DaskJob: give a distributed.Client, or None")
         self._client: Final = client
@@ -111,17 +101,13 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
             RuntimeError: the cluster was lost, or no run has called this.
 
         """
-        worker = current_worker.get(None)
-        if worker is None:
-            raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
-        run = worker.run
+        run, ended = run_of(self), ThreadEvent()
         client = self._client if self._client is not None else _imported("distributed").get_client()
-        ended, call_in_loop = run.backend.event(), run.backend.caller()
+        future = self._submit(client, run.shared(_Priorities).of(self))
 
         def wake(_: object) -> None:
-            call_in_loop(ended.set)
+            ended.set()
 
-        future = self._submit(client, run.shared.get(_Priorities).of(self, run))
         future.add_done_callback(wake)
         try:
             await ended.wait()
@@ -131,20 +117,20 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
         return await self._outcome_of(future, client)
 
     def _submit(self, client: Any, priority: float) -> Any:
-        call = self._filled()
+        call = call_of(self)
         own = {"resources": self._resources, "workers": self._workers, "priority": priority, "pure": False}
         if not call.keywords:
             return client.submit(call.func, *call.args, **own)
         return client.submit(_called, call.func, call.args, call.keywords, **own)
 
-    async def _cancel(self, future: Any, run: Run) -> None:
+    async def _cancel(self, future: Any, run: RunHandle) -> None:
         async def cancel() -> bool:
             with anyio.move_on_after(CANCELLING):
                 await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
             return True
 
         with contextlib.suppress(Exception):  # the cluster is gone
-            await run.backend.outlast(cancel)
+            await run.outlast(cancel)
 
     async def _outcome_of(self, future: Any, client: Any) -> Any:
         if future.status == "finished":
@@ -166,12 +152,14 @@ def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 class _Priorities:
     """How urgent the jobs of the schedulers of a run are: by how many jobs the longest path behind them has."""
 
-    def __init__(self, run: Run) -> None:
-        self._of: Final[dict[BaseScheduler, dict[AnyJob, int]]] = {}
+    def __init__(self, _: RunHandle) -> None:
+        self._of: Final[dict[Scheduler, dict[AnyJob, int]]] = {}
 
-    def of(self, job: AnyJob, run: Run) -> int:
+    def of(self, job: AnyJob) -> int:
         """Return the priority of a job in its scheduler; 0 for those that were added since the run began."""
-        scheduler = run.scheduler
+        scheduler = job.scheduler
+        if scheduler is None:  # another job has called it
+            return 0
         if scheduler not in self._of:
             self._of[scheduler] = _heights(scheduler)
         return self._of[scheduler].get(job, 0)
@@ -180,7 +168,7 @@ class _Priorities:
         """Nothing is left to do."""
 
 
-def _heights(scheduler: BaseScheduler) -> dict[AnyJob, int]:
+def _heights(scheduler: Scheduler) -> dict[AnyJob, int]:
     """Return for each job the length of the longest path from it to a job that nobody waits for."""
     heights: dict[AnyJob, int] = dict.fromkeys(scheduler, 1)
     for job in reversed(scheduler.topological_order()):
@@ -297,8 +285,14 @@ class _Computation(Instrument):
                 needed[key] = None
                 todo += self._graph[key].dependencies
         place = _imported("dask.order").order({key: self._graph[key] for key in needed})
-        first = sorted(needed, key=place.__getitem__)
-        return topological_order(first, lambda key: self._graph[key].dependencies)
+        sorter = graphlib.TopologicalSorter({key: self._graph[key].dependencies for key in needed})
+        sorter.prepare()
+        found: list[Hashable] = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=place.__getitem__)
+            found += ready
+            sorter.done(*ready)
+        return found
 
     def _add(self, key: Hashable) -> None:
         task = self._graph[key]
@@ -315,14 +309,14 @@ class _Computation(Instrument):
 
     # ---- as an instrument: for Dask's callbacks
 
-    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Tell Dask's callbacks that a task runs."""
         key = self._keys[job]
         self._progress["waiting"].pop(key, None)
         self._progress["running"].add(key)
         self._call_back(2, key, self._graph, self._progress)
 
-    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Tell Dask's callbacks that a task has ended."""
         key = self._keys[job]
         self._progress["running"].discard(key)

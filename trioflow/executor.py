@@ -24,15 +24,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeVar, get_args
 
 import anyio
 
-from ._core.door.kinds import BackendName, Job, backend_by_name
-from ._scheduler import Scheduler
+from . import Job, Scheduler
+from .abc import ThreadEvent
 
 P = ParamSpec("P")
 T = TypeVar("T")
+BackendName = Literal["trio", "asyncio"]
 
 LINGER: Final = 0.1
 """Seconds that the thread stays after its last call: to start another one takes a millisecond or two."""
@@ -67,7 +68,9 @@ class Executor(concurrent.futures.Executor):
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         self._max_workers: Final = max_workers
-        self._backend: Final = backend_by_name(backend)
+        if backend not in get_args(BackendName):
+            raise ValueError(f"backend={backend!r}: choose one of {', '.join(get_args(BackendName))}")
+        self._backend: Final = backend
         self._lock: Final = threading.Lock()
         # ---- under the lock
         self._backlog: Final[deque[_Call]] = deque()  # not yet in the scheduler
@@ -127,7 +130,7 @@ class Executor(concurrent.futures.Executor):
 
     def _run(self, pool: ThreadPoolExecutor) -> None:
         try:
-            self._backend.run(self._serve, {})
+            anyio.run(self._serve, backend=self._backend)
         except BaseException as error:
             self._give_up(error)
             raise
@@ -145,13 +148,11 @@ class Executor(concurrent.futures.Executor):
             call.give_up(error)
 
     async def _serve(self) -> None:
-        backend = self._backend
-        call_in_loop = backend.caller()
         async with Scheduler(label="Executor", jobs_window=self._max_workers, keep_jobs=False) as scheduler:
             while True:
-                news = backend.event()
+                news = ThreadEvent()
                 with self._lock:
-                    self._wake = lambda news=news: call_in_loop(news.set)
+                    self._wake = news.set
                     calls = tuple(self._backlog)
                     self._backlog.clear()
                     idle = not self._under_way
@@ -165,9 +166,8 @@ class Executor(concurrent.futures.Executor):
 
     async def _have_called(self, call: _Call) -> None:
         """Let the thread of a call make it, and wait for that."""
-        ended = self._backend.event()
-        call_in_loop = self._backend.caller()
-        call.start(lambda: call_in_loop(ended.set))
+        ended = ThreadEvent()
+        call.start(ended.set)
         try:
             await ended.wait()
         finally:

@@ -39,7 +39,7 @@ class Broken(Shared):
 
 
 async def share(kind: type[Shared] = Shared) -> Shared:
-    return _current.current.get().run.shared.get(kind)
+    return _current.current.get().run.shared.get(kind, kind)
 
 
 @pytest.fixture(autouse=True)

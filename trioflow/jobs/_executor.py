@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from .._core.door.kinds import FunctionJob, JobOptions, Look, T, check_function, current_worker
-from . import _pickling
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, run_of
+from . import T, _pickling
 
 if TYPE_CHECKING:
-    from .._core.door.kinds import Run
+    from ..abc import RunHandle
 
 ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
 
@@ -24,6 +24,7 @@ ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.
 class ExecutorJob(
     FunctionJob[T],
     look=Look("call by an executor", "tab", place=3),
+    calls_in="an executor",
     cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",
 ):
     """A plain function with its arguments, called by an executor of `concurrent.futures`, or by one that acts like it.
@@ -76,7 +77,6 @@ class ExecutorJob(
         **options: Unpack[JobOptions],
     ) -> None:
         _check_executor(executor, bool(restart_broken))
-        check_function(function, "ExecutorJob", place="an executor")
         self._executor: Final = executor
         self._restart_broken: Final = bool(restart_broken)
         super().__init__(function, args, kwargs, options)
@@ -91,25 +91,21 @@ class ExecutorJob(
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        worker = current_worker.get(None)
-        if worker is None:
-            raise RuntimeError(f"{self.label!r}: this needs a run: put it into a Scheduler")
-        run = worker.run
-        ended, call_in_loop = run.backend.event(), run.backend.caller()
+        run, ended = run_of(self), ThreadEvent()
         future = self._submit(run)
-        future.add_done_callback(lambda _: call_in_loop(ended.set))
+        future.add_done_callback(lambda _: ended.set())
         try:
             await ended.wait()
         except BaseException:
             if not future.cancel():
-                await run.backend.outlast(ended.wait)
+                await ended.outlast()
             raise
         return self._outcome_of(future)
 
-    def _submit(self, run: Run) -> Future[T]:
-        executors = run.shared.get(Executors)
+    def _submit(self, run: RunHandle) -> Future[T]:
+        executors = run.shared(Executors)
         executor = executors.get(self._executor)
-        call = self._filled()
+        call = call_of(self)
         make_pickler = _pickler_of(executor)
         if make_pickler is not None:
             _pickling.check(call, repr(self.label), f"a worker of {type(executor).__name__}", make_pickler)
@@ -145,7 +141,7 @@ class ExecutorJob(
 class Executors:
     """The executors that an outermost run has made: those of makers, and those in the place of broken ones."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunHandle) -> None:
         """Begin with none."""
         self._made: Final[dict[ExecutorOrMaker, concurrent.futures.Executor]] = {}
         self._broken: Final[list[concurrent.futures.Executor]] = []

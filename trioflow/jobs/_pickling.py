@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, Final
 
-from .._core.door.kinds import name_of
+from ..abc import name_of
 
 MakePickler = Callable[..., Any]
 """A class of picklers: takes a file, a protocol, whether to fix imports, and a callback for large buffers."""

@@ -10,24 +10,14 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._core.door.kinds import (
-    FunctionJob,
-    JobOptions,
-    Look,
-    T,
-    Worker,
-    check_function,
-    current_backend,
-    current_worker,
-    name_of,
-)
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, name_of, run_of
+from . import T
 
 if TYPE_CHECKING:
     import trio
@@ -36,6 +26,7 @@ if TYPE_CHECKING:
 class ThreadJob(
     FunctionJob[T],
     look=Look("thread", place=2),
+    calls_in="a thread",
     cannot_be_interrupted=(
         "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"
     ),
@@ -87,7 +78,6 @@ class ThreadJob(
         limiter: trio.CapacityLimiter | anyio.CapacityLimiter | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        check_function(function, "ThreadJob", place="a thread")
         if limiter is not None and not hasattr(limiter, "acquire_on_behalf_of"):
             name = options.get("label") or name_of(function)
             raise TypeError(f"limiter={limiter!r} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
@@ -103,16 +93,16 @@ class ThreadJob(
                 RuntimeError.
 
         """
-        worker = current_worker.get(None)
         call = _Call()
+        may_outlive = run_of(self).keep_current_job() if self._abandon_on_cancel else None
         try:
             value = await anyio.to_thread.run_sync(
                 self._call,
-                self._filled(),
+                call_of(self),
                 call,
-                self._detached(worker) if self._abandon_on_cancel else None,
+                may_outlive,
                 abandon_on_cancel=self._abandon_on_cancel,
-                limiter=self._chosen_limiter(worker),
+                limiter=self._limiter_to_ask() or anyio.CapacityLimiter(math.inf),
             )
         except Exception:
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -125,13 +115,13 @@ class ThreadJob(
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 
-    def _call(self, function: Callable[[], T], call: _Call, detached: Worker | None) -> T:
+    def _call(self, function: Callable[[], T], call: _Call, may_outlive: Callable[[], object] | None) -> T:
         """Call the function; this runs in the thread."""
         if not call.claim():
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
-            if detached is not None:
-                current_worker.set(detached)
+            if may_outlive is not None:
+                may_outlive()
             value = function()
             if inspect.iscoroutine(value):
                 value.close()
@@ -142,35 +132,8 @@ class ThreadJob(
         finally:
             call.end()
 
-    def _detached(self, worker: Worker | None) -> Worker | None:
-        """Return a stand-in for `worker` that keeps this job: the real one goes on with other jobs."""
-        if worker is None:
-            return None
-        stand_in = Worker(worker.run, has_slot=False)
-        stand_in.job = worker.job
-        return stand_in
-
-    def _chosen_limiter(self, worker: Worker | None) -> Any:
-        """Return the limiter that anyio is to ask for a token: the user's, or a new one without a limit."""
-        limiter = self._limiter
-        if limiter is None:
-            return anyio.CapacityLimiter(math.inf)
-        if current_backend().check_limiter(limiter) is not None:
-            raise TypeError(
-                f"limiter={limiter!r} of {self.label!r} is not for {current_backend().name}: "
-                f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
-            )
-        if worker is not None and _holds(worker, limiter):
-            return anyio.CapacityLimiter(math.inf)
-        outer = worker.run.outer_worker if worker is not None else None
-        while outer is not None:
-            if _holds(outer, limiter):
-                raise ValueError(
-                    f"limiter= of {self.label!r} is the window of {outer.run.scheduler.label!r} further out: to wait "
-                    f"for a token while that holds one may never end; give it to the nested scheduler as jobs_window="
-                )
-            outer = outer.run.outer_worker
-        return limiter
+    def _limiter_to_ask(self) -> Any:
+        return None if self._limiter is None else run_of(self).limiter_to_ask(self._limiter, self)
 
 
 class _Call:
@@ -200,14 +163,7 @@ class _Call:
 
 async def _until_ended(call: _Call) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: a native `Task.cancel()` ignores shields."""
-    backend = current_backend()
-    ended = backend.event()
-    call.listen(partial(backend.caller(), ended.set))
+    ended = ThreadEvent()
+    call.listen(ended.set)
     if not call.has_ended:
-        await backend.outlast(ended.wait)
-
-
-def _holds(worker: Worker, limiter: object) -> bool:
-    """Return whether the slot that `worker` holds is a token of `limiter`."""
-    window = worker.run.workers.window
-    return window is not None and window.limiter is limiter and worker.token is not None
+        await ended.outlast()

@@ -12,7 +12,7 @@ import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Unpack, cast, overload
+from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from . import _labels, _options
 from ._call import ATOMS, Call, DirectArguments, Search, direct_places
@@ -26,9 +26,38 @@ ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
 
 class FunctionJob(AbstractJob[T]):
-    """A job that calls a function with arguments, jobs among them. A kind checks the function, and defines `co_run`."""
+    """A job that calls a function with arguments, jobs among them: the base of kinds that call it somewhere else.
+
+    A kind says where by `calls_in=` of its class; then it is refused what is not a plain function. It defines `co_run`,
+    which gets the call by `trioflow.abc.call_of`.
+
+    Args:
+        function: the function.
+        args: positional arguments of the call; jobs among them are inputs.
+        kwargs: keyword arguments, or None; jobs among them are inputs as well.
+        options: those of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError: the function, or an option, is not what it has to be.
+        ValueError: an option is out of its range.
+
+    Example:
+        >>> class LaterJob(FunctionJob, calls_in="a moment"):
+        ...     def __init__(self, function, /, *args, kwargs=None, **options):
+        ...         super().__init__(function, args, kwargs, options)
+        ...     async def co_run(self):
+        ...         await anyio.sleep(0)
+        ...         return call_of(self)()
+        >>> job = LaterJob(pow, 2, 5)
+        >>> Scheduler(job).run(), job.result()
+        (True, 32)
+
+    """
 
     __slots__ = ("_args", "_function")
+
+    # Where it calls plain functions, such as "a thread"; None for kinds that check the function themselves.
+    _calls_in: ClassVar[str | None] = None
 
     # The function; if there are keyword arguments, a `Call`, which fills them in.
     _function: Any
@@ -42,12 +71,20 @@ class FunctionJob(AbstractJob[T]):
         kwargs: Mapping[str, Any] | None,
         options: JobOptions,
     ) -> None:
+        if self._calls_in is not None:
+            check_function(function, type(self).__name__, place=self._calls_in)
         self._function = function
         inputs = self._bind(args, kwargs, options.get("label"))
         try:
             super().__init__(**options, _inputs=inputs)
         except TypeError as error:
             raise self._with_advice(error) from None
+
+    def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
+        """Record where the class calls plain functions; without `calls_in`, as its base does."""
+        super().__init_subclass__(**kwargs)
+        if calls_in is not None:
+            cls._calls_in = calls_in
 
     def _bind(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, label: str | None

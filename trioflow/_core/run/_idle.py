@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ._run import Run
 
 PROGRESS: Final = "progress"
-OUTPUT: Final = "output"
 OF_JOBS: Final = "progress of its jobs"
 
 
@@ -70,6 +69,11 @@ class Watch:
         self.last = now if begins else math.inf  # the latest sign of life; infinity while it is not watched
 
     @property
+    def needs_signs(self) -> bool:
+        """Whether signs of life put off its end."""
+        return self._seconds < math.inf
+
+    @property
     def deadline(self) -> float:
         """When the call has to end, unless there is a sign of life before."""
         return min(self.end, self.last + self._seconds)
@@ -106,7 +110,7 @@ class Watch:
     def __enter__(self) -> Watch:
         """Let signs of life reach it."""
         self._set(self.last)
-        if self._facts is not None:
+        if self._facts is not None and self.needs_signs:
             self._facts.watch = self
         return self
 

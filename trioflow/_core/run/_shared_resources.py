@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
-class Resource(Protocol):
+class SharedResource(Protocol):
     """Something that a run holds for its jobs until it ends."""
 
     async def close(self) -> None:
@@ -22,7 +22,7 @@ class Resource(Protocol):
         ...
 
 
-R = TypeVar("R", bound=Resource)
+R = TypeVar("R", bound=SharedResource)
 
 
 class SharedResources:
@@ -32,17 +32,17 @@ class SharedResources:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        self._made: Final[dict[Any, Resource]] = {}  # keys: the functions that made them
+        self._made: Final[dict[Any, SharedResource]] = {}
 
     def __bool__(self) -> bool:
         """Return whether there is something to close."""
         return bool(self._made)
 
-    def get(self, kind: Callable[[Run], R]) -> R:
-        """Return what `kind(run)` returned for the outermost run; it is called only the first time."""
-        if kind not in self._made:
-            self._made[kind] = kind(self._run)
-        return cast(R, self._made[kind])
+    def get(self, key: object, make: Callable[[Run], R]) -> R:
+        """Return what `make(run)` returned for the outermost run; it is called only the first time for a key."""
+        if key not in self._made:
+            self._made[key] = make(self._run)
+        return cast(R, self._made[key])
 
     async def close(self, seconds: float | None) -> None:
         """Close all resources within `seconds`, in the reverse order of their making; report what goes wrong."""
@@ -57,7 +57,7 @@ class SharedResources:
                 stack.push_async_callback(self._close_one, resource)
             self._made.clear()
 
-    async def _close_one(self, resource: Resource) -> None:
+    async def _close_one(self, resource: SharedResource) -> None:
         try:
             await resource.close()
         except Exception as error:

@@ -11,13 +11,11 @@ start ──► wait, pumping its pipes ──► it has exited: reap it with wa
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.door.kinds import OUTPUT, JobTimeout, Watch
-from ..._core.door.kinds import current_worker as current
+from ... import JobTimeout
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._processes import Process, describe, spawn
@@ -30,7 +28,7 @@ from ._streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle, TimeLimit
     from ._job import CommandJob
 
 
@@ -41,20 +39,19 @@ class Attempt:
     _command: list[str | bytes]
     _input: Any
     _began: float
+    _limit: TimeLimit
     _streams: Streams
     _process: Process
     _stderr_size: int
     # ---- set when it has ended
     _result: CommandResult
 
-    def __init__(self, job: CommandJob, run: Run) -> None:
+    def __init__(self, job: CommandJob, run: RunHandle) -> None:
         self._job: Final = job
         self._options: Final = job._options
         self._run: Final = run
         self._clock: Final = run.clock
-        self._wait: Final = run.backend.wait_readable
-        self._deadline = math.inf  # of its timeout
-        self._watch: Watch | None = None  # if it has an `idle_timeout`
+        self._wait: Final = run.wait_readable
         self._error: JobTimeout | None = None  # if it, or what it had left behind, was ended because its time was over
 
     async def run(self) -> CommandResult:
@@ -67,11 +64,11 @@ class Attempt:
 
         """
         job = self._job
-        starts = self._run.shared.get(Starts)
-        with _limits.slot(self._options.pin, self._run) as cpu:
+        starts = self._run.shared(Starts)
+        with _limits.slot(self._options.pin, self._run, job) as cpu:
             self._prepare()
             await starts.start(lambda: self._start(cpu))
-            with starts.running(), self._watch or contextlib.nullcontext():
+            with starts.running(), self._limit:
                 await self._until_ended()
         if self._streams.error is not None:
             raise self._streams.error
@@ -92,14 +89,9 @@ class Attempt:
     def _start(self, cpu: int | None) -> None:
         job = self._job
         self._began = self._clock()
-        if job.timeout is not None:
-            self._deadline = self._began + job.timeout
-        if job.idle_timeout is not None:
-            self._watch = Watch(self._run, job, job.idle_timeout, job.timeout, OUTPUT)
-        worker = current.get()
-        watches = dict.fromkeys((self._watch, *job._outer_watches(), *worker.watches()))
+        self._limit = limit = self._run.time_limit(job, "output")
         try:
-            self._streams = Streams(job, self._input, [watch for watch in watches if watch is not None])
+            self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
         except OSError as error:
             raise CommandError(job, self._line, _faults.of_streams(error)) from error
         self._stderr_size = _faults.size_of_file(self._options)
@@ -119,7 +111,7 @@ class Attempt:
         command = _limits.wrapped(self._command, options)
         with _limits.on_cpu(cpu):
             return spawn(
-                self._run.shared.get(Guard),
+                self._run.shared(Guard),
                 command,
                 environment=self._environment(),
                 cwd=options.cwd,
@@ -167,10 +159,10 @@ class Attempt:
     async def _until_exited_in_time(self) -> bool:
         """Wait until the process has exited; return False when its time is over, or when a sink fails."""
         while True:
-            until = self._deadline if self._watch is None else self._watch.deadline
+            until = self._limit.deadline
             if await self._until_exited(until):
                 return True
-            if self._streams.error is not None or self._watch is None or self._watch.deadline <= until:
+            if self._streams.error is not None or self._limit.deadline <= until:
                 return False
 
     async def _until_exited(self, deadline: float) -> bool:
@@ -184,7 +176,7 @@ class Attempt:
         if self._options.leftovers == "end":
             return False
         grace_ends = self._clock() + self._options.terminate_grace
-        return await until_empty(self._run, self._process, min(grace_ends, self._deadline), self._pause)
+        return await until_empty(self._run, self._process, min(grace_ends, self._limit.end), self._pause)
 
     # ---- the end
 
@@ -200,20 +192,21 @@ class Attempt:
         if ended and process.returncode is None:
             self._reap()
         if not ended or not await end_group(self._run, process, grace_ends, self._pause):
-            self._run.report(self._job, f"{self._job.label!r}: {_faults.not_ours(process.pid)}")
+            self._run.report(f"{self._job.label!r}: {_faults.not_ours(process.pid)}", self._job)
 
     def _time_over(self) -> JobTimeout | None:
         """Return the error about the time that is over; it is not used if something else ends the command."""
-        job = self._job
-        if self._watch is not None and not self._process.has_exited():
-            return self._watch.error()
-        is_late = not self._process.has_exited() or self._clock() >= self._deadline
-        return JobTimeout(job, job.timeout) if is_late and job.timeout is not None else None
+        job, limit = self._job, self._limit
+        if not self._process.has_exited():
+            return None if limit.deadline == math.inf else limit.error()
+        if job.timeout is None or self._clock() < limit.end:
+            return None
+        return JobTimeout(job, job.timeout)  # for what it has left behind
 
     async def _outlive(self, grace_ends: float) -> bool:
         """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
         until = grace_ends
-        while not await self._run.backend.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
+        while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
             if not self._process.signal(signal.SIGKILL):
                 return False
             until = self._clock() + KILL_PAUSE
@@ -227,7 +220,7 @@ class Attempt:
 
     async def _pause(self, until: float) -> None:
         await self._streams.until(self._wait, until)
-        await self._run.backend.sleep_until(until)
+        await self._run.sleep_until(until)
 
     def _finish(self) -> None:
         """Release what the process used, and keep its result."""

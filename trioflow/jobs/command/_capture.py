@@ -9,10 +9,7 @@ import select
 import tempfile
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
-
-if TYPE_CHECKING:
-    from ..._core.door.kinds import Watch
+from typing import Any, BinaryIO, Final, Protocol
 
 SPOOL_LIMIT: Final = 1 << 20
 """Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""
@@ -215,17 +212,16 @@ class Onwards:
 
 
 class SignOfLife:
-    """Tells watches that a command has written something."""
+    """Calls a function whenever a command has written something."""
 
-    __slots__ = ("_watches",)
+    __slots__ = ("_alive",)
 
-    def __init__(self, watches: list[Watch]) -> None:
-        self._watches: Final = watches
+    def __init__(self, alive: Callable[[], None]) -> None:
+        self._alive: Final = alive
 
     def write(self, data: bytes) -> None:
-        """Tell."""
-        for watch in self._watches:
-            watch.alive()
+        """Call it."""
+        self._alive()
 
     def finish(self) -> None:
         """Nothing is left to do."""

@@ -17,17 +17,18 @@ from ..._core.door.kinds import (
     Look,
     Search,
     as_often,
+    current_backend,
     whole,
     with_advice,
 )
-from ..posix._guard import run_of
+from ...abc import run_of
 from . import _granted, _line
 from ._attempt import Attempt
 from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Retry, Watch
+    from ..._core.door.kinds import Retry
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
@@ -244,10 +245,6 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         self._release_inputs()
         return found
 
-    def _outer_watches(self) -> Iterable[Watch]:
-        """Return what else its output is a sign of life to: nothing here."""
-        return ()
-
     def _terminate(self, process: Process) -> None:
         """Ask a process, and all of its group, to end."""
         process.signal(signal.SIGTERM)
@@ -305,7 +302,7 @@ class CallbackRetry:
 
     def _failure(self, error: BaseException) -> Failure:
         """Return what `result()` is to raise: `JobCancelled` for a cancellation, which is never shown to a callback."""
-        if run_of(self._job).backend.split(error)[1] is None:
+        if current_backend().split(error)[1] is None:
             error = JobCancelled(f"{self._job.label!r} was cancelled: it has no result")
         return Failure(error)
 

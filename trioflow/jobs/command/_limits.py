@@ -7,12 +7,11 @@ import errno
 import heapq
 import os
 import shutil
-import weakref
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import AbstractJob, RunHandle
     from ..posix._processes import Process
     from ._options import CommandOptions
 
@@ -40,12 +39,24 @@ class Slots:
         heapq.heappush(self._free, place)
 
 
-_slots: Final[weakref.WeakKeyDictionary[Run, Slots]] = weakref.WeakKeyDictionary()
+class Windows:
+    """The places in the windows of all schedulers of an outermost run."""
+
+    def __init__(self, _: RunHandle) -> None:
+        """Begin with none."""
+        self._by_scheduler: Final[dict[Any, Slots]] = {}
+
+    def of(self, job: AbstractJob[Any]) -> Slots:
+        """Return those of the job's scheduler; a job that another one calls has none, and shares those for None."""
+        return self._by_scheduler.setdefault(job.scheduler, Slots())
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
 
 
 @contextlib.contextmanager
-def _pinned(run: Run) -> Generator[int]:
-    slots = _slots.setdefault(run, Slots())
+def _pinned(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+    slots = run.shared(Windows).of(job)
     place = slots.take()
     try:
         cpus = sorted(os.sched_getaffinity(0))
@@ -57,9 +68,9 @@ def _pinned(run: Run) -> Generator[int]:
 _NOWHERE: Final = contextlib.nullcontext()
 
 
-def slot(pin: str | None, run: Run) -> contextlib.AbstractContextManager[int | None]:
-    """Hold a place in the window of `run` while a command runs, and give its CPU; None if it is not pinned."""
-    return _NOWHERE if pin is None else _pinned(run)
+def slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
+    """Hold a place in the window of a job while a command runs, and give its CPU; None if it is not pinned."""
+    return _NOWHERE if pin is None else _pinned(run, job)
 
 
 def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from ._faults import FULL
 from ._result import CommandError
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle
 
 SPARE: Final = 24
 """Descriptors that are left to the rest of this program. To start a command takes up to half of them."""
@@ -30,7 +30,7 @@ class Starts:
     fails for good only if no other command of the run is there to wait for.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunHandle) -> None:
         """Begin with no command."""
         self._run: Final = run
         self._running = 0
@@ -81,7 +81,7 @@ class Starts:
     def _warn(self, lack: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            self._run.report(None, f"{self._running} commands run, and others wait until one of them has ended: {lack}")
+            self._run.report(f"{self._running} commands run, and others wait until one of them has ended: {lack}")
 
     async def _wait(self, *, at_end: bool) -> None:
         event = anyio.Event()

@@ -23,7 +23,6 @@ from ._capture import Capture, Lines, Onwards, SignOfLife, Sink, Spool, Writer
 from ._options import is_path
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Watch
     from ._job import CommandJob
 
 Wait = Callable[[int, float], Awaitable[bool]]
@@ -83,10 +82,10 @@ class Stream:
 class Streams:
     """The standard streams of one process, and the output of those that are pipes."""
 
-    def __init__(self, job: CommandJob, stdin: Any, watches: list[Watch]) -> None:
-        """Open them; if there are `watches`, all output passes through this program, and is a sign of life to them."""
+    def __init__(self, job: CommandJob, stdin: Any, alive: Callable[[], None] | None) -> None:
+        """Open them; if `alive` is to be called for each sign of life, all output passes through this program."""
         self._job: Final = job
-        self._watches: Final = watches
+        self._alive: Final = alive
         self._pipes: Final[set[int]] = set()  # the ends of pipes that the process writes to
         self._theirs: Final[list[int]] = []  # descriptors to close once the process has its copies
         self._streams: Final[dict[int, Stream]] = {}
@@ -143,7 +142,7 @@ class Streams:
 
     def _seen(self, own: int, descriptor: int | None) -> int | None:
         """Return what the process gets for a descriptor, or for this program's own one: itself, if nobody watches."""
-        if not self._watches or descriptor in self._pipes:
+        if self._alive is None or descriptor in self._pipes:
             return descriptor
         if descriptor == subprocess.DEVNULL:
             return self._pipe([])
@@ -173,8 +172,8 @@ class Streams:
         read_end, write_end = os.pipe()
         self._keep(write_end)
         self._pipes.add(write_end)
-        if self._watches:
-            sinks = [*sinks, SignOfLife(self._watches)]
+        if self._alive is not None:
+            sinks = [*sinks, SignOfLife(self._alive)]
         self._streams[read_end] = Stream(read_end, sinks, self)
         return write_end
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle
     from ._processes import Process
 
 FIRST_PAUSE: Final = 0.001
@@ -24,7 +24,7 @@ Pause = Callable[[float], Awaitable[None]]
 """Waits until the clock has reached a time, and does whatever else there is to do meanwhile."""
 
 
-async def until_empty(run: Run, process: Process, until: float, pause_until: Pause) -> bool:
+async def until_empty(run: RunHandle, process: Process, until: float, pause_until: Pause) -> bool:
     """Wait until the group of a reaped process has no living members; return False when the clock reaches `until`."""
     pause = FIRST_PAUSE
     while process.has_left_others():
@@ -38,14 +38,14 @@ async def until_empty(run: Run, process: Process, until: float, pause_until: Pau
     return True
 
 
-async def end_group(run: Run, process: Process, grace_ends: float, pause_until: Pause) -> bool:
+async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_until: Pause) -> bool:
     """Wait until the group of a reaped process has no living members; kill them when the grace period is over.
 
     Cancellations do not interrupt this. It returns False if what is left belongs to another user, who alone can end it.
     """
 
     def pause(until: float) -> Awaitable[None]:
-        return run.backend.outlast(lambda: pause_until(until))
+        return run.outlast(lambda: pause_until(until))
 
     while not await until_empty(run, process, grace_ends, pause):
         if not process.signal(signal.SIGKILL):

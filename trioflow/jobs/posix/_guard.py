@@ -31,12 +31,11 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.door.kinds import current_worker
 from . import _guard_script
 from ._groups import Survey
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import AbstractJob, Run
+    from ...abc import RunHandle
 
 VARIABLE: Final = b"TRIOFLOW_RUN"
 """The environment variable that holds the marks of the runs a command belongs to, outermost first, joined by ":"."""
@@ -50,19 +49,6 @@ HELD_OPEN: Final[set[int]] = set()
 ENDED: Final = b"ended\n"
 """The line that tells the guard that it has nothing to do. On any other line, or at the end of the pipe, it kills."""
 SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
-
-
-def run_of(job: AbstractJob[Any]) -> Run:
-    """Return the run that has called a job, and that will end its processes.
-
-    Raises:
-        RuntimeError: no run has called it, so nothing would end them.
-
-    """
-    worker = current_worker.get(None)
-    if worker is None:
-        raise RuntimeError(f"{job.label!r}: a process needs a run that watches over it: put it into a Scheduler")
-    return worker.run
 
 
 class Table:
@@ -114,7 +100,7 @@ def _table_size() -> int:
 class Guard:
     """The conductor's side of the guard: the process, the mark of an outermost run, and the sweep at its end."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
         self.marks: Final = b":".join(filter(None, [os.environb.get(VARIABLE), self.mark.encode()]))
@@ -164,16 +150,20 @@ class Guard:
 
     async def close(self) -> None:
         """End whatever has outlived the run's commands, then the guard itself."""
-        swept = await self._sweep()
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
-            # If there was not enough time, the guard does the rest. It needs a line for that: the pipe does not close
-            # as long as a forked child holds a copy of it.
-            os.write(self.pipe, ENDED if swept else b"\n")
-        self._held.close()
-        self._process.wait()  # the shell ends as soon as it has read its line
+        # If there is not enough time, the guard does the rest. It needs a line for that: the pipe does not close as
+        # long as a forked child holds a copy of it.
+        line = b"\n"
+        try:
+            await self._sweep()
+            line = ENDED
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+                os.write(self.pipe, line)
+            self._held.close()
+            self._process.wait()  # the shell ends as soon as it has read its line
 
-    async def _sweep(self) -> bool:
-        """End whatever carries the mark, by SIGTERM and then SIGKILL; return whether nothing is left."""
+    async def _sweep(self) -> None:
+        """End whatever carries the mark, by SIGTERM and then SIGKILL, until nothing is left."""
         clock = self._run.clock
         number, until = signal.SIGTERM, clock() + GRACE
         mark, signalled = self.mark.encode(), set[int]()
@@ -183,11 +173,9 @@ class Guard:
                     with contextlib.suppress(OSError):
                         os.kill(pid, number)
             signalled.update(left)
-            if not await self._run.backend.wait_until(clock() + _guard_script.PAUSE):
-                return False
+            await self._run.sleep_until(clock() + _guard_script.PAUSE)
             if clock() >= until:
                 number = signal.SIGKILL
-        return True
 
 
 _alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()

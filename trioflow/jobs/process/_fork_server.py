@@ -34,7 +34,7 @@ from ..posix._processes import Process, spawn
 from . import _child
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle
 
 OURS: Final = f"{__package__}._job"
 """A main module that runs a ProcessJob imports this."""
@@ -68,9 +68,9 @@ class ForkServer:
 
     """
 
-    def __init__(self, run: Run, path: Sequence[str], modules: Sequence[str]) -> None:
+    def __init__(self, run: RunHandle, path: Sequence[str], modules: Sequence[str]) -> None:
         self._run: Final = run
-        self._guard: Final = run.shared.get(Guard)
+        self._guard: Final = run.shared(Guard)
         self._turn: Final = anyio.Lock()  # who holds it may use the socket
         self._begun: Final[list[socket.socket]] = []  # of workers whose pids nobody has waited for
         self.environment: Final = self._guard.environment(None)
@@ -136,7 +136,7 @@ class ForkServer:
             with contextlib.suppress(BrokenPipeError):
                 await self._tell(_child.NUMBER.pack(process.pid), [])
                 # Whatever is cancelled, because otherwise this answer would be the next one's.
-                if answer := await self._run.backend.outlast(partial(self._received, self._control)):
+                if answer := await self._run.outlast(partial(self._received, self._control)):
                     process.was_reaped(os.waitstatus_to_exitcode(_child.NUMBER.unpack(answer)[0]))
                     return True
         return False
@@ -169,10 +169,10 @@ class ForkServer:
         while self._begun:
             self._begun.pop().close()
         until = run.clock() + PATIENCE
-        wait = partial(run.backend.wait_readable, process.exit_descriptor)
-        if not (has_begun and await run.backend.outlast(partial(wait, until))):
+        wait = partial(run.wait_readable, process.exit_descriptor)
+        if not (has_begun and await run.outlast(partial(wait, until))):
             process.signal(signal.SIGKILL)
-            await run.backend.outlast(wait)
+            await run.outlast(wait)
         try:
             process.reap()
         finally:

@@ -6,16 +6,16 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Unpack, cast
 
-from ..._core.door.kinds import FunctionJob, JobOptions, Look, T, check_function
+from ...abc import FunctionJob, JobOptions, Look, call_of, run_of
+from .. import T
 from .._pickling import unpicklable
-from ..posix._guard import run_of
 from ._pool import WorkerDied, WorkerPool
 
 DIED: Final = 1.0
 """Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
 
 
-class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
+class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), calls_in="a process of its own"):
     """A Python function with its arguments, called in a worker process.
 
     The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
@@ -60,7 +60,6 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
         kwargs: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        check_function(function, "ProcessJob", place="a process of its own")
         self._process: int | None = None
         super().__init__(function, args, kwargs, options)
 
@@ -81,7 +80,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
         """
         run = run_of(self)
         request = self._request()
-        pool = run.shared.get(WorkerPool)
+        pool = run.shared(WorkerPool)
         process = await pool.take()
         self._process = process.pid
         try:
@@ -99,12 +98,12 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4)):
 
     def _take_progress(self, report: bytes) -> None:
         """Take over what the function has reported; a job that another one calls has nobody to tell."""
-        if self._worker is not None:
+        if self.is_running():
             self.progress(pickle.loads(report))
 
     def _request(self) -> bytes:
         """Return the call as a pickle."""
-        call = self._filled()
+        call = call_of(self)
         try:
             return pickle.dumps((call.func, call.args, call.keywords), pickle.HIGHEST_PROTOCOL)
         except Exception as error:

@@ -21,7 +21,7 @@ from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle
 
 PIECE: Final = 1 << 20
 """Bytes that are received at once."""
@@ -48,7 +48,12 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, run: Run, socket: socket.socket, process: Process, preparation: Any, server: ForkServer | None = None
+        self,
+        run: RunHandle,
+        socket: socket.socket,
+        process: Process,
+        preparation: Any,
+        server: ForkServer | None = None,
     ) -> None:
         self._run: Final = run
         self._socket: Final = socket
@@ -110,15 +115,15 @@ class WorkerProcess:
         process, run = self._process, self._run
         self._socket.close()
         until = run.clock() + patience
-        wait = partial(run.backend.wait_readable, process.exit_descriptor)
-        if not (patience and await run.backend.outlast(partial(wait, until))):
+        wait = partial(run.wait_readable, process.exit_descriptor)
+        if not (patience and await run.outlast(partial(wait, until))):
             process.signal(signal.SIGKILL)
-            await run.backend.outlast(wait)
+            await run.outlast(wait)
         try:
             how = await self._reap()
             if process.has_left_others():
                 process.signal(signal.SIGKILL)
-                await end_group(run, process, run.clock(), run.backend.sleep_until)
+                await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.forget()
         return how
@@ -127,7 +132,7 @@ class WorkerProcess:
         """Reap the process, or have it reaped, and say how it has ended."""
         if self._server is None:
             self._process.reap()
-        elif not await self._run.backend.outlast(partial(self._server.reap, self._process)):
+        elif not await self._run.outlast(partial(self._server.reap, self._process)):
             self._process.was_reaped(0)  # by the system
             return "nobody knows how, because the process that had forked it has ended too"
         return describe(self._process.returncode or 0)
@@ -136,9 +141,9 @@ class WorkerProcess:
 class WorkerPool:
     """The idle worker processes of an outermost run, and the server that forks them."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
-        run.shared.get(Guard)  # made before the pool, and so closed after it
+        run.shared(Guard)  # made before the pool, and so closed after it
         self._idle: Final[list[WorkerProcess]] = []
         self._server: ForkServer | None = None
         self._forks = is_sound()
@@ -180,7 +185,7 @@ class WorkerPool:
         if (found := await server.fork()) is None:
             self._forks = False
             return None
-        environment = self._run.shared.get(Guard).environment(None)
+        environment = self._run.shared(Guard).environment(None)
         if environment is not server.environment:
             preparation["environment"] = environment
         return WorkerProcess(self._run, *found, preparation, server)
@@ -191,7 +196,7 @@ class WorkerPool:
         ours.setblocking(False)
         command = [sys.executable, "-P", _child.__file__]
         try:
-            process = spawn(self._run.shared.get(Guard), command, stdin=theirs.fileno())
+            process = spawn(self._run.shared(Guard), command, stdin=theirs.fileno())
         except BaseException:
             ours.close()
             raise

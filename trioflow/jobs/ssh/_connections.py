@@ -35,7 +35,7 @@ from ._errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle
     from ._nodes import Paths, SshNode
 
 TRIES: Final = 3
@@ -66,10 +66,10 @@ LONGEST: Final = 70
 class Connections:
     """The connections of an outermost run, by node."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunHandle) -> None:
         """Begin with none."""
         self.run: Final = run
-        self.guard: Final = run.shared.get(Guard)  # made before, and so closed behind these
+        self.guard: Final = run.shared(Guard)  # made before, and so closed behind these
         self.transport: Final[Transport] = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
         self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
@@ -276,7 +276,7 @@ class Connection:
             return log.read()
 
     async def _until_ready(self, descriptor: int, deadline: float) -> bool:
-        wait, said = self.run.backend.wait_readable, b""
+        wait, said = self.run.wait_readable, b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
             said += data
@@ -324,7 +324,7 @@ class Connection:
         self._is_ready = False
         if process is None:
             return
-        wait, outlast = run.backend.wait_readable, run.backend.outlast
+        wait, outlast = run.wait_readable, run.outlast
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
         while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
@@ -333,7 +333,7 @@ class Connection:
             process.reap()
             if process.has_left_others():
                 process.signal(signal.SIGKILL)
-                await end_group(run, process, run.clock(), run.backend.sleep_until)
+                await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.forget()
             self.process = None

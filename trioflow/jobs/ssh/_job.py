@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.kinds import DEPTH, OUTPUT, AbstractJob, JobOptions, Look, Search, Watch, with_advice
+from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, with_advice
+from ...abc import run_of
 from ..command import _granted, _line
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
 from ..command._result import CommandResult
-from ..posix._guard import run_of
 from . import _copying
 from ._connections import Connections
 from ._errors import Unreachable
@@ -25,7 +23,7 @@ from ._session import Session, Streams
 from ._steps import Command, Pull, Push, Script, ScriptText, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Run
+    from ...abc import RunHandle, TimeLimit
 
 Path = str | os.PathLike[str]
 """A file here."""
@@ -175,17 +173,11 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             RuntimeError: no run has called this.
 
         """
-        run, timeout, idle_timeout = run_of(self), self.timeout, self.idle_timeout
-        if timeout is idle_timeout is None:
-            return await self._run_steps(run, None)
-        with run.backend.scope() as scope:
-            move = functools.partial(setattr, scope, "deadline")
-            seconds = math.inf if idle_timeout is None else idle_timeout
-            with Watch(run, self, seconds, timeout, OUTPUT, move, begins=False) as watch:
-                return await self._run_steps(run, None if idle_timeout is None else watch)
-        raise watch.error()
+        run = run_of(self)
+        with run.time_limit(self, "output", cancels=True, counts=False) as limit:
+            return await self._run_steps(run, limit)
 
-    async def _run_steps(self, run: Run, watch: Watch | None) -> Any:
+    async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
         values, parts, stdin = self._parts
         filled = [word(value, number, self) for number, value in enumerate(values)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
@@ -194,8 +186,8 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
         self._release_inputs()
-        connection = run.shared.get(Connections).to(self._node)
-        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1, watch=watch)
+        connection = run.shared(Connections).to(self._node)
+        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
         task = _Task(self, session, Values(texts), stdin)
         try:
             results = [
@@ -208,7 +200,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             self._unreachable = failure
             if not connection.was_reported:
                 connection.was_reported = True
-                run.report(None, f"{failure}; its jobs are skipped")
+                run.report(f"{failure}; its jobs are skipped")
             return None
         finally:
             self._latest = session.latest

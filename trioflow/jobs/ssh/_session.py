@@ -16,13 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..command._capture import Capture, Lines, Sink, Spool, Writer, write_all
+from ..command._capture import Capture, Lines, SignOfLife, Sink, Spool, Writer, write_all
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
@@ -33,7 +33,8 @@ from ._wrapper import Report, ReportFilter, line
 from ._wrapper import variables as wrapper_variables
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import AbstractJob, Watch
+    from ..._core.door.kinds import AbstractJob
+    from ...abc import TimeLimit
     from ._connections import Connection
     from ._nodes import SshNode
 
@@ -72,10 +73,10 @@ class Session:
     """Commands and transfers for one job over the connection of its node."""
 
     def __init__(
-        self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool, watch: Watch | None
+        self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool, limit: TimeLimit
     ) -> None:
         """Prepare; the connection is opened when it is needed."""
-        self._watch: Final = watch  # if the job has an `idle_timeout`
+        self._limit: Final = limit
         self.latest: CommandResult | None = None  # of the latest command
         self._job: Final[Any] = job
         self._connection: Final = connection
@@ -101,9 +102,9 @@ class Session:
             await connection.ensure(anew=self._anew)
             async with self._turn() as others:
                 # not before: it opens the files of its output
-                attempt = _Attempt(self._job, connection, words, streams, self._grace, self._watch, shown)
+                attempt = _Attempt(self._job, connection, words, streams, self._grace, self._limit, shown)
                 try:
-                    with contextlib.nullcontext() if self._watch is None else self._watch.counting():
+                    with self._limit.counting():
                         await attempt.run()
                 finally:
                     if attempt.report.returncode is not None:
@@ -144,12 +145,11 @@ class Session:
 
     async def tidy(self, paths: Sequence[str]) -> None:
         """Remove files on the node, as far as that can be done soon; whatever is cancelled."""
-        connection, run = self._connection, self._connection.run
+        connection = self._connection
         if not (paths and connection.is_open()):
             return
         command = "rm -rf -- " + shlex.join(paths)
-        with run.backend.scope(deadline=run.clock() + TIDYING) as scope, contextlib.suppress(Exception):
-            scope.shield = True
+        with anyio.move_on_after(TIDYING, shield=True), contextlib.suppress(Exception):
             await CommandJob(
                 connection.transport.run(connection.node, connection.socket, command),
                 stdout=subprocess.DEVNULL,
@@ -217,7 +217,7 @@ class _Attempt:
         words: Sequence[str],
         streams: Streams,
         grace: float,
-        watch: Watch | None,
+        limit: TimeLimit,
         shown: str,
     ) -> None:
         token = os.urandom(8).hex()
@@ -241,18 +241,18 @@ class _Attempt:
         except BaseException:
             self._stdout.close()
             raise
+        signs = [SignOfLife(limit.alive)] * limit.needs_signs
         self._gate: Final = _Gate(self._stdout.sinks)
         sinks = [self._tail, *self._stderr.sinks]
         self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
         self._client: Final = _Client(
             connection.transport.run(connection.node, connection.socket, command),
-            stdout=cast(Any, _File([self._gate])),
-            stderr=cast(Any, _File([self._filter])),
+            stdout=cast(Any, _File([self._gate, *signs])),
+            stderr=cast(Any, _File([self._filter, *signs])),
             check=False,
             terminate_grace=grace + MARGIN,
             label=job.label,
         )
-        self._client._watch = watch
         self._client._sent = sent
 
     @property
@@ -300,12 +300,11 @@ class _Attempt:
 class _Client(CommandJob):
     """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
 
-    __slots__ = ("_lifeline", "_sent", "_theirs", "_watch")
+    __slots__ = ("_lifeline", "_sent", "_theirs")
 
     _lifeline: socket.socket
     _sent: bytes  # at the beginning
     _theirs: socket.socket
-    _watch: Watch | None  # of the job on the node
 
     async def co_run(self) -> CommandResult:
         """Run it, with an input that lasts as long as it is wanted.
@@ -323,9 +322,6 @@ class _Client(CommandJob):
 
     def _input(self) -> int:
         return self._theirs.fileno()
-
-    def _outer_watches(self) -> Iterable[Watch]:
-        return () if self._watch is None else (self._watch,)
 
     def _terminate(self, process: Process) -> None:
         self._let_go()
