@@ -40,6 +40,7 @@ def by_name(name: str) -> Backend:
 
     Raises:
         ValueError: there is no backend with that name.
+        ImportError: its library cannot be imported.
 
     """
     if name not in NAMES:
@@ -54,8 +55,24 @@ def take_the_plain_way() -> None:
 
 
 def _load(name: str) -> Backend:
-    """Import a backend; the plain one, if the private parts that the other needs differ."""
+    """Import a backend; the plain one, if the private parts that the other needs differ.
+
+    Raises:
+        ImportError: the library cannot be imported.
+
+    """
     with _lock:
+        try:
+            import_module(LIBRARIES[name])
+            if name == "trio" and "anyio" in sys.modules:
+                import_module(
+                    "anyio._backends._trio"
+                )  # at its first call anyio does, in a job, while the loop stands still
+        except Exception as error:
+            raise ImportError(
+                f"{LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
+                f"is a file of yours with the name of a library in the way?"
+            ) from error
         if name not in _plain_names:
             try:
                 _loaded[name] = import_module(f"._{name}", __name__).BACKEND

@@ -153,9 +153,7 @@ def _checked_limits(
             f"or no on_timeout"
         )
     if restarts is not None and on_timeout != "restart":
-        raise ValueError(
-            f"restarts={restarts!r} of {_text(who)}: nothing is restarted; give on_timeout='restart' too, or no restarts"
-        )
+        raise ValueError(f"restarts={restarts!r} of {_text(who)}: nothing is restarted; give on_timeout='restart' too")
     if not callable(retry):
         retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
     found = Limits(
