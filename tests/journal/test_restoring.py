@@ -489,6 +489,30 @@ def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog:
     assert "'closure', 'lambda', 'bound';" in message
 
 
+def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
+    async def work(value: Any = default, *, option: Any = more) -> Any:
+        calls.append(value)
+        return value
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (lambda: Job(nested(1)), lambda: Job(nested(1)), ""),
+        (lambda: Job(nested(1)), lambda: Job(nested(2)), "its function has changed"),
+        (lambda: Job(nested(1)), lambda: Job(nested(1, more=2)), "its function has changed"),
+        (lambda: Job(lambda x=1: double(x)), lambda: Job(lambda x=2: double(x)), "its function has changed"),
+        (lambda: Job(nested(start), 1), lambda: Job(nested(start), 1), ""),
+    ],
+)
+def test_the_defaults_of_a_nested_function_count(virtual: Virtual, file: Path, old: Any, new: Any, said: str) -> None:
+    """They are what it got when it was made: `lambda number=number: ...`. Those that cannot be stored are reported."""
+    found = reason(virtual, file, old, new)
+    assert (found == "") if not said else re.search(said, found), found
+
+
 def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """By name; it runs again."""
 

@@ -12,7 +12,9 @@ import pathlib
 import subprocess
 import sys
 import uuid
-from typing import Any, NamedTuple
+import zoneinfo
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pytest
 from hypothesis import given
@@ -56,6 +58,68 @@ class Trap(Bomb):
         Bomb.exploded = True
 
 
+@dataclasses.dataclass
+class WithCache:
+    number: int
+
+    @cached_property
+    def twice(self) -> int:
+        return 2 * self.number
+
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    value: T
+
+
+@dataclasses.dataclass
+class Open:
+    """Takes attributes that are no fields."""
+
+    number: int = 0
+
+
+class SlottedBase:
+    __slots__ = ("hidden",)
+
+
+@dataclasses.dataclass
+class Slotted(SlottedBase):
+    __slots__ = ("number",)
+    number: int
+
+
+class Three(NamedTuple):
+    number: int
+
+
+class LooseThree(Three):
+    """A named tuple that takes attributes."""
+
+
+@dataclasses.dataclass
+class OfDict(dict[str, int]):
+    number: int
+
+
+@dataclasses.dataclass
+class OfError(Exception):
+    number: int
+
+
+class OwnZone(datetime.tzinfo):
+    def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(hours=1)
+
+    def dst(self, when: datetime.datetime | None) -> None: ...
+
+    def tzname(self, when: datetime.datetime | None) -> str:
+        return "own"
+
+
 VALUES: list[Any] = [
     None, True, 0, -(10**40), 1.5, math.inf, -math.inf, "", "ü\n\0", "\ud800 not UTF-8", b"", b"\xff\0",
     bytearray(b"x"), [], [1, [2]], (), (1, (2, [3])), {}, {"a": 1}, {1: "one", None: 2, (1, 2): 3}, {"$": "bytes"},
@@ -64,7 +128,7 @@ VALUES: list[Any] = [
     pathlib.PureWindowsPath("c:/x"), pathlib.Path("\udcff"), datetime.date(2024, 2, 29), datetime.time(1, 2, 3, 4),
     datetime.datetime(2024, 2, 29, 1, 2, 3, 456789), datetime.datetime(1, 1, 1, tzinfo=datetime.UTC),
     datetime.timedelta(days=-1, microseconds=1), decimal.Decimal("1.10"), uuid.UUID(int=5), Point(1.0, {"a": (1,)}),
-    Frozen(3), Colour.RED, Pair(1, Pair((), None)),
+    Frozen(3), Colour.RED, Pair(1, Pair((), None)), Box[int](3), LooseThree(3),
 ]  # fmt: skip
 
 
@@ -77,6 +141,76 @@ def test_a_value_comes_back_as_it_was(value: Any) -> None:
     assert found == value
     assert type(found) is type(value)
     assert dumps(found) == text
+
+
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+OFFSET = datetime.timezone(datetime.timedelta(hours=-1, minutes=-2, seconds=-3, microseconds=-4))
+TIMES: list[Any] = [
+    datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN), datetime.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=BERLIN),
+    datetime.datetime(2024, 10, 27, 2, 30, fold=1), datetime.time(12, tzinfo=BERLIN), datetime.time(12, fold=1),
+    datetime.datetime(2024, 6, 1, tzinfo=OFFSET), datetime.time(1, 2, 3, 4, tzinfo=OFFSET),
+    datetime.datetime(2024, 6, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "CET")),
+    datetime.datetime(2024, 6, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30))),
+    datetime.datetime.max, datetime.datetime.min, datetime.timedelta.max, datetime.timedelta.min,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", TIMES, ids=str)
+def test_a_time_keeps_its_zone(value: Any) -> None:
+    """Its name, seconds of the offset, and which of two equal times of the day: a month later, it is still right."""
+    found = loads(dumps(value))
+    assert (found, repr(found)) == (value, repr(value))
+    if isinstance(value, datetime.datetime) and value.year == 2024:
+        assert (found + datetime.timedelta(days=180)).utcoffset() == (value + datetime.timedelta(days=180)).utcoffset()
+
+
+@given(
+    st.datetimes(timezones=st.none() | st.timezones()) | st.times(timezones=st.none() | st.timezones())
+    | st.timedeltas() | st.decimals(allow_nan=False) | st.dates() | st.uuids()
+)  # fmt: skip
+def test_any_time_and_number_comes_back(value: Any) -> None:
+    """Whatever the standard library has of them."""
+    found = loads(dumps(value))
+    assert (found, repr(found)) == (value, repr(value))
+
+
+def test_what_can_be_made_again_is_no_reason_to_refuse() -> None:
+    """The cached value of a property is left out, and computed when it is asked for."""
+    value = WithCache(3)
+    assert value.twice == 6
+    found = loads(dumps(value))
+    assert (found, found.twice) == (value, 6)
+    assert "twice" not in dumps(value)
+
+
+def with_attribute(value: Any, name: str) -> Any:
+    setattr(value, name, "x")
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (with_attribute(Open(), "more"), "Open, whose attribute 'more' is not a field"),
+        (with_attribute(Slotted(1), "hidden"), "Slotted, whose attribute 'hidden' is not a field"),
+        (with_attribute(LooseThree(1), "more"), "LooseThree, whose attribute 'more' is not a field"),
+        (OfDict(1), "OfDict, a dataclass that is also a dict"),
+        (OfError(1), "OfError, a dataclass that is also an? Exception"),
+        (datetime.datetime(2024, 1, 1, tzinfo=OwnZone()), "OwnZone"),
+        (datetime.time(1, tzinfo=OwnZone()), "OwnZone"),
+    ],
+)
+def test_what_would_not_come_back_equal_is_refused(value: Any, said: str) -> None:
+    """When it is stored, by name; and not when it is read, or never."""
+    with pytest.raises(Unstorable, match=said):
+        dumps(value)
+
+
+def test_times_of_the_first_format_are_read() -> None:
+    """As they were written, by offset."""
+    text = '{"$":"datetime","v":"2024-06-01T12:00:00+02:00"}'
+    assert loads(text) == datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN)
+    assert loads('{"$":"datetime","v":"2024-06-01T12:00:00Z"}').tzinfo is datetime.UTC
 
 
 def test_not_a_number_comes_back() -> None:

@@ -80,7 +80,7 @@ class Fingerprints:
         """Return the fingerprint of a job whose inputs have settled.
 
         Raises:
-            Unstorable: something that identifies it can't be stored; the text says what.
+            Unstorable: something that identifies it cannot be stored; the text says what.
 
         """
         parts: dict[str, Any] = {}
@@ -107,7 +107,7 @@ class Fingerprints:
         """Return the stamp of each file.
 
         Raises:
-            Unstorable: one can't be read.
+            Unstorable: one cannot be read.
 
         """
         try:
@@ -171,13 +171,22 @@ class Fingerprints:
             if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
                 found += form(dumps(bound)) if _is_storable(bound) else ""
                 self._note(job, not _is_storable(bound))
-            self._note(job, "<lambda>" in name or getattr(called, "__closure__", None) is not None)
+            defaults = getattr(called, "__defaults__", None), getattr(called, "__kwdefaults__", None)
+            is_nested = "<" in name  # <locals> or <lambda>: its defaults are what it got when it was made
+            if is_nested and any(defaults):
+                found += form(dumps(defaults)) if _is_storable(defaults) else ""
+            self._note(
+                job,
+                "<lambda>" in name
+                or getattr(called, "__closure__", None) is not None
+                or (is_nested and not _is_storable(defaults)),
+            )
         source = None
         if self._with_source:
             try:
                 source = digest(inspect.getsource(called).encode())
             except (OSError, TypeError) as error:
-                raise Unstorable(f"the source of its function, which can't be read ({error})") from None
+                raise Unstorable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and job.label not in self.known_by_name_only:
             self._functions[function] = found, source
         return found, source
@@ -263,7 +272,7 @@ def difference(old: str, new: str, job: AbstractJob[Any]) -> str:
         before, now = _json.decode(old), _json.decode(new)
         return _difference(before, now, job)
     except Exception:  # the file has been changed by somebody
-        return "its fingerprint in the journal can't be read"
+        return "its fingerprint in the journal cannot be read"
 
 
 def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[Any]) -> str:

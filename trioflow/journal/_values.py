@@ -3,6 +3,7 @@
 The text names the type of everything that JSON itself does not have, as `{"$": "bytes", "v": "aGk="}`. So a value can
 be read without being told its type. Reading runs no code that the text could choose: no module is imported, a class
 must have been imported already and be a dataclass, a named tuple or an enumeration, and its `__init__` is not called.
+What would not come back equal is refused when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
 """
@@ -14,13 +15,16 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import hashlib
+import inspect
 import math
 import os
 import pathlib
 import resource
 import sys
 import uuid
+import zoneinfo
 from collections.abc import Callable, Container
 from typing import Any, Final, cast
 
@@ -42,6 +46,7 @@ CONVERTED: Final[dict[str, type[Any]]] = {
         uuid.UUID,
     )
 }
+TIMES: Final = frozenset({datetime.datetime, datetime.time})
 COLLECTIONS: Final[dict[str, type[Any]]] = {one.__name__: one for one in (tuple, set, frozenset)}
 PATHS: Final[dict[str, type[Any]]] = {
     "path": type(pathlib.Path()),
@@ -58,7 +63,7 @@ Extra = Callable[[Any], Any]
 
 
 class Unstorable(Exception):
-    """A value can't be written as JSON, or read back; the text says why, beginning with what it is."""
+    """A value cannot be written as JSON, or read back; the text says why, beginning with what it is."""
 
 
 def dumps(value: Any, extra: Extra | None = None) -> str:
@@ -69,7 +74,7 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
         extra: called with each value of an unknown type; it returns something known in its place, or raises.
 
     Raises:
-        Unstorable: it contains something that can't be written.
+        Unstorable: it contains something that cannot be written.
 
     """
     if type(value) is int and -BIG < value < BIG:
@@ -99,7 +104,7 @@ def loads(text: str | bytes) -> Any:
     except Unstorable:
         raise
     except Exception as error:  # whatever a damaged text leads to
-        raise Unstorable(f"a stored value that can't be read ({type(error).__name__}: {error})") from None
+        raise Unstorable(f"a stored value that cannot be read ({type(error).__name__}: {error})") from None
 
 
 def form(text: str | bytes) -> str:
@@ -144,6 +149,8 @@ class _Writer:
             return {TYPE: "dict", "v": [[self.written(key), self.written(one)] for key, one in value.items()]}
         name = kind.__name__
         if CONVERTED.get(name) is kind:
+            if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
+                return self._time(value, name)
             return {TYPE: name, "v": _json.to_builtins(value)}
         if COLLECTIONS.get(name) is kind:
             items = [self.written(one) for one in value]
@@ -168,13 +175,24 @@ class _Writer:
         outputs = [None if one is None else base64.b64encode(one).decode() for one in (value.stdout, value.stderr)]
         return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
 
+    def _time(self, value: Any, name: str) -> Any:
+        """Return a time with what ISO 8601 has no place for: the zone's name, and which of two equal times it is."""
+        found: dict[str, Any] = {TYPE: name, "v": _json.to_builtins(value.replace(tzinfo=None, fold=0))}
+        if value.fold:
+            found["fold"] = 1
+        if value.tzinfo is not None:
+            found["zone"] = _zone(value.tzinfo)
+        return found
+
     def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
             return {TYPE: "enum", "t": _findable(kind), "v": value.name}
         if dataclasses.is_dataclass(kind):
-            fields = {one.name: self.written(getattr(value, one.name)) for one in dataclasses.fields(kind)}
-            return {TYPE: "dataclass", "t": _findable(kind), "v": fields}
+            names = _fields(kind)
+            _refuse_more(value, kind, names)
+            return {TYPE: "dataclass", "t": _findable(kind), "v": {n: self.written(getattr(value, n)) for n in names}}
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            _refuse_more(value, kind, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
                 TYPE: "namedtuple",
@@ -202,6 +220,73 @@ class _CarefulWriter(_Writer):
     def plain_dict(self, value: dict[str, Any]) -> Any:
         """Return a dict whose keys are strings."""
         return {TYPE: "dict", "v": [[self.text(key), self.written(one)] for key, one in value.items()]}
+
+
+def _is_plain(zone: datetime.tzinfo | None) -> bool:
+    """Return whether ISO 8601 says all of a zone: nothing, or an offset in whole minutes that has no other name."""
+    if zone is None or zone is datetime.UTC:
+        return True
+    if type(zone) is not datetime.timezone:
+        return False
+    offset = zone.utcoffset(None)
+    return not offset % datetime.timedelta(minutes=1) and repr(zone) == repr(datetime.timezone(offset))
+
+
+def _zone(zone: datetime.tzinfo) -> Any:
+    """Return what a zone is made of again: its name, or its offset and perhaps the name for that.
+
+    Raises:
+        Unstorable: it cannot be made again.
+
+    """
+    if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        return zone.key
+    if type(zone) is datetime.timezone:
+        offset = zone.utcoffset(None)
+        seconds = [offset.days * 86400 + offset.seconds, offset.microseconds]
+        return seconds if repr(zone) == repr(datetime.timezone(offset)) else [*seconds, zone.tzname(None)]
+    raise Unstorable(f"a time with a zone of type {type_name(type(zone))}, which has no name to find it by")
+
+
+@functools.lru_cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass.
+
+    Raises:
+        Unstorable: no object of it can be made without running code of it.
+
+    """
+    try:
+        object.__new__(kind)
+    except TypeError:
+        other = next((base.__qualname__ for base in kind.__mro__[1:-1] if "__new__" in base.__dict__), "something else")
+        raise Unstorable(f"a value of type {type_name(kind)}, a dataclass that is also a {other}") from None
+    return tuple(one.name for one in dataclasses.fields(kind))
+
+
+def _refuse_more(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
+    """Refuse a value that has more to it than its fields: that would not come back.
+
+    Raises:
+        Unstorable: it has an attribute that is not a field, and not the cache of a property.
+
+    """
+    for name in (*getattr(value, "__dict__", ()), *_slots(kind)):
+        if name in fields:
+            continue
+        is_cache = isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
+        if not is_cache and name != "__orig_class__" and hasattr(value, name):
+            raise Unstorable(f"a value of type {type_name(kind)}, whose attribute {name!r} is not a field")
+
+
+@functools.lru_cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    """Return the slots of a class and its bases that can hold an attribute."""
+    slots: list[str] = []
+    for base in kind.__mro__:
+        own: Any = base.__dict__.get("__slots__", ())
+        slots += [own] if isinstance(own, str) else own
+    return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
 
 
 def _findable(kind: type[Any]) -> str:
@@ -238,12 +323,22 @@ def _read(plain: Any) -> Any:
         return {key: _read(one) for key, one in given.items()}
     name, value = given[TYPE], given["v"]
     if name in CONVERTED:
-        return _json.convert(value, CONVERTED[name])
+        found = _json.convert(value, CONVERTED[name])
+        if "zone" in given:
+            found = found.replace(tzinfo=_read_zone(given["zone"]))
+        return found.replace(fold=1) if "fold" in given else found
     if name in COLLECTIONS:
         return COLLECTIONS[name](_read(value))
     if name in PATHS:
         return PATHS[name](_read(value))
     return READERS[name](value, given.get("t", ""))
+
+
+def _read_zone(zone: Any) -> datetime.tzinfo:
+    if isinstance(zone, str):
+        return zoneinfo.ZoneInfo(zone)
+    seconds, microseconds, *name = zone
+    return datetime.timezone(datetime.timedelta(seconds=seconds, microseconds=microseconds), *name)
 
 
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
@@ -302,7 +397,7 @@ def file_stamp(path: str | bytes | os.PathLike[Any], contents: bool, own: Contai
         own: the files of the journal, without links: they change all the time, and count for nothing in a directory.
 
     Raises:
-        OSError: it can't be read; a file that is not there has a stamp of its own.
+        OSError: it cannot be read; a file that is not there has a stamp of its own.
 
     """
     try:
