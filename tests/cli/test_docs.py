@@ -35,7 +35,7 @@ EXAMPLES = list(found())
 
 
 def timeless(text: str) -> str:
-    return re.sub(r"\d+\.\d s", "0.0 s", text)
+    return re.sub(r"[\d.]+ m?s\b", "1 ms", text)
 
 
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
@@ -46,7 +46,7 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     monkeypatch.chdir(tmp_path)
     name, *arguments = shlex.split(line)
     assert name == "trioflow"
-    assert timeless(trioflow(*arguments).output) == output
+    assert timeless(trioflow(*arguments).output) == timeless(output)
 
 
 def commands_of_the_first_steps() -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .._core.door.reading import JournalError, printable
+from .._core.door.reading import JournalError, duration_text, printable
 from ..journal._store import Record, RunRecord, Store, reading
 from ..view.text._selection import matching
 from . import FINE
@@ -208,7 +208,7 @@ def _of_a_command(text: str) -> str:
     """Return the result of a command in a few words; if it can't be read, as it is stored."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
-        shown = [f"exit code {returncode:d}", f"{elapsed:.3f} s"]
+        shown = [f"exit code {returncode:d}", duration_text(elapsed)]
         for name, output in (("stdout", stdout), ("stderr", stderr)):
             if output:
                 shown.append(f"{name} of {len(base64.b64decode(output))} bytes")

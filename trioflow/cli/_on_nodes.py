@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import click
 
-from .._core.door.reading import Job, JobTimeout, StopReason
+from .._core.door.reading import Job, JobTimeout, StopReason, duration_text
 from .._scheduler import Scheduler
 from ..jobs.command._result import CommandResult
 from ..jobs.posix._processes import describe
@@ -113,7 +113,7 @@ def _outcome(result: CommandResult | None, error: Exception | None) -> Outcome:
 
 
 def _print(node: SshNode, outcome: Outcome, result: CommandResult | None) -> None:
-    took = "" if outcome.elapsed is None else f", {outcome.elapsed:.1f} s"
+    took = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
     click.echo(f"== {node.name}: {outcome.what}{took}")
     if result is not None:
         for name in ("stdout", "stderr"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .._core.door.reading import AbstractJob, BaseScheduler, Instrument, JobState, StopReason
+from .._core.door.reading import AbstractJob, BaseScheduler, Instrument, JobState, StopReason, duration_text
 from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
@@ -162,7 +162,7 @@ def summary(scheduler: BaseScheduler, elapsed: float) -> str:
     """Return the number of jobs in each state, and how long the run took."""
     reason = scheduler.stop_reason
     stopped = f"{reason.name} after" if reason not in (None, StopReason.COMPLETED) else "in"
-    return f"{_counts.of_jobs(scheduler.iterate_jobs())}; {stopped} {elapsed:.1f} s"
+    return f"{_counts.of_jobs(scheduler.iterate_jobs())}; {stopped} {duration_text(elapsed)}"
 
 
 def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:

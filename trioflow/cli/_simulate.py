@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from .._core.door.reading import POLICY_NAMES, AnyJob, BaseScheduler, StopReason, is_scheduler, name_of_policy
+from .._core.door.reading import (
+    POLICY_NAMES,
+    AnyJob,
+    BaseScheduler,
+    StopReason,
+    duration_text,
+    is_scheduler,
+    name_of_policy,
+)
 from .._core.door.reading import slots_of as slots
-from ..view import _units as units
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario
 
@@ -102,8 +109,8 @@ def table(found: Found) -> Iterator[str]:
             (
                 "none" if size is None else str(size),
                 policy,
-                units.duration(one.makespan),
-                units.duration(one.lower_bound),
+                duration_text(one.makespan),
+                duration_text(one.lower_bound),
                 "" if one.utilisation is None else f"{100 * one.utilisation:.0f} %",
                 str(one.peak_results),
                 "" if one.stop_reason is StopReason.COMPLETED else f"stops early: {one.stop_reason.name}",
@@ -152,7 +159,7 @@ def about_guesses(scheduler: BaseScheduler, guessed: Mapping[AnyJob, float]) -> 
     """Say how many durations are not known, and what these jobs count as; "" if all are known."""
     if not guessed:
         return ""
-    seconds = units.duration(next(iter(guessed.values())))
+    seconds = duration_text(next(iter(guessed.values())))
     every = sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
     if len(guessed) == every:
         return f"no duration is known, so each job counts as {seconds}: give expected_duration=, or --durations"

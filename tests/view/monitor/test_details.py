@@ -27,10 +27,10 @@ async def part(fraction: float) -> None:
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        (20, " ▸     3s  fetch…del"),
-        (40, "   ▸     3s  fetch an…odel  ━━────   40%"),
-        (80, "   ▸     3s  fetch and unpack the model  ━━━━────────   40%"),
-        (200, "   ▸     3s  fetch and unpack the model  ━━━━────────   40%  of ≈20s"),
+        (20, " ▸    3 s  fetch…del"),
+        (40, "   ▸    3 s  fetch an…odel  ━━────   40%"),
+        (80, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%"),
+        (200, "   ▸    3 s  fetch and unpack the model  ━━━━────────   40%  of ≈20 s"),
     ],
 )
 def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None:
@@ -65,7 +65,7 @@ def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
     eye, lines = look(monitor, 10.5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert "≈ 35s left" in lines[0]
+    assert "≈ 35 s left" in lines[0]
 
 
 def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:

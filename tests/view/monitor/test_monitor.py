@@ -31,10 +31,10 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ✓   2.0s  a",
-        "   ✗   1.0s  b     OSError: broken",
-        "   ▸  1m05s  long",
-        " ! ✓   1.0s  last",
+        "   ✓        2 s  a",
+        "   ✗        1 s  b     OSError: broken",
+        "   ▸ 1 min 05 s  long",
+        " ! ✓        1 s  last",
     ]
 
 
@@ -47,7 +47,7 @@ def test_the_head_counts(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
-    assert lines[0] == f" run  {bar}   70%   7/10      3s  ≈ 5s left"
+    assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 5 s left"
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
 
 
@@ -59,10 +59,10 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸     4s  inner  2/3, 1 failed",
-        "   ✓   1.0s    x",
-        "   ✗   2.0s    y    OSError: broken",
-        "   ▸     4s    z",
+        "   ▸    4 s  inner  2/3, 1 failed",
+        "   ✓    1 s    x",
+        "   ✗    2 s    y    OSError: broken",
+        "   ▸    4 s    z",
         "   ·         after",
     ]
 
@@ -75,9 +75,9 @@ def test_nested_schedulers_are_folded(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸     4s  inner      2/3, 1 failed",
+        "   ▸    4 s  inner      2/3, 1 failed",
         "   ·         after",
-        "   ✗   2.0s  inner / y  OSError: broken",
+        "   ✗    2 s  inner / y  OSError: broken",
     ]
 
 
@@ -93,12 +93,12 @@ def test_where_there_is_no_room_they_fold_by_themselves(virtual: Virtual) -> Non
     virtual(scheduler.co_run)
     groups_first, inside = jobs_only(lines)[:2], jobs_only(lines)[2:]
     assert [*groups_first, *sorted(inside, reverse=True)] == [
-        "   ▸     1s  A        0/20",
-        "   ▸     1s  B        0/20",
-        "   ▸     1s  B / B1",
-        "   ▸     1s  B / B0",
-        "   ▸     1s  A / A1",
-        "   ▸     1s  A / A0",
+        "   ▸    1 s  A        0/20",
+        "   ▸    1 s  B        0/20",
+        "   ▸    1 s  B / B1",
+        "   ▸    1 s  B / B0",
+        "   ▸    1 s  A / A1",
+        "   ▸    1 s  A / A0",
         "             … and 36 waiting",
     ]
 
@@ -145,7 +145,7 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
     later, lines = look(monitor, 5, height=10)
     scheduler.update([eye, later])
     virtual(scheduler.co_run)
-    assert [line[:12].strip() for line in lines[2:5]] == ["▸     5s", "✓   3.0s", "▸     3s"]
+    assert [line[:12].strip() for line in lines[2:5]] == ["▸    5 s", "✓    3 s", "▸    3 s"]
 
 
 def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
@@ -158,10 +158,10 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert lines[1] == " ✓ 0 succeeded   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 background"
     assert jobs_only(lines) == [
-        "   ▸     4s  job",
-        "   ∞     5s  soon   ready",
-        "   ∞     5s  late   starting",
-        "   ∞     5s  watch  0/1",
+        "   ▸    4 s  job",
+        "   ∞    5 s  soon   ready",
+        "   ∞    5 s  late   starting",
+        "   ∞    5 s  watch  0/1",
     ]
 
 
@@ -174,9 +174,9 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸     5s  again     attempt 3",
-        "   ▸     5s  timed     of ≈10s",
-        "   ✗   2.0s  hopeless  OSError: broken",
+        "   ▸    5 s  again     attempt 3",
+        "   ▸    5 s  timed     of ≈10 s",
+        "   ✗    2 s  hopeless  OSError: broken",
     ]
 
 
@@ -186,7 +186,7 @@ def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[0].endswith("≈ 15s left")
+    assert lines[0].endswith("≈ 15 s left")
 
 
 def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
@@ -203,8 +203,8 @@ def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running")
     assert jobs_only(lines) == [
-        "   ✓   1.0s  grow",
-        "   ▸     2s  new",
-        "   ▸     2s  nested  0/1",
-        "   ▸     2s    deep",
+        "   ✓    1 s  grow",
+        "   ▸    2 s  new",
+        "   ▸    2 s  nested  0/1",
+        "   ▸    2 s    deep",
     ]

@@ -159,7 +159,7 @@ def test_an_interruption_that_nothing_handles_in_order(session: Callable[..., Se
     scheduler.run()
     """
     )
-    program.until(lambda lines: any("1s  block" in line for line in lines))
+    program.until(lambda lines: any("1 s  block" in line for line in lines))
     program.type(b"\x03")
     time.sleep(0.05)  # two of them at once are one signal
     program.type(b"\x03")

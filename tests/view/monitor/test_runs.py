@@ -31,10 +31,10 @@ def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) 
     virtual(scheduler.co_run)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
-        "   ▸     3s  in    attempt 2, 1/3",
-        "   ✓   1.0s    x",
-        " ! ▸     1s    y",
-        "   ▸     1s    z",
+        "   ▸    3 s  in    attempt 2, 1/3",
+        "   ✓    1 s    x",
+        " ! ▸    1 s    y",
+        "   ▸    1 s    z",
     ]
 
 
@@ -70,14 +70,14 @@ def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -
             tasks.start_soon(other.co_run)
 
     virtual(both)
-    assert jobs_only(lines) == ["   ▸     3s  kept"]
+    assert jobs_only(lines) == ["   ▸    3 s  kept"]
     assert "give 'other' a Monitor() of its own" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("critical", "timeout", "said"),
-    [(None, None, "completed in 5.0s"), (True, None, "stopped by a critical failure of bad in 2.0s"),
-     (None, 3, "timed out in 3.0s")],
+    [(None, None, "completed in 5 s"), (True, None, "stopped by a critical failure of bad in 2 s"),
+     (None, 3, "timed out in 3 s")],
 )  # fmt: skip
 def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
     """Why, after how long, and what was never started."""
@@ -96,7 +96,7 @@ def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
     bad = [Job(fail, 1, label=f"bad {number}") for number in range(120)]
     virtual(Scheduler(*bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
-    assert lines[-103].endswith("completed in 1.0s")
+    assert lines[-103].endswith("completed in 1 s")
     assert sum("OSError: broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 20 failed"
 

@@ -74,7 +74,7 @@ def test_narrow_head(virtual: Virtual) -> None:
     eye, lines = look(monitor, 3, columns=20, height=2)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines == [" ━━━━━╍╍╍╍   60%  3s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
+    assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
 def test_forty_columns_keep_the_name_of_the_run(virtual: Virtual) -> None:
@@ -113,7 +113,7 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     scheduler.add(Job(draw, forever=True))
     virtual(scheduler.co_run)
     assert seen == [
-        "▸     1s  amsterdam / verify the checksum of number 17",
-        "▸     1s  amst… verify the checksum of number 17",
-        "▸     1s  verify the chec…mber 17",
+        "▸    1 s  amsterdam / verify the checksum of number 17",
+        "▸    1 s  amst… verify the checksum of number 17",
+        "▸    1 s  verify the chec…mber 17",
     ]

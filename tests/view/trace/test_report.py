@@ -338,15 +338,6 @@ def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_pa
     }
 
 
-@pytest.mark.parametrize(
-    ("size", "said"),
-    [(0, "0 B"), (999, "999 B"), (4096, "4.10 kB"), (309_000_000, "309 MB"), (12_300_000_000, "12.3 GB")],
-)
-def test_memory_is_rounded(size: int, said: str) -> None:
-    """To a unit that a reader can compare."""
-    assert _commands.memory(size) == said
-
-
 def test_an_exception_that_cannot_be_shown_is_told_of(virtual: Virtual, tmp_path: Path) -> None:
     """One whose `str()` raises does not keep the rest from being written."""
 

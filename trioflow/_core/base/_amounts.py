@@ -90,18 +90,6 @@ def shown(number: Amount) -> str:
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 
-def size(number: Amount) -> str:
-    """Return a number of bytes as people read it.
-
-    Example:
-        >>> size(1536), size(4 << 30)
-        ('1.5 KiB', '4 GiB')
-
-    """
-    power = max(0, min(5, (int(number).bit_length() - 1) // 10))
-    return f"{float(number) / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
-
-
 def is_size(given: Any) -> bool:
     """Return whether an amount was given with a unit, so that it is a number of bytes."""
     return isinstance(given, str) and any(character.isalpha() for character in given)

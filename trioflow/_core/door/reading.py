@@ -13,10 +13,11 @@ from typing import Final, final
 from ..base._amounts import Amount, is_size
 from ..base._amounts import amount as amount_of
 from ..base._amounts import shown as shown_amount
-from ..base._amounts import size as size_of
 from ..base._graph import backlinks, find_cycle, reachable, topological_order
 from ..base._log import warn
 from ..base._states import SUCCEEDED, JobState, RunPhase, StopReason
+from ..base._units import duration as duration_text
+from ..base._units import size as size_of
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError, JobTimeout, JournalError, TrioflowError
 from ..job._function import Job
@@ -86,6 +87,7 @@ __all__ = (
     "common",
     "current_job",
     "duration",
+    "duration_text",
     "end_of",
     "failed_through_member",
     "failure_of",

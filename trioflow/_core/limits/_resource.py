@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base import _amounts
+from ..base._units import duration
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Resource(ABC):
 
     def why_throttled(self) -> str:
         """Say for how long it is throttled."""
-        return f"{self.name}, throttled for {seconds(self.gate.opens_at - self.clock())}"
+        return f"{self.name}, throttled for {duration(max(0.0, self.gate.opens_at - self.clock()))}"
 
     def throttle(self, seconds: float) -> None:
         """Let nothing start on it for so many seconds."""
@@ -246,8 +247,3 @@ class Stock(Resource):
     def settings(self) -> Amount:
         """Return the total."""
         return self.total
-
-
-def seconds(number: float) -> str:
-    """Return a time to wait as people say it."""
-    return f"{number:.0f} s" if number >= 10 else f"{max(0.0, number):.2g} s"

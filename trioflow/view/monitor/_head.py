@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
-from ..._core.door.reading import JobState, RunPhase, StopReason, run_of
-from .. import _units as units
+from ..._core.door.reading import JobState, RunPhase, StopReason, duration_text, run_of
 from ..text._symbols import UNICODE, Symbols, width
 from ._model import Model, Tally
 from ._output import Line, Piece
@@ -27,6 +27,9 @@ COUNTS: Final = (
 )
 """The final states, each with its word and style in the counts; failures are counted by the model."""
 
+SHORT_TIME: Final = len("59.9 s")
+"""Columns for a time, until one comes up that is longer than a minute."""
+
 SHORTEST_BAR: Final = 8
 FULL: Final = 4
 """Figures in a first line that has all of them; there, the bar is at least twice as long."""
@@ -39,6 +42,8 @@ class Head:
         self._model: Final = model
         self._symbols: Final = symbols
         self._is_unicode: Final = symbols.set is UNICODE
+        self._elapsed_columns = SHORT_TIME
+        self._left_columns = len("≈ 30 min left")
 
     def lines(self, columns: int, remaining: float | None) -> list[Line]:
         """Return the two lines; `remaining` is the number of seconds that the run still takes, None if unknown."""
@@ -51,7 +56,7 @@ class Head:
         words = ENDS[scheduler.stop_reason] if scheduler.stop_reason is not None else "ended"
         culprit = scheduler.culprit
         at = f" of {self._symbols.line(culprit.label)}" if culprit is not None else ""
-        return f"{words}{at} in {units.compact(self._model.elapsed())}"
+        return f"{words}{at} in {duration_text(self._model.elapsed())}"
 
     def counts(self) -> str:
         """Return in words how many jobs are in which state."""
@@ -65,7 +70,9 @@ class Head:
         settled = sum(tally.settled.values())
         percent = f"{100 * settled // tally.jobs if tally.jobs else 0:>3}%"
         counts = f"{settled:>{len(str(tally.jobs))}}/{tally.jobs}"
-        elapsed = f"{units.running(self._model.elapsed()):>{units.COMPACT_COLUMNS}}"
+        elapsed = so_far(self._model.elapsed())
+        self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
+        elapsed = elapsed.rjust(self._elapsed_columns)
         label = self._symbols.line(self._model.root.label)
         tries: list[tuple[str, list[str]]] = [
             (label, [percent, counts, elapsed, self._left(remaining)]),
@@ -82,15 +89,19 @@ class Head:
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _left(self, remaining: float | None) -> str:
-        """Return the estimate, or that the run is about to end, always in the same number of columns."""
+        """Return the estimate, or that the run is about to end; it takes no fewer columns than before."""
+        text = self._about_the_end(remaining)
+        self._left_columns = max(self._left_columns, len(text))
+        return text.ljust(self._left_columns)
+
+    def _about_the_end(self, remaining: float | None) -> str:
         run = run_of(self._model.root)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
-            return "ending".ljust(units.COMPACT_COLUMNS + 7)
+            return "ending"
         if run is not None and run.phase is RunPhase.DRAINING:
-            return "draining".ljust(units.COMPACT_COLUMNS + 7)
+            return "draining"
         about = "≈" if self._is_unicode else "~"
-        text = "" if remaining is None else f"{about} {units.estimate(remaining)} left"
-        return text.ljust(units.COMPACT_COLUMNS + 7)
+        return "" if remaining is None else f"{about} {estimate(remaining)} left"
 
     def _bar(self, columns: int, tally: Tally) -> Line:
         done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
@@ -150,6 +161,17 @@ class Head:
         if self._model.ended is not None:
             found = [one for one in found if one[1] or one is done]
         return found + [one for one in further if one[1]]
+
+
+def so_far(seconds: float) -> str:
+    """Return how long something has run already: in whole seconds, which do not flicker."""
+    return duration_text(max(0, math.floor(seconds)))
+
+
+def estimate(seconds: float) -> str:
+    """Return an estimate of a time, rounded up to 5 s, from 2 minutes on to 30 s, and from 10 minutes on to minutes."""
+    step = 5 if seconds < 120 else 30 if seconds < 600 else 60
+    return duration_text(max(5, math.ceil(seconds / step) * step))
 
 
 def _length(pieces: list[Piece], gap: int) -> int:

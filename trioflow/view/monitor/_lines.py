@@ -11,8 +11,7 @@ import threading
 import time
 from typing import Final, TextIO
 
-from ..._core.door.reading import AnyJob, JobState
-from .. import _units as units
+from ..._core.door.reading import AnyJob, JobState, duration_text
 from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
@@ -97,7 +96,7 @@ class Lines(Outlet):
 
     def _write_end(self, job: AnyJob) -> None:
         started, finished = job.started_at, job.finished_at
-        took = units.compact(finished - started) if started is not None and finished is not None else ""
+        took = duration_text(finished - started) if started is not None and finished is not None else ""
         error = job.raised_exception()
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
         self._write("  ".join(filter(None, (f"{_word(job):<9} {self._name(job)}", took, said))))

@@ -1,8 +1,8 @@
 """What a monitor shows, as lines of text with the names of their styles; nothing here knows about terminals.
 
 A picture is two lines about the whole run, then one line per job: whether it is critical, its symbol, its time, its
-label, and details. Each of these begins in the same column from the first picture to the last, unless a longer label
-comes up.
+label, and details. Each of these begins in the same column from the first picture to the last, unless a longer time
+or label comes up.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from ..._core.door.reading import (
     AnyJob,
     BaseScheduler,
     JobState,
+    duration_text,
     in_few_words,
     is_ready,
     is_scheduler,
     is_service,
     percent,
 )
-from .. import _units as units
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
 from ._estimate import Forecast
-from ._head import Head
+from ._head import SHORT_TIME, Head, so_far
 from ._layout import Layout, Nested, Row, Rows, context
 from ._model import Model, Tally
 from ._output import Line
@@ -31,8 +31,8 @@ from ._output import Line
 NARROW: Final = 40
 """Columns: in a narrower terminal, lines leave out whether a job is critical, and its details."""
 
-MARGIN: Final = units.COMPACT_COLUMNS + 5
-"""Columns before a label: the symbol, the time, and the blanks around them."""
+AROUND_TIME: Final = 5
+"""Columns before a label besides the time: the symbol, and the blanks around both."""
 
 SHORTEST_BAR: Final = 5
 LONGEST_BAR: Final = 12
@@ -63,6 +63,7 @@ class Pictures:
         self._layout: Final = Layout(model, nested)
         self._forecast: Final = Forecast(model)
         self._symbols: Final = symbols
+        self._time_columns = SHORT_TIME
         self._label_columns = 0
         self._is_unicode: Final = symbols.set is UNICODE
         self.ellipsis: Final = "…" if self._is_unicode else "..."
@@ -85,25 +86,26 @@ class Pictures:
     def _lines(self, shown: Rows, columns: int) -> list[Line]:
         rows = [*shown.rows, *shown.beside]
         labels = [self._label(row) for row in rows]
-        margin = MARGIN if columns < NARROW else MARGIN + 2
+        times = [self._time(row.job) for row in rows]
+        self._time_columns = max(self._time_columns, *map(len, times), 0)
+        margin = self._time_columns + AROUND_TIME + (0 if columns < NARROW else 2)
         widest = max((sum(width(text) for text, _ in label) for label in labels), default=0)
         limit = columns - margin if columns < NARROW else max(columns - margin - 60, (columns - margin) // 2)
         self._label_columns = max(0, min(limit, max(self._label_columns, widest)))
-        lines = [self._row(row, label, columns) for row, label in zip(rows, labels, strict=True)]
+        lines = [self._row(row.job, time, label, columns) for row, time, label in zip(rows, times, labels, strict=True)]
         if shown.rest is not None:
             lines.insert(len(shown.rows), self._rest(shown.rest, margin, columns))
         return lines
 
     # ---- the line of a job
 
-    def _row(self, row: Row, label: Line, columns: int) -> Line:
-        job, signs = row.job, self._symbols.set
-        state = job.state
+    def _row(self, job: AnyJob, time: str, label: Line, columns: int) -> Line:
+        signs, state = self._symbols.set, job.state
         style = STYLES[state]
         symbol = signs.states[state]
         if job.forever and state is JobState.RUNNING:
             symbol, style = signs.forever, "background"
-        line: Line = [(f" {symbol}", style), (f" {self._time(job):>{units.COMPACT_COLUMNS}}  ", "figures")]
+        line: Line = [(f" {symbol}", style), (f" {time:>{self._time_columns}}  ", "figures")]
         if columns >= NARROW:
             line = [(f" {signs.critical if job.is_critical() else ' '}", "trouble"), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
@@ -149,8 +151,8 @@ class Pictures:
         if started is None:
             return ""
         if finished is None:
-            return units.running(self._model.clock() - started)
-        return units.compact(finished - started)
+            return so_far(self._model.clock() - started)
+        return duration_text(finished - started)
 
     def _detail(self, job: AnyJob) -> str:
         error = job.raised_exception()
@@ -163,7 +165,7 @@ class Pictures:
             said.append("ready" if is_ready(job) else "starting")
         expected = getattr(job, "expected_duration", None)
         if expected is not None and job.state is JobState.RUNNING:
-            said.append(f"of {self.about}{units.compact(expected)}")
+            said.append(f"of {self.about}{duration_text(expected)}")
         if waits := in_few_words(job):
             said.append(self._symbols.line(waits))
         return ", ".join(said)

@@ -8,8 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ..._core.door.reading import printable
-from .._units import duration
+from ..._core.door.reading import duration_text, printable
 from ..text import _symbols
 from ._record import Record
 from ._spans import Span
@@ -50,7 +49,7 @@ def _row(record: Record, span: Span) -> tuple[str, ...]:
     return (
         _clipped(printable(span.path) + _which_run(span)),
         "restored" if span.restored else span.state.value,
-        "" if span.started_at is None else duration(span.started_at - record.began),
+        "" if span.started_at is None else duration_text(span.started_at - record.began),
         _seconds(span.waited),
         _seconds(span.elapsed),
         str(len(span.attempts) or ""),
@@ -64,7 +63,7 @@ def _which_run(span: Span) -> str:
 
 
 def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else duration(seconds)
+    return "" if seconds is None else duration_text(seconds)
 
 
 def _clipped(path: str) -> str:

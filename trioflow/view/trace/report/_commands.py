@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import printable
-from ..._units import duration
+from ...._core.door.reading import duration_text, printable, size_of
 from .._log import CommandEnd
 from .._record import Record
 
@@ -18,15 +17,6 @@ LONGEST_LINE: Final = 2000
 MOST_OUTPUT: Final = 1_000_000
 """Bytes of output in a whole report: failed commands come first, the others have what is left."""
 PATH: Final[Any] = (str, bytes, os.PathLike)
-MEMORY: Final = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
-
-def memory(size: int) -> str:
-    """Return a number of bytes as people say it."""
-    for unit, name in MEMORY:
-        if size >= unit * 0.9995:
-            return f"{size / unit:.{2 if size < 9.995 * unit else 1 if size < 99.95 * unit else 0}f} {name}"
-    return f"{size} B"
 
 
 def ending(returncode: int) -> str:
@@ -67,11 +57,11 @@ def _clipped(line: str) -> str:
 
 def _facts(command: CommandEnd) -> Iterator[str]:
     yield f"exit code {command.returncode}" if command.returncode >= 0 else f"ended by {ending(command.returncode)}"
-    yield f"elapsed {duration(command.elapsed)}"
-    yield f"user {duration(command.user_time)}"
-    yield f"system {duration(command.system_time)}"
+    yield f"elapsed {duration_text(command.elapsed)}"
+    yield f"user {duration_text(command.user_time)}"
+    yield f"system {duration_text(command.system_time)}"
     if command.max_rss is not None:
-        yield f"max memory {memory(command.max_rss)}"
+        yield f"max memory {size_of(command.max_rss)}"
 
 
 def _outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:

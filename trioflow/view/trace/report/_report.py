@@ -16,8 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import JobState, StopReason, given_label, printable, shortened
-from ..._units import duration
+from ...._core.door.reading import JobState, StopReason, duration_text, given_label, printable, shortened, size_of
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
@@ -127,7 +126,7 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
     """Yield what else is known of the whole run, as HTML."""
     if not roots:
         return
-    yield f"took {duration(record.now - record.began)}"
+    yield f"took {duration_text(record.now - record.began)}"
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
     leaves = [*_leaves(record)]
     yield _counts.in_words(((span.state, span.forever) for span in leaves), sum(span.restored for span in leaves))
@@ -258,9 +257,9 @@ def _background(record: Record) -> str:
 def _life(record: Record, span: Span) -> str:
     if span.started_at is None:
         return f"{span.kind}, never started"
-    began = f"{span.kind}, started at {duration(span.started_at - record.began)}"
-    ready = "" if span.ready_at is None else f", ready at {duration(span.ready_at - record.began)}"
-    return began + ready + (", still runs" if span.elapsed is None else f", ran for {duration(span.elapsed)}")
+    began = f"{span.kind}, started at {duration_text(span.started_at - record.began)}"
+    ready = "" if span.ready_at is None else f", ready at {duration_text(span.ready_at - record.began)}"
+    return began + ready + (", still runs" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
 
 
 # ---- table
@@ -288,7 +287,8 @@ def _row(record: Record, span: Span, marked: bool, place: int) -> list[Any]:
     The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a background job, which is folded.
     """
     start = None if span.started_at is None else span.started_at - record.began
-    times = [None if time is None else [round(time, 9), duration(time)] for time in (start, span.waited, span.elapsed)]
+    seconds = (start, span.waited, span.elapsed)
+    times = [None if one is None else [round(one, 9), duration_text(one)] for one in seconds]
     path, kind, exception = map(printable, (_shown_name(span), span.kind, span.exception_text))
     signs = {
         "critical path": marked,
@@ -306,5 +306,5 @@ def _usage(span: Span) -> Iterator[list[Any] | None]:
     code, memory = span.returncode, span.max_rss
     yield None if code is None else [code, _commands.ending(code)]
     cpu = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
-    yield None if cpu is None else [round(cpu, 6), duration(cpu)]
-    yield None if memory is None else [memory, _commands.memory(memory)]
+    yield None if cpu is None else [round(cpu, 6), duration_text(cpu)]
+    yield None if memory is None else [memory, size_of(memory)]

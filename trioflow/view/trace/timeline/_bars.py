@@ -8,8 +8,7 @@ from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import JobState, printable, shortened
-from ..._units import duration
+from ...._core.door.reading import JobState, duration_text, printable, shortened
 from ...text._symbols import UNICODE
 from .._critical import Link, settled_at
 from .._spans import Span
@@ -143,10 +142,10 @@ def _details(span: Span, began: float) -> Iterator[str]:
     assert span.started_at is not None
     yield shortened(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
-    end = "still runs" if span.elapsed is None else f"took {duration(span.elapsed)}"
-    yield f"started at {duration(span.started_at - began)}, {end}"
+    end = "still runs" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
+    yield f"started at {duration_text(span.started_at - began)}, {end}"
     if span.waited:
-        yield f"had waited {duration(span.waited)} since it could"
+        yield f"had waited {duration_text(span.waited)} since it could"
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:

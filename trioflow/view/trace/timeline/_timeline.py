@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
@@ -9,7 +10,7 @@ from itertools import accumulate
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ..._units import duration, ticks
+from ...._core.door.reading import duration_text
 from ...text import _counts
 from .._record import Record
 from .._spans import RunSpan, Span
@@ -65,6 +66,16 @@ def _prepare(picture: Tree.Element) -> Tree.Element:
     return add(picture, "rect", css="paper", width="100%", height=0)
 
 
+SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
+UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+STEPS: Final = (
+    *(mantissa * 10.0**power for power in range(-9, 0) for mantissa in (1, 2, 5)),
+    *(SECOND * number for number in (1, 2, 5, 10, 15, 30)),
+    *(MINUTE * number for number in (1, 2, 5, 10, 15, 30)),
+    *(HOUR * number for number in (1, 2, 3, 6, 12)),
+    *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
+"""Distances between two ticks, in seconds: the numbers that people count in."""
 TICK_PIXELS: Final = 110
 """The least distance between two ticks."""
 FULL: Final = 0.86
@@ -83,7 +94,7 @@ def draw_title(svg: Tree.Element, places: Places) -> None:
     restored = sum(span.restored for span in leaves)
     counts = _counts.in_words(((span.state, span.forever) for span in leaves), restored)
     ends = dict.fromkeys("running" if run.reason is None else run.reason.value for run in roots)
-    text = " · ".join(filter(None, (duration(places.seconds), ", ".join(ends), counts)))
+    text = " · ".join(filter(None, (duration_text(places.seconds), ", ".join(ends), counts)))
     add(svg, "text", clipped(text, places.inner, 11), css="subtitle", x=MARGIN, y=41.0)
 
 
@@ -97,6 +108,42 @@ def draw_axis(svg: Tree.Element, places: Places) -> None:
             anchor = "start" if at == 0 else "middle"
             add(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
     _draw_across(svg, places, "frame", top)
+
+
+def ticks(end: float, most: int) -> list[tuple[float, str]]:
+    """Return the ticks of an axis from 0 to `end` seconds, with their texts: the first, and at most `most` others."""
+    if end <= 0:
+        return [(0.0, "0 s")]
+    step = next((step for step in STEPS if end / step <= most), STEPS[-1] * math.ceil(end / STEPS[-1] / most))
+    number = int(end / step * (1 + 1e-12))
+    return [(step * place, _tick_text(step * place, step, step * number)) for place in range(number + 1)]
+
+
+def _tick_text(at: float, step: float, last: float) -> str:
+    """Return the text of a tick, as exact as the steps require; below a minute all ticks have the same unit."""
+    if at == 0:
+        return "0"
+    if step >= DAY:
+        return f"{round(at / DAY)} d"
+    if at >= MINUTE:
+        return _clock(at, step)
+    unit, name = next(((unit, name) for unit, name in UNITS if last >= unit * 0.9999999), UNITS[-1])
+    places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return f"{at / unit:.{places}f} {name}"
+
+
+def _clock(at: float, step: float) -> str:
+    """Return days, hours and minutes and what is left, down to the unit of the steps."""
+    days, rest = divmod(at + step * 1e-6, DAY)
+    hours, rest = divmod(rest, HOUR)
+    minutes, seconds = divmod(rest, MINUTE)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    shown = [f"{int(number)} {name}" for number, name in parts if number]
+    if step < SECOND:
+        shown.append(f"{seconds:.{-math.floor(math.log10(step) + 1e-9)}f} s")
+    elif int(seconds):
+        shown.append(f"{int(seconds)} s")
+    return " ".join(shown)
 
 
 def draw_load(svg: Tree.Element, places: Places, run: RunSpan) -> None:

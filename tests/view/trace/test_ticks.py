@@ -1,0 +1,48 @@
+"""The ticks of a timeline's axis."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.view.trace.timeline._timeline import STEPS, ticks
+
+
+@pytest.mark.parametrize(
+    ("end", "texts"),
+    [
+        (0, "0 s"),
+        (3.3e-6, "0|1 µs|2 µs|3 µs"),
+        (0.9, "0|200 ms|400 ms|600 ms|800 ms"),
+        (2, "0|0.5 s|1.0 s|1.5 s|2.0 s"),
+        (33, "0|10 s|20 s|30 s"),
+        (100, "0|30 s|1 min|1 min 30 s"),
+        (3700, "0|15 min|30 min|45 min|1 h"),
+        (9000, "0|30 min|1 h|1 h 30 min|2 h|2 h 30 min"),
+        (200_000, "0|12 h|1 d|1 d 12 h|2 d"),
+        (432_000, "0|1 d|2 d|3 d|4 d|5 d"),
+    ],
+)
+def test_ticks_are_where_people_count(end: float, texts: str) -> None:
+    """At round numbers of a unit, with as many figures as they need."""
+    assert "|".join(text for _, text in ticks(end, 5)) == texts
+
+
+@given(st.floats(1e-7, 1e10), st.integers(1, 20))
+def test_ticks_fill_the_axis(end: float, most: int) -> None:
+    """They begin at 0, do not go beyond the end, are at most so many, equally far apart, and all told apart."""
+    found = ticks(end, most)
+    assert found[0] == (0, "0")
+    assert len(found) <= most + 1
+    assert found[-1][0] <= end * (1 + 1e-9)
+    assert len({text for _, text in found}) == len(found)
+    steps = [round((b - a) / end, 9) for (a, _), (b, _) in itertools.pairwise(found)]
+    assert len(set(steps)) <= 1
+
+
+def test_steps_grow() -> None:
+    """The next step is larger than the one before."""
+    assert list(STEPS) == sorted(set(STEPS))

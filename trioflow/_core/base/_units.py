@@ -1,0 +1,56 @@
+"""Times and sizes as people say them: in logs, errors, listings, pictures and reports alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ._amounts import Amount
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h"."""
+    if seconds < 0:
+        return "-" + duration(-seconds)
+    if seconds < 59.95:  # what would round to 60 is a minute
+        return _below_a_minute(seconds)
+    if round(seconds) < HOUR:
+        return _pair(round(seconds), MINUTE, "min", 1.0, "s")
+    if round(seconds / MINUTE) * MINUTE < DAY:
+        return _pair(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _pair(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+
+
+def _below_a_minute(seconds: float) -> str:
+    for unit, name in UNITS[:-1]:
+        if seconds >= unit * 0.9995:
+            return f"{_figures(seconds / unit)} {name}"
+    return "0 s" if seconds < 1e-9 else f"{_figures(seconds * 1e9)} ns"
+
+
+def _figures(number: float) -> str:
+    """Return a number from 1 to 1000 with three digits, without trailing zeros."""
+    places = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
+
+
+def _pair(seconds: float, unit: float, name: str, below: float, name_below: str) -> str:
+    whole, rest = divmod(round(seconds), unit)
+    first = f"{int(whole)} {name}"
+    return f"{first} {int(rest // below):02d} {name_below}" if rest else first
+
+
+def size(number: Amount) -> str:
+    """Return a number of bytes as people read it.
+
+    Example:
+        >>> size(1536), size(4 << 30)
+        ('1.5 KiB', '4 GiB')
+
+    """
+    power = max(0, min(5, (int(number).bit_length() - 1) // 10))
+    return f"{float(number) / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
