@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import types
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,6 +12,20 @@ from ..abc import name_of
 
 MakePickler = Callable[..., Any]
 """A class of picklers: takes a file, a protocol, whether to fix imports, and a callback for large buffers."""
+
+
+class WithoutMain(pickle.Pickler):
+    """Refuses what the main module has defined, where that has no file that other processes could import."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Look at a function or a type before it is pickled as a name."""
+        if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
+            raise pickle.PicklingError(
+                f"{value.__qualname__} is defined in a notebook, at a prompt, or where else there is no file that a "
+                f"process could import: put it into a module, or use ExecutorJob with loky's get_reusable_executor(), "
+                f"which sends functions by value"
+            )
+        return NotImplemented
 
 
 class Nowhere:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -69,14 +71,99 @@ def fail(text: str) -> None:
 
 
 class Awkward(Exception):
-    """Can be pickled, but not back."""
+    """Can be pickled, but not back, and has something that cannot be pickled at all."""
 
     def __init__(self, a: int, b: int) -> None:
-        super().__init__(f"{a} and {b}")
+        super().__init__(f"{a} and {b}", threading.Lock)
+        self.sum = a + b
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
-def fail_awkwardly() -> None:
-    raise Awkward(1, 2)
+class Greeting(ValueError):
+    """Is another one when it has been pickled: its own function is called with what that has made."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"hello {name}")
+
+
+class Missing(OSError):
+    """Takes other arguments than OSError, and is one with a number and a name."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(2, "not there", path)
+        self.path = path
+
+
+class Own(Exception):
+    """Knows itself how it is pickled."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__("own")
+        self.both = a, b
+
+    def __reduce__(self) -> Any:
+        return Own, self.both
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+
+
+class Group(ExceptionGroup[Exception]):
+    """A group with a type and an attribute of its own."""
+
+
+def exception(name: str) -> Exception:
+    """Return one of these, by its name."""
+    if name == "Group":
+        group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
+        group.number = 5  # type: ignore[attr-defined]
+        return group
+    made: dict[str, Exception] = {
+        "Awkward": Awkward(1, 2),
+        "Greeting": Greeting("Ada"),
+        "Missing": Missing("/no/file"),
+        "Own": Own(3, 4),
+        "Frozen": Frozen(7),
+        "FileNotFoundError": FileNotFoundError(2, "none", "a", None, "b"),
+        "ModuleNotFoundError": ModuleNotFoundError("none", name="x", path="y"),
+        "UnicodeDecodeError": UnicodeDecodeError("utf-8", b"ab", 1, 2, "bad"),
+        "local": local(),
+    }
+    return made[name]
+
+
+def local() -> Exception:
+    """Return an exception that nobody finds by the name of its type."""
+
+    class Local(Exception):
+        pass
+
+    return Local("of here")
+
+
+def fail_with(name: str) -> None:
+    raise exception(name)
+
+
+def priority() -> tuple[int, int]:
+    """Return the process, and its priority."""
+    return os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def take(size: int) -> int:
+    """Ask for so many bytes, and return the process."""
+    bytearray(size)
+    return os.getpid()
+
+
+def limit_of_child() -> int:
+    """Return how many KiB a process may have that is started here."""
+    return int(subprocess.run(["sh", "-c", "ulimit -v"], capture_output=True, check=True).stdout)
 
 
 def interrupt(error: str) -> None:

@@ -104,12 +104,131 @@ def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> N
     assert "process_bodies.py" in notes(job.raised_exception())
 
 
-def test_an_exception_that_cannot_be_sent_is_told_by_its_text(backend: str) -> None:
-    """The job fails with the name and the text of what was raised."""
-    job = ProcessJob(bodies.fail_awkwardly)
+def raised_there(backend: str, name: str) -> Any:
+    """Return what the function of a ProcessJob has raised, as it arrives."""
+    job = ProcessJob(bodies.fail_with, name)
     run(backend, job)
-    with pytest.raises(RuntimeError, match="Awkward: 1 and 2"):
+    return job.raised_exception()
+
+
+@pytest.mark.parametrize(
+    "name", ["Greeting", "Missing", "Own", "Frozen", "FileNotFoundError", "ModuleNotFoundError", "UnicodeDecodeError"]
+)
+def test_an_exception_arrives_as_it_was_raised(backend: str, name: str) -> None:
+    """Type, text, arguments and attributes, whatever its own `__init__` takes and does."""
+    error, expected = raised_there(backend, name), bodies.exception(name)
+    assert type(error) is type(expected)
+    assert (str(error), error.args) == (str(expected), expected.args)
+    ours = {key: value for key, value in vars(error).items() if key != "__notes__"}
+    assert ours == vars(expected)
+    for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason"):
+        assert getattr(error, attribute, None) == getattr(expected, attribute, None)
+
+
+def test_what_of_an_exception_cannot_be_sent_is_left_out(backend: str) -> None:
+    """The type and the rest arrive, and a note says what is not there."""
+    error = raised_there(backend, "Awkward")
+    assert isinstance(error, bodies.Awkward)
+    assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
+    assert "without its attribute 'lock', which cannot be pickled" in notes(error)
+
+
+def test_a_group_arrives_as_a_group(backend: str) -> None:
+    """With its own type, and its members' own types, as far as each can be sent."""
+    error = raised_there(backend, "Group")
+    assert isinstance(error, bodies.Group)
+    assert (error.message, error.number) == ("some", 5)  # type: ignore[attr-defined]
+    first, inner = error.exceptions
+    assert isinstance(first, bodies.Awkward)
+    assert isinstance(inner, ExceptionGroup)
+    assert [type(one) for one in inner.exceptions] == [bodies.Greeting, RuntimeError]
+    assert [str(one) for one in inner.exceptions] == ["hello Ada", "local.<locals>.Local: of here"]
+
+
+def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(backend: str) -> None:
+    """The job fails with the name and the text of what was raised."""
+    error = raised_there(backend, "local")
+    assert type(error) is RuntimeError
+    assert str(error) == "local.<locals>.Local: of here"
+
+
+def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
+    """For its own jobs alone: others have other processes, and those of one priority share theirs."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    jobs = [ProcessJob(bodies.priority, nice=nice) for nice in (None, 3, None, 3, 5)]
+    run(backend, *jobs, jobs_window=1)
+    processes, priorities = zip(*(job.result() for job in jobs), strict=True)
+    assert priorities == (own, own + 3, own, own + 3, own + 5)
+    assert processes[0] == processes[2]
+    assert processes[1] == processes[3]
+    assert len(set(processes)) == 3
+
+
+def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> None:
+    """More than that is a MemoryError of this job; the next job of the same process is not limited."""
+    limit = 1 << 29
+    jobs = [ProcessJob(bodies.take, 1 << 30, memory_limit=limit), ProcessJob(bodies.limit_of_child, memory_limit=limit)]
+    free = [ProcessJob(bodies.take, 1 << 30), ProcessJob(bodies.take, 1000, memory_limit=limit)]
+    run(backend, *jobs, *free, jobs_window=1)
+    assert isinstance(jobs[0].raised_exception(), MemoryError)
+    assert "in a worker process" in notes(jobs[0].raised_exception())
+    assert jobs[1].result() == limit // 1024
+    assert free[0].result() == free[1].result()
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "what"),
+    [
+        ({"nice": 1.5}, TypeError, "nice=1.5 of 'p': give a whole number"),
+        ({"nice": True}, TypeError, "nice=True of 'p': give a whole number"),
+        ({"memory_limit": 0}, ValueError, "memory_limit=0 of 'p': give a positive number of bytes"),
+        ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p'"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(option: Any, error: type[Exception], what: str) -> None:
+    """When the job is made, as those of a command."""
+    with pytest.raises(error, match=re.escape(what)):
+        ProcessJob(bodies.add, 1, label="p", **option)
+
+
+def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words, and its process does not stay."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    job = ProcessJob(bodies.add, 1, nice=-5)
+    run(backend, job)
+    with pytest.raises(PermissionError, match="nice=-5 is for root only"):
         job.result()
+
+
+PROMPT = """
+import trioflow
+class Thing: pass
+def double(x): return 2 * x
+jobs = [trioflow.ProcessJob(double, 2), trioflow.ProcessJob(str, Thing()), trioflow.ProcessJob(abs, -3)]
+trioflow.Scheduler(*jobs).run(backend=BACKEND)
+for job in jobs: print(job.raised_exception() or job.result())
+"""
+
+
+@pytest.mark.parametrize("way", ["-c", "pipe"])
+def test_what_no_file_has_is_named_with_its_cures(backend: str, way: str) -> None:
+    """A function of a notebook, of a prompt: no worker can import it. What comes from modules is called as ever."""
+    code = PROMPT.replace("BACKEND", repr(backend))
+    given: dict[str, Any] = {"input": code} if way == "pipe" else {"stdin": subprocess.DEVNULL}
+    command = [sys.executable, "-"] if way == "pipe" else [sys.executable, "-c", code]
+    function, argument, result = subprocess.run(
+        command, capture_output=True, text=True, check=True, **given
+    ).stdout.splitlines()
+    assert "its function double cannot be sent to a process" in function
+    assert "a notebook" in function
+    assert "put it into a module" in function
+    assert "ExecutorJob with loky" in function
+    assert "argument 1, a Thing, cannot be sent to a process" in argument
+    assert result == "3"
 
 
 @pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()"])

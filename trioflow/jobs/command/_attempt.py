@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import JobTimeout
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
+from ..posix._limits import renice
 from ..posix._processes import Process, describe, spawn
 from . import _faults, _limits, _line
 from ._granted import filled_in
@@ -130,7 +131,7 @@ class Attempt:
         self._streams.started(self._process.exit_descriptor)
         if options.nice is not None:
             try:
-                _limits.renice(self._process, options.nice)
+                renice(self._process, options.nice)
             except PermissionError as error:
                 raise CommandError(self._job, self._line, f"nice={options.nice} is for root only") from error
         if options.on_start is not None:

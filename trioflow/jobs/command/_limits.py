@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
-    from ..posix._processes import Process
     from ._options import CommandOptions
 
 ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
@@ -86,20 +85,6 @@ def _bound_to(cpu: int) -> Generator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def renice(process: Process, nice: int) -> None:
-    """Set the priority of a group that has just been started, relative to this program's own.
-
-    To set it before the start would mean changing this program's own priority, which it may not be allowed to restore.
-
-    Raises:
-        PermissionError: only root may raise a priority.
-
-    """
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    with contextlib.suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_PGRP, process.pid, max(-20, min(19, own + nice)))
 
 
 def wrapped(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..._core.door.kinds import duration, whole
+from ..._core.door.kinds import duration
+from ..posix import _limits
 from ._granted import granted
 
 if TYPE_CHECKING:
@@ -72,10 +73,7 @@ class CommandOptions:
             raise ValueError(f"leftovers={self.leftovers!r} of {who}: choose 'wait' or 'end'")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
             raise ValueError(f"pin={self.pin!r} of {who}: this system cannot bind a process to a CPU")
-        if self.nice is not None and (isinstance(self.nice, bool) or not isinstance(self.nice, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"nice={self.nice!r} of {who}: give a whole number, added to this program's own, or None")
-        if self.memory_limit is not None and not whole(self.memory_limit, "memory_limit", who):
-            raise ValueError(f"memory_limit={self.memory_limit!r} of {who}: give a positive number of bytes, or None")
+        _limits.check(self.nice, self.memory_limit, who)
         if self.stdin in (subprocess.PIPE, subprocess.STDOUT) and isinstance(self.stdin, int):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
         for name in ("reads", "writes"):

@@ -1,8 +1,9 @@
 """A worker process: it receives functions through a socket, calls them, and sends back what they return.
 
 This file is a program of its own that uses only the standard library, so that a worker need not import trioflow. Its
-socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle. Before the
-length of what a worker sends is a byte that says whether this is the answer; otherwise it is the progress of the call.
+socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle. Behind the
+length of what a worker gets are eight bytes that say how much memory the call may have. Before the length of what it
+sends is a byte that says whether this is the answer; otherwise it is the progress of the call.
 
 With the argument "server", the program does not work itself. It is the server of `_fork_server`, and forks the workers,
 which saves them the start of an interpreter. It imports nothing of the user's, unless the user has named it: the state
@@ -12,11 +13,13 @@ of a random generator, a connection or an open file would be the same in all wor
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import gc
 import importlib
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
@@ -29,7 +32,8 @@ from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any, BinaryIO
 
-LENGTH = struct.Struct("!Q")
+REQUEST = struct.Struct("!QQ")
+"""The length of a message to a worker, and the bytes of memory that a call may have, or 0."""
 HEADER = struct.Struct("!?Q")
 NUMBER = struct.Struct("!q")
 """A pid, or what else is said about a process that was forked or is to be forked."""
@@ -103,12 +107,13 @@ def main() -> None:
         if stream is None:
             return
     os.register_at_fork(after_in_child=stream.close)  # or nobody would notice when this process dies
-    if not (preparation := receive(stream)):
+    preparation, _ = receive(stream)
+    if not preparation:
         return
     prepare(pickle.loads(preparation))
-    while request := receive(stream):
+    while (request := receive(stream))[0]:
         current = Call(stream)
-        current.end(answer(request))
+        current.end(answer(*request))
         current = None
 
 
@@ -209,10 +214,12 @@ def is_clean() -> bool:
         return False
 
 
-def receive(stream: BinaryIO) -> bytes:
-    """Return the next message, or nothing at the end."""
-    header = exactly(stream, LENGTH.size)
-    return exactly(stream, LENGTH.unpack(header)[0]) if header else b""
+def receive(stream: BinaryIO) -> tuple[bytes, int]:
+    """Return the next message and the memory for it, or nothing at the end."""
+    if not (header := exactly(stream, REQUEST.size)):
+        return b"", 0
+    length, memory = REQUEST.unpack(header)
+    return exactly(stream, length), memory
 
 
 def exactly(stream: BinaryIO, size: int) -> bytes:
@@ -233,19 +240,54 @@ def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
     stream.flush()
 
 
-def packed(message: bytes) -> bytes:
-    """Return a message as it is sent through the socket."""
-    return LENGTH.pack(len(message)) + message
+def packed(message: bytes, memory: int = 0) -> bytes:
+    """Return a message to a worker as it is sent through the socket."""
+    return REQUEST.pack(len(message), memory) + message
 
 
-def answer(request: bytes) -> bytes:
-    """Call the function, and return a pickle of whether it returned, the value or exception, and a note."""
+class Limited:
+    """Lets this process, and what it starts, have no more than so many bytes of address space in a block.
+
+    It is not made by `contextlib`, which writes to exceptions that pass, and so changes those of a frozen type.
+
+    Args:
+        memory: bytes; 0 for no limit.
+
+    """
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def __enter__(self) -> None:
+        """Set the limit."""
+        hard = self._before[1]
+        if self._memory:
+            most = self._memory if hard == resource.RLIM_INFINITY else min(self._memory, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+    def __exit__(self, *_: object) -> None:
+        """Put back what was there before."""
+        if self._memory:
+            resource.setrlimit(resource.RLIMIT_AS, self._before)
+
+
+def answer(request: bytes, memory: int = 0) -> bytes:
+    """Call the function, and return a pickle of whether it returned, the value or exception, and a note.
+
+    Args:
+        request: a pickle of the function and its arguments.
+        memory: bytes of address space that the call may have; 0 for no limit.
+
+    """
     try:
-        function, args, keywords = pickle.loads(request)
+        with Limited(memory):
+            function, args, keywords = pickle.loads(request)
     except BaseException as error:
         return failure(error, f"in a worker process, which could not load the function or an argument: {error!r}")
     try:
-        value = function(*args, **keywords)
+        with Limited(memory):
+            value = function(*args, **keywords)
     except BaseException as error:
         return failure(error, "in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
     return success(value, function)
@@ -262,14 +304,94 @@ def success(value: Any, function: Callable[..., Any]) -> bytes:
 
 
 def failure(error: BaseException, note: str) -> bytes:
-    """Return the answer with an exception; one that cannot be pickled is replaced by its text."""
+    """Return the answer with an exception, as `portable` has it."""
+    return pickle.dumps((False, portable(error), note), pickle.HIGHEST_PROTOCOL)
+
+
+# ---- exceptions. A pickle of one is a call of its type with its `args`, which is wrong for all that have an `__init__`
+# with other arguments: they cannot be loaded, or are changed.
+
+
+def portable(error: BaseException) -> bytes | tuple[Any, ...]:
+    """Return what `rebuilt` makes an exception of again: of the same type, if that can be found by its name.
+
+    It is the pickle of one that knows itself how to be pickled. Of all others it is the type, its arguments, its
+    attributes, in groups the members, and what was left out because it cannot be pickled.
+    """
+    kind = type(error)
     try:
-        found = pickle.dumps((False, error, note), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(found)  # some can be pickled but not unpickled
+        if kind in copyreg.dispatch_table or not (is_builtin(kind.__reduce__) and is_builtin(kind.__reduce_ex__)):
+            return loadable(error)
+        loadable(kind)
+        reduced: Any = error.__reduce__()
+        members: Any = getattr(error, "exceptions", None) if issubclass(kind, BaseExceptionGroup) else None
+        args: Any = (
+            reduced[1] if members is None else reduced[1][:1]
+        )  # those of a group are its message and its members
+        lost: list[str] = []
+        args = tuple(sendable(arg, f"argument {number}", lost, repr(arg)) for number, arg in enumerate(args, 1))
+        state: dict[str, Any] = reduced[2] if len(reduced) > 2 else {}
+        attributes = dict[str, Any]()
+        for name, value in state.items():
+            if sendable(value, f"attribute {name!r}", lost, LOST) is not LOST:
+                attributes[name] = value
+        found = kind, args, attributes, members and tuple(map(portable, members)), lost
+        if type(rebuilt(found)) is not kind:
+            raise TypeError
     except Exception:
-        text = RuntimeError(f"{type(error).__qualname__}: {error}")
-        found = pickle.dumps((False, text, note), pickle.HIGHEST_PROTOCOL)
+        return loadable(RuntimeError(f"{kind.__qualname__}: {error}"))
     return found
+
+
+def is_builtin(method: Any) -> bool:
+    """Return whether a method of a type is not one that somebody has written in Python."""
+    return hasattr(method, "__objclass__")
+
+
+LOST = object()
+"""In place of what cannot be sent."""
+
+
+def sendable(value: Any, what: str, lost: list[str], instead: Any) -> Any:
+    """Return a value if it can be pickled, and otherwise what stands for it, noting that."""
+    try:
+        loadable(value)
+    except Exception:
+        lost.append(what)
+        return instead
+    return value
+
+
+def loadable(value: Any) -> bytes:
+    """Return a pickle that can be loaded: some values can be pickled but not back."""
+    found = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    pickle.loads(found)
+    return found
+
+
+def rebuilt(found: bytes | tuple[Any, ...]) -> BaseException:
+    """Return the exception that `portable` has described."""
+    if isinstance(found, bytes):
+        loaded: BaseException = pickle.loads(found)
+        return loaded
+    kind, args, attributes, members, lost = found
+    if members is not None:
+        args = *args, [rebuilt(member) for member in members]
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    error: BaseException = builtin.__new__(kind, *args)
+    with contextlib.suppress(Exception):  # it takes other arguments, and its attributes are all that it has
+        builtin.__init__(error, *args)
+    for name, value in attributes.items():
+        object.__setattr__(error, name, value)  # also where the type is frozen
+    for what in lost:
+        add_note(error, f"it came from a worker process without its {what}, which cannot be pickled")
+    return error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception, unless its type does not allow it."""
+    with contextlib.suppress(Exception):
+        error.add_note(note)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Unpack, cast
 
-from ...abc import FunctionJob, JobOptions, Look, call_of, run_of
+from ...abc import FunctionJob, JobOptions, Look, call_of, name_of, run_of
 from .. import T
-from .._pickling import unpicklable
-from ._pool import WorkerDied, WorkerPool
+from .._pickling import WithoutMain, unpicklable
+from ..posix._limits import check
+from . import _child
+from ._pool import WorkerDied, WorkerPool, has_main_file
 
 DIED: Final = 1.0
 """Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
@@ -27,10 +30,18 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
     `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object that can
     report its `progress`, up to a hundred times a second.
 
+    What the function raises arrives with its type, its arguments and its attributes, but for those that cannot be
+    pickled, which a note names. A type that cannot be found by its name becomes a RuntimeError with its name and text.
+
     Args:
         function: a plain function, defined at the top level of a module.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call; the same holds for jobs among them.
+        memory_limit: bytes of address space that the process may have during the call, and each process that it starts
+            (RLIMIT_AS); more is a MemoryError in the function. Python itself and what is imported need some hundred
+            millions of them.
+        nice: how much lower the priority of its process is than this program's, up to 19; only root may give less than
+            0. Such a process serves only jobs with the same `nice`.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
             start a process first. The first one of a run takes some 100 ms, and what the main module takes to import.
 
@@ -39,7 +50,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
             something that cannot be pickled, which the error names.
         ValueError: an option out of its range.
         RuntimeError: when the job runs, the process has died, or the function called sys.exit().
-        OSError: when the job runs, no more processes or descriptors are allowed.
+        OSError: when the job runs, no more processes or descriptors are allowed, or a `nice` below 0.
 
     Example:
         >>> job = ProcessJob(sum, [1, 2, 3])
@@ -50,7 +61,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
 
     """
 
-    __slots__ = ("_process",)
+    __slots__ = ("_memory_limit", "_nice", "_process")
 
     def __init__(
         self,
@@ -58,8 +69,13 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
+        memory_limit: int | None = None,
+        nice: int | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
+        check(nice, memory_limit, repr(options.get("label") or name_of(function)))
+        self._memory_limit: Final = memory_limit
+        self._nice: Final = nice
         self._process: int | None = None
         super().__init__(function, args, kwargs, options)
 
@@ -81,10 +97,10 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
         run = run_of(self)
         request = self._request()
         pool = run.shared(WorkerPool)
-        process = await pool.take()
+        process = await pool.take(self._nice or 0)
         self._process = process.pid
         try:
-            answer = await process.call(request, self._take_progress)
+            answer = await process.call(request, self._memory_limit or 0, self._take_progress)
         except WorkerDied:
             how = await process.end(DIED)
             raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
@@ -104,21 +120,25 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
     def _request(self) -> bytes:
         """Return the call as a pickle."""
         call = call_of(self)
+        make_pickler, buffer = pickle.Pickler if has_main_file() else WithoutMain, io.BytesIO()
         try:
-            return pickle.dumps((call.func, call.args, call.keywords), pickle.HIGHEST_PROTOCOL)
+            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump((call.func, call.args, call.keywords))
         except Exception as error:
-            raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process')}: {error}") from error
+            raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process', make_pickler)}: {error}") from error
+        return buffer.getvalue()
 
     def _unpacked(self, answer: bytes) -> T:
         """Return what the function returned, or raise what it raised."""
         try:
             has_returned, value, note = pickle.loads(answer)
+            if not has_returned:
+                value = _child.rebuilt(value)
         except Exception as error:
             raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
         if has_returned:
             return cast(T, value)
         if note:
-            value.add_note(note)
+            _child.add_note(value, note)
         if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there is not meant for this program
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
         raise value

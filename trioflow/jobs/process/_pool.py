@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ import anyio
 
 from ..posix._groups import end_group
 from ..posix._guard import Guard
+from ..posix._limits import renice
 from ..posix._processes import Process, describe, spawn
 from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for
@@ -45,7 +47,12 @@ class WorkerProcess:
         preparation: what it is sent before the first request.
         server: who has forked it, if it is not a child of this program.
 
+    Attributes:
+        nice: how much lower its priority is than this program's.
+
     """
+
+    nice: int = 0
 
     def __init__(
         self,
@@ -70,15 +77,30 @@ class WorkerProcess:
         """Return whether it can still do work."""
         return not self._process.has_exited()
 
-    async def call(self, request: bytes, progress: Callable[[bytes], object]) -> bytes:
+    def renice(self, nice: int) -> None:
+        """Set its priority, once: only root could raise it again.
+
+        Raises:
+            PermissionError: only root may raise a priority.
+
+        """
+        renice(self._process, nice)
+        self.nice = nice
+
+    async def call(self, request: bytes, memory: int, progress: Callable[[bytes], object]) -> bytes:
         """Send a request and return the answer; `progress` is called with each report that comes before.
+
+        Args:
+            request: a pickle of the call.
+            memory: bytes of address space that it may have; 0 for no limit.
+            progress: a function of one argument.
 
         Raises:
             WorkerDied: the process ended before it answered.
 
         """
         try:
-            await self._send(self._unsent + _child.packed(request))
+            await self._send(self._unsent + _child.packed(request, memory))
             self._unsent = b""
             while True:
                 is_answer, size = _child.HEADER.unpack(await self._receive(_child.HEADER.size))
@@ -144,35 +166,44 @@ class WorkerPool:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         run.shared(Guard)  # made before the pool, and so closed after it
-        self._idle: Final[list[WorkerProcess]] = []
+        self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # by `nice`
         self._server: ForkServer | None = None
         self._forks = is_sound()
 
-    async def take(self) -> WorkerProcess:
-        """Return an idle process, or a new one.
+    async def take(self, nice: int) -> WorkerProcess:
+        """Return an idle process of this priority, or a new one.
 
         Raises:
-            OSError: no more processes or descriptors are allowed.
+            OSError: no more processes or descriptors are allowed, or a priority that is for root only.
             SystemExit: this program is itself a worker that is importing its main module.
 
         """
-        while self._idle:
-            worker = self._idle.pop()
+        idle = self._idle[nice]
+        while idle:
+            worker = idle.pop()
             if worker.is_alive():
                 return worker
             await worker.end()
         preparation = _preparation()
-        return (await self._forked(preparation) if self._forks else None) or self._started(preparation)
+        worker = (await self._forked(preparation) if self._forks else None) or self._started(preparation)
+        if nice:
+            try:
+                worker.renice(nice)
+            except PermissionError as error:
+                await worker.end()
+                raise PermissionError(f"nice={nice} is for root only") from error
+        return worker
 
     def give_back(self, worker: WorkerProcess) -> None:
         """Keep a process for the next job."""
-        self._idle.append(worker)
+        self._idle[worker.nice].append(worker)
 
     async def close(self) -> None:
         """End all processes of the pool."""
         try:
-            while self._idle:
-                await self._idle.pop().end()
+            for idle in self._idle.values():
+                while idle:
+                    await idle.pop().end()
         finally:
             if self._server is not None:
                 await self._server.close()
@@ -203,6 +234,12 @@ class WorkerPool:
         finally:
             theirs.close()
         return WorkerProcess(self._run, ours, process, preparation)
+
+
+def has_main_file() -> bool:
+    """Return whether a worker can import this program's main module, which a notebook and a prompt do not have."""
+    main = sys.modules["__main__"]
+    return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
 
 
 def _preparation() -> dict[str, Any]:
