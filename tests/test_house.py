@@ -50,7 +50,7 @@ READ_PRIVATE_PARTS = {
     "compat": "not yet by public names alone",
     "jobs": "not yet by public names alone",
     "journal": "not yet by public names alone",
-    "simulation": "the double of a scenario is built from parts of the engine",
+    "simulation._simulate": "its longest paths go by the members of a scheduler",
     "view.trace.report._commands": "kinds of jobs do not yet say in public what they ran",
 }
 """The rooms that may read private attributes of the engine's objects, with the reason."""

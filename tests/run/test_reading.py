@@ -36,14 +36,14 @@ def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> 
     async def look(stops: bool) -> None:
         if stops:
             scheduler.drain()
-        run = reading.run_of(scheduler)
+        run = reading.current_run(scheduler)
         assert run is not None
         told.append((run.phase, run.reason, run.window, run.has_adaptive_window, run.clock() == anyio.current_time()))
 
     scheduler = Scheduler(Job(look, False), Job(look, True), jobs_window=1)
-    assert reading.run_of(scheduler) is None
+    assert reading.current_run(scheduler) is None
     virtual(scheduler.co_run)
-    assert reading.run_of(scheduler) is None
+    assert reading.current_run(scheduler) is None
     assert told == [
         (RunPhase.RUNNING, None, 1, False, True),
         (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True),
@@ -54,7 +54,7 @@ def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) ->
     """Its size now is that of the scheduler; the run says that it may change, and how far."""
 
     async def look() -> tuple[int | None, bool, int | None]:
-        run = reading.run_of(scheduler)
+        run = reading.current_run(scheduler)
         assert run is not None
         return run.window, run.has_adaptive_window, scheduler.window_size
 

@@ -19,13 +19,15 @@ from .._core.door.reading import (
     check_scenario,
     checked_policy,
     checked_window,
+    inputs_of,
     is_scheduler,
+    is_service,
 )
 from .._core.door.reading import slots_of as slots
 from ..testing import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
-from ._likeness import Likeness
+from ._copy import ScenarioCopy
 
 if TYPE_CHECKING:
     from .._core.door.reading import Policy, PolicyName
@@ -113,18 +115,18 @@ def simulate(
     check_scenario(scheduler)
     _refuse_endless(scheduler)
     seconds, known = _seconds(scheduler, durations)
-    likeness = Likeness(scheduler, seconds, known, window, policy)
-    trace, end = Trace(), EndOfTime(likeness.scheduler)
+    copy = ScenarioCopy(scheduler, seconds, known, window, policy)
+    trace, end = Trace(), EndOfTime(copy.scheduler)
     with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
         thread.submit(
-            likeness.scheduler.run,
+            copy.scheduler.run,
             backend="asyncio",
             backend_options=virtual_options("asyncio"),
             instruments=[trace, end],
         ).result()
     if end.waiting:
         raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
-    return _found(scheduler, likeness, seconds, known, slots(window), trace)
+    return _found(scheduler, copy, seconds, known, slots(window), trace)
 
 
 def _refuse_endless(scheduler: BaseScheduler) -> None:
@@ -195,13 +197,13 @@ def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, flo
             known[job] = number
     plain = [number for job, number in known.items() if not job.forever and not is_scheduler(job)]
     unknown = statistics.median(plain) if plain else 1.0
-    seconds = {job: known.get(job, 0.0 if job._is_service else unknown) for job in scheduler.iterate_jobs()}
+    seconds = {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
     return seconds, known
 
 
 def _found(
     scheduler: BaseScheduler,
-    likeness: Likeness,
+    copy: ScenarioCopy,
     seconds: dict[AnyJob, float],
     known: dict[AnyJob, float],
     size: int | None,
@@ -209,10 +211,10 @@ def _found(
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
     ends: dict[AnyJob, float] = {}
-    for job, stand in likeness.stands.items():
-        if job is not scheduler and stand._started_at is not None:
-            starts[job] = stand._started_at
-            ends[job] = stand._finished_at
+    for job, double in copy.copies.items():
+        if job is not scheduler and double.started_at is not None and double.finished_at is not None:
+            starts[job] = double.started_at
+            ends[job] = double.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
     used = sum(ends[job] - starts[job] for job in scheduler if job in ends and not job.forever)
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
@@ -226,7 +228,7 @@ def _found(
     guessed = {
         job: number for job, number in seconds.items() if job not in known and not job.forever and not is_scheduler(job)
     }
-    reason = likeness.scheduler.stop_reason
+    reason = copy.scheduler.stop_reason
     assert reason is not None
     return Simulation(
         makespan,
@@ -253,7 +255,7 @@ class _Paths:
         self, level: BaseScheduler, seconds: dict[AnyJob, float], inner: dict[BaseScheduler, _Paths], size: int | None
     ) -> None:
         def own(job: AnyJob) -> float:
-            if job.forever and not job._is_service:
+            if job.forever and not is_service(job):
                 return 0.0
             return inner[job].bound if is_scheduler(job) else seconds[job]
 
@@ -302,7 +304,7 @@ def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
     """Return the most results that were kept at once."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():
-        for one in job._rule.inputs if job._rule is not None else ():
+        for one in inputs_of(job):
             last_use[one] = max(last_use.get(one, 0.0), start)
     changes: list[tuple[float, int]] = []
     for job, end in ends.items():

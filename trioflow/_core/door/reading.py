@@ -24,8 +24,9 @@ from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
 from ..job._labels import paths as paths_of
 from ..job._labels import percent, printable, shortened
-from ..job._options import Rule, duration
+from ..job._options import duration
 from ..job._outcome import DROPPED, Failure
+from ..job._service import Service
 from ..limits._pool import Pool
 from ..limits._window import Adaptive
 from ..limits._window import slots as slots_of
@@ -70,9 +71,9 @@ __all__ = (
     "Policy",
     "PolicyName",
     "Pool",
-    "Rule",
     "RunPhase",
     "RunView",
+    "Service",
     "StopReason",
     "TrioflowError",
     "amount_of",
@@ -85,7 +86,9 @@ __all__ = (
     "checked_policy",
     "checked_window",
     "common",
+    "copy_of_pool",
     "current_job",
+    "current_run",
     "duration",
     "duration_text",
     "end_of",
@@ -116,7 +119,6 @@ __all__ = (
     "printable",
     "reachable",
     "result_was_dropped",
-    "run_of",
     "runs_commands",
     "shortened",
     "shown_amount",
@@ -135,7 +137,7 @@ __all__ = (
 
 @final
 class RunView:
-    """A run that is under way, to look at; see `run_of`."""
+    """A run that is under way, to look at; see `current_run`."""
 
     __slots__ = ("_run",)
 
@@ -168,7 +170,7 @@ class RunView:
         return self._run.workers.adapts
 
 
-def run_of(scheduler: BaseScheduler) -> RunView | None:
+def current_run(scheduler: BaseScheduler) -> RunView | None:
     """Return the run of a scheduler that is under way; None if it is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)
@@ -223,6 +225,11 @@ def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
 def may_repeat(job: AnyJob) -> bool:
     """Return whether one run may call the job more than once, because of its retries or restarts."""
     return job._repeats()
+
+
+def copy_of_pool(pool: Pool) -> Pool:
+    """Return another pool that has as much in all."""
+    return Pool(**pool._settings())
 
 
 # ---- what becomes of a job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ..._core.door.reading import JobState, RunPhase, StopReason, duration_text, run_of
+from ..._core.door.reading import JobState, RunPhase, StopReason, current_run, duration_text
 from ..text._symbols import UNICODE, Symbols, width
 from ._model import Model, Tally
 from ._output import Line, Piece
@@ -95,7 +95,7 @@ class Head:
         return text.ljust(self._left_columns)
 
     def _about_the_end(self, remaining: float | None) -> str:
-        run = run_of(self._model.root)
+        run = current_run(self._model.root)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
             return "ending"
         if run is not None and run.phase is RunPhase.DRAINING:
@@ -135,7 +135,7 @@ class Head:
 
     def _adaptive_window(self) -> list[tuple[str, int, str, str]]:
         """Return how many jobs may run at once now, in the same form, if that changes."""
-        run, size = run_of(self._model.root), self._model.slots
+        run, size = current_run(self._model.root), self._model.slots
         if run is None or size is None or not run.has_adaptive_window:
             return []
         return [("≤" if self._is_unicode else "<", size, "at once", "dim")]

@@ -21,12 +21,12 @@ from ..._core.door.reading import (
     AnyJob,
     BaseScheduler,
     JobState,
+    current_run,
     failed_through_member,
     in_order,
     is_inside,
     is_scheduler,
     nested_in,
-    run_of,
 )
 from ..text import _counts
 
@@ -108,7 +108,7 @@ class Model:
 
     def __init__(self, root: BaseScheduler) -> None:
         """Count the jobs of `root`, whose run begins."""
-        run = run_of(root)
+        run = current_run(root)
         assert run is not None
         self.root: Final = root
         self.clock: Final = run.clock

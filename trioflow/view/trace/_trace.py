@@ -11,11 +11,11 @@ from ..._core.door.reading import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    current_run,
     end_of,
     failed_through_member,
     failure_of,
     is_further_attempt,
-    run_of,
     runs_commands,
     throttled,
 )
@@ -65,9 +65,11 @@ class Trace(Instrument):
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start a new trace, unless another run is under way: this one may be nested in it, or go on beside it."""
-        run = run_of(scheduler)
+        run = current_run(scheduler)
         assert run is not None
-        for other in [one for one in self._open if run_of(one) is None]:  # it crashed before it could say that it ended
+        for other in [
+            one for one in self._open if current_run(one) is None
+        ]:  # it crashed before it could say that it ended
             del self._open[other]
         if not self._open:
             self._log.clear()
