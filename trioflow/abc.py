@@ -1,4 +1,7 @@
-"""What users may implement: kinds of jobs, policies that order them, and instruments that watch runs."""
+"""What users may implement: kinds of jobs, policies that order them, and instruments that watch runs.
+
+What an instrument, or a view of one's own, asks of a run and its jobs is here too; the rest is public in a job itself.
+"""
 
 from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
@@ -15,3 +18,21 @@ from ._core.door.kinds import call_of as call_of
 from ._core.door.kinds import loop_running as loop_running
 from ._core.door.kinds import name_of as name_of
 from ._core.door.kinds import run_of as run_of
+from ._core.door.reading import RunPhase as RunPhase
+from ._core.door.reading import RunView as RunView
+from ._core.door.reading import current_run as current_run
+from ._core.door.reading import duration_text as duration_text
+from ._core.door.reading import failed_through_member as failed_through_member
+from ._core.door.reading import inputs_of as inputs_of
+from ._core.door.reading import is_ready as is_ready
+from ._core.door.reading import is_scheduler as is_scheduler
+from ._core.door.reading import is_service as is_service
+from ._core.door.reading import not_restored as not_restored
+from ._core.door.reading import outwards as outwards
+from ._core.door.reading import paths_of as paths_of
+from ._core.door.reading import size_text as size_text
+from ._core.door.reading import still_waits_for as still_waits_for
+from ._core.door.reading import throttled as throttled
+from ._core.door.reading import waiting_for as waiting_for
+from ._core.door.reading import waiting_since as waiting_since
+from ._core.door.reading import waits_for as waits_for

@@ -97,7 +97,7 @@ def test_iterate_jobs_goes_into_nested_schedulers() -> None:
 def test_paths_of_many_equal_labels_cost_no_more_than_others() -> None:
     """Ordinals are counted on, not up from 2 for each job: 20,000 of them would take minutes."""
     scheduler = Scheduler(Job(nap, label="same") for _ in range(20_000))
-    found = _labels.paths(scheduler)
+    found = _labels.paths_of(scheduler)
     assert len(set(found.values())) == 20_000
     last = list(scheduler)[-1]
     assert found[last] == last.path == "same#20000"
@@ -125,7 +125,7 @@ LABELS = st.text("ab/\\#2", max_size=5)
 def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
     """Whatever the labels are, and in whatever order jobs and schedulers are; a job's path is the same in all views."""
     scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
-    found = _labels.paths(scheduler)
+    found = _labels.paths_of(scheduler)
     assert len(set(found.values())) == len(found)
     assert [job.path for job in found] == list(found.values())
 

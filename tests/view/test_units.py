@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.door.reading import duration_text, size_of
+from trioflow._core.door.reading import duration_text, size_text
 from trioflow.view.monitor._head import estimate, so_far
 
 
@@ -58,4 +58,4 @@ def test_estimates_are_rough(seconds: float, said: str) -> None:
 )
 def test_sizes_have_the_units_of_memory(number: int, said: str) -> None:
     """Powers of 1024, with the names that say so, as in `needs=` and pools."""
-    assert size_of(number) == said
+    assert size_text(number) == said

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from .._core.door.reading import amount_of
-from .._core.door.reading import size_of as size
+from .._core.door.reading import size_text as size
 
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._core.door.reading import Amount, Pool, amount_of, is_size, shown_amount, size_of
+from .._core.door.reading import Amount, Pool, amount_of, is_size, shown_amount, size_text
 from ._machine import memory_in_all
 from ._numbers import usable_cpus
 
@@ -113,7 +113,7 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
     at_once: list[int] = []
     for name, amount in asked.items():
         there_is = given[name] if name in given else of_machine(name)
-        shown = size_of if name == "mem" or is_size(there_is) else shown_amount
+        shown = size_text if name == "mem" or is_size(there_is) else shown_amount
         needs = f"--needs {name}={shown(amount)}"
         if there_is is None:
             raise ValueError(f"{needs}: how much there is of it is not known; say so, by --pool {name}=...")

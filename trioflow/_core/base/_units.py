@@ -11,10 +11,10 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-def duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return a time as people say it, with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h"."""
     if seconds < 0:
-        return "-" + duration(-seconds)
+        return "-" + duration_text(-seconds)
     if seconds < 59.95:  # what would round to 60 is a minute
         return _below_a_minute(seconds)
     if round(seconds) < HOUR:
@@ -44,11 +44,11 @@ def _pair(seconds: float, unit: float, name: str, below: float, name_below: str)
     return f"{first} {int(rest // below):02d} {name_below}" if rest else first
 
 
-def size(number: Amount) -> str:
+def size_text(number: Amount) -> str:
     """Return a number of bytes as people read it.
 
     Example:
-        >>> size(1536), size(4 << 30)
+        >>> size_text(1536), size_text(4 << 30)
         ('1.5 KiB', '4 GiB')
 
     """

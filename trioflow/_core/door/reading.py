@@ -16,14 +16,12 @@ from ..base._amounts import shown as shown_amount
 from ..base._graph import backlinks, find_cycle, reachable, topological_order
 from ..base._log import warn
 from ..base._states import SUCCEEDED, JobState, RunPhase, StopReason
-from ..base._units import duration as duration_text
-from ..base._units import size as size_of
+from ..base._units import duration_text, size_text
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError, JobTimeout, JournalError, TrioflowError
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
-from ..job._labels import paths as paths_of
-from ..job._labels import percent, printable, shortened
+from ..job._labels import paths_of, percent, printable, shortened
 from ..job._options import duration
 from ..job._outcome import DROPPED, Failure
 from ..job._service import Service
@@ -43,7 +41,7 @@ from ..run._run import Run
 from ..scheduler import _checks
 from ..scheduler._checks import _check_one_shot as check_one_shot
 from ..scheduler._checks import check_late_input, check_requirement, common
-from ..scheduler._explain import in_few_words, still_waits_for
+from ..scheduler._explain import still_waits_for, waiting_for
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
@@ -98,7 +96,6 @@ __all__ = (
     "find_implied",
     "given_label",
     "in_cell",
-    "in_few_words",
     "in_order",
     "inputs_of",
     "is_further_attempt",
@@ -122,11 +119,12 @@ __all__ = (
     "runs_commands",
     "shortened",
     "shown_amount",
-    "size_of",
+    "size_text",
     "slots_of",
     "still_waits_for",
     "throttled",
     "topological_order",
+    "waiting_for",
     "waiting_since",
     "waits_for",
     "warn",

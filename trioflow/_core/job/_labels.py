@@ -160,11 +160,11 @@ def telling_apart(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     for job in jobs:
         around = job.scheduler
         if job not in known and around is not None:
-            known.update(paths(outermost(around)))
+            known.update(paths_of(outermost(around)))
     return [printable(known.get(job, job.label)) for job in jobs]
 
 
-def paths(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
+def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[AbstractJob[Any], str]:
     """Return the path of each job in `scheduler`, at any depth, in one walk. O(V).
 
     Args:

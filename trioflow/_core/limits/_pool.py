@@ -189,4 +189,4 @@ def _resource(name: str, given: Any) -> Resource:
             raise ValueError(f"Pool({name}={given!r}): a thing is listed twice; each can be given to one job only")
         return Stock(name, len(things), things)
     amount = _amounts.amount(given, f"Pool({name}={given!r})")
-    return Stock(name, amount, shown_as=_units.size if _amounts.is_size(given) else _amounts.shown)
+    return Stock(name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts
-from ..base._units import duration
+from ..base._units import duration_text
 from ..job._job import AbstractJob
 from ._resource import SECONDS_APART, Resource
 
@@ -217,13 +217,13 @@ class RateResource(Resource):
             _counted(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
         )
         behind = f", behind {_counted(before, 'others')}" if before else ""
-        return f"{self.name}: {amounts}, in about {duration(max(0.0, self.opens_at(in_all) - now))}{behind}"
+        return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
 
     def in_few_words(self, need: Needed) -> str:
         """Say how long it takes until there is enough."""
         if not self.is_open():
             return self.why_throttled()
-        return f"{self.name} in {duration(max(0.0, self.opens_at(need) - self.clock()))}"
+        return f"{self.name} in {duration_text(max(0.0, self.opens_at(need) - self.clock()))}"
 
     def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
         """Let a job take what it needs; return how much that is, which `correct` changes."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base import _amounts
-from ..base._units import duration
+from ..base._units import duration_text
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Resource(ABC):
 
     def why_throttled(self) -> str:
         """Say for how long it is throttled."""
-        return f"{self.name}, throttled for {duration(max(0.0, self.gate.opens_at - self.clock()))}"
+        return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
 
     def throttle(self, seconds: float) -> None:
         """Let nothing start on it for so many seconds."""

@@ -100,7 +100,7 @@ def _before(run: Run, job: AbstractJob[Any]) -> str:
     return f"; before it {'come' if len(before) > 1 else 'comes'} {_names(before)} ({', '.join(why)})" if why else ""
 
 
-def in_few_words(job: AbstractJob[Any]) -> str:
+def waiting_for(job: AbstractJob[Any]) -> str:
     """Return what a SCHEDULED job waits for, "" if that is not known. It only reads, so any thread may call it."""
     run = None if job._scheduler is None else job._scheduler._run
     if run is None or job._state is not JobState.SCHEDULED:
@@ -130,7 +130,7 @@ def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
 
 
 def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    since = f"has been running for {_units.duration(job.elapsed or 0.0)}"
+    since = f"has been running for {_units.duration_text(job.elapsed or 0.0)}"
     if job._is_ready():
         return f"{since}, and is ready for those that require it"
     if job._is_service:
@@ -148,7 +148,7 @@ def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return "was restored: the journal has its result"
     was_cut = job.timed_out and job.on_timeout == "move_on"  # else an earlier attempt was
     moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if was_cut else ""
-    return f"succeeded after {_units.duration(job.elapsed or 0.0)}{moved_on}"
+    return f"succeeded after {_units.duration_text(job.elapsed or 0.0)}{moved_on}"
 
 
 def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -156,17 +156,17 @@ def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     ended = ""
     if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run whether or not the job is critical
         ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
-    return f"failed after {_units.duration(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
+    return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
 
 
 def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    began = "before it started" if job._started_at is None else f"after {_units.duration(job.elapsed or 0.0)}"
+    began = "before it started" if job._started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {began}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
     if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
-        return f"ran in the background for {_units.duration(job.elapsed or 0.0)}, and was cancelled then"
+        return f"ran in the background for {_units.duration_text(job.elapsed or 0.0)}, and was cancelled then"
     if reason in (None, StopReason.COMPLETED):
         return f"was cancelled {began}, by its own cancel()"
     return f"was cancelled {began}; the run stopped: {reason.value}"
@@ -198,7 +198,7 @@ EXPLANATIONS = {
 def _progress(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
         return f"{job.label!r} has not started"
-    return f"{job.label!r} has been running for {_units.duration(now - job._started_at)}"
+    return f"{job.label!r} has been running for {_units.duration_text(now - job._started_at)}"
 
 
 def _names(jobs: list[AbstractJob[Any]]) -> str:

@@ -1104,7 +1104,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 "result": job.result(default=None),
                 "exception": job.raised_exception(),
             }
-            for job, path in _labels.paths(self).items()
+            for job, path in _labels.paths_of(self).items()
         ]
 
     def raise_for_failures(self) -> None:

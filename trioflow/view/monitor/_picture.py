@@ -14,11 +14,11 @@ from ..._core.door.reading import (
     BaseScheduler,
     JobState,
     duration_text,
-    in_few_words,
     is_ready,
     is_scheduler,
     is_service,
     percent,
+    waiting_for,
 )
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
@@ -166,7 +166,7 @@ class Pictures:
         expected = getattr(job, "expected_duration", None)
         if expected is not None and job.state is JobState.RUNNING:
             said.append(f"of {self.about}{duration_text(expected)}")
-        if waits := in_few_words(job):
+        if waits := waiting_for(job):
             said.append(self._symbols.line(waits))
         return ", ".join(said)
 

@@ -27,7 +27,6 @@ from ..._core.door.reading import (
     JobState,
     find_cycle,
     find_implied,
-    in_few_words,
     in_order,
     inputs_of,
     is_scheduler,
@@ -35,6 +34,7 @@ from ..._core.door.reading import (
     percent,
     result_was_dropped,
     shortened,
+    waiting_for,
     waits_for,
 )
 from . import _short_values
@@ -146,7 +146,7 @@ class Listing:
             )
         if job.fraction_done is not None and job.is_running():
             return percent(job.fraction_done)
-        return self._symbols.line(in_few_words(job))
+        return self._symbols.line(waiting_for(job))
 
     # ---- other jobs in a line
 

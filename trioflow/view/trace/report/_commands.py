@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import duration_text, printable, size_of
+from ...._core.door.reading import duration_text, printable, size_text
 from .._log import CommandEnd
 from .._record import Record
 
@@ -61,7 +61,7 @@ def _facts(command: CommandEnd) -> Iterator[str]:
     yield f"user {duration_text(command.user_time)}"
     yield f"system {duration_text(command.system_time)}"
     if command.max_rss is not None:
-        yield f"max memory {size_of(command.max_rss)}"
+        yield f"max memory {size_text(command.max_rss)}"
 
 
 def _outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import JobState, StopReason, duration_text, given_label, printable, shortened, size_of
+from ...._core.door.reading import JobState, StopReason, duration_text, given_label, printable, shortened, size_text
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
@@ -307,4 +307,4 @@ def _usage(span: Span) -> Iterator[list[Any] | None]:
     yield None if code is None else [code, _commands.ending(code)]
     cpu = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
     yield None if cpu is None else [round(cpu, 6), duration_text(cpu)]
-    yield None if memory is None else [memory, size_of(memory)]
+    yield None if memory is None else [memory, size_text(memory)]
