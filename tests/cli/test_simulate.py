@@ -59,7 +59,7 @@ def test_durations_that_are_not_known(tmp_path: Path) -> None:
     assert trioflow("simulate", some).stdout.splitlines()[-1] == (
         "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
     )
-    none = written(tmp_path, CODE.replace("expected_duration", "label"))
+    none = written(tmp_path, CODE.replace("expected_duration=hours * 3600", "label=str(hours)"))
     assert (
         trioflow("simulate", none).stdout.splitlines()[-1].startswith("no duration is known, so each job counts as 1 s")
     )

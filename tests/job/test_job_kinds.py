@@ -170,9 +170,7 @@ def test_options_are_readable() -> None:
     assert plain.state is JobState.IDLE
 
 
-@pytest.mark.parametrize(
-    "right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}, {"restarts": 1}]
-)
+@pytest.mark.parametrize("right", [{"timeout": 1}, {"timeout": 1.0}, {"idle_timeout": 1}, {"retry": 1}])
 def test_what_one_job_may_have_does_not_let_another_have_what_is_equal_to_it(right: dict[str, Any]) -> None:
     """Jobs with the same options share them, but True is not 1, and each error names its own job."""
     for name in ("first", "second"):

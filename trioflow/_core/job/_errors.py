@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base import _amounts
 from . import _labels
+from ._around import way_out
 
 if TYPE_CHECKING:
     from ..scheduler._scheduler import BaseScheduler
@@ -47,13 +48,21 @@ class MissingRequirement(TrioflowError, ValueError):
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
         is_input = job._rule is not None and requirement in job._rule.inputs
-        advice = ", or to one around or beside it" if is_input else ", or call sanitize() to drop the requirement"
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         who, what = map(repr, _labels.telling_apart([job, requirement]))
-        super().__init__(
-            f"{who} in {scheduler.label!r} requires {what}, which is {where}: add {what} to {scheduler.label!r}{advice}"
-        )
+        around = dict(way_out(job))
+        common = next(((around[one], member) for one, member in way_out(requirement) if one in around), None)
+        if common is not None:
+            waits, waited_for = common
+            name, of = (one.label if one.label.isidentifier() else "..." for one in common)
+            advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
+        elif home is not None:
+            advice = f"take {what} out of that, with remove(), and add it to {scheduler.label!r}"
+        else:
+            advice = f"add {what} to {scheduler.label!r}{', or to one around or beside it' if is_input else ''}"
+        drop = "" if is_input else ", or call sanitize() to drop the requirement"
+        super().__init__(f"{who} in {scheduler.label!r} requires {what}, which is {where}: {advice}{drop}")
 
 
 class JournalError(TrioflowError):

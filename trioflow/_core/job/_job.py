@@ -6,7 +6,7 @@ values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
 
@@ -14,7 +14,7 @@ from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _labels, _options, _requirements
-from ._around import outwards
+from ._around import outermost, outwards
 from ._outcome import DROPPED, Failure, RareFacts, no_result
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ class AbstractJob(Generic[T]):
         needs: Mapping[str, Any] | None = None,
         _inputs: tuple[AbstractJob[Any], ...] = (),
     ) -> None:
-        self._label = label if label is None else str(label)
+        if label is not None and label.__class__ is not str:
+            label = _options.text(label, "label", f"a {type(self).__name__}")
+        self._label = label
         self._critical = critical
         self._forever = forever
         self._scheduler = None
@@ -307,7 +309,7 @@ class AbstractJob(Generic[T]):
 
     @label.setter
     def label(self, label: str | None) -> None:
-        self._label = label if label is None else str(label)
+        self._label = label if label is None else _options.text(label, "label", repr(self.label))
 
     @property
     def critical(self) -> bool | None:
@@ -748,6 +750,36 @@ class AbstractJob(Generic[T]):
             if self._facts.event is None:
                 self._facts.event = backend.event()
             await self._facts.event.wait()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait until the job has settled, as `wait_settled` does, and return its result.
+
+        Raises:
+            BaseException: what `result` raises.
+            JobNotDone: the job has not settled, and no run is in progress; or the run ended without reaching it.
+            RuntimeError: the job would wait for itself.
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> async def main():
+            ...     async with Scheduler() as s:
+            ...         return await s.add(Job(double, 21))
+            >>> anyio.run(main)
+            42
+
+        """
+        return self._settled_result().__await__()
+
+    async def _settled_result(self) -> T:
+        if not self._state.is_settled and all(around._run is None for around in outwards(self)):
+            home = None if self._scheduler is None else outermost(self._scheduler)
+            call = "add it to a scheduler, and" if home is None else f"with {home.label!r},"
+            raise _errors.JobNotDone(
+                f"{self.label!r} is {self._state.value}, and no run is in progress: {call} await its co_run() first"
+            )
+        await self.wait_settled()
+        return self.result()
 
     # ---- for the rest of the package
 

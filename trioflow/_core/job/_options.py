@@ -152,8 +152,6 @@ def _checked_limits(
             f"on_timeout={on_timeout!r} of {_text(who)}: there is no timeout; give timeout= or idle_timeout= too, "
             f"or no on_timeout"
         )
-    if restarts is not None and on_timeout != "restart":
-        raise ValueError(f"restarts={restarts!r} of {_text(who)}: nothing is restarted; give on_timeout='restart' too")
     if not callable(retry):
         retry = whole(retry, "retry", who, "or a decorator of an async function, or None")
     found = Limits(
@@ -166,6 +164,8 @@ def _checked_limits(
         flag(redact, "redact", who),
         durable,
     )
+    if found.restarts is not None and on_timeout != "restart":
+        raise ValueError(f"restarts={restarts!r} of {_text(who)}: nothing is restarted; give on_timeout='restart' too")
     return NO_LIMITS if found == NO_LIMITS else found
 
 
@@ -231,6 +231,13 @@ def flag(value: Any, name: str, who: Who) -> bool:
     if value not in (True, False):
         raise TypeError(f"{name}={value!r} of {_text(who)}: give True or False")
     return bool(value)
+
+
+def text(value: Any, name: str, who: str) -> str:
+    """Return a text as it is; of a kind of text, such as a member of an enumeration, the plain one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} of {who}: give text, such as {name}={str(value)!r}")
+    return str(value)
 
 
 def flag_or_none(value: Any, name: str, who: Who) -> bool | None:
@@ -309,11 +316,24 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
         raise TypeError(f"{name}={value!r} of {_text(who)}: give {wanted}") from None
 
 
+ELSEWHERE_CALLED: Final = {
+    "after": "required",
+    "depends_on": "required",
+    "max_workers": "jobs_window",
+    "name": "label",
+    "order": "policy",
+    "requires": "required",
+    "retries": "retry",
+}
+"""Names that options have in other libraries, or that people expect."""
+
+
 def _close(name: str, known: Iterable[str]) -> list[str]:
     """Return the option that was probably meant, if there is one."""
     import difflib  # not at the start of every program, only for an error
 
-    return difflib.get_close_matches(name, list(known), n=1)
+    meant = ELSEWHERE_CALLED.get(name, name)
+    return [meant] if meant in known else difflib.get_close_matches(name, list(known), n=1)
 
 
 def with_advice(error: TypeError, who: str, kind: type[AbstractJob[Any]], *, is_call: bool = False) -> TypeError:

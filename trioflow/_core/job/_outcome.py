@@ -165,9 +165,10 @@ def no_result(job: AbstractJob[Any]) -> BaseException:
         return _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
     if job._state is JobState.SKIPPED:
         return _errors.JobSkipped(f"{job.label!r} was skipped: it has no result")
+    name = job.label if job.label.isidentifier() else "job"
     return _errors.JobNotDone(
-        f"{job.label!r} is {job._state.value}: ask for its result when it has settled, "
-        f"or await its wait_settled() first"
+        f"{job.label!r} is {job._state.value}: ask for its result when it has settled, or in async code write: "
+        f"await {name}; to give it to another job, pass the job itself: Job(g, {name})"
     )
 
 
@@ -176,6 +177,17 @@ def not_awaitable(label: str, value: object) -> str:
     return (
         f"{label!r}: its function returned {shown(value)}, which is not awaitable; "
         f"give Job an async function, and ThreadJob a plain one"
+    )
+
+
+def not_awaited(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+    """Close a coroutine that a job's function has returned, and return the error that says what to write instead."""
+    name = coroutine.__name__
+    with contextlib.suppress(Exception):  # it may have begun, and raise, or not want to end
+        coroutine.close()
+    return TypeError(
+        f"{label!r}: its function returned the coroutine of {name}(), which nobody has awaited; "
+        f"write: return await {name}()"
     )
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Iterable
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import JobState, StopReason
 from ..job import _rules
 from ..job._job import AbstractJob
-from ..job._outcome import UNCALLED
+from ..job._outcome import UNCALLED, not_awaited
 from . import _attempts
 from ._current import current
 from ._worker import Worker
@@ -142,6 +143,8 @@ class CleanUpWorker(Worker):
         try:
             awaitable = _attempts.call(self, job, job._limits)
             value = await awaitable
+            if value.__class__ is CoroutineType:
+                raise not_awaited(job.label, value)
             await self.refuse_what_is_left_open()
         except BaseException as error:
             try:

@@ -41,13 +41,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
 from ..job._options import NO_LIMITS
-from ..job._outcome import UNCALLED
+from ..job._outcome import UNCALLED, not_awaited
 from ..job._rules import holds
 from ._attempts import call
 from ._current import current
@@ -277,6 +278,8 @@ class Worker(WorkerTask):
                                 settled = 0
                             awaitable = job._call_once() if limits is NO_LIMITS else call(self, job, limits)
                         value = await awaitable
+                        if value is not None and value.__class__ is CoroutineType:
+                            raise not_awaited(job.label, value)
                         if not mark.intact():
                             tainted = True
                             await self.refuse_what_is_left_open()

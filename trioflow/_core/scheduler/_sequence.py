@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Any, Never, Self, final
 
 from ..job._job import AbstractJob, is_scheduler, not_a_scheduler
+from ..job._options import unknown as unknown_option
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ class Sequence:
         jobs_or_sequences: the jobs, in order; None is skipped.
         required: what the first job requires.
         scheduler: a scheduler to add the jobs to, now and when more are appended.
+        unknown: nothing: an option that there is not raises TypeError.
 
     Raises:
-        TypeError: something is not a job, or `scheduler` is not a Scheduler.
+        TypeError: something is not a job, `scheduler` is not a Scheduler, or there is no such option.
 
     Example:
         >>> a, b, c = (AbstractJob(label=label) for label in "abc")
@@ -38,7 +40,15 @@ class Sequence:
 
     __slots__ = ("_first_requires", "_scheduler", "jobs")
 
-    def __init__(self, *jobs_or_sequences: Any, required: Any = None, scheduler: BaseScheduler | None = None) -> None:
+    def __init__(
+        self,
+        *jobs_or_sequences: Any,
+        required: Any = None,
+        scheduler: BaseScheduler | None = None,
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            raise unknown_option("Sequence", "a Sequence", unknown, Sequence.__init__)
         self.jobs: list[AbstractJob[Any]] = []
         self._first_requires: list[Any] = []
         if scheduler is not None and not is_scheduler(scheduler):

@@ -1,0 +1,231 @@
+"""What people write on their first day, and what the errors tell them to write instead."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobCancelled, JobNotDone, MissingRequirement, Scheduler, Sequence
+from trioflow.abc import AbstractJob
+
+from ..bodies import FAILED, fail, nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+# --- a coroutine that nobody awaits
+
+
+async def fetch() -> str:
+    return "page"
+
+
+made: list[Coroutine[Any, Any, str]] = []
+
+
+async def forgets() -> Coroutine[Any, Any, str]:
+    """Return what another async function has returned, without awaiting that."""
+    made.append(fetch())
+    return made[-1]
+
+
+class Forgets(AbstractJob[Any]):
+    """A kind of job with the same mistake."""
+
+    async def co_run(self) -> Any:
+        return await forgets()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Job(forgets, label="x"), lambda: Job(forgets, label="x", retry=3), lambda: Forgets(label="x")],
+    ids=["plain", "retried", "own kind"],
+)
+def test_a_coroutine_that_nobody_awaits_is_a_failure(virtual: Virtual, make: Callable[[], AbstractJob[Any]]) -> None:
+    """`async def f(): return fetch()` SUCCEEDED, and nothing was fetched; the error says what to write."""
+    made.clear()
+    job = make()
+    assert virtual(Scheduler(job).co_run)
+    assert job.state is FAILED
+    assert job.attempts == 1
+    error = job.raised_exception()
+    assert isinstance(error, TypeError)
+    assert str(error) == (
+        "'x': its function returned the coroutine of fetch(), which nobody has awaited; write: return await fetch()"
+    )
+    assert [inspect.getcoroutinestate(coroutine) for coroutine in made] == [inspect.CORO_CLOSED]
+
+
+def test_a_clean_up_job_may_forget_it_too(virtual: Virtual) -> None:
+    """A job that runs after the others is told the same."""
+    failing = Job(fail, 0, critical=True)
+    job = Job(forgets, required=failing, run_if="failed")
+    virtual(Scheduler(failing, job).co_run)
+    assert "return await fetch()" in str(job.raised_exception())
+
+
+def test_other_awaitables_are_results(virtual: Virtual) -> None:
+    """An event, a job, or an object of the user's that can be awaited, may be meant."""
+
+    class Later:
+        def __await__(self) -> Any:
+            return iter(())
+
+    results: list[object] = [Later(), Job(fetch), anyio.Event]
+
+    async def give(value: object) -> object:
+        return value
+
+    jobs = [Job(give, _wrapped(result)) for result in results]
+    assert virtual(Scheduler(*jobs).co_run)
+    assert all(job.is_succeeded() for job in jobs)
+
+
+def _wrapped(value: object) -> Any:
+    return lambda: value
+
+
+# --- results that are not there yet
+
+
+def test_a_result_before_the_run_says_to_pass_the_job_itself() -> None:
+    """`Job(g, a.result())` is written by those who take a job for its result."""
+    job = Job(fetch, label="a")
+    with pytest.raises(JobNotDone, match=r"'a' is idle.*to give it to another job, pass the job itself: Job\(g, a\)"):
+        Job(nap, 1, job.result())
+
+
+def test_await_job_gives_its_result(virtual: Virtual) -> None:
+    """In another job, and in a task beside an open scheduler; a job that has settled gives it at once, and later."""
+
+    async def asks() -> str:
+        return await first
+
+    first = Job(nap, 2, "value")
+    asking = Job(asks)
+    assert virtual(Scheduler(first, asking).co_run)
+    assert (asking.result(), asking.finished_at) == ("value", 2)
+
+    async def beside() -> Any:
+        async with Scheduler() as scheduler:
+            job = scheduler.add(Job(nap, 3, "late"))
+            return await job, await first, anyio.current_time()
+
+    assert virtual(beside) == ("late", "value", 3)
+
+
+def test_await_job_raises_why_there_is_no_result(virtual: Virtual) -> None:
+    """As `result()` does: what the job raised, or that it was cancelled."""
+    failing, cancelled = Job(fail, 1), Job(nap, 9)
+
+    async def asks() -> None:
+        with pytest.raises(OSError, match="broken"):
+            await failing
+        cancelled.cancel()
+        with pytest.raises(JobCancelled):
+            await cancelled
+
+    asking = Job(asks)
+    assert virtual(Scheduler(failing, cancelled, asking).co_run)
+    asking.result()
+
+
+@pytest.mark.parametrize("where", ["nowhere", "in a scheduler", "in a nested one"])
+def test_await_job_without_a_run_says_what_to_call(virtual: Virtual, where: str) -> None:
+    """Nobody would ever run it, so it is not waited for."""
+    job = Job(nap, label="a")
+    home: Any = None if where == "nowhere" else Scheduler(job, label="home")
+    if where == "in a nested one":
+        Scheduler(home, label="outer")
+
+    async def main() -> None:
+        await job
+
+    call = {"nowhere": "add it to a scheduler", "in a scheduler": "'home'", "in a nested one": "'outer'"}[where]
+    with pytest.raises(JobNotDone, match=rf"'a' is idle, and no run is in progress.*{call}.*co_run\(\)"):
+        virtual(main)
+
+
+# --- labels
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+def test_a_label_is_text() -> None:
+    """`label=3` and `label=["a"]` became text in silence, though a list there is a mistake."""
+    for given in (3, ["a"], b"a", True):
+        for make in (lambda **options: Job(nap, **options), Scheduler, AbstractJob):
+            with pytest.raises(TypeError, match=r"label=.* give text"):
+                make(label=given)
+        job = Job(nap, label="a")
+        with pytest.raises(TypeError, match="give text"):
+            job.label = given  # type: ignore[assignment]
+        assert job.label == "a"
+    assert type(Job(nap, label=Colour.RED).label) is str
+    assert Job(nap, label=Colour.RED).label == "red"
+
+
+# --- requirements across levels
+
+
+def test_a_requirement_across_levels_says_who_has_to_wait() -> None:
+    """To add `a` to the inner scheduler is refused: it is in the outer one already. The error said to do so."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    inner = Scheduler(x, label="inner")
+    outer = Scheduler(a, inner, label="outer")
+    with pytest.raises(MissingRequirement, match=r"let 'inner' wait for 'a': inner\.requires\(a\)"):
+        outer.run()
+    outer.sanitize()
+    inner.requires(a)
+    assert outer.run()
+
+
+def test_a_requirement_in_a_scheduler_beside_says_who_has_to_wait() -> None:
+    """The same where both are nested, or only the requirement is."""
+    a, x, y = (Job(nap, label=name) for name in "axy")
+    x.requires(a)
+    first, second = Scheduler(a, label="first"), Scheduler(x, label="second")
+    with pytest.raises(MissingRequirement, match=r"let 'second' wait for 'first': second\.requires\(first\)"):
+        Scheduler(first, second, label="outer").run()
+    b = Job(nap, label="b")
+    y.requires(b)
+    with pytest.raises(MissingRequirement, match=r"let 'y' wait for 'not a name': y\.requires\(\.\.\.\)"):
+        Scheduler(y, Scheduler(b, label="not a name")).run()
+
+
+def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:
+    """What is in another scenario is not to be added before that."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    Scheduler(a, label="elsewhere")
+    with pytest.raises(MissingRequirement, match=r"which is in 'elsewhere': take 'a' out of that.*sanitize\(\)"):
+        Scheduler(x, label="home").run()
+
+
+# --- options with other names
+
+
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: Scheduler(order="fifo"), "policy"),  # type: ignore[call-arg]
+        (lambda: Scheduler(requires=[]), "required"),  # type: ignore[call-arg]
+        (lambda: Job(nap, requires=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Sequence(requires=[]), "required"),  # type: ignore[call-arg]
+        (lambda: Scheduler(name="x"), "label"),  # type: ignore[call-arg]
+        (lambda: Job(nap, depends_on=[]), "required"),  # type: ignore[call-overload]
+    ],
+)
+def test_an_option_by_another_name(make: Callable[[], object], meant: str) -> None:
+    """`order=` got the hint `forever`, because these two are spelt alike."""
+    with pytest.raises(TypeError, match=f"did you mean {meant}\\?"):
+        make()
