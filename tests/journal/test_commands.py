@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trioflow import CommandError, CommandJob, Journal, Scheduler
+from trioflow import AbstractJob, CommandError, CommandJob, Journal, Push, Scheduler, Script, SshJob
+from trioflow.abc import Hidden, Work
 
 
 @pytest.fixture
@@ -160,3 +162,201 @@ def test_paths_are_checked(name: str) -> None:
     options = {name: [3]}
     with pytest.raises(TypeError, match=f"{name}=3 of 'CommandJob': give a list of paths"):
         CommandJob(["true"], **options)
+
+
+# ---- files that its streams name, and what a run that was killed has left
+
+
+def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
+    """New content of `stdin=PATH`: an old result would be stale."""
+    for content, restored in (("one", False), ("one", True), ("two", False)):
+        if not restored:
+            (place / "words").write_text(content)
+        job = copy(place, "cat", stdin=place / "words", stdout=subprocess.PIPE)
+        assert (run(job, backend, place / "run.db") == "") is restored
+        assert job.result().stdout == content.encode()
+
+
+@pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
+def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: Any) -> None:
+    """A result without the output does not do for a job that captures it."""
+    run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
+    assert "the options of the command have changed" in run(
+        copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
+    )
+
+
+@pytest.mark.parametrize("append", [True, False])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_an_output_file_that_is_gone_is_written_again(place: Path, backend: str, stream: str, append: bool) -> None:
+    """Or one that has changed; `stdout=` and `stderr=` name files that it writes."""
+    log = place / "log"
+    options: dict[str, Any] = {stream: log, "append": append}
+    for change, said in ((None, "does not have it"), (None, ""), (log.unlink, "'.*log' is not there"),
+                         (lambda: touch(log), "'.*log' has changed"), (None, "")):  # fmt: skip
+        if change is not None:
+            change()
+        assert re.search(said, run(copy(place, "echo hello | tee /dev/stderr", **options), backend, place / "run.db"))
+    assert log.read_text().endswith("hello\n")
+
+
+KILLED = """
+import os, signal, sys
+from trioflow import CommandJob, Scheduler
+from pathlib import Path
+place, code = Path(sys.argv[1]), sys.argv[2]
+log = place / "log"
+job = CommandJob(code, shell=True, label="one", stdout=log, append=sys.argv[4] == "True")
+other = CommandJob("echo other", shell=True, label="other", stdout=log, required=job)
+jobs = [job, other] if sys.argv[5] == "True" else [job]
+scheduler = Scheduler(*jobs)
+scheduler.run(journal=place / "run.db", backend=sys.argv[3])
+print(*(int(one.restored) for one in jobs))
+"""
+
+
+def killed(place: Path, code: str, backend: str, append: bool = True, shared: bool = False) -> str:
+    words = [sys.executable, "-c", KILLED, place, code, backend, str(append), str(shared)]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.mark.parametrize("append", [True, False])
+def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: bool) -> None:
+    """The file is cut back to its length before the attempt that was killed, however often that happens."""
+    (place / "log").write_text("before\n")
+    code = f"echo one; test -e {place}/go || {{ kill -9 $PPID; sleep 60; }}; echo two"
+    for _ in range(2):
+        assert killed(place, code, backend, append) == ""
+    (place / "go").touch()
+    assert killed(place, code, backend, append) == "0\n"
+    assert (place / "log").read_text() == ("before\n" if append else "") + "one\ntwo\n"
+    assert killed(place, code, backend, append) == "1\n"
+
+
+def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
+    """It has what others have written since; each of them is restored although the file has grown."""
+    first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
+    assert killed(place, first, backend, shared=True) == "0 0\n"
+    assert killed(place, first, backend, shared=True) == "1 1\n"
+    assert (place / "log").read_text() == "one\ntwo\nother\n"
+    (place / "die").touch()
+    changed = f"{first}; echo three"
+    assert killed(place, changed, backend, shared=True) == ""
+    (place / "die").unlink()
+    assert killed(place, changed, backend, shared=True) == "0 1\n"
+    assert (place / "log").read_text() == "one\ntwo\nother\none\none\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("name", ["out", "out/"])
+def test_half_a_directory_is_moved_aside_each_time(place: Path, backend: str, name: str) -> None:
+    """The latest one takes the place of those before; with a slash at the end of its name, too."""
+    for number in range(3):
+        code = f"test ! -e out && mkdir out && echo {number} > out/file && exit 3"
+        run(copy(place, code, writes=[f"{place}/{name}"]), backend, place / "run.db")
+        assert (place / "out" / "file").read_text() == f"{number}\n"
+    assert (place / "out.partial" / "file").read_text() == "1\n"
+
+
+class Compress(AbstractJob[str]):
+    """A kind of a user's, which says of its work what a command says."""
+
+    def __init__(self, source: Any, level: int = 1, password: str = "x", **options: Any) -> None:
+        super().__init__(label="compress", **options)
+        self._source, self._level, self._password = source, level, password
+
+    def for_journal(self) -> Work:
+        """Return what it reads and writes."""
+        target = f"{self._source}.gz"
+        return Work(
+            what="compress",
+            arguments=[self._source],
+            options=[self._level, Hidden(self._password)],
+            reads=[self._source],
+            writes=[target],
+        )
+
+    async def co_run(self) -> str:
+        """Write half of the file, or all of it."""
+        return self._compress(Path(self._source), Path(f"{self._source}.gz"))
+
+    def _compress(self, source: Path, target: Path) -> str:
+        target.write_text("half")
+        if not source.with_name("ok").exists():
+            raise OSError("the disk is full")
+        target.write_text(f"{source.read_text()} {self._level}")
+        return "done"
+
+
+def test_a_kind_of_the_users_has_files_and_options_too(place: Path, backend: Any) -> None:
+    """`for_journal` says what a command says: what it reads, writes, and how it is done; nothing secret is kept."""
+
+    def why(**options: Any) -> str:
+        job = Compress(place / "in", **options)
+        scheduler = Scheduler(job)
+        scheduler.run(backend=backend, journal=place / "run.db")
+        return "" if job.restored else scheduler.explain(job)
+
+    assert "the disk is full" in why()
+    (place / "ok").touch()
+    assert "the journal does not have it" in why()
+    assert (place / "in.gz.partial").read_text() == "half"
+    assert why() == ""
+    assert "the options of the compress have changed" in why(level=2)
+    assert "the options of the compress have changed" in why(level=2, password="secret")
+    assert b"secret" not in b"".join(file.read_bytes() for file in place.glob("run.db*"))
+    (place / "in.gz").unlink()
+    assert "in.gz' is not there" in why(level=2, password="secret")
+    (place / "in").write_text("more")
+    assert "in' has changed" in why(level=2, password="secret")
+
+
+def test_what_a_kind_says_of_its_work_may_raise(place: Path, backend: Any) -> None:
+    """Such a job runs each time, and the reason names the error."""
+
+    class Broken(Compress):
+        def for_journal(self) -> Work:
+            raise LookupError("no work")
+
+    (place / "ok").touch()
+    for _ in range(2):
+        job = Broken(place / "in")
+        scheduler = Scheduler(job)
+        assert scheduler.run(backend=backend, journal=place / "run.db")
+        assert "for_journal() raised LookupError('no work')" in scheduler.explain(job)
+
+
+def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
+    """Return what an ssh job says of its work."""
+    work = SshJob(*given, **options).for_journal()
+    return work.arguments, work.options, work.reads, work.appends, work.begins_anew
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("node1", "ls"), ("node2", "ls")), (("node1", "ls"), ("node1", "ls -l")),
+        (("node1", "ls"), ("node1", Script("ls"))), (("node1", "ls"), ("node1", ["ls", "ls"])),
+    ],
+)  # fmt: skip
+def test_the_work_of_a_node_is_known(old: Any, new: Any) -> None:
+    """By the node and its steps; once no two of them differed."""
+    assert identity(*old) == identity(*old)
+    assert identity(*old) != identity(*new)
+
+
+def test_the_files_that_are_sent_to_a_node_are_read(place: Path) -> None:
+    """Scripts, and what is copied to it, but for names that have values in them."""
+    *_, reads, appends, anew = identity(
+        "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
+    )
+    assert (list(reads), list(appends), list(anew)) == ([place / "in", "run.sh", "a"], [], ["log"])
+    assert identity("node1", "ls", env={"A": "b"}) != identity("node1", "ls", env={"A": "c"})
+
+
+@pytest.mark.parametrize("hashes", [False, True])
+def test_a_pipe_among_the_files_is_not_read(place: Path, backend: str, hashes: bool) -> None:
+    """To read it might never end."""
+    os.mkfifo(place / "pipe")
+    for restored in (False, True):
+        job = copy(place, reads=[place / "pipe"])
+        assert (run(job, backend, Journal(place / "run.db", hash=hashes)) == "") is restored

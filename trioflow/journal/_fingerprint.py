@@ -4,11 +4,11 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 
 | part | what |
 |---|---|
-| `f` | the function, as `module:qualified.name`, or the kind of command, or the class of the job |
+| `f` | the function, as `module:qualified.name`, or the kind of work, such as "command" |
 | `a`, `k` | positional and keyword arguments, each in its stored form; an input in that of its result |
 | `v` | `version=` |
 | `s` | a hash of the function's source, with `Journal(source=True)` |
-| `o` | what else a command is given: directory, environment, input |
+| `o` | how that is done: a command's directory, environment, input, kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `key` | `key=`, in place of all these |
 
@@ -20,14 +20,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.door.keeping import AbstractJob, Call, DirectArguments, FunctionJob, is_scheduler
-from ..jobs.command._job import CommandJob
+from .._core.door.keeping import (
+    AbstractJob,
+    Call,
+    DirectArguments,
+    FunctionJob,
+    Hidden,
+    Search,
+    Work,
+    is_scheduler,
+)
 from . import _json
-from ._values import BIG, PLAIN, Unstorable, digest, dumps, file_stamp, form, type_name
+from ._files import Files
+from ._values import BIG, PLAIN, Unstorable, digest, dumps, form, type_name
 
 if TYPE_CHECKING:
     FormOf = Callable[[AbstractJob[Any]], str]
@@ -38,7 +46,7 @@ NAMES: Final = {
     "f": "its function",
     "v": "its version",
     "s": "the source of its function",
-    "o": "the options of the command",
+    "o": "its options",
     "key": "its key",
 }
 
@@ -57,17 +65,15 @@ class Fingerprints:
 
     Args:
         form_of: returns the stored form of the result of a job that is an input.
-        contents: whether files count by their contents.
+        files: makes the stamps of files.
         source: whether functions count by their source, too.
-        own: the files of the journal, which count for nothing in a directory that a command reads or writes.
 
     """
 
-    def __init__(self, form_of: FormOf, contents: bool, source: bool, own: Container[str]) -> None:
+    def __init__(self, form_of: FormOf, files: Files, source: bool) -> None:
         self._form_of: Final = form_of
-        self._own: Final = own
+        self._files: Final = files
         self._encode: Final = _json.encoder()
-        self._contents: Final = contents
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
         self._hides = False  # of the present job, every value is to be hashed
@@ -76,8 +82,12 @@ class Fingerprints:
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
 
-    def of(self, job: AbstractJob[Any]) -> str:
+    def of(self, job: AbstractJob[Any], work: Work | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
+
+        Args:
+            job: the job.
+            work: what it says of its work.
 
         Raises:
             Unstorable: something that identifies it cannot be stored; the text says what.
@@ -89,10 +99,10 @@ class Fingerprints:
         durable = job._durable()
         if durable is not None and durable.key is not None:
             return _json.encode({"key": self._form(durable.key, "its key")}).decode()
-        if isinstance(job, CommandJob):
-            self._add_command(job, parts)
-        elif isinstance(job, FunctionJob):
+        if isinstance(job, FunctionJob):
             self._add_call(job, parts)
+        elif work is not None:
+            self._add_work(work, parts)
         kind = type(job)
         if kind not in self._own_kinds:
             if kind.__module__.partition(".")[0] == PACKAGE:
@@ -102,22 +112,6 @@ class Fingerprints:
         if durable is not None and durable.version is not None:
             parts["v"] = self._form(durable.version, "its version")
         return self._encode(parts).decode()
-
-    def stamps(self, paths: tuple[Any, ...], what: str) -> dict[str, str]:
-        """Return the stamp of each file.
-
-        Raises:
-            Unstorable: one cannot be read.
-
-        """
-        try:
-            return {shown(path): self.stamp(path) for path in paths}
-        except OSError as error:
-            raise Unstorable(f"{what}: {error.strerror}: {error.filename!r}") from None
-
-    def stamp(self, path: Any) -> str:
-        """Return the stamp of a file, or raise `OSError`."""
-        return file_stamp(path, self._contents, self._own)
 
     # ---- the kinds of jobs
 
@@ -195,20 +189,21 @@ class Fingerprints:
         if by_name_only:
             self.known_by_name_only[job.label] = None
 
-    def _add_command(self, job: CommandJob, parts: dict[str, Any]) -> None:
-        options = job._options
-        parts["f"] = "command"
-        parts["a"] = self._positional(job._arguments)
-        (read,) = self._positional(job._stdin)
-        given: list[Any] = [options.shell, options.cwd, None, read]
-        if options.env is not None:
-            given[2] = digest(dumps(dict(options.env)).encode())
-        if read == "null":
-            given[3] = self._form(options.stdin, "its stdin") if options.stdin is not None else None
-        if any(given):
-            parts["o"] = self._form(given, "its options")
-        if options.reads:
-            parts["r"] = self.stamps(options.reads, "a file that it reads")
+    def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
+        """Add what a kind of job that is not a function says of itself."""
+        parts["f"] = work.what
+        parts["a"] = [self._form(value, f"argument {n}") for n, value in enumerate(self._resolved(work.arguments), 1)]
+        options = list(self._resolved(work.options))
+        if any(one is not None and one is not False for one in options):
+            parts["o"] = self._form(options, "its options")
+        reads = self._files.read(work)
+        if reads:
+            parts["r"] = reads
+
+    def _resolved(self, values: Iterable[Any]) -> Iterable[Any]:
+        """Return values with the forms of results in place of the jobs among them, at any depth."""
+        found = Search(lambda: "the job").positional(tuple(values))
+        return found if isinstance(found, tuple) else found.with_inputs(self._stand)
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         """Add what a user's own kind of job is made of: the class, and what it keeps under public names."""
@@ -237,6 +232,8 @@ class Fingerprints:
         kind = cast(Any, type(value))
         if type(value) is Stand:
             return {"$": "result", "v": value.form}
+        if type(value) is Hidden:
+            return digest(dumps(value.value).encode())
         if isinstance(value, AbstractJob):  # passed as itself
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             fate = {"r": self._fate(job)} if self._job is not None and job in self._job.required else {}
@@ -261,11 +258,6 @@ def _is_storable(value: Any) -> bool:
     return True
 
 
-def shown(path: Any) -> str:
-    """Return a path as text that JSON can have."""
-    return os.fsdecode(path).encode(errors="backslashreplace").decode()
-
-
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str:
     """Say in words what has changed between two fingerprints of a job."""
     try:
@@ -280,7 +272,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[An
         return "it was given a key" if "key" in now else "its key was taken away"
     for part, name in NAMES.items():
         if before.get(part) != now.get(part):
-            return f"{name} {'have' if part == 'o' else 'has'} changed{_from_to(before.get(part), now.get(part))}"
+            if part == "o":
+                return f"the options of the {now.get('f')} have changed"
+            return f"{name} has changed{_from_to(before.get(part), now.get(part))}"
     if before.get("c") != now.get("c"):
         return f"its class has changed{_from_to(before.get('c'), now.get('c'))}"
     old, new = before.get("a", []), now.get("a", [])

@@ -7,13 +7,12 @@ job is ready ──► fingerprint ──► stored under its path, with this fi
                  it runs ──► SUCCEEDED ──► its result as text, in the buffer ──► commit, at most once in a turn
 ```
 
-A command that writes files is a little more: that it begins is committed before it starts. So a later run knows that
-its files may be half-written.
+A job that writes files is a little more: that it begins is committed before it starts. So a later run knows that its
+files may be half-written.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import time
@@ -29,12 +28,13 @@ from .._core.door.keeping import (
     Names,
     RareFacts,
     RunJournal,
+    Work,
     is_scheduler,
     warn,
 )
-from ..jobs.command._job import CommandJob
 from . import _json
-from ._fingerprint import Fingerprints, difference, shown
+from ._files import Files, shown
+from ._fingerprint import Fingerprints, difference
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
 from ._values import Unstorable, dumps, form, loads
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 FEW: Final = 5
 """How many jobs a report names."""
-PARTIAL: Final = ".partial"
-"""Appended to the name of a file that a command has left half-written."""
 
 
 @final
@@ -136,8 +134,8 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     return Paths(Session(journal, scheduler.label), scheduler, "")
 
 
-Running = tuple[str, str, "Save", "str | None"]
-"""What has to be known of a job when it has succeeded: path, fingerprint, `save`, and why it was not restored."""
+Running = tuple[str, str, "Save", "str | None", "Work | None"]
+"""What is known of a job that runs: path, fingerprint, `save`, why it was not restored, and its work with files."""
 
 
 class Session:
@@ -152,7 +150,8 @@ class Session:
         except BaseException:
             self.store.close()
             raise
-        self._fingerprints: Final = Fingerprints(self._form_of, journal.hash, journal.source, self.store.own_files)
+        self._files: Final = Files(journal.hash, self.store.own_files)
+        self._fingerprints: Final = Fingerprints(self._form_of, self._files, journal.source)
         # What stands for the results of jobs in the fingerprints of those that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
@@ -177,7 +176,8 @@ class Session:
             facts.not_restored = NOT_KEPT
             return NOT_STORED
         try:
-            fingerprint = self._fingerprints.of(job)
+            work = _work(job)
+            fingerprint = self._fingerprints.of(job, work)
         except Unstorable as error:
             facts.not_restored = f"what identifies it can't be stored: {error}"
             self._unstored[job.label] = str(error)
@@ -189,18 +189,22 @@ class Session:
             except Damaged:
                 record, reason = None, DAMAGED
             if record is not None:
-                value, reason = self._match(job, record, fingerprint, save)
+                value, reason = self._match(job, record, fingerprint, save, work)
         if value is NOT_STORED:
             facts.not_restored = reason or NOT_THERE
-            self._running[job] = path, fingerprint, save, reason if reason is not NOT_THERE else None
-            if isinstance(job, CommandJob) and job._options.writes:
-                self._begin(job, path)
+            if work is not None and not (work.writes or work.appends or work.begins_anew):
+                work = None
+            self._running[job] = path, fingerprint, save, reason if reason is not NOT_THERE else None, work
+            if work is not None:
+                self._begin(work, path)
         else:
             self._taken.add(path)
             self._restored.append((self.number, path))
         return value
 
-    def _match(self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save) -> tuple[Any, str | None]:
+    def _match(
+        self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None
+    ) -> tuple[Any, str | None]:
         """Return the result of a job if what is stored still holds, and else the reason why it does not."""
         if record.run == self.number:
             return NOT_STORED, "it has run in this run already, in an earlier attempt of its scheduler"
@@ -210,7 +214,7 @@ class Session:
             return NOT_STORED, f"its result could not be stored: {record.why}"
         if record.saved != _name(save):
             return NOT_STORED, f"its result is stored by {record.saved}, and save= now says {_name(save)}"
-        changed = self._changed_output(job, record)
+        changed = None if work is None else self._files.change(work, _stamps(record.outputs))
         if changed is not None:
             return NOT_STORED, changed
         try:
@@ -231,35 +235,19 @@ class Session:
         self._forms[job] = form(data)
         return value, None
 
-    def _changed_output(self, job: AbstractJob[Any], record: Record) -> str | None:
-        """Return what has changed among the files that a command has written; None if nothing has."""
-        if not isinstance(job, CommandJob) or not (record.outputs or job._options.writes):
-            return None
-        then = _stamps(record.outputs)
-        try:
-            now = self._fingerprints.stamps(job._options.writes, "a file that it writes")
-        except Unstorable as error:
-            return str(error)
-        for path in {**then, **now}:
-            if then.get(path) != now.get(path):
-                return f"its output {path!r} {'is not there' if now.get(path) == 'absent' else 'has changed'}"
-        return None
-
-    def _begin(self, job: CommandJob, path: str) -> None:
-        """Move what a killed command has left half-written out of the way, and record that it begins again."""
+    def _begin(self, work: Work, path: str) -> None:
+        """Undo what an attempt that came to no end has left in the files of a job, and record that it begins again."""
         try:
             before = _stamps(self.store.begun(path))
         except Damaged:  # then nobody knows what was there
             before = {}
-        reads = {os.path.realpath(one) for one in job._options.reads}
-        for name in job._options.writes:
-            then = before.get(shown(name))
-            with contextlib.suppress(OSError):  # then the command itself will say so
-                may_move = then is not None and os.path.realpath(name) not in reads and os.path.lexists(name)
-                if may_move and self._fingerprints.stamp(name) != then:
-                    os.replace(name, os.fsdecode(name) + PARTIAL)
+        self._files.put_aside(work, before)
+        for file in work.appends:
+            then = before.get(shown(file))
+            if then is not None and not self.store.names_output(shown(file), path):
+                self._files.cut_back(file, then)
         try:
-            stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")
+            stamps = self._files.written(work)
         except Unstorable:
             stamps = {}
         self.commit()
@@ -272,7 +260,7 @@ class Session:
         running = self._running.pop(job, None)
         if running is None or (job.timed_out and job.on_timeout == "move_on"):
             return  # it was restored, or it is of a kind that always runs; or its timeout has cut its last attempt
-        path, fingerprint, save, why = running
+        path, fingerprint, save, why, work = running
         saved: str | None = None
         data: str | bytes | None = None
         outputs: str | None = None
@@ -280,9 +268,8 @@ class Session:
         try:
             saved, data = _stored(save, value)
             self._forms[job] = form(data)
-            if isinstance(job, CommandJob) and job._options.writes:
-                stamps = self._fingerprints.stamps(job._options.writes, "a file that it writes")
-                outputs = _json.encode(stamps).decode()
+            if work is not None:
+                outputs = _json.encode(self._files.written(work)).decode()
             if len(data) > LARGE:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
@@ -419,13 +406,27 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise Unstorable(f"which {_name(save)} can't store: {error!r}") from None
 
 
+def _work(job: AbstractJob[Any]) -> Work | None:
+    """Return what a job says of its work.
+
+    Raises:
+        Unstorable: it raised.
+
+    """
+    try:
+        return job.for_journal()
+    except Exception as error:  # from a kind of the user's
+        raise Unstorable(f"its work, for for_journal() raised {error!r}") from None
+
+
 def _stamps(stored: Any) -> dict[str, str]:
     """Return the stamps of files that a journal has; none if that is not what it has there."""
     try:
         found: Any = _json.decode(stored or "{}")
     except Exception:  # the file has been changed by somebody
         found = None
-    return cast("dict[str, str]", found) if isinstance(found, dict) else {}
+    stamps = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return {path: str(stamp) for path, stamp in stamps.items()}
 
 
 def _name(save: Save) -> str:

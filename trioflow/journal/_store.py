@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .._core.door.keeping import JournalError
+from . import _json
 from ._intact import Intact
 from ._lock import Lock, holder, is_own
 
@@ -336,6 +337,15 @@ class Store:
         if checksum(row) != right:
             raise Damaged
         return str(row[1])
+
+    def names_output(self, file: str, path: str) -> bool:
+        """Return whether any job but that with this path writes a file, too: several may append to one log."""
+        rows: list[tuple[Any, Any]] = []
+        with self._explained("read it"), self._tolerant():
+            for table in ("jobs", "begun"):
+                rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
+        mine, name = _escaped((path,))[0], _json.encode(file).decode()
+        return any(other != mine and name in str(outputs) for other, outputs in rows)
 
     def records(self) -> list[Record]:
         """Return all jobs, in the order in which they were first written."""

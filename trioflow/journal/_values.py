@@ -19,13 +19,12 @@ import functools
 import hashlib
 import inspect
 import math
-import os
 import pathlib
 import resource
 import sys
 import uuid
 import zoneinfo
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from ..jobs.command._result import RSS_UNIT, CommandResult
@@ -384,38 +383,3 @@ READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "dataclass": _read_dataclass,
     "namedtuple": _read_named_tuple,
 }
-
-
-def file_stamp(path: str | bytes | os.PathLike[Any], contents: bool, own: Container[str] = ()) -> str:
-    """Return what tells one version of a file from another: size and mtime, or a hash of its contents.
-
-    A directory counts by the stamps of all files in it.
-
-    Args:
-        path: the file.
-        contents: whether its contents count.
-        own: the files of the journal, without links: they change all the time, and count for nothing in a directory.
-
-    Raises:
-        OSError: it cannot be read; a file that is not there has a stamp of its own.
-
-    """
-    try:
-        found = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return "absent"
-    if os.path.isdir(path):
-        inside: list[str] = []
-        for directory, names, files in os.walk(os.fsdecode(path)):
-            real = os.path.realpath(directory)
-            names[:] = sorted(name for name in names if os.path.join(real, name) not in own)
-            inside += [
-                f"{one} {file_stamp(os.path.join(directory, one), contents)}"
-                for one in sorted(files)
-                if os.path.join(real, one) not in own
-            ]
-        return f"directory {digest(chr(0).join(inside).encode(errors='surrogatepass'))}"
-    if not contents:
-        return f"{found.st_size} {found.st_mtime_ns}"
-    with open(path, "rb") as file:
-        return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"

@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from ..base._log import warn
-from ..job._call import Call, DirectArguments
+from ..job._call import Call, DirectArguments, Search
 from ..job._errors import JournalError
 from ..job._function import FunctionJob
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
 from ..job._outcome import DROPPED, RareFacts
+from ..job._work import Hidden, Work
 from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE, RunJournal
 from ..scheduler._scheduler import BaseScheduler
 
@@ -25,10 +26,13 @@ __all__ = (
     "Call",
     "DirectArguments",
     "FunctionJob",
+    "Hidden",
     "JournalError",
     "Names",
     "RareFacts",
     "RunJournal",
+    "Search",
+    "Work",
     "is_scheduler",
     "warn",
 )

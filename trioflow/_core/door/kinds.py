@@ -20,13 +20,14 @@ from ..backend import current as current_backend
 from ..backend import loop_running
 from ..base._graph import topological_order
 from ..base._states import JobState
-from ..job._call import Search
+from ..job._call import Search, as_given
 from ..job._errors import JobCancelled, JobTimeout, TrioflowError
 from ..job._function import FunctionJob, Job, name_of
 from ..job._job import RAISE, AbstractJob, AnyJob, D, Look, T
 from ..job._labels import DEPTH, of_job_inside, printable, without_middle
 from ..job._options import JobOptions, duration, whole, with_advice
 from ..job._outcome import Failure
+from ..job._work import Hidden, Work
 from ..run._attempts import as_often
 from ..run._current import current
 from ..run._idle import PROGRESS, Watch
@@ -50,6 +51,7 @@ __all__ = (
     "D",
     "Failure",
     "FunctionJob",
+    "Hidden",
     "Instrument",
     "Job",
     "JobCancelled",
@@ -64,6 +66,8 @@ __all__ = (
     "ThreadEvent",
     "TimeLimit",
     "TrioflowError",
+    "Work",
+    "as_given",
     "as_often",
     "backend_by_name",
     "call_of",

@@ -195,6 +195,11 @@ def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
     return tuple(places)
 
 
+def as_given(arguments: Iterable[Any]) -> Iterable[Any]:
+    """Return arguments with the jobs among them: those of a search, which may have found none."""
+    return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).as_given()
+
+
 class Call:
     """A function with keyword arguments; when it is called, jobs among them are replaced by their results."""
 

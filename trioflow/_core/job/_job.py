@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._scheduler import BaseScheduler
+    from ._work import Work
 
 if TYPE_CHECKING:  # with a default, so that `AbstractJob` alone stands for one with any result
     T = TypeVarWithDefault("T", default=Any)
@@ -291,6 +292,14 @@ class AbstractJob(Generic[T]):
 
         Here it does nothing.
         """
+
+    def for_journal(self) -> Work | None:
+        """Return what identifies its work to a journal, and the files that it reads and writes.
+
+        It may be asked in any run with a journal, when all that it requires has settled. None, as here, stands for its
+        class and its attributes without a leading underscore. Functions say it by themselves: name and arguments.
+        """
+        return None
 
     def close(self) -> None:
         """Release for good what the job holds and has never used, such as a coroutine object. Here it does nothing."""

@@ -16,12 +16,13 @@ from ..._core.door.kinds import (
     JobOptions,
     Look,
     Search,
+    as_given,
     as_often,
     current_backend,
     whole,
     with_advice,
 )
-from ...abc import run_of
+from ...abc import Hidden, Work, run_of
 from . import _granted, _line
 from ._attempt import Attempt
 from ._options import CommandOptions, Path, environment, granted_in, paths
@@ -244,6 +245,22 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
             found = found._stdout
         self._release_inputs()
         return found
+
+    def for_journal(self) -> Work:
+        """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
+        options = self._options
+        (job,) = as_given(self._stdin)
+        hidden = None if options.env is None else Hidden(options.env)
+        stdin, streams = options.streams_for_journal()
+        return Work(
+            what="command",
+            arguments=as_given(self._arguments),
+            options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
+            reads=[*options.reads, *options.files_read()],
+            writes=options.writes,
+            appends=options.files_written() if options.append else (),
+            begins_anew=() if options.append else options.files_written(),
+        )
 
     def _terminate(self, process: Process) -> None:
         """Ask a process, and all of its group, to end."""

@@ -83,6 +83,22 @@ class CommandOptions:
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
 
+    def files_read(self) -> list[Path]:
+        """Return the file that the standard input comes from, if that has a name."""
+        return [self.stdin] if is_path(self.stdin) else []
+
+    def files_written(self) -> list[Path]:
+        """Return the files that the standard output and error go to, as far as these have names."""
+        return [one for one in (self.stdout, self.stderr) if is_path(one)]
+
+    def streams_for_journal(self) -> tuple[Any, list[str | None]]:
+        """Return what the standard input is, and the kinds of places that output goes to, if it is told where.
+
+        Files do not count by their names here, but as read and written.
+        """
+        kinds = [_kind_of_output(one) for one in (self.stdout, self.stderr)]
+        return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
+
     def _check_output(self, name: str, given: Any, who: str) -> None:
         if isinstance(given, (bytes, bool)) or not (
             given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
@@ -137,3 +153,11 @@ def paths(given: Any) -> tuple[Any, ...]:
 def is_path(given: Any) -> bool:
     """Return whether this names a file."""
     return isinstance(given, (str, os.PathLike))
+
+
+def _kind_of_output(given: Any) -> str | None:
+    if given is None:
+        return None
+    if isinstance(given, int) and given in SPECIAL:
+        return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[given]
+    return "path" if is_path(given) else "file"

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, with_advice
-from ...abc import run_of
+from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, as_given, with_advice
+from ...abc import Hidden, Work, run_of
 from ..command import _granted, _line
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
@@ -205,6 +205,25 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
         finally:
             self._latest = session.latest
         return results if self._is_list else results[0]
+
+    def for_journal(self) -> Work:
+        """Return the node, the steps, how they are run, and the files here that they read and write.
+
+        What a Pull copies to this program does not count among the files: whoever changes it wants it so.
+        """
+        options = self._options
+        values, words, job = as_given(self._parts)
+        steps = [[type(step).__name__, *given] for step, given in zip(self._steps, words, strict=True)]
+        stdin, streams = options.streams_for_journal()
+        sent = [one for step in self._steps for one in step.files_read() if is_path(one) and "{" not in os.fspath(one)]
+        return Work(
+            what="ssh",
+            arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
+            options=[options.cwd, Hidden(self._env) if self._env else None, stdin if job is None else job, *streams],
+            reads=[*options.files_read(), *sent],
+            appends=options.files_written() if options.append else (),
+            begins_anew=() if options.append else options.files_written(),
+        )
 
     def _command_line(self) -> str:
         """Return the node and the steps as a line for people, whole, unless they are to be kept secret."""

@@ -39,6 +39,10 @@ class Step:
         """Return it as it was written; given a depth, as a default label, which shows jobs so many calls deep."""
         return f"{type(self).__name__}({', '.join(_line.shown(word, depth) for word in self.words)})"
 
+    def files_read(self) -> Iterable[Any]:
+        """Return the words that name files here which are sent to the node."""
+        return ()
+
     def __eq__(self, other: object) -> bool:
         """Return whether it is the same step with the same words."""
         return type(other) is type(self) and other.words == self.words
@@ -87,6 +91,10 @@ class Script(Step):
 
     def __init__(self, path: Path | AbstractJob[Any], /, *args: Any) -> None:
         super().__init__((path, *args))
+
+    def files_read(self) -> Iterable[Any]:
+        """Return the script."""
+        return self.words[:1]
 
 
 @final
@@ -140,6 +148,10 @@ class Push(Step):
         if not sources:
             raise ValueError("Push(): give the files and directories to be copied, and to=")
         super().__init__((*sources, to))
+
+    def files_read(self) -> Iterable[Any]:
+        """Return what is copied."""
+        return self.words[:-1]
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written."""

@@ -1,0 +1,59 @@
+"""What a job tells a journal of its work: what identifies it, and which files it reads and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A value of which a journal keeps a hash alone: an environment, for example, with passwords in it.
+
+    Args:
+        value: the value.
+
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a job does, as far as a journal has to know it; see `AbstractJob.for_journal`.
+
+    A result holds as long as a later run finds all of this as it was. Jobs among the arguments and options stand for
+    their results, in lists, tuples and the values of dicts too.
+
+    Args:
+        what: the kind of work: "command", for example.
+        arguments: what it works on, in its order.
+        options: what else decides how it is done, in an order that stays. All of them None or False are as none.
+        reads: files and directories that it reads.
+        writes: those that it writes anew. What an attempt that came to no end has left of them is renamed to
+            NAME.partial before the job runs again.
+        appends: files that it appends to. They are cut back to the length that they had before such an attempt.
+        begins_anew: files that each attempt begins anew, so that nothing has to be done about them.
+
+    Example:
+        >>> class Compress(AbstractJob):
+        ...     def __init__(self, path, **options):
+        ...         super().__init__(**options)
+        ...         self.path = path
+        ...
+        ...     def for_journal(self):
+        ...         return Work(what="compress", reads=[self.path], writes=[self.path + ".gz"])
+
+    """
+
+    what: str
+    arguments: Iterable[Any] = ()
+    options: Iterable[Any] = ()
+    reads: Iterable[Path] = ()
+    writes: Iterable[Path] = ()
+    appends: Iterable[Path] = ()
+    begins_anew: Iterable[Path] = ()

@@ -1,0 +1,178 @@
+"""The files that jobs read and write: what tells one state of a file from another, and what is done with half a file.
+
+A stamp is a text: the size of a file and its time, or a hash of its contents. That of a file which is appended to has a
+hash of its end as well: so it still holds when somebody else, another job with the same log, has appended more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Container, Iterable
+from typing import Any, Final
+
+from .._core.door.keeping import Work
+from ._values import Unstorable, digest
+
+ABSENT: Final = "absent"
+PARTIAL: Final = ".partial"
+"""Appended to the name of a file that an attempt has left half-written."""
+END: Final = 4096
+"""Bytes before the end of a file that is appended to which are hashed."""
+
+
+def shown(path: Any) -> str:
+    """Return a path as text that JSON can have."""
+    return os.fsdecode(path).encode(errors="backslashreplace").decode()
+
+
+class Files:
+    """The files of jobs, as one run with a journal sees them.
+
+    Args:
+        contents: whether files count by their contents.
+        own: the files of the journal, without links: they change all the time, and count for nothing in a directory.
+
+    """
+
+    def __init__(self, contents: bool, own: Container[str]) -> None:
+        self._contents: Final = contents
+        self._own: Final = own
+
+    def read(self, work: Work) -> dict[str, str]:
+        """Return the stamps of the files that a job reads.
+
+        Raises:
+            Unstorable: one cannot be read.
+
+        """
+        return self._stamps(work.reads, "a file that it reads")
+
+    def written(self, work: Work) -> dict[str, str]:
+        """Return the stamps of the files that a job writes, as they are now.
+
+        Raises:
+            Unstorable: one cannot be read.
+
+        """
+        found = self._stamps((*work.writes, *work.begins_anew), "a file that it writes")
+        with _explained("a file that it writes"):
+            found.update({shown(path): self._stamp_of_log(path) for path in work.appends})
+        return found
+
+    def change(self, work: Work, then: dict[str, str]) -> str | None:
+        """Return what has changed among the files that a job has written; None if nothing has."""
+        try:
+            now = self.written(work)
+        except Unstorable as error:
+            return str(error)
+        logs = {shown(path): path for path in work.appends}
+        for path in {**then, **now}:
+            if then.get(path) != now.get(path) and not (path in logs and self._has_grown(logs[path], then.get(path))):
+                return f"its output {path!r} {'is not there' if now.get(path) == ABSENT else 'has changed'}"
+        return None
+
+    def put_aside(self, work: Work, before: dict[str, str]) -> None:
+        """Rename what an attempt that came to no end has left half-written.
+
+        Args:
+            work: what the job reads and writes. What it also reads stays where it is.
+            before: the stamps of its files before that attempt.
+
+        """
+        reads = {os.path.realpath(one) for one in work.reads}
+        for path in work.writes:
+            then = before.get(shown(path))
+            with contextlib.suppress(OSError):  # then the job itself will say so
+                may_move = then is not None and os.path.realpath(path) not in reads and os.path.lexists(path)
+                if may_move and self._stamp(path) != then:
+                    _rename(os.fsdecode(path))
+
+    def cut_back(self, path: Any, then: str) -> None:
+        """Cut from a file what an attempt that came to no end has appended to it.
+
+        Args:
+            path: the file.
+            then: its stamp before that attempt.
+
+        """
+        with contextlib.suppress(OSError):
+            if then == ABSENT and stat.S_ISREG(os.stat(path).st_mode):
+                os.truncate(path, 0)
+            elif self._has_grown(path, then):
+                os.truncate(path, int(then.split()[0]))
+
+    # ---- stamps
+
+    def _stamps(self, paths: Iterable[Any], what: str) -> dict[str, str]:
+        with _explained(what):
+            return {shown(path): self._stamp(path) for path in paths}
+
+    def _stamp(self, path: Any) -> str:
+        """Return the stamp of a file, or of a directory by those of all files in it.
+
+        Raises:
+            OSError: it cannot be read; a file that is not there has a stamp of its own.
+
+        """
+        if os.path.isdir(path):
+            return f"directory {digest(chr(0).join(self._inside(path)).encode(errors='surrogatepass'))}"
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return ABSENT
+        if not stat.S_ISREG(found.st_mode):
+            return f"special {stat.S_IFMT(found.st_mode):o}"  # a pipe or a device: to read it may never end
+        if not self._contents:
+            return f"{found.st_size} {found.st_mtime_ns}"
+        with open(path, "rb") as file:
+            return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"
+
+    def _inside(self, path: Any) -> Iterable[str]:
+        for directory, names, files in os.walk(os.fsdecode(path)):
+            real = os.path.realpath(directory)
+            names[:] = sorted(name for name in names if os.path.join(real, name) not in self._own)
+            for name in sorted(files):
+                if os.path.join(real, name) not in self._own:
+                    yield f"{name} {self._stamp(os.path.join(directory, name))}"
+
+    def _stamp_of_log(self, path: Any) -> str:
+        stamp = self._stamp(path)
+        return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
+
+    def _has_grown(self, path: Any, then: str | None) -> bool:
+        """Return whether a file is as it was, but for what was appended to it since."""
+        size, *_, end = (then or ABSENT).split() or [ABSENT]
+        with contextlib.suppress(OSError):
+            return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
+        return False
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Any:
+    try:
+        yield
+    except OSError as error:
+        raise Unstorable(f"{what}: {error.strerror}: {error.filename!r}") from None
+
+
+def _hash_before(path: Any, end: int) -> str:
+    """Return a hash of the bytes of a file before a place."""
+    with open(path, "rb") as file:
+        start = max(0, end - END)
+        file.seek(start)
+        return digest(file.read(end - start))
+
+
+def _rename(path: str) -> None:
+    """Rename a file or a directory to NAME.partial, in the place of what an earlier attempt has left there."""
+    path = path.rstrip("/") or "/"
+    target = path + PARTIAL
+    if os.path.isdir(target) and not os.path.islink(target):
+        shutil.rmtree(target)
+    elif os.path.isdir(path) and os.path.lexists(target):
+        os.unlink(target)
+    os.replace(path, target)
