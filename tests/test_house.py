@@ -25,10 +25,6 @@ LARGEST_IMPORT_SHARE = 0.12
 """Import lines among the lines of code; well-kept packages of the field have 2 to 6 %. Lower it with the figure."""
 
 BASES_WITH_ONE_SUBCLASS = {
-    "trioflow._core.backend.plain._asyncio.PlainAsyncio": "the fast way overrides what it has private parts for",
-    "trioflow._core.backend.plain._asyncio.PlainAsyncioGroup": "the fast way overrides what it has private parts for",
-    "trioflow._core.backend.plain._trio.PlainTrio": "the fast way overrides what it has private parts for",
-    "trioflow._core.backend.plain._trio.PlainTrioGroup": "the fast way overrides what it has private parts for",
     "trioflow._core.run._worker.Worker": "a clean-up job has a worker for itself",
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
     "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",

@@ -291,8 +291,8 @@ def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
         run: Any = scheduler._run
         if virtual.backend == "asyncio":
             return len(run.group.scope._tasks) + len(run.group.scope._child_scopes), len(run.workers.alive)
-        status = run.group._nursery.cancel_scope._cancel_status
-        return len(run.group._nursery.child_tasks), len(status._children), len(run.workers.alive)
+        status = run.group.host.nursery.cancel_scope._cancel_status
+        return len(run.group.host.nursery.child_tasks), len(status._children), len(run.workers.alive)
 
     async def rounds() -> None:
         for _ in range(5):

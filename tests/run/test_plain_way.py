@@ -5,17 +5,22 @@ With `TRIOFLOW_PLAIN=1` nearly all tests of the engine run on it.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from trioflow._core import backend
-from trioflow._core.backend import _asyncio, _trio
+from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
+from trioflow._core.backend.isolation._fast_trio import FastTrio
+
+from ..places import PACKAGE
 
 SCENARIO = """
 import contextvars, json, sys
@@ -124,15 +129,33 @@ def test_a_part_that_differs_is_reported_once_and_done_without(what: str, name: 
 def test_the_plain_way_on_request_is_silent(plain: str, name: str) -> None:
     """`TRIOFLOW_PLAIN=1` takes it; the results are the same, and there is nothing to say."""
     look = "import atexit, sys; from trioflow._core import backend as b\n"
-    look += f"atexit.register(lambda: print(type(b.by_name({name!r})).__name__, 'private parts', file=sys.stderr))"
+    look += f"way = lambda: type(b.by_name({name!r}).isolation).__name__\n"
+    look += "atexit.register(lambda: print(way(), 'private parts', file=sys.stderr))"
     results, said = run_scenario(name, look, plain)
     assert results == [RESULT, RESULT]
-    prefix = "Plain" if plain else ""
-    assert said == [f"{prefix}{name.capitalize()}{'' if plain else 'Backend'} private parts"]
+    taken = "PlainIsolation" if plain else f"Fast{name.capitalize()}"
+    assert said == [f"{taken} private parts"]
+
+
+def private_parts(path: Path) -> set[str]:
+    """Return what a module reads that has an underscore before its name, but for attributes of its own objects."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {part for part in (node.module or "").split(".") if part.startswith("_")} - {"__future__"}
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            found |= {node.attr} if ast.unparse(node.value) != "self" else set()
+    return found
+
+
+def test_only_the_fast_ways_read_private_parts() -> None:
+    """The loops and the plain way use public names alone, and each fast way is one file."""
+    readers = {path.stem for path in (PACKAGE / "_core" / "backend").rglob("*.py") if private_parts(path)}
+    assert readers == {"_fast_trio", "_fast_asyncio"}
 
 
 @pytest.mark.fast_way
 def test_the_fast_way_is_taken_with_the_installed_versions() -> None:
     """The private parts that the engine uses are there, and behave."""
-    assert backend.by_name("trio") is _trio.BACKEND
-    assert backend.by_name("asyncio") is _asyncio.BACKEND
+    assert isinstance(backend.by_name("trio").isolation, FastTrio)
+    assert isinstance(backend.by_name("asyncio").isolation, FastAsyncio)

@@ -1,11 +1,16 @@
 """All that the engine needs from trio or asyncio, and which of the two is running here.
 
-On trio the engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope. That keeps trio's
-level cancellation at a third of the cost of an anyio task group. Each of the two modules is imported only when it is
-needed.
+A backend is composed of an event loop, from `loop`, and of the isolation of jobs in it, from `isolation`. On trio the
+engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope. That keeps trio's level
+cancellation at a third of the cost of an anyio task group. The modules are imported only when they are needed.
 
-Both read and write private parts of the libraries. When one of them is imported, it checks that these parts are there
-and behave. If they do not, or if `TRIOFLOW_PLAIN` is set, `plain` takes its place, which uses public names alone.
+The fast ways of isolation read and write private parts of the libraries. When one of them is imported, it checks that
+these parts are there and behave. If they do not, or if `TRIOFLOW_PLAIN` is set, the plain way takes its place, which
+uses public names alone.
+
+One more backend is a name in `BackendName`, an entry in `LIBRARIES`, a class for its loop in `loop/_NAME.py`, a group
+for the plain way in `isolation/_plain_NAME.py`, a fast way in `isolation/_fast_NAME.py`, and a line in `current` and
+`loop_running`, which find out what is running.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
+from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import leaves_of as leaves_of
 from ._shared import variables_of as variables_of
@@ -26,9 +32,8 @@ if TYPE_CHECKING:
     from ._interface import Group as Group
     from ._interface import Scope as Scope
 
-NAMES: Final = ("trio", "asyncio")
-LIBRARIES: Final = {"trio": "trio", "asyncio": "anyio"}
-"""Whose private parts each backend uses."""
+LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
+"""The backends, and the library whose private parts the fast way of each uses."""
 
 _loaded: Final[dict[str, Backend]] = {}
 _plain_names: Final[set[str]] = set()
@@ -43,19 +48,19 @@ def by_name(name: str) -> Backend:
         ImportError: its library cannot be imported.
 
     """
-    if name not in NAMES:
-        raise ValueError(f"backend={name!r}: choose one of {', '.join(NAMES)}")
+    if name not in LIBRARIES:
+        raise ValueError(f"backend={name!r}: choose one of {', '.join(LIBRARIES)}")
     return _loaded.get(name) or _load(name)
 
 
 def take_the_plain_way() -> None:
     """Use no private parts of trio and anyio in this process, from the next run on."""
-    _plain_names.update(NAMES)
+    _plain_names.update(LIBRARIES)
     _loaded.clear()
 
 
 def _load(name: str) -> Backend:
-    """Import a backend; the plain one, if the private parts that the other needs differ.
+    """Compose a backend; with the plain way, if the private parts that the fast one needs differ.
 
     Raises:
         ImportError: the library cannot be imported.
@@ -63,11 +68,9 @@ def _load(name: str) -> Backend:
     """
     with _lock:
         try:
-            import_module(LIBRARIES[name])
-            if name == "trio" and "anyio" in sys.modules:
-                import_module(
-                    "anyio._backends._trio"
-                )  # at its first call anyio does, in a job, while the loop stands still
+            backend: Backend = import_module(f".loop._{name}", __name__).LOOP()
+            if name == "trio" and "anyio" in sys.modules:  # at its first call anyio does, in a job, and the loop waits
+                import_module("anyio._backends._trio")
         except Exception as error:
             raise ImportError(
                 f"{LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
@@ -75,13 +78,14 @@ def _load(name: str) -> Backend:
             ) from error
         if name not in _plain_names:
             try:
-                _loaded[name] = import_module(f"._{name}", __name__).BACKEND
+                backend.isolation = import_module(f".isolation._fast_{name}", __name__).ISOLATION(backend)
             except Exception as difference:
                 _plain_names.add(name)
                 _log.warn(_plain_way(name, difference))
         if name in _plain_names:
-            _loaded[name] = import_module(f".plain._{name}", __name__).BACKEND
-        return _loaded[name]
+            backend.isolation = import_module(f".isolation._plain_{name}", __name__).ISOLATION(backend)
+        _loaded[name] = backend
+        return backend
 
 
 def _plain_way(name: str, difference: Exception) -> str:

@@ -1,14 +1,24 @@
-"""What a backend is: the protocols that `_trio` and `_asyncio` implement."""
+"""What a backend is: an event loop, and the isolation of jobs in it. What both backends share is described here once.
+
+```
+Backend ── loop/: a class for each library, which uses its public names alone
+  └─ isolation ── isolation/: how jobs share tasks and are kept apart; the fast way for each library, and the plain way
+       └─ Group ── the tasks of one run
+            ├─ HostTask ── the task that awaits the run
+            └─ Mark ── what a worker's task was like before it ran a job
+```
+"""
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
+BackendName = Literal["trio", "asyncio"]
 
 
 class WorkerTask:
@@ -78,6 +88,8 @@ class Scope(AbstractContextManager["Scope"], Protocol):
 class Mark(Protocol):
     """What a worker's task was like before it ran a job."""
 
+    __slots__ = ()
+
     def intact(self) -> bool:
         """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
         ...
@@ -87,25 +99,10 @@ class Mark(Protocol):
         ...
 
 
-class Group(Protocol):
-    """The tasks of one run, under its deadline."""
+class HostTask(Protocol):
+    """The task that awaits a run: how it waits, and the cancellations that reach it."""
 
-    variables: Variables
-    """The context variables that each task of the group begins with, without the one that holds its worker."""
-    home: Group
-    """The group in which its parked workers wait: itself, or one around it with which it exchanges workers."""
-
-    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that came meanwhile."""
-        ...
-
-    def spawn(self, worker: WorkerTask) -> None:
-        """Start a task for `worker`, in a copy of the run's context."""
-        ...
-
-    def take_over(self, worker: WorkerTask) -> None:
-        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
-        ...
+    __slots__ = ()
 
     async def turn(self) -> bool:
         """Let others run. Return False if a cancellation came."""
@@ -117,6 +114,36 @@ class Group(Protocol):
 
     async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` to its end, whatever is cancelled meanwhile."""
+        ...
+
+    def is_cancelled(self) -> bool:
+        """Return whether the task was cancelled since the run began, or is about to be, but not by a scope."""
+        ...
+
+
+class Group(Protocol):
+    """The tasks of one run, under its deadline."""
+
+    __slots__ = ()
+
+    variables: Variables
+    """The context variables that each task of the group begins with, without the one that holds its worker."""
+    home: Group
+    """The group in which its parked workers wait: itself, or one around it with which it exchanges workers."""
+
+    host: HostTask
+    """The task that awaits the run."""
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that came meanwhile."""
+        ...
+
+    def spawn(self, worker: WorkerTask) -> None:
+        """Start a task for `worker`, in a copy of the run's context."""
+        ...
+
+    def take_over(self, worker: WorkerTask) -> None:
+        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
@@ -163,24 +190,11 @@ class Group(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """trio or asyncio, as far as the engine is concerned."""
+class Isolation(Protocol):
+    """How jobs share tasks, and are kept apart: as if each had a task of its own."""
 
-    name: str
     names_tasks: bool
     """Whether a task has a name that its worker has to set for each job."""
-
-    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
-        """Run `main()` in a new event loop."""
-        ...
-
-    def clock(self) -> Callable[[], float]:
-        """Return the function that returns this loop's time in seconds."""
-        ...
-
-    def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return what `make()` returned when this loop was first asked: one object for all runs in the loop."""
-        ...
 
     def group(
         self,
@@ -197,19 +211,11 @@ class Backend(Protocol):
         """
         ...
 
-    def scope(self, deadline: float = ...) -> Scope:
-        """Make a cancel scope with a deadline on this loop's clock."""
-        ...
-
     def enter(self, worker: WorkerTask) -> Any:
         """Record the current task as that of `worker`, and what it is like; return that `Mark`, or None if cancelled.
 
         To be called in the first step of the task.
         """
-        ...
-
-    def is_current(self, task: Any) -> bool:
-        """Return whether the call comes from this task."""
         ...
 
     def is_inside(self, worker: WorkerTask) -> bool:
@@ -223,6 +229,41 @@ class Backend(Protocol):
         """Close what a job left open in the task; return what that was, and the errors from it."""
         ...
 
+    def was_cancelled(self, worker: WorkerTask) -> bool:
+        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
+        ...
+
+    def cancelled_natively(self, worker: WorkerTask) -> bool:
+        """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
+        ...
+
+
+class Backend(Protocol):
+    """trio or asyncio, as far as the engine is concerned: its event loop, and the isolation of jobs in it."""
+
+    name: str
+    isolation: Isolation
+
+    # ---- the loop
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+        """Run `main()` in a new event loop."""
+        ...
+
+    def clock(self) -> Callable[[], float]:
+        """Return the function that returns this loop's time in seconds."""
+        ...
+
+    def once_in_loop(self, make: Callable[[], T]) -> T:
+        """Return what `make()` returned when this loop was first asked: one object for all runs in the loop."""
+        ...
+
+    def caller(self) -> Callable[[Callable[[], None]], None]:
+        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
+        ...
+
+    # ---- waiting
+
     def event(self) -> Event:
         """Make an event."""
         ...
@@ -233,14 +274,6 @@ class Backend(Protocol):
 
     async def turn(self) -> None:
         """Let others run; raise nothing."""
-        ...
-
-    async def park(self, worker: WorkerTask) -> None:
-        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
-        ...
-
-    def wake(self, worker: WorkerTask) -> None:
-        """Wake a parked worker."""
         ...
 
     async def wait_until(self, deadline: float) -> bool:
@@ -272,16 +305,58 @@ class Backend(Protocol):
         """
         ...
 
+    async def run_concurrently(
+        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+    ) -> bool:
+        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
+        ...
+
+    # ---- tasks
+
+    def current_task(self) -> Any:
+        """Return the current task; None if there is none."""
+        ...
+
+    def is_current(self, task: Any) -> bool:
+        """Return whether the call comes from this task."""
+        ...
+
+    def outwards(self, task: Any) -> Iterator[object]:
+        """Yield a task, the one in whose group it runs, and so on, or what stands for each."""
+        ...
+
+    def has_native_cancellation(self) -> bool:
+        """Return whether the current task was cancelled, and has not noticed. On trio only scopes cancel tasks."""
+        ...
+
+    async def park(self, worker: WorkerTask) -> None:
+        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
+        ...
+
+    def wake(self, worker: WorkerTask) -> None:
+        """Wake a parked worker."""
+        ...
+
+    def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
+        """Return the frames of the task of `worker`, outermost first, with their line numbers."""
+        ...
+
+    def scope(self, deadline: float = ...) -> Scope:
+        """Make a cancel scope with a deadline on this loop's clock."""
+        ...
+
+    def task_group(self) -> Any:
+        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        ...
+
+    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
+        """End all tasks in what the job of `worker` has left open in `scope`; return what that was."""
+        ...
+
+    # ---- exceptions
+
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
-        ...
-
-    def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
-        ...
-
-    def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
         ...
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
@@ -292,19 +367,7 @@ class Backend(Protocol):
         """Return what to do about an exception that comes from the other library; None if it does not."""
         ...
 
-    async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
-    ) -> bool:
-        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
-        ...
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        ...
-
-    def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
-        ...
+    # ---- limiters
 
     def check_limiter(self, limiter: object) -> str | None:
         """Return what is wrong with `limiter` as a window on this backend; None if nothing is."""
@@ -316,8 +379,4 @@ class Backend(Protocol):
 
     async def acquire(self, limiter: Any, borrower: object) -> bool:
         """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
-        ...
-
-    def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
-        """Return the frames of the task of `worker`, outermost first, with their line numbers."""
         ...

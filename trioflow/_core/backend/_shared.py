@@ -1,10 +1,10 @@
-"""What the two backends have in common."""
+"""What loops and isolations have in common."""
 
 from __future__ import annotations
 
 import contextvars
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -14,22 +14,6 @@ if TYPE_CHECKING:
 # A group's exceptions and message, even if a subclass overrides these names.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
-
-
-class PartsDifferError(Exception):
-    """A private part of a library is missing, or does not behave as the fast way uses it."""
-
-
-def expect(behaves: bool, what: str) -> None:
-    """Raise an error unless a private part behaves as it is used."""
-    if not behaves:
-        raise PartsDifferError(what)
-
-
-def expect_parts(owner: Any, *names: str) -> None:
-    """Raise an error unless a class or module has these private parts."""
-    missing = [name for name in names if not hasattr(owner, name)]
-    expect(not missing, f"{owner.__name__} has no {', '.join(missing)}")
 
 
 def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
@@ -69,7 +53,7 @@ def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[boo
 
 
 def leaves_of(error: BaseException) -> list[BaseException]:
-    """Return the exceptions in a group, at any depth, that are not groups, in order; or `error`, if it is no group."""
+    """Return the exceptions in a group, at any depth, that are not groups, in order; or `error` if it is not one."""
     leaves: list[BaseException] = []
     stack = [error]
     while stack:
@@ -95,6 +79,17 @@ def outwards(number: int | None, parents: Mapping[int, int | None]) -> Iterator[
     while number is not None:
         yield number
         number = parents.get(number)
+
+
+def is_inside(task: Any, calling: Any, outwards: Callable[[Any], Iterator[object]]) -> bool:
+    """Return whether a task is another one, or inside it; True if that is not known."""
+    if calling is task or calling is None:  # None: in a thread
+        return True
+    own, *further = outwards(task)
+    for one in outwards(calling):
+        if one == own or one in further:
+            return bool(one == own)
+    return True
 
 
 def home_of_limiter(limiter: object) -> str:

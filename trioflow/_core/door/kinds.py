@@ -15,9 +15,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final
 
+from ..backend import BackendName, loop_running
 from ..backend import by_name as backend_by_name
 from ..backend import current as current_backend
-from ..backend import loop_running
 from ..base._graph import topological_order
 from ..base._states import JobState
 from ..job._call import Search, as_given
@@ -34,7 +34,7 @@ from ..run._idle import PROGRESS, Watch
 from ..run._observers import Instrument
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
-from ..scheduler._scheduler import BackendName, BaseScheduler
+from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope

@@ -88,7 +88,7 @@ class Attempts:
         worker, run = self.worker, self.worker.run
         if self.number:
             await run.backend.checkpoint()
-            if run.backend.was_cancelled(worker):
+            if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
             run.begin_further_attempt(self.job)
         self.number += 1
@@ -100,7 +100,7 @@ class Attempts:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):  # no further attempt here
                 self.final = error
                 return None
-            if run.backend.was_cancelled(worker):
+            if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
             raise
 

@@ -42,7 +42,7 @@ class CleanUp:
         seconds = run.scheduler.cleanup_timeout
         self.run: Final = run
         self._deadline: Final = math.inf if seconds is None else run.clock() + seconds
-        self.group: Final = run.backend.group(
+        self.group: Final = run.backend.isolation.group(
             CleanUpWorker.work, self._deadline, self._cancel, run.context, run.group.variables
         )
         self._pending: Final[dict[AbstractJob[Any], int]] = {}
@@ -65,7 +65,7 @@ class CleanUp:
         """Run the clean-up jobs, and return when they have settled."""
         async with self.run.backend.task_group() as watchers:
             watchers.start_soon(self._report_stuck_jobs)
-            await self.group.host(self._until_settled)
+            await self.group.run(self._until_settled)
             watchers.cancel_scope.cancel()
         for job in self.run.queue.drain():  # the deadline came first
             self.run.cancel_unstarted(job)
@@ -76,7 +76,7 @@ class CleanUp:
             scope.shield = True  # the deadline is for the jobs
             while self._workers:
                 self._changed = self.run.backend.event()
-                if not await self.group.wait(self._changed):  # on asyncio, somebody cancels all tasks
+                if not await self.group.host.wait(self._changed):  # on asyncio, somebody cancels all tasks
                     self._cancel()
 
     def _cancel(self) -> None:
@@ -137,7 +137,7 @@ class CleanUpWorker(Worker):
         run = self.run
         job = run.queue.jobs.take_any()
         current.set(self)
-        run.backend.enter(self)
+        run.backend.isolation.enter(self)
         run.begin(self, job)
         awaitable: Any = UNCALLED
         try:

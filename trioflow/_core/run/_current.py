@@ -39,7 +39,7 @@ def current_job() -> AbstractJob[Any]:
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)
         raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")
-    if not worker.run.backend.is_inside(worker):
+    if not worker.run.backend.isolation.is_inside(worker):
         raise RuntimeError(
             "current_job(): this task runs in a nursery or task group around the jobs, so no job is known to make this "
             "call; call it in the job, and pass the job to the task"

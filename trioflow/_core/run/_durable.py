@@ -144,7 +144,7 @@ class Durable:
         """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
         run = self._run
         number = run.turn.number
-        if not await run.group.turn():
+        if not await run.group.host.turn():
             run.cancelled_outside()
         run.turn.begin(number, run.clock())
         if self._waits:

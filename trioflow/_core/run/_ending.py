@@ -49,12 +49,12 @@ class Ending:
         for _ in range(FEW_TURNS):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
-            if not await run.group.turn():
+            if not await run.group.host.turn():
                 break  # the cancellation is raised when the run has ended
         shared = run.outer_worker is None and run.shared
         if run.workers.alive or self._left or shared or (run.stopped_by is not COMPLETED and CleanUp.is_needed(run)):
             try:
-                await run.group.uninterrupted(self._wind_up)
+                await run.group.host.uninterrupted(self._wind_up)
             except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited
                 run.interrupt(interruption)
             except BaseException as fault:

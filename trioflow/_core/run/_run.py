@@ -226,7 +226,7 @@ class Run:
             variables = variables_of(context, outer.group.variables, outer)
         else:
             variables = tuple(item for item in context.items() if item[0] is not current)
-        self.group = self.backend.group(
+        self.group = self.backend.isolation.group(
             Worker.work,
             deadline,
             self._time_is_over,
@@ -238,7 +238,7 @@ class Run:
             self.home = outer.run.home
         if self.phase is CHECKING:
             self.phase = LINKING
-        await self.group.host(self._body)
+        await self.group.run(self._body)
         if not self.workers.alive:
             self._break_circles()
         if self.fault is not None:
@@ -258,7 +258,7 @@ class Run:
             if self.group.is_cancelled():
                 self.cancelled_outside()
             for _ in self._make_entries_ready() if not self.stopping else ():
-                if not await self.group.turn():
+                if not await self.group.host.turn():
                     self.cancelled_outside()
                 if self.stopping:
                     break
@@ -323,7 +323,7 @@ class Run:
         workers = self.workers
         workers.searchers += 1
         for _ in range(FIRST_TURNS):
-            if not await self.group.turn():
+            if not await self.group.host.turn():
                 self.cancelled_outside()
             if not self.unsettled or self.stopping or workers.has_blocked():
                 break
@@ -340,7 +340,7 @@ class Run:
                 continue
             if self._has_to_wait():
                 self.changed = changed = self.backend.event()
-                if not await self.group.wait(changed):
+                if not await self.group.host.wait(changed):
                     self.cancelled_outside()
                 continue
             if not (self.workers.forever or self.queue.forever):
@@ -360,14 +360,14 @@ class Run:
                 left.popleft()
             if not left:
                 return
-            if not await self.group.wait(changed):
+            if not await self.group.host.wait(changed):
                 self.cancelled_outside()
 
     async def _last_turns(self) -> bool:
         """Let forever jobs take in what is already there. Return False if they have added jobs that must settle."""
         admitted, turns = self.admitted, 0
         while turns < LAST_TURNS and not self.stopping and not self.unsettled:
-            if not await self.group.turn():
+            if not await self.group.host.turn():
                 self.cancelled_outside()
             turns += 1
             if self.admitted != admitted:
@@ -528,7 +528,7 @@ class Run:
             if worker.ended_by_run and job._is_ready():
                 self.settle(job, JobState.SUCCEEDED, job._outcome, now)
                 return
-            if worker.ended_by_run or self.backend.was_cancelled(worker):
+            if worker.ended_by_run or self.backend.isolation.was_cancelled(worker):
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
                 return
             failure = _errors.JobCancelled(
@@ -542,7 +542,7 @@ class Run:
         if throttles:
             refused = self.grants.throttle(worker, job, throttles, failure)
             if refused is None:
-                if self.starts_no_more or self.backend.was_cancelled(worker):
+                if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
                     self.put_back(job, now)
@@ -669,7 +669,7 @@ class Run:
         To be called before the job is settled. trio cancels all tasks at once and resumes them in any order, so a
         worker may be the first to notice.
         """
-        if not self.stopping and not worker.cancelled_alone and self.backend.was_cancelled(worker):
+        if not self.stopping and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
             self.cancelled_outside()
 
     def cancelled_outside(self) -> None:

@@ -170,7 +170,7 @@ class Worker(WorkerTask):
         workers: Workers
         backend, clock = run.backend, run.clock
         turn: Turn = run.turn
-        names_tasks = backend.names_tasks
+        names_tasks = backend.isolation.names_tasks
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -182,7 +182,7 @@ class Worker(WorkerTask):
         searching, used, called = True, False, True
         current.set(self)
         try:
-            mark = backend.enter(self)
+            mark = backend.isolation.enter(self)
             tainted = not mark
             while called:
                 # ---- begin to search, for the run that has spawned or woken it
@@ -375,7 +375,7 @@ class Worker(WorkerTask):
 
     async def refuse_what_is_left_open(self) -> None:
         """Raise an error if the job that has just returned left something open, or cancelled its own task."""
-        left, errors = await self.run.backend.close_left_open(self)
+        left, errors = await self.run.backend.isolation.close_left_open(self)
         if left is not None:
             open_still = RuntimeError(
                 f"the job returned with a {left} still open: close it before the job returns, by a with statement"
@@ -383,12 +383,12 @@ class Worker(WorkerTask):
             if errors is None:
                 raise open_still
             raise BaseExceptionGroup(f"errors from a {left} that a job left open", [open_still, errors])
-        if self.run.backend.cancelled_natively(self):
+        if self.run.backend.isolation.cancelled_natively(self):
             raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
 
     async def with_errors_of_what_is_left_open(self, error: BaseException) -> BaseException:
         """Return what a job raised, together with the errors from what it left open."""
-        left, errors = await self.run.backend.close_left_open(self)
+        left, errors = await self.run.backend.isolation.close_left_open(self)
         if errors is None:
             return error
         return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])

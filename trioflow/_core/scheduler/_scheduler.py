@@ -12,7 +12,6 @@ from typing import (
     Any,
     ClassVar,
     Final,
-    Literal,
     NamedTuple,
     Never,
     Self,
@@ -23,6 +22,7 @@ from typing import (
 )
 
 from .. import backend as _backend
+from ..backend import BackendName
 from ..base import _graph
 from ..base._states import StopReason
 from ..job import _labels, _options
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
-BackendName = Literal["trio", "asyncio"]
 OWN: Final = ...
 """The default of an argument; it stands for the scheduler's own setting."""
 

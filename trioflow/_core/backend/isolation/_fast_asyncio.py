@@ -1,4 +1,4 @@
-"""The fast way on asyncio, with private parts of anyio; what needs none of them is inherited from the plain way.
+"""The fast way on asyncio, with private parts of anyio.
 
 The workers' tasks are native asyncio tasks in one common anyio cancel scope, as if they were in a task group. A worker
 gets a scope of its own only when it has to be cancelled alone, or shielded, or when its job makes anyio look up the
@@ -15,35 +15,41 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import anyio.lowlevel
 from anyio._backends import _asyncio as anyio_asyncio
 
-from . import _shared
-from ._interface import WorkerTask
-from .plain._asyncio import PlainAsyncio, PlainAsyncioGroup
+from .. import _shared
+from .._interface import Group, Isolation, WorkerTask
+from ..loop._asyncio import AsyncioHost
+from ._parts import expect, expect_parts
 
 if TYPE_CHECKING:
-    from ._interface import Group, Mark, Scope, Variables, Work
+    from .._interface import Backend, Mark, Variables, Work
 
-T = TypeVar("T")
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same; to take one out here is faster
 
 
-class AsyncioGroup(PlainAsyncioGroup):
+class FastAsyncioGroup(Group):
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
     __slots__ = (
+        "_context",
         "_due",
+        "_host",
+        "_loop",
         "_parent",
         "_shielded",
         "_spawned",
-        "_timer",
+        "_work",
+        "home",
+        "host",
         "scope",
+        "variables",
     )
 
     def __init__(
@@ -53,59 +59,47 @@ class AsyncioGroup(PlainAsyncioGroup):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: AsyncioGroup | None = None,
+        outer: FastAsyncioGroup | None = None,
     ) -> None:
         self.variables = variables
-        self.home = self if outer is None or outer.variables is not variables else outer.home
+        self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
         self._context = context
-        self._on_deadline = on_deadline
-        self._expired = False
         # The scope has the deadline only to be asked for it; the timer is the group's own.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
-        host: Any = asyncio.current_task()
-        self._host = self.scope._host_task = host  # anyio gets the loop from it, when a job uses a thread
-        self._parent = id(host)
+        task: Any = asyncio.current_task()
+        self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
+        self.host = self._host
+        self.scope._host_task = task  # anyio gets the loop from it, when a job uses a thread
+        self._parent = id(task)
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step...
         self._due = 0  # ...and how many of them, the first ones, will have by the next look
-        self._requests = host.cancelling() - host._must_cancel
-        self._timer = None if deadline == math.inf else self._loop.call_at(deadline, self._expire)
-        # The cancellation of the task that hosts the run. It is raised in that task, when everything has ended.
-        self._cancellation: asyncio.CancelledError | None = None
 
-    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body`, then raise a cancellation that came meanwhile."""
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await body()
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            host, around = self._host, self._scope_around()
-            # A worker whose job has left references to its task retires, so the group leaves none to that of its host.
-            self._host = self.scope._host_task = None
+            around = self._scope_around()
+            task = self._host.leave()
+            self.scope._host_task = None
             if self._shielded is not None:
                 self._shielded._host_task = None
-        if self._cancellation is not None:
-            try:
-                raise self._cancellation
-            finally:
-                self._cancellation = None
-        if host._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
+        self._host.raise_cancellation()
+        if task._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
             await asyncio.sleep(0)
         if around is not None and around._effectively_cancelled:  # the ending's shield has kept it out
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _scope_around(self) -> Any:
         """Return the innermost scope of the task that hosts the run; None if there is none."""
-        state = TASK_STATES.get(self._host)
+        state = TASK_STATES.get(self._host.task)
         return state.innermost if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
 
     def spawn(self, worker: WorkerTask) -> None:
-        """Start a task for `worker`, in a copy of the run's context."""
         context = self._context.copy()
         if self._loop.get_task_factory() is None:
             task: Any = asyncio.Task(self._work(worker), loop=self._loop, context=context)
@@ -120,7 +114,6 @@ class AsyncioGroup(PlainAsyncioGroup):
         self._spawned.append(worker)
 
     def take_over(self, worker: WorkerTask) -> None:
-        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
         worker.group = self
         worker.mark.parent_id = self._parent
         if worker.timer is not None:  # it would keep the group that has set it
@@ -162,39 +155,35 @@ class AsyncioGroup(PlainAsyncioGroup):
         del self, worker  # whoever keeps an exception of a job may keep this frame too: it must not keep the run
         await work
 
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self._host.call_at(when, function)
+
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
-        return self.host_is_cancelled() or self.scope._effectively_cancelled
+        return self._host.is_cancelled() or self.scope._effectively_cancelled
 
     def deadline_passed(self) -> bool:
-        """Return whether it was the deadline that cancelled the group."""
-        return self._expired
+        return self._host.expired
 
     def cancel(self) -> None:
-        """Cancel all tasks of the group except the shielded ones."""
         if not self.scope.cancel_called:
             self.scope.cancel()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker, which runs no job."""
         if self._shielded is None:
-            self._shielded = _entered_scope(self.scope, self._host)
+            self._shielded = _entered_scope(self.scope, self._host.task)
             self._shielded.shield = True
         self._put_into(worker, self._shielded)
 
     def cancel_shielded(self) -> None:
-        """Cancel all workers that are shielded."""
         if self._shielded is not None:
             self._shielded.cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
         if worker.mark is not None:
             worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
             scope.cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
         worker.deadline = when
         if worker.scope is not None:
             cast(Any, worker.scope)._deadline = when  # for those who ask; it has no timer of its own
@@ -202,9 +191,8 @@ class AsyncioGroup(PlainAsyncioGroup):
             self._set_timer(worker, when)
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
         scope: Any = worker.scope
-        if scope is None or not scope.cancel_called or self.host_is_cancelled():
+        if scope is None or not scope.cancel_called or self._host.is_cancelled():
             return False
         around = scope._parent_scope
         return scope.shield or around is None or not around._effectively_cancelled
@@ -225,7 +213,6 @@ class AsyncioGroup(PlainAsyncioGroup):
             self._set_timer(worker, worker.deadline)
 
     def forget(self, worker: WorkerTask) -> None:
-        """Drop all that the group keeps for a worker that leaves."""
         if worker.timer is not None:
             worker.timer.cancel()
         scope: Any = worker.scope
@@ -256,10 +243,6 @@ class AsyncioGroup(PlainAsyncioGroup):
                 outermost = outermost._parent_scope
             outermost._reparent(scope)
         return scope
-
-    def _expire(self) -> None:
-        self._expired = True
-        self._on_deadline()
 
 
 def _entered_scope(around: Any, host: Any) -> Any:
@@ -305,7 +288,7 @@ class WorkerState(anyio_asyncio.TaskState):
     def cancel_scope(self) -> Any:
         """The innermost scope of the task, as anyio sees it; the engine itself reads `innermost`."""
         if self.worker is not None:
-            cast(AsyncioGroup, self.worker.group).scope_of_its_own(self.worker)
+            cast(FastAsyncioGroup, self.worker.group).scope_of_its_own(self.worker)
         return self.innermost
 
     @cancel_scope.setter
@@ -332,8 +315,13 @@ class WorkerState(anyio_asyncio.TaskState):
         return self.innermost is not self.scope
 
 
-class AsyncioBackend(PlainAsyncio):
-    """asyncio, as far as the engine is concerned; see `Backend`."""
+class FastAsyncio(Isolation):
+    """Workers share tasks in one cancel scope; see `Isolation`."""
+
+    names_tasks = False
+
+    def __init__(self, loop: Backend) -> None:
+        self._loop = loop
 
     def group(
         self,
@@ -343,13 +331,8 @@ class AsyncioBackend(PlainAsyncio):
         context: contextvars.Context,
         variables: Variables,
         outer: Group | None = None,
-    ) -> AsyncioGroup:
-        """Make the group for one run. Its own timer calls `on_deadline`."""
-        return AsyncioGroup(work, deadline, on_deadline, context, variables, cast("AsyncioGroup | None", outer))
-
-    def scope(self, deadline: float = math.inf) -> Scope:
-        """Make a cancel scope with a deadline on this loop's clock."""
-        return cast("Scope", anyio_asyncio.CancelScope(deadline=deadline))
+    ) -> FastAsyncioGroup:
+        return FastAsyncioGroup(work, deadline, on_deadline, context, variables, cast("FastAsyncioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark:
         """Record what the task of `worker` is like, and return that: if it is cancelled, it does not come here.
@@ -363,11 +346,8 @@ class AsyncioBackend(PlainAsyncio):
         mark.holders = getrefcount(task)
         return mark
 
-    def outwards(self, task: Any) -> Iterator[object]:
-        """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
-        known = STATES_BY_REF.copy()  # at once: other threads' loops record their tasks here too
-        tasks = ((one(), state) for one, state in known.items())
-        return _shared.outwards(id(task), {id(one): state.parent_id for one, state in tasks if one is not None})
+    def is_inside(self, worker: WorkerTask) -> bool:
+        return _shared.is_inside(worker.task, self._loop.current_task(), _outwards)
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job left open in the task; return what that was.
@@ -387,11 +367,10 @@ class AsyncioBackend(PlainAsyncio):
         return left, None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
         state: WorkerState = worker.mark
         if state.stopper._cancel_called or state.innermost._effectively_cancelled:
             return True
-        return cast(AsyncioGroup, worker.group).host_is_cancelled()
+        return worker.group.host.is_cancelled()
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
         """Return whether a job has cancelled its own task, that of `worker`, but not by a scope, and has not noticed.
@@ -399,6 +378,13 @@ class AsyncioBackend(PlainAsyncio):
         `cancelling()` does not say this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
+
+
+def _outwards(task: Any) -> Iterator[object]:
+    """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
+    known = STATES_BY_REF.copy()  # at once: other threads' loops record their tasks here too
+    tasks = ((one(), state) for one, state in known.items())
+    return _shared.outwards(id(task), {id(one): state.parent_id for one, state in tasks if one is not None})
 
 
 def _tasks_in(scope: Any) -> set[Any]:
@@ -426,8 +412,8 @@ def _check_private_parts() -> None:
     It takes some 50 µs, without an event loop.
     """
     if sys.implementation.name == "cpython":
-        _shared.expect_parts(asyncio.Task, "_must_cancel")
-    group = AsyncioGroup.__new__(AsyncioGroup)
+        expect_parts(asyncio.Task, "_must_cancel")
+    group = FastAsyncioGroup.__new__(FastAsyncioGroup)
     around: Any = anyio_asyncio.CancelScope()
     group.scope = around
     worker = WorkerTask()
@@ -435,30 +421,30 @@ def _check_private_parts() -> None:
     worker.task = task = _StandIn()
     state = WorkerState(None, around, worker, task, contextvars.Context(), ())
     worker.mark = TASK_STATES[task] = state
-    _shared.expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
-    _shared.expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks in another way")
+    expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
+    expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks in another way")
     around._tasks.add(task)
     job_scope: Any = anyio_asyncio.CancelScope()
     job_scope._parent_scope = state.innermost = around
     around._child_scopes.add(job_scope)
     state.innermost = job_scope
     scope = group.scope_of_its_own(worker)
-    _shared.expect(
+    expect(
         job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is around,
         "a scope that is put between two others has no effect on them",
     )
-    _shared.expect(scope.deadline == 5.0 and not job_scope._effectively_cancelled, "a new scope is not as it should be")
+    expect(scope.deadline == 5.0 and not job_scope._effectively_cancelled, "a new scope is not as it should be")
     around._cancel_called = True
-    _shared.expect(
+    expect(
         around.cancel_called and job_scope._effectively_cancelled,
         "a scope does not see that one around it was cancelled",
     )
     scope.shield = True
-    _shared.expect(not job_scope._effectively_cancelled, "a shield has no effect")
+    expect(not job_scope._effectively_cancelled, "a shield has no effect")
     scope._cancel_called = True
-    _shared.expect(job_scope._effectively_cancelled and not state.intact(), "a scope does not cancel what is in it")
+    expect(job_scope._effectively_cancelled and not state.intact(), "a scope does not cancel what is in it")
     group.forget(worker)
 
 
 _check_private_parts()
-BACKEND: Final = AsyncioBackend()
+ISOLATION: Final = FastAsyncio

@@ -1,4 +1,4 @@
-"""The fast way on trio, with private parts of trio; what needs none of them is inherited from the plain way.
+"""The fast way on trio, with private parts of trio.
 
 A worker gets a cancel scope of its own only when it has to be cancelled alone, or shielded. That scope is then put
 between the nursery's scope and those that its job may have opened. Most workers are never cancelled alone, and a scope
@@ -11,18 +11,17 @@ import contextvars
 import functools
 import math
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
 
-from . import _shared
-from ._interface import WorkerTask
-from .plain._trio import PlainTrio, PlainTrioGroup
+from .. import _shared
+from .._interface import Group, Isolation, Mark, WorkerTask
+from ..loop._trio import TrioHost
+from ._parts import expect, expect_parts
 
 if TYPE_CHECKING:
-    from ._interface import Group, Mark, Scope, Variables, Work
-
-T = TypeVar("T")
+    from .._interface import Backend, Scope, Variables, Work
 
 INSIDE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = INSIDE.CancelStatus  # a node in the tree of cancel scopes
@@ -30,17 +29,30 @@ CancelStatus: Final = INSIDE.CancelStatus  # a node in the tree of cancel scopes
 
 @functools.cache
 def _protected(work: Work) -> Work:
-    """Return the function of the workers, protected from Ctrl-C: see `TrioGroup.host`."""
+    """Return the function of the workers, protected from Ctrl-C: see `TrioHost.in_nursery`."""
     return trio.lowlevel.enable_ki_protection(work)
 
 
-class TrioGroup(PlainTrioGroup):
+class FastTrioGroup(Group):
     """A cancel scope that carries the run's deadline, in a nursery: that of the outermost run holds all tasks.
 
     Each worker enters the scope of its group in its first step, and leaves it at the end.
     """
 
-    __slots__ = ("_outer", "_shielded", "_status")
+    __slots__ = (
+        "_context",
+        "_deadline",
+        "_host",
+        "_outer",
+        "_scope",
+        "_shielded",
+        "_status",
+        "_stopped",
+        "_work",
+        "home",
+        "host",
+        "variables",
+    )
 
     def __init__(
         self,
@@ -48,24 +60,24 @@ class TrioGroup(PlainTrioGroup):
         deadline: float,
         context: contextvars.Context,
         variables: Variables,
-        outer: TrioGroup | None = None,
+        outer: FastTrioGroup | None = None,
     ) -> None:
         self.variables = variables
-        self.home = self if outer is None or outer.variables is not variables else outer.home
+        self.home: Group = self if outer is None or outer.variables is not variables else outer.home
+        self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
+        self.host = self._host
         self._outer = outer
         self._work = _protected(work)
         self._deadline = deadline
-        self._nursery: Any = None if outer is None else outer._nursery  # else in `host`, as the next two
-        self._scope: Any = None
+        self._scope: Any = None  # in `run`, as the next one
         self._status: Any = None
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
-        self._stopped = False
+        self._stopped = False  # by `cancel`
 
-    async def host(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body` inside the scope, then raise a cancellation that came meanwhile."""
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._outer is None:
-            await super().host(body)
+            await self._host.in_nursery(functools.partial(self._run_outermost, body), self._deadline)
             return
         task: Any = trio.lowlevel.current_task()
         self._scope = scope = _entered_scope(task._cancel_status)
@@ -75,7 +87,7 @@ class TrioGroup(PlainTrioGroup):
         task._activate_cancel_status(status)
         try:
             await body()
-            self.leave_shield()
+            self._leave_shield()
         finally:
             if self._deadline != math.inf:
                 scope.deadline = math.inf
@@ -85,14 +97,14 @@ class TrioGroup(PlainTrioGroup):
         if task._cancel_status.effectively_cancelled:
             await trio.lowlevel.checkpoint_if_cancelled()
 
-    def opened(self, nursery: Any) -> None:
-        """Take note of the nursery of an outermost run."""
-        super().opened(nursery)
-        self._status = nursery.cancel_scope._cancel_status
+    async def _run_outermost(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._scope = self._host.nursery.cancel_scope
+        self._status = self._scope._cancel_status
+        await body()
+        self._leave_shield()
 
     def spawn(self, worker: WorkerTask) -> None:
-        """Start a task for `worker`, in a copy of the run's context."""
-        self._context.run(self._nursery.start_soon, self._work, worker)
+        self._context.run(self._host.nursery.start_soon, self._work, worker)
 
     def enter(self, worker: WorkerTask) -> None:
         """Let the task of a worker enter the scope, in its first step."""
@@ -100,7 +112,6 @@ class TrioGroup(PlainTrioGroup):
             worker.task._activate_cancel_status(self._status)
 
     def take_over(self, worker: WorkerTask) -> None:
-        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
         worker.group = self
         self._put_into(worker, self._status)
 
@@ -112,35 +123,41 @@ class TrioGroup(PlainTrioGroup):
         else:
             worker.mark.status.parent = status
 
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self._host.call_at(when, function, self.is_cancelled)
+
+    def deadline_passed(self) -> bool:
+        return self._scope is not None and self._scope.cancel_called and not self._stopped
+
+    def cancel(self) -> None:
+        if not self._scope.cancel_called:
+            self._stopped = True
+            self._scope.cancel()
+
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
         return self._status is not None and bool(self._status.effectively_cancelled)
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker, which runs no job."""
         if self._shielded is None:
             self._shielded = _entered_scope(self._status)
             self._shielded.shield = True
         self._put_into(worker, self._shielded._cancel_status)
 
-    def leave_shield(self) -> None:
+    def _leave_shield(self) -> None:
         """Close the scope of the shielded workers, which have gone."""
         if self._shielded is not None:
             self._shielded._cancel_status.close()
 
     def cancel_shielded(self) -> None:
-        """Cancel all workers that are shielded."""
         if self._shielded is not None:
             self._shielded.cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
         if worker.mark is not None:
             worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
             scope.cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
         scope: Any = worker.scope
         if scope is None:
             worker.scope = scope = self._scope_of_its_own(worker)
@@ -150,12 +167,10 @@ class TrioGroup(PlainTrioGroup):
             scope._deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
         status = worker.mark.status
         return bool(status.effectively_cancelled) and not status.parent_cancellation_is_visible_to_us
 
     def forget(self, worker: WorkerTask) -> None:
-        """Drop all that the group keeps for a worker that leaves."""
         if worker.scope is not None:
             status: Any = worker.mark.status
             if worker.task._cancel_status is status:
@@ -164,7 +179,7 @@ class TrioGroup(PlainTrioGroup):
             if status._scope._registered_deadline != math.inf:
                 status._scope.deadline = math.inf
         if self._outer is not None:
-            worker.task._activate_cancel_status(self._nursery.cancel_scope._cancel_status)
+            worker.task._activate_cancel_status(self._host.nursery.cancel_scope._cancel_status)
         SET_NAME(worker.task, IDLE_NAME)
         worker.task = worker.mark = worker.scope = None
 
@@ -258,7 +273,7 @@ def _entered_scope(around: Any) -> Any:
     return scope
 
 
-class TrioMark:
+class TrioMark(Mark):
     """What a worker's task was like before it ran a job.
 
     trio has no public way to find the innermost scope, and no cheap one to find out whether it is cancelled.
@@ -276,7 +291,6 @@ class TrioMark:
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
 
     def intact(self) -> bool:
-        """Return whether the task is as it was: the same scopes, no nurseries, the same variables, not cancelled."""
         status, context = self.status, self._context
         if self._task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
@@ -288,14 +302,16 @@ class TrioMark:
         return True
 
     def left_open(self) -> bool:
-        """Return whether there are scopes or nurseries in the task that were not there before the job."""
         return self._task._cancel_status is not self.status
 
 
-class TrioBackend(PlainTrio):
-    """trio, as far as the engine is concerned; see `Backend`."""
+class FastTrio(Isolation):
+    """Workers share the tasks of one nursery; see `Isolation`."""
 
     names_tasks = False
+
+    def __init__(self, loop: Backend) -> None:
+        self._loop = loop
 
     def group(
         self,
@@ -305,22 +321,23 @@ class TrioBackend(PlainTrio):
         context: contextvars.Context,
         variables: Variables,
         outer: Group | None = None,
-    ) -> TrioGroup:
-        """Make the group for one run. Its scope has the deadline, so `on_deadline` is not called."""
-        return TrioGroup(work, deadline, context, variables, cast("TrioGroup | None", outer))
+    ) -> FastTrioGroup:
+        # Its scope has the deadline, so `on_deadline` is not called.
+        return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        """Record the current task as that of `worker`, and what it is like; return that, or None if it is cancelled."""
         task: Any = trio.lowlevel.current_task()
         worker.task = task
         task.__class__ = NamedTask
         SET_NAME(task, worker)
-        cast(TrioGroup, worker.group).enter(worker)
+        cast(FastTrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
         return None if mark.status.effectively_cancelled else mark
 
+    def is_inside(self, worker: WorkerTask) -> bool:
+        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
+
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes and nurseries that a job left open in the task; return what that was, and their errors."""
         task: Any = worker.task
         left = None
         errors: list[BaseException] = []
@@ -331,7 +348,7 @@ class TrioBackend(PlainTrio):
                 left = "nursery"
                 scope.cancel()
                 error = await _close(nurseries[-1])
-                error = None if error is None else self.split(error)[1]
+                error = None if error is None else self._loop.split(error)[1]
                 errors += [] if error is None else [error]
             if task._cancel_status is scope._cancel_status:
                 left = left or "cancel scope"
@@ -339,8 +356,10 @@ class TrioBackend(PlainTrio):
         return left, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` is in a cancelled scope."""
         return bool(worker.mark.status.effectively_cancelled)
+
+    def cancelled_natively(self, worker: WorkerTask) -> bool:
+        return False  # only scopes cancel tasks
 
 
 async def _close(nursery: Any) -> BaseException | None:
@@ -395,46 +414,44 @@ def _check_private_parts() -> None:
     It takes some 50 µs, without an event loop.
     """
     nursery_class: Any = trio.Nursery
-    _shared.expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
-    _shared.expect_parts(nursery_class, "_nested_child_finished")
+    expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    expect_parts(nursery_class, "_nested_child_finished")
     around, job_scope = _scope_without_clock(), _scope_without_clock()
     outermost = CancelStatus(scope=around)
     task: Any = object.__new__(trio.lowlevel.Task)
     task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
     task._activate_cancel_status(outermost)
     worker = WorkerTask()
-    worker.group = group = TrioGroup(_no_work, math.inf, task.context, ())
+    worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())
     worker.task, worker.scope = task, None
     worker.mark = TrioMark(worker)
     worker.job, task.__class__ = None, NamedTask
     SET_NAME(task, worker)
-    _shared.expect(task.name == IDLE_NAME, "a task cannot be given another class")
+    expect(task.name == IDLE_NAME, "a task cannot be given another class")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
     worker.scope = scope = group._scope_of_its_own(worker)
     status: Any = worker.mark.status
-    _shared.expect(
+    expect(
         job_status.parent is status and status.parent is outermost and status._scope is scope,
         "a scope that is put between two others has no effect on them",
     )
     task._activate_cancel_status(status)
-    _shared.expect(worker.mark.intact() and task._cancel_status is status, "a task does not enter a scope")
+    expect(worker.mark.intact() and task._cancel_status is status, "a task does not enter a scope")
     nursery = nursery_class._create(task, scope, True)
-    _shared.expect(
+    expect(
         (nursery._nested_child_running, nursery._closed, nursery._parent_waiting_in_aexit) == (True, False, False)
         and not worker.mark.intact(),
         "a task does not know its nurseries",
     )
     task._activate_cancel_status(None)
     scope.cancel()
-    _shared.expect(
-        group.is_expired(worker) and job_status.effectively_cancelled, "a scope does not cancel what it contains"
-    )
+    expect(group.is_expired(worker) and job_status.effectively_cancelled, "a scope does not cancel what it contains")
     around._cancel_status = outermost
     around.cancel()
-    _shared.expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
+    expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
     scope.shield = True
-    _shared.expect(group.is_expired(worker), "a shield has no effect")
+    expect(group.is_expired(worker), "a shield has no effect")
     _check_deadlines()
 
 
@@ -443,14 +460,14 @@ def _check_deadlines() -> None:
     put_off: list[float] = []
     setter = property(fset=lambda _, deadline: put_off.append(deadline))
     scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
-    _shared.expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
+    expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
     scope._registered_deadline = 1.0
     heap: Any = INSIDE.Deadlines()
     heap.add(1.0, scope)
     scope._deadline = 2.0
     heap.expire(1.5)
-    _shared.expect(put_off == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
+    expect(put_off == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
 
 
 _check_private_parts()
-BACKEND: Final = TrioBackend()
+ISOLATION: Final = FastTrio

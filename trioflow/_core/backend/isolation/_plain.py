@@ -22,61 +22,55 @@ What cannot be kept without private parts:
 from __future__ import annotations
 
 import contextvars
-import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from .. import _shared
+from .._interface import Group, Isolation, Mark
 
 if TYPE_CHECKING:
-    from .._interface import Group, Mark, Scope, Variables, Work, WorkerTask
+    from .._interface import Backend, Scope, Variables, Work, WorkerTask
 
 
-class PlainGroup:
-    """The tasks of one run, each in a scope of its own."""
+class PlainGroup(Group):
+    """The tasks of one run, each in a scope of its own: what is the same in both loops."""
 
-    __slots__ = ("_backend", "_context", "_host_info", "_shielded_workers", "_stopped", "_work", "home", "variables")
+    __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
 
-    home: Group
-
-    def __init__(self, backend: PlainBackend, work: Work, context: contextvars.Context, variables: Variables) -> None:
-        import anyio  # not at the top: the fast way on trio does without it
-
+    def __init__(self, loop: Backend, work: Work, context: contextvars.Context, variables: Variables) -> None:
         self.variables = variables
-        self._backend = backend
+        self._loop = loop
         self._work = work
         self._context = context
         self._stopped = False  # by `cancel`
         self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_info = anyio.get_current_task()
-        self.home = cast("Group", self)  # each worker is inside what its run has opened
+        self.home = self  # each worker is inside what its run has opened
 
     def take_over(self, worker: WorkerTask) -> None:
         """Nothing: it is a worker of this group."""
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
         return self._host_info.has_pending_cancellation()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker, which runs no job."""
         scope_of(worker).shield = True
         self._shielded_workers[worker] = None
 
     def cancel_shielded(self) -> None:
-        """Cancel all workers that are shielded."""
         for worker in self._shielded_workers:
             scope_of(worker).cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
         if worker.mark is not None:
             scope_of(worker).cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never."""
         scope_of(worker).deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
         scope = scope_of(worker)
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
@@ -87,23 +81,22 @@ class PlainGroup:
             worker.mark.leave_scope()
 
 
-class PlainMark:
+class PlainMark(Mark):
     """The scope around a worker's job, which tells afterwards whether the job has left others open."""
 
-    __slots__ = ("_backend", "_scope", "_worker")
+    __slots__ = ("_isolation", "_scope", "_worker")
 
-    def __init__(self, backend: PlainBackend, worker: WorkerTask) -> None:
-        self._backend = backend
+    def __init__(self, isolation: PlainIsolation, worker: WorkerTask, scope: Scope) -> None:
+        self._isolation = isolation
         self._worker = worker
-        self._scope: Scope | None = backend.scope()
-        self._scope.__enter__()
+        self._scope: Scope | None = scope
+        scope.__enter__()
 
     def intact(self) -> bool:
         """Return whether the task is as good as new: it has run no job, and is not cancelled."""
-        return self._worker.job is None and not self._backend.was_cancelled(self._worker)
+        return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
 
     def left_open(self) -> bool:
-        """Return whether there may be scopes in the task that were not there before the job."""
         return self._scope is not None
 
     def leave_scope(self) -> Scope | None:
@@ -117,59 +110,48 @@ class PlainMark:
         return None
 
 
-class PlainBackend:
-    """What the plain ways on trio and asyncio have in common; see `Backend`."""
+class PlainIsolation(Isolation):
+    """Each job has a task of its own, with a cancel scope of its own; see `Isolation`."""
 
-    def scope(self, deadline: float = math.inf) -> Scope:
-        """Make a cancel scope with a deadline on this loop's clock."""
-        raise NotImplementedError
+    names_tasks = True
 
-    def current_task(self) -> Any:
-        """Return the current task; None if there is none."""
-        raise NotImplementedError
+    def __init__(self, new_group: Callable[..., PlainGroup], loop: Backend) -> None:
+        self._new_group = new_group
+        self._loop = loop
 
-    def outwards(self, task: Any) -> Iterator[object]:
-        """Yield a task, the one in whose group it runs, and so on, or what stands for them."""
-        raise NotImplementedError
-
-    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End all tasks in what the job of `worker` has left open in `scope`; return what that was."""
-        raise NotImplementedError
-
-    def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
-        import anyio
-
-        return anyio.create_task_group()
+    def group(
+        self,
+        work: Work,
+        deadline: float,
+        on_deadline: Callable[[], None],
+        context: contextvars.Context,
+        variables: Variables,
+        outer: Group | None = None,
+    ) -> Group:
+        return self._new_group(self._loop, work, deadline, on_deadline, context, variables)
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        """Record the current task as that of `worker`, and make the scope for its job; None if it is cancelled."""
-        worker.task = self.current_task()
-        worker.mark = mark = PlainMark(self, worker)
+        """Make the scope for the job of `worker` too."""
+        worker.task = self._loop.current_task()
+        worker.mark = mark = PlainMark(self, worker, self._loop.scope())
         return mark if mark.intact() else None
 
     def is_inside(self, worker: WorkerTask) -> bool:
-        """Return whether the call comes from the task of `worker`, or from one inside it; True if that is not known."""
-        calling = self.current_task()
-        if calling is worker.task or calling is None:  # None: in a thread
-            return True
-        own, *further = self.outwards(worker.task)
-        for task in self.outwards(calling):
-            if task == own or task in further:
-                return bool(task == own)
-        return True
+        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes that a job left open in the task, and end all tasks in them; return what that was."""
+        """End all tasks in what the job has left open."""
         scope = worker.mark.leave_scope()
-        return (None if scope is None else await self.end_tasks_in(worker, scope)), None
+        return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
-        scope = worker.scope
-        if scope is not None and scope.cancel_called:
+        scope, group = worker.scope, worker.group
+        if (scope is not None and scope.cancel_called) or group.host.is_cancelled():
             return True
-        return not (scope is not None and scope.shield) and worker.group.is_cancelled()
+        return not (scope is not None and scope.shield) and group.is_cancelled()
+
+    def cancelled_natively(self, worker: WorkerTask) -> bool:
+        return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
 def scope_of(worker: WorkerTask) -> Scope:

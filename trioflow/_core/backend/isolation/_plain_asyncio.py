@@ -1,0 +1,118 @@
+"""The plain way on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.lowlevel
+
+from ..loop._asyncio import AsyncioHost
+from ._plain import PlainGroup, PlainIsolation, scope_of
+
+if TYPE_CHECKING:
+    from .._interface import Backend, Variables, Work, WorkerTask
+
+
+class PlainAsyncioGroup(PlainGroup):
+    """A task group of anyio; the deadline is a timer of the loop, and that of each worker's scope.
+
+    The scope of the task group is never cancelled, because the task that awaits the run is in it: that must be able to
+    tell a native cancellation. Each worker's scope is cancelled instead.
+    """
+
+    __slots__ = ("_deadline", "_host", "_spawning", "_tasks", "_workers", "host")
+
+    def __init__(
+        self,
+        loop: Backend,
+        work: Work,
+        deadline: float,
+        on_deadline: Callable[[], None],
+        context: contextvars.Context,
+        variables: Variables,
+    ) -> None:
+        super().__init__(loop, work, context, variables)
+        self._deadline = deadline
+        is_pending = self._host_info.has_pending_cancellation()
+        self._host: AsyncioHost = AsyncioHost(asyncio.current_task(), is_pending, context, deadline, on_deadline)
+        self.host = self._host
+        self._spawning: WorkerTask | None = None
+        self._workers: dict[WorkerTask, None] = {}  # those that have begun
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                await body()
+        finally:
+            self._host.leave()
+        self._host.raise_cancellation()
+        if self._host_info.has_pending_cancellation():  # it was cancelled natively, and nothing has been awaited since
+            await asyncio.sleep(0)
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self._host.call_at(when, function)
+
+    def spawn(self, worker: WorkerTask) -> None:
+        self._spawning = worker
+        outside = self._outside(worker)
+        self._tasks.create_task(outside, context=self._context)
+        self._spawning = None
+        self._host.loop.call_soon(self._check_begun, worker, outside, context=self._context.copy())
+
+    async def _outside(self, worker: WorkerTask) -> None:
+        """Do what a worker does, in a task of its own, inside its scope, which is in this task.
+
+        A task of anyio in which a job has left a scope open fails in the end, and its task group with it. So does one
+        with a native cancellation of the job's own. Here this is a group for the one task, and nothing comes of it.
+        """
+        if self._spawning is worker:  # the loop's task factory is an eager one
+            with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope first
+                await asyncio.sleep(0)
+        inside = self._work(worker)
+        self._workers[worker] = None
+        with contextlib.suppress(BaseExceptionGroup, asyncio.CancelledError), self._loop.scope() as worker.scope:
+            worker.scope.deadline = self._deadline
+            if self._stopped:
+                worker.scope.cancel()
+            async with anyio.create_task_group() as tasks:
+                tasks.create_task(inside)
+        inside.close()  # if the task was cancelled before its first step
+        del self._workers[worker]
+        worker.leave_unbegun()
+
+    def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
+        """Let a worker leave if its task was cancelled before its first step, which would have come before this."""
+        if worker.scope is None and self._spawning is not worker:
+            outside.close()
+            worker.leave_unbegun()
+
+    def is_cancelled(self) -> bool:
+        return self._stopped or self.deadline_passed() or super().is_cancelled() or self._host.is_cancelled()
+
+    def deadline_passed(self) -> bool:
+        return self._host.expired or (not self._stopped and self._host.loop.time() >= self._deadline)
+
+    def cancel(self) -> None:
+        self._stopped = True
+        for worker in self._workers:
+            if not scope_of(worker).shield:
+                scope_of(worker).cancel()
+
+    def shield(self, worker: WorkerTask) -> None:
+        """Keep `cancel` and the deadline from cancelling this worker."""
+        super().shield(worker)
+        scope_of(worker).deadline = math.inf
+
+    def set_deadline(self, worker: WorkerTask, when: float) -> None:
+        super().set_deadline(worker, when if scope_of(worker).shield else min(when, self._deadline))
+
+
+ISOLATION: Final = partial(PlainIsolation, PlainAsyncioGroup)

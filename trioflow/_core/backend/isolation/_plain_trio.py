@@ -1,0 +1,74 @@
+"""The plain way on trio."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from ..loop._trio import TrioHost
+from ._plain import PlainGroup, PlainIsolation
+
+if TYPE_CHECKING:
+    from .._interface import Backend, Variables, Work, WorkerTask
+
+
+class PlainTrioGroup(PlainGroup):
+    """A nursery whose cancel scope carries the run's deadline."""
+
+    __slots__ = ("_deadline", "_host", "host")
+
+    def __init__(
+        self,
+        loop: Backend,
+        work: Work,
+        deadline: float,
+        on_deadline: Callable[[], None],  # not called: the scope has the deadline
+        context: contextvars.Context,
+        variables: Variables,
+    ) -> None:
+        super().__init__(loop, trio.lowlevel.enable_ki_protection(work), context, variables)
+        self._deadline = deadline
+        self._host: TrioHost = TrioHost(context)
+        self.host = self._host
+
+    async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._host.in_nursery(body, self._deadline)
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self._host.call_at(when, function, self.is_cancelled)
+
+    def _is_stopped(self) -> bool:
+        """Return whether the nursery's scope was cancelled, by its deadline or by `cancel`."""
+        return self._host.nursery is not None and self._host.nursery.cancel_scope.cancel_called
+
+    def is_cancelled(self) -> bool:
+        return self._host.nursery is not None and (self._is_stopped() or super().is_cancelled())
+
+    def deadline_passed(self) -> bool:
+        return self._is_stopped() and not self._stopped
+
+    def cancel(self) -> None:
+        if not self._is_stopped():
+            self._stopped = True
+            self._host.nursery.cancel_scope.cancel()
+
+    def spawn(self, worker: WorkerTask) -> None:
+        self._context.run(self._host.nursery.start_soon, self._outside, worker)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _outside(self, worker: WorkerTask) -> None:
+        """Do what a worker does, in a task of its own, inside its scope, which is in this task.
+
+        A task in which a job has left a nursery open fails in the end. Nothing comes of that here.
+        """
+        with contextlib.suppress(BaseExceptionGroup), self._loop.scope() as worker.scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._work, worker)
+
+
+ISOLATION: Final = partial(PlainIsolation, PlainTrioGroup)

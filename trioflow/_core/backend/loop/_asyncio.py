@@ -1,0 +1,309 @@
+"""The event loop of asyncio, through its public names and anyio's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import anyio
+
+from .. import _shared
+from .._interface import Backend, HostTask
+
+if TYPE_CHECKING:
+    from .._interface import Event, Scope, WorkerTask
+
+T = TypeVar("T")
+SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]] = weakref.WeakKeyDictionary()
+
+
+class AsyncioHost(HostTask):
+    """The task that awaits a run, and the timer of the run's deadline.
+
+    The deadline is not that of a scope around the task: it must be able to tell a native cancellation from a scope's.
+    """
+
+    __slots__ = ("_cancellation", "_context", "_on_deadline", "_requests", "_timer", "expired", "loop", "task")
+
+    def __init__(
+        self,
+        task: Any,
+        is_being_cancelled: bool,
+        context: contextvars.Context,
+        deadline: float,
+        on_deadline: Callable[[], None],
+    ) -> None:
+        self.task: Any = task
+        self._requests = task.cancelling() - is_being_cancelled
+        # The cancellation of the task. It is raised in it when everything has ended.
+        self._cancellation: asyncio.CancelledError | None = None
+        self._context = context
+        self.loop = asyncio.get_running_loop()
+        self.expired = False
+        self._on_deadline = on_deadline
+        self._timer = None if deadline == math.inf else self.loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._on_deadline()
+
+    def leave(self) -> Any:
+        """Stop the timer, and return the task, which is not kept: a worker retires if its task is referred to."""
+        if self._timer is not None:
+            self._timer.cancel()
+        task, self.task = self.task, None
+        return task
+
+    def raise_cancellation(self) -> None:
+        """Raise the cancellation that came meanwhile, if one did."""
+        if self._cancellation is not None:
+            try:
+                raise self._cancellation
+            finally:
+                self._cancellation = None
+
+    async def turn(self) -> bool:
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError as cancellation:
+            self._cancellation = cancellation
+            return False
+        return True
+
+    async def wait(self, event: Event) -> bool:
+        try:
+            await event.wait()
+        except asyncio.CancelledError as cancellation:
+            self._cancellation = cancellation
+            return False
+        return True
+
+    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
+
+        anyio delivers the cancellation of a scope again and again; the shield here keeps that out. If the new task
+        itself is cancelled, `function` is called again, and has to go on where it was.
+        """
+        while True:
+            task = self.loop.create_task(function(), context=self._context.copy())
+            while not task.done():
+                with anyio.CancelScope(shield=True):
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError as cancellation:
+                        self._cancellation = cancellation  # a native one takes precedence over that of a scope
+            if not task.cancelled():  # somebody who cancels all tasks of the loop cancels this one too
+                return task.result()
+
+    def is_cancelled(self) -> bool:
+        """Return whether the task was cancelled natively since the run began, or is about to be.
+
+        A loop that ends cancels all tasks at once, and resumes them in any order, so a worker may be the first to
+        notice.
+        """
+        return bool(self.task.cancelling() > self._requests)
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call `function()` at the time `when`; return what prevents the call."""
+        return self.loop.call_at(when, function, context=self._context.copy()).cancel
+
+
+class AsyncioLoop(Backend):
+    """An event loop of asyncio; see `Backend`."""
+
+    name = "asyncio"
+
+    def __init__(self) -> None:
+        self._scope: Any = None
+
+    def scope(self, deadline: float = math.inf) -> Scope:
+        if self._scope is None:
+            self._scope = type(anyio.CancelScope())  # to ask anyio each time, which has several, takes thrice as long
+        return cast("Scope", self._scope(deadline=deadline))
+
+    def current_task(self) -> Any:
+        try:
+            return asyncio.current_task()
+        except RuntimeError:  # in a thread
+            return None
+
+    def outwards(self, task: Any) -> Iterator[object]:
+        return _shared.outwards(id(task), {one.id: one.parent_id for one in anyio.get_running_tasks()})
+
+    def has_native_cancellation(self) -> bool:
+        return anyio.get_current_task().has_pending_cancellation()
+
+    def task_group(self) -> Any:
+        return anyio.create_task_group()
+
+    async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
+        """Cancel the tasks in task groups that a job has left open, and wait for them."""
+        left = "cancel scope"
+        scope.cancel()
+        while tasks := _tasks_inside(worker.task):
+            left = "task group"
+            with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(tasks)
+        return left
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
+        return anyio.run(main, backend="asyncio", backend_options=dict(options))
+
+    def clock(self) -> Callable[[], float]:
+        loop_time = asyncio.get_running_loop().time
+        if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
+            return time.monotonic  # all that this method does is to call it
+        return loop_time
+
+    def once_in_loop(self, make: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        made = SHARED_IN_LOOPS.get(loop)
+        if made is None:
+            SHARED_IN_LOOPS[loop] = made = make()
+        return cast(T, made)
+
+    def is_current(self, task: Any) -> bool:
+        return asyncio.current_task() is task
+
+    def event(self) -> Event:
+        return asyncio.Event()
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+    async def turn(self) -> None:
+        try:  # noqa: SIM105 - `suppress` takes as long as all else here
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:  # the worker checks its scope next
+            pass
+
+    async def park(self, worker: WorkerTask) -> None:
+        worker.parking = asyncio.get_running_loop().create_future()
+        try:  # noqa: SIM105 - `suppress` takes as long as all else here
+            await worker.parking
+        except asyncio.CancelledError:  # the worker checks its scope next
+            pass
+
+    def wake(self, worker: WorkerTask) -> None:
+        if not worker.parking.done():  # else it was cancelled at the same time
+            worker.parking.set_result(None)
+
+    async def wait_until(self, deadline: float) -> bool:
+        try:
+            await self.sleep_until(deadline)
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    async def sleep_until(self, deadline: float) -> None:
+        await asyncio.sleep(max(0, deadline - asyncio.get_running_loop().time()))
+
+    async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= deadline:  # a descriptor that is always readable would keep the timer from ever being first
+            await asyncio.sleep(0)
+            return False
+        found: asyncio.Future[bool] = loop.create_future()
+        loop.add_reader(descriptor, _answer, found, True)
+        timer = None if deadline == math.inf else loop.call_at(deadline, _answer, found, False)
+        try:
+            return await found
+        finally:
+            loop.remove_reader(descriptor)
+            if timer is not None:
+                timer.cancel()
+
+    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            with anyio.CancelScope(shield=True):
+                try:
+                    return await wait()
+                except asyncio.CancelledError:  # a native one, which no shield keeps out
+                    continue
+
+    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
+        return _shared.split(exception, asyncio.CancelledError)
+
+    def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
+        """Return whether it is the cancellation of that scope alone.
+
+        anyio lets it pass if the task has more cancellation requests than at the beginning, as after a native
+        cancellation. But on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves one too.
+        """
+        return (
+            scope.cancel_called
+            and self.split(exception) == (True, None)
+            and anyio.current_effective_deadline() > -math.inf
+        )
+
+    def hint(self, exception: BaseException) -> str | None:
+        foreign = _shared.is_one_of(
+            exception,
+            (RuntimeError, "must be called from async context"),
+            (RuntimeError, "Task got bad yield"),
+            (AttributeError, "'RunContext' object has no attribute 'runner'"),  # from open_nursery()
+        )
+        return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
+
+    async def run_concurrently(
+        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
+    ) -> bool:
+        with anyio.CancelScope(deadline=deadline) as scope:
+            async with anyio.create_task_group() as tasks:
+                for function in functions:
+                    tasks.start_soon(function)
+        return not scope.cancelled_caught
+
+    def caller(self) -> Callable[[Callable[[], None]], None]:
+        loop = asyncio.get_running_loop()
+
+        def call(function: Callable[[], None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(function)
+
+        return call
+
+    def check_limiter(self, limiter: object) -> str | None:
+        if not isinstance(limiter, anyio.CapacityLimiter):
+            return "give a positive whole number, None, or, as this is asyncio, a CapacityLimiter of anyio"
+        if _shared.home_of_limiter(limiter).endswith("_trio"):
+            return "this CapacityLimiter was made or used in a trio program; make a new one"
+        return None
+
+    def try_acquire(self, limiter: Any, borrower: object) -> bool:
+        try:
+            limiter.acquire_on_behalf_of_nowait(borrower)
+        except anyio.WouldBlock:
+            return False
+        return True
+
+    async def acquire(self, limiter: Any, borrower: object) -> bool:
+        try:
+            await limiter.acquire_on_behalf_of(borrower)
+        except asyncio.CancelledError:
+            return False
+        return True
+
+    def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
+        return _shared.await_chain(worker.task.get_coro())
+
+
+def _answer(found: asyncio.Future[bool], value: bool) -> None:
+    if not found.done():
+        found.set_result(value)
+
+
+def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
+    """Return the tasks that run in task groups of anyio that `task` has opened."""
+    inside = {one.id for one in anyio.get_running_tasks() if one.parent_id == id(task)}
+    return [one for one in asyncio.all_tasks() if id(one) in inside]
+
+
+LOOP: Final = AsyncioLoop
