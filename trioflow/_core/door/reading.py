@@ -8,7 +8,7 @@ the section "before a run", and sees what was true a moment ago.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, final
 
 from ..base._amounts import Amount, is_size
 from ..base._amounts import amount as amount_of
@@ -139,8 +139,8 @@ class RunView:
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Run) -> None:
-        self._run: Final = run
+    def __init__(self, run: Any) -> None:  # a `Run`, whose type is no part of what users see
+        self._run: Final[Run] = run
 
     @property
     def clock(self) -> Callable[[], float]:
