@@ -17,8 +17,8 @@ from trioflow import Adaptive, Job, Pool, Scheduler, Service, Throttled, Trace, 
 from trioflow._core.limits._window import Control
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
-from trioflow.view.monitor._head import Head
 from trioflow.view.monitor._model import Model
+from trioflow.view.monitor._run_lines import RunLines
 from trioflow.view.text._symbols import Symbols
 
 from ..conftest import Virtual
@@ -176,7 +176,7 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
     scheduler.map(anyio.sleep, [1] * 6)
 
     async def look() -> None:
-        head = Head(Model(scheduler), Symbols())
+        head = RunLines(Model(scheduler), Symbols())
         assert any("≤ 1 at once" in "".join(text for text, _ in line) for line in head.lines(100, None))
 
     scheduler.add(Job(look))

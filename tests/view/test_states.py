@@ -15,7 +15,7 @@ from trioflow._core.base._states import TRANSITIONS
 from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
 from trioflow.view.graph import _simplify, _style
-from trioflow.view.monitor import _head, _layout, _lines, _model, _picture, _screen
+from trioflow.view.monitor import _job_choice, _log, _model, _picture, _run_lines, _terminal
 from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._json import text as json_text
@@ -41,9 +41,9 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
     "which state a bundle shows": (_simplify.PRECEDENCE, EVERY),
     "the legend of a timeline": (_legend.BARS + _legend.NEVER_STARTED, EVERY),
     "the styles of a monitor": (_picture.STYLES, EVERY),
-    "the words of a monitor's lines": (_lines.WORDS, SETTLED),
-    "the counts of a monitor": ([state for state, *_ in _head.COUNTS], SETTLED - {JobState.FAILED}),
-    "the ends of a monitor": (_head.ENDS, set(StopReason)),
+    "the words of a monitor's lines": (_log.WORDS, SETTLED),
+    "the counts of a monitor": ([state for state, *_ in _run_lines.COUNTS], SETTLED - {JobState.FAILED}),
+    "the ends of a monitor": (_run_lines.ENDS, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
 }
 
@@ -74,8 +74,8 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
 
 def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
     """What names a style finds it."""
-    named = {*_picture.STYLES.values(), *(style for _, _, style in _head.COUNTS)}
-    assert named <= _screen.STYLES.keys()
+    named = {*_picture.STYLES.values(), *(style for _, _, style in _run_lines.COUNTS)}
+    assert named <= _terminal.STYLES.keys()
 
 
 def test_style_sheets_have_all_states() -> None:
@@ -156,5 +156,5 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     tally.settle(state, has_run=False)
     failures = {object(): None} if state is JobState.FAILED else {}
     model: Any = SimpleNamespace(tally=tally, failures=failures, beside={}, background=0, ended=None, root=None)
-    assert re.fullmatch(r"1 \w+", _head.Head(model, _symbols.Symbols()).counts())
-    assert sum(_layout.Layout(model, "open")._rest([]).values()) == 1
+    assert re.fullmatch(r"1 \w+", _run_lines.Head(model, _symbols.Symbols()).counts())
+    assert sum(_job_choice.Layout(model, "open")._rest([]).values()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trioflow._core.door.reading import duration_text, size_text
-from trioflow.view.monitor._head import estimate, so_far
+from trioflow.view.monitor._run_lines import estimate, so_far
 
 
 @pytest.mark.parametrize(

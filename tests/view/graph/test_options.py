@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
-from trioflow.view.graph._drawing import Drawing, Line, Part
+from trioflow.view.graph._drawing import Drawing, DrawnAs, LineKind
 
 from ...bodies import fail_now, idle, take
 from .pictures import seen
@@ -134,8 +134,8 @@ def test_detours_are_the_ways_past_what_is_left_out(data: st.DataObject) -> None
         assert nearest(job, whole, kept) == nearest(job, parts, kept)
     assert len(drawing.lines) <= sum(map(len, whole.values()))
     direct = {(one, job) for job in kept for one in job.required if one in kept}
-    assert {ends for ends, line in drawing.lines.items() if line is Line.ORDER} == direct
-    assert all(job in kept or drawing.part(job) is Part.JUNCTION for ends in drawing.lines for job in ends)
+    assert {ends for ends, line in drawing.lines.items() if line is LineKind.ORDER} == direct
+    assert all(job in kept or drawing.part(job) is DrawnAs.JUNCTION for ends in drawing.lines for job in ends)
 
 
 def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:

@@ -13,7 +13,7 @@ import anyio
 import pyte
 
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._screen import PLAIN, STYLES
+from trioflow.view.monitor._terminal import PLAIN, STYLES
 
 
 class Terminal(io.StringIO):
@@ -66,16 +66,16 @@ class Still(Monitor):
 
     def _begin(self, scheduler: Any) -> None:
         super()._begin(scheduler)
-        outlet: Any = self._outlet
-        outlet.wake = lambda: None
+        display: Any = self._display
+        display.wake = lambda: None
 
 
 def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     """Return what a monitor that watches a run on a terminal would draw at this moment."""
-    outlet: Any = monitor._outlet
-    with outlet._lock:  # its thread draws too
-        outlet._draw.__self__._forecast._next = 0  # an estimate of now
-        lines = outlet._draw(columns, height)
+    display: Any = monitor._display
+    with display._lock:  # its thread draws too
+        display._draw.__self__._forecast._next = 0  # an estimate of now
+        lines = display._draw(columns, height)
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 
 

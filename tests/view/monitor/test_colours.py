@@ -8,7 +8,7 @@ import pytest
 from rich.color import ColorType
 
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._screen import STYLES
+from trioflow.view.monitor._terminal import STYLES
 
 from ...bodies import fail, nap
 from ..contrast import contrast

@@ -15,9 +15,9 @@ import pyte
 import pytest
 
 from trioflow import Job, Monitor, Scheduler
-from trioflow.view.monitor._output import Ticker
+from trioflow.view.monitor._display import Ticker
 from trioflow.view.monitor._print_above import MOST, Above, Replacement
-from trioflow.view.monitor._screen import Screen
+from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap
 from .monitors import Terminal
@@ -172,7 +172,7 @@ def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
 def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None:
     """A picture that is equal to the last one is not drawn; one that differs in a line is."""
     lines = [[("one", "")], [("two", "failed")]]
-    screen = Screen(terminal, lambda columns, height: list(lines), 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
     screen._tick()
     before = terminal.writes
     screen._tick()
@@ -257,7 +257,7 @@ def test_a_fault_in_drawing_is_logged_once(
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
 
-    monkeypatch.setattr("trioflow.view.monitor._head.Head.lines", broken)
+    monkeypatch.setattr("trioflow.view.monitor._run_lines.RunLines.lines", broken)
 
     async def say() -> None:
         print("said")
@@ -289,7 +289,7 @@ def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> None:
     """Lines stand above the picture of now: with the one before, jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
-    screen = Screen(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
     screen._guarded(screen._live.start)
     screen._tick()
     screen._above._lines.append("said")
@@ -302,7 +302,7 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
 
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has broken the lines that do not fit any more: all of them are erased before the next picture."""
-    screen = Screen(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
+    screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
     screen._guarded(screen._live.start)
     screen._tick()
     terminal.screen.reset()

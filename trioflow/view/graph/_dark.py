@@ -7,10 +7,10 @@ from typing import Final
 
 from ..._core.door.reading import JobState
 from . import _dot, _style
-from ._drawing import Line
+from ._drawing import LineKind
 
 PAPER: Final = "#1b1f26"
-LINES: Final = {Line.ORDER: "#9aa5b1", Line.DATA: "#7fb8e6"}
+LINES: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
 CLASS: Final = "trioflow-graph"
 
 

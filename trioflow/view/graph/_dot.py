@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
 from . import _style
-from ._drawing import Close, Drawing, Line, Open, Part
-from ._frame_ends import Anchor, FrameEnds, Place, Point
+from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
+from ._frame_ends import Anchor, FrameEnds, Point, PointPlace
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -29,11 +29,11 @@ def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
         node_attr=NODE,
         edge_attr=EDGE,
     )
-    Writer(drawing, graph).write()
+    DotWriter(drawing, graph).write()
     return graph
 
 
-class Writer:
+class DotWriter:
     """Writes a drawing into a `Digraph`, statement by statement: its `subgraph` would copy each level once more."""
 
     def __init__(self, drawing: Drawing, graph: Digraph) -> None:
@@ -66,20 +66,20 @@ class Writer:
         self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
         self._graph.attr("graph", **of_frame(scheduler, self._drawing.paths[scheduler]))
         for point in self._ends.points(scheduler):
-            attributes = EMPTY if point.place is Place.MIDDLE else INVISIBLE
+            attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
             self._graph.node(self._name(point), **attributes)
             self._ties.extend(self._ends.ties(point))
 
     def _node(self, job: AnyJob) -> None:
         jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
-        if self._drawing.part(job) is Part.JUNCTION:
+        if self._drawing.part(job) is DrawnAs.JUNCTION:
             self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
         else:
             self._graph.node(self._names[job], **of_jobs(jobs, path))
 
-    def _line(self, tail: AnyJob, head: AnyJob, line: Line) -> None:
+    def _line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
         attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
-        if self._drawing.part(head) is Part.JUNCTION:
+        if self._drawing.part(head) is DrawnAs.JUNCTION:
             attributes["arrowhead"] = "none"
         start, end = self._ends.of_line(tail, head)
         if start is not tail:
@@ -122,10 +122,10 @@ NODE: Final[Attributes] = {
     "penwidth": "1",
 }
 EDGE: Final[Attributes] = {"fontname": FONT, "fontsize": "10", "color": FAINT, "arrowsize": "0.65", "penwidth": "1"}
-LINES: Final[Mapping[Line, Attributes]] = {
-    Line.ORDER: {},
-    Line.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
-    Line.DETOUR: {"style": "dotted", "penwidth": "1.6"},
+LINES: Final[Mapping[LineKind, Attributes]] = {
+    LineKind.ORDER: {},
+    LineKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
+    LineKind.DETOUR: {"style": "dotted", "penwidth": "1.6"},
 }
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}

@@ -22,7 +22,7 @@ from ..text._listing import Begin, End, Plain, numbered, rows
 from . import _simplify
 
 
-class Part(enum.Enum):
+class DrawnAs(enum.Enum):
     """How a job takes part in a drawing."""
 
     WHOLE = "drawn; a nested scheduler as a frame around its jobs"
@@ -32,7 +32,7 @@ class Part(enum.Enum):
     OUTSIDE = "required, but not in this scheduler"
 
 
-class Line(enum.Enum):
+class LineKind(enum.Enum):
     """Why there is a line between two jobs; if there are several reasons, the first one."""
 
     DATA = "the result of one is an argument of the other"
@@ -40,7 +40,7 @@ class Line(enum.Enum):
     DETOUR = "by way of jobs that are left out"
 
 
-Lines = dict[tuple[AnyJob, AnyJob], Line]
+Lines = dict[tuple[AnyJob, AnyJob], LineKind]
 
 
 class Open(NamedTuple):
@@ -76,7 +76,7 @@ class Drawing:
         self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
         self.numbers: Final = numbered(self._rows)
         self._scheduler: Final = scheduler
-        self._parts: Final[dict[AnyJob, Part]] = {}
+        self._parts: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
         self.bundles: Final = _simplify.bundles(self._plain_jobs(), self._stand_ins) if bundle else {}
@@ -87,24 +87,24 @@ class Drawing:
         """Yield what is drawn; a frame opens before what is in it, and closes after."""
         for row in self._rows:
             part = self.part(row.job)
-            if self._stand_ins[row.job] is not row.job or part is Part.LEFT_OUT:
+            if self._stand_ins[row.job] is not row.job or part is DrawnAs.LEFT_OUT:
                 continue
             if isinstance(row, End):
-                if part is Part.WHOLE:
+                if part is DrawnAs.WHOLE:
                     yield Close(row.job)
-            elif isinstance(row, Begin) and part is Part.WHOLE:
+            elif isinstance(row, Begin) and part is DrawnAs.WHOLE:
                 yield Open(row.job)
             else:
                 yield Single(row.job)
 
-    def part(self, job: AnyJob) -> Part:
+    def part(self, job: AnyJob) -> DrawnAs:
         """Return how a job takes part."""
-        return self._parts.get(job, Part.OUTSIDE)
+        return self._parts.get(job, DrawnAs.OUTSIDE)
 
     def outside(self) -> list[AnyJob]:
         """Return the ends of lines that are not in the scheduler."""
         ends = dict.fromkeys(job for line in self.lines for job in line)
-        return [job for job in ends if self.part(job) is Part.OUTSIDE]
+        return [job for job in ends if self.part(job) is DrawnAs.OUTSIDE]
 
     def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
         """Return the jobs that a drawn job stands for, itself included."""
@@ -128,12 +128,12 @@ class Drawing:
             if around is not None:
                 continue
             self._parts[job] = _part_of(job, kept, folded)
-            if isinstance(row, Begin) and self._parts[job] is not Part.WHOLE:
+            if isinstance(row, Begin) and self._parts[job] is not DrawnAs.WHOLE:
                 around = job
 
     def _plain_jobs(self) -> Iterator[AnyJob]:
         for job, part in self._parts.items():
-            if part is Part.WHOLE and not is_scheduler(job):
+            if part is DrawnAs.WHOLE and not is_scheduler(job):
                 yield job
 
     # ---- the lines
@@ -148,22 +148,22 @@ class Drawing:
                 if tail is head or _is_around(tail, head) or _is_around(head, tail):
                     continue
                 if requirement in inputs:
-                    found[tail, head] = Line.DATA
+                    found[tail, head] = LineKind.DATA
                 else:
-                    found.setdefault((tail, head), Line.ORDER)
+                    found.setdefault((tail, head), LineKind.ORDER)
         return found
 
     def _bridge(self) -> None:
-        left_out = [job for job, part in self._parts.items() if part is Part.LEFT_OUT]
+        left_out = [job for job, part in self._parts.items() if part is DrawnAs.LEFT_OUT]
         if left_out:
-            for job in _simplify.bridge(self.lines, left_out, Line.DETOUR):
-                self._parts[job] = Part.JUNCTION
+            for job in _simplify.bridge(self.lines, left_out, LineKind.DETOUR):
+                self._parts[job] = DrawnAs.JUNCTION
 
 
-def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Part:
+def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> DrawnAs:
     if kept is not None and job not in kept:
-        return Part.LEFT_OUT
-    return Part.FOLDED if job in folded else Part.WHOLE
+        return DrawnAs.LEFT_OUT
+    return DrawnAs.FOLDED if job in folded else DrawnAs.WHOLE
 
 
 def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:

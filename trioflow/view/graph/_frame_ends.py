@@ -15,7 +15,7 @@ from ..._core.door.reading import AnyJob, BaseScheduler
 from ._drawing import Close, Drawing, Lines, Open
 
 
-class Place(enum.Enum):
+class PointPlace(enum.Enum):
     """Where in its frame a point is."""
 
     TOP = "top"
@@ -27,7 +27,7 @@ class Point(NamedTuple):
     """An invisible point in a frame."""
 
     scheduler: BaseScheduler
-    place: Place
+    place: PointPlace
 
 
 Anchor: TypeAlias = AnyJob | Point
@@ -39,9 +39,9 @@ FEW: Final = 4
 class Side:
     """The outermost boxes of each frame at one side, top or bottom, and the anchors made of them."""
 
-    def __init__(self, place: Place, members: dict[BaseScheduler, list[AnyJob]], lines: Lines) -> None:
+    def __init__(self, place: PointPlace, members: dict[BaseScheduler, list[AnyJob]], lines: Lines) -> None:
         """Find the anchors of all frames at which lines end, or begin."""
-        end = 1 if place is Place.TOP else 0
+        end = 1 if place is PointPlace.TOP else 0
         inner = {ends[end] for ends in lines if ends[0].scheduler is ends[1].scheduler}
         self._place: Final = place
         self._outermost: Final = {
@@ -78,7 +78,7 @@ class Side:
     def _found(self, frame: BaseScheduler) -> list[Anchor]:
         anchors = [anchor for job in self._outermost[frame] for anchor in self.of(job)]
         if not anchors:
-            return [Point(frame, Place.MIDDLE)]
+            return [Point(frame, PointPlace.MIDDLE)]
         if len(anchors) <= FEW:
             return anchors
         point = Point(frame, self._place)
@@ -92,8 +92,8 @@ class FrameEnds:
     def __init__(self, drawing: Drawing) -> None:
         """Find them. O(V + E)."""
         self._members: Final = _members(drawing)
-        self._top: Final = Side(Place.TOP, self._members, drawing.lines)
-        self._bottom: Final = Side(Place.BOTTOM, self._members, drawing.lines)
+        self._top: Final = Side(PointPlace.TOP, self._members, drawing.lines)
+        self._bottom: Final = Side(PointPlace.BOTTOM, self._members, drawing.lines)
 
     def of_line(self, tail: AnyJob, head: AnyJob) -> tuple[Anchor, Anchor]:
         """Return the two anchors between which a line is drawn: the middle ones."""
@@ -108,7 +108,7 @@ class FrameEnds:
     def points(self, frame: BaseScheduler) -> list[Point]:
         """Return the points in a frame; an empty one always has one, because dot leaves out a frame around nothing."""
         if not self._members[frame]:
-            return [Point(frame, Place.MIDDLE)]
+            return [Point(frame, PointPlace.MIDDLE)]
         return [*self._top.point(frame), *self._bottom.point(frame)]
 
     def ties(self, point: Point) -> list[tuple[Anchor, Anchor]]:

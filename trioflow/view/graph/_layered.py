@@ -11,7 +11,7 @@ from xml.etree import ElementTree as Tree
 from ..._core.door.reading import AnyJob, JobState, is_scheduler, printable, shortened
 from . import _style
 from ._dot import FAINT, LINES, WHEN_FAILED
-from ._drawing import Drawing, Line, Single
+from ._drawing import Drawing, LineKind, Single
 
 CHARACTER: Final = 6.6
 """Pixels; the letters of a label in most sans-serif typefaces of 11 pixels take less."""
@@ -128,7 +128,7 @@ def _ends(
     return [(x, y + boxes[tail].view.h / 2), *inner, (u, v - boxes[head].view.h / 2 - 5)]
 
 
-def _draw_line(picture: Tree.Element, line: Line, head: AnyJob, points: list[tuple[float, float]]) -> None:
+def _draw_line(picture: Tree.Element, line: LineKind, head: AnyJob, points: list[tuple[float, float]]) -> None:
     look = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
     colour = look.get("color", FAINT)
     (x, y), *others = points

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..._core.door.reading import AnyJob, JobState, is_scheduler, look_of
 from . import _dot, _style
-from ._drawing import Close, Drawing, Line, Part
+from ._drawing import Close, Drawing, DrawnAs, LineKind
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -22,9 +22,9 @@ FRAME: Final[_dot.Attributes] = {
 }
 PLAIN: Final = _dot.colours(JobState.IDLE)
 WORDS: Final = {
-    Line.ORDER: "requires",
-    Line.DATA: "result is an argument",
-    Line.DETOUR: "by way of jobs left out",
+    LineKind.ORDER: "requires",
+    LineKind.DATA: "result is an argument",
+    LineKind.DETOUR: "by way of jobs left out",
 }
 
 
@@ -61,7 +61,7 @@ def _stack(graph: Digraph, names: list[str]) -> None:
 
 def _jobs(drawing: Drawing) -> list[AnyJob]:
     jobs = (item.job for item in drawing.items() if not isinstance(item, Close))
-    return [job for job in jobs if drawing.part(job) is not Part.JUNCTION]
+    return [job for job in jobs if drawing.part(job) is not DrawnAs.JUNCTION]
 
 
 def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
@@ -76,7 +76,7 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield a box for each kind of job that occurs, unless there is only one."""
     jobs = _jobs(drawing)
-    found = {look_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is Part.FOLDED}
+    found = {look_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is DrawnAs.FOLDED}
     for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
         yield {"label": look.name, **PLAIN, **_dot.shape(found[look])}
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
 from . import _style
-from ._drawing import Close, Drawing, Line, Open, Part, Single
+from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single
 
-ARROWS: Final[Mapping[Line, str]] = {Line.ORDER: "-->", Line.DATA: "==>", Line.DETOUR: "-.->"}
-TO_JUNCTION: Final[Mapping[Line, str]] = {Line.ORDER: "---", Line.DATA: "===", Line.DETOUR: "-.-"}
+ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "==>", LineKind.DETOUR: "-.->"}
+TO_JUNCTION: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "---", LineKind.DATA: "===", LineKind.DETOUR: "-.-"}
 SEVERAL: Final = "[[", "]]"
 UNSAFE: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
 """Punctuation, in the order of ASCII; and what could begin a list in Markdown, which is an error here."""
@@ -24,10 +24,10 @@ INDENT: Final = "  "
 
 def mermaid(drawing: Drawing, direction: _style.Direction) -> str:
     """Return the drawing as the text of a Mermaid flowchart. O(V + E)."""
-    return "\n".join([f"flowchart {direction}", *Writer(drawing, direction).lines()]) + "\n"
+    return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines()]) + "\n"
 
 
-class Writer:
+class MermaidWriter:
     """Writes a drawing, line by line."""
 
     def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
@@ -85,7 +85,7 @@ class Writer:
 
     def _box(self, job: AnyJob) -> str:
         name = self._names[job]
-        if self._drawing.part(job) is Part.JUNCTION:
+        if self._drawing.part(job) is DrawnAs.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
         begin, end = SEVERAL if len(jobs) > 1 else look_of(job).brackets
@@ -93,8 +93,8 @@ class Writer:
         self._mark(job)
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
 
-    def _arrow(self, head: AnyJob, line: Line) -> str:
-        if self._drawing.part(head) is Part.JUNCTION:
+    def _arrow(self, head: AnyJob, line: LineKind) -> str:
+        if self._drawing.part(head) is DrawnAs.JUNCTION:
             return TO_JUNCTION[line]
         return "-.->" if head.run_if == "failed" else ARROWS[line]
 

@@ -31,7 +31,7 @@ from ..._core.door.reading import (
 from ..text import _counts
 
 
-class Tally:
+class JobCounts:
     """How many jobs a scheduler has, nested ones included, and what became of them.
 
     Forever jobs are not counted, nor are schedulers themselves: their jobs are.
@@ -39,7 +39,7 @@ class Tally:
 
     __slots__ = ("is_apart", "jobs", "members", "outer", "restored", "rows", "running", "settled", "unreached")
 
-    def __init__(self, outer: Tally | None, is_apart: bool = False) -> None:
+    def __init__(self, outer: JobCounts | None, is_apart: bool = False) -> None:
         """Start with no jobs, as a part of `outer`; or apart, if the scheduler is a forever job."""
         self.outer: Final = None if is_apart else outer
         self.is_apart: Final[bool] = is_apart or (outer is not None and outer.is_apart)
@@ -61,9 +61,9 @@ class Tally:
         """Whether nothing has happened to any of the jobs yet."""
         return not (self.running or self.unreached or any(self.settled.values()))
 
-    def and_outer(self) -> Iterator[Tally]:
+    def and_outer(self) -> Iterator[JobCounts]:
         """Yield this tally and those that it is a part of."""
-        tally: Tally | None = self
+        tally: JobCounts | None = self
         while tally is not None:
             yield tally
             tally = tally.outer
@@ -115,7 +115,7 @@ class Model:
         self.began: Final = self.clock()
         self.ended: float | None = None
         self.edition = 0  # how often the set of jobs has changed
-        self.tallies: Final[dict[BaseScheduler, Tally]] = {}
+        self.tallies: Final[dict[BaseScheduler, JobCounts]] = {}
         # Ordered sets, in the order in which the jobs came in.
         self.running: Final[dict[AnyJob, None]] = {}
         self.failures: Final[dict[AnyJob, None]] = {}
@@ -128,7 +128,7 @@ class Model:
         return self.root.window_size
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> JobCounts:
         """The counts of all jobs."""
         return self.tallies[self.root]
 
@@ -193,17 +193,17 @@ class Model:
 
     # ---- jobs
 
-    def _register(self, scheduler: BaseScheduler, outer: Tally | None, is_apart: bool) -> None:
+    def _register(self, scheduler: BaseScheduler, outer: JobCounts | None, is_apart: bool) -> None:
         todo = [(scheduler, outer, is_apart)]
         while todo:
             parent, outer, is_apart = todo.pop()
-            tally = self.tallies[parent] = Tally(outer, is_apart)
+            tally = self.tallies[parent] = JobCounts(outer, is_apart)
             for job in parent:
                 self._count(tally, job)
             todo += [(job, tally, job.forever) for job in nested_in(parent)]
         self.edition += 1
 
-    def _count(self, tally: Tally, job: AnyJob) -> None:
+    def _count(self, tally: JobCounts, job: AnyJob) -> None:
         tally.members += 1
         if not job.forever:
             tally.rows += 1

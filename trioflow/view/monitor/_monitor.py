@@ -11,10 +11,10 @@ from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 
 from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell, throttled
 from ..text import _symbols
-from ._layout import Nested
-from ._lines import Lines
+from ._display import Display
+from ._job_choice import Nested
+from ._log import LogDisplay
 from ._model import Model
-from ._output import Outlet
 from ._picture import Pictures
 from ._print_above import is_terminal
 
@@ -94,8 +94,8 @@ class Monitor(Instrument):
         self._file: Final = file
         self._nested: Final[Nested] = nested
         self._interval: Final = 1 / rate
-        self._model: Model | None = None  # like the outlet, there while a run is watched
-        self._outlet: Outlet | None = None
+        self._model: Model | None = None  # like the display, there while a run is watched
+        self._display: Display | None = None
 
     def __repr__(self) -> str:
         """Show which run it watches."""
@@ -115,17 +115,17 @@ class Monitor(Instrument):
     def _begin(self, scheduler: BaseScheduler) -> None:
         if self._model is None:
             self._model = Model(scheduler)
-            self._outlet = new_outlet(self._model, self._file, self._nested, self._interval)
-            self._outlet.start()
+            self._display = new_display(self._model, self._file, self._nested, self._interval)
+            self._display.start()
         elif scheduler is not self._model.root:
             self._model.begin_nested(scheduler)
-            self._current_outlet().wake()
+            self._current_display().wake()
 
     @_releases_output
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Count one more job."""
         self._current_model().add(scheduler, job)
-        self._current_outlet().wake()
+        self._current_display().wake()
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job that ran was throttled, and waits again."""
@@ -135,24 +135,24 @@ class Monitor(Instrument):
     @_releases_output
     def _show_throttled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         self._current_model().put_back(scheduler, job)
-        self._current_outlet().wake()
+        self._current_display().wake()
 
     @_releases_output
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job runs."""
         self._current_model().start(scheduler, job)
-        self._current_outlet().job_started(job)
+        self._current_display().job_started(job)
 
     @_releases_output
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        self._current_outlet().job_ready(job)
+        self._current_display().job_ready(job)
 
     @_releases_output
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show what has become of a job."""
         self._current_model().finish(scheduler, job)
-        self._current_outlet().job_finished(job)
+        self._current_display().job_finished(job)
 
     @_releases_output
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -165,30 +165,30 @@ class Monitor(Instrument):
         assert self._model is not None
         return self._model
 
-    def _current_outlet(self) -> Outlet:
-        assert self._outlet is not None
-        return self._outlet
+    def _current_display(self) -> Display:
+        assert self._display is not None
+        return self._display
 
     def _leave(self) -> None:
         """Release the output, and be ready for the next run."""
-        outlet, self._outlet, self._model = self._outlet, None, None
-        if outlet is not None:
-            outlet.stop()
+        display, self._display, self._model = self._display, None, None
+        if display is not None:
+            display.stop()
 
 
-def new_outlet(model: Model, file: TextIO | None, nested: Nested, interval: float) -> Outlet:
+def new_display(model: Model, file: TextIO | None, nested: Nested, interval: float) -> Display:
     """Return the way to show a run that suits the output."""
     # Here, because they need rich.
-    from ._notebook import Output
-    from ._screen import Screen
+    from ._notebook import NotebookDisplay
+    from ._terminal import TerminalDisplay
 
     stream = sys.stdout if file is None else file
     symbols = _symbols.Symbols.of(stream)
     if file is None and in_cell():
-        return Output(Pictures(model, _symbols.Symbols(), nested).draw, interval)
+        return NotebookDisplay(Pictures(model, _symbols.Symbols(), nested).draw, interval)
     if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
-        return Screen(stream, Pictures(model, symbols, nested).draw, interval)
-    return Lines(stream, model, symbols)
+        return TerminalDisplay(stream, Pictures(model, symbols, nested).draw, interval)
+    return LogDisplay(stream, model, symbols)
 
 
 def _require_rich() -> None:

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..._core.door.reading import warn
-from ._output import PATIENCE, Draw, Line, Outlet, Ticker
-from ._screen import STYLES
+from ._display import PATIENCE, Display, Draw, Line, Ticker
+from ._terminal import STYLES
 
 COLUMNS: Final = 100
 HEIGHT: Final = 30
@@ -25,7 +25,7 @@ INTERVAL: Final = 0.5
 FORMAT: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
 
 
-class Output(Outlet):
+class NotebookDisplay(Display):
     """The output of one cell."""
 
     def __init__(self, draw: Draw, interval: float) -> None:

@@ -22,11 +22,11 @@ from ..._core.door.reading import (
 )
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
+from ._display import Line
 from ._estimate import Forecast
-from ._head import SHORT_TIME, Head, so_far
-from ._layout import Layout, Nested, Row, Rows, context
-from ._model import Model, Tally
-from ._output import Line
+from ._job_choice import ChosenJobs, JobChoice, Nested, Row, context
+from ._model import JobCounts, Model
+from ._run_lines import SHORT_TIME, RunLines, so_far
 
 NARROW: Final = 40
 """Columns: in a narrower terminal, lines leave out whether a job is critical, and its details."""
@@ -59,8 +59,8 @@ class Pictures:
 
     def __init__(self, model: Model, symbols: Symbols, nested: Nested) -> None:
         self._model: Final = model
-        self._head: Final = Head(model, symbols)
-        self._layout: Final = Layout(model, nested)
+        self._run_lines: Final = RunLines(model, symbols)
+        self._choice: Final = JobChoice(model, nested)
         self._forecast: Final = Forecast(model)
         self._symbols: Final = symbols
         self._time_columns = SHORT_TIME
@@ -74,16 +74,16 @@ class Pictures:
         The last picture of a run has all failures and may be higher: it stays when the terminal goes on.
         """
         remaining = self._forecast.remaining() if self._model.ended is None else None
-        head = self._head.lines(columns, remaining)[: max(1, height)]
+        head = self._run_lines.lines(columns, remaining)[: max(1, height)]
         left = height - len(head)
         if left < 1:
             return head
-        shown = self._layout.rows(left)
+        shown = self._choice.rows(left)
         lines = self._lines(shown, columns)
         lines = lines if self._model.ended is not None else lines[:left]
         return [*head, *(_cropped(line, columns) for line in lines)]
 
-    def _lines(self, shown: Rows, columns: int) -> list[Line]:
+    def _lines(self, shown: ChosenJobs, columns: int) -> list[Line]:
         rows = [*shown.rows, *shown.beside]
         labels = [self._label(row) for row in rows]
         times = [self._time(row.job) for row in rows]
@@ -176,7 +176,7 @@ class Pictures:
         return "≈" if self._is_unicode else "~"
 
     def _inside(self, scheduler: BaseScheduler) -> str:
-        tally = self._model.tallies.get(scheduler) or Tally(None)
+        tally = self._model.tallies.get(scheduler) or JobCounts(None)
         said = f"{sum(tally.settled.values()):>{len(str(tally.jobs))}}/{tally.jobs}"
         failed = tally.settled[JobState.FAILED]
         return f"{said}, {failed} failed" if failed else said

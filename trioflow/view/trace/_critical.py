@@ -46,7 +46,7 @@ def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Li
 def _chain(run: RunSpan, spans: tuple[Span, ...]) -> Iterator[Link]:
     """Yield the links of one run, the last one first."""
     members = [spans[number] for number in run.members]
-    slots = Slots(run, members)
+    slots = SlotGivers(run, members)
     span = _last(run, members, spans)
     seen: set[int] = set()  # jobs that took no time may form a cycle
     while span is not None and span.number not in seen:
@@ -72,7 +72,7 @@ def _cleans_up(span: Span, over: float) -> bool:
     return _or_infinity(span.started_at) >= over and _or_infinity(span.finished_at) > over
 
 
-def _cause(span: Span, spans: tuple[Span, ...], slots: Slots) -> tuple[Span | None, Reason]:
+def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, Reason]:
     """Return the job whose end let this one start, and how."""
     giver = slots.giver(span)
     if giver is not None:
@@ -88,7 +88,7 @@ def settled_at(span: Span) -> float:
     return _or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
 
 
-class Slots:
+class SlotGivers:
     """Which job gave its slot to which, in one run: only those that ended while the window was full can have."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:

@@ -6,14 +6,14 @@ because an export has more time than a run; `_record` reads the log.
 
 | what          | job      | when       | until       | further                              |
 |---------------|----------|------------|-------------|--------------------------------------|
-| BEGIN         | None     | now        | None        | the `Beginning`                      |
-| END           | None     | now        | None        | the `Ending`                         |
+| BEGIN         | None     | now        | None        | the `RunStart`                       |
+| END           | None     | now        | None        | the `RunEnd`                         |
 | ADDED         | the job  | now        | None        | None                                 |
 | ATTEMPT       | the job  | now        | None        | None; for the second and later ones  |
 | READY         | the job  | now        | None        | None                                 |
 | WINDOW        | None     | now        | None        | the size of an `Adaptive` window     |
 | INCIDENT      | or None  | now        | None        | message, exception                   |
-| a `JobState`  | the job  | its start  | its end     | None, or the `Fate`                  |
+| a `JobState`  | the job  | its start  | its end     | None, or the `JobEnd`                |
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EventKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class RunStart:
     """What is known of a run when it begins."""
 
     clock: Callable[[], float]
@@ -52,7 +52,7 @@ class Beginning:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class RunEnd:
     """What is known of a run when it has ended."""
 
     reason: StopReason | None
@@ -96,8 +96,8 @@ def _end(result: Any, stream: str) -> bytes | None:
     return end
 
 
-class Fate(NamedTuple):
-    """What became of a job, other than that it succeeded at the first attempt."""
+class JobEnd(NamedTuple):
+    """How a job ended, if it did more than to succeed at the first attempt."""
 
     failure: Failure | None
     timed_out: bool

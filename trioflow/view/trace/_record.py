@@ -16,10 +16,10 @@ from typing import Any, Final, cast
 from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of, waits_for
 from ._critical import Link, critical_chain
 from ._lanes import lanes
-from ._log import Beginning, CommandEnd, Ending, EventKind, Fate, events
+from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._spans import IncidentMark, RunSpan, Span
 
-NO_FATE: Final = Fate(None, timed_out=False, through_member=False)
+PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class JobNotes:
     state: JobState
     started_at: float | None = None
     finished_at: float | None = None
-    fate: Fate = NO_FATE
+    end: JobEnd = PLAIN_END
 
 
 @dataclass(slots=True, eq=False)
@@ -40,9 +40,9 @@ class RunNotes:
     outer: RunNotes | None
     number: int
     began: float | None = None
-    beginning: Beginning | None = None
+    beginning: RunStart | None = None
     ended: float | None = None
-    ending: Ending | None = None
+    ending: RunEnd | None = None
     jobs: dict[AnyJob, JobNotes] = field(default_factory=dict[AnyJob, JobNotes])
     added: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
     ready: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
@@ -71,7 +71,7 @@ class Reader:
             return
         run = self._latest[scheduler]
         if isinstance(what, JobState):
-            run.jobs[job] = JobNotes(what, cast("float | None", at), until, more or NO_FATE)
+            run.jobs[job] = JobNotes(what, cast("float | None", at), until, more or PLAIN_END)
         elif what is EventKind.READY:
             run.ready[job] = at
         elif what is EventKind.ATTEMPT:
@@ -85,7 +85,7 @@ class Reader:
         else:
             run.ended, run.ending = at, more
 
-    def _begin(self, scheduler: BaseScheduler, at: float, beginning: Beginning) -> None:
+    def _begin(self, scheduler: BaseScheduler, at: float, beginning: RunStart) -> None:
         outer = self._latest.get(scheduler.scheduler) if scheduler.scheduler is not None else None
         if outer is not None and outer.ended is not None:
             outer = None
@@ -184,13 +184,13 @@ class _Builder:
 
     def _failures(self) -> Iterator[tuple[int, Failure]]:
         for number, (*_, run, job) in enumerate(self._order):
-            fate = run.jobs[job].fate
-            if run.jobs[job].state is JobState.FAILED and fate.failure is not None and not fate.through_member:
-                yield number, fate.failure
+            end = run.jobs[job].end
+            if run.jobs[job].state is JobState.FAILED and end.failure is not None and not end.through_member:
+                yield number, end.failure
 
     def _commands(self) -> Iterator[tuple[int, tuple[Any, CommandEnd]]]:
         for number, (*_, run, job) in enumerate(self._order):
-            if (command := run.jobs[job].fate.command) is not None:
+            if (command := run.jobs[job].end.command) is not None:
                 yield number, (job, command)
 
     def _find_depths(self) -> dict[int, int]:
@@ -240,7 +240,7 @@ class _Builder:
 
     def _span(self, run: RunNotes, job: AnyJob) -> Span:
         facts, number = run.jobs[job], self._number(run, job)
-        command = facts.fate.command
+        command = facts.end.command
         required = self._required(run, job)
         ready = run.ready.get(job)
         return Span(
@@ -259,15 +259,15 @@ class _Builder:
             finished_at=facts.finished_at,
             attempts=tuple(_attempts(facts, run.further_attempts.get(job, ()))),
             lane=self._lanes.get(number),
-            timed_out=facts.fate.timed_out,
+            timed_out=facts.end.timed_out,
             required=tuple(self._number(run, one) for one in required),
-            exception=None if facts.fate.failure is None else facts.fate.failure.exception,
+            exception=None if facts.end.failure is None else facts.end.failure.exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=facts.fate.throttled,
-            restored=facts.fate.restored,
+            throttled=facts.end.throttled,
+            restored=facts.end.restored,
         )
 
     def _required(self, run: RunNotes, job: AnyJob) -> list[AnyJob]:

@@ -20,7 +20,7 @@ from ..._core.door.reading import (
     throttled,
 )
 from .. import _in_cells
-from ._log import Beginning, Ending, EventKind, Fate, command_end
+from ._log import EventKind, JobEnd, RunEnd, RunStart, command_end
 from ._record import Record, record
 from ._spans import Span
 
@@ -77,7 +77,7 @@ class Trace(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        beginning = Beginning(clock, time.time() - now, run.window)
+        beginning = RunStart(clock, time.time() - now, run.window)
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
             self._note_window_size(scheduler)
@@ -98,13 +98,13 @@ class Trace(Instrument):
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record what became of a job; the next run makes the job forget it."""
         state, started, finished, is_all = end_of(job)
-        fate = None
+        more = None
         if not is_all:
             failure = failure_of(job)
             command: Any = job if runs_commands(job) and started is not None else None
             ended = None if command is None else command_end(command.last_result)
             through_member = failure is not None and failed_through_member(job)
-            fate = Fate(
+            more = JobEnd(
                 failure,
                 job.timed_out,
                 through_member,
@@ -112,7 +112,7 @@ class Trace(Instrument):
                 job.restored,
                 throttled(job),
             )
-        self._note((state, scheduler, job, started, finished, fate))
+        self._note((state, scheduler, job, started, finished, more))
         if scheduler in self._window_sizes:
             self._note_window_size(scheduler)
 
@@ -132,7 +132,7 @@ class Trace(Instrument):
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Record why the run ended, and which jobs it never reached."""
         unsettled = tuple(job for job in scheduler if job.finished_at is None)
-        ending = Ending(scheduler.stop_reason, scheduler.culprit, unsettled)
+        ending = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled)
         self._note((EventKind.END, scheduler, None, self._clock(), None, ending))
         self._open.pop(scheduler, None)
         self._window_sizes.pop(scheduler, None)

@@ -1,4 +1,4 @@
-"""`Outlet`: where a monitor shows a run; and the thread that draws there."""
+"""`Display`: where a monitor shows a run; and the thread that draws there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE: Final = 1.0
 """Seconds after which a picture is made even if nothing has happened, because times change."""
 
 
-class Outlet(ABC):
+class Display(ABC):
     """One way to show one run; the run calls it at its events, in its own thread."""
 
     @abstractmethod

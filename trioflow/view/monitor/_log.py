@@ -15,10 +15,10 @@ from ..._core.door.reading import AnyJob, JobState, duration_text
 from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
-from ._head import Head
-from ._layout import context
+from ._display import Display, Ticker
+from ._job_choice import context
 from ._model import Model
-from ._output import Outlet, Ticker
+from ._run_lines import RunLines
 
 EACH: Final = 200
 STEPS: Final = 20
@@ -41,14 +41,14 @@ def _word(job: AnyJob) -> str:
     return "ended" if job.forever and job.state not in TROUBLE else WORDS[job.state]
 
 
-class Lines(Outlet):
+class LogDisplay(Display):
     """The lines of one run."""
 
     def __init__(self, stream: TextIO | None, model: Model, symbols: Symbols) -> None:
         self._stream: Final = stream
         self._model: Final = model
         self._symbols: Final = symbols
-        self._head: Final = Head(model, symbols)
+        self._run_lines: Final = RunLines(model, symbols)
         self._lock: Final = threading.Lock()
         self._is_lost = stream is None
         self._silent_since = time.monotonic()
@@ -91,8 +91,8 @@ class Lines(Outlet):
     def stop(self) -> None:
         """Write how the run has ended."""
         self._ticker.stop()
-        counts = self._head.counts()
-        self._write(f"{self._head.outcome()}{': ' if counts else ''}{counts}")
+        counts = self._run_lines.counts()
+        self._write(f"{self._run_lines.outcome()}{': ' if counts else ''}{counts}")
 
     def _write_end(self, job: AnyJob) -> None:
         started, finished = job.started_at, job.finished_at
@@ -111,7 +111,7 @@ class Lines(Outlet):
 
     def _write_progress(self) -> None:
         self._steps = self._parts_done()
-        self._write(f"{100 * self._steps // STEPS:>3}% {self._head.counts()}")
+        self._write(f"{100 * self._steps // STEPS:>3}% {self._run_lines.counts()}")
 
     def _break_silence(self) -> None:
         if time.monotonic() - self._silent_since > PATIENCE / 2:

@@ -39,7 +39,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ChosenJobs:
     """What fits; `rest` has words with the numbers of jobs that do not fit, and is None if all of them do."""
 
     rows: list[Row]
@@ -47,7 +47,7 @@ class Rows:
     beside: list[Row] = field(default_factory=list[Row])
 
 
-class Layout:
+class JobChoice:
     """The arrangement of one run's jobs; it remembers which job has which line."""
 
     def __init__(self, model: Model, nested: Nested) -> None:
@@ -56,12 +56,12 @@ class Layout:
         self._listed: Final[dict[int | None, tuple[int, list[Row]]]] = {}  # with the edition of the model that it shows
         self._slots: list[AnyJob] = []
 
-    def rows(self, height: int) -> Rows:
+    def rows(self, height: int) -> ChosenJobs:
         """Return what to show in `height` lines."""
         beside = list(self._model.beside)
         room = height - len(beside)
         if self._nested != "folded" and self._number_open() <= room:
-            return Rows(self._listing(None), beside=[Row(job) for job in beside])
+            return ChosenJobs(self._listing(None), beside=[Row(job) for job in beside])
         if self._model.ended is not None:
             return self._last()
         folded = self._folded(height, room)
@@ -90,15 +90,15 @@ class Layout:
             return None
         return self._listing(0)
 
-    def _with_failures(self, listed: list[Row], room: int, beside: list[AnyJob]) -> Rows:
+    def _with_failures(self, listed: list[Row], room: int, beside: list[AnyJob]) -> ChosenJobs:
         inside = [job for job in list(self._model.failures) if job.scheduler is not self._model.root]
         number = min(len(inside), room - len(listed))
         shown = [Row(job) for job in inside[len(inside) - number :]]
-        return Rows(listed + shown, beside=[Row(job) for job in beside])
+        return ChosenJobs(listed + shown, beside=[Row(job) for job in beside])
 
     # ---- where there are too many
 
-    def _chosen(self, listed: list[Row], height: int, beside: list[AnyJob]) -> Rows:
+    def _chosen(self, listed: list[Row], height: int, beside: list[AnyJob]) -> ChosenJobs:
         room = max(1, height - len(listed) - 1)  # one line is for the rest
         further: list[AnyJob] = []  # forever jobs for which there are lines only if others leave them free
         if len(beside) > 1:
@@ -112,13 +112,15 @@ class Layout:
         slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
         rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
         beside += further[: max(0, room - len(beside) - len(failures) - len(slots))]
-        return Rows(rows, self._rest(rows), [Row(job) for job in beside])
+        return ChosenJobs(rows, self._rest(rows), [Row(job) for job in beside])
 
-    def _last(self) -> Rows:
+    def _last(self) -> ChosenJobs:
         """Return what remains on the terminal when the run has ended: its failures."""
         failures = list(self._model.failures)
         left_out = len(failures) - MOST_FAILURES
-        return Rows([Row(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None)
+        return ChosenJobs(
+            [Row(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None
+        )
 
     def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
         """Return the jobs to show in the lines for running jobs, at most `number`."""

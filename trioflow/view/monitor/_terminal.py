@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ..._core.door.reading import warn
 from ..text._symbols import width
-from ._output import PATIENCE, Draw, Line, Outlet, Piece, Ticker
+from ._display import PATIENCE, Display, Draw, Line, Piece, Ticker
 from ._print_above import Above
 
 STYLES: Final = {
@@ -45,7 +45,7 @@ PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
 """For NO_COLOR."""
 
 
-class Picture:
+class WrittenPicture:
     """Lines that have been cut to the width, with their escape sequences in them.
 
     Each is passed to rich as one control sequence, which rich leaves alone: taking lines apart and putting them back
@@ -75,7 +75,7 @@ class MonitorConsole(Console):
         raise BrokenPipeError
 
 
-class Screen(Outlet):
+class TerminalDisplay(Display):
     """A terminal on which a picture is kept up to date, in a thread of its own.
 
     Args:
@@ -88,7 +88,7 @@ class Screen(Outlet):
     def __init__(self, stream: TextIO, draw: Draw, interval: float) -> None:
         self._draw: Final = draw
         self._console: Final = MonitorConsole(file=stream, force_terminal=True, force_interactive=True)
-        self._picture: Final = Picture()
+        self._picture: Final = WrittenPicture()
         self._live: Final = Live(
             self._picture, console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )

@@ -7,8 +7,8 @@ from typing import Final
 
 from ..._core.door.reading import JobState, RunPhase, StopReason, current_run, duration_text
 from ..text._symbols import UNICODE, Symbols, width
-from ._model import Model, Tally
-from ._output import Line, Piece
+from ._display import Line, Piece
+from ._model import JobCounts, Model
 
 ENDS: Final = {
     StopReason.COMPLETED: "completed",
@@ -35,7 +35,7 @@ FULL: Final = 4
 """Figures in a first line that has all of them; there, the bar is at least twice as long."""
 
 
-class Head:
+class RunLines:
     """The head of each picture of one run."""
 
     def __init__(self, model: Model, symbols: Symbols) -> None:
@@ -103,7 +103,7 @@ class Head:
         about = "≈" if self._is_unicode else "~"
         return "" if remaining is None else f"{about} {estimate(remaining)} left"
 
-    def _bar(self, columns: int, tally: Tally) -> Line:
+    def _bar(self, columns: int, tally: JobCounts) -> Line:
         done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         bad = sum(tally.settled[state] for state in (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED))
         parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], tally.jobs, columns)
