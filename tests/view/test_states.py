@@ -151,7 +151,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     """Each final state is among the counts of the head, and among those of jobs without a line."""
-    tally = _model.Tally(None)
+    tally = _model.JobCounts(None)
     tally.grow(1)
     tally.settle(state, has_run=False)
     failures = {object(): None} if state is JobState.FAILED else {}
