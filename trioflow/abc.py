@@ -22,6 +22,7 @@ from ._core.door.kinds import name_of as name_of
 from ._core.door.kinds import run_of as run_of
 from ._core.door.reading import RunPhase as RunPhase
 from ._core.door.reading import RunView as RunView
+from ._core.door.reading import check_scenario as check_scenario
 from ._core.door.reading import current_run as current_run
 from ._core.door.reading import duration_text as duration_text
 from ._core.door.reading import failed_through_member as failed_through_member
@@ -29,9 +30,12 @@ from ._core.door.reading import inputs_of as inputs_of
 from ._core.door.reading import is_ready as is_ready
 from ._core.door.reading import is_scheduler as is_scheduler
 from ._core.door.reading import is_service as is_service
+from ._core.door.reading import name_of_policy as name_of_policy
 from ._core.door.reading import not_restored as not_restored
 from ._core.door.reading import outwards as outwards
 from ._core.door.reading import paths_of as paths_of
+from ._core.door.reading import printable as printable
+from ._core.door.reading import reachable as reachable
 from ._core.door.reading import size_text as size_text
 from ._core.door.reading import still_waits_for as still_waits_for
 from ._core.door.reading import throttled as throttled

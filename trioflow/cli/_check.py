@@ -7,7 +7,8 @@ from typing import Final
 
 import click
 
-from .._core.door.reading import BaseScheduler, is_scheduler, paths_of
+from .. import Scheduler
+from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
 from . import FINE, STOPPED
 from ._scenario import takes_scenario
@@ -22,7 +23,7 @@ What is found:
 
 @click.command(name="check", epilog=KINDS)
 @takes_scenario
-def command(scheduler: BaseScheduler) -> int:
+def command(scheduler: Scheduler) -> int:
     """Find cycles, missing requirements, and jobs that can never run.
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.

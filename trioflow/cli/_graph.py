@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .._core.door.reading import paths_of as paths
+from ..abc import paths_of
 from . import FINE, STOPPED
 from ._completion import file
 from ._outputs import output_file, written
@@ -34,7 +34,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     """
     given = {name: value for name, value in options.items() if value}
     if collapse:
-        named = paths(scheduler)
+        named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
     if output is not None and output.suffix.lower() == ".mmd":
         given.pop("legend", None)

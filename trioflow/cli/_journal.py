@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from .._core.door.reading import JournalError, duration_text, printable
+from .. import JournalError
+from ..abc import duration_text, printable
 from ..journal._store import Record, RunRecord, Store, reading
 from ..view.text._selection import matching
 from . import FINE

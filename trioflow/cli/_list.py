@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import cast
 
 import click
 
-from .._core.door.reading import BaseScheduler, paths_of
-from .._scheduler import Scheduler
+from .. import Scheduler
+from ..abc import paths_of
 from ..view.text import _symbols
 from ._scenario import takes_scenario
 
@@ -19,7 +18,7 @@ from ._scenario import takes_scenario
     "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
 )
 @click.option("--legend", is_flag=True, help="Explain the signs below the list.")
-def command(scheduler: BaseScheduler, paths: bool, legend: bool) -> None:
+def command(scheduler: Scheduler, paths: bool, legend: bool) -> None:
     """Print one line for each job: number, symbols, kind, label, requirements.
 
     Nothing is run.
@@ -27,7 +26,7 @@ def command(scheduler: BaseScheduler, paths: bool, legend: bool) -> None:
     if paths and legend:
         raise click.UsageError("--legend explains the signs of the list, and --paths prints none")
     if not paths:
-        cast(Scheduler, scheduler).list(legend=legend)
+        scheduler.list(legend=legend)
         return
     symbols = _symbols.Symbols.of(sys.stdout)
     found = paths_of(scheduler)

@@ -10,8 +10,9 @@ from typing import Final, cast
 
 import click
 
-from .._core.door.reading import Job, JobTimeout, StopReason, duration_text
+from .. import Job, JobTimeout, StopReason
 from .._scheduler import Scheduler
+from ..abc import duration_text
 from ..jobs.command._result import CommandResult
 from ..jobs.posix._processes import describe
 from ..jobs.ssh._errors import SshError, Unreachable

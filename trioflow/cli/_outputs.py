@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._core.door.reading import printable
+from ..abc import printable
 from . import STOPPED
 
 if TYPE_CHECKING:

@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import click
 
-from .._core.door.reading import AbstractJob, BaseScheduler, backlinks, check_scenario, outwards, printable, reachable
-from .._core.door.reading import paths_of as paths
+from .. import Scheduler
+from ..abc import (
+    AbstractJob,
+    check_scenario,
+    inputs_of,
+    is_service,
+    outwards,
+    paths_of,
+    printable,
+    reachable,
+    waits_for,
+)
 from ..view.text import _selection
 
 Job = AbstractJob[Any]
@@ -29,7 +40,7 @@ class Part(NamedTuple):
     ends: tuple[str, ...] = ()
 
 
-def keep(scheduler: BaseScheduler, part: Part) -> None:
+def keep(scheduler: Scheduler, part: Part) -> None:
     """Remove everything from the scheduler that does not belong to the part. O(V + E), plus the new requirements.
 
     Raises:
@@ -40,18 +51,18 @@ def keep(scheduler: BaseScheduler, part: Part) -> None:
     if not any(part):
         return
     check_scenario(scheduler)
-    named = paths(scheduler)
+    named = paths_of(scheduler)
     chosen = [
         found(scheduler, [job for pattern in patterns for job in matching(named, pattern)])
         for found, patterns in ((_with_inside, part.only), (_from, part.starts), (_until, part.ends))
         if patterns
     ]
     kept = chosen[0].intersection(*chosen[1:])
-    if not any(job for job in kept if not isinstance(job, BaseScheduler) or not len(job)):
+    if not any(job for job in kept if not isinstance(job, Scheduler) or not len(job)):
         raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
     kept |= _needed(kept)
     kept |= {around for job in kept for around in _around(job, scheduler)}
-    for level in [scheduler, *(job for job in kept if isinstance(job, BaseScheduler))]:
+    for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
         _reduce(level, kept)
 
 
@@ -69,25 +80,34 @@ def matching(named: dict[Job, str], pattern: str) -> list[Job]:
     return found
 
 
-def _with_inside(scheduler: BaseScheduler, jobs: Iterable[Job]) -> set[Job]:
+def _with_inside(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
     """Return the jobs, and all jobs nested in them."""
     return {one for job in jobs for one in (job, *_inside(job))}
 
 
-def _from(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
+def _from(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
     """Return the jobs, and all that wait for them."""
-    return _reached(scheduler, jobs, lambda level: backlinks(level, level._waits_for).__getitem__)
+    return _reached(scheduler, jobs, _followers)
 
 
-def _until(scheduler: BaseScheduler, jobs: Collection[Job]) -> set[Job]:
+def _until(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
     """Return the jobs, and all that they wait for."""
-    return _reached(scheduler, jobs, lambda level: level._waits_for)
+    return _reached(scheduler, jobs, lambda level: partial(waits_for, level))
+
+
+def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
+    """Return the function that returns which members wait for a member."""
+    found: dict[Job, list[Job]] = {job: [] for job in level}
+    for job in level:
+        for one in waits_for(level, job):
+            found[one].append(job)
+    return found.__getitem__
 
 
 def _reached(
-    scheduler: BaseScheduler,
+    scheduler: Scheduler,
     jobs: Collection[Job],
-    neighbours_in: Callable[[BaseScheduler], Callable[[Job], Iterable[Job]]],
+    neighbours_in: Callable[[Scheduler], Callable[[Job], Iterable[Job]]],
 ) -> set[Job]:
     """Return the jobs and what is reached from them, in their own scheduler and in each enclosing one."""
     marked = set(jobs)
@@ -101,7 +121,7 @@ def _reached(
         whole = reachable((other for job in here for other in neighbours(job)), neighbours)
         whole.update((job, None) for job in here if job in marked)
         found |= _with_inside(level, whole)
-        todo += [job for job in here if job not in whole and isinstance(job, BaseScheduler)]
+        todo += [job for job in here if job not in whole and isinstance(job, Scheduler)]
     return found
 
 
@@ -111,20 +131,20 @@ def _needed(jobs: Iterable[Job]) -> set[Job]:
 
 
 def _needs(job: Job) -> Iterator[Job]:
-    yield from job._rule.inputs if job._rule is not None else ()
-    yield from (one for one in job._required if one._is_service)
+    yield from inputs_of(job)
+    yield from (one for one in job.required if is_service(one))
 
 
 def _inside(job: Job) -> Iterator[Job]:
-    return job.iterate_jobs() if isinstance(job, BaseScheduler) else iter(())
+    return job.iterate_jobs() if isinstance(job, Scheduler) else iter(())
 
 
-def _around(job: Job, outermost: BaseScheduler) -> Iterator[BaseScheduler]:
+def _around(job: Job, outermost: Scheduler) -> Iterator[Scheduler]:
     """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
     yield from itertools.takewhile(lambda around: around is not outermost, outwards(job))
 
 
-def _reduce(level: BaseScheduler, kept: Collection[Job]) -> None:
+def _reduce(level: Scheduler, kept: Collection[Job]) -> None:
     """Remove the members that are not kept, and keep the order of those that are."""
     staying = [job for job in level if job in kept]
     if len(staying) == len(level):
@@ -132,10 +152,10 @@ def _reduce(level: BaseScheduler, kept: Collection[Job]) -> None:
     instead: dict[Job, dict[Job, None]] = {}  # for each removed member, the kept ones that it waited for
     for job in level.topological_order():
         before: dict[Job, None] = {}
-        for one in level._waits_for(job):
+        for one in waits_for(level, job):
             before.update({one: None} if one in kept else instead[one])
         if job in kept:
-            job.requires([one for one in before if one not in level._waits_for(job)])
+            job.requires([one for one in before if one not in waits_for(level, job)])
         else:
             instead[job] = before
     level.keep_only(staying)

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from .._core.door.reading import AbstractJob, BaseScheduler, Instrument, JobState, StopReason, duration_text
+from .. import JobState, Scheduler, StopReason
+from ..abc import AbstractJob, Instrument, duration_text
 from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
@@ -77,7 +78,7 @@ def positive_seconds(text: str) -> float:
     help="Write an HTML report, to be opened in a browser.",
 )
 def command(
-    scheduler: BaseScheduler,
+    scheduler: Scheduler,
     critical: bool,
     drain_on_term: bool,
     monitor: bool,
@@ -110,7 +111,7 @@ def command(
     return code if all((written, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
-def monitors(scheduler: BaseScheduler) -> list[Any]:
+def monitors(scheduler: Scheduler) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
     monitor = instrument("Monitor")
     return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
@@ -133,7 +134,7 @@ def instrument(name: str) -> Any:
     return made
 
 
-def code_of(scheduler: BaseScheduler) -> int:
+def code_of(scheduler: Scheduler) -> int:
     """Return the exit code for the outcome of a run."""
     if scheduler.stop_reason is StopReason.COMPLETED:
         return FAILED if any(map(_failed, scheduler.iterate_jobs())) else FINE
@@ -144,7 +145,7 @@ def _failed(job: AbstractJob[Any]) -> bool:
     return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
-def show_outcome(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
+def show_outcome(scheduler: Scheduler, elapsed: float, code: int) -> bool:
     """Print the outcome, with details on the standard error; return False if that could not be written."""
     if code == FINE:
         return _outputs.said(summary(scheduler, elapsed))
@@ -158,7 +159,7 @@ def show_outcome(scheduler: BaseScheduler, elapsed: float, code: int) -> bool:
     )
 
 
-def summary(scheduler: BaseScheduler, elapsed: float) -> str:
+def summary(scheduler: Scheduler, elapsed: float) -> str:
     """Return the number of jobs in each state, and how long the run took."""
     reason = scheduler.stop_reason
     stopped = f"{reason.name} after" if reason not in (None, StopReason.COMPLETED) else "in"

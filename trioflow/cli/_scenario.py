@@ -18,7 +18,8 @@ from typing import IO, Any, Final, TypeVar
 
 import click
 
-from .._core.door.reading import BaseScheduler, JournalError, printable
+from .. import JournalError, Scheduler
+from ..abc import printable
 from ..view.text import _symbols, _user_traceback
 from . import USAGE, _completion, _part, _values
 
@@ -128,7 +129,7 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     if len(outermost) == 1:
         return next(iter(outermost))
     usual = module.__dict__.get(USUAL_NAME)
-    if isinstance(usual, BaseScheduler) or callable(usual):
+    if isinstance(usual, Scheduler) or callable(usual):
         return usual
     shown = printable(str(path))
     if outermost:
@@ -140,16 +141,16 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     )
 
 
-def _names(module: ModuleType) -> dict[str, BaseScheduler]:
+def _names(module: ModuleType) -> dict[str, Scheduler]:
     """Return the file's global schedulers, each under the usual name if it has that, else under its first name."""
-    found: dict[BaseScheduler, str] = {}
+    found: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, BaseScheduler) and (value not in found or name == USUAL_NAME):
+        if isinstance(value, Scheduler) and (value not in found or name == USUAL_NAME):
             found[value] = name
     return {name: scheduler for scheduler, name in found.items()}
 
 
-def _named(module: ModuleType, path: Path, name: str, names: dict[str, BaseScheduler]) -> Any:
+def _named(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler]) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
         choices = [*names, *_functions(module)]
@@ -157,7 +158,7 @@ def _named(module: ModuleType, path: Path, name: str, names: dict[str, BaseSched
         hint = f"do you mean {near[0]!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
-    if not (isinstance(value, BaseScheduler) or callable(value)):
+    if not (isinstance(value, Scheduler) or callable(value)):
         raise click.UsageError(not_a_scheduler(f"{name!r} in {shown}", value))
     return value
 
@@ -214,7 +215,7 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
     return prepared
 
 
-def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> BaseScheduler:
+def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
     """Return the file's scheduler; a function that makes it is called with the settings.
 
     Raises:
@@ -223,7 +224,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> BaseS
     """
     sys.argv = [str(path)]  # as a script would see it, without the options of the command
     meant = find(load(path), path, name)
-    if isinstance(meant, BaseScheduler):
+    if isinstance(meant, Scheduler):
         if settings:
             raise click.UsageError(f"--set {printable(settings[0])}: {meant.label!r} is a Scheduler; only a function "
                                    f"that returns one has parameters")  # fmt: skip
@@ -237,7 +238,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> BaseS
     if inspect.iscoroutine(made):
         made.close()
         raise click.UsageError(printable(f"{what} is async: make it a plain function that returns a Scheduler"))
-    if not isinstance(made, BaseScheduler):
+    if not isinstance(made, Scheduler):
         raise click.UsageError(printable(f"{what} returned {type(made).__name__}, not a Scheduler: return one"))
     return made
 

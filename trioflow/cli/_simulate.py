@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from .._core.door.reading import (
-    POLICY_NAMES,
-    AnyJob,
-    BaseScheduler,
-    StopReason,
-    duration_text,
-    is_scheduler,
-    name_of_policy,
-)
-from .._core.door.reading import slots_of as slots
+from .. import Scheduler, StopReason
+from ..abc import AbstractJob, duration_text, is_scheduler, name_of_policy
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario
 
@@ -28,6 +20,8 @@ if TYPE_CHECKING:
     Found: TypeAlias = dict[tuple[int | None, str], Simulation]
     """By window, None for no limit, and policy."""
 
+POLICIES: Final = ("auto", "fifo", "critical-path", "depth-first")
+"""The names that a shell can give; objects are for programs."""
 NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
 """A larger window is worth mentioning if it gains more than this share of the time."""
@@ -47,8 +41,8 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     """Parse names of policies, separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in POLICY_NAMES:
-            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICY_NAMES)}")
+        if name not in POLICIES:
+            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICIES)}")
     return names
 
 
@@ -63,7 +57,7 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     shell_complete=file,
     help="How long the jobs take: a file that a Scheduler has kept, or ninja's .ninja_log.",
 )
-def command(scheduler: BaseScheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
+def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
     """Print how long a run would take, by the expected durations of the jobs.
 
     Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
@@ -78,7 +72,7 @@ def command(scheduler: BaseScheduler, jobs_window: list[int | None], policy: lis
     for name in names:
         for size in sizes:
             one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=size, policy=name))
-            found[slots(scheduler.jobs_window) if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
+            found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
     for line in table(found):
         click.echo(line)
     for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
@@ -155,7 +149,7 @@ def of_windows(under: list[tuple[int, float]]) -> str:
     return f"more slots help: {more} {100 * (1 - fastest / seconds):.0f} % less time than {size}"
 
 
-def about_guesses(scheduler: BaseScheduler, guessed: Mapping[AnyJob, float]) -> str:
+def about_guesses(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
     """Say how many durations are not known, and what these jobs count as; "" if all are known."""
     if not guessed:
         return ""

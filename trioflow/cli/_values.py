@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import click
 
-from .._core.door.reading import printable
+from ..abc import printable
 
 CONVERTED_BY_CLICK: Final[dict[Any, click.ParamType[Any]]] = {
     bool: click.BOOL,

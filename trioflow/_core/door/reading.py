@@ -30,7 +30,7 @@ from ..limits._window import Adaptive
 from ..limits._window import slots as slots_of
 from ..limits._window import window as checked_window
 from ..limits.policy._given import checked as checked_policy
-from ..limits.policy._given import name_of as name_of_policy
+from ..limits.policy._given import name_of_policy
 from ..limits.policy._named import NAMES as POLICY_NAMES
 from ..limits.policy._named import PolicyName
 from ..limits.policy._policy import Outlook, Policy

@@ -85,8 +85,8 @@ class Ordering:
             job, raised = error
             run.report(
                 job,
-                f"the policy {_given.name_of(self._scheduler.policy)} of {self._scheduler.label!r} has no key for "
-                f"{job.label!r}, which starts after all that have one; of such errors only the first is reported",
+                f"the policy {_given.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r} has no key "
+                f"for {job.label!r}, which starts after all that have one; of such errors only the first is reported",
                 raised,
             )
         if interruption is not None:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from ..._core.door.reading import printable
+from ...abc import printable
 from ...batch import BatchError, _machine, _numbers, _resources
 from ...batch._halt import Halt
 from ...batch._template import PLACE

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..._core.door.reading import JournalError, printable
+from ... import JournalError
+from ...abc import printable
 from ...batch import BatchError, _batch, _joblog, _resources, _sources
 from ...batch._halt import Tally
 from ...batch._numbers import slots

@@ -80,7 +80,7 @@ def refuse_in_policy(what: str) -> None:
         raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
 
 
-def name_of(policy: PolicyName | Policy) -> str:
+def name_of_policy(policy: PolicyName | Policy) -> str:
     """Return what people call a policy: its name, or the name of its class."""
     return policy if isinstance(policy, str) else type(policy).__name__
 
@@ -122,7 +122,7 @@ class Guarded(RunPolicy):
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:
-            return f"by {name_of(self._policy)}, whose reason() raised {error!r}"
+            return f"by {name_of_policy(self._policy)}, whose reason() raised {error!r}"
 
 
 def _as_tuple(key: Any) -> tuple[float, ...]:
