@@ -168,7 +168,9 @@ def derived() -> dict[str, set[str]]:
         f"{module}.{node.name}"
         for module, tree in modules().items()
         for node in tree.body
-        if isinstance(node, ast.ClassDef) and not any(ast.unparse(base) == "TypedDict" for base in node.bases)
+        if isinstance(node, ast.ClassDef)
+        and not any(ast.unparse(base) == "TypedDict" for base in node.bases)
+        and not any(keyword.arg == "total" for keyword in node.keywords)
     }
     imports = {
         module: dict(pair for node in ast.walk(tree) if isinstance(node, ast.stmt) for pair in imported(module, node))

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Never, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, TextIO, Unpack
 
-from ._core.door import BaseScheduler, unknown_option
+from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from graphviz import Digraph
 
-    from ._core.door import (
-        AnyJob,
-        Backend,
-        Instrument,
-        OnTimeout,
-        Policy,
-        PolicyName,
-        Pool,
-        Retry,
-        Run,
-        RunIf,
-        RunJournal,
-        Save,
-    )
+    from ._core.door import AnyJob, Backend, Instrument, Required, Run, RunJournal
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
+
+
+class SchedulerOptions(BaseSchedulerOptions, total=False):
+    """The keyword options of a scheduler; `Scheduler` says what each of them means."""
+
+    durations: Durations | None
+
+
+def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+    """Check what a scheduler is told about durations; it is looked up when a run begins."""
+    from .simulation import _durations
+
+    _durations.seconds(given, f"{name} of {who if isinstance(who, str) else who()}")
+    return given
 
 
 class Scheduler(BaseScheduler):
@@ -35,7 +36,8 @@ class Scheduler(BaseScheduler):
 
     Build the graph, then `run()` it from plain code, or `await` its `co_run()` in a trio or asyncio program. Inside
     another scheduler it is a job like any other: it takes one slot there, and runs its own jobs under its own limits.
-    After a run it can be changed and run again; `close()` closes it for good.
+    After a run it can be changed and run again; `close()` closes it for good. Its options can be set, and those of its
+    jobs, as long as no run is in progress.
 
     Args:
         jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
@@ -92,111 +94,33 @@ class Scheduler(BaseScheduler):
 
     """
 
-    def __init__(
-        self,
-        *jobs_or_sequences: Any,
-        jobs_window: Any = None,
-        timeout: float | None = None,
-        shutdown_timeout: float | None = 1.0,
-        cleanup_timeout: float | None = 5.0,
-        critical_jobs: bool | None = None,
-        start_interval: float = 0.0,
-        policy: PolicyName | Policy = "auto",
-        pool: Pool | None = None,
-        backfill: int = 64,
-        instruments: Iterable[Instrument] = (),
-        durations: Durations | None = None,
-        drain_at: float | None = None,
-        keep_jobs: bool = True,
-        label: str | None = None,
-        critical: bool | None = None,
-        forever: bool = False,
-        required: Any = None,
-        scheduler: BaseScheduler | None = None,
-        idle_timeout: float | None = None,
-        on_timeout: OnTimeout = "fail",
-        restarts: int | None = None,
-        retry: Retry = None,
-        run_if: RunIf = "settled",
-        keep_result: bool = True,
-        own_task: bool = False,
-        redact: bool = False,
-        save: Save = "json",
-        key: Any = None,
-        version: Any = None,
-        priority: int = 0,
-        expected_duration: float | None = None,
-        needs: Mapping[str, Any] | None = None,
-        **unknown: Never,
-    ) -> None:
-        if unknown:
-            raise unknown_option(label or type(self).__name__, "a scheduler", unknown, Scheduler.__init__)
-        super().__init__(
-            *jobs_or_sequences,
-            jobs_window=jobs_window,
-            timeout=timeout,
-            shutdown_timeout=shutdown_timeout,
-            cleanup_timeout=cleanup_timeout,
-            critical_jobs=critical_jobs,
-            start_interval=start_interval,
-            policy=policy,
-            pool=pool,
-            backfill=backfill,
-            instruments=instruments,
-            durations=durations,
-            drain_at=drain_at,
-            keep_jobs=keep_jobs,
-            label=label,
-            critical=critical,
-            forever=forever,
-            required=required,
-            scheduler=scheduler,
-            idle_timeout=idle_timeout,
-            on_timeout=on_timeout,
-            restarts=restarts,
-            retry=retry,
-            run_if=run_if,
-            keep_result=keep_result,
-            own_task=own_task,
-            redact=redact,
-            save=save,
-            key=key,
-            version=version,
-            priority=priority,
-            expected_duration=expected_duration,
-            needs=needs,
-        )
+    durations: Option[Durations | None] = Option(None, _durations)
 
+    def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
         self._learned: dict[AnyJob, float] = {}  # in a run: the durations of the jobs, if it is the outermost
-        if durations is not None:
-            self._look_up_durations()
-
-    @property
-    def durations(self) -> Durations | None:
-        """How long its jobs take, as it was given."""
-        given: Durations | None = self._durations
-        return given
+        all_options: Any = options  # `BaseScheduler` takes what the class declares
+        super().__init__(*jobs_or_sequences, **all_options)
 
     def _look_up_durations(self) -> dict[AnyJob, float]:
         from .simulation import _durations
 
-        return _durations.of_jobs(self._durations, self)
+        return _durations.of_jobs(self.durations, self)
 
     def _new_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
-        self._learned = self._look_up_durations() if self._durations is not None and run.outer_worker is None else {}
+        self._learned = self._look_up_durations() if self.durations is not None and run.outer_worker is None else {}
         return run
 
     def _note_end(self, run: Run) -> None:
         super()._note_end(run)
         self._learned = {}
-        if self._durations is not None and run.outer_worker is None:
+        if self.durations is not None and run.outer_worker is None:
             from .simulation import _durations
 
-            if _durations.is_file(self._durations):
-                _durations.learn(self._durations, self)
+            if _durations.is_file(self.durations):
+                _durations.learn(self.durations, self)
 
     def _knows_durations(self) -> bool:
         return bool(self._learned_outermost())
@@ -473,5 +397,6 @@ class Scheduler(BaseScheduler):
         return _jupyter.of_scheduler(self)
 
 
+describe(Scheduler, Scheduler.__init__)
 # Python's warning about a coroutine that nobody awaits has the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"

@@ -264,4 +264,4 @@ def test_priorities_are_not_changed_during_a_run() -> None:
 
     job = Job(change, label="x")
     assert Scheduler(job).run()
-    assert "priority of 'x': not while its scheduler" in str(job.raised_exception())
+    assert "priority of 'x': not while 'Scheduler' runs" in str(job.raised_exception())

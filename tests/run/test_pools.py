@@ -435,7 +435,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": -2}), ValueError, r"needs=\{'cpu': -2\} of 'x'"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": None}), TypeError, r"needs=\{'cpu': None\} of 'x'"),
         (lambda: Job(anyio.sleep, 0, label="x", needs=["cpu"]), TypeError, r"needs=\['cpu'\] of 'x': give a dict"),
-        (lambda: Job(anyio.sleep, 0, label="x", needs={1: 1}), TypeError, r"1 is no name"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={1: 1}), TypeError, r"1 is not a name"),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"cpu": 10**400}), ValueError, r"of 'x': give a finite number"),
         (lambda: Scheduler(label="s", pool={"cpu": 1}), TypeError, r"pool=\{'cpu': 1\} of 's': give a Pool"),
         (lambda: Scheduler(label="s", backfill=-1), ValueError, r"backfill=-1 of 's'"),

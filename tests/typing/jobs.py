@@ -54,6 +54,6 @@ assert_type(trioflow.current_job(), AbstractJob[Any])
 Job(double, 1, on_timeout="explode")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Job(double, 1, colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Job(length, "text")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-Scheduler(job_window=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Scheduler(job_window=3)  # type: ignore[call-arg]  # pyright: ignore[reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

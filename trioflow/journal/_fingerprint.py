@@ -96,9 +96,8 @@ class Fingerprints:
         parts: dict[str, Any] = {}
         self._hides = job.redact
         self._job = job
-        durable = job._durable()
-        if durable is not None and durable.key is not None:
-            return _json.encode({"key": self._form(durable.key, "its key")}).decode()
+        if job.key is not None:
+            return _json.encode({"key": self._form(job.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -109,8 +108,8 @@ class Fingerprints:
                 self._own_kinds.add(kind)
             else:
                 self._add_class(job, parts)
-        if durable is not None and durable.version is not None:
-            parts["v"] = self._form(durable.version, "its version")
+        if job.version is not None:
+            parts["v"] = self._form(job.version, "its version")
         return self._encode(parts).decode()
 
     # ---- the kinds of jobs

@@ -170,8 +170,7 @@ class Session:
         if is_scheduler(job) or job._forever:
             return NOT_STORED
         facts = job._facts = job._facts or RareFacts()
-        durable = job._durable()
-        save = self.journal.save if durable is None or durable.save == "json" else durable.save
+        save = self.journal.save if job.save == "default" else job.save
         if save is None:
             facts.not_restored = NOT_KEPT
             return NOT_STORED

@@ -30,7 +30,9 @@ from . import _durations
 from ._copy import ScenarioCopy
 
 if TYPE_CHECKING:
-    from .._core.door.reading import Policy, PolicyName
+    from types import EllipsisType
+
+    from .._core.door.reading import Policy, PolicyName, Window
     from ._durations import Durations
 
 OWN: Final[Any] = ...
@@ -77,7 +79,7 @@ def simulate(
     scheduler: BaseScheduler,
     *,
     durations: Durations | None = None,
-    jobs_window: Any = OWN,
+    jobs_window: Window | EllipsisType | None = OWN,
     policy: PolicyName | Policy | None = None,
 ) -> Simulation:
     """Return what a run would look like: the engine runs it on a virtual clock, with a sleep in place of each job.
@@ -109,9 +111,9 @@ def simulate(
     if not is_scheduler(scheduler):
         raise TypeError(f"simulate({scheduler!r}): give a Scheduler")
     who = repr(scheduler.label)
-    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, who)
+    window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", who)
     if policy is not None:
-        checked_policy(policy, who)
+        checked_policy(policy, "policy", who)
     check_scenario(scheduler)
     _refuse_endless(scheduler)
     seconds, known = _seconds(scheduler, durations)

@@ -28,6 +28,7 @@ from ._shared import variables_of as variables_of
 
 if TYPE_CHECKING:
     from ._interface import Backend as Backend
+    from ._interface import CapacityLimiter as CapacityLimiter
     from ._interface import Event as Event
     from ._interface import Group as Group
     from ._interface import Scope as Scope

@@ -15,7 +15,13 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    import anyio
+    import trio
+
+    CapacityLimiter: TypeAlias = trio.CapacityLimiter | anyio.CapacityLimiter
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]

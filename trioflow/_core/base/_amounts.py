@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from typing import TypeAlias
 
     Amount = int | Fraction
+    OneNeed: TypeAlias = float | str | Fraction
+    Need: TypeAlias = OneNeed | Mapping[str, OneNeed]
+    """What users give as an amount, or as amounts by key."""
 else:  # few programs need fractions, and their import takes longer than all others here
     Amount = int
 Parts = tuple[tuple[str, Amount], ...]

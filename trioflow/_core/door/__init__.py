@@ -28,7 +28,7 @@ from ..job._errors import (
 )
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
-from ..job._options import unknown as unknown_option
+from ..job._option import Option, describe
 from ..job._service import Service
 from ..limits._pool import Pool
 from ..limits._rate import Rate
@@ -38,6 +38,7 @@ from ..run._current import current_job
 from ..run._durable import RunJournal
 from ..run._observers import Instrument
 from ..run._run import Run
+from ..scheduler._options import BaseSchedulerOptions
 from ..scheduler._scheduler import BaseScheduler
 from ..scheduler._sequence import Sequence
 
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from ..backend import Backend as Backend
     from ..job._options import Retry as Retry
     from ..job._options import Save as Save
+    from ..job._requirements import Required as Required
+    from ..limits._window import Window as Window
     from ..limits.policy._named import PolicyName as PolicyName
 
 __all__ = (
@@ -52,6 +55,7 @@ __all__ = (
     "Adaptive",
     "AnyJob",
     "BaseScheduler",
+    "BaseSchedulerOptions",
     "CycleError",
     "Instrument",
     "Job",
@@ -63,6 +67,7 @@ __all__ = (
     "JournalError",
     "MissingRequirement",
     "OnTimeout",
+    "Option",
     "Outlook",
     "Policy",
     "Pool",
@@ -77,8 +82,8 @@ __all__ = (
     "Throttled",
     "TrioflowError",
     "current_job",
+    "describe",
     "job",
     "ref",
     "take_the_plain_way",
-    "unknown_option",
 )

@@ -25,7 +25,7 @@ from ..job._errors import JobCancelled, JobTimeout, TrioflowError
 from ..job._function import FunctionJob, Job, name_of
 from ..job._job import RAISE, AbstractJob, AnyJob, D, Look, T
 from ..job._labels import DEPTH, of_job_inside, printable, without_middle
-from ..job._options import JobOptions, duration, whole, with_advice
+from ..job._options import JobOptions, duration, whole
 from ..job._outcome import Failure
 from ..job._work import Hidden, Work
 from ..run._attempts import as_often
@@ -80,7 +80,6 @@ __all__ = (
     "run_of",
     "topological_order",
     "whole",
-    "with_advice",
     "without_middle",
 )
 

@@ -8,7 +8,7 @@ the section "before a run", and sees what was true a moment ago.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base._amounts import Amount, is_size
 from ..base._amounts import amount as amount_of
@@ -45,6 +45,9 @@ from ..scheduler._explain import still_waits_for, waiting_for
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
+
+if TYPE_CHECKING:
+    from ..limits._window import Window as Window
 
 __all__ = (
     "NOT_KEPT",

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Final, Unpack, cast, overload
 from . import _labels, _options
 from ._call import ATOMS, Call, DirectArguments, Search, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
-from ._job import AbstractJob, T
-from ._options import NO_LIMITS, JobOptions
+from ._job import NO_LIMITS, AbstractJob, T
+from ._options import JobOptions
 from ._outcome import is_awaitable, not_awaitable, shown
 
 FUNCTION: Final = types.FunctionType
@@ -75,10 +75,7 @@ class FunctionJob(AbstractJob[T]):
             check_function(function, type(self).__name__, place=self._calls_in)
         self._function = function
         inputs = self._bind(args, kwargs, options.get("label"))
-        try:
-            super().__init__(**options, _inputs=inputs)
-        except TypeError as error:
-            raise self._with_advice(error) from None
+        super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
         """Record where the class calls plain functions; without `calls_in`, as its base does."""
@@ -136,8 +133,8 @@ class FunctionJob(AbstractJob[T]):
         function = unwrapped(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
-    def _with_advice(self, error: TypeError) -> TypeError:
-        return _options.with_advice(error, repr(self._short_name()), type(self), is_call=True)
+    def _unknown_option(self, name: str) -> TypeError:
+        return _options.unknown_of_job(name, repr(self._short_name()), type(self), is_call=True)
 
 
 def unwrapped(function: Any) -> Any:
@@ -346,13 +343,8 @@ class Job(FunctionJob[T]):
             elif places:
                 self._args = direct = DirectArguments(args, places)
                 options["_inputs"] = direct.inputs()  # type: ignore[typeddict-unknown-key]
-        try:
-            # The same as super().__init__ with less work.
-            AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
-        except TypeError as error:
-            raise self._with_advice(error) from None
-        if self._rule is not None and self._rule.drops_results:
-            self._limits = self._limits or NO_LIMITS  # `co_run` drops results as soon as the call has them
+        # The same as super().__init__ with less work.
+        AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not plain and isinstance(function, Coroutine):
             if self._label is None:  # now, while the function's name is known
                 self._label = f"{self._short_name()}(…)"

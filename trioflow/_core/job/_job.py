@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    get_args,
+    overload,
+)
 
 from .. import backend as _backend
 from ..base import _amounts
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
-from . import _errors, _labels, _options, _requirements
+from . import _errors, _labels, _option, _options, _requirements
 from ._around import outermost, outwards
+from ._option import Demanded, Fixed, Kept, Limit, Option
 from ._outcome import DROPPED, Failure, RareFacts, no_result
 
 if TYPE_CHECKING:
@@ -22,10 +36,12 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ..._scheduler import Scheduler
-    from ..base._amounts import Given
+    from ..base._amounts import Given, Need
     from ..run._run import Run
     from ..run._worker import Worker
     from ..scheduler._scheduler import BaseScheduler
+    from ._options import JobOptions, JobSave, Retry
+    from ._requirements import Required
     from ._work import Work
 
 if TYPE_CHECKING:  # with a default, so that `AbstractJob` alone stands for one with any result
@@ -56,6 +72,28 @@ class Look(NamedTuple):
     """Its place in a legend, from 0; those of one place are in the order of their names."""
 
 
+class Forever(Option[bool, bool]):
+    """Whether a job runs beside the others."""
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and keep it; only ordinary jobs are on the shortest path."""
+        super().take(job, given)
+        job._limits = job._limits or NO_LIMITS
+
+
+def _shown_label(job: AbstractJob[Any]) -> str:
+    if job._label is not None:
+        return job._label
+    try:
+        return job._default_label()
+    except Exception:  # an object of the user's raised when it was asked for its name
+        return type(job).__name__
+
+
+def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
+    return {name: _amounts.as_user_gave(given) for name, given in job._needs().items()}
+
+
 class AbstractJob(Generic[T]):
     """Something to do as soon as all that it requires has settled: the base class of every kind of job.
 
@@ -64,8 +102,12 @@ class AbstractJob(Generic[T]):
     call `super().__init__(**options)`. It may use any attribute name that has no leading underscore and is not an
     attribute, method or option of this class.
 
+    Each option is an attribute too. It can be set while no run is in progress, and the next run goes by it; `label` can
+    be set at any time, and `required` and `scheduler` only by methods.
+
     Args:
-        label: the name that people see for the job; None for one that is made from what the job does.
+        label: the name that people see for the job; None for one that is made from what the job does. It may be set
+            during a run too: from then on, people see the new one.
         critical: whether its failure ends the run of its scheduler. None leaves this to the scheduler's
             `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
         forever: whether it runs beside the other jobs, and is cancelled when all of those have settled. It takes
@@ -91,8 +133,9 @@ class AbstractJob(Generic[T]):
             of the current task needs this. On asyncio the loop's task factory makes the tasks.
         redact: True keeps its arguments (of a command, its command line and environment) out of labels, logs, traces
             and reports, because they are secret.
-        save: how a journal stores the result: "json"; "pickle"; a pair of functions (dump, load), of which the first
-            returns something that can be stored as JSON; or None: it is not stored, and the job runs in each run.
+        save: how a journal stores the result: "default", which is what the journal says; "json"; "pickle"; a pair of
+            functions (dump, load), of which the first returns something that can be stored as JSON; or None: it is not
+            stored, and the job runs in each run.
         key: what identifies the job's work to a journal, in place of its function, arguments and files: any value
             that can be stored as JSON.
         version: what identifies the state of the job's code to a journal: if it has changed, the job runs again.
@@ -176,69 +219,63 @@ class AbstractJob(Generic[T]):
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs it, while RUNNING
 
-    def __init__(
-        self,
-        *,
-        label: str | None = None,
-        critical: bool | None = None,
-        forever: bool = False,
-        required: Any = None,
-        scheduler: BaseScheduler | None = None,
-        timeout: float | None = None,
-        idle_timeout: float | None = None,
-        on_timeout: OnTimeout = "fail",
-        restarts: int | None = None,
-        own_task: bool = False,
-        retry: _options.Retry = None,
-        run_if: RunIf = "settled",
-        keep_result: bool = True,
-        redact: bool = False,
-        save: _options.Save = "json",
-        key: Any = None,
-        version: Any = None,
-        priority: int = 0,
-        expected_duration: float | None = None,
-        needs: Mapping[str, Any] | None = None,
-        _inputs: tuple[AbstractJob[Any], ...] = (),
-    ) -> None:
-        if label is not None and label.__class__ is not str:
-            label = _options.text(label, "label", f"a {type(self).__name__}")
-        self._label = label
-        self._critical = critical
-        self._forever = forever
-        self._scheduler = None
-        self._required = ()
+    # Each option of the class by its name.
+    _declared: ClassVar[dict[str, Option[Any, Any]]]
+
+    # ---- its options: `JobOptions` has the types of the arguments
+    label: Option[str, str | None] = Option(None, _options.label, shown=_shown_label, in_run=True)
+    critical: Option[bool | None] = Option(None, _options.flag_or_none)
+    forever: Option[bool] = Forever(False, _options.flag)
+    required: Fixed[AbstractSet[AbstractJob[Any]], Required] = Fixed(None, "requires()", _requirements.Requirements)
+    scheduler: Fixed[Scheduler | None, BaseScheduler | None] = Fixed(None, "add() of a scheduler")
+    timeout: Option[float | None] = Limit(None, _options.seconds)
+    idle_timeout: Option[float | None] = Limit(None, _options.seconds)
+    on_timeout: Option[OnTimeout] = Limit("fail", _options.one_of(get_args(OnTimeout)))
+    restarts: Option[int | None] = Limit(None, _options.whole)
+    own_task: Option[bool] = Limit(False, _options.flag)
+    retry: Option[Retry] = Limit(None, _options.retry)
+    run_if: Option[RunIf] = Kept("settled", _options.one_of(get_args(RunIf)), "_rule")
+    keep_result: Option[bool] = Kept(True, _options.flag, "_rule")
+    redact: Option[bool] = Limit(False, _options.flag)
+    save: Option[JobSave] = Limit("default", _options.save)
+    key: Option[Any, object] = Limit(None, _options.anything)
+    version: Option[Any, object] = Limit(None, _options.anything)
+    priority: Option[int] = Demanded(0, _options.priority)
+    expected_duration: Option[float | None] = Demanded(None, _options.duration_or_none)
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = Demanded(None, _options.amounts, _shown_needs)
+
+    def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
+        self._label = self._critical = self._scheduler = self._demand = self._rule = None
         self._successors = self._outcome = self._started_at = self._finished_at = self._facts = self._worker = None
+        self._forever = False
         self._pending = -1
         self._state = IDLE
-        if (
-            timeout is idle_timeout is retry is restarts is key is version is None
-            and on_timeout == "fail"
-            and save == "json"
-            and own_task is False
-            and redact is False
-        ):
-            self._limits = None if self._called_in_frame and not forever else _options.NO_LIMITS
-        else:
-            self._limits = _options.REDACTED if redact else None  # for errors
-            who = self._name_for_errors
-            durable = _options.durable(save, key, version, who)
-            self._limits = _options.limits(
-                timeout, idle_timeout, on_timeout, restarts, own_task, retry, redact, durable, who
-            )
-        if critical is not None and critical is not True:
-            self._critical = _options.flag(critical, "critical", self._name_for_errors)
-        if forever is not False and forever is not True:
-            self._forever = _options.flag(forever, "forever", self._name_for_errors)
-        if expected_duration is None and needs is None and priority == 0:
-            self._demand = None
-        else:
-            self._demand = _options.demand(priority, expected_duration, needs, self._name_for_errors)
-        if run_if == "settled" and keep_result is True and not _inputs:
-            self._rule = None
-        else:
-            self._rule = _options.rule(run_if, keep_result, _inputs, self)
+        self._limits = None if self._called_in_frame else NO_LIMITS
+        if _inputs:
+            self._rule = _options.Rule("settled", True, _inputs)
             self._required = _requirements.extended((), _inputs)
+        else:
+            self._required = ()
+        if options:
+            self._take_options(options)
+
+    def _take_options(self, options: JobOptions) -> None:
+        """Check and keep what the job was given: first what errors show of it, and last what tells other jobs of it."""
+        label, required = options.pop("label", None), options.pop("required", None)
+        scheduler = options.pop("scheduler", None)
+        given: dict[str, Any] = options  # type: ignore[assignment]
+        if label is not None:
+            self._label = label if type(label) is str else _options.text(label, "label", f"a {type(self).__name__}")
+        if given:
+            if given.get("redact"):
+                self._limits = REDACTED
+            declared = self._declared
+            for name, value in given.items():
+                option = declared.get(name)
+                if option is None:
+                    raise self._unknown_option(name)
+                option.take(self, value)
+            self._check_options()
         if required is not None:
             plain = _requirements.flatten_simple(required, state_of)
             if plain is None or self._required:
@@ -304,163 +341,13 @@ class AbstractJob(Generic[T]):
     def close(self) -> None:
         """Release for good what the job holds and has never used, such as a coroutine object. Here it does nothing."""
 
-    # ---- its settings
-
-    @property
-    def label(self) -> str:
-        """The name that people see for the job: as given, or made from what the job does."""
-        if self._label is not None:
-            return self._label
-        try:
-            return self._default_label()
-        except Exception:  # an object of the user's raised when it was asked for its name
-            return type(self).__name__
-
-    @label.setter
-    def label(self, label: str | None) -> None:
-        self._label = label if label is None else _options.text(label, "label", repr(self.label))
-
-    @property
-    def critical(self) -> bool | None:
-        """Whether its failure ends the run; None leaves it to the scheduler. `is_critical()` is the effective value."""
-        return self._critical
-
-    @critical.setter
-    def critical(self, critical: bool | None) -> None:
-        self._critical = _options.flag_or_none(critical, "critical", self._name_for_errors)
-
-    @property
-    def forever(self) -> bool:
-        """Whether it runs beside the other jobs, and is cancelled when all of those have settled."""
-        return self._forever
-
-    @forever.setter
-    def forever(self, forever: bool) -> None:
-        self._refuse_during_run("forever")
-        self._forever = _options.flag(forever, "forever", self._name_for_errors)
-        self._limits = self._limits or _options.NO_LIMITS  # only ordinary jobs are on the shortest path
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that each call of `co_run` may take, or None for no limit."""
-        return (self._limits or _options.NO_LIMITS).timeout
-
-    @timeout.setter
-    def timeout(self, timeout: float | None) -> None:
-        self._refuse_during_run("timeout")
-        self._set_timeouts(timeout, self.idle_timeout)
-
-    @property
-    def idle_timeout(self) -> float | None:
-        """Seconds that each call of `co_run` may take without a sign of life, or None for no limit."""
-        return (self._limits or _options.NO_LIMITS).idle_timeout
-
-    @idle_timeout.setter
-    def idle_timeout(self, idle_timeout: float | None) -> None:
-        self._refuse_during_run("idle_timeout")
-        self._set_timeouts(self.timeout, idle_timeout)
-
-    def _set_timeouts(self, timeout: float | None, idle_timeout: float | None) -> None:
-        old = self._limits or _options.NO_LIMITS
-        self._limits = _options.limits(
-            timeout,
-            idle_timeout,
-            old.on_timeout,
-            old.restarts,
-            old.own_task,
-            old.retry,
-            old.redact,
-            old.durable,
-            self._name_for_errors,
-        )
-
-    @property
-    def on_timeout(self) -> OnTimeout:
-        """What happens after the timeout: "fail", "restart" or "move_on"."""
-        return (self._limits or _options.NO_LIMITS).on_timeout
-
-    @property
-    def restarts(self) -> int | None:
-        """The most restarts after a timeout in one attempt, or None for no limit."""
-        return (self._limits or _options.NO_LIMITS).restarts
-
-    @property
-    def own_task(self) -> bool:
-        """Whether it gets a task that no other job uses."""
-        return (self._limits or _options.NO_LIMITS).own_task
-
-    @property
-    def retry(self) -> _options.Retry:
-        """The number of further attempts when it raises, or the decorator that decides; None for no further attempt."""
-        return (self._limits or _options.NO_LIMITS).retry
-
-    @property
-    def run_if(self) -> RunIf:
-        """When it runs: if all that it requires has "settled", if all "succeeded", or if at least one "failed"."""
-        return "settled" if self._rule is None else self._rule.run_if
-
-    @property
-    def keep_result(self) -> bool:
-        """Whether its result is kept after the last job that uses it has started."""
-        return self._rule is None or self._rule.keep_result
-
-    @property
-    def redact(self) -> bool:
-        """Whether its arguments appear in no label, log, trace or report."""
-        return (self._limits or _options.NO_LIMITS).redact
-
-    @property
-    def save(self) -> _options.Save:
-        """How a journal stores its result: "json", "pickle", a pair (dump, load), or None: not at all."""
-        durable = self._durable()
-        return "json" if durable is None else durable.save
-
-    @property
-    def key(self) -> Any:
-        """What identifies its work to a journal, in place of function, arguments and files; or None."""
-        durable = self._durable()
-        return None if durable is None else durable.key
-
-    @property
-    def version(self) -> Any:
-        """What identifies the state of its code to a journal; or None."""
-        durable = self._durable()
-        return None if durable is None else durable.version
-
-    @property
-    def priority(self) -> int:
-        """Of the ready jobs of its scheduler, those with the highest start first. It may be set before a run."""
-        return 0 if self._demand is None else self._demand.priority
-
-    @priority.setter
-    def priority(self, priority: int) -> None:
-        self._ask("priority", priority, self.expected_duration, self.needs)
-
-    @property
-    def expected_duration(self) -> float | None:
-        """Seconds that it is expected to take, or None. It may be set before a run."""
-        return None if self._demand is None else self._demand.expected_duration
-
-    @expected_duration.setter
-    def expected_duration(self, expected_duration: float | None) -> None:
-        self._ask("expected_duration", self.priority, expected_duration, self.needs)
-
-    @property
-    def needs(self) -> dict[str, Any]:
-        """What it takes from pools while it runs, by name. It may be set before a run."""
-        return {name: _amounts.as_user_gave(given) for name, given in self._needs().items()}
-
-    @needs.setter
-    def needs(self, needs: Mapping[str, Any] | None) -> None:
-        self._ask("needs", self.priority, self.expected_duration, needs)
-
     @property
     def granted(self) -> Mapping[str, Any]:
         """What it has of the resources that it needs, while it runs: for named things a list, and else the amount."""
         grant = None if self._facts is None else self._facts.grant
         return {} if grant is None else grant.as_mapping()
 
-    def used(self, **amounts: Any) -> None:
+    def used(self, **amounts: Need) -> None:
         """Correct what the job has taken of a `Rate`, when it knows how much it has really used.
 
         The difference is taken now, or is there again for others. The job itself waits for nothing. Each call says what
@@ -505,16 +392,6 @@ class AbstractJob(Generic[T]):
     # ---- what it is
 
     @property
-    def scheduler(self) -> Scheduler | None:
-        """The scheduler that the job is in, or None."""
-        return cast("Scheduler | None", self._scheduler)
-
-    @property
-    def required(self) -> AbstractSet[AbstractJob[Any]]:
-        """What it requires, as a read-only view in the order added; `requires` changes it."""
-        return _requirements.Requirements(self)
-
-    @property
     def path(self) -> str:
         r"""The labels from inside the outermost scheduler down to the job, joined by "/".
 
@@ -524,7 +401,7 @@ class AbstractJob(Generic[T]):
         """
         return _labels.path(self)
 
-    def requires(self, *requirements: Any, remove: bool = False) -> Self:
+    def requires(self, *requirements: Required, remove: bool = False) -> Self:
         """Let the job wait until other jobs have settled, however they end.
 
         Args:
@@ -808,25 +685,42 @@ class AbstractJob(Generic[T]):
         return repr(self.label)
 
     def _refuse_during_run(self, what: str) -> None:
-        if self._scheduler is not None and self._scheduler._run is not None:
-            raise RuntimeError(f"{what} of {self.label!r}: not while its scheduler {self._scheduler.label!r} runs")
+        run = self._innermost_run()
+        if run is not None:
+            raise RuntimeError(
+                f"{what} of {self.label!r}: not while {run.scheduler.label!r} runs; do it before the run"
+            )
+
+    def _innermost_run(self) -> Run | None:
+        """Return the run in progress that is nearest around the job."""
+        return None if self._scheduler is None else self._scheduler._innermost_run()
+
+    def _check_options(self) -> None:
+        """Check what one option alone does not say."""
+        limits = self._limits
+        if limits is None:
+            return
+        if limits.on_timeout != "fail" and limits.timeout is limits.idle_timeout is None:
+            raise ValueError(
+                f"on_timeout={limits.on_timeout!r} of {self._name_for_errors()}: there is no timeout; "
+                f"give timeout= or idle_timeout= too, or no on_timeout"
+            )
+        if limits.restarts is not None and limits.on_timeout != "restart":
+            raise ValueError(
+                f"restarts={limits.restarts!r} of {self._name_for_errors()}: nothing is restarted; "
+                f"give on_timeout='restart' too"
+            )
+
+    def _unknown_option(self, name: str) -> TypeError:
+        return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
 
     def _run_under_way(self, what: str) -> Run:
         if self._scheduler is None or self._scheduler._run is None:
             raise RuntimeError(f"{what} of {self.label!r}: its scheduler is not running")
         return self._scheduler._run
 
-    def _durable(self) -> _options.Durable | None:
-        return None if self._limits is None else self._limits.durable
-
-    def _needs(self) -> dict[str, Given]:
+    def _needs(self) -> Mapping[str, Given]:
         return {} if self._demand is None else self._demand.needs
-
-    def _ask(self, what: str, priority: int, expected_duration: float | None, needs: Any) -> None:
-        self._refuse_during_run(what)
-        self._demand = _options.demand(priority, expected_duration, needs, self._name_for_errors)
-        if self._scheduler is not None:
-            self._scheduler._members.note_demand(self)
 
     def _repeats(self) -> bool:
         """Return whether the job may be called more than once in one run."""
@@ -904,6 +798,13 @@ class AbstractJob(Generic[T]):
 
 
 AnyJob = AbstractJob[Any]
+
+NO_LIMITS: Final = _option.usual(AbstractJob, "_limits", _options.Limits)
+"""For a job that is off the shortest path for another reason; a job that is on it has None."""
+REDACTED: Final = _option.changed(NO_LIMITS, "redact", True)
+_option.usual(AbstractJob, "_demand", _options.Demand)
+_option.usual(AbstractJob, "_rule", _options.Rule)
+_option.describe(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
 """Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""

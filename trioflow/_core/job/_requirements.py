@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from ._outcome import shown
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from ..scheduler._sequence import Sequence as JobSequence
     from ._job import AbstractJob
+
+    Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
+    """What users give where jobs are wanted: jobs, Sequences, None, or collections of these."""
 
 MANY_REQUIREMENTS: Final = 16
 """From this number on, requirements are kept in a dict. A tuple takes a quarter of the memory, but a slow search."""
-
-
-if TYPE_CHECKING:
-    Required = tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
 
 
 class Requirements(AbstractSet[Any]):
@@ -118,7 +120,9 @@ def _is_collection(thing: object) -> bool:
     return isinstance(thing, Iterable) and not isinstance(thing, (str, bytes))
 
 
-def extended(required: Required, new: Sequence[AbstractJob[Any]]) -> Required:
+def extended(
+    required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None], new: Sequence[AbstractJob[Any]]
+) -> tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]:
     """Return `required` followed by `new`; a dict is extended in place."""
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))

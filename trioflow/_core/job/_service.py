@@ -188,6 +188,11 @@ class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), plac
         options["forever"] = True
         super().__init__(function, args, kwargs, options)
 
+    def _check_options(self) -> None:
+        super()._check_options()
+        if not self._forever:
+            raise ValueError(f"forever=False of {self._name_for_errors()}: a Service is always forever; make it a Job")
+
     async def co_run(self) -> T:
         """Call the function; fail if it returns without having reported that it is ready."""
         assert self._worker is not None

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts, _units
+from ..job import _options
 from ..job._job import AbstractJob
 from ._rate import Rate, RateResource
 from ._resource import Resource, Stock
+
+if TYPE_CHECKING:
+    from ..base._amounts import OneNeed
+    from ..job._options import Who
 
 Needs = list[tuple[Resource, Any]]
 """What a job needs, each in the form that the resource itself takes: `Resource.need`."""
@@ -87,7 +92,7 @@ class Pool:
 
     __slots__ = ("_clock", "_loop", "_resources", "_runs")
 
-    def __init__(self, **resources: Any) -> None:
+    def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
         # How many runs use it now, and what stands for their event loop, or for the last one.
         self._runs = 0
@@ -147,7 +152,7 @@ class Pool:
         return {name: resource.settings() for name, resource in self._resources.items()}
 
 
-def checked(pool: Any, who: str) -> Pool | None:
+def checked(pool: Any, name: str, who: Who) -> Pool | None:
     """Check the pool that a user gave for the scheduler called `who`, and return it.
 
     Raises:
@@ -155,7 +160,9 @@ def checked(pool: Any, who: str) -> Pool | None:
 
     """
     if pool is not None and not isinstance(pool, Pool):
-        raise TypeError(f"pool={pool!r} of {who}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None")
+        raise TypeError(
+            f"{name}={pool!r} of {_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
+        )
     return pool
 
 

@@ -19,7 +19,7 @@ from ..job._job import AbstractJob
 from ._resource import SECONDS_APART, Resource
 
 if TYPE_CHECKING:
-    from ..base._amounts import Amount, Given
+    from ..base._amounts import Amount, Given, Need, OneNeed
 
 REQUESTS: Final = "requests"
 """The key of which a job takes one if it does not say how many."""
@@ -57,7 +57,7 @@ class Rate:
 
     __slots__ = ("_bursts", "_limits", "_per")
 
-    def __init__(self, *, per: float, burst: Any = None, **limits: Any) -> None:
+    def __init__(self, *, per: float, burst: Need | None = None, **limits: OneNeed) -> None:
         if not limits:
             raise TypeError(f"Rate(per={per!r}): give at least one key with its amount, such as requests=500")
         self._limits: Final = {name: _positive(given, f"Rate({name}={given!r})") for name, given in limits.items()}
@@ -72,7 +72,7 @@ class Rate:
         if not isinstance(burst, Mapping):
             own = {} if burst is None else {first: _positive(burst, f"Rate(burst={burst!r})")}
             burst = {}
-        for name, one in burst.items():  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        for name, one in burst.items():
             if name not in self._limits:
                 raise ValueError(f"Rate(burst={burst!r}): {name!r} is no key of this rate: it has {', '.join(limits)}")
             own[name] = _positive(one, f"Rate(burst={{{name!r}: {one!r}}})")

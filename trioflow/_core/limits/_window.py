@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from ..job import _errors, _options
 
 if TYPE_CHECKING:
+    from ..backend import CapacityLimiter
     from ..job._options import Who
+
+    Window: TypeAlias = "int | Adaptive | CapacityLimiter"
 
 BACKOFF: Final = 0.7
 """What is left of the window after a failure that says so: beta of CUBIC."""
@@ -163,21 +166,21 @@ class Control:
         self._sum, self._number, self._ratio = 0.0, 0, 1.0
 
 
-def window(value: Any, who: Who) -> Any:
+def window(value: Any, name: str, who: Who) -> Window | None:
     """Check and return a window; 0 becomes None, which is no limit."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
-    name = who if isinstance(who, str) else who()
     if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError(f"jobs_window={value} of {name}: give a positive whole number, or None or 0 for no limit")
+        raise ValueError(
+            f"{name}={value} of {_options.named(who)}: give a positive whole number, or None or 0 for no limit"
+        )
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
-        return value
-    raise TypeError(
-        f"jobs_window={value!r} of {name}: give a positive whole number, None, a CapacityLimiter or an Adaptive"
-    )
+        return cast("Window", value)
+    wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
+    raise TypeError(f"{name}={value!r} of {_options.named(who)}: give {wanted}")
 
 
-def slots(window: Any) -> int | None:
+def slots(window: Window | None) -> int | None:
     """Return how many jobs a window lets run at once, at most; for a limiter, its total tokens. None is no limit."""
     if isinstance(window, Adaptive):
         return window.maximum

@@ -16,7 +16,10 @@ from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..job._job import AbstractJob
+    from ..job._options import Save
     from ._run import Run
 
 BETWEEN_CLOCKS: Final = 8
@@ -25,6 +28,20 @@ NOT_STORED: Final = object()
 """In place of a stored result, which may be None."""
 NOT_THERE: Final = "the journal does not have it"
 NOT_KEPT: Final = "save=None: its result is not stored"
+
+
+class Journal(Protocol):
+    """A journal as users give it to a run: a `trioflow.Journal`."""
+
+    @property
+    def path(self) -> Path:
+        """Where its file is."""
+        ...
+
+    @property
+    def save(self) -> Save:
+        """How it stores the results of jobs that do not say so themselves."""
+        ...
 
 
 class RunJournal(Protocol):

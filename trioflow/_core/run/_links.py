@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base._states import SCHEDULED
 from ..job import _rules
-from ..job._job import AbstractJob
+from ..job._job import NO_LIMITS, AbstractJob
 from ..job._outcome import RareFacts
 
 if TYPE_CHECKING:
@@ -64,11 +64,15 @@ def link_late(job: AbstractJob[Any], new: Iterable[AbstractJob[Any]], place: Cal
 
 def count_consumer(job: AbstractJob[Any]) -> None:
     """Record that a job will use its inputs' results, in those inputs that do not keep them."""
-    assert job._rule is not None
-    for one in job._rule.inputs:
+    rule = job._rule
+    assert rule is not None
+    rule.drops_results = False
+    for one in rule.inputs:
         if one._rule is not None and not one._rule.keep_result:
             one._facts = one._facts or RareFacts()
             one._facts.consumers += 1
+            rule.drops_results = True
+            job._limits = job._limits or NO_LIMITS  # results are dropped as soon as the call has them
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -106,7 +110,7 @@ class Links:
         forever = 0
         for job in jobs:
             rule = job._rule
-            if rule is not None and rule.drops_results:
+            if rule is not None and rule.inputs:
                 count_consumer(job)
             if job._forever:
                 forever += 1

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
+from ..job import _options
 from ..job._outcome import shown
 
 if TYPE_CHECKING:
     from ..._scheduler import Scheduler
     from ..job._job import AbstractJob
+    from ..job._options import Who
     from ..scheduler._scheduler import BaseScheduler
 
     Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
@@ -160,7 +162,7 @@ def _own(instrument: Instrument) -> dict[str, Any]:
     return getattr(instrument, "__dict__", {})
 
 
-def checked(instruments: Any, who: str) -> tuple[Instrument, ...]:
+def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
     """Return the instruments as a tuple.
 
     Raises:
@@ -168,14 +170,17 @@ def checked(instruments: Any, who: str) -> tuple[Instrument, ...]:
 
     """
     if isinstance(instruments, Instrument):
-        raise TypeError(f"instruments={instruments!r} of {who}: give a list of instruments, such as [{instruments!r}]")
+        raise TypeError(
+            f"{name}={instruments!r} of {_options.named(who)}: give a list of instruments, such as [{instruments!r}]"
+        )
     try:
         given = iter(instruments)
     except TypeError:
-        what = f"instruments={instruments!r} of {who}"
+        what = f"{name}={instruments!r} of {_options.named(who)}"
         raise TypeError(f"{what}: give a list of instruments, such as [Monitor()]") from None
     found = tuple(given)
     for instrument in found:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
-            raise TypeError(f"{instrument!r} among the instruments of {who}: give objects of trioflow.abc.Instrument")
+            what = f"{instrument!r} among the {name} of {_options.named(who)}"
+            raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
     return found

@@ -743,7 +743,7 @@ class Run:
                 self.facts(job).runs_once = True
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
-            if job._rule is not None and job._rule.drops_results:
+            if job._rule is not None and job._rule.inputs:
                 count_consumer(job)
             self.ordering.note_new(job)
             self.notify("job_added", job)

@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
-from ..job._options import NO_LIMITS
+from ..job._job import NO_LIMITS
 from ..job._outcome import UNCALLED, not_awaited
 from ..job._rules import holds
 from ._attempts import call

@@ -31,7 +31,8 @@ from ..job._decorator import JobFunction
 from ..job._function import WANTED, Job, check_function
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
 from ..job._job import AbstractJob, Look, is_scheduler, state_of
-from ..job._options import JobOptions, UnnamedOptions
+from ..job._option import Option
+from ..job._options import UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..limits import _pool, _window
@@ -49,10 +50,15 @@ from ._open_block import OpenBlock
 from ._sequence import Sequence
 
 if TYPE_CHECKING:
+    import os
+
     from ..backend import Backend
+    from ..job._requirements import Required
+    from ..limits._window import Window
     from ..limits.policy._named import PolicyName
     from ..limits.policy._policy import Policy
-    from ..run._durable import RunJournal
+    from ..run._durable import Journal, RunJournal
+    from ._options import BaseSchedulerOptions
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
@@ -76,9 +82,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _logs_failures: ClassVar[bool] = True  # False where a subclass reports each failure itself
     _is_scheduler: ClassVar[bool] = True
 
-    # ---- settings; a change takes effect at the next run
-    _critical_jobs: bool | None
-    _keep_jobs: bool
     # ---- independent of runs
     _members: Members
     _closed: bool
@@ -95,44 +98,28 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _watched: bool
     _streams: weakref.WeakSet[SettledJobs] | None  # those who iterate over `as_settled()`; few have any
 
-    def __init__(
-        self,
-        *jobs_or_sequences: Any,
-        jobs_window: Any = None,
-        shutdown_timeout: float | None = 1.0,
-        cleanup_timeout: float | None = 5.0,
-        critical_jobs: bool | None = None,
-        start_interval: float = 0.0,
-        policy: PolicyName | Policy = "auto",
-        pool: _pool.Pool | None = None,
-        backfill: int = 64,
-        instruments: Iterable[Instrument] = (),
-        durations: Any = None,
-        drain_at: float | None = None,
-        keep_jobs: bool = True,
-        **options: Unpack[JobOptions],
-    ) -> None:
-        """Check the settings, which `trioflow.Scheduler` describes, and add the jobs."""
-        who = repr(options.get("label") or type(self).__name__)
-        self._critical_jobs = _options.flag_or_none(critical_jobs, "critical_jobs", who)
-        self._keep_jobs = _options.flag(keep_jobs, "keep_jobs", who)
-        self._jobs_window = _window.window(jobs_window, who)
-        self._shutdown_timeout = _options.seconds(shutdown_timeout, "shutdown_timeout", who)
-        self._cleanup_timeout = _options.seconds(cleanup_timeout, "cleanup_timeout", who)
-        self._start_interval = _options.duration(start_interval, "start_interval", who)
-        self._policy: PolicyName | Policy = _given.checked(policy, who)
-        self._durations = durations  # `trioflow.Scheduler` knows what to do with these
-        self._drain_at = _options.seconds(drain_at, "drain_at", who)
-        _options.check_drain_at(self._drain_at, _options.seconds(options.get("timeout"), "timeout", who), who)
-        self._pool = _pool.checked(pool, who)
-        self._backfill = _options.number(backfill, "backfill", who)
-        self._instruments = _observers.checked(instruments, who)
+    # ---- its settings
+    jobs_window: Option[Window | None] = Option(None, _window.window)
+    shutdown_timeout: Option[float | None] = Option(1.0, _options.seconds)
+    cleanup_timeout: Option[float | None] = Option(5.0, _options.seconds)
+    critical_jobs: Option[bool | None] = Option(None, _options.flag_or_none)
+    start_interval: Option[float] = Option(0.0, _options.duration)
+    policy: Option[PolicyName | Policy] = Option("auto", _given.checked)
+    pool: Option[_pool.Pool | None] = Option(None, _pool.checked)
+    backfill: Option[int] = Option(64, _options.number)
+    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _observers.checked)
+    drain_at: Option[float | None] = Option(None, _options.seconds)
+    keep_jobs: Option[bool] = Option(True, _options.flag)
+
+    def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
+        """Check the options, which `trioflow.Scheduler` describes, and add the jobs."""
         self._members = Members(self)
         self._run = self._block = self._stop_reason = self._culprit = None
         self._closed = self._watched = False
         self._incidents = []
         self._streams = None
-        super().__init__(**options)
+        all_options: dict[str, Any] = {**options}
+        super().__init__(**all_options)
         try:
             self.update(jobs_or_sequences)
         except BaseException:
@@ -140,113 +127,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 self._scheduler._members.forget(self)
             raise
 
-    # ---- settings
-
-    @property
-    def jobs_window(self) -> Any:
-        """How many of its jobs may run at once: a number, an `Adaptive`, a `CapacityLimiter`, or None for no limit."""
-        return self._jobs_window
-
-    @jobs_window.setter
-    def jobs_window(self, window: Any) -> None:
-        self._jobs_window = _window.window(window, repr(self.label))
-
     @property
     def window_size(self) -> int | None:
         """How many of its jobs may run at once now; None for no limit. An `Adaptive` window changes it in a run."""
         if self._run is not None:
             return self._run.workers.size
-        window = self._jobs_window
+        window = self.jobs_window
         return window.minimum if isinstance(window, Adaptive) else _window.slots(window)
-
-    @property
-    def critical_jobs(self) -> bool | None:
-        """Whether those of its jobs are critical that have no `critical` of their own; None leaves it to its own."""
-        return self._critical_jobs
-
-    @critical_jobs.setter
-    def critical_jobs(self, critical: bool | None) -> None:
-        self._critical_jobs = _options.flag_or_none(critical, "critical_jobs", self._name_for_errors)
-
-    @property
-    def keep_jobs(self) -> bool:
-        """Whether it keeps jobs that have settled; False removes them inside `async with`, where none can run again."""
-        return self._keep_jobs
-
-    @keep_jobs.setter
-    def keep_jobs(self, keep: bool) -> None:
-        self._keep_jobs = _options.flag(keep, "keep_jobs", self._name_for_errors)
-
-    @property
-    def shutdown_timeout(self) -> float | None:
-        """Seconds for all calls of `co_shutdown` together, or None for no limit."""
-        return self._shutdown_timeout
-
-    @shutdown_timeout.setter
-    def shutdown_timeout(self, seconds: float | None) -> None:
-        self._shutdown_timeout = _options.seconds(seconds, "shutdown_timeout", repr(self.label))
-
-    @property
-    def cleanup_timeout(self) -> float | None:
-        """Seconds for the clean-up jobs that run after a critical failure or a timeout, or None for no limit."""
-        return self._cleanup_timeout
-
-    @cleanup_timeout.setter
-    def cleanup_timeout(self, seconds: float | None) -> None:
-        self._cleanup_timeout = _options.seconds(seconds, "cleanup_timeout", repr(self.label))
-
-    @property
-    def start_interval(self) -> float:
-        """Seconds between the starts of two jobs, 0 or more."""
-        return self._start_interval
-
-    @start_interval.setter
-    def start_interval(self, seconds: float) -> None:
-        self._start_interval = _options.duration(seconds, "start_interval", repr(self.label))
-
-    @property
-    def policy(self) -> PolicyName | Policy:
-        """Which of several ready jobs starts first: "auto", "fifo", "critical-path" or "depth-first"."""
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: PolicyName | Policy) -> None:
-        self._policy = _given.checked(policy, repr(self.label))
-
-    @property
-    def drain_at(self) -> float | None:
-        """Seconds after the start of a run from which no more jobs start, or None."""
-        return self._drain_at
-
-    @drain_at.setter
-    def drain_at(self, seconds: float | None) -> None:
-        number = _options.seconds(seconds, "drain_at", repr(self.label))
-        _options.check_drain_at(number, self.timeout, repr(self.label))
-        self._drain_at = number
-
-    @property
-    def pool(self) -> _pool.Pool | None:
-        """The resources that its jobs may need, also those nested in it; None for no more than what is further out."""
-        return self._pool
-
-    @pool.setter
-    def pool(self, pool: _pool.Pool | None) -> None:
-        self._refuse_change("pool")
-        self._pool = _pool.checked(pool, repr(self.label))
-
-    @property
-    def backfill(self) -> int:
-        """How many later jobs may start before one for which there is not enough of a resource that they need too."""
-        return self._backfill
-
-    @backfill.setter
-    def backfill(self, backfill: int) -> None:
-        self._backfill = _options.number(backfill, "backfill", repr(self.label))
-
-    @property
-    def instruments(self) -> tuple[Instrument, ...]:
-        """The instruments that watch each of its runs."""
-        return self._instruments
 
     # ---- changing it
 
@@ -280,7 +167,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._members.admit(plain, "add()")
         return job
 
-    def update(self, jobs: Iterable[Any]) -> Self:
+    def update(self, jobs: Iterable[Required]) -> Self:
         """Add several jobs at once, as `add` does; if one is refused, none is added.
 
         While the scheduler runs, jobs that are added by the same call may require each other.
@@ -327,7 +214,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._members.forget(job)
         return self
 
-    def keep_only(self, jobs: Iterable[Any]) -> Self:
+    def keep_only(self, jobs: Iterable[Required]) -> Self:
         """Remove all members but these, and drop the requirements on the removed ones.
 
         Args:
@@ -343,7 +230,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._members.keep_only(set(self._members.own((jobs,), "keep_only()")))
         return self
 
-    def keep_only_between(self, starts: Iterable[Any] = (), ends: Iterable[Any] = ()) -> Self:
+    def keep_only_between(self, starts: Iterable[Required] = (), ends: Iterable[Required] = ()) -> Self:
         """Remove all members that are not between `starts` and `ends`, and drop the requirements on them.
 
         A job is between them if it is a start or requires one, and if it is an end or is required by one, directly or
@@ -461,7 +348,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         required = {requirement for job in self._members.jobs for requirement in job._required}
         return [job for job in self._members.jobs if job not in required and not (discard_forever and job._forever)]
 
-    def predecessors(self, *jobs: Any) -> Jobs:
+    def predecessors(self, *jobs: Required) -> Jobs:
         """Return the members that these jobs require directly, as an ordered set.
 
         Args:
@@ -475,7 +362,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         given = self._members.own(jobs, "predecessors()")
         return dict.fromkeys(one for job in given for one in self._members.own_requirements(job)).keys()
 
-    def successors(self, *jobs: Any) -> Jobs:
+    def successors(self, *jobs: Required) -> Jobs:
         """Return the members that require these jobs directly, as an ordered set. O(V + E).
 
         Args:
@@ -712,11 +599,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         backend: BackendName = "trio",
         backend_options: Mapping[str, Any] | None = None,
         timeout: float | EllipsisType | None = OWN,
-        jobs_window: Any = OWN,
+        jobs_window: Window | EllipsisType | None = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         handle_signals: bool | _plain_code.Answer = False,
-        journal: Any = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in a new event loop, from code that is not async.
@@ -786,10 +673,10 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self,
         *,
         timeout: float | EllipsisType | None = OWN,
-        jobs_window: Any = OWN,
+        jobs_window: Window | EllipsisType | None = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
-        journal: Any = None,
+        journal: Journal | str | os.PathLike[str] | None = None,
         _opened: Callable[[], None] | None = None,
         **unknown: Never,
     ) -> bool:
@@ -830,7 +717,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
         run.opened_block, run.closes = _opened, _opened is not None
-        pool = self._pool
+        pool = self.pool
         if pool is not None:
             pool._enter(run.turn, run.clock, repr(self.label))
         self._run = run
@@ -864,15 +751,15 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         seconds = self.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
-        _options.check_drain_at(self._drain_at, seconds, who)
-        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, who)
+        _options.check_drain_at(self.drain_at, seconds, who)
+        window = self.jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={window!r} of {who()}: {problem}")
-        watching: tuple[Instrument, ...] = self._instruments
+        watching = self.instruments
         if instruments != ():
-            watching = (*watching, *_observers.checked(instruments, who()))
+            watching = (*watching, *_observers.checked(instruments, "instruments", who))
         watch = None if self.idle_timeout is None else WatchOfJobs()
         if watch is not None:
             watching = (*watching, watch)
@@ -1166,6 +1053,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise RuntimeError(
                 f"{what} of {self.label!r}: not while it runs; only add(), update() and requires() may change it then"
             )
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        _options.check_drain_at(self.drain_at, self.timeout, self._name_for_errors)
+
+    def _unknown_option(self, name: str) -> TypeError:
+        return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
 
     def _check_may_run(self) -> None:
         if self._closed:

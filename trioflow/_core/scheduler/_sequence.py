@@ -10,6 +10,7 @@ from ..job._options import unknown as unknown_option
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
+    from ..job._requirements import Required
     from ._scheduler import BaseScheduler
 
 
@@ -42,8 +43,8 @@ class Sequence:
 
     def __init__(
         self,
-        *jobs_or_sequences: Any,
-        required: Any = None,
+        *jobs_or_sequences: Required,
+        required: Required = None,
         scheduler: BaseScheduler | None = None,
         **unknown: Never,
     ) -> None:
@@ -57,7 +58,7 @@ class Sequence:
         self.requires(required)
         self.append(*jobs_or_sequences)
 
-    def append(self, *jobs_or_sequences: Any) -> Self:
+    def append(self, *jobs_or_sequences: Required) -> Self:
         """Append jobs to the chain, and add them to the scheduler given at creation, if there was one.
 
         Args:
@@ -81,7 +82,7 @@ class Sequence:
             self._scheduler.update(new)
         return self
 
-    def requires(self, *requirements: Any, remove: bool = False) -> Self:
+    def requires(self, *requirements: Required, remove: bool = False) -> Self:
         """Let the first job require these jobs; if the sequence is empty, the job that will be its first.
 
         Args:

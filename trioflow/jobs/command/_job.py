@@ -20,7 +20,6 @@ from ..._core.door.kinds import (
     as_often,
     current_backend,
     whole,
-    with_advice,
 )
 from ...abc import Hidden, Work, run_of
 from . import _granted, _line
@@ -167,10 +166,7 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         self._outcome_for_callbacks = NO_OUTCOME
         if on_done is not None or on_settled is not None:
             options["retry"] = CallbackRetry(self, options.get("retry"), who)
-        try:
-            super().__init__(**options, _inputs=tuple(search.inputs))
-        except TypeError as error:
-            raise with_advice(error, who, type(self)) from None
+        super().__init__(**options, _inputs=tuple(search.inputs))
         self._granted_env: Final = granted_in(env)
         _granted.check([*arguments, *self._granted_env.values()], self, who)
 
@@ -196,6 +192,12 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         """How many further attempts it has when it raises, or the decorator that decides; None for none."""
         found = super().retry
         return found.given if isinstance(found, CallbackRetry) else found
+
+    @retry.setter
+    def retry(self, given: Retry) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # it is as its base
+        has_callbacks = self._options.on_done is not None or self._options.on_settled is not None
+        wrapped = CallbackRetry(self, given, self._name_for_errors()) if has_callbacks else given
+        AbstractJob.retry.__set__(self, wrapped)
 
     @overload
     def result(self) -> CommandResult: ...

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, as_given, with_advice
+from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, as_given
 from ...abc import Hidden, Work, run_of
 from ..command import _granted, _line
 from ..command._granted import granted
@@ -138,10 +138,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
         )
         self._latest = self._unreachable = None
-        try:
-            super().__init__(**options, _inputs=tuple(search.inputs))
-        except TypeError as error:
-            raise with_advice(error, who, type(self)) from None
+        super().__init__(**options, _inputs=tuple(search.inputs))
         words = [word for step in self._steps for word in step.words]
         _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
 

@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from ...job import _options
 from ._named import NAMED, NAMES, RunPolicy
 from ._outlook import RunOutlook
 from ._policy import Outlook, Policy
 
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
+    from ...job._options import Who
     from ._named import PolicyName
 
     Report = Callable[[AbstractJob[Any], BaseException], None]
@@ -25,7 +27,7 @@ asking: Final[set[int]] = set()
 """The threads in which a user's policy is being asked now."""
 
 
-def checked(policy: Any, who: str) -> PolicyName | Policy:
+def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
     """Check the policy that a user gave for the scheduler called `who`, and return it.
 
     Raises:
@@ -33,14 +35,14 @@ def checked(policy: Any, who: str) -> PolicyName | Policy:
         TypeError: it is not an object that can be one.
 
     """
-    what, choices = f"policy={policy!r} of {who}", ", ".join(NAMES)
+    what, choices = f"{name}={policy!r} of {_options.named(who)}", ", ".join(NAMES)
     if isinstance(policy, str):
         if policy not in NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
         return policy
     if isinstance(policy, type):
         raise TypeError(f"{what} is a class: give an object of it, {policy.__name__}()")
-    missing = [name for name in MEMBERS if not hasattr(policy, name)]
+    missing = [member for member in MEMBERS if not hasattr(policy, member)]
     if missing:
         raise TypeError(
             f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
@@ -48,8 +50,8 @@ def checked(policy: Any, who: str) -> PolicyName | Policy:
         )
     if not isinstance(policy.needs_ranks, bool):
         raise TypeError(f"{what}: its needs_ranks is {policy.needs_ranks!r}; set it to True or False")
-    for name in ("key", "reason"):
-        _check_method(getattr(policy, name), f"{what}: its {name}")
+    for method in ("key", "reason"):
+        _check_method(getattr(policy, method), f"{what}: its {method}")
     given: Policy = policy
     return given
 

@@ -1,0 +1,408 @@
+"""The options of schedulers and jobs: declared once, set while no run is in progress, in effect in the next run."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import typing
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import pytest
+
+import trioflow
+from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, task_now, timed
+from tests.conftest import Virtual
+from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
+from trioflow._core.job._option import Fixed, Option, table
+from trioflow._core.job._options import JobOptions
+from trioflow._scheduler import SchedulerOptions
+from trioflow.abc import Instrument
+
+OF_JOBS = AbstractJob._declared
+OF_SCHEDULERS = Scheduler._declared
+FIXED = {name for name, option in OF_SCHEDULERS.items() if isinstance(option, Fixed)}
+
+
+class Effect(NamedTuple):
+    """A scenario that runs once without an option, and once with it."""
+
+    scheduler: Scheduler
+    target: AbstractJob[Any]
+    value: Any
+    observe: Callable[[float], Any]
+    """Returns what differs, after a run that took so many seconds."""
+    before: Any
+    after: Any
+
+
+class Starts(Instrument):
+    """Lists the labels of jobs as they start, in the last run."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        self.labels.clear()
+
+    def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        self.labels.append(job.label)
+
+    def order(self, seconds: float) -> str:
+        return "".join(self.labels)
+
+
+class Slow(AbstractJob[None]):
+    """A job that takes long to shut down."""
+
+    async def co_run(self) -> None: ...
+
+    async def co_shutdown(self) -> None:
+        await anyio.sleep(9)
+
+
+def took(seconds: float) -> float:
+    return seconds
+
+
+def for_job(job: AbstractJob[Any], value: Any, before: Any, after: Any, *others: Any) -> Effect:
+    """What an option does shows in the state of a job."""
+    return Effect(Scheduler(job, *others), job, value, lambda _: job.state, before, after)
+
+
+def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[Any], **options: Any) -> Effect:
+    """What an option of the last job, or of the scheduler, does shows in the order of starts."""
+    starts = Starts()
+    scheduler = Scheduler(*jobs, instruments=[starts], **options)
+    target = jobs[-1] if name in OF_JOBS else scheduler
+    return Effect(scheduler, target, value, starts.order, before, after)
+
+
+def counting(restarts: bool) -> Effect:
+    """What an option does shows in how often a job is called."""
+    calls: list[int] = []
+
+    async def body() -> None:
+        calls.append(0)
+        await (anyio.sleep(9) if restarts else fail_now())
+
+    def number(_: float) -> int:
+        return [len(calls), calls.clear()][0] or 0
+
+    job = Job(body, timeout=1, on_timeout="restart", restarts=0) if restarts else Job(body)
+    return Effect(Scheduler(job), job, 2, number, 1, 3)
+
+
+def sharing_tasks() -> Effect:
+    """Jobs that go one after the other share tasks; one of them may have its own."""
+    tasks: list[Any] = []
+
+    async def body() -> None:
+        tasks.append(weakref.ref(task_now()))  # a task that somebody keeps is not shared from then on
+
+    def is_shared(_: float) -> bool:
+        return [tasks[1] is tasks[2], tasks.clear()][0] or False
+
+    jobs = [Job(body) for _ in range(5)]
+    return Effect(Scheduler(Sequence(jobs)), jobs[2], True, is_shared, True, False)
+
+
+def dropping() -> Effect:
+    """A result that is not kept is gone after the last job that uses it; both jobs were made before."""
+    first = Job(nap, 1, "value")
+    last = Job(nap, 1, first)
+    return Effect(Scheduler(last), first, False, lambda _: first.result(default="none"), "value", "none")
+
+
+def ended(name: str, value: Any, after: StopReason, *jobs: AbstractJob[Any], job: AbstractJob[Any]) -> Effect:
+    """What an option does shows in why the run stopped."""
+    scheduler = Scheduler(job, *jobs)
+    target = scheduler if name not in OF_JOBS or job is jobs else job
+    return Effect(scheduler, target, value, lambda _: scheduler.stop_reason, StopReason.COMPLETED, after)
+
+
+def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **options: Any) -> Effect:
+    """What an option of the scheduler does shows in how long it takes."""
+    scheduler = Scheduler(*jobs, **options)
+    return Effect(scheduler, scheduler, value, took, before, after)
+
+
+def needing() -> Effect:
+    """Two jobs that need the same go one after the other."""
+    job = Job(nap, 1)
+    return Effect(Scheduler(Job(nap, 1, needs={"cpu": 1}), job, pool=Pool(cpu=1)), job, {"cpu": 1}, took, 1, 2)
+
+
+def watching() -> Effect:
+    """An instrument watches the runs after it was given."""
+    starts = Starts()
+    scheduler = Scheduler(Job(nothing, label="a"))
+    return Effect(scheduler, scheduler, (starts,), starts.order, "", "a")
+
+
+def keeping() -> Effect:
+    """A service that keeps its job in mind: see `test_keep_jobs_takes_effect_in_the_next_block`."""
+    scheduler = Scheduler(Job(nothing))
+    return Effect(scheduler, scheduler, False, lambda _: scheduler.keep_jobs, True, False)
+
+
+def relabelled() -> Effect:
+    job = Job(nothing, label="old")
+    scheduler = Scheduler(job)
+    return Effect(scheduler, job, "new", lambda _: scheduler.rows()[0]["path"], "old", "new")
+
+
+def redacting() -> Effect:
+    job = Job(nap, 1)
+    return Effect(Scheduler(job), job, True, lambda _: job.label, "nap(1)", "nap(…)")
+
+
+def named(*labels: str, **options: Any) -> list[Job[Any]]:
+    return [Job(nap, 1, label=label, **options) for label in labels]
+
+
+def filling() -> Effect:
+    """With two jobs before it, the big one may be passed by none of the small ones."""
+    jobs = [Job(nap, 2, label="a", needs={"cpu": 1}), Job(nap, 1, label="B", needs={"cpu": 2})]
+    jobs += [Job(nap, 1, label="c", needs={"cpu": 1})]
+    return in_order("backfill", 0, "acB", "aBc", *jobs, pool=Pool(cpu=2))
+
+
+EFFECTS: dict[str, Callable[[], Effect]] = {
+    "label": relabelled,
+    "critical": lambda: ended("critical", True, StopReason.CRITICAL, job=Job(fail_now)),
+    "forever": lambda: for_job(Job(nap, 9), True, SUCCEEDED, CANCELLED, Job(nap, 1)),
+    "timeout": lambda: for_job(Job(nap, 9), 1.0, SUCCEEDED, FAILED),
+    "idle_timeout": lambda: for_job(Job(nap, 9), 1.0, SUCCEEDED, FAILED),
+    "on_timeout": lambda: for_job(Job(nap, 9, timeout=1), "move_on", FAILED, SUCCEEDED),
+    "restarts": lambda: counting(restarts=True),
+    "own_task": sharing_tasks,
+    "retry": lambda: counting(restarts=False),
+    "run_if": lambda: for_job(Job(nap, 1, required=(bad := Job(fail, 1))), "succeeded", SUCCEEDED, BLOCKED, bad),
+    "keep_result": dropping,
+    "redact": redacting,
+    "priority": lambda: in_order("priority", 1, "ab", "ba", *named("a", "b"), jobs_window=1),
+    "expected_duration": lambda: in_order(
+        "expected_duration", 5.0, "ab", "ba", *named("a", "b", expected_duration=1), jobs_window=1
+    ),
+    "needs": needing,
+    "jobs_window": lambda: lasting(1, 1, 2, *named("a", "b")),
+    "shutdown_timeout": lambda: lasting(3.0, 1, 3, Slow()),
+    "cleanup_timeout": lambda: lasting(
+        2.0, 6, 3, bad := Job(fail, 1, critical=True), Job(nap, 9, run_if="failed", required=bad)
+    ),
+    "critical_jobs": lambda: ended("critical_jobs", True, StopReason.CRITICAL, job=Job(fail_now)),
+    "start_interval": lambda: lasting(2.0, 1, 3, *named("a", "b")),
+    "policy": lambda: in_order(
+        "policy", "depth-first", "abcd", "acdb", a := Job(nap, 1, label="a"), *named("b"),
+        Job(nap, 1, label="c", required=a), Job(nap, 1, label="d", required=a), jobs_window=1,
+    ),
+    "pool": lambda: lasting(Pool(cpu=1), 1, 2, *named("a", "b", needs={"cpu": 1}), pool=Pool(cpu=2)),
+    "backfill": filling,
+    "instruments": watching,
+    "drain_at": lambda: ended("drain_at", 0.5, StopReason.DRAINED, job=Job(nap, 1)),
+    "keep_jobs": keeping,
+    "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
+}  # fmt: skip
+"""What shows that an option is in effect. What a journal goes by is in tests/journal."""
+IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2}
+VALUES: dict[str, Any] = {**{name: make().value for name, make in EFFECTS.items()}, **IN_JOURNALS}
+
+
+def test_each_option_has_its_case() -> None:
+    """A new option needs a scenario here that shows what it does."""
+    assert VALUES.keys() | FIXED == OF_SCHEDULERS.keys()
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
+    """It reads as it was set, and the run goes by it."""
+    case = EFFECTS[name]()
+
+    async def run() -> Any:
+        _, seconds = await timed(case.scheduler)
+        return case.observe(seconds)
+
+    assert virtual(run) == case.before
+    setattr(case.target, name, case.value)
+    assert getattr(case.target, name) == case.value
+    assert virtual(run) == case.after
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_option_set_during_a_run_is_refused_by_name(virtual: Virtual, name: str) -> None:
+    """Of all jobs of the run, at any depth, whether they run, have run or are to run; only labels may change."""
+    refused: list[str] = []
+
+    def attempt(jobs: list[AbstractJob[Any]]) -> None:
+        for job in jobs:
+            before = getattr(job, name)
+            try:
+                setattr(job, name, VALUES[name])
+            except RuntimeError as error:
+                refused.append(str(error))
+                assert getattr(job, name) == before
+
+    async def body() -> None:
+        attempt(schedulers if name not in OF_JOBS else [*schedulers, *jobs])
+
+    settled, running, idle = Job(nothing), Job(body), Job(nothing, label="idle")
+    idle.requires(running)
+    inner, later = Scheduler(Job(nap, 1), label="inner"), Scheduler(Job(nothing), label="later", required=running)
+    whole = Scheduler(Sequence(settled, running), idle, inner, later, label="whole")
+    schedulers: list[AbstractJob[Any]] = [whole, inner, later]
+    jobs: list[AbstractJob[Any]] = [settled, running, idle, *inner, *later]
+    assert virtual(whole.co_run)
+    if name == "label":
+        assert not refused
+    else:
+        assert len(refused) == len(schedulers) + (name in OF_JOBS) * len(jobs)
+        assert all(one.startswith(f"{name} of '") and "not while '" in one for one in refused)
+
+
+@pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
+def test_an_option_that_cannot_be_set_says_what_to_do(name: str, value: Any, instead: str) -> None:
+    """What a job requires, and where it is, only methods change."""
+    job = Job(nothing, label="x")
+    with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
+        setattr(job, name, value)
+
+
+@pytest.mark.parametrize("name", [name for name in VALUES if name not in ("label", "redact", "key", "version")])
+def test_a_wrong_value_is_refused_and_changes_nothing(name: str) -> None:
+    """The error names the option and the job, at creation and later; the old value stays."""
+    scheduler = Scheduler(label="s")
+    before, wrong = getattr(scheduler, name), object()
+    with pytest.raises((TypeError, ValueError), match=f"{name}.* of 's'"):
+        setattr(scheduler, name, wrong)
+    assert getattr(scheduler, name) == before
+    with pytest.raises((TypeError, ValueError), match=f"{name}.* of 's'"):
+        Scheduler(label="s", **{name: wrong})
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "value", "message"),
+    [
+        ({}, "on_timeout", "move_on", "there is no timeout"),
+        ({"timeout": 2, "on_timeout": "restart"}, "timeout", None, "there is no timeout"),
+        ({"timeout": 2}, "restarts", 3, "nothing is restarted"),
+        ({"drain_at": 5}, "timeout", 3, "its timeout of 3 s comes first"),
+        ({"timeout": 3}, "drain_at", 5, "its timeout of 3 s comes first"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: dict[str, Any], name: str, value: Any, message: str
+) -> None:
+    """At creation and later; then the old value stays."""
+    scheduler = Scheduler(label="s", **options)
+    before = getattr(scheduler, name)
+    with pytest.raises(ValueError, match=message):
+        setattr(scheduler, name, value)
+    assert getattr(scheduler, name) == before
+    if value is not None:
+        with pytest.raises(ValueError, match=message):
+            Scheduler(label="s", **{**options, name: value})
+
+
+def test_a_service_stays_forever() -> None:
+    """A service that is not forever would keep its run from ending."""
+
+    async def serve(*, task_status: Any) -> None: ...
+
+    service = Service(serve, label="x")
+    with pytest.raises(ValueError, match="forever=False of 'x'"):
+        service.forever = False
+    assert service.forever
+
+
+def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
+    """The callbacks are called after the last attempt, as with a retry that was given at creation."""
+    job = CommandJob(["true"], on_settled=lambda _: None, label="x")
+    job.retry = 2
+    assert job.retry == 2
+    with pytest.raises(TypeError, match="retry='no' of 'x'"):
+        job.retry = "no"  # type: ignore[assignment]
+    assert job.retry == 2
+
+
+def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:
+    """It is for open schedulers, which cannot run again."""
+    scheduler = Scheduler()
+    scheduler.keep_jobs = False
+
+    async def main() -> int:
+        async with scheduler:
+            await scheduler.add(Job(nothing)).wait_settled()
+            return len(scheduler)
+
+    assert virtual(main) == 0
+
+
+def spelt_types(options: Any) -> dict[str, str]:
+    """Return the types of the arguments, as a `TypedDict` spells them."""
+    return {name: one.__forward_arg__ for name, one in options.__annotations__.items()}
+
+
+def declared_types(kinds: list[type[AbstractJob[Any]]]) -> dict[str, str]:
+    """Return the types of what may be given, as classes declare them: the last one in the brackets."""
+    found: dict[str, str] = {}
+    for kind in kinds:
+        for name, annotation in kind.__annotations__.items():
+            if isinstance(vars(kind).get(name), Option):
+                types = typing.cast(ast.Subscript, ast.parse(annotation, mode="eval").body).slice
+                found[name] = ast.unparse(types.elts[-1] if isinstance(types, ast.Tuple) else types)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spelt", "kinds"), [(JobOptions, [AbstractJob]), (SchedulerOptions, [AbstractJob, *Scheduler.__mro__[1::-1]])]
+)
+def test_types_are_spelt_as_declared(spelt: Any, kinds: list[type[AbstractJob[Any]]]) -> None:
+    """Type checkers take the types of the arguments from a `TypedDict`, and those of the attributes from the class."""
+    plain = {name: text.replace("_pool.", "") for name, text in declared_types(kinds).items()}
+    assert spelt_types(spelt) == plain
+
+
+@pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
+def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob[Any]]) -> None:
+    """`help()` shows them, and a job that is given no option has the defaults."""
+    shown = {
+        name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
+    }
+    assert shown == {row.name: row.default for row in table(kind)}
+    job = kind()
+    for name in shown.keys() - FIXED - {"label", "needs"}:
+        assert getattr(job, name) == shown[name], name
+
+
+@pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
+def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
+    """It is under Args in the docstring of its class; of what may change in a run, it says what happens then."""
+    for name, option in kind._declared.items():
+        assert option.__doc__, name
+        if option.in_run:
+            assert "during a run" in option.__doc__
+
+
+def test_the_docs_have_a_table_of_the_options() -> None:
+    """Each option, its default and when it may be set."""
+    page = Path(trioflow.__file__).parents[1] / "docs" / "options.md"
+    text = page.read_text(encoding="utf-8")
+    for row in table(Scheduler):
+        kinds = "every job" if row.name in OF_JOBS else "`Scheduler`"
+        assert f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.change} |" in text, row
+
+
+def test_options_of_a_job_that_is_in_no_run_may_be_set_by_a_job() -> None:
+    """Only jobs of a run are refused: one may prepare another scenario."""
+    other = Job(nap, 1)
+
+    async def prepare() -> None:
+        other.timeout = 3
+        assert current_job() is not other
+
+    assert Scheduler(Job(prepare)).run(check=True)
+    assert other.timeout == 3

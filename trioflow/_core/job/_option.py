@@ -1,0 +1,234 @@
+"""`Option`: the declaration of one option of a job: its name, check and default, and when it may change.
+
+An option is an attribute of the class that has it, and a keyword argument of its constructor. Type checkers need the
+types of the arguments a second time, in a `TypedDict`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, overload
+
+from . import _options
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from ._job import AbstractJob
+    from ._options import Who
+
+    Check = Callable[[Any, str, Who], Any]
+    Shown = Callable[[AbstractJob[Any]], Any]
+
+R = TypeVar("R", _options.Limits, _options.Demand, _options.Rule)
+Read = TypeVar("Read")
+if TYPE_CHECKING:  # most options are read as they are given
+    Given = TypeVarWithDefault("Given", default=Read)
+else:
+    Given = TypeVar("Given")
+
+
+class Option(Generic[Read, Given]):
+    """One option: `Read` is the type that reading it gives, `Given` the type that it may be given.
+
+    Args:
+        default: what it is for a job that was not given it.
+        check: returns what is kept, or raises; it gets what was given, the name of the option and that of the job.
+        shown: returns what it reads as for a job, if that is not what is kept.
+        in_run: whether it may be set during a run too.
+
+    """
+
+    name: str
+    change: str
+    """When it may be set, in words."""
+    place = ""
+    """The attribute of a job that has it, or has what it is in."""
+
+    def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
+        self.default = default
+        self.check = check
+        self.shown = shown or self.kept
+        self.in_run = in_run
+        self.change = "at any time" if in_run else "while no run is in progress"
+
+    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+        self.name = name
+        self.place = self.place or f"_{name}"
+        if "_declared" not in vars(kind):
+            kind._declared = dict(getattr(kind, "_declared", {}))
+        kind._declared[name] = self
+
+    @overload
+    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
+    @overload
+    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> Read: ...
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
+        """Return what it is for this job."""
+        return self if job is None else self.shown(job)
+
+    def kept(self, job: AbstractJob[Any]) -> Any:
+        """Return what is kept of it for a job."""
+        return getattr(job, self.place, self.default)
+
+    def __set__(self, job: AbstractJob[Any], given: Given) -> None:
+        """Set it, unless it does not fit, or a run is in progress."""
+        if not self.in_run:
+            job._refuse_during_run(self.name)
+        before = getattr(job, self.place, self.default)
+        self.take(job, given)
+        try:
+            job._check_options()
+        except BaseException:
+            setattr(job, self.place, before)
+            raise
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and keep what a job was given."""
+        setattr(job, self.place, self.check(given, self.name, job._name_for_errors))
+
+
+class Kept(Option[Read, Given]):
+    """An option that few jobs have: it is kept in a record, and a job that has none of its options has no record.
+
+    Args:
+        place: the attribute that has the record, or None.
+
+    """
+
+    usual: ClassVar[dict[str, Any]] = {}
+    """The record of a job without any of the options, by its place."""
+
+    def __init__(self, default: Given, check: Check, place: str, shown: Shown | None = None) -> None:
+        super().__init__(default, check, shown=shown)
+        self.place = place
+
+    def kept(self, job: AbstractJob[Any]) -> Any:
+        """Return what is kept of it for a job."""
+        return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and keep what a job was given."""
+        checked = self.check(given, self.name, job._name_for_errors)
+        record, usual = getattr(job, self.place), self.usual[self.place]
+        if record is not None or checked != getattr(usual, self.name):
+            setattr(job, self.place, changed(record or usual, self.name, checked))
+
+
+def changed(record: R, name: str, value: Any) -> R:
+    """Return a record with another value in this field."""
+    return type(record)(*[value if field == name else getattr(record, field) for field in record.__slots__])
+
+
+def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
+    """Make the record of a job without any of the options that are kept there."""
+    options = [option for option in kind._declared.values() if isinstance(option, Kept) and option.place == place]
+    made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
+    Kept.usual[place] = made
+    return made
+
+
+class Limit(Kept[Read, Given]):
+    """An option that takes a job off the engine's shortest path.
+
+    Jobs with the same options share the record: to check them and make one takes as long as all else of a job.
+    """
+
+    def __init__(self, default: Given, check: Check) -> None:
+        super().__init__(default, check, "_limits")
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and keep what a job was given."""
+        record = job._limits or self.usual[self.place]
+        if type(given) in SIMPLE and self.check is not _options.anything:
+            try:
+                job._limits = _shared(record, self, given)
+                return
+            except (TypeError, ValueError):
+                pass  # raised again, with the name of the job
+        job._limits = self._with(record, given, job._name_for_errors)
+
+    def _with(self, record: _options.Limits, given: Any, who: Who) -> _options.Limits:
+        found = changed(record, self.name, self.check(given, self.name, who))
+        usual: _options.Limits = self.usual[self.place]
+        is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual.__slots__)
+        return usual if is_usual else found
+
+
+SIMPLE: Final = frozenset({float, int, bool, str, type(None)})
+"""What may be looked up: an object of another type may be worth another number later."""
+SHARED: Final = 256
+"""How many different records are kept for further jobs."""
+
+
+@functools.lru_cache(maxsize=SHARED, typed=True)  # typed: True is not a number
+def _shared(record: _options.Limits, option: Limit[Any, Any], given: Any) -> _options.Limits:
+    return option._with(record, given, "")
+
+
+class Demanded(Kept[Read, Given]):
+    """An option that asks something of the order of starts or of pools; its scheduler knows the jobs that do."""
+
+    def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
+        super().__init__(default, check, "_demand", shown)
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and keep what a job was given."""
+        checked = self.check(given, self.name, job._name_for_errors)
+        demand: _options.Demand = changed(job._demand or self.usual[self.place], self.name, checked)
+        job._demand = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
+        if job._scheduler is not None:
+            job._scheduler._members.note_demand(job)
+
+
+class Fixed(Option[Read, Given]):
+    """An option that cannot be set later: `instead` says what changes it."""
+
+    def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
+        super().__init__(default, _options.anything, shown=shown)
+        self.instead = instead
+        self.change = f"only by {instead}"
+
+    def __set__(self, job: AbstractJob[Any], given: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
+        """Refuse this."""
+        who = job._name_for_errors()
+        raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
+
+
+class Row(NamedTuple):
+    """One option in a table of them."""
+
+    name: str
+    default: Any
+    change: str
+    """When it may be set, in words."""
+
+
+def table(kind: type[AbstractJob[Any]]) -> list[Row]:
+    """Return the options of a kind of job, in the order in which they are declared, those of all kinds first."""
+    return [Row(option.name, option.default, option.change) for option in kind._declared.values()]
+
+
+def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
+    """Give options their docstrings, which stand in that of the class, and a constructor its signature, for `help()`.
+
+    Args:
+        kind: a class with options, and with a description of each under Args in its docstring.
+        constructor: its `__init__`, which takes the options as `**options`.
+
+    """
+    text = inspect.cleandoc(kind.__doc__ or "")
+    described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
+    for option in kind._declared.values():
+        if option.name in described and "__doc__" not in vars(option):
+            option.__doc__ = re.sub(r"\n +", "\n", described[option.name])
+    given: Mapping[str, inspect.Parameter] = inspect.signature(constructor).parameters
+    spelt = [one for one in given.values() if one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")]
+    options = [
+        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+        for option in kind._declared.values()
+    ]
+    constructor.__signature__ = inspect.Signature([*spelt, *options], return_annotation=None)  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
