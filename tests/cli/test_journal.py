@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from click.testing import Result
 
 from ..journal.conftest import file as file
-from .command_line import run, trioflow, written
+from .command_line import process, run, trioflow, written
 
 CODE = """
 import sys
@@ -97,3 +99,66 @@ def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
     before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
     assert now < before / 4
     assert lines(file)[-1].startswith("0 jobs, 1 run;")
+
+
+def test_the_list_says_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
+    """And by whom; `test_accidents` sees one that is running."""
+    code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
+    assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
+    assert re.search(r"; the last of 'Scheduler', begun .*: was killed \(process \d+ on .*\)", lines(file)[-1])
+
+
+def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
+    """In a row, and in a large result; the exit code says so."""
+    ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
+    assert lines(file, "check") == ["4 jobs, 1 large result: no damage"]
+    (large,) = file.with_name("run.db-results").iterdir()
+    large.write_bytes(b"y")
+    db = sqlite3.connect(file)
+    with db:
+        db.execute("UPDATE jobs SET result = '5' WHERE path = 'b'")
+    db.close()
+    result = trioflow("journal", file, "check")
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "b: its row is damaged",
+        "large: its stored result cannot be used: its contents have changed",
+        "4 jobs, 1 large result: 2 damaged; these jobs run again",
+    ]
+
+
+def test_check_says_that_an_older_journal_has_no_checksums(tmp_path: Path, file: Path) -> None:
+    """Until a run opens it."""
+    ran(tmp_path, file)
+    db = sqlite3.connect(file)
+    for table in ("jobs", "begun"):
+        db.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert lines(file, "check") == ["3 jobs, 0 large results: no damage; there are no checksums before a run opens it"]
+
+
+def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
+    """With its large results; a run restores from it, and nothing is overwritten."""
+    code = CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))"
+    ran(tmp_path, file, code)
+    copy = tmp_path / "copy.db"
+    assert lines(file, "backup", copy) == [f"4 jobs and 1 large result are in '{copy}'"]
+    assert lines(copy, "check") == ["4 jobs, 1 large result: no damage"]
+    assert sorted(one.name for one in tmp_path.glob("copy*")) == ["copy.db", "copy.db-results"]
+    assert "4 succeeded (4 restored);" in ran(tmp_path, copy, code).output
+    again = trioflow("journal", file, "backup", copy)
+    assert again.exit_code == 2
+    assert "is there already" in again.output
+    assert trioflow("journal", file, "backup", tmp_path / "none" / "copy.db").exit_code == 2
+
+
+def test_a_backup_without_a_large_result_is_refused(tmp_path: Path, file: Path) -> None:
+    """It would not be whole; nothing is left of it."""
+    ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
+    (large,) = file.with_name("run.db-results").iterdir()
+    large.unlink()
+    result = trioflow("journal", file, "backup", tmp_path / "copy.db")
+    assert result.exit_code == 2
+    assert "No such file" in result.output
+    assert not list(tmp_path.glob("copy*"))

@@ -489,6 +489,29 @@ def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog:
     assert "'closure', 'lambda', 'bound';" in message
 
 
+def test_the_order_of_keyword_arguments_does_not_count(virtual: Virtual, file: Path) -> None:
+    """Nor did it mean anything in a journal that has them in another order."""
+    import sqlite3
+
+    async def add(**numbers: int) -> int:
+        return sum(numbers.values())
+
+    def build(*names: str) -> Callable[[], Scheduler]:
+        return lambda: Scheduler(Job(add, kwargs={name: len(name) for name in names}, label="add"))
+
+    assert states(again(virtual, file, build("a", "bc"))) == {"add": "succeeded"}
+    assert states(again(virtual, file, build("bc", "a"))) == {"add": "restored"}
+    db = sqlite3.connect(file)
+    db.create_function("checksum", -1, lambda *row: checksum(row))
+    with db:
+        db.execute('UPDATE jobs SET fingerprint = replace(fingerprint, \'"a":"1","bc":"2"\', \'"bc":"2","a":"1"\')')
+        db.execute("UPDATE jobs SET checksum = checksum(path, fingerprint, saved, result, file, outputs)")
+        assert db.execute("SELECT fingerprint LIKE '%bc%a%' FROM jobs").fetchone() == (1,)
+    db.close()
+    assert states(again(virtual, file, build("a", "bc"))) == {"add": "restored"}
+    assert states(again(virtual, file, build("a", "bcd"))) == {"add": "succeeded"}
+
+
 def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
     async def work(value: Any = default, *, option: Any = more) -> Any:
         calls.append(value)

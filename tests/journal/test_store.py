@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,9 @@ def record(path: str, result: str = "1") -> Record:
 
 def made(path: Path, *jobs: str) -> None:
     """Make a journal with these jobs."""
-    store = Store(path, writes=True)
-    store.add_run("test")
-    store.add([record(job) for job in jobs], [], [])
-    store.close()
+    with contextlib.closing(Store(path, writes=True)) as store:
+        store.add_run("test")
+        store.add([record(job) for job in jobs], [], [])
 
 
 def found(path: Path) -> list[str]:
@@ -302,3 +303,71 @@ def test_without_msgspec_a_journal_says_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "JournalError: a journal needs msgspec: pip install 'trioflow[journal]'" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+TINY = 1 << 20
+"""Bytes of a file system that fills up."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on a file system of 1 MiB, where the test may make one."""
+    (place := tmp_path / "disk").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={TINY}", "tmpfs", str(place)]
+    if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system, and not everywhere")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
+def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None:
+    """Wherever it has no room: for the journal, its log, or the memory that its users share."""
+    file = small_disk / "run.db"
+    if free > 100_000:
+        made(file, "a")
+    (small_disk / "ballast").write_bytes(b"x" * (TINY - free - 60_000 * (free > 100_000)))
+    with pytest.raises(JournalError, match="make room on the disk") as raised:
+        made(file, *(f"job {number}" + "x" * 1000 for number in range(1000)))
+    assert "disk I/O error" not in str(raised.value)
+    (small_disk / "ballast").unlink()
+    made(file, "b")
+    assert {"b"} <= set(found(file)) <= {"a", "b"}
+
+
+def test_a_limit_of_the_size_of_files_is_told(file: Path, backend: str) -> None:
+    """`ulimit -f` is no fault of the disk."""
+    words = [sys.executable, "-c", FILL, file, "100000", backend]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
+
+
+def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
+    """When the next run begins; what is not of the journal stays."""
+    made(file, "a")
+    results = file.with_name("run.db-results")
+    results.mkdir()
+    for name in ("0" * 64 + ".123.partial", "mine.partial"):
+        (results / name).write_text("half")
+    assert found(file) == ["a"]
+    assert len(list(results.iterdir())) == 2  # to look changes nothing
+    made(file, "b")
+    assert [one.name for one in results.iterdir()] == ["mine.partial"]
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
+    """With "each": else a power cut could leave the row without the file."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store = Store(file, writes=True, syncs=syncs)
+    store.write_result(b"large")
+    store.close()
+    assert ("run.db-results" in synced) is syncs
+    assert (synced.count(file.parent.name) == 2) is syncs  # the new journal, and the new directory

@@ -1,4 +1,4 @@
-"""`trioflow journal`: what is in a journal; forget some of it, export it, give unused space back."""
+"""`trioflow journal`: what is in a journal; forget some of it, export, check and copy it, give unused space back."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ FIELDS: Final = (
     "path", "state", "run", "settled", "elapsed", "why", "saved", "result", "fingerprint",
 )  # fmt: skip
 """The columns of an export."""
+DAMAGED: Final = 1
+"""The exit code of a check that has found damage."""
 SHOWN: Final = 60
 """Characters of a result that the list shows."""
 COMMAND_RESULT: Final = '{"$":"CommandResult",'
@@ -37,7 +39,7 @@ COMMAND_RESULT: Final = '{"$":"CommandResult",'
 @click.group(
     name="journal",
     invoke_without_command=True,
-    epilog="The exit code is 0, or 2 if the file is no journal or nothing matches.",
+    epilog="The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or nothing matches.",
 )
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), shell_complete=file)
 @click.pass_context
@@ -113,6 +115,49 @@ def vacuum(path: Path) -> int:
     return FINE
 
 
+@command.command()
+@click.pass_obj
+def check(path: Path) -> int:
+    """Look for damage in the file and in the large results; the exit code is 1 if there is some.
+
+    A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
+    """
+    damage, records, has_checksums = refused(
+        lambda: reading(path, lambda store: (store.damage(), store.records(), store.has_checksums()))
+    )
+    for job, what in damage:
+        click.echo(printable(what if job is None else f"{job}: {what}"))
+    found = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
+    without = "" if has_checksums else "; there are no checksums before a run opens it"
+    click.echo(f"{counted(records, ', ')}: {found}{without}")
+    return DAMAGED if damage else FINE
+
+
+@command.command()
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def backup(path: Path, target: Path) -> int:
+    """Copy the journal to TARGET, whole, even while a run writes into it; with its large results beside TARGET.
+
+    A copy that `cp` makes during a run may lack what was committed last, or be torn.
+    """
+
+    def copy(store: Store) -> list[Record]:
+        store.back_up(target)
+        return store.records()
+
+    records = refused(lambda: reading(path, copy))
+    number = len(records)
+    click.echo(f"{counted(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
+    return FINE
+
+
+def counted(records: list[Record], between: str) -> str:
+    """Return the number of jobs and of large results."""
+    large = len({record.file for record in records if record.file is not None})
+    return f"{len(records)} job{'s' * (len(records) != 1)}{between}{large} large result{'s' * (large != 1)}"
+
+
 # ---- the file
 
 
@@ -120,7 +165,7 @@ def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
     """Return the runs and the jobs in a journal.
 
     Raises:
-        Refusal: it is no journal.
+        Refusal: it is not a journal.
 
     """
     return refused(lambda: reading(path, lambda store: (store.runs(), list(store.records()))))
@@ -206,7 +251,7 @@ def short(record: Record) -> str:
 
 
 def _of_a_command(text: str) -> str:
-    """Return the result of a command in a few words; if it can't be read, as it is stored."""
+    """Return the result of a command in a few words; if it cannot be read, as it is stored."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
         shown = [f"exit code {returncode:d}", duration_text(elapsed)]

@@ -120,7 +120,7 @@ class Fingerprints:
         function: Any = job._function
         if isinstance(function, Call):
             values = function.with_inputs(self._stand)
-            parts["k"] = {name: self._form(value, f"argument {name!r}") for name, value in values.items()}
+            parts["k"] = {name: self._form(values[name], f"argument {name!r}") for name in sorted(values)}
             function = function.func
         forms = self._positional(job._args)
         while isinstance(function, functools.partial):
@@ -128,7 +128,7 @@ class Fingerprints:
             forms = self._positional(bound.args) + forms
             named = {name: self._form(value, f"argument {name!r}") for name, value in bound.keywords.items()}
             if named:
-                parts["k"] = named | parts.get("k", {})
+                parts["k"] = dict(sorted((named | parts.get("k", {})).items()))
             function = bound.func
         try:
             name, source = self._functions[function]
@@ -257,11 +257,11 @@ def _is_storable(value: Any) -> bool:
     return True
 
 
-def difference(old: str, new: str, job: AbstractJob[Any]) -> str:
-    """Say in words what has changed between two fingerprints of a job."""
+def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
+    """Say in words what has changed between two fingerprints of a job; None if they differ in their order alone."""
     try:
         before, now = _json.decode(old), _json.decode(new)
-        return _difference(before, now, job)
+        return None if before == now else _difference(before, now, job)
     except Exception:  # the file has been changed by somebody
         return "its fingerprint in the journal cannot be read"
 

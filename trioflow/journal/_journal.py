@@ -208,7 +208,9 @@ class Session:
         if record.run == self.number:
             return NOT_STORED, "it has run in this run already, in an earlier attempt of its scheduler"
         if record.fingerprint != fingerprint:
-            return NOT_STORED, difference(record.fingerprint, fingerprint, job)
+            changed = difference(record.fingerprint, fingerprint, job)
+            if changed is not None:
+                return NOT_STORED, changed
         if record.saved is None:
             return NOT_STORED, f"its result could not be stored: {record.why}"
         if record.saved != _name(save):

@@ -21,6 +21,8 @@ import errno
 import hashlib
 import os
 import re
+import resource
+import shutil
 import sqlite3
 import time
 import zlib
@@ -65,6 +67,10 @@ OF_ONE_ROW: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
 
 NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
+HALF: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
+"""The name of such a file while it is written."""
+ROOM: Final = 1 << 16
+"""Bytes that a disk has to have left: with less, a commit may fail."""
 HEADER: Final = 100
 """Bytes of the header of an SQLite file; four of them are the number of its kind."""
 
@@ -146,8 +152,10 @@ class Store:
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
         self._intact: Intact | None = None
+        self._syncs: Final = syncs
         try:
             if writes:
+                is_new = not os.path.lexists(self._file)
                 self._lock = Lock(self._file, self._who)
             elif not path.exists():
                 raise JournalError(f"{self._who}: there is no such file")
@@ -157,7 +165,10 @@ class Store:
                 self._db = self._connected("rwc" if writes else self._mode_to_read())
                 self._check_kind(self._db)
                 if self._lock is not None:
-                    self._prepare(syncs, self._lock, has_log)
+                    self._prepare(self._lock, has_log)
+                    if is_new:
+                        self._sync_directory(self._file.parent)
+                    self._remove_halves()
         except BaseException:
             self.close()
             raise
@@ -246,9 +257,9 @@ class Store:
             f"is; give the path of a journal, or of a new file"
         )
 
-    def _prepare(self, syncs: bool, lock: Lock, has_log: bool) -> None:
+    def _prepare(self, lock: Lock, has_log: bool) -> None:
         (version,) = self._row("PRAGMA user_version")
-        self._row_or_none(f"PRAGMA synchronous = {'FULL' if syncs else 'NORMAL'}")
+        self._row_or_none(f"PRAGMA synchronous = {'FULL' if self._syncs else 'NORMAL'}")
         if version < VERSION:
             self._begin()
             for statement in SCHEMA if not version else [s for v in range(version, VERSION) for s in MIGRATIONS[v]]:
@@ -266,6 +277,22 @@ class Store:
         self._row("SELECT count(*) FROM runs")  # only now are the files of the log there
         lock.shield(self._file.with_name(self._file.name + "-shm"))
         self._intact = Intact(self._file, lock.database, self._read_anew)
+
+    def _remove_halves(self) -> None:
+        """Remove what a killed process has left of the files of large results."""
+        for file in self._results.iterdir() if self._results.is_dir() else ():
+            if HALF.fullmatch(file.name):
+                file.unlink()
+
+    def _sync_directory(self, directory: Path) -> None:
+        """With `syncs`, let the names in a directory survive a power cut."""
+        if not self._syncs:
+            return
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _add_checksums(self) -> None:
         """Give the rows of the first format their checksums; one that cannot be read gets none, and is damaged."""
@@ -442,7 +469,9 @@ class Store:
         name = _name_of(data)
         target = self._results / name
         with self._explained("write a large result"):
-            self._results.mkdir(exist_ok=True)
+            if not self._results.is_dir():
+                self._results.mkdir()
+                self._sync_directory(self._results.parent)
             partial = target.with_name(f"{name}.{os.getpid()}.partial")
             try:
                 with partial.open("wb") as file:
@@ -450,10 +479,62 @@ class Store:
                     file.flush()
                     os.fsync(file.fileno())
                 partial.replace(target)
+                self._sync_directory(self._results)
             except OSError:
                 partial.unlink(missing_ok=True)
                 raise
         return name
+
+    def damage(self) -> list[tuple[str | None, str]]:
+        """Return what is damaged, each with the path of the job, if it is of one; what is not needed is not looked at."""
+        with self._explained("read it"), self._tolerant():
+            states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
+            columns = f"{COLUMNS}, {'checksum' if self.has_checksums() else '0'}"
+            rows = self._database.execute(f"SELECT {columns} FROM jobs ORDER BY id").fetchall()
+        found: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
+        for *row, right in rows:
+            record = Record(*_of_right_types(Record._fields, row))
+            if self.has_checksums() and checksum(tuple(row)) != right:
+                found.append((record.path, "its row is damaged"))
+            elif record.saved is not None:
+                try:
+                    self.result_of(record)
+                except (OSError, TypeError, ValueError) as error:
+                    found.append((record.path, f"its stored result cannot be used: {error}"))
+        return found
+
+    def has_checksums(self) -> bool:
+        """Return whether its rows have checksums: those of the first format have none until a run opens it."""
+        return bool(self._row("PRAGMA user_version")[0] > 1)
+
+    def back_up(self, target: Path) -> None:
+        """Copy it, whole, to a new file, with its large results; a run may be using it meanwhile.
+
+        Raises:
+            JournalError: it could not be copied; nothing is left of the copy.
+
+        """
+        results = target.with_name(f"{target.name}-results")
+        for one in (target, results):
+            if os.path.lexists(one):
+                raise JournalError(f"{self._who}: {os.fspath(one)!r} is there already; give the name of a new file")
+        partial = target.with_name(f"{target.name}.partial")
+        try:
+            with self._explained(f"copy it to {os.fspath(target)!r}"):
+                with contextlib.closing(sqlite3.connect(partial)) as copy:
+                    self._database.backup(copy)
+                    copy.execute("PRAGMA journal_mode = DELETE")  # so that it is one file, complete
+                    files = [file for (file,) in copy.execute("SELECT DISTINCT file FROM jobs WHERE file IS NOT NULL")]
+                if files:
+                    results.mkdir()
+                for file in filter(NAME.fullmatch, files):
+                    shutil.copyfile(self._results / file, results / file)
+                os.link(partial, target)  # unlike a rename, it replaces nothing
+        except BaseException:
+            shutil.rmtree(results, ignore_errors=True)
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
 
     def forget(self, paths: Iterable[str]) -> None:
         """Remove jobs: a later run will run them."""
@@ -589,11 +670,30 @@ class Store:
                     self._db.execute("ROLLBACK")
             raise self._explanation(what, error) from error
 
+    def _lack_of_room(self) -> str | None:
+        """Return why nothing more can be written, if that is why: SQLite calls some of it an error of the disk."""
+        with contextlib.suppress(OSError):
+            disk = os.statvfs(self._file.parent)
+            if disk.f_bavail * disk.f_frsize < ROOM:
+                return "no space is left on its disk"
+            limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+            sizes = [os.path.getsize(one) for one in (self._file, f"{self._file}-wal") if os.path.exists(one)]
+            if limit != resource.RLIM_INFINITY and max(sizes, default=0) + ROOM > limit:
+                return f"a file may have no more than {limit} bytes here (ulimit -f)"
+        return None
+
     def _explanation(self, what: str, error: Exception) -> JournalError:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
-        if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        full = self._lack_of_room() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        is_full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EFBIG,
+        )
+        if is_full or full is not None:
+            text = full or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
         elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
             isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
