@@ -118,7 +118,7 @@ def test_log_says_that_a_signal_ended_the_run(backend: Any, caplog: pytest.LogCa
     scheduler = Scheduler(Job(terminate), label="night")
     assert not scheduler.run(backend=backend, handle_signals=True)
     assert [record.getMessage() for record in caplog.records] == [
-        "a signal ended the run of 'night' in order; debrief(listing=True) shows where each job was"
+        "the run of 'night' was interrupted: a signal ended it in order; debrief(listing=True) shows where each job was"
     ]
 
 

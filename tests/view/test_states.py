@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trioflow import JobState, RequirementFailed, Scheduler, StopReason
-from trioflow._core.base._states import TRANSITIONS
+from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
 from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
 from trioflow.view.graph import _simplify, _style
@@ -36,14 +36,13 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the colours of pictures": (_style.COLOURS, EVERY),
     "the colours of pictures in the dark": (_style.IN_THE_DARK, EVERY),
     "the words of a report": (_words.STATES, EVERY),
-    "the verdicts of a report": (_report.HOW, set(StopReason)),
     "the signs in pictures": (_style.SIGNS, EVERY),
     "which state a bundle shows": (_simplify.PRECEDENCE, EVERY),
     "the legend of a timeline": (_legend.BARS + _legend.NEVER_STARTED, EVERY),
     "the styles of a monitor": (_picture.STYLES, EVERY),
     "the words of a monitor's lines": (_log.WORDS, SETTLED),
     "the counts of a monitor": ([state for state, *_ in _run_lines.COUNTS], SETTLED - {JobState.FAILED}),
-    "the ends of a monitor": (_run_lines.ENDS, set(StopReason)),
+    "how runs end": (HOW_RUNS_END, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
 }
 

@@ -100,7 +100,7 @@ def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> Non
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
     for part in (
         "stop reason: CRITICAL",
-        "because <b><bdi>inner/bad</bdi></b> did not succeed, which is critical; 1 of 2 jobs failed.",
+        "The run was stopped by a critical failure of <b><bdi>inner/bad</bdi></b>; 1 of 2 jobs failed.",
         "culprit: <b><bdi>inner/bad</bdi></b>",
         "2 jobs: 1 succeeded, 1 failed",
         "at most 4 jobs at once (window 4; a nested scheduler counts as one)",
@@ -447,7 +447,7 @@ def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("reason", "says"),
-    [("drain", "no more jobs were to start"), ("cancel", "it was cancelled"), ("timeout", "its time was over")],
+    [("drain", "no more jobs were to start"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_first_sentence_says_how_the_run_went(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
     """For every way in which a run can end."""

@@ -55,6 +55,17 @@ class StopReason(enum.Enum):
     """No more jobs were to start, by `drain()` or `drain_at`; those that were running ended by themselves."""
 
 
+HOW_RUNS_END: Final = {
+    StopReason.COMPLETED: "completed",
+    StopReason.CRITICAL: "was stopped by a critical failure",
+    StopReason.TIMEOUT: "timed out",
+    StopReason.CANCELLED: "was cancelled",
+    StopReason.INTERRUPTED: "was interrupted",
+    StopReason.DRAINED: "was drained",
+}
+"""What people read of a run that has ended, after "the run"."""
+
+
 class RunPhase(enum.Enum):
     """Where a run is in its life. The phases follow each other in this order, but STOPPING may follow each of them."""
 

@@ -15,7 +15,7 @@ from ..base._amounts import amount as amount_of
 from ..base._amounts import shown as shown_amount
 from ..base._graph import backlinks, find_cycle, reachable, topological_order
 from ..base._log import warn
-from ..base._states import SUCCEEDED, JobState, RunPhase, StopReason
+from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
 from ..base._units import duration_text, size_text
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError, JobTimeout, JournalError, TrioflowError
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ..limits._window import Window as Window
 
 __all__ = (
+    "HOW_RUNS_END",
     "NOT_KEPT",
     "NOT_STORED",
     "NOT_THERE",

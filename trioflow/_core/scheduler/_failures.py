@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..base import _log
-from ..base._states import COMPLETED, JobState, StopReason
+from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
@@ -51,11 +51,9 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
-    elif run.reason is StopReason.DRAINED:
-        end = f"the run of {shortened(scheduler.label)!r} was drained: no more jobs were started"
-        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
-    elif run.reason is StopReason.INTERRUPTED:
-        end = f"a signal ended the run of {shortened(scheduler.label)!r} in order"
+    elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
+        how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it in order"
+        end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
@@ -90,7 +88,7 @@ def check(scheduler: BaseScheduler, run: Run | None = None) -> None:
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
         JournalError: this is what stopped the run.
         JobTimeout: the run did not end in time.
-        JobCancelled: the run was cancelled or drained, or ended by a signal.
+        JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 
     """
     durable = None if run is None else run.durable
@@ -101,12 +99,8 @@ def check(scheduler: BaseScheduler, run: Run | None = None) -> None:
             raise_group(scheduler, critical(scheduler))
         case StopReason.TIMEOUT:
             raise _timeout(scheduler)
-        case StopReason.CANCELLED:
-            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was cancelled")
-        case StopReason.INTERRUPTED:
-            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was ended by a signal")
-        case StopReason.DRAINED:
-            raise _errors.JobCancelled(f"the run of {scheduler.label!r} was drained")
+        case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED as reason:
+            raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
             if run is not None and run.failures:  # otherwise nobody need look at all jobs
                 raise_group(scheduler, failed(scheduler))
@@ -129,8 +123,8 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
         raise failure.exception.with_traceback(failure.traceback)
     if run.reason is StopReason.TIMEOUT:
         raise _timeout(scheduler)
-    how = "drained" if run.reason is StopReason.DRAINED else "cancelled"
-    raise _errors.JobCancelled(f"the run of {scheduler.label!r} was {how}")
+    assert run.reason is not None
+    raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[run.reason]}")
 
 
 def failed_through_member(job: AbstractJob[Any]) -> bool:

@@ -5,19 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ..._core.door.reading import JobState, RunPhase, StopReason, current_run, duration_text
+from ..._core.door.reading import HOW_RUNS_END, JobState, RunPhase, StopReason, current_run, duration_text
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line, Piece
 from ._model import JobCounts, Model
-
-ENDS: Final = {
-    StopReason.COMPLETED: "completed",
-    StopReason.CRITICAL: "stopped by a critical failure",
-    StopReason.TIMEOUT: "timed out",
-    StopReason.CANCELLED: "cancelled",
-    StopReason.INTERRUPTED: "interrupted",
-    StopReason.DRAINED: "drained",
-}
 
 COUNTS: Final = (
     (JobState.SUCCEEDED, "succeeded", "done"),
@@ -53,7 +44,8 @@ class RunLines:
     def outcome(self) -> str:
         """Return in words how the run ended, and how long it took."""
         scheduler = self._model.root
-        words = ENDS[scheduler.stop_reason] if scheduler.stop_reason is not None else "ended"
+        reason = scheduler.stop_reason
+        words = HOW_RUNS_END[reason].removeprefix("was ") if reason is not None else "ended"
         culprit = scheduler.culprit
         at = f" of {self._symbols.line(culprit.label)}" if culprit is not None else ""
         return f"{words}{at} in {duration_text(self._model.elapsed())}"

@@ -16,7 +16,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import JobState, StopReason, duration_text, given_label, printable, shortened, size_text
+from ...._core.door.reading import (
+    HOW_RUNS_END,
+    JobState,
+    StopReason,
+    duration_text,
+    given_label,
+    printable,
+    shortened,
+    size_text,
+)
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
 from .._record import Record
@@ -97,18 +106,12 @@ def _sentence(record: Record, roots: list[RunSpan]) -> str:
     jobs = f"{failed} of {number} job{'s' * (number != 1)} failed" if failed else "no job failed"
     if run.finished_at is None or run.reason is None:
         return f"The run was still under way when this report was written; so far {jobs}."
-    culprit = "" if run.culprit is None else _culprit(record, run.culprit)
-    return f"{HOW[run.reason].format(culprit=culprit)}; {jobs}."
+    culprit = "" if run.culprit is None else f" of {_culprit(record, run.culprit)}"
+    more = DRAINED if run.reason is StopReason.DRAINED else ""
+    return f"The run {HOW_RUNS_END[run.reason]}{culprit}{more}; {jobs}."
 
 
-HOW: Final = {
-    StopReason.COMPLETED: "The run went on to its end",
-    StopReason.CRITICAL: "The run was stopped early, because {culprit} did not succeed, which is critical",
-    StopReason.TIMEOUT: "The run was stopped early, because its time was over",
-    StopReason.CANCELLED: "The run was stopped early: it was cancelled",
-    StopReason.INTERRUPTED: "The run was stopped early: it was interrupted",
-    StopReason.DRAINED: "The run was ended early: no more jobs were to start, and those that ran went on to their end",
-}
+DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
 def _culprit(record: Record, number: int) -> str:
