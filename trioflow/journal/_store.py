@@ -69,6 +69,7 @@ NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
 HALF: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
 """The name of such a file while it is written."""
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ROOM: Final = 1 << 16
 """Bytes that a disk has to have left: with less, a commit may fail."""
 HEADER: Final = 100
@@ -153,9 +154,9 @@ class Store:
         self._db: sqlite3.Connection | None = None
         self._intact: Intact | None = None
         self._syncs: Final = syncs
+        is_new = not os.path.lexists(self._file)
         try:
             if writes:
-                is_new = not os.path.lexists(self._file)
                 self._lock = Lock(self._file, self._who)
             elif not path.exists():
                 raise JournalError(f"{self._who}: there is no such file")
@@ -486,7 +487,7 @@ class Store:
         return name
 
     def damage(self) -> list[tuple[str | None, str]]:
-        """Return what is damaged, each with the path of the job, if it is of one; what is not needed is not looked at."""
+        """Return what is damaged, each with the path of the job, if it is of one."""
         with self._explained("read it"), self._tolerant():
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
             columns = f"{COLUMNS}, {'checksum' if self.has_checksums() else '0'}"
@@ -686,14 +687,9 @@ class Store:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
-        full = self._lack_of_room() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
-        is_full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EFBIG,
-        )
-        if is_full or full is not None:
-            text = full or text
+        lack = self._lack_of_room() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in FULL:
+            text = lack or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
         elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
             isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
