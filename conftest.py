@@ -18,9 +18,9 @@ from trioflow.testing import run_virtual, virtual_options
 
 
 def public_names(namespace: dict[str, Any]) -> None:
-    namespace.update({name: getattr(trioflow, name) for name in dir(trioflow) if not name.startswith("_")})
+    for module in (trioflow.abc, trioflow):
+        namespace.update({name: getattr(module, name) for name in dir(module) if not name.startswith("_")})
     namespace["anyio"] = anyio
-    namespace["Instrument"] = trioflow.abc.Instrument
 
 
 plain_run, plain_anyio_run = trioflow.Scheduler.run, anyio.run

@@ -9,6 +9,7 @@ from ._core.door import Outlook as Outlook
 from ._core.door import Policy as Policy
 from ._core.door.kinds import FunctionJob as FunctionJob
 from ._core.door.kinds import Hidden as Hidden
+from ._core.door.kinds import JobKind as JobKind
 from ._core.door.kinds import JobOptions as JobOptions
 from ._core.door.kinds import Look as Look
 from ._core.door.kinds import RunHandle as RunHandle
@@ -16,10 +17,18 @@ from ._core.door.kinds import SharedResource as SharedResource
 from ._core.door.kinds import ThreadEvent as ThreadEvent
 from ._core.door.kinds import TimeLimit as TimeLimit
 from ._core.door.kinds import Work as Work
+from ._core.door.kinds import arguments_of as arguments_of
 from ._core.door.kinds import call_of as call_of
+from ._core.door.kinds import callback as callback
+from ._core.door.kinds import duration as duration
+from ._core.door.kinds import given_of as given_of
+from ._core.door.kinds import label_inside as label_inside
 from ._core.door.kinds import loop_running as loop_running
 from ._core.door.kinds import name_of as name_of
+from ._core.door.kinds import printable as printable
 from ._core.door.kinds import run_of as run_of
+from ._core.door.kinds import whole as whole
+from ._core.door.kinds import without_middle as without_middle
 from ._core.door.reading import RunPhase as RunPhase
 from ._core.door.reading import RunView as RunView
 from ._core.door.reading import check_scenario as check_scenario
@@ -34,7 +43,6 @@ from ._core.door.reading import name_of_policy as name_of_policy
 from ._core.door.reading import not_restored as not_restored
 from ._core.door.reading import outwards as outwards
 from ._core.door.reading import paths_of as paths_of
-from ._core.door.reading import printable as printable
 from ._core.door.reading import reachable as reachable
 from ._core.door.reading import size_text as size_text
 from ._core.door.reading import still_waits_for as still_waits_for

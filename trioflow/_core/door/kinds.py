@@ -10,75 +10,53 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, final
 
-from ..backend import BackendName, loop_running
-from ..backend import by_name as backend_by_name
 from ..backend import current as current_backend
-from ..base._graph import topological_order
-from ..base._states import JobState
+from ..backend import loop_running
 from ..job._call import Search, as_given
-from ..job._errors import JobCancelled, JobTimeout, TrioflowError
-from ..job._function import FunctionJob, Job, name_of
-from ..job._job import RAISE, AbstractJob, AnyJob, D, Look, T
-from ..job._labels import DEPTH, of_job_inside, printable, without_middle
-from ..job._options import JobOptions, duration, whole
-from ..job._outcome import Failure
+from ..job._errors import JobCancelled, JobTimeout
+from ..job._function import FunctionJob, name_of
+from ..job._job import AbstractJob, Look, T
+from ..job._labels import DEPTH, label_inside, printable, without_middle
+from ..job._options import JobOptions, callback, duration, whole
+from ..job._outcome import Failure, RareFacts
 from ..job._work import Hidden, Work
 from ..run._attempts import as_often
 from ..run._current import current
 from ..run._idle import PROGRESS, Watch
-from ..run._observers import Instrument
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
-from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
-    from ..job._options import Retry as Retry
+    from ..job._options import Retry
     from ..run._run import Run
 
 __all__ = (
-    "DEPTH",
-    "RAISE",
-    "AbstractJob",
-    "AnyJob",
-    "BackendName",
-    "BaseScheduler",
-    "D",
-    "Failure",
     "FunctionJob",
     "Hidden",
-    "Instrument",
-    "Job",
-    "JobCancelled",
+    "JobKind",
     "JobOptions",
-    "JobState",
-    "JobTimeout",
     "Look",
     "RunHandle",
-    "Search",
     "SharedResource",
-    "T",
     "ThreadEvent",
     "TimeLimit",
-    "TrioflowError",
     "Work",
-    "as_given",
-    "as_often",
-    "backend_by_name",
+    "arguments_of",
     "call_of",
-    "current_backend",
+    "callback",
     "duration",
+    "given_of",
+    "label_inside",
     "loop_running",
     "name_of",
-    "of_job_inside",
     "printable",
     "run_of",
-    "topological_order",
     "whole",
     "without_middle",
 )
@@ -347,3 +325,206 @@ class ThreadEvent:
     async def outlast(self) -> None:
         """Wait until it is set, whatever is cancelled meanwhile."""
         await self._backend.outlast(self._event.wait)
+
+
+Callback = Callable[[Any], object]
+"""A plain function that gets a job."""
+Attempt = Callable[[], Awaitable[Any]]
+
+
+class JobKind(AbstractJob[T]):
+    """A kind of job that works in a way of its own: the base of `CommandJob` and `SshJob`, and of kinds of users.
+
+    A kind defines `co_run`, which asks `run_of(self)` for what it needs of its run, and gets its arguments by
+    `arguments_of(self)`. What it may define besides is below, and what `AbstractJob` says of a class: how its jobs look
+    (`look=`), that they keep their time themselves (`keeps_time=True`), that they `cannot_be_interrupted`.
+
+    Args:
+        arguments: what the work depends on; jobs in it, at any depth of plain lists, tuples and dicts, are inputs, as
+            among the arguments of a `Job`. To a journal they identify the work, and so do public attributes.
+        on_done: a plain function that is called with the job when it has succeeded.
+        on_settled: one that is called with the job when it is about to settle, whatever its outcome, after `on_done`.
+            In both of these `result()` can be called, and the slot is still held. If one raises, the job fails.
+        options: those of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError, ValueError: an option makes no sense.
+
+    Example:
+        >>> class Countdown(JobKind, look=Look("countdown", "egg"), keeps_time=True):
+        ...     def __init__(self, number, /, **options):
+        ...         super().__init__(number, **options)
+        ...     async def co_run(self):
+        ...         run, (number,) = run_of(self), arguments_of(self)
+        ...         with run.time_limit(self) as limit:
+        ...             while number and run.clock() < limit.deadline:
+        ...                 number -= 1
+        ...                 await run.sleep_until(run.clock() + 0.001)
+        ...                 limit.alive()
+        ...         return "lift-off" if not number else "hold"
+        >>> job = Countdown(3, timeout=5)
+        >>> Scheduler(job).run(), job.result()
+        (True, 'lift-off')
+
+    """
+
+    __slots__ = ("_given",)
+
+    # The arguments; to iterate over them fills in the results of the jobs among them.
+    _given: Iterable[Any]
+
+    def __init__(
+        self,
+        *arguments: Any,
+        on_done: Callback | None = None,
+        on_settled: Callback | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        who = repr(options.get("label") or type(self).__name__)
+        search = Search(lambda: who)
+        self._given = search.positional(arguments)
+        if on_done is not None or on_settled is not None:
+            callback(on_done, "on_done", who)
+            callback(on_settled, "on_settled", who)
+            options["retry"] = CallbackRetry(self, on_done, on_settled, options.get("retry"), who)
+        super().__init__(**options, _inputs=tuple(search.inputs))
+
+    def __init_subclass__(cls, *, look: Look | None = None, **kwargs: Any) -> None:
+        """Record what the class says of itself; a kind that does not say how it looks is a box with its name."""
+        if look is None and JobKind in cls.__bases__:
+            look = Look(cls.__name__)
+        super().__init_subclass__(look=look, **kwargs)
+        cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
+
+    # ---- what a kind may define
+
+    def default_label(self, depth: int) -> str:
+        """Return the label of a job that was given none.
+
+        Args:
+            depth: how many jobs inside each other it may show; `label_inside(job, depth)` shows one of its arguments.
+
+        """
+        return type(self).__name__
+
+    def redacted_label(self) -> str:
+        """Return what people see in place of its default label and its command line if it has `redact=True`."""
+        return f"{self._look.name} …"
+
+    def command_line(self) -> str:
+        """Return what it runs, in one line, for traces and reports. They ask only kinds that define this."""
+        return ""
+
+    @property
+    def last_result(self) -> Any:
+        """The `CommandResult` of its latest process, for traces and reports; None if there was none."""
+        return None
+
+    def failure_group(self) -> object:
+        """Return what jobs share whose failures are one line of the log: here their class."""
+        return type(self)
+
+    def for_journal(self) -> Work:
+        """Return what identifies its work to a journal: here its arguments, besides its public attributes."""
+        return Work(what=self._look.name, arguments=given_of(self))
+
+    def forget_run(self) -> None:
+        """Forget what the last run has left; called before the next one."""
+
+    # ---- what the engine asks
+
+    @property
+    def retry(self) -> Retry:
+        """The number of further attempts when it raises, or the decorator that decides; None for no further attempt."""
+        found = super().retry
+        return found.given if isinstance(found, CallbackRetry) else found
+
+    @retry.setter
+    def retry(self, given: Retry) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # it is as its base
+        found = super().retry
+        AbstractJob.retry.__set__(self, found.like(given) if isinstance(found, CallbackRetry) else given)
+
+    def _default_label(self, depth: int = DEPTH) -> str:
+        return self.redacted_label() if self.redact else self.default_label(depth)
+
+    def _command_line(self) -> str:
+        return self.redacted_label() if self.redact else self.command_line()
+
+    def _failure_kind(self) -> object:
+        return self.failure_group()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.forget_run()
+
+
+class CallbackRetry:
+    """The `retry` of a job with callbacks, as the engine sees it: the user's own, and then the callbacks.
+
+    So they are called when the last attempt is over, with the outcome there to be read and the slot still held.
+    """
+
+    __slots__ = ("_job", "_on_done", "_on_settled", "given")
+
+    def __init__(
+        self, job: JobKind[Any], on_done: Callback | None, on_settled: Callback | None, given: Retry, who: str
+    ) -> None:
+        self._job: Final = job
+        self._on_done: Final = on_done
+        self._on_settled: Final = on_settled
+        self.given: Final = (
+            given if callable(given) else whole(given, "retry", who, "or a decorator of an async function")
+        )
+
+    def like(self, given: Retry) -> CallbackRetry:
+        """Return one with the same callbacks, and another `retry` of the user's."""
+        return CallbackRetry(self._job, self._on_done, self._on_settled, given, self._job._name_for_errors())
+
+    def __call__(self, attempt: Attempt) -> Attempt:
+        """Return the function that makes all attempts and then calls back."""
+        attempts = as_often(self.given, attempt)
+
+        async def with_callbacks() -> Any:
+            try:
+                value = await attempts()
+                self._call_back(self._on_done, value)
+            except BaseException as error:
+                self._call_back(self._on_settled, self._failure(error))
+                raise
+            self._call_back(self._on_settled, value)
+            return value
+
+        return with_callbacks
+
+    def _failure(self, error: BaseException) -> Failure:
+        """Return what `result()` is to raise: `JobCancelled` for a cancellation, which is never shown to a callback."""
+        if current_backend().split(error)[1] is None:
+            error = JobCancelled(f"{self._job.label!r} was cancelled: it has no result")
+        return Failure(error)
+
+    def _call_back(self, function: Callback | None, outcome: Any) -> None:
+        """Call a function while `result()` gives the outcome: as that of a service which is ready, or has failed."""
+        if function is None:
+            return
+        job = self._job
+        facts = job._facts = job._facts or RareFacts()
+        job._outcome, facts.ready = outcome, not isinstance(outcome, Failure)
+        try:
+            function(job)
+        finally:
+            job._outcome, facts.ready = None, False
+
+
+def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
+    """Return the arguments of a job, with results in place of jobs; to be called in its `co_run`, once.
+
+    Results that no other job needs are dropped, if they are not to be kept.
+    """
+    filled = tuple(job._given)
+    job._release_inputs()
+    return filled
+
+
+def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
+    """Return the arguments of a job as they were given, with the jobs among them."""
+    return tuple(as_given(job._given))

@@ -78,7 +78,7 @@ def _short(value: Any, depth: int = DEPTH) -> str:
     if kind in NUMBERS:
         return repr(value)
     if hasattr(kind, "_label_as_argument"):
-        return of_job_inside(value, depth)
+        return label_inside(value, depth)
     if kind is bytes:
         return repr(value) if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]!r}…"
     if kind in BRACKETS:
@@ -113,7 +113,7 @@ def _short_container(value: Any, brackets: str, depth: int) -> str:
     return f"{left}{', '.join(items)}{right}"
 
 
-def of_job_inside(job: AbstractJob[Any], depth: int) -> str:
+def label_inside(job: AbstractJob[Any], depth: int) -> str:
     """Return how the default label of a job over jobs shows one of these; an ellipsis where `depth` is used up."""
     return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
 

@@ -238,6 +238,14 @@ def number(value: Any, name: str, who: Who) -> int:
     return checked
 
 
+def callback(value: Any, name: str, who: Who) -> None:
+    """Check a plain function that is called back, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name}={value!r} of {named(who)}: give a plain function, or None")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name}={value!r} of {named(who)}: this is async, and not awaited; give a plain function")
+
+
 def named(who: Who) -> str:
     """Return the name of a job for an error; to make one takes longer than all checks, so most are never made."""
     return who if isinstance(who, str) else who()

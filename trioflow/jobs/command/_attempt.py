@@ -16,6 +16,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import JobTimeout
+from ...abc import arguments_of
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._limits import renice
@@ -84,8 +85,9 @@ class Attempt:
 
     def _prepare(self) -> None:
         job = self._job
-        self._command = _line.filled(job._arguments, job)
-        self._input = _line.checked_input(job._input(), job)
+        *arguments, stdin = arguments_of(job)
+        self._command = _line.filled(arguments, job)
+        self._input = _line.checked_input(job._input(stdin), job)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job

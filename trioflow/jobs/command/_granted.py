@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from ..._core.door.kinds import AbstractJob
+from ...abc import AbstractJob
 
 
 @final

@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack
 
-from ..._core.door.kinds import (
-    DEPTH,
-    RAISE,
-    AbstractJob,
-    D,
-    Failure,
-    JobCancelled,
-    JobOptions,
-    Look,
-    Search,
-    as_given,
-    as_often,
-    current_backend,
-    whole,
-)
-from ...abc import Hidden, Work, run_of
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, given_of, run_of
 from . import _granted, _line
 from ._attempt import Attempt
 from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import Retry
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
-    Attempts = Callable[[], Awaitable[Any]]
-
-NO_OUTCOME: Final = object()
-"""In place of the outcome of a job as long as no callback may ask for it."""
 
 
-class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/", "/]"), place=5), keeps_time=True):
+class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]"), place=5), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
     Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
@@ -107,18 +87,12 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
     """
 
     __slots__ = (
-        "_arguments",
         "_command",
         "_granted_env",
         "_latest",
         "_options",
-        "_outcome_for_callbacks",
         "_process",
-        "_stdin",
     )
-    _runs_commands = True
-
-    _outcome_for_callbacks: Any  # a result or a Failure while a callback runs, else NO_OUTCOME
     _latest: CommandResult | None
     _process: Process | None  # there while it runs
 
@@ -154,19 +128,13 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
             bool(shell), cwd, environment(env, who), read,
-            stdout, stderr, bool(check), terminate_grace, on_start, on_done, on_settled, on_line, tag,
+            stdout, stderr, bool(check), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers, paths(reads), paths(writes), bool(append),
         )  # fmt: skip
         self._options.validate(who)
-        search = Search(lambda: who)
         self._command: Final = arguments
-        self._arguments: Final[Iterable[Any]] = search.positional(arguments)
-        self._stdin: Final[Iterable[Any]] = search.positional((job,))
         self._process = self._latest = None
-        self._outcome_for_callbacks = NO_OUTCOME
-        if on_done is not None or on_settled is not None:
-            options["retry"] = CallbackRetry(self, options.get("retry"), who)
-        super().__init__(**options, _inputs=tuple(search.inputs))
+        super().__init__(*arguments, job, on_done=on_done, on_settled=on_settled, **options)
         self._granted_env: Final = granted_in(env)
         _granted.check([*arguments, *self._granted_env.values()], self, who)
 
@@ -178,6 +146,11 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         return self._command[2:] if self._options.shell else self._command
 
     @property
+    def _shown(self) -> Any:
+        """What labels show: the arguments, or the line for the shell."""
+        return self._command[2] if self._options.shell else self._command
+
+    @property
     def pid(self) -> int | None:
         """The id of its process, and of its process group, while it runs; None before and afterwards."""
         return None if self._process is None else self._process.pid
@@ -187,43 +160,37 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         """The result of its latest process, even if that failed, or was ended by a timeout or a cancellation."""
         return self._latest
 
-    @property
-    def retry(self) -> Retry:
-        """How many further attempts it has when it raises, or the decorator that decides; None for none."""
-        found = super().retry
-        return found.given if isinstance(found, CallbackRetry) else found
+    def default_label(self, depth: int) -> str:
+        """Return the command, shortened."""
+        return _line.label(self._shown, self._options.shell, depth)
 
-    @retry.setter
-    def retry(self, given: Retry) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # it is as its base
-        has_callbacks = self._options.on_done is not None or self._options.on_settled is not None
-        wrapped = CallbackRetry(self, given, self._name_for_errors()) if has_callbacks else given
-        AbstractJob.retry.__set__(self, wrapped)
+    def command_line(self) -> str:
+        """Return the command as a line for people, whole."""
+        return _line.whole(self._shown, self._options.shell)
 
-    @overload
-    def result(self) -> CommandResult: ...
-    @overload
-    def result(self, *, default: D) -> CommandResult | D: ...
-    def result(self, *, default: Any = RAISE) -> Any:
-        """Return the result of the command; if there is none, raise why.
+    def failure_group(self) -> str:
+        """Return the program."""
+        return _line.shown(self._command[0])
 
-        Args:
-            default: what to return if there is none, whatever the reason.
+    def for_journal(self) -> Work:
+        """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
+        options = self._options
+        *arguments, job = given_of(self)
+        hidden = None if options.env is None else Hidden(options.env)
+        stdin, streams = options.streams_for_journal()
+        return Work(
+            what="command",
+            arguments=arguments,
+            options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
+            reads=[*options.reads, *options.files_read()],
+            writes=options.writes,
+            appends=options.files_written() if options.append else (),
+            begins_anew=() if options.append else options.files_written(),
+        )
 
-        Raises:
-            BaseException: what made it fail: `CommandError`, `JobTimeout`, or what a callback raised.
-            JobCancelled: it is CANCELLED.
-            JobSkipped: it is SKIPPED.
-            JobNotDone: it has not settled.
-
-        """
-        outcome = self._outcome_for_callbacks
-        if outcome is NO_OUTCOME:
-            return super().result() if default is RAISE else super().result(default=default)
-        if isinstance(outcome, Failure):
-            if default is not RAISE:
-                return default
-            raise outcome.exception.with_traceback(outcome.traceback)
-        return outcome
+    def forget_run(self) -> None:
+        """Forget the latest result."""
+        self._latest = None
 
     # ---- running
 
@@ -238,98 +205,12 @@ class CommandJob(AbstractJob[CommandResult], look=Look("command", "note", ("[/",
         """
         return await Attempt(self, run_of(self)).run()
 
-    def _input(self) -> Any:
-        """Return what the command is to read. Called after its arguments are filled in: its inputs are released."""
-        (found,) = self._stdin
-        if found is None:
-            found = self._options.stdin
-        elif isinstance(found, CommandResult):
-            found = found._stdout
-        self._release_inputs()
-        return found
-
-    def for_journal(self) -> Work:
-        """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
-        options = self._options
-        (job,) = as_given(self._stdin)
-        hidden = None if options.env is None else Hidden(options.env)
-        stdin, streams = options.streams_for_journal()
-        return Work(
-            what="command",
-            arguments=as_given(self._arguments),
-            options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
-            reads=[*options.reads, *options.files_read()],
-            writes=options.writes,
-            appends=options.files_written() if options.append else (),
-            begins_anew=() if options.append else options.files_written(),
-        )
+    def _input(self, stdin: Any) -> Any:
+        """Return what the command is to read, given the result of the job that is its `stdin`."""
+        if stdin is None:
+            return self._options.stdin
+        return stdin._stdout if isinstance(stdin, CommandResult) else stdin
 
     def _terminate(self, process: Process) -> None:
         """Ask a process, and all of its group, to end."""
         process.signal(signal.SIGTERM)
-
-    def _command_line(self) -> str:
-        """Return the command as a line for people, whole, unless it is to be kept secret."""
-        if self.redact:
-            return _line.REDACTED
-        return _line.whole(self._command[2] if self._options.shell else self._command, self._options.shell)
-
-    def _failure_kind(self) -> object:
-        return _line.shown(self._command[0])
-
-    def _default_label(self, depth: int = DEPTH) -> str:
-        """Return the command, with the jobs among its arguments `depth` deep."""
-        if self.redact:
-            return _line.REDACTED
-        return _line.label(self._command[2] if self._options.shell else self._command, self._options.shell, depth)
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._latest = None
-
-
-class CallbackRetry:
-    """The `retry` of a job with callbacks, as the engine sees it: the user's own, and then the callbacks.
-
-    So they are called when the last attempt is over, with the outcome there to be read and the slot still held.
-    """
-
-    __slots__ = ("_job", "given")
-
-    def __init__(self, job: CommandJob, given: Retry, who: str) -> None:
-        self._job: Final = job
-        self.given: Final = (
-            given if callable(given) else whole(given, "retry", who, "or a decorator of an async function")
-        )
-
-    def __call__(self, attempt: Attempts) -> Attempts:
-        """Return the function that makes all attempts and then calls back."""
-        attempts = as_often(self.given, attempt)
-
-        async def with_callbacks() -> Any:
-            options = self._job._options
-            try:
-                value = await attempts()
-                self._call_back(options.on_done, value)
-            except BaseException as error:
-                self._call_back(options.on_settled, self._failure(error))
-                raise
-            self._call_back(options.on_settled, value)
-            return value
-
-        return with_callbacks
-
-    def _failure(self, error: BaseException) -> Failure:
-        """Return what `result()` is to raise: `JobCancelled` for a cancellation, which is never shown to a callback."""
-        if current_backend().split(error)[1] is None:
-            error = JobCancelled(f"{self._job.label!r} was cancelled: it has no result")
-        return Failure(error)
-
-    def _call_back(self, callback: Callback | None, outcome: Any) -> None:
-        if callback is None:
-            return
-        self._job._outcome_for_callbacks = outcome
-        try:
-            callback(self._job)
-        finally:
-            self._job._outcome_for_callbacks = NO_OUTCOME

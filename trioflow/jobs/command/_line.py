@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ..._core.door.kinds import DEPTH, AbstractJob, of_job_inside, without_middle
+from ...abc import AbstractJob, label_inside, without_middle
 from ._capture import Spool
 from ._granted import granted
 from ._result import CommandResult
@@ -111,7 +111,7 @@ def whole(command: Any, shell: bool) -> str:
     return shown(command) if shell else " ".join(map(_quoted, command))
 
 
-def label(command: Any, shell: bool, depth: int = DEPTH) -> str:
+def label(command: Any, shell: bool, depth: int) -> str:
     """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
     words = (command,) if shell else tuple(command)
     if len(words) > 2 * MANY:
@@ -134,5 +134,5 @@ def _quoted(argument: Any, depth: int | None = None) -> str:
 def shown(argument: Any, depth: int | None = None) -> str:
     """Return one argument; a job by its label, or, given a depth, as the default label of a job over it shows it."""
     if isinstance(argument, JOB):
-        return f"<{argument.label if depth is None else of_job_inside(argument, depth)}>"
+        return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..._core.door.kinds import duration
+from ...abc import callback, duration
 from ..posix import _limits
 from ._granted import granted
 
@@ -36,8 +35,6 @@ class CommandOptions:
     check: bool = True
     terminate_grace: float = 5.0
     on_start: Callback | None = None
-    on_done: Callback | None = None
-    on_settled: Callback | None = None
     on_line: OnLine | None = None
     tag: bool | str = False
     nice: int | None = None
@@ -61,12 +58,8 @@ class CommandOptions:
 
         """
         duration(self.terminate_grace, "terminate_grace", who)
-        for name in ("on_start", "on_done", "on_settled", "on_line"):
-            given = getattr(self, name)
-            if given is not None and not callable(given):
-                raise TypeError(f"{name}={given!r} of {who}: give a plain function, or None")
-            if inspect.iscoroutinefunction(given):
-                raise TypeError(f"{name}={given!r} of {who}: this is async, and not awaited; give a plain function")
+        for name in ("on_start", "on_line"):
+            callback(getattr(self, name), name, who)
         if self.pin not in (None, "slot"):
             raise ValueError(f"pin={self.pin!r} of {who}: choose 'slot', or None")
         if self.leftovers not in ("wait", "end"):

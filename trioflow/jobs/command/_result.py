@@ -7,7 +7,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
 
-from ..._core.door.kinds import TrioflowError
+from ... import TrioflowError
 from ..posix._processes import as_signal
 from ._capture import Spool
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from ..._core.door.kinds import duration, whole
+from ...abc import duration, whole
 from ._result import CommandError
 
 Attempt = Callable[[], Awaitable[Any]]

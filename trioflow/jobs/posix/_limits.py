@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..._core.door.kinds import whole
+from ...abc import whole
 
 if TYPE_CHECKING:
     from ._processes import Process

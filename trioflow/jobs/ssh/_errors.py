@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..._core.door.kinds import TrioflowError, printable
+from ... import TrioflowError
+from ...abc import printable
 
 if TYPE_CHECKING:
     from ._nodes import SshNode

@@ -9,8 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.kinds import DEPTH, AbstractJob, JobOptions, Look, Search, as_given
-from ...abc import Hidden, Work, run_of
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
 from ..command import _granted, _line
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
@@ -37,7 +36,7 @@ LONGEST: Final = 60_000
 """Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
 
 
-class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
+class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
     """A command on another machine, a script, files that go there or come from there, or several of these in a row.
 
     A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
@@ -93,9 +92,7 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
 
     """
 
-    __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_parts", "_steps", "_unreachable", "_values")
-    _runs_commands = True
-
+    __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_steps", "_unreachable", "_values")
     _latest: CommandResult | None
     _unreachable: Unreachable | None
 
@@ -133,12 +130,10 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
         self._env: Final = _checked_variables(env or {}, who)
-        search = Search(lambda: who)
-        self._parts: Final[Iterable[Any]] = search.positional(
-            ([(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job)
-        )
         self._latest = self._unreachable = None
-        super().__init__(**options, _inputs=tuple(search.inputs))
+        super().__init__(
+            [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
+        )
         words = [word for step in self._steps for word in step.words]
         _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
 
@@ -175,14 +170,13 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             return await self._run_steps(run, limit)
 
     async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
-        values, parts, stdin = self._parts
+        values, parts, stdin = arguments_of(self)
         filled = [word(value, number, self) for number, value in enumerate(values)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
         if stdin is None:
             stdin = self._options.stdin
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
-        self._release_inputs()
         connection = run.shared(Connections).to(self._node)
         session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
         task = _Task(self, session, Values(texts), stdin)
@@ -203,13 +197,26 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             self._latest = session.latest
         return results if self._is_list else results[0]
 
+    def default_label(self, depth: int) -> str:
+        """Return the node and the first step, shortened."""
+        first, *others = self._steps
+        return f"{self._node.name}: {_line.shortened(first.shown(depth))}{'; …' if others else ''}"
+
+    def redacted_label(self) -> str:
+        """Return the node."""
+        return f"{self._node.name}: {_line.REDACTED}"
+
+    def command_line(self) -> str:
+        """Return the node and the steps, whole."""
+        return f"{self._node.name}: {'; '.join(map(repr, self._steps))}"
+
     def for_journal(self) -> Work:
         """Return the node, the steps, how they are run, and the files here that they read and write.
 
         What a Pull copies to this program does not count among the files: whoever changes it wants it so.
         """
         options = self._options
-        values, words, job = as_given(self._parts)
+        values, words, job = given_of(self)
         steps = [[type(step).__name__, *given] for step, given in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
         sent = [one for step in self._steps for one in step.files_read() if is_path(one) and "{" not in os.fspath(one)]
@@ -222,20 +229,8 @@ class SshJob(AbstractJob[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=
             begins_anew=() if options.append else options.files_written(),
         )
 
-    def _command_line(self) -> str:
-        """Return the node and the steps as a line for people, whole, unless they are to be kept secret."""
-        shown = _line.REDACTED if self.redact else "; ".join(map(repr, self._steps))
-        return f"{self._node.name}: {shown}"
-
-    def _default_label(self, depth: int = DEPTH) -> str:
-        """Return the node and the first step, with the jobs among its words `depth` deep."""
-        if self.redact:
-            return self._command_line()
-        first, *others = self._steps
-        return f"{self._node.name}: {_line.shortened(first.shown(depth))}{'; …' if others else ''}"
-
-    def _reset(self) -> None:
-        super()._reset()
+    def forget_run(self) -> None:
+        """Forget the latest result."""
         self._latest = self._unreachable = None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args, overload
 
-from ..._core.door.kinds import duration, whole
+from ...abc import duration, whole
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]

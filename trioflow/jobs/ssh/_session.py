@@ -33,8 +33,7 @@ from ._wrapper import Report, ReportFilter, line
 from ._wrapper import variables as wrapper_variables
 
 if TYPE_CHECKING:
-    from ..._core.door.kinds import AbstractJob
-    from ...abc import TimeLimit
+    from ...abc import AbstractJob, TimeLimit
     from ._connections import Connection
     from ._nodes import SshNode
 
@@ -320,7 +319,7 @@ class _Client(CommandJob):
         finally:
             self._let_go()
 
-    def _input(self) -> int:
+    def _input(self, stdin: Any) -> int:
         return self._theirs.fileno()
 
     def _terminate(self, process: Process) -> None:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
-from ..._core.door.kinds import AbstractJob
+from ...abc import AbstractJob
 from ..command import _line
 from ..command._granted import granted
 
