@@ -25,6 +25,7 @@ DEBIAN: dict[str, str] = {
     "/usr/lib/python3.11/test/test_concurrent_futures.py": "libpython3.11-testsuite",
     "/usr/sbin/sshd": "openssh-server",
     "busybox": "busybox",
+    "bwrap": "bubblewrap",
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "dot": "graphviz",

@@ -173,7 +173,7 @@ CASES = [
     ("api.py", ["calls=10"], 13),
     ("compress.py", ["files=2"], 6),
     ("module_graph.py", ["limit=3"], 8),
-    ("own_kind.py", ["towns=3"], 5),
+    ("own_kind.py", ["numbers=3"], 4),
     ("pack_stdlib.py", ["limit=1"], 4),
     ("wfcommons.py", ["speed=10000"], 17),
 ]

@@ -1,30 +1,130 @@
-"""The example with a user's own kind of job, run as a newcomer runs it."""
+"""The example with a user's own kind of job: commands in a sandbox, as good as the kinds of the package."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from trioflow import Scheduler
+from trioflow import CommandError, CommandJob, JobTimeout, Pool, Scheduler, Trace
 
-from .scripts import load_example, run_example
-
-
-@pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_its_jobs_run_in_order_and_are_listed_with_their_results(backend: str) -> None:
-    """The sum is taken when all rows are there."""
-    done = run_example("own_kind", "--towns", 10, "--backend", backend)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "<SqlJob `create table town (name text, people integer)`>" in done.stdout
-    assert "[(10, 55000)]" in done.stdout
+from .scripts import load_example
 
 
-def test_a_failure_is_like_that_of_any_kind_and_the_connection_is_closed(caplog: pytest.LogCaptureFixture) -> None:
-    """What a statement raises fails its job; however the run ends, nothing stays open."""
-    example = load_example("own_kind")
-    database = example.Database(":memory:")
-    wrong = example.SqlJob(database, "select * from nowhere", critical=True)
-    unreached = example.SqlJob(database, "select 1", required=wrong, run_if="succeeded")
-    assert Scheduler(wrong, unreached).run() is False
-    assert "no such table: nowhere" in str(wrong.raised_exception())
-    assert database.connection is None
-    assert unreached.is_idle()
+@pytest.fixture(scope="module")
+def example() -> Any:
+    """Return the example as a module."""
+    return load_example("own_kind")
+
+
+def test_results_go_into_commands(example: Any, backend: Any) -> None:
+    """A job among the words is an input, and stands for what it has written."""
+    scheduler = example.scenario(2)
+    assert scheduler.run(backend=backend)
+    *_, last = scheduler
+    assert last.result().text.split() == ["101:", "101", "1001:", "7", "11", "13"]
+    assert "<SandboxJob `factor 101`>" in scheduler.listing()
+
+
+def test_a_result_is_one_for_the_kinds_of_the_package(example: Any, backend: Any) -> None:
+    """It may be what a `CommandJob` reads."""
+    boxed = example.SandboxJob("echo", "a b c")
+    count = CommandJob(["wc", "-w"], stdin=boxed, stdout=-1)
+    assert Scheduler(count).run(backend=backend)
+    assert count.result().text.strip() == "3"
+
+
+def test_the_sandbox_holds(example: Any, backend: Any, tmp_path: Path) -> None:
+    """What it runs can write no file, and fails with its own words."""
+    job = example.SandboxJob("touch", tmp_path / "new")
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(CommandError, match=r"exit code 1: touch .*Read-only file system|(?s:exit code 1.*Read-only)"):
+        job.result()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, tmp_path: Path) -> None:
+    """The job fails with the time that was over, and all that was in the sandbox has gone."""
+    mark = f"sleep 100.{os.getpid()}"
+    job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=0.5)
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(JobTimeout, match=r"its timeout of 0\.5 s"):
+        job.result()
+    assert job.last_result.stdout == b"begun\n"
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not any(mark.replace(" ", "\0").encode() in line for line in running)
+
+
+def test_output_is_a_sign_of_life(example: Any, backend: Any) -> None:
+    """A job that writes goes on, a silent one is ended: for its own `idle_timeout`, and that of its scheduler."""
+    tick = "for n in 1 2 3 4 5; do echo $n; sleep 0.2; done"
+    steady = example.SandboxJob("sh", "-c", tick, idle_timeout=0.8)
+    silent = example.SandboxJob("sleep", 100, idle_timeout=0.8)
+    inner = Scheduler(example.SandboxJob("sh", "-c", tick, label="inside"), idle_timeout=0.8, label="inner")
+    Scheduler(steady, silent, inner).run(backend=backend)
+    assert steady.is_succeeded()
+    assert inner.is_succeeded()
+    with pytest.raises(JobTimeout, match=r"no output for 0\.8 s"):
+        silent.result()
+
+
+def test_its_cancellation_waits_for_the_end(example: Any, backend: Any) -> None:
+    """A critical failure elsewhere ends it: it is CANCELLED, and its process is reaped."""
+    job = example.SandboxJob("sleep", 100)
+    failing = CommandJob(["false"], critical=True)
+    assert not Scheduler(job, failing).run(backend=backend)
+    assert job.state.name == "CANCELLED"
+    assert job.last_result.returncode == -9
+
+
+def test_needs_are_granted(example: Any, backend: Any) -> None:
+    """Of two jobs that need all of a resource, one starts when the other has ended."""
+    jobs = [example.SandboxJob("sleep", 0.1, needs={"cpu": 1}) for _ in range(2)]
+    assert Scheduler(*jobs, pool=Pool(cpu=1)).run(backend=backend)
+    first, second = sorted(jobs, key=lambda job: job.started_at)
+    assert second.started_at >= first.finished_at
+
+
+def test_a_journal_knows_its_work(example: Any, backend: Any, tmp_path: Path) -> None:
+    """It is restored as long as its words and its inputs are the same, and else runs again."""
+    found = []
+    for word in ("a", "a", "b"):
+        first = example.SandboxJob("echo", word, label="first")
+        last = example.SandboxJob("echo", first, label="last")
+        assert Scheduler(last).run(backend=backend, journal=tmp_path / "run.db")
+        found.append((first.restored, last.restored, last.result().text.strip()))
+    assert found == [(False, False, "a"), (True, True, "a"), (False, False, "b")]
+
+
+def test_pictures_and_reports_show_it(example: Any, backend: Any, tmp_path: Path) -> None:
+    """It has a shape and a name of its own, and its command line, exit code and output are in the report."""
+    trace = Trace()
+    scheduler = Scheduler(example.SandboxJob("echo", "hello"), example.SandboxJob("true"), instruments=[trace])
+    scheduler.add(CommandJob(["true"]))
+    assert scheduler.run(backend=backend)
+    source = scheduler.graph(legend=True).source
+    assert "box3d" in source
+    assert "label=sandbox" in source
+    trace.export_as_htmlfile(tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "echo hello" in report
+    assert "exit code 0" in report
+
+
+def test_what_is_secret_is_not_shown(example: Any, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """With `redact=True` neither label nor failure tells the words."""
+    job = example.SandboxJob("sh", "-c", "exit 3 # password", redact=True)
+    Scheduler(job).run(backend=backend)
+    assert job.label == "sandbox …"
+    assert "password" not in f"{job.raised_exception()} {caplog.text}"
+
+
+def test_where_no_sandbox_can_be_made_the_error_says_so(example: Any, backend: Any, monkeypatch: Any) -> None:
+    """On a machine without user namespaces the words of bubblewrap are not taken for those of the command."""
+    monkeypatch.setattr(example, "BOX", ["sh", "-c", "echo 'bwrap: No permissions to create new namespace'; exit 1"])
+    job = example.SandboxJob("true")
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(CommandError, match=r"no sandbox can be made here(?s:.*)No permissions"):
+        job.result()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import resource
 import sys
-from typing import TYPE_CHECKING, BinaryIO, Final, Literal, final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
 from ... import TrioflowError
 from ..posix._processes import as_signal
 from ._capture import Spool
 
 if TYPE_CHECKING:
-    from ._job import CommandJob
+    from ...abc import AbstractJob
 
 RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -152,13 +152,13 @@ class CommandError(TrioflowError):
 
     def __init__(
         self,
-        job: CommandJob,
+        job: AbstractJob[Any],
         command: str,
         what: str,
         result: CommandResult | None = None,
         stderr: bytes | None = None,
     ) -> None:
-        self.job: CommandJob = job
+        self.job: AbstractJob[Any] = job
         self.command: str = command
         self.result: CommandResult | None = result
         self.returncode: int | None = None if result is None else result.returncode

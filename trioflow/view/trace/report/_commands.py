@@ -74,7 +74,7 @@ def _outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
 def _files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield which stream went to a file, the address of the file, and its path."""
     for stream in ("stdout", "stderr"):
-        given: Any = getattr(job._options, stream)
+        given: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may have none
         if isinstance(given, PATH) and not job.redact:
             path = Path(os.fsdecode(given)).absolute()
             yield stream, _address(path, folder.absolute()), printable(os.fsdecode(given))
