@@ -81,6 +81,18 @@ def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
     assert (pool.jobsdone, pool.failures) == (1, [])
 
 
+def test_times_are_those_of_the_clock() -> None:
+    """Of `time.time`, as in version 1: programs show them as dates."""
+    before, task, pool = time.time(), Task("t"), ExecPool(1)
+    job = Job("j", args=["false"], task=task)
+    pool.execute(job)
+    pool.join()
+    (info,) = pool.failures
+    times = [before, task.tstart, job.tstart, job.tstop, task.tstop, time.time()]
+    assert times == sorted(times)  # type: ignore[type-var]
+    assert (info.tstart, info.tstop) == (job.tstart, job.tstop)
+
+
 def test_a_job_that_fails_is_not_done() -> None:
     """`ondone` is left out, and the pool's failures have its code, its pid and its duration."""
     notes, pool = Notes(), ExecPool(2)
@@ -536,6 +548,7 @@ def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
         (lambda: ExecPool(1.5), TypeError, "workers=1.5"),  # type: ignore[arg-type]
         (lambda: ExecPool(2, 1), ValueError, "afnmask=1 of ExecPool is not supported"),
         (lambda: ExecPool(2, memlimit=1, name="p"), ValueError, "memlimit=1 of pool 'p'"),
+        (lambda: ExecPool(2, memlimit=1), ValueError, r"pool=Pool\(memory=.*needs="),
         (lambda: ExecPool(2).execute("ls"), TypeError, "give a Job"),  # type: ignore[arg-type]
         (lambda: ExecPool(2).execute(Job("j"), awync=True), TypeError, "no 'awync'"),
         (lambda: ExecPool(2).join(-1), ValueError, "timeout=-1 of join"),

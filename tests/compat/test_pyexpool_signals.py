@@ -126,6 +126,21 @@ with ExecPool(1) as pool:
 """
 
 
+SLOW_HANDLER = """
+signal.signal(signal.SIGALRM, lambda *_: time.sleep(1))
+pool = ExecPool(1)
+pool.execute(Job("j", args=["sleep", "1000"]))
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+print(pool.join(0.5))
+"""
+
+
+def test_a_handler_may_return_after_the_deadline_of_join(watched: Watched, tmp_path: Path) -> None:
+    """Before 3.13, a queue waits without a limit when a handler has used up all of its time."""
+    assert program(SLOW_HANDLER, tmp_path, seconds=PATIENCE) == (0, "False\n")
+    assert watched.gone_in_time(), watched.alive()
+
+
 def test_a_signal_is_handled_that_another_thread_has_received(watched: Watched, tmp_path: Path) -> None:
     """It does not end the wait of the main thread, which handles it."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")

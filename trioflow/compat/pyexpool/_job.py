@@ -53,7 +53,7 @@ class Job:
 
     Attributes:
         proc: its `Process` from its start on; None if it was not started.
-        tstart: when it was started, by `time.perf_counter`, before `onstart`; None before that.
+        tstart: when it was started, by `time.time`, before `onstart`; None before that.
         tstop: when it had ended, after `ondone`; None before that.
 
     Raises:
@@ -266,7 +266,7 @@ class JobInfo:
         name: its name.
         pid: the number of its process; None if there was none.
         code: the exit code, below 0 for a signal; None if it was not started.
-        tstart: when it was started, by `time.perf_counter`; None if it was not.
+        tstart: when it was started, by `time.time`; None if it was not.
         tstop: when it had ended.
         duration: the seconds in between, or None.
         task: the name of its task, or None.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import queue
+import threading
 import time
 from typing import Final
 
@@ -27,11 +27,15 @@ looks again after that time too.
 class Latch:
     """Is open or not, and never closes again. All of it may be called in any thread, signal handler and finalizer."""
 
-    __slots__ = ("_is_open", "_wakings")
+    __slots__ = ("_closed", "_is_open")
 
     def __init__(self) -> None:
         self._is_open = False
-        self._wakings: Final = queue.SimpleQueue[None]()  # written in C; one `put` may interrupt another
+        # Held until it is open, and then for a moment by each who waits. A lock is written in C, one `release` may
+        # interrupt another, and its timeout holds also after a handler that took longer: that of `SimpleQueue.get` does
+        # not before Python 3.13.
+        self._closed: Final = threading.Lock()
+        self._closed.acquire()
 
     def is_open(self) -> bool:
         """Return whether it is open."""
@@ -40,7 +44,7 @@ class Latch:
     def open(self) -> None:
         """Open it, and wake those who wait."""
         self._is_open = True
-        self._wakings.put(None)
+        self._wake()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is open or that many seconds have passed, and return whether it is open."""
@@ -50,9 +54,12 @@ class Latch:
             if left <= 0:
                 return False
             try:
-                with contextlib.suppress(queue.Empty):
-                    self._wakings.get(timeout=min(UNSEEN, left))
+                self._closed.acquire(timeout=min(UNSEEN, left))
             finally:
                 if self._is_open:
-                    self._wakings.put(None)  # for the next one who waits
+                    self._wake()  # the next one who waits
         return True
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # nobody holds it
+            self._closed.release()

@@ -18,6 +18,12 @@ from ._run import JobRun
 from ._task import Task
 
 
+MEMORY: Final = (
+    'let a trioflow.Scheduler share it out: pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its '
+    "jobs; a single process is limited by the memory_limit of CommandJob"
+)
+
+
 class ExecPool:
     """Runs jobs in processes, `workers` at once, each as soon as there is a free worker.
 
@@ -28,7 +34,7 @@ class ExecPool:
     Args:
         workers: how many jobs run at once; by default as many as there are CPUs.
         afnmask: not supported; `trioflow.CommandJob` has `pin="slot"`.
-        memlimit: not supported; `trioflow.CommandJob` has `memory_limit`.
+        memlimit: not supported; `trioflow.Scheduler` has `pool=Pool(memory="8 GiB")`, which its jobs share by `needs`.
         latency: has no effect, because nothing is polled.
         name: its name, for the log.
         webuiapp: not supported; `trioflow.Monitor` shows a run.
@@ -66,7 +72,7 @@ class ExecPool:
     ) -> None:
         who = "ExecPool" if name is None else f"pool {_checks.name(name, 'ExecPool')!r}"
         _checks.unsupported(afnmask, None, "afnmask", who, 'give pin="slot" to trioflow.CommandJob')
-        _checks.unsupported(memlimit, 0, "memlimit", who, "give memory_limit to trioflow.CommandJob")
+        _checks.unsupported(memlimit, 0, "memlimit", who, MEMORY)
         _checks.unsupported(webuiapp, None, "webuiapp", who, "look at the run with a trioflow.Monitor")
         self._workers: Final = _number(wksnum if workers is None else workers, who)
         self.name: Final = name

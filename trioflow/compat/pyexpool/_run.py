@@ -94,7 +94,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
             return False
         finally:
             if job.tstart is not None:
-                job.tstop = time.perf_counter()
+                job.tstop = time.time()
                 with trio.CancelScope(shield=True):
                     await call(job.onfinish, job, "onfinish")
 
@@ -103,7 +103,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
         job = self.job
         try:
             await self._pass_gate()
-            job.tstart = time.perf_counter()
+            job.tstart = time.time()
             error = await self.batch.callbacks.call(job.onstart, job, "onstart")
             await trio.lowlevel.checkpoint_if_cancelled()
             if error is not None:

@@ -41,7 +41,7 @@ class Task:
         latency: has no effect; it is accepted for older programs.
 
     Attributes:
-        tstart: when it started, by `time.perf_counter`; None before that.
+        tstart: when it started, by `time.time`; None before that.
         tstop: when it was over, after `ondone`; None before that.
         numadded: how many jobs and subtasks were added to it directly.
         numdone: how many of these have succeeded.
@@ -108,7 +108,7 @@ class Task:
         with _counting:
             first = self.tstart is None
             if first:
-                self.tstart = time.perf_counter()
+                self.tstart = time.time()
             self.numadded += 1
             self._closed, self.tstop = False, None
         if first:
@@ -143,7 +143,7 @@ class Task:
         """Call the callbacks for the end."""
         if self._succeeded:
             guarded(self.ondone, self, "ondone")
-        self.tstop = time.perf_counter()
+        self.tstop = time.time()
         guarded(self.onfinish, self, "onfinish")
 
     def __repr__(self) -> str:

@@ -318,13 +318,14 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
     It is the pickle of one that knows itself how to be pickled. Of all others it is the type, its arguments, its
     attributes, in groups the members, and what was left out because it cannot be pickled.
     """
-    kind = type(error)
+    kind: type[BaseException] = type(error)
+    is_group = isinstance(error, BaseExceptionGroup)
     try:
         if kind in copyreg.dispatch_table or not (is_builtin(kind.__reduce__) and is_builtin(kind.__reduce_ex__)):
             return loadable(error)
         loadable(kind)
         reduced: Any = error.__reduce__()
-        members: Any = getattr(error, "exceptions", None) if issubclass(kind, BaseExceptionGroup) else None
+        members: Any = reduced[1][1] if is_group else None
         args: Any = (
             reduced[1] if members is None else reduced[1][:1]
         )  # those of a group are its message and its members
@@ -335,7 +336,7 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
         for name, value in state.items():
             if sendable(value, f"attribute {name!r}", lost, LOST) is not LOST:
                 attributes[name] = value
-        found = kind, args, attributes, members and tuple(map(portable, members)), lost
+        found: tuple[Any, ...] = kind, args, attributes, members and tuple(map(portable, members)), lost
         if type(rebuilt(found)) is not kind:
             raise TypeError
     except Exception:
