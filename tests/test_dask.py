@@ -18,7 +18,7 @@ from dask.callbacks import Callback
 from distributed import Client, Future, LocalCluster
 
 import trioflow.dask
-from trioflow import CommandJob, DaskJob, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Trace
+from trioflow import CommandJob, DaskJob, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler, Trace
 
 from . import dask_bodies as bodies
 from .bodies import Flaw, run, take
@@ -149,6 +149,42 @@ def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> No
     run(backend, *jobs, own)
     assert [job.result() for job in jobs] == [addresses[n % 2] for n in range(4)]
     assert own.result() in addresses
+
+
+def test_a_timeout_does_not_count_the_queue_of_the_cluster(backend: str, client: Client, tmp_path: Path) -> None:
+    """A call that waits for its worker longer than its time, and then takes little, is in time."""
+    address = next(iter(client.scheduler_info()["workers"]))
+    one: dict[str, Any] = {"client": client, "workers": address}
+    busy = DaskJob(bodies.until_told, str(tmp_path), **one)
+    queued = DaskJob(bodies.add, 1, timeout=3, gather=True, **one)
+    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=3, gather=True, **one)
+
+    async def go() -> None:
+        await until_noted(tmp_path)
+        await anyio.sleep(3.5)
+        (tmp_path / "go").touch()
+
+    run(backend, busy, queued, named, Job(go))
+    assert (queued.result(), named.result()) == (1, 3)
+
+
+def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
+    """The jobs wait for a worker that has it, not in silence."""
+    jobs = [DaskJob(bodies.add, number, client=client, resources={"own": 1, "none": 2}) for number in range(2)]
+    named = DaskJob(bodies.add, 3, client=client, workers=["nobody"])
+
+    async def cancel() -> None:
+        while len(scheduler.incidents) < 2:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+        for job in (*jobs, named):
+            job.cancel()
+
+    scheduler = Scheduler(*jobs, named, Job(cancel))
+    scheduler.run(backend=backend)
+    first, second = sorted(incident.message for incident in scheduler.incidents)
+    assert "waits: the cluster has no worker with own=1 and with none=2; start one" in first
+    assert "waits: the cluster has no worker named nobody; start one" in second
+    assert [job.state for job in (*jobs, named)] == [JobState.CANCELLED] * 3
 
 
 def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import gc
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Executor, Job, executor
+from trioflow import Executor, Job, current_job, executor
 
 from . import cpython_executors
 from .bodies import Flaw
@@ -105,6 +106,56 @@ def test_whatever_a_function_raises_reaches_its_future_alone(backend: str) -> No
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def test_whatever_an_async_function_raises_reaches_its_future_alone(backend: str) -> None:
+    """An interruption, or a cancellation of its own, ended the event loop, and all other calls with it."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def other() -> str:
+        begun.set()
+        while not may_end.is_set():  # noqa: ASYNC110 - another thread sets it
+            await anyio.sleep(0.01)
+        return "whole"
+
+    async def leave(error: BaseException) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    async def cancel() -> None:
+        current_job().cancel()
+        await anyio.sleep(PATIENCE)
+
+    with made(backend, 3) as pool:
+        beside = pool.submit(other)
+        assert begun.wait(PATIENCE)
+        for error in (Flaw(), SystemExit(3), KeyboardInterrupt()):
+            assert pool.submit(leave, error).exception(PATIENCE) is error
+        calls = [pool.submit(cancel)]
+        if backend == "asyncio":
+            calls.append(pool.submit(leave, asyncio.CancelledError()))
+        for call in calls:
+            with pytest.raises(concurrent.futures.CancelledError):
+                call.result(PATIENCE)
+        assert pool.submit(int, "5").result(PATIENCE) == 5
+        may_end.set()
+        assert beside.result(PATIENCE) == "whole"
+
+
+class Greeter:
+    """Is called like an async function."""
+
+    async def __call__(self, name: str) -> str:
+        await anyio.lowlevel.checkpoint()
+        return f"hello {name}"
+
+
+def test_what_is_async_by_its_call_is_awaited(backend: str) -> None:
+    """An object, or a partial of one; a class whose instances are such is called."""
+    with made(backend) as pool:
+        assert pool.submit(Greeter(), "Ada").result(PATIENCE) == "hello Ada"
+        assert pool.submit(functools.partial(Greeter(), "Ada")).result(PATIENCE) == "hello Ada"
+        assert isinstance(pool.submit(Greeter).result(PATIENCE), Greeter)
 
 
 def test_a_call_that_waits_can_be_cancelled(backend: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import graphlib
+import itertools
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -41,7 +42,9 @@ def _imported(name: str) -> ModuleType:
 # ---- jobs on a cluster
 
 
-class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster"):
+class DaskJob(
+    FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
+):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 
     Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
@@ -59,9 +62,11 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
             was made.
         kwargs: keyword arguments of the call, jobs among them as well.
         gather: fetches the value, which is the job's result then.
-        resources: what the call needs of a worker, such as {"GPU": 1}.
-        workers: the workers that may run it: an address, a name, or several; None for all.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job.
+        resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, the log says so once, and
+            the job waits until one joins.
+        workers: the workers that may run it: an address, a name, or several; None for all. The same holds for them.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker: the
+            time in the cluster's queue does not count, that of fetching the value does.
 
     Raises:
         TypeError: an async function, something not callable, or no client.
@@ -101,27 +106,42 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
             RuntimeError: the cluster was lost, or no run has called this.
 
         """
-        run, ended = run_of(self), ThreadEvent()
+        run, started, ended = run_of(self), ThreadEvent(), ThreadEvent()
         client = self._client if self._client is not None else _imported("distributed").get_client()
-        future = self._submit(client, run.shared(_Priorities).of(self))
+        starts = run.shared(_Starts)
+        if self.timeout is self.idle_timeout is None:
+            started.set()
+            future = self._submit(client, run.shared(_Priorities).of(self), None)
+        else:
+            future = self._submit(client, run.shared(_Priorities).of(self), starts.expect(client, started))
 
         def wake(_: object) -> None:
+            started.set()
             ended.set()
 
         future.add_done_callback(wake)
         try:
-            await ended.wait()
+            if self._resources or self._workers:
+                await starts.report_if_nowhere(self, client, self._resources or {}, self._workers)
+            await started.wait()
         except BaseException:
             await self._cancel(future, run)
             raise
-        return await self._outcome_of(future, client)
+        with run.time_limit(self, cancels=True):
+            try:
+                await ended.wait()
+            except BaseException:
+                await self._cancel(future, run)
+                raise
+            return await self._outcome_of(future, client)
 
-    def _submit(self, client: Any, priority: float) -> Any:
+    def _submit(self, client: Any, priority: float, place: tuple[str, int] | None) -> Any:
         call = call_of(self)
         own = {"resources": self._resources, "workers": self._workers, "priority": priority, "pure": False}
+        function = call.func if place is None else _telling(call.func, *place)
         if not call.keywords:
-            return client.submit(call.func, *call.args, **own)
-        return client.submit(_called, call.func, call.args, call.keywords, **own)
+            return client.submit(function, *call.args, **own)
+        return client.submit(_called, function, call.args, call.keywords, **own)
 
     async def _cancel(self, future: Any, run: RunHandle) -> None:
         async def cancel() -> bool:
@@ -147,6 +167,72 @@ class DaskJob(FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place
 def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a function with keyword arguments, lest they be taken for those of `submit`."""
     return function(*args, **kwargs)
+
+
+def _telling(function: Callable[..., Any], topic: str, number: int) -> Callable[..., Any]:
+    """Return a function that tells that it has started, and does what another one does.
+
+    It stands in no module by its name, so it is sent as it is: workers need not have trioflow.
+    """
+
+    def telling(*args: Any, **kwargs: Any) -> Any:
+        from distributed import get_worker
+
+        get_worker().log_event(topic, number)
+        return function(*args, **kwargs)
+
+    telling.__name__ = getattr(function, "__name__", "call")  # Dask shows it
+    return telling
+
+
+class _Starts:
+    """The calls of a run that have started on workers, which tell it by events; and those that no worker can take."""
+
+    def __init__(self, run: RunHandle) -> None:
+        self._run: Final = run
+        self._topic: Final = f"trioflow-{os.urandom(8).hex()}"
+        self._numbers: Final = itertools.count()
+        self._waiting: Final[dict[int, ThreadEvent]] = {}
+        self._clients: Final[set[Any]] = set()
+        self._reported: Final[set[str]] = set()
+
+    def expect(self, client: Any, started: ThreadEvent) -> tuple[str, int]:
+        """Have an event set when a call starts; return by what it is told."""
+        if client not in self._clients:
+            self._clients.add(client)
+            client.subscribe_topic(self._topic, self._note)
+        number = next(self._numbers)
+        self._waiting[number] = started
+        return self._topic, number
+
+    def _note(self, event: tuple[float, int]) -> None:
+        started = self._waiting.pop(event[1], None)  # None: a call that was begun again, as its worker was lost
+        if started is not None:
+            started.set()
+
+    async def report_if_nowhere(
+        self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
+    ) -> None:
+        """Tell people, once for each demand, that the cluster has no worker for a job, which waits for one."""
+        found = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
+        names = [workers] if isinstance(workers, str) else workers
+        for address, worker in found["workers"].items():
+            is_named = not names or {address, worker["name"], worker["host"]} & set(names)
+            if is_named and all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items()):
+                return
+        wanted = [f"with {name}={amount:g}" for name, amount in resources.items()]
+        wanted += [f"named {' or '.join(map(str, names))}"] if names else []
+        demand = " and ".join(wanted)
+        if demand not in self._reported:
+            self._reported.add(demand)
+            advice = "start one, or cancel the job (reported once)"
+            self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
+
+    async def close(self) -> None:
+        """Hear no more of them."""
+        for client in self._clients:
+            with contextlib.suppress(Exception):  # the cluster is gone
+                client.unsubscribe_topic(self._topic)
 
 
 class _Priorities:

@@ -18,13 +18,14 @@ ended, and these have the threads.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import inspect
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from typing import Any, Final, Literal, ParamSpec, TypeVar, get_args
+from typing import Any, Final, Literal, ParamSpec, TypeVar, cast, get_args
 
 import anyio
 
@@ -201,7 +202,7 @@ class _Call:
 
     def __init__(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.future: Future[Any] | None = Future()  # there until the call is made
-        self.is_async: Final = inspect.iscoroutinefunction(function)
+        self.is_async: Final = _is_async(function)
         self._call: Any = function, args, kwargs
         self._may_run: Final = threading.Semaphore(0)
         self._ended: Callable[[], None] | None = None
@@ -250,12 +251,9 @@ class _Call:
             function, args, kwargs = self._taken()
             try:
                 value = await function(*args, **kwargs)
-            except Exception as error:
-                future.set_exception(error)
+            except BaseException as error:  # nothing that leaves one call may end the event loop of all
+                future.set_exception(_reported(error))
                 del future
-            except BaseException as error:
-                future.set_exception(_broken(error))
-                raise
             else:
                 del function, args, kwargs
                 future.set_result(value)
@@ -269,6 +267,23 @@ class _Call:
         """Return function and arguments, and keep them no longer."""
         taken, self._call = self._call, None
         return taken  # type: ignore[no-any-return]
+
+
+def _is_async(function: Any) -> bool:
+    """Return whether what a call returns is to be awaited: also that of an object with an async `__call__`."""
+    while isinstance(function, functools.partial):
+        function = cast(Any, function).func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _reported(error: BaseException) -> BaseException:
+    """Return what a future has to raise: the error itself; for a cancellation, which nobody may keep, a fresh one."""
+    cancellation = anyio.get_cancelled_exc_class()
+    given: Any = error
+    left = given.split(cancellation)[1] if isinstance(error, BaseExceptionGroup) else given
+    if left is None or isinstance(left, cancellation):
+        return concurrent.futures.CancelledError("the call was cancelled in its event loop")
+    return left  # type: ignore[no-any-return]
 
 
 def _broken(error: BaseException) -> BrokenExecutor:

@@ -125,6 +125,37 @@ def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExe
     timer.join()
 
 
+@pytest.mark.parametrize("kind", [ThreadPoolExecutor, Executor])
+def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, kind: Any, tmp_path: Path) -> None:
+    """A call that waits for a thread longer than its time, and then takes none of it, is in time."""
+    with kind(1) as pool:
+        first = ExecutorJob(pool, bodies.until_told, str(tmp_path))
+        second = ExecutorJob(pool, bodies.add, 1, timeout=1)
+        idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=1)
+
+        async def go() -> None:
+            await anyio.sleep(1.5)
+            (tmp_path / "go").touch()
+
+        run(backend, first, second, idle, Job(go))
+    assert (second.result(), idle.result()) == (1, 2)
+
+
+def test_a_timeout_counts_from_the_submission_where_the_start_is_not_known(
+    backend: str, processes: ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    """With processes: a call that waits longer for one than its time has failed."""
+    first = ExecutorJob(processes, bodies.until_told, str(tmp_path))
+    others = [ExecutorJob(processes, bodies.add, number, timeout=0.3) for number in range(3)]
+
+    async def go() -> None:
+        await others[-1].wait_settled()
+        (tmp_path / "go").touch()
+
+    run(backend, first, *others, Job(go))
+    assert isinstance(others[-1].raised_exception(), JobTimeout)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments", "named"),
     [

@@ -7,7 +7,7 @@ import functools
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
@@ -25,6 +25,7 @@ class ExecutorJob(
     FunctionJob[T],
     look=Look("call by an executor", "tab", place=3),
     calls_in="an executor",
+    keeps_time=True,
     cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",
 ):
     """A plain function with its arguments, called by an executor of `concurrent.futures`, or by one that acts like it.
@@ -45,7 +46,9 @@ class ExecutorJob(
         restart_broken: makes a new executor in the place of one that has broken, say because one of its processes was
             killed. What the broken one had taken fails (`retry=1` runs it again), what comes later runs on the new one.
             For a `ProcessPoolExecutor`, or an executor that a function makes.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job.
+        options: those of every job; see `AbstractJob`. With threads (a `ThreadPoolExecutor`, a `trioflow.Executor`) a
+            timeout counts from the start of the call: the time in their queue does not count. Other executors do not
+            tell when a call starts, and so it counts from the submission.
 
     Raises:
         TypeError: no executor, an async function, something not callable, or `restart_broken` for an executor that
@@ -91,21 +94,32 @@ class ExecutorJob(
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        run, ended = run_of(self), ThreadEvent()
-        future = self._submit(run)
-        future.add_done_callback(lambda _: ended.set())
+        run, started, ended = run_of(self), ThreadEvent(), ThreadEvent()
+        future = self._submit(run, started)
+
+        def wake(_: object) -> None:
+            started.set()
+            ended.set()
+
+        future.add_done_callback(wake)
         try:
-            await ended.wait()
+            await started.wait()
+            with run.time_limit(self, cancels=True):
+                await ended.wait()
         except BaseException:
             if not future.cancel():
                 await ended.outlast()
             raise
         return self._outcome_of(future)
 
-    def _submit(self, run: RunHandle) -> Future[T]:
+    def _submit(self, run: RunHandle, started: ThreadEvent) -> Future[T]:
         executors = run.shared(Executors)
         executor = executors.get(self._executor)
         call = call_of(self)
+        if self.timeout is self.idle_timeout is None or not _has_threads(executor):
+            started.set()
+        else:
+            call = functools.partial(_call_and_tell, started, call)
         make_pickler = _pickler_of(executor)
         if make_pickler is not None:
             _pickling.check(call, repr(self.label), f"a worker of {type(executor).__name__}", make_pickler)
@@ -136,6 +150,19 @@ class ExecutorJob(
         advice = "retry=1 runs the job again" if self._restart_broken else "restart_broken=True makes a new one"
         error.add_note(f"{self.label!r}: its executor has broken, and takes no more calls; {advice}")
         return error
+
+
+def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
+    """Make a call in a thread of an executor, and tell that it has started."""
+    started.set()
+    return call()
+
+
+def _has_threads(executor: concurrent.futures.Executor) -> bool:
+    """Return whether an executor calls functions in threads of this program, where they need no pickles."""
+    if type(executor).__name__ == "InterpreterPoolExecutor":
+        return False
+    return isinstance(executor, ThreadPoolExecutor) or type(executor).__module__ == "trioflow"
 
 
 class Executors:

@@ -300,7 +300,7 @@ class AbstractJob(Generic[T]):
         Args:
             look: how pictures and legends show its jobs.
             keeps_time: whether `co_run` itself ends the work when the job's time is over, and raises its `JobTimeout`.
-                Nobody complains then if that takes long.
+                Nobody complains then if that takes long, unless the work cannot be interrupted.
             cannot_be_interrupted: why the work goes on after a cancellation, and what to do: for the log.
             kwargs: those of a class further up.
 

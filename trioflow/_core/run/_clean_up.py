@@ -114,7 +114,7 @@ class CleanUp:
         """Report the jobs that still run `PATIENCE` seconds after the end of the phase."""
         if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + PATIENCE):
             for worker in self._workers:
-                if worker.job is not None and not worker.job._keeps_time:  # a nested scheduler reports its own jobs
+                if worker.job is not None and not may_take_long(worker.job):  # a nested scheduler reports its own jobs
                     self.run.report(worker.job, stuck(worker))
 
 
@@ -156,6 +156,11 @@ class CleanUpWorker(Worker):
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
         self.job = None
         self._clean_up.gone(self, job)
+
+
+def may_take_long(job: AbstractJob[Any]) -> bool:
+    """Return whether a job that has been cancelled may take long to end: it sees to its end itself."""
+    return job._keeps_time and job._cannot_be_interrupted is None
 
 
 def stuck(worker: Worker) -> str:

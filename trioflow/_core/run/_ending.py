@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import COMPLETED
 from ..job._job import AbstractJob
 from ..job._outcome import in_one_line, interruption_in
-from ._clean_up import PATIENCE, CleanUp, stuck
+from ._clean_up import PATIENCE, CleanUp, may_take_long, stuck
 
 if TYPE_CHECKING:
     from ..scheduler._scheduler import BaseScheduler
@@ -129,7 +129,7 @@ class Ending:
             if run.clock() >= patience:
                 patience = math.inf
                 for worker in left:
-                    if worker in alive and worker.job is not None and not worker.job._keeps_time:
+                    if worker in alive and worker.job is not None and not may_take_long(worker.job):
                         run.report(worker.job, stuck(worker))  # a nested scheduler reports its own jobs
 
 

@@ -17,7 +17,6 @@ from ._job import Job
 from ._run import JobRun
 from ._task import Task
 
-
 MEMORY: Final = (
     'let a trioflow.Scheduler share it out: pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its '
     "jobs; a single process is limited by the memory_limit of CommandJob"
