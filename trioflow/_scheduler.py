@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TextIO, Unpack
 
 from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
+from ._core.door.reading import outermost
 
 if TYPE_CHECKING:
     import os
@@ -126,10 +127,8 @@ class Scheduler(BaseScheduler):
         return bool(self._learned_outermost())
 
     def _learned_outermost(self) -> dict[AnyJob, float]:
-        outermost: BaseScheduler = self
-        while outermost._scheduler is not None:
-            outermost = outermost._scheduler
-        return outermost._learned if isinstance(outermost, Scheduler) else {}
+        root = outermost(self)
+        return root._learned if isinstance(root, Scheduler) else {}
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         found = super()._expected_durations(jobs)

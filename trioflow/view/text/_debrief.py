@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ..._core.door.reading import (
     NOT_KEPT,
@@ -26,6 +26,8 @@ from ..._core.door.reading import (
 from . import _counts, _short_values, _user_traceback
 from ._listing import Listing
 from ._symbols import Symbols
+
+T = TypeVar("T")
 
 MOST_NAMES: Final = 10
 """Jobs of one group of equal failures that are named; the others are counted."""
@@ -83,10 +85,7 @@ class Debrief:
     def failures(self) -> Iterator[str]:
         """Yield a paragraph for each group of equal failures, critical ones first."""
         failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
-        groups: dict[Any, list[AnyJob]] = {}
-        for job in sorted(failed, key=lambda job: (not job.is_critical(), _outcome(job).number)):
-            groups.setdefault((job.is_critical(), *kind(_outcome(job))), []).append(job)
-        for jobs in groups.values():
+        for jobs in grouped((job, job.is_critical(), _outcome(job)) for job in failed):
             failure = _outcome(jobs[0])
             trace = _user_traceback.formatted(failure.exception, failure.traceback)
             yield f"{self._title(jobs)}\n{self._symbols.lines(trace)}"
@@ -142,7 +141,20 @@ def _outcome(job: AnyJob) -> Failure:
     return failure
 
 
-def kind(failure: Failure) -> tuple[Any, ...]:
+def grouped(found: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
+    """Put equal failures together: critical ones first, and otherwise in the order of settling.
+
+    Args:
+        found: what failed, each with whether it is critical, and how it failed.
+
+    """
+    groups: dict[Any, list[T]] = {}
+    for one, critical, failure in sorted(found, key=lambda each: (not each[1], each[2].number)):
+        groups.setdefault((critical, *_kind(failure)), []).append(one)
+    return list(groups.values())
+
+
+def _kind(failure: Failure) -> tuple[Any, ...]:
     """Return what equal failures have in common; messages may differ.
 
     The type, the exit code of a command, the place, and the types of causes and members.

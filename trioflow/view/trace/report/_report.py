@@ -173,19 +173,15 @@ def _innermost(record: Record, culprit: int) -> int:
 
 
 def _failed(record: Record) -> list[Span]:
-    """Return the jobs that failed by themselves: critical ones first, and otherwise in the order of settling."""
-    spans = [record.spans[number] for number in record.failures]
-    return sorted(spans, key=lambda span: (not span.critical, record.failures[span.number].number))
+    """Return the jobs that failed by themselves."""
+    return [record.spans[number] for number in record.failures]
 
 
 def _failures(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]]) -> str:
     """Return a piece for each group of equal failures, as in `debrief`."""
     if not spans:
         return '<p class="note">No job failed.</p>'
-    groups: dict[Any, list[Span]] = {}
-    for span in spans:
-        groups.setdefault((span.critical, *_debrief.kind(record.failures[span.number])), []).append(span)
-    shown = list(groups.values())[:MOST_FAILURES]
+    shown = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)[:MOST_FAILURES]
     rest = len(spans) - sum(map(len, shown))
     more = f'<p class="note">{rest} more are in the table.</p>' if rest else ""
     return "\n".join(_group(record, group, commands, len(shown) <= 5) for group in shown) + more
