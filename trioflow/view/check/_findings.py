@@ -1,7 +1,7 @@
 """`findings`: everything that is wrong with a scenario, or looks wrong; nothing is run, nothing is changed.
 
 A run is refused at the first problem that its checks find. Here every check is made for every job, so that a scenario
-can be mended in one go; `_never_runs` and `_suspicious` look at what is allowed.
+can be mended in one go; `_allowed` looks at what a run would not refuse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..._core.door.reading import (
     may_repeat,
     waits_for,
 )
-from . import _never_runs, _suspicious
+from . import _allowed
 
 Node = TypeVar("Node")
 Ts = TypeVarTuple("Ts")
@@ -62,8 +62,8 @@ def findings(scheduler: BaseScheduler) -> list[Finding]:
     find_implied(scheduler)
     levels = list(_levels(scheduler))
     walked = {level for level, _ in levels}
-    never = _never_runs.never_runs(list(scheduler.iterate_jobs()))
-    suspicions = (found for level, _ in levels for found in _suspicious.suspicions(level))
+    never = _allowed.never_runs(list(scheduler.iterate_jobs()))
+    suspicions = (found for level, _ in levels for found in _allowed.suspicions(level))
     return [
         *(Finding(FindingKind.REFUSED, job, text) for level in levels for job, text in _refused(*level, walked)),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
