@@ -1,0 +1,269 @@
+"""What `trioflow.abc` gives to kinds of users: a base with hooks, a handle on the run, time limits, thread events."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, JobCancelled, JobTimeout, Scheduler
+from trioflow.abc import (
+    FunctionJob,
+    JobKind,
+    Look,
+    RunHandle,
+    ThreadEvent,
+    arguments_of,
+    call_of,
+    given_of,
+    label_inside,
+    run_of,
+)
+
+from ..conftest import Virtual
+
+HOOKS = sorted(name for name in dir(JobKind) if not name.startswith("_") and not hasattr(AbstractJob, name))
+
+
+class Echo(JobKind[Any]):
+    """Returns its arguments, after a nap for each."""
+
+    def __init__(self, *given: Any, nap: float = 0.0, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.nap = nap
+
+    async def co_run(self) -> Any:
+        await anyio.sleep(self.nap)
+        return arguments_of(self)
+
+    def default_label(self, depth: int) -> str:
+        return f"echo {' '.join(label_inside(one, depth) if isinstance(one, Echo) else one for one in given_of(self))}"
+
+
+class Owner(AbstractJob[None]):
+    """A plain job of a user's whose attributes have the names of the hooks of kinds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in HOOKS:
+            setattr(self, name, 7)
+
+    async def co_run(self) -> None:
+        return None
+
+
+def test_plain_jobs_keep_the_names_of_hooks_for_themselves(virtual: Virtual) -> None:
+    """What `JobKind` may define is no attribute of other jobs: they may call their own things so."""
+    assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
+    job = Owner(label="own", redact=True)
+    scheduler = Scheduler(job)
+    assert virtual(scheduler.co_run)
+    assert "<Owner `own`>" in scheduler.listing()
+    assert "own" in scheduler.graph(legend=True).source
+
+
+def test_jobs_among_its_arguments_are_inputs(virtual: Virtual) -> None:
+    """They are required, added with the job, replaced by their results, and shown in its label."""
+    first = Echo("a")
+    second = Echo(first, "b")
+    scheduler = Scheduler(second)
+    assert list(second.required) == [first]
+    assert virtual(scheduler.co_run)
+    assert second.result() == (("a",), "b")
+    assert second.label == "echo echo a b"
+
+
+def test_a_result_that_need_not_be_kept_is_dropped_when_it_is_filled_in(virtual: Virtual) -> None:
+    """`keep_result=False` holds for inputs of any kind."""
+    first = Job(anyio.sleep, 0, keep_result=False)
+    assert virtual(Scheduler(Echo(first, label="second")).co_run)
+    assert first.result(default="dropped") == "dropped"
+
+
+def test_a_secret_label_is_that_of_the_kind() -> None:
+    """Of a job with `redact=True` nobody asks for its arguments."""
+    assert Echo("password", redact=True).label == "Echo …"
+
+
+def test_what_a_class_says_holds_for_its_subclasses() -> None:
+    """A look, and why it cannot be interrupted, are inherited; a kind that says nothing is a box with its name."""
+
+    class Star(JobKind[None], look=Look("star", "star"), cannot_be_interrupted="it shines"):
+        pass
+
+    class SmallStar(Star):
+        pass
+
+    source = Scheduler(SmallStar(label="s"), Echo("a"), Echo("b")).graph(legend=True).source
+    assert "shape=star" in source
+    assert "label=Echo" in source
+    assert SmallStar._cannot_be_interrupted == "it shines"
+
+
+def test_failures_of_a_group_are_one_line_of_the_log(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """`failure_group` says which jobs fail in the same way."""
+
+    class Broken(JobKind[None]):
+        def failure_group(self) -> object:
+            return given_of(self)
+
+        async def co_run(self) -> None:
+            raise OSError("broken")
+
+    virtual(Scheduler(*(Broken(group, label=f"{group}{n}") for group in "ab" for n in range(3))).co_run)
+    assert sum("failed: OSError" in record.getMessage() for record in caplog.records) == 2
+
+
+def test_callbacks_can_read_the_outcome(virtual: Virtual) -> None:
+    """Each kind takes `on_done` and `on_settled`; both are called after the last attempt, before the job settles."""
+    seen: list[Any] = []
+
+    def note(job: JobKind[Any]) -> None:
+        seen.append((job.label, job.state.value, job.result(default="none")))
+
+    def raised(job: JobKind[Any]) -> None:
+        with pytest.raises(JobCancelled):
+            job.result()
+        seen.append((job.label, "cancelled"))
+
+    done = Echo("x", label="done", on_done=note, on_settled=note)
+    cut = Echo("y", label="cut", nap=9, on_done=note, on_settled=raised)
+    virtual(Scheduler(done, cut, timeout=1).co_run)
+    assert seen == [("done", "running", ("x",)), ("done", "running", ("x",)), ("cut", "cancelled")]
+    assert done.result() == ("x",)
+
+
+def test_retry_of_a_job_with_callbacks_is_the_users(virtual: Virtual) -> None:
+    """It may be read and set like any option; the callbacks stay."""
+    seen: list[Any] = []
+    job = Echo(on_settled=seen.append, label="a")
+    assert job.retry is None
+    job.retry = 3
+    assert job.retry == 3
+    assert virtual(Scheduler(job).co_run)
+    assert seen == [job]
+
+
+@pytest.mark.parametrize("wrong", [7, anyio.sleep])
+def test_a_callback_must_be_a_plain_function(wrong: Any) -> None:
+    """Nothing would await an async one."""
+    with pytest.raises(TypeError, match=r"on_done=.* of 'Echo': .*give a plain function"):
+        Echo(on_done=wrong)
+
+
+class Limited(JobKind[str], keeps_time=True):
+    """Works for some seconds, with a sign of life each, in a block that its time limit cancels."""
+
+    async def co_run(self) -> str:
+        seconds, cancels = arguments_of(self)
+        run = run_of(self)
+        with run.time_limit(self, "ticks", cancels=cancels) as limit:
+            for _ in range(seconds):
+                await run.sleep_until(run.clock() + 1)
+                limit.alive()
+                if run.clock() >= limit.deadline:
+                    raise limit.error()
+            await anyio.sleep(1.5)
+        return "ended"
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_time_limit_ends_the_work_with_its_error(virtual: Virtual, cancels: bool) -> None:
+    """The job fails when its timeout is over, and nothing keeps the cancellation."""
+    job = Limited(9, cancels, timeout=3.5 if cancels else 3)
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert (job.timed_out, job.elapsed, error.__context__) == (True, job.timeout, None)
+
+
+def test_a_limit_that_cancels_knows_its_idle_timeout(virtual: Virtual) -> None:
+    """Signs of life put off the end, and the error says what did not come."""
+    alive, silent = Limited(5, True, idle_timeout=2, label="alive"), Limited(3, True, idle_timeout=1.25, label="silent")
+    virtual(Scheduler(alive, silent).co_run)
+    assert alive.result() == "ended"
+    assert silent.elapsed == 4.25
+    assert "no ticks for 1.25 s" in str(silent.raised_exception())
+
+
+def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:
+    """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
+    inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")
+    virtual(Scheduler(inner).co_run)
+    assert inner.is_succeeded()
+
+
+def test_what_a_run_shares_is_made_once_and_closed_last(virtual: Virtual) -> None:
+    """All jobs get the same object, nested ones too."""
+    log: list[str] = []
+
+    class Shared:
+        def __init__(self, run: RunHandle) -> None:
+            log.append(f"made at {run.clock() - run.clock():g}")
+
+        async def close(self) -> None:
+            log.append("closed")
+
+    class User(JobKind[Any]):
+        async def co_run(self) -> Any:
+            return run_of(self).shared(Shared)
+
+        async def co_shutdown(self) -> None:
+            log.append("shut down")
+
+    first, second = User(), User()
+    assert virtual(Scheduler(first, Scheduler(second)).co_run)
+    assert first.result() is second.result()
+    assert log == ["made at 0", "shut down", "shut down", "closed"]
+
+
+def test_a_thread_event_wakes_and_has_a_deadline(backend: Any) -> None:
+    """Any thread may set it; who waits until a time is told whether it was set."""
+
+    class Waits(JobKind[Any]):
+        async def co_run(self) -> Any:
+            run, never, ended = run_of(self), ThreadEvent(), ThreadEvent()
+            in_time = await never.wait(run.clock() + 0.01)
+            threading.Thread(target=ended.set).start()
+            return in_time, await ended.wait(), await ended.wait(run.clock() + 60)
+
+    job = Waits()
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() == (False, True, True)
+
+
+def test_a_report_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """What a job reports is in the log and in `debrief()`."""
+
+    class Reports(JobKind[None]):
+        async def co_run(self) -> None:
+            run_of(self).report("the lamp is broken", self)
+
+    scheduler = Scheduler(Reports())
+    virtual(scheduler.co_run)
+    assert "the lamp is broken" in caplog.text
+
+
+def test_a_handle_needs_a_run() -> None:
+    """Whoever awaits `co_run` by hand is told what is missing."""
+    with pytest.raises(RuntimeError, match="'alone' needs a run: put it into a Scheduler"):
+        run_of(Echo(label="alone"))
+
+
+def test_a_kind_that_calls_functions_refuses_others() -> None:
+    """`calls_in` says where it calls plain functions; the error names the user's class."""
+
+    class MoonJob(FunctionJob[Any], calls_in="the moon"):
+        def __init__(self, function: Any, *args: Any, **options: Any) -> None:
+            super().__init__(function, args, None, options)  # type: ignore[arg-type]
+
+        async def co_run(self) -> Any:
+            return call_of(self)()
+
+    with pytest.raises(TypeError, match=r"MoonJob\(sleep\): this is async, and not for the moon"):
+        MoonJob(anyio.sleep)
+    job = MoonJob(pow, 2, 3)
+    assert Scheduler(job).run()
+    assert (job.result(), job.label) == (8, "pow(2, 3)")
