@@ -578,6 +578,18 @@ def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Serve
     assert job.state is JobState.SUCCEEDED, job.raised_exception()
 
 
+def test_the_configuration_of_a_gateway_may_have_any_name(
+    backend: str, site: Site, server: Server, tmp_path: Path
+) -> None:
+    """It stands in a setting for the node behind it, in which % is filled in."""
+    gateway, config = site.serve(3), tmp_path / "100 %z 'a'"
+    shutil.copy(site.config, config)
+    job = SshJob(server.node(gateway=gateway.node(config=config)), "true")
+    run(backend, job)
+    gateway.stop()
+    assert job.state is JobState.SUCCEEDED, job.raised_exception()
+
+
 def test_an_identity_that_is_not_there_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
     """Not only that the node does not let us in."""
     config = tmp_path / "config"

@@ -206,8 +206,8 @@ def _of(node: SshNode) -> list[str]:
 
 def _through(gateway: Gateway) -> str:
     """Return a ProxyCommand that goes through the connection of a gateway."""
-    words = ["ssh", *_shared(_escaped(gateway.socket)), *_of(gateway.node)]
-    return " ".join([*map(shlex.quote, words), "-W", "'[%h]:%p'", shlex.quote(gateway.node.hostname)])
+    words = ["ssh", *_shared(gateway.socket), *_of(gateway.node)]
+    return f"{_escaped(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
 
 def _file(path: Paths) -> str:
