@@ -43,15 +43,16 @@ class Option(Generic[Read, Given]):
     """
 
     name: str
+    default: Given
     change: str
     """When it may be set, in words."""
-    place = ""
+    place: str = ""
     """The attribute of a job that has it, or has what it is in."""
 
     def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
         self.default = default
         self.check = check
-        self.shown = shown or self.kept
+        self.shown: Shown = shown or self.kept
         self.in_run = in_run
         self.change = "at any time" if in_run else "while no run is in progress"
 
@@ -190,7 +191,7 @@ class Fixed(Option[Read, Given]):
     def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
         super().__init__(default, _options.anything, shown=shown)
         self.instead = instead
-        self.change = f"only by {instead}"
+        self.change: str = f"only by {instead}"
 
     def __set__(self, job: AbstractJob[Any], given: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
         """Refuse this."""

@@ -496,7 +496,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 raise TypeError(f"map() of {self.label!r}: {iterable!r} is not iterable; give lists of arguments")
         make: Callable[..., Job[T]]
         if isinstance(function, JobFunction):
-            make = function.options(**options)
+            make = cast("JobFunction[..., T]", function).options(**options)
         else:
             check_function(function, "Job", WANTED)
             make = functools.partial(Job[T], function, **options)
