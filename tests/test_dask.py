@@ -208,6 +208,34 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 
+@pytest.mark.parametrize("said", [False, True])
+def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_path: Path, said: bool) -> None:
+    """The head of one long job goes before that of several short ones, whoever says how long they take."""
+    address = next(iter(client.scheduler_info()["workers"]))
+    notes = str(tmp_path / "notes")
+    one = {"client": client, "workers": address}
+    seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
+
+    def noted(label: str, *required: DaskJob) -> DaskJob:
+        expected = None if said else seconds[label]
+        return DaskJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
+
+    busy = DaskJob(bodies.until_told, str(tmp_path), priority=1, **one)  # it is sent to the worker first
+    other, head = noted("other"), noted("head")
+    short = noted("short 0", other)
+    jobs = [other, short, noted("short 1", short), head, noted("long", head)]
+
+    async def go() -> None:
+        while not all(job.is_running() for job in (busy, other, head)):  # noqa: ASYNC110 - several at once
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.3)
+        (tmp_path / "go").touch()
+
+    scheduler = Scheduler(busy, *jobs, Job(go), durations=seconds if said else None)
+    assert scheduler.run(backend=backend)
+    assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
+
+
 def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
     """What runs on a worker goes on there, and nobody waits for it."""
     running = DaskJob(bodies.until_told, str(tmp_path), client=client)

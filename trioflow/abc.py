@@ -43,6 +43,7 @@ from ._core.door.reading import name_of_policy as name_of_policy
 from ._core.door.reading import not_restored as not_restored
 from ._core.door.reading import outwards as outwards
 from ._core.door.reading import paths_of as paths_of
+from ._core.door.reading import ranks_of as ranks_of
 from ._core.door.reading import reachable as reachable
 from ._core.door.reading import size_text as size_text
 from ._core.door.reading import still_waits_for as still_waits_for

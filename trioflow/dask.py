@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 import anyio.to_thread
 
 from . import AbstractJob, JobState, Scheduler, ThreadJob
-from .abc import FunctionJob, Instrument, JobOptions, Look, ThreadEvent, call_of, loop_running, run_of
+from .abc import FunctionJob, Instrument, JobOptions, Look, ThreadEvent, call_of, loop_running, ranks_of, run_of
 
 if TYPE_CHECKING:
     from .abc import RunHandle
@@ -51,9 +51,10 @@ class DaskJob(
     goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
     it. The value is kept on the cluster as long as the job keeps its result.
 
-    The cluster starts first what most work waits for: the longest path of jobs to the end. The work of a worker that is
-    lost, and the values that it had, are made again by the others. A call that runs on a worker cannot be interrupted:
-    when the job is cancelled or its time is over, it settles at once, and what the call returns is dropped.
+    The cluster starts first what most work waits for: the longest path of jobs to the end, by their expected durations.
+    The work of a worker that is lost, and the values that it had, are made again by the others. A call that runs on a
+    worker cannot be interrupted: when the job is cancelled or its time is over, it settles at once, and what the call
+    returns is dropped.
 
     Args:
         function: a plain function; Dask sends it by cloudpickle.
@@ -236,32 +237,22 @@ class _Starts:
 
 
 class _Priorities:
-    """How urgent the jobs of the schedulers of a run are: by how many jobs the longest path behind them has."""
+    """How urgent the jobs of the schedulers of a run are: by the seconds of the longest path from each to the end."""
 
     def __init__(self, _: RunHandle) -> None:
-        self._of: Final[dict[Scheduler, dict[AnyJob, int]]] = {}
+        self._of: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
 
-    def of(self, job: AnyJob) -> int:
+    def of(self, job: AnyJob) -> float:
         """Return the priority of a job in its scheduler; 0 for those that were added since the run began."""
         scheduler = job.scheduler
         if scheduler is None:  # another job has called it
             return 0
         if scheduler not in self._of:
-            self._of[scheduler] = _heights(scheduler)
-        return self._of[scheduler].get(job, 0)
+            self._of[scheduler] = ranks_of(scheduler)
+        return self._of[scheduler].get(job, 0.0)
 
     async def close(self) -> None:
         """Nothing is left to do."""
-
-
-def _heights(scheduler: Scheduler) -> dict[AnyJob, int]:
-    """Return for each job the length of the longest path from it to a job that nobody waits for."""
-    heights: dict[AnyJob, int] = dict.fromkeys(scheduler, 1)
-    for job in reversed(scheduler.topological_order()):
-        for requirement in job.required:
-            if requirement in heights:
-                heights[requirement] = max(heights[requirement], heights[job] + 1)
-    return heights
 
 
 # ---- Dask's graphs

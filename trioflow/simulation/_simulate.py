@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import statistics
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from .._core.door.reading import (
     inputs_of,
     is_scheduler,
     is_service,
+    longest_paths,
+    usual_duration,
 )
 from .._core.door.reading import slots_of as slots
 from ..testing import virtual_options
@@ -189,16 +190,10 @@ def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, flo
 
     Nested schedulers take as long as their jobs.
     """
-    given = _durations.of_jobs(durations, scheduler)
-    if durations is None:
-        given = _durations.of_jobs(getattr(scheduler, "durations", None), scheduler)
-    known: dict[AnyJob, float] = {}
-    for job in scheduler.iterate_jobs():
-        number = given.get(job, job.expected_duration)
-        if number is not None:
-            known[job] = number
-    plain = [number for job, number in known.items() if not job.forever and not is_scheduler(job)]
-    unknown = statistics.median(plain) if plain else 1.0
+    given = getattr(scheduler, "durations", None) if durations is None else durations
+    known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
+    known.update(_durations.of_jobs(given, scheduler))
+    unknown = usual_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
     seconds = {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
     return seconds, known
 
@@ -272,11 +267,8 @@ class _Paths:
             earliest[job] = self._own[job] + (earliest[last] if last is not None else 0.0)
         self._last: Final = max(order, key=earliest.__getitem__, default=None)
         length = earliest[self._last] if self._last is not None else 0.0
-        latest = dict.fromkeys(order, length)
-        for job in reversed(order):
-            for one in members.waits_for(job):
-                latest[one] = min(latest[one], latest[job] - self._own[job])
-        self.slack: Final = {job: latest[job] - earliest[job] for job in order}
+        onwards = longest_paths(order, members.waits_for, self._own, 0.0)  # from the start of a job, with the job
+        self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         work = sum(number for job, number in self._own.items() if not job.forever)
         self.bound: Final = max(length, work / size if size else 0.0)
 

@@ -68,6 +68,17 @@ def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
     assert "≈ 35 s left" in lines[0]
 
 
+def test_the_estimate_knows_what_the_scheduler_knows(virtual: Virtual) -> None:
+    """Durations that were given to the outermost scheduler count as those that jobs say themselves, at any depth."""
+    inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
+    scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
+    inner.requires(next(iter(scheduler)))
+    eye, lines = look(monitor, 5.5)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert "≈ 35 s left" in lines[0]
+
+
 def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
     """Return what the monitor, and then the listing, say of the last of these jobs after two seconds."""
     said: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -14,12 +14,6 @@ from .monitors import drawn, jobs_only, look, serve, watched
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
-
-
-class Timed(Job[Any]):
-    """A job that says how long it takes."""
-
-    expected_duration = 10.0
 
 
 def test_every_job_has_its_line(virtual: Virtual) -> None:
@@ -168,7 +162,9 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
 def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     """A further attempt is said, and how long a job that runs should take."""
     scheduler, monitor = watched(
-        Job(fail, 2, label="again", retry=3), Timed(nap, 20, label="timed"), Job(fail, 1, label="hopeless", retry=1)
+        Job(fail, 2, label="again", retry=3),
+        Job(nap, 20, label="timed", expected_duration=10),
+        Job(fail, 1, label="hopeless", retry=1),
     )
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
@@ -182,7 +178,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
 
 def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None:
     """Five seconds after the start of four jobs of ten seconds fifteen remain, as there are two slots."""
-    scheduler, monitor = watched(*(Timed(nap, 10) for _ in range(4)), jobs_window=2)
+    scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
     virtual(scheduler.co_run)

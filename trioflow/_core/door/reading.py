@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..base._amounts import Amount, is_size
 from ..base._amounts import amount as amount_of
 from ..base._amounts import shown as shown_amount
-from ..base._graph import backlinks, find_cycle, reachable, topological_order
+from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
 from ..base._units import duration_text, size_text
@@ -33,6 +33,7 @@ from ..limits.policy._given import checked as checked_policy
 from ..limits.policy._given import name_of_policy
 from ..limits.policy._named import NAMES as POLICY_NAMES
 from ..limits.policy._named import PolicyName
+from ..limits.policy._outlook import usual as usual_duration
 from ..limits.policy._policy import Outlook, Policy
 from ..run._current import current_job
 from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE
@@ -94,6 +95,7 @@ __all__ = (
     "duration",
     "duration_text",
     "end_of",
+    "expected_durations",
     "failed_through_member",
     "failure_of",
     "find_cycle",
@@ -108,6 +110,7 @@ __all__ = (
     "is_scheduler",
     "is_service",
     "is_size",
+    "longest_paths",
     "look_of",
     "may_repeat",
     "name_of_policy",
@@ -118,6 +121,7 @@ __all__ = (
     "paths_of",
     "percent",
     "printable",
+    "ranks_of",
     "reachable",
     "result_was_dropped",
     "runs_commands",
@@ -128,6 +132,7 @@ __all__ = (
     "still_waits_for",
     "throttled",
     "topological_order",
+    "usual_duration",
     "waiting_for",
     "waiting_since",
     "waits_for",
@@ -181,6 +186,14 @@ def current_run(scheduler: BaseScheduler) -> RunView | None:
 # ---- a scheduler and its jobs
 
 
+def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return how many seconds the members are expected to take in the run that is in progress, as far as that is known.
+
+    What `durations` of the outermost scheduler says goes before the members' own `expected_duration`.
+    """
+    return scheduler._expected_durations()
+
+
 def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return the members that are schedulers, in the order added, without a look at the others."""
     return list(scheduler._members.nested)
@@ -202,6 +215,15 @@ def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
     `find_implied`, has found.
     """
     return topological_order(list(scheduler), scheduler._members.waits_for)
+
+
+def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the seconds of the longest path from the start of each member to an exit: its urgency, for a cluster.
+
+    It is what the policy "critical-path" goes by, and `Outlook.rank`: see there. O(V + E).
+    """
+    known = expected_durations(scheduler)
+    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual_duration(known.values()))
 
 
 def given_label(job: AnyJob) -> str | None:

@@ -19,14 +19,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, in_order, is_scheduler, slots_of, waits_for
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    expected_durations,
+    in_order,
+    is_scheduler,
+    longest_paths,
+    slots_of,
+    usual_duration,
+    waits_for,
+)
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)
@@ -87,7 +97,7 @@ class Estimator(Generic[Node]):
         self._levels: Final = list(levels)
         jobs = [job for level in self._levels for job in level.jobs if job not in level.nested]
         given = {job: seconds for job in jobs if (seconds := expected(job)) is not None}
-        usual = statistics.median(given.values()) if given else 1.0
+        usual = usual_duration(given.values())
         self._total: Final = sum(given.values()) + usual * (len(jobs) - len(given))
         self._is_known: Final = bool(given)
         self._measured = self._foreseen = 0.0  # of the jobs that have succeeded
@@ -95,9 +105,9 @@ class Estimator(Generic[Node]):
         whole: dict[Node, float] = {}
         for level in reversed(self._levels):
             level.expected = {job: whole[job] if job in level.nested else given.get(job, usual) for job in level.jobs}
-            level.chain_after = _chains_after(level)
-            path = max((level.expected[job] + level.chain_after[job] for job in level.jobs), default=0.0)
-            whole[level.node] = max(path, sum(level.expected.values()) / level.slots)
+            paths = longest_paths(level.jobs, level.waits_for, level.expected, usual)
+            level.chain_after = {job: path - level.expected[job] for job, path in paths.items()}
+            whole[level.node] = max(0.0, *paths.values(), sum(level.expected.values()) / level.slots)
 
     def remaining(self, progress: Callable[[Node], Progress]) -> float | None:
         """Return the seconds that the run still takes, None if unknown."""
@@ -137,16 +147,6 @@ class Estimator(Generic[Node]):
         if not self._is_known and self._succeeded < ENOUGH:
             return None
         return (prior + self._measured) / (prior + self._foreseen) if prior + self._foreseen else 1.0
-
-
-def _chains_after(level: Level[Node]) -> dict[Node, float]:
-    chain_after = dict.fromkeys(level.jobs, 0.0)
-    for job in reversed(level.jobs):  # those that require a job come before it
-        chain = level.expected[job] + chain_after[job]
-        for one in level.waits_for(job):
-            if chain > chain_after.get(one, math.inf):
-                chain_after[one] = chain
-    return chain_after
 
 
 def _left(level: Level[Node], state: list[Unsettled[Node]], left: dict[Node, float], factor: float) -> float:
@@ -189,7 +189,12 @@ class Forecast:
     def _estimate(self) -> float | None:
         edition = self._model.edition
         if self._estimator is None or edition != self._edition:
-            self._estimator = Estimator(levels(self._model.root, self._model.slots), expected)
+            known = dict(expected_durations(self._model.root))
+            found = list(levels(self._model.root, self._model.slots))
+            for level in found:
+                for nested in filter(is_scheduler, level.nested):
+                    known.update(expected_durations(nested))
+            self._estimator = Estimator(found, known.get)
             self._edition = edition
         return self._estimator.remaining(self._progress)
 
@@ -206,12 +211,6 @@ class Forecast:
         if not fraction or job.attempts > 1 or job.timed_out:  # this call began later
             return RUNNING, seconds, None
         return RUNNING, seconds, seconds / fraction - seconds
-
-
-def expected(job: AnyJob) -> float | None:
-    """Return the `expected_duration` of a job, None if it has none."""
-    seconds = getattr(job, "expected_duration", None)
-    return None if seconds is None else float(seconds)
 
 
 def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
