@@ -49,7 +49,7 @@ SLOW = (
     "docs/test_testing.py",
     "examples",
     "inside",
-    "job/test_service_signals.py",
+    "job/service/test_signals.py",
     "jobs",
     "laws",
     "pytest_trio",

@@ -67,11 +67,12 @@ def modules() -> dict[str, ast.Module]:
 
 
 def test_no_three_files_of_a_folder_share_a_prefix() -> None:
-    """What `_trace_table`, `_trace_json` and `_trace_report` would be is a folder, `trace`."""
+    """What `_trace_table`, `_trace_json` and `_trace_report` would be is a folder, `trace`; so it is with tests."""
     prefixes = Counter(
         (str(path.parent.relative_to(ROOT)), prefix)
-        for path in PACKAGE.rglob("*.py")
-        for prefix, rest in [path.stem.strip("_").split("_", 1)] * ("_" in path.stem.strip("_"))
+        for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
+        for prefix, underscore, _ in [path.stem.strip("_").removeprefix("test_").partition("_")]
+        if underscore
     )
     assert [f"{folder}/{prefix}_*" for (folder, prefix), number in prefixes.items() if number >= 3] == []
 

@@ -15,31 +15,31 @@ from hypothesis import strategies as st
 from trioflow import Job, Scheduler, Service, Trace
 
 from ...bodies import fail, nap, nothing
-from . import trace_format
-from .trace_scenarios import Closing, everything
+from . import event_format
+from .scenarios import Closing, everything
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
 @pytest.fixture
-def exported(virtual: Virtual, tmp_path: Path) -> list[trace_format.Event]:
+def exported(virtual: Virtual, tmp_path: Path) -> list[event_format.Event]:
     """The events of a scenario with everything in it."""
     return export(virtual, everything(), tmp_path / "trace.json")
 
 
-def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -> list[trace_format.Event]:
+def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -> list[event_format.Event]:
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
     trace.export_as_json(path)
-    return trace_format.events(path.read_text(encoding="utf-8"))
+    return event_format.events(path.read_text(encoding="utf-8"))
 
 
-def of(events: list[trace_format.Event], phase: str, name: str | None = None) -> list[trace_format.Event]:
+def of(events: list[event_format.Event], phase: str, name: str | None = None) -> list[event_format.Event]:
     return [event for event in events if event["ph"] == phase and name in (None, event["name"])]
 
 
-def test_everything_is_valid(exported: list[trace_format.Event]) -> None:
+def test_everything_is_valid(exported: list[event_format.Event]) -> None:
     """All kinds of events are there, and the validator has let them pass."""
     assert set(Counter(event["ph"] for event in exported)) == set("MXCsfi")
 
@@ -111,12 +111,12 @@ def test_incidents_are_marks(virtual: Virtual, tmp_path: Path) -> None:
 
 def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
     """What has not ended lasts until now."""
-    trace, seen = Trace(), list[trace_format.Event]()
+    trace, seen = Trace(), list[event_format.Event]()
 
     async def look() -> None:
         await anyio.sleep(2)
         trace.export_as_json(tmp_path / "t.json")
-        seen.extend(trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
+        seen.extend(event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
 
     virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
     assert [(event["name"], event["dur"]) for event in of(seen, "X")] == [("look", 2e6), ("long", 2e6)]
@@ -125,7 +125,7 @@ def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
 def test_nothing_noted_is_valid(tmp_path: Path) -> None:
     """A trace without a run is an empty one."""
     Trace().export_as_json(tmp_path / "t.json")
-    assert trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
+    assert event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")) == []
 
 
 def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
         jobs.append(Job(nothing, label=str(number), required=jobs[number // 3 : number // 3 + 1] if number else []))
     Scheduler(*jobs, instruments=[trace], jobs_window=3).run(backend=backend)
     trace.export_as_json(tmp_path / "t.json")
-    events = trace_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
+    events = event_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert len(of(events, "X")) == 400
 
 

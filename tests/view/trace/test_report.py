@@ -19,7 +19,7 @@ from trioflow._core.door.reading import printable
 from trioflow.view.trace.report import _commands
 
 from ...bodies import fail, nap
-from .trace_scenarios import NASTY, Closing, everything
+from .scenarios import NASTY, Closing, everything
 
 if TYPE_CHECKING:
     from ...conftest import Virtual

@@ -15,7 +15,7 @@ from trioflow.testing import run_virtual
 
 from ...bodies import fail, nap
 from .browser import Browser, headless
-from .trace_scenarios import NASTY, everything
+from .scenarios import NASTY, everything
 
 PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION = range(9)
 """The places in a row of the page's data."""

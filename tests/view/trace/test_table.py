@@ -13,7 +13,7 @@ from trioflow import Job, Scheduler, Trace
 from trioflow.view.text._symbols import width
 
 from ...bodies import fail, nap
-from .trace_scenarios import NASTY, traced
+from .scenarios import NASTY, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual

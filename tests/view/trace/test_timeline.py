@@ -19,7 +19,7 @@ from trioflow.view.trace.timeline._places import layout
 from trioflow.view.trace.timeline._timeline import style
 
 from ...bodies import fail, nap, nothing
-from .trace_scenarios import NASTY, everything, traced
+from .scenarios import NASTY, everything, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual

@@ -13,7 +13,7 @@ import pytest
 from trioflow import Job, JobState, Scheduler, Sequence, Service, Span, StopReason, Trace
 
 from ...bodies import fail, nap, nothing
-from .trace_scenarios import Closing, traced
+from .scenarios import Closing, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual

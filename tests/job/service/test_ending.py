@@ -14,10 +14,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, StopReason, current_job
 from trioflow.testing import run_virtual
 
-from ..bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, Flaw, crash, interrupt, nap
+from ...bodies import CANCELLED, FAILED, IDLE, SKIPPED, SUCCEEDED, Flaw, crash, interrupt, nap
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 UNWINDING = 0.25  # seconds that everything here takes to unwind

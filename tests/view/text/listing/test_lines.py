@@ -15,11 +15,11 @@ from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
 from trioflow.view.text._symbols import ASCII, UNICODE
 
-from ...bodies import fail_now, idle, printed
-from .golden import LINES, answer
+from ....bodies import fail_now, idle, printed
+from ..golden import LINES, answer
 
 if TYPE_CHECKING:
-    from ...conftest import Virtual
+    from ....conftest import Virtual
 
 
 class Snapshots(Instrument):

@@ -13,10 +13,10 @@ import pytest
 
 from trioflow import AbstractJob, Job, JobTimeout, Scheduler, Service, StopReason, ThreadJob, current_job
 
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, alarm, bad, fail, nap, timed
+from ...bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, alarm, bad, fail, nap, timed
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="default")
 

@@ -10,10 +10,10 @@ import pytest
 
 from trioflow import Job, JobTimeout, Scheduler, Service
 
-from ..bodies import BLOCKED, FAILED, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
+from ...bodies import BLOCKED, FAILED, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 def test_timeout_until_it_is_ready(virtual: Virtual) -> None:

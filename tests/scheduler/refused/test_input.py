@@ -12,10 +12,10 @@ import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, Sequence, SshJob, ThreadJob, job
 
-from ..bodies import nap, notes
+from ...bodies import nap, notes
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- what is no job

@@ -8,10 +8,10 @@ import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler
 
-from ..bodies import checked_result, give, later, take
+from ...bodies import checked_result, give, later, take
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- changing the graph

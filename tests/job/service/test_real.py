@@ -11,7 +11,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from trioflow import Job, JobState, Scheduler, Service, StopReason
 
-from ..bodies import crash, interrupt
+from ...bodies import crash, interrupt
 
 HOST = "127.0.0.1"
 

@@ -15,12 +15,12 @@ from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
 from trioflow.view.text._symbols import ASCII, UNICODE
 
-from ...bodies import fail_now, give_now, printed
-from ...transitions import lead_to
-from .golden import LINES, answer
+from ....bodies import fail_now, give_now, printed
+from ....transitions import lead_to
+from ..golden import LINES, answer
 
 if TYPE_CHECKING:
-    from ...conftest import Virtual
+    from ....conftest import Virtual
 
 
 def put_in_state(job: AbstractJob[Any], state: JobState) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler
 
-from ...bodies import Counting, give_now, idle, printed
+from ....bodies import Counting, give_now, idle, printed
 
 # --- results and exceptions of any kind
 

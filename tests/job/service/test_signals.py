@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ..scheduler.signalled import child
+from ...scheduler.signalled import child
 
 PLANT = """
 again = None

@@ -11,7 +11,7 @@ import pytest
 from trioflow.compat.asynciojobs import AbstractJob, Job, PureScheduler, Scheduler, Sequence
 from trioflow.testing import run_virtual
 
-from .asynciojobs_bodies import fail
+from .bodies import fail
 
 
 class Stubborn:

@@ -21,7 +21,7 @@ from trioflow.compat import pyexpool
 from trioflow.compat.pyexpool import ExecPool, Job, Task, _batch, _pool
 from trioflow.compat.pyexpool._callbacks import Callbacks
 
-from ..bodies import Flaw
+from ...bodies import Flaw
 from .pools import Notes, boom
 
 V1_TASK = ["name", "timeout", "onstart", "ondone", "params", "stdout", "stderr"]

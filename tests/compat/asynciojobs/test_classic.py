@@ -18,8 +18,8 @@ from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
 from trioflow.compat.asynciojobs_classic.job import AbstractJob, Job
 from trioflow.testing import run_virtual
 
-from ..places import ROOT
-from .asynciojobs_bodies import give
+from ...places import ROOT
+from .bodies import give
 
 BUS = '''
 import asyncio

@@ -18,10 +18,10 @@ import trio
 
 from trioflow import Job, JobState, Scheduler, StopReason
 
-from ..bodies import nap, notes, nothing
+from ...bodies import nap, notes, nothing
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- where and when it may run

@@ -13,10 +13,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, ref
 from trioflow.testing import run_virtual
 
-from ..bodies import add, give
+from ...bodies import add, give
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 async def take(*args: Any, **kwargs: Any) -> Any:

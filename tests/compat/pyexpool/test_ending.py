@@ -14,8 +14,8 @@ import pytest
 
 from trioflow.compat.pyexpool import ExecPool, Job, Task
 
-from ..jobs.posix.process_trees import TREE, Watched, until_there
-from ..jobs.posix.process_trees import watched as watched
+from ...jobs.posix.process_trees import TREE, Watched, until_there
+from ...jobs.posix.process_trees import watched as watched
 from .pools import Notes, program
 
 LOOP = ("sh", "-c", TREE)

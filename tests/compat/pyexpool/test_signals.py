@@ -18,9 +18,9 @@ import pytest
 from trioflow.compat.pyexpool import ExecPool, Job
 from trioflow.compat.pyexpool._latch import Latch
 
-from ..jobs.posix.process_trees import Watched
-from ..jobs.posix.process_trees import watched as watched
-from ..places import PATIENCE
+from ...jobs.posix.process_trees import Watched
+from ...jobs.posix.process_trees import watched as watched
+from ...places import PATIENCE
 from .pools import program
 
 FILES = (str(Path("compat", "pyexpool")), "threading.py", "contextlib.py")

@@ -12,7 +12,7 @@ from typing import Any
 
 from trioflow.compat.pyexpool import Job, Task
 
-from ..jobs.posix.process_trees import until_there
+from ...jobs.posix.process_trees import until_there
 
 
 class Notes(list[tuple[str, str]]):

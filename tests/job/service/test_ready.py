@@ -11,10 +11,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobCancelled, JobNotDone, Scheduler, Service, StopReason
 from trioflow.abc import Instrument
 
-from ..bodies import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
+from ...bodies import BLOCKED, CANCELLED, FAILED, IDLE, RUNNING, SUCCEEDED, Flaw, fail, give_now, nap, serve, timed
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 def after(seconds: float, action: Callable[[], Any]) -> Job[None]:

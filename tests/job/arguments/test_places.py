@@ -8,10 +8,10 @@ import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
 
-from ..bodies import checked_result, fail, give, later, take
+from ...bodies import checked_result, fail, give, later, take
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- adopted

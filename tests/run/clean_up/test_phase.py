@@ -9,10 +9,10 @@ import pytest
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, StopReason, current_job, ref
 
-from ..bodies import CANCELLED, IDLE, SUCCEEDED, alarm, bad, fail, later, nap, timed
+from ...bodies import CANCELLED, IDLE, SUCCEEDED, alarm, bad, fail, later, nap, timed
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- when

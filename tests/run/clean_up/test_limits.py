@@ -12,10 +12,10 @@ import pytest
 from trioflow import AbstractJob, Job, JobState, JobTimeout, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
-from ..bodies import CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, SUCCEEDED, alarm, bad, fail, timed
+from ...bodies import CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, SUCCEEDED, alarm, bad, fail, timed
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- how long

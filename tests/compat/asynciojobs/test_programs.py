@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ..places import ROOT
+from ...places import ROOT
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[1] / "programs"
 STAND_IN = [str(PROGRAMS / "stand_in"), str(ROOT)]
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from trioflow import CycleError, Job, MissingRequirement, Scheduler, Sequence, StopReason
 
-from ..bodies import fail_now, nap
+from ...bodies import fail_now, nap
 
 if TYPE_CHECKING:
-    from ..conftest import Virtual
+    from ...conftest import Virtual
 
 
 # --- the graph

@@ -20,10 +20,10 @@ from trioflow.compat import asynciojobs
 from trioflow.compat.asynciojobs import AbstractJob, Job, PrintJob, PureScheduler, Scheduler, Sequence, Watch, set_debug
 from trioflow.testing import run_virtual
 
-from ..conftest import Virtual
-from ..places import ROOT
-from . import asynciojobs_bodies
-from .asynciojobs_bodies import fail, give
+from ...conftest import Virtual
+from ...places import ROOT
+from . import bodies
+from .bodies import fail, give
 
 SUBMODULES = ["job", "printjob", "purescheduler", "scheduler", "sequence", "watch"]
 
@@ -626,7 +626,7 @@ def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
         "===== 2 job(s) with an exception, 1 critical\n"
         "    ***** critical: 6 <Job `d`>\n"
         "    Traceback (most recent call last):\n"
-        f'      File "{asynciojobs_bodies.__file__}", line '
+        f'      File "{bodies.__file__}", line '
     )
     assert out.endswith("non-critical: <Job `b`>: KeyError: 'lost'\n")
     scheduler.list(silence_done_jobs=True)
