@@ -40,14 +40,12 @@ BASES_WITH_ONE_SUBCLASS = {
 
 
 READ_PRIVATE_PARTS = {
-    "_scheduler": "the public scheduler is the engine's own, with views added",
     "batch": "not yet by public names alone",
     "cli": "not yet by public names alone",
     "compat": "not yet by public names alone",
     "jobs": "not yet by public names alone",
     "journal": "not yet by public names alone",
     "simulation._simulate": "its longest paths go by the members of a scheduler",
-    "view.trace.report._commands": "kinds of jobs do not yet say in public what they ran",
 }
 """The rooms that may read private attributes of the engine's objects, with the reason."""
 

@@ -88,6 +88,7 @@ __all__ = (
     "check_scenario",
     "checked_policy",
     "checked_window",
+    "command_line_of",
     "common",
     "copy_of_pool",
     "current_job",
@@ -309,6 +310,12 @@ def not_restored(job: AnyJob) -> str | None:
 def runs_commands(job: AnyJob) -> bool:
     """Return whether a job runs commands, so that it has a `last_result`."""
     return job._runs_commands
+
+
+def command_line_of(job: AnyJob) -> str:
+    """Return what a job that runs commands runs, in one line; what is secret is left out."""
+    command: Any = job  # only kinds that run commands have this
+    return str(command._command_line())
 
 
 def waiting_since(job: AnyJob) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import duration_text, printable, size_text
+from ...._core.door.reading import command_line_of, duration_text, printable, size_text
 from .._log import CommandEnd
 from .._record import Record
 
@@ -42,7 +42,7 @@ def details(record: Record, folder: Path) -> dict[int, dict[str, Any]]:
         size = sum(len(text) for _, text in outputs)
         left -= size
         found[number] = {
-            "command": _clipped(printable(job._command_line())),
+            "command": _clipped(printable(command_line_of(job))),
             "facts": " · ".join(_facts(command)),
             "outputs": outputs if left >= 0 else [],
             "note": "The end of its output is left out here: the report would be too large." * (left < 0 < size),
