@@ -104,6 +104,17 @@ class Mark(Protocol):
         """Return whether there are scopes in the task that were not there before the job."""
         ...
 
+    def note_turn(self) -> None:
+        """Note that the task has its turn, for `stood_still`."""
+        ...
+
+    def stood_still(self) -> bool:
+        """Return whether the loop has not turned since the last `note_turn`, or since the first step of the task.
+
+        False if that is not known.
+        """
+        ...
+
 
 class HostTask(Protocol):
     """The task that awaits a run: how it waits, and the cancellations that reach it."""

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 PAUSE: Final = 1.0
 """Seconds after which failures that were only counted are logged."""
+BLOCKED_SECONDS: Final = 1.0
+"""A job that keeps the event loop from turning for longer is named in the log: nothing else goes on meanwhile."""
 
 
 class FailureLog:
     """The failures in one outermost run, including those in nested runs."""
 
-    __slots__ = ("_cancel_timer", "_counted", "_first", "_logged", "_run")
+    __slots__ = ("_blocked", "_cancel_timer", "_counted", "_first", "_logged", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
@@ -38,6 +40,7 @@ class FailureLog:
         # How many failures have not been logged yet, of a kind, and of a job that has a line of its own.
         self._counted: Final[dict[tuple[tuple[object, type], str | None], int]] = {}
         self._cancel_timer: Callable[[], None] | None = None
+        self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
         """Log or count the failure of a job of `run`, which may have stopped that run."""
@@ -61,6 +64,19 @@ class FailureLog:
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
         _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}{look}")
+
+    def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
+        """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""
+        if job is None or job._started_at is None or now - job._started_at <= BLOCKED_SECONDS:
+            return
+        kind = job._failure_kind()
+        if kind not in self._blocked:
+            self._blocked.add(kind)
+            run.report(
+                job,
+                f"'{_path(job)}' held the event loop for {now - job._started_at:.1f} s: meanwhile no other job went "
+                f"on, and no timeout was kept; make it a ThreadJob, or a ProcessJob if it computes",
+            )
 
     def close(self) -> None:
         """Log at the end of the run what was only counted."""

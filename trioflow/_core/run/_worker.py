@@ -52,6 +52,7 @@ from ..job._outcome import UNCALLED, not_awaited
 from ..job._rules import holds
 from ._attempts import call
 from ._current import current
+from ._failure_log import BLOCKED_SECONDS
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -175,7 +176,7 @@ class Worker(WorkerTask):
         value: Any
         error: BaseException | None
         mark: Any  # None if the task is cancelled before it has run a job
-        job: Any  # an AbstractJob; the shortest path also uses fields of Job
+        job: Any = None  # an AbstractJob; the shortest path also uses fields of Job
         gone: Any = None
         settled = 0  # how many jobs this worker has settled that `run.unsettled` still counts
         jobs_left = TURN_JOBS
@@ -197,6 +198,8 @@ class Worker(WorkerTask):
                 while not tainted:
                     # ---- let others run, if the turn is used up
                     if now > turn.ends or not jobs_left:
+                        if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
+                            run.failure_log.note_block(run, job, now)
                         if turn.last is self or not turn.begin(number, now):
                             if not searching:
                                 if workers.searchers >= workers.enough_searchers:
@@ -211,6 +214,7 @@ class Worker(WorkerTask):
                             if tainted or not turn.begin(number, now):
                                 continue
                         jobs_left = TURN_JOBS
+                        mark.note_turn()
                     # ---- take the next ready job
                     if gated:
                         run.count_settled(settled)
@@ -349,6 +353,8 @@ class Worker(WorkerTask):
                                                 break  # the instrument has drained or cancelled the run
                             if released:
                                 run.links.release_queued()
+                if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
+                    run.failure_log.note_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
                 if called:
                     # A parked worker must keep neither what it has run nor the run.

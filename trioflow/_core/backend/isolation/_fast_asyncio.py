@@ -45,6 +45,7 @@ class FastAsyncioGroup(Group):
         "_parent",
         "_shielded",
         "_spawned",
+        "_turns",
         "_work",
         "home",
         "host",
@@ -78,6 +79,7 @@ class FastAsyncioGroup(Group):
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step...
         self._due = 0  # ...and how many of them, the first ones, will have by the next look
+        self._turns: LoopTurns = LoopTurns(self._loop, context) if outer is None else outer._turns
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -106,7 +108,7 @@ class FastAsyncioGroup(Group):
         else:
             task = self._loop.create_task(self._work_later(worker), context=context)
         worker.task = task
-        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables)
+        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if not self._spawned:
@@ -254,6 +256,29 @@ def _entered_scope(around: Any, host: Any) -> Any:
     return scope
 
 
+class LoopTurns:
+    """Counts the turns of the loop in which somebody has asked for it."""
+
+    __slots__ = ("_context", "_is_due", "_loop", "number")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+        self._loop = loop
+        self._context = context
+        self._is_due = False
+        self.number = 0
+
+    def note(self) -> int:
+        """Return the number of the present turn; the next one will have another."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._count, context=self._context)
+        return self.number
+
+    def _count(self) -> None:
+        self._is_due = False
+        self.number += 1
+
+
 class WorkerState(anyio_asyncio.TaskState):
     """What a worker's task was like before it ran a job; this is also what anyio knows about the task.
 
@@ -261,7 +286,19 @@ class WorkerState(anyio_asyncio.TaskState):
     started ask the job's scope whether the job was cancelled. The common scope would not know.
     """
 
-    __slots__ = ("_context", "_size", "_task", "_variables", "holders", "innermost", "scope", "stopper", "worker")
+    __slots__ = (
+        "_context",
+        "_noted",
+        "_size",
+        "_task",
+        "_turns",
+        "_variables",
+        "holders",
+        "innermost",
+        "scope",
+        "stopper",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -271,6 +308,7 @@ class WorkerState(anyio_asyncio.TaskState):
         task: Any,
         context: contextvars.Context,
         variables: Variables,
+        turns: LoopTurns,
     ) -> None:
         self.parent_id = parent
         # The innermost scope of the task, now and before a job; and the scope whose cancellation ends the worker.
@@ -283,6 +321,8 @@ class WorkerState(anyio_asyncio.TaskState):
         self._size = len(variables) + 1  # with the variable that holds the worker
         self._variables = variables
         self.holders = 0  # how many references to the task there are while it runs; 0 before its first step
+        self._turns = turns
+        self._noted = -1
 
     @property
     def cancel_scope(self) -> Any:
@@ -314,6 +354,14 @@ class WorkerState(anyio_asyncio.TaskState):
         """Return whether there are scopes in the task that were not there before the job, or task groups."""
         return self.innermost is not self.scope
 
+    def note_turn(self) -> None:
+        """Note that the task has its turn."""
+        self._noted = self._turns.note()
+
+    def stood_still(self) -> bool:
+        """Return whether the loop has not turned since the last `note_turn`."""
+        return self._turns.number == self._noted
+
 
 class FastAsyncio(Isolation):
     """Workers share tasks in one cancel scope; see `Isolation`."""
@@ -344,6 +392,7 @@ class FastAsyncio(Isolation):
         mark: WorkerState = worker.mark
         task = worker.task
         mark.holders = getrefcount(task)
+        mark.note_turn()
         return mark
 
     def is_inside(self, worker: WorkerTask) -> bool:
@@ -419,7 +468,7 @@ def _check_private_parts() -> None:
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.mark, worker.timer = group, None, 5.0, None, None
     worker.task = task = _StandIn()
-    state = WorkerState(None, around, worker, task, contextvars.Context(), ())
+    state = WorkerState(None, around, worker, task, contextvars.Context(), (), cast(Any, None))
     worker.mark = TASK_STATES[task] = state
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks in another way")

@@ -279,7 +279,7 @@ class TrioMark(Mark):
     trio has no public way to find the innermost scope, and no cheap one to find out whether it is cancelled.
     """
 
-    __slots__ = ("_context", "_nurseries", "_size", "_task", "_variables", "status")
+    __slots__ = ("_context", "_nurseries", "_points", "_size", "_task", "_variables", "status")
 
     def __init__(self, worker: WorkerTask) -> None:
         task: Any = worker.task
@@ -289,6 +289,7 @@ class TrioMark(Mark):
         self._context = task.context
         self._size = len(task.context)
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
+        self._points = task._schedule_points  # how often the task has let others run
 
     def intact(self) -> bool:
         status, context = self.status, self._context
@@ -300,6 +301,12 @@ class TrioMark(Mark):
             if context.get(variable) is not value:
                 return False
         return True
+
+    def note_turn(self) -> None:
+        self._points = self._task._schedule_points
+
+    def stood_still(self) -> bool:
+        return bool(self._task._schedule_points == self._points)
 
     def left_open(self) -> bool:
         return self._task._cancel_status is not self.status
@@ -415,11 +422,13 @@ def _check_private_parts() -> None:
     """
     nursery_class: Any = trio.Nursery
     expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
+    expect_parts(trio.lowlevel.Task, "_schedule_points")
     expect_parts(nursery_class, "_nested_child_finished")
     around, job_scope = _scope_without_clock(), _scope_without_clock()
     outermost = CancelStatus(scope=around)
     task: Any = object.__new__(trio.lowlevel.Task)
     task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
+    task._schedule_points = 0
     task._activate_cancel_status(outermost)
     worker = WorkerTask()
     worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())

@@ -12,6 +12,7 @@ If the scope around the job cannot be left after the job, the job has left somet
 
 What cannot be kept without private parts:
 
+- A job that keeps the loop from turning is not named in the log.
 - trio: the errors in a nursery that a job left open are lost, SystemExit included, as those in a task group always are.
 - trio: an async generator that is broken off with an open nursery does what it does in any task of trio, which may end
   with an internal error of trio.
@@ -98,6 +99,12 @@ class PlainMark(Mark):
 
     def left_open(self) -> bool:
         return self._scope is not None
+
+    def note_turn(self) -> None:
+        pass
+
+    def stood_still(self) -> bool:
+        return False
 
     def leave_scope(self) -> Scope | None:
         """Leave the scope around the job; return it if that failed, because the job has left something open."""

@@ -1,0 +1,111 @@
+"""Jobs that keep the event loop from turning are named in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from trioflow import Job, Scheduler
+from trioflow.abc import AbstractJob
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+pytestmark = pytest.mark.fast_way  # public names do not say whether a task has been suspended
+
+
+async def compute(seconds: float) -> None:
+    """Let time pass without awaiting anything."""
+    pass_time(seconds)
+
+
+def pass_time(seconds: float) -> None:
+    """Move the virtual clock, as time moves while something computes."""
+    try:
+        clock: Any = trio.lowlevel.current_clock()
+    except RuntimeError:
+        loop: Any = asyncio.get_running_loop()
+        loop._set_time(loop.time() + seconds)
+    else:
+        clock.jump(seconds)
+
+
+async def work_and_compute(seconds: float) -> None:
+    await anyio.sleep(5)
+    await compute(seconds)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What the log says of jobs that block."""
+    return lambda: [line for line in caplog.messages if "event loop" in line]
+
+
+LINE = (
+    "'{}' held the event loop for {} s: meanwhile no other job went on, and no timeout was kept; "
+    "make it a ThreadJob, or a ProcessJob if it computes"
+)
+
+
+def test_jobs_that_compute_are_named_once(virtual: Virtual, said: Callable[[], list[str]]) -> None:
+    """Four jobs with a timeout that compute for longer all SUCCEEDED, one after the other, and nothing was said."""
+    scheduler = Scheduler(*(Job(compute, 1.5, timeout=0.1, label=f"job {number}") for number in range(4)))
+    assert virtual(scheduler.co_run)
+    assert said() == [LINE.format("job 0", 1.5)]
+    assert [incident.job for incident in scheduler.incidents] == [next(iter(scheduler))]
+
+
+@pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])
+def test_whoever_blocks_is_named(virtual: Virtual, said: Callable[[], list[str]], how: str) -> None:
+    """A single job too, and whatever kind of job it is, and when others have gone before."""
+
+    class Kind(AbstractJob[None]):
+        async def co_run(self) -> None:
+            pass_time(2)
+
+    async def wrong() -> None:
+        pass_time(2)
+        raise OSError
+
+    made: dict[str, Callable[[], Any]] = {
+        "own task": lambda: Job(compute, 2, own_task=True, label="x"),
+        "forever": lambda: Job(compute, 2, forever=True, label="x"),
+        "fails": lambda: Job(wrong, label="x"),
+        "own kind": lambda: Kind(label="x"),
+    }
+    job = made.get(how, lambda: Job(compute, 2, label="x"))()
+    if how == "chain":
+        job.requires(before := Job(anyio.sleep, 1))
+        scheduler = Scheduler(before, job, Job(anyio.sleep, 1, required=job))
+    elif how == "nested":
+        scheduler = Scheduler(Scheduler(job, label="inner"))
+    elif how == "last":
+        scheduler = Scheduler(*(Job(anyio.sleep, number / 10) for number in range(9)), job)
+    else:
+        scheduler = Scheduler(job)
+    assert virtual(scheduler.co_run)
+    assert said() == [LINE.format("inner/x" if how == "nested" else "x", "2.0")]
+
+
+def test_who_awaits_has_not_blocked(virtual: Virtual, said: Callable[[], list[str]]) -> None:
+    """Jobs that sleep for long, with others or alone, and what others than jobs do, are not named."""
+
+    async def others() -> None:
+        await anyio.lowlevel.checkpoint()
+        await compute(3)  # not in a job
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(others)
+            await Scheduler(Job(anyio.sleep, 9), Job(anyio.lowlevel.checkpoint), Job(anyio.sleep, 2)).co_run()
+        await Scheduler(Job(anyio.sleep, 9)).co_run()
+        await Scheduler(Job(compute, 0.9), Job(compute, 0.9)).co_run()
+
+    virtual(main)
+    assert said() == []
