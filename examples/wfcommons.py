@@ -44,7 +44,7 @@ def scenario(path: str | Path = MOSAIC, speed: float = 100.0) -> Scheduler:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         name, found = str(content.get("name", Path(path).stem)), read_tasks(content)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no workflow of WfCommons: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{path} is not a workflow of WfCommons: {type(error).__name__}: {error}") from error
     jobs = {key: Task(label, seconds / speed) for key, (label, seconds, _) in found.items()}
     for key, (label, _, needs) in found.items():
         for need in needs:

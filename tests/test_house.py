@@ -269,7 +269,7 @@ def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: li
 
 
 def test_each_helper_of_tests_exists_once() -> None:
-    """No two test files define the same function or class; what several need is in a file that is no test."""
+    """No two test files define the same function or class; what several need is in a file that is not a test."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, module in modules_of_tests().items():
         for helper, text in module.helpers.items():

@@ -127,7 +127,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 
     ``loop.time()`` starts at 0.0, and stands still while anything is ready to run. While a timer's callback runs, it is
     exactly that timer's ``when``; no timer fires early. This loop does for asyncio what
-    ``MockClock(autojump_threshold=0)`` does for trio. On Windows it can't run subprocesses, like any selector loop.
+    ``MockClock(autojump_threshold=0)`` does for trio. On Windows it cannot run subprocesses, like any selector loop.
 
     >>> import asyncio
     >>> from trioflow.testing import VirtualTimeEventLoop

@@ -50,14 +50,14 @@ def scenario(path: Path) -> Scheduler:
     """Return a project as a scheduler with a pool; its jobs are never run.
 
     Raises:
-        ValueError: the file is no project in single mode.
+        ValueError: the file is not a project in single mode.
 
     """
     relations, requests, available = (
         _numbers(path, title) for title in ("PRECEDENCE RELATIONS", "REQUESTS/DURATIONS", "RESOURCEAVAILABILITIES")
     )
     if len(available) != 1 or not relations or [line[0] for line in relations] != [line[0] for line in requests]:
-        raise ValueError(f"{path} is no project in single mode, as PSPLIB writes them")
+        raise ValueError(f"{path} is not a project in single mode, as PSPLIB writes them")
     jobs = {
         number: Job(
             anyio.sleep,

@@ -52,7 +52,7 @@ def scenario(path: Path) -> Scheduler:
     """Return a task graph as a scheduler; its jobs are never run.
 
     Raises:
-        ValueError: the file is no task graph without communication.
+        ValueError: the file is not a task graph without communication.
 
     """
     numbers = [int(word) for line in path.read_text().splitlines() for word in line.partition("#")[0].split()]
@@ -66,5 +66,5 @@ def scenario(path: Path) -> Scheduler:
             jobs.append(job)
             place += 3 + count
     except (IndexError, ValueError) as error:
-        raise ValueError(f"{path} is no task graph of the Standard Task Graph Set, without communication") from error
+        raise ValueError(f"{path} is not a task graph of the Standard Task Graph Set, without communication") from error
     return Scheduler(*jobs)

@@ -40,7 +40,7 @@ def found(folder: Path) -> Iterator[tuple[str, list[Any]]]:
         try:
             content = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from None
+            raise ValueError(f"{path} is not JSON: {error}") from None
         if isinstance(content, dict) and "tasks" in content:
             yield path.stem, content["tasks"]
 

@@ -285,7 +285,7 @@ def test_a_command_that_takes_its_time_to_end_is_no_fault(
 
 
 def test_results_are_saved() -> None:
-    """Not printed; by directories for the arguments, also for those that are no names."""
+    """Not printed; by directories for the arguments, also for those that are not names."""
     done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
     assert done.output == ""
     found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
@@ -347,7 +347,7 @@ def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_what_cannot_be_done_is_told(words: list[str], message: str) -> None:
-    """With an exit code that is no number of failures, and with nothing run."""
+    """With an exit code that is not a number of failures, and with nothing run."""
     done = batch(*words)
     assert done.exit_code == 255
     assert message in " ".join(done.stderr.split())

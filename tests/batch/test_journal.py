@@ -92,7 +92,7 @@ def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
         (["--reads", "x", "echo", ":::", "a"], "--reads and --writes need --journal"),
         (["--journal", "run.db", "--dry-run", "echo", ":::", "a"], "call trioflow journal list run.db"),
         (["--journal", "run.db", "-S", "node", "--writes", "x", "echo", ":::", "a"], "name files of this machine"),
-        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this is no journal but some other file"),
+        (["--journal", "other", "echo", ":::", "a"], "journal 'other': this is not a journal but some other file"),
     ],
 )
 def test_bad_input(words: list[str], told: str) -> None:

@@ -120,7 +120,7 @@ def test_each_command_gets_things_of_its_own() -> None:
 
 
 def test_several_things_and_amounts() -> None:
-    """Things are joined by commas, amounts are numbers; what is not needed is no place."""
+    """Things are joined by commas, amounts are numbers; what is not needed is not a place."""
     command = ["echo {} {gpu} {mem} {disk}", ":::", "a b"]
     done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", *command)
     assert done.stdout == "a b 0,1 1536 {disk}\n"
@@ -180,7 +180,7 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--pool", "gpu=1"], "--pool needs --needs"),
         (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs are about this machine"),
         (["--load", "1.5"], "is not a number of jobs"),
-        (["--nice", "25"], "is no priority: give a number from 0 to 19"),
+        (["--nice", "25"], "is not a priority: give a number from 0 to 19"),
     ],
 )
 def test_bad_input(words: list[str], said: str) -> None:

@@ -76,7 +76,7 @@ def test_expressions_of_perl_are_refused() -> None:
 
 @given(PATHS)
 def test_the_directory_is_that_of_dirname(path: str) -> None:
-    """As a program that the test does not share code with has it: os.path, on what is no root and has no end."""
+    """As a program that the test does not share code with has it: os.path, on what is not a root and has no end."""
     trimmed = path.rstrip("/")
     expected = "/" if path and not trimmed else (os.path.dirname(trimmed).rstrip("/") or "/" * trimmed.startswith("/"))
     assert directory_name(path) == (expected or ".")

@@ -35,7 +35,7 @@ def test_no_such_file(tmp_path: Path, command: str) -> None:
 
 
 def test_a_directory(tmp_path: Path) -> None:
-    """A directory is no file."""
+    """A directory is not a file."""
     done = trioflow("list", tmp_path)
     assert done.exit_code == 2
     assert "is a directory" in done.stderr

@@ -44,7 +44,7 @@ def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path:
     file.write_text("hello")
     result = ran(tmp_path, file)
     assert result.exit_code == 2
-    assert "this is no journal" in result.output
+    assert "this is not a journal" in result.output
     assert trioflow("journal", file).exit_code == 2
     assert "no such file" in trioflow("journal", tmp_path / "none").output
 

@@ -72,7 +72,7 @@ def test_the_policies_of_the_command_are_those_of_schedulers() -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    """Windows that are no numbers, unknown policies, and durations of another version, each with exit code 2."""
+    """Windows that are not numbers, unknown policies, and durations of another version, each with exit code 2."""
     file = written(tmp_path, CODE)
     durations = tmp_path / "durations"
     durations.write_text('{"trioflow durations": 9, "seconds": {}}')

@@ -91,7 +91,7 @@ def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
-    """Where the output is no terminal, lines tell when jobs end; --no-monitor leaves them out."""
+    """Where the output is not a terminal, lines tell when jobs end; --no-monitor leaves them out."""
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
     assert done.exit_code == 0

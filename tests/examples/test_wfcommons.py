@@ -114,14 +114,14 @@ def test_command(tmp_path: Path, backend: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no workflow of WfCommons: JSONDecodeError"),
-        ("[]", "is no workflow of WfCommons: "),
-        ('{"name": "w"}', "is no workflow of WfCommons: KeyError: 'tasks'"),
+        ("", "is not a workflow of WfCommons: JSONDecodeError"),
+        ("[]", "is not a workflow of WfCommons: "),
+        ('{"name": "w"}', "is not a workflow of WfCommons: KeyError: 'tasks'"),
         ('{"tasks": [{"name": "a", "runtime_s": 1, "needs": [7]}]}', "the task 'a' needs '7', which is not there"),
     ],
 )
 def test_bad_files(content: str, message: str, example: ModuleType, tmp_path: Path) -> None:
-    """What is no workflow is refused, with the file's name and what is wrong."""
+    """What is not a workflow is refused, with the file's name and what is wrong."""
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         example.scenario(tmp_path / "w.json")

@@ -314,7 +314,7 @@ def test_what_was_given_up_can_be_looked_at(virtual: Virtual) -> None:
 
 
 def test_a_job_added_late_finds_it_gone_with_a_clear_error(virtual: Virtual) -> None:
-    """A job that comes when the result has been given up can't be called: it fails, or is refused, and says why."""
+    """A job that comes when the result has been given up cannot be called: it fails, or is refused, and says why."""
     a = Job(nap, 0, keep_result=False, label="big")
     job = Job(use, a, 0)
 

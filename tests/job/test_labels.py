@@ -100,7 +100,7 @@ def test_label_over_many_jobs_over_many_jobs_is_cheap() -> None:
 
 
 def test_coroutine_object_shows_that_its_arguments_are_unknown() -> None:
-    """What a coroutine object was called with can't be known."""
+    """What a coroutine object was called with cannot be known."""
     job = Job(fetch(1))
     assert job.label == "fetch(…)"
     job.close()
@@ -152,7 +152,7 @@ def label_that_raises(item: str) -> str:
     ("label", "error", "message"),
     [
         (7, TypeError, "label=7 is neither text nor a function"),
-        ("page {3}", ValueError, r"label='page \{3\}' can't be filled in for label\('a'\)"),
+        ("page {3}", ValueError, r"label='page \{3\}' cannot be filled in for label\('a'\)"),
         (len, TypeError, r"label\('a'\) returned int; it must return text"),
         (label_that_raises, ValueError, r"the function of label= raised for label\('a'\): KeyError"),
     ],

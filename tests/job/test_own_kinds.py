@@ -55,7 +55,7 @@ class Owner(AbstractJob[None]):
 
 
 def test_plain_jobs_keep_the_names_of_hooks_for_themselves(virtual: Virtual) -> None:
-    """What `JobKind` may define is no attribute of other jobs: they may call their own things so."""
+    """What `JobKind` may define is not an attribute of other jobs: they may call their own things so."""
     assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)

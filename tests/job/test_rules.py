@@ -193,7 +193,7 @@ def test_blocked_all_the_way_down(virtual: Virtual, edge: str) -> None:
     assert {one.state for one in chain} == {BLOCKED}
     assert {one.finished_at for one in chain} == {1}
     assert all(one.raised_exception().__cause__ is error for one in chain)
-    assert "can't run" in str(chain[-1].raised_exception())
+    assert "cannot run" in str(chain[-1].raised_exception())
 
 
 def test_skipped_all_the_way_down(virtual: Virtual) -> None:
@@ -246,7 +246,7 @@ def test_first_counts_between_cancelled_and_failed(virtual: Virtual) -> None:
 
 
 def test_only_what_counts_is_the_cause(virtual: Virtual) -> None:
-    """A failure by order alone blocks nobody, so it is no cause either, however early."""
+    """A failure by order alone blocks nobody, so it is not a cause either, however early."""
     order, given = Job(fail, 1), Job(fail, 2)
     job = Job(take, given, required=order)
     virtual(Scheduler(order, job).co_run)

@@ -259,7 +259,7 @@ def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadPoolExecutor) -> None:
-    """It is no cancellation of the job: nobody asked for that."""
+    """It is not a cancellation of the job: nobody asked for that."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
     job = ExecutorJob(threads, int)

@@ -486,7 +486,7 @@ def test_a_returned_coroutine_is_an_error(backend: str) -> None:
 
 
 def test_a_limiter_that_is_none_is_refused() -> None:
-    """A number is no limiter; the job does not get into its scheduler."""
+    """A number is not a limiter; the job does not get into its scheduler."""
     scheduler = Scheduler()
     with pytest.raises(TypeError, match=r"limiter=4 of 'mine'.*CapacityLimiter"):
         ThreadJob(int, limiter=4, label="mine", scheduler=scheduler)  # type: ignore[arg-type]

@@ -349,7 +349,7 @@ def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file:
 
 
 def test_a_job_passed_as_itself_that_cannot_be_stored(virtual: Virtual, file: Path) -> None:
-    """What reads a result that can't be stored runs again each time, and the reason names the result."""
+    """What reads a result that cannot be stored runs again each time, and the reason names the result."""
     answers["a"] = object()
 
     def build() -> Scheduler:
@@ -544,7 +544,7 @@ def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, ca
 
     with caplog.at_level(logging.WARNING, "trioflow"):
         scheduler = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))
-    (message,) = [one for one in caplog.messages if "can't store" in one]
+    (message,) = [one for one in caplog.messages if "cannot store" in one]
     assert "1 job, which will run again: 'source'; the first: its result, a value of type builtins:object" in message
     assert message in [one.message for one in scheduler.incidents]
     second = again(virtual, file, lambda: Scheduler(Job(unstorable, label="source"), Job(double, 1, label="a")))

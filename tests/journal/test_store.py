@@ -98,7 +98,7 @@ def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.
 def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
     """A path given by mistake costs nothing."""
     file.write_bytes(contents)
-    with pytest.raises(JournalError, match="no journal but some other file"):
+    with pytest.raises(JournalError, match="not a journal but some other file"):
         Store(file, writes=True)
     assert file.read_bytes() == contents
 
@@ -160,7 +160,7 @@ def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> No
 
 
 def test_a_newer_format_is_refused(file: Path) -> None:
-    """What a later version has written, this one can't know."""
+    """What a later version has written, this one cannot know."""
     made(file, "a")
     db = sqlite3.connect(file)
     db.execute("PRAGMA user_version = 99")
@@ -336,7 +336,7 @@ def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None
 
 
 def test_a_limit_of_the_size_of_files_is_told(file: Path, backend: str) -> None:
-    """`ulimit -f` is no fault of the disk."""
+    """`ulimit -f` is not the fault of the disk."""
     words = [sys.executable, "-c", FILL, file, "100000", backend]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr

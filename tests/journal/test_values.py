@@ -77,7 +77,7 @@ class Box(Generic[T]):
 
 @dataclasses.dataclass
 class Open:
-    """Takes attributes that are no fields."""
+    """Takes attributes that are not fields."""
 
     number: int = 0
 
@@ -214,7 +214,7 @@ def test_times_of_the_first_format_are_read() -> None:
 
 
 def test_not_a_number_comes_back() -> None:
-    """NaN is no JSON, and equals nothing."""
+    """NaN is not JSON, and equals nothing."""
     assert math.isnan(loads(dumps(math.nan)))
 
 

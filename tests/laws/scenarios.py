@@ -302,7 +302,7 @@ class ScenarioMaker:
                 new = self.job(depth, known, [name for name in known if name in usable])
                 added.append(replace(new, binds=()) if isinstance(new, Leaf) else new)
                 if isinstance(added[-1], Group) and inputs_in(added[-1:]) & set(known):
-                    added.pop()  # what is added while the scheduler runs can't wait for these
+                    added.pop()  # what is added while the scheduler runs cannot wait for these
         inputs = self.draw(st.lists(st.sampled_from(usable), min_size=1, max_size=3)) if usable else []
         return Leaf(
             **common,

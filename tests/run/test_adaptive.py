@@ -196,7 +196,7 @@ def test_simulate_has_it(virtual: Virtual) -> None:
 
 
 def test_the_size_of_other_windows() -> None:
-    """A number, and what a limiter has in total; None is no limit."""
+    """A number, and what a limiter has in total; None means no limit."""
     assert Scheduler(jobs_window=3).window_size == 3
     assert Scheduler().window_size is None
     assert repr(Adaptive(1, 4)) == "Adaptive(1, 4)"
@@ -217,8 +217,8 @@ def test_the_size_of_other_windows() -> None:
         (lambda: Adaptive(1, 4.5), TypeError, r"maximum=4.5 of Adaptive"),  # type: ignore[arg-type]
         (lambda: Adaptive(True, 4), TypeError, r"minimum=True of Adaptive"),
         (lambda: Adaptive("1", 4), TypeError, r"minimum='1' of Adaptive: give a whole number, 0 or more$"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=None), TypeError, r"None is no exception type"),  # type: ignore[arg-type]
-        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is no exception type"),  # type: ignore[arg-type]
+        (lambda: Adaptive(1, 4, slower_on=None), TypeError, r"None is not an exception type"),  # type: ignore[arg-type]
+        (lambda: Adaptive(1, 4, slower_on=("no",)), TypeError, r"'no' is not an exception type"),  # type: ignore[arg-type]
         (
             lambda: Scheduler(label="s", jobs_window=Adaptive),
             TypeError,

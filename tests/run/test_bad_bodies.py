@@ -231,7 +231,7 @@ def test_instrument_that_raises_is_logged_and_taken_out(virtual: Virtual, caplog
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
 def test_something_that_is_no_instrument_is_refused(instruments: Any) -> None:
-    """What is no instrument is a TypeError."""
+    """What is not an instrument is a TypeError."""
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 

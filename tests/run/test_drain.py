@@ -237,7 +237,7 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
 
 
 def test_what_is_refused(virtual: Virtual) -> None:
-    """A time to drain at that is no time, or not before the timeout; and a drain outside a run."""
+    """A time to drain at that is not a time, or not before the timeout; and a drain outside a run."""
     for wrong in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="drain_at="):
             Scheduler(drain_at=wrong)

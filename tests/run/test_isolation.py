@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Touchy:
-    """A value that can't be compared."""
+    """A value that cannot be compared."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -247,7 +247,7 @@ def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
 
 
 def test_own_task_costs_no_second_interval(virtual: Virtual) -> None:
-    """Handing a job over to a new task is no start: start_interval counts between jobs."""
+    """Handing a job over to a new task is not a start: start_interval counts between jobs."""
 
     async def nothing() -> None:
         pass

@@ -200,7 +200,7 @@ def test_no_job_starts_when_the_loop_ends(turns: int) -> None:
 
 @pytest.mark.fast_way  # in a task group of anyio it cancels all others
 def test_a_task_cancelled_before_its_first_step_is_replaced() -> None:
-    """Such a task runs no code at all, so its worker can't say that it has left; another one does the work."""
+    """Such a task runs no code at all, so its worker cannot say that it has left; another one does the work."""
     made: list[asyncio.Task[Any]] = []
     faults: list[Any] = []
 

@@ -432,10 +432,10 @@ def test_a_pool_shows_its_rates() -> None:
         (
             lambda: Rate(requests=5, per=1, burst={"token": 2}),
             ValueError,
-            r"'token' is no key of this rate: it has req",
+            r"'token' is not a key of this rate: it has req",
         ),
         (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {"tokens": -2}}), ValueError, r"needs=.* of 'x': give a"),
-        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"1 is no key; keys are text"),
+        (lambda: Job(anyio.sleep, 0, label="x", needs={"api": {1: 1}}), TypeError, r"1 is not a key; keys are text"),
     ],
 )
 def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) -> None:
@@ -450,7 +450,7 @@ def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) 
         ({"api": 5}, r"'x' needs 5 requests of api, and there are never more than 4 at once: it could never start"),
         ({"api": {"tokens": 33}}, r"'x' needs 33 tokens of api, and there are never more than 32 at once"),
         ({"api": {"token": 3}}, r"'x' needs api=\{'token': 3\}, and this Rate has no key 'token': did you mean tokens"),
-        ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is no Rate: give one number"),
+        ({"cpu": {"tokens": 3}}, r"'x' needs cpu=\{'tokens': 3\}, which is not a Rate: give one number"),
         ({"io": 3}, r"'x' needs io=3, a Rate of reads, writes: say of which, in a dict by key"),
     ],
 )

@@ -76,7 +76,7 @@ def test_retry_keeps_the_slot(virtual: Virtual) -> None:
 
 
 def test_retried_failures_are_not_told(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """An attempt that was followed by one that succeeded is no failure: nothing in the log, nothing raised."""
+    """An attempt that was followed by one that succeeded is not a failure: nothing in the log, nothing raised."""
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
     assert virtual(functools.partial(scheduler.co_run, check=True)) is True

@@ -323,7 +323,7 @@ def test_nested_critical_failure_is_not_restarted(virtual: Virtual) -> None:
 
 
 def test_inner_job_timeout_is_not_the_schedulers(virtual: Virtual) -> None:
-    """A critical job inside that ran out of its time fails the nested scheduler; that is no timeout of its own."""
+    """A critical job inside that ran out of its time fails the nested scheduler; that is not a timeout of its own."""
     job = Job(nap, 9, timeout=1, critical=True)
     inner = Scheduler(job, timeout=5, on_timeout="restart")
     assert virtual(timed, Scheduler(inner, critical_jobs=False)) == (True, 1)

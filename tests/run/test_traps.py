@@ -302,7 +302,7 @@ def test_16_cancellation_is_never_stored(virtual: Virtual) -> None:
 
 
 def test_18_value_that_a_thread_brings_too_late_is_dropped(virtual: Virtual) -> None:
-    """`move_on_after` around a thread that can't be interrupted returns its value late, as if in time."""
+    """`move_on_after` around a thread that cannot be interrupted returns its value late, as if in time."""
     gate = threading.Event()
 
     async def release() -> None:

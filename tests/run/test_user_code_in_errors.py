@@ -46,14 +46,14 @@ class Closed(Exception):
 
 
 class OddGroup(ExceptionGroup[Exception]):
-    """It can't be split."""
+    """It cannot be split."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
     __str__ = __repr__ = refuse
 
 
 class OddBaseGroup(BaseExceptionGroup[BaseException]):
-    """It can't be split either, and may hold cancellations."""
+    """It cannot be split either, and may hold cancellations."""
 
     derive = split = subgroup = refuse  # type: ignore[assignment]
 
@@ -111,7 +111,7 @@ def test_exception_whose_code_raises_fails_its_job_alone(
     bad = Job(raise_it, make, 1, critical=critical, **options)
     needs, other = Job(lambda value: nap(1, value), bad), Job(nap, 3)
     scheduler = Scheduler(Scheduler(bad, needs, critical=critical), other)
-    seconds = 2 if "retry" in options and maker != "base" else 1  # nobody retries what is no Exception
+    seconds = 2 if "retry" in options and maker != "base" else 1  # nobody retries what is not an Exception
     assert virtual(timed, scheduler) == ((False, seconds) if critical else (True, 3))
     assert scheduler.stop_reason is (StopReason.CRITICAL if critical else StopReason.COMPLETED)
     assert (bad.state, other.state) == (FAILED, CANCELLED if critical else SUCCEEDED)

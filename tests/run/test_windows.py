@@ -172,7 +172,7 @@ def test_limiter_is_a_window(virtual: Virtual, kind: str, tokens: int) -> None:
 
 
 def test_limiter_is_shared_with_what_is_no_job(virtual: Virtual) -> None:
-    """Tokens that others hold are no slots until they are given back."""
+    """Tokens that others hold are not slots until they are given back."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)

@@ -239,7 +239,7 @@ def test_remove_takes_a_job_out() -> None:
     ],
 )
 def test_stranger_is_a_key_error_that_names_it(use: Callable[[Scheduler, Any], object]) -> None:
-    """Surgery and questions about a job that is no member are KeyErrors, and change nothing."""
+    """Surgery and questions about a job that is not a member are KeyErrors, and change nothing."""
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")
     with pytest.raises(KeyError, match=r"'x'.*'home'"):

@@ -1,4 +1,4 @@
-"""A running scheduler takes jobs and requirements, and refuses what it can't take."""
+"""A running scheduler takes jobs and requirements, and refuses what it cannot take."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_requires_of_an_idle_job(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_requires_of_a_job_that_has_started_is_refused(virtual: Virtual, seconds: float) -> None:
-    """A job that runs or has settled can't be made to wait: RuntimeError naming it and its state; nothing changes."""
+    """A job that runs or has settled cannot be made to wait: RuntimeError naming it and its state; nothing changes."""
     job, other = Job(nap, seconds, label="late"), Job(nap, 20)
 
     def meddle() -> None:
@@ -275,7 +275,7 @@ def test_requirement_on_a_nonmember_is_refused(virtual: Virtual) -> None:
 
 
 def test_requirement_on_a_forever_member_is_refused(virtual: Virtual) -> None:
-    """As before a run: a forever job can't be required."""
+    """As before a run: a forever job cannot be required."""
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),

@@ -73,9 +73,9 @@ def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pyte
         ('{"trioflow durations": 2, "seconds": {}}', "durations of version 2"),
         ('{"trioflow durations": 2, "jobs": []}', "durations of version 2"),
         ("# ninja log v3\n", "log of ninja of version 3"),
-        ("import anyio\n", "is no file of durations"),
-        ('{"name": "some package"}', "is no file of durations"),
-        ('{"trioflow durations": 1, "seconds": [3]}', "is no file of durations"),
+        ("import anyio\n", "is not a file of durations"),
+        ('{"name": "some package"}', "is not a file of durations"),
+        ('{"trioflow durations": 1, "seconds": [3]}', "is not a file of durations"),
         ('{"trioflow durations": 1, "seconds": {"a": -1}}', "'a'"),
     ],
 )

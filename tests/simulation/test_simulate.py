@@ -230,7 +230,7 @@ def test_it_works_where_a_loop_runs() -> None:
     ("options", "error", "words"),
     [
         ({"durations": {"a": -1}}, ValueError, "'a'"),
-        ({"durations": 3}, TypeError, "no mapping"),
+        ({"durations": 3}, TypeError, "not a mapping"),
         ({"jobs_window": -1}, ValueError, "jobs_window=-1"),
         ({"policy": "best"}, ValueError, "policy='best'"),
     ],

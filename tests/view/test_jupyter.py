@@ -133,7 +133,7 @@ def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:
 
 
 def test_the_class_shows_no_graph(outputs: dict[str, Any]) -> None:
-    """The class itself is no scheduler."""
+    """The class itself is not a scheduler."""
     assert set(data(outputs, "class")) == {"text/plain"}
 
 

@@ -274,7 +274,7 @@ class Batch:
                 self._add_runner(node)
 
     async def _hand_back(self, task: Task, error: Unreachable) -> bool:
-        """Let others run what can't be run on a node that is not there; False if there are no others."""
+        """Let others run what cannot be run on a node that is not there; False if there are no others."""
         if error.node in self._alive:
             del self._alive[error.node]
             then = "" if self._alive else "; no node is left: the commands that have not run fail"

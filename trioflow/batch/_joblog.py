@@ -64,7 +64,7 @@ class Entry:
 
 
 def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """Yield the entries of a job log; lines that a crash has cut off, or that are no entries, are skipped."""
+    """Yield the entries of a job log; lines that a crash has cut off, or that are not entries, are skipped."""
     further = 0
     for line in lines:
         if line.startswith(COLUMNS):

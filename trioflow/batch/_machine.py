@@ -61,7 +61,7 @@ def bytes_free(text: str) -> FreeMemory:
         text: a size, as `Pool` takes it; or with a small letter for powers of a thousand, as in GNU parallel.
 
     Raises:
-        ValueError: it is no size; the machine has less than that; or it does not say how much is free.
+        ValueError: it is not a size; the machine has less than that; or it does not say how much is free.
 
     """
     thousands = THOUSANDS.fullmatch(text)

@@ -16,7 +16,7 @@ from ._quoting import quoted
 
 PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
 END_OF_NAME: Final = re.compile(r"[ \t\n=]")
-"""What ends the command's name, or shows that the first word is no command: a variable is set before it."""
+"""What ends the command's name, or shows that the first word is not a command: a variable is set before it."""
 NOTHING: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 

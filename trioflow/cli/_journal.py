@@ -174,7 +174,7 @@ def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
 @contextlib.contextmanager
 def changing(path: Path) -> Generator[Store]:
     """Open a journal that is there, to change it."""
-    contents(path)  # a file that is no journal is not made one
+    contents(path)  # a file that is not a journal is not made one
     store = refused(lambda: Store(path, writes=True))
     try:
         yield store

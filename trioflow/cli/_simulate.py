@@ -28,7 +28,7 @@ ENOUGH: Final = 0.03
 
 
 def windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
-    """Parse whole numbers, separated by commas; 0 is no limit."""
+    """Parse whole numbers, separated by commas; 0 means no limit."""
     if text is None:
         return []
     parts = [part.strip() for part in text.split(",")]

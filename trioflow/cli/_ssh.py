@@ -14,7 +14,7 @@ from .batch._options import BatchCommand, parsed
 CODES: Final = """\b
 Exit codes:
   0    the command succeeded on all nodes
-  1    the number of nodes where it failed, or that can't be
+  1    the number of nodes where it failed, or that cannot be
   ...  reached, up to 100
   100
   101  more than 100 nodes

@@ -1,7 +1,7 @@
 """`ThreadJob`: a plain function in a worker thread, as a job.
 
-anyio provides the threads. What is left to do here is to keep a promise: work that can't be interrupted keeps its slot.
-A thread goes on whatever is cancelled. So its job waits for it, and settles only then.
+anyio provides the threads. What is left to do here is to keep a promise: work that cannot be interrupted keeps its
+slot. A thread goes on whatever is cancelled. So its job waits for it, and settles only then.
 """
 
 from __future__ import annotations

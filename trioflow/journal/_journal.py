@@ -124,7 +124,7 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
 
     Raises:
         TypeError: it is neither.
-        JournalError: the file can't be used.
+        JournalError: the file cannot be used.
 
     """
     if isinstance(journal, (str, os.PathLike)):
@@ -178,7 +178,7 @@ class Session:
             work = _work(job)
             fingerprint = self._fingerprints.of(job, work)
         except Unstorable as error:
-            facts.not_restored = f"what identifies it can't be stored: {error}"
+            facts.not_restored = f"what identifies it cannot be stored: {error}"
             self._unstored[job.label] = str(error)
             return NOT_STORED
         value, reason = NOT_STORED, None if self._is_new else NOT_THERE
@@ -221,7 +221,7 @@ class Session:
         try:
             data = self.store.result_of(record)
         except (OSError, TypeError, ValueError) as error:
-            return NOT_STORED, f"its stored result can't be used: {error}"
+            return NOT_STORED, f"its stored result cannot be used: {error}"
         try:
             if save == "pickle":  # asked for by this job, now; what the journal says does not matter
                 value = pickle.loads(cast(bytes, data))
@@ -232,7 +232,7 @@ class Session:
         except Unstorable as error:
             return NOT_STORED, f"its result is {error}"
         except Exception as error:  # from code of the user's
-            return NOT_STORED, f"its result can't be loaded: {error!r}"
+            return NOT_STORED, f"its result cannot be loaded: {error!r}"
         self._forms[job] = form(data)
         return value, None
 
@@ -316,7 +316,7 @@ class Session:
         """Write what is left and how the run has ended, report what could not be stored, and close the file.
 
         Args:
-            outcome: how the run has ended; None if the file can't be written.
+            outcome: how the run has ended; None if the file cannot be written.
             report: called with what is to be said.
 
         """
@@ -330,7 +330,7 @@ class Session:
             labels = _names(list(self._unstored))
             _, why = next(iter(self._unstored.items()))
             report(
-                f"the journal can't store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
+                f"the journal cannot store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
                 f"again: {labels}; the first: {why}; give such a job save=(dump, load), or key=, or save=None",
             )
         by_name_only = list(self._fingerprints.known_by_name_only)
@@ -404,7 +404,7 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
     except Unstorable:
         raise
     except Exception as error:
-        raise Unstorable(f"which {_name(save)} can't store: {error!r}") from None
+        raise Unstorable(f"which {_name(save)} cannot store: {error!r}") from None
 
 
 def _work(job: AbstractJob[Any]) -> Work | None:

@@ -139,7 +139,7 @@ class Store:
         syncs: whether each commit is synced to the disk.
 
     Raises:
-        JournalError: the file is no journal, or cannot be used; the error says why. It is left as it is.
+        JournalError: the file is not a journal, or cannot be used; the error says why. It is left as it is.
 
     """
 
@@ -210,7 +210,7 @@ class Store:
         start = self._header()
         if start and start[: len(MAGIC)] != MAGIC:
             raise JournalError(
-                f"{self._who}: this is no journal but some other file, and is left as it is; "
+                f"{self._who}: this is not a journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
         # Whoever opens a database takes in what its log has. A journal has no log before the header says what it is.
@@ -403,7 +403,7 @@ class Store:
                 raise TypeError(f"it is {record.result!r}")
             return record.result
         if not NAME.fullmatch(record.file):  # it would lead elsewhere
-            raise ValueError(f"{record.file!r} is no name of a file of it")
+            raise ValueError(f"{record.file!r} is not the name of one of its files")
         data = (self._results / record.file).read_bytes()
         if _name_of(data) != record.file:
             raise ValueError("its contents have changed")

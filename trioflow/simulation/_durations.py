@@ -74,7 +74,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
             for span in given.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
-    raise TypeError(f"{what}: {given!r} is no mapping of labels or paths to seconds, no Trace, and no path of a file")
+    raise TypeError(f"{what}: {given!r} is not a mapping of labels or paths to seconds, a Trace, or the path of a file")
 
 
 def learn(file: Any, scheduler: BaseScheduler) -> None:
@@ -127,7 +127,7 @@ def _content(path: Path) -> dict[str, float] | None:
         named: dict[Any, Any] = dict(content["seconds"]) if version == VERSION else {}
     except (KeyError, TypeError, ValueError):
         raise ValueError(
-            f"{path} is no file of durations, and is left alone: give one that a Scheduler has written"
+            f"{path} is not a file of durations, and is left alone: give one that a Scheduler has written"
         ) from None
     if version != VERSION:
         raise ValueError(

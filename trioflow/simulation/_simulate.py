@@ -98,8 +98,8 @@ def simulate(
             about the scenario's own jobs, which are idle meanwhile.
 
     Raises:
-        CycleError, MissingRequirement, ValueError: the scenario can't run, it would never end, or an argument is out of
-            range.
+        CycleError, MissingRequirement, ValueError: the scenario cannot run, it would never end, or an argument is out
+            of range.
         TypeError: an argument has the wrong type.
 
     Example:

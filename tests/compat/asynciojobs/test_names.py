@@ -120,7 +120,7 @@ def test_requirements_can_be_removed() -> None:
 
 @pytest.mark.parametrize("wrong", [3, "name", PureScheduler(), lambda: None])
 def test_something_else_is_refused(wrong: Any) -> None:
-    """What is no job cannot be required, added, or stand in a sequence."""
+    """What is not a job cannot be required, added, or stand in a sequence."""
     a = Note("a")
     for call in (a.requires, PureScheduler().add, PureScheduler, Sequence):
         with pytest.raises(TypeError, match="give jobs or Sequences"):

@@ -255,7 +255,7 @@ def test_a_file_is_appended_to(tmp_path: Path) -> None:
 
 
 def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    """There, it is no file of the system's."""
+    """There, it is not a file of the system's."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     pool.join()

@@ -43,7 +43,7 @@ def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
 
 
 def test_bypassing_an_input_is_refused_and_changes_nothing() -> None:
-    """What uses the result of a job can't do without it: `bypass_and_remove` of an input is a ValueError."""
+    """What uses the result of a job cannot do without it: `bypass_and_remove` of an input is a ValueError."""
     a = Job(give, label="a")
     first, user = Job(give, required=a), Job(take, a, label="user")
     scheduler = Scheduler(a, first, user)

@@ -127,7 +127,7 @@ def test_a_running_scheduler_does_not_lose_what_a_nested_one_has_adopted(virtual
 
 
 def test_a_refused_job_brings_nothing_in() -> None:
-    """If the job can't be added its inputs aren't either."""
+    """If the job cannot be added its inputs aren't either."""
     a, elsewhere = Job(give), Job(give)
     Scheduler(elsewhere)
     scheduler = Scheduler()
@@ -236,7 +236,7 @@ def test_input_that_its_scheduler_did_not_reach(virtual: Virtual) -> None:
 
 
 def test_cycle_that_inputs_imply_is_refused_with_the_circle() -> None:
-    """Two schedulers that need results of each other can't be ordered: CycleError showing the members."""
+    """Two schedulers that need results of each other cannot be ordered: CycleError showing the members."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(b, Job(take, a), label="right")
     outer = Scheduler(left, right)

@@ -1,4 +1,4 @@
-"""Limits of a `Service`, which hold until it is ready, and what is no service at all."""
+"""Limits of a `Service`, which hold until it is ready, and what is not a service at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that can't be started: a clear error each, and the run goes on."""
+"""Commands that cannot be started: a clear error each, and the run goes on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_environment_that_is_too_long(backend: str) -> None:
     [
         ("not executable", "is not executable: it needs chmod +x"),
         ("no interpreter", "is there, but the interpreter in its first line (#!) is not"),
-        ("no program", "is no program: a script's first line must be like #!/bin/sh"),
+        ("no program", "is not a program: a script's first line must be like #!/bin/sh"),
     ],
 )
 def test_a_file_that_is_no_good_program(backend: str, tmp_path: Path, kind: str, message: str) -> None:

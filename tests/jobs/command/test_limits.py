@@ -31,7 +31,7 @@ def test_each_slot_keeps_its_cpu(backend: str) -> None:
 
 
 def test_a_slot_is_given_back_however_the_command_ended(backend: str) -> None:
-    """One that fails, one that can't be started, one that is cut: the next has the first CPU again."""
+    """One that fails, one that cannot be started, one that is cut: the next has the first CPU again."""
     jobs = [
         CommandJob(["false"], pin="slot"),
         CommandJob(["no such program"], pin="slot"),

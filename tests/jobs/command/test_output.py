@@ -403,7 +403,7 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
     """The command is not started, and the error says why."""
     error = failure_of(backend, CommandJob(["true"], **{stream: path}))  # type: ignore[arg-type]
     assert "not started" in str(error)
-    assert "can't be opened" in str(error)
+    assert "cannot be opened" in str(error)
     assert isinstance(error.__cause__, OSError)
 
 

@@ -192,7 +192,7 @@ def large(data: bytes) -> bytes:
 
 
 class Fragile:
-    """Can't be loaded in the worker."""
+    """Cannot be loaded in the worker."""
 
     def __reduce__(self) -> Any:
         return refuse, ()

@@ -361,7 +361,7 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
-    """It can't be imported in a worker; functions of others can."""
+    """It cannot be imported in a worker; functions of others can."""
     program = (
         "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
         "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"

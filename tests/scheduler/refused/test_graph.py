@@ -1,4 +1,4 @@
-"""What a graph gets that can't be run: an error that says which jobs, and the remedy; and nothing is consumed."""
+"""What a graph gets that cannot be run: an error that says which jobs, and the remedy; and nothing is consumed."""
 
 from __future__ import annotations
 

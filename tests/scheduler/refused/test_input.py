@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-# --- what is no job
+# --- what is not a job
 
 
 def plain_function() -> int:
@@ -74,7 +74,7 @@ def test_misspelt_option_of_a_command_names_the_one_that_was_meant(kind: Callabl
 
 @pytest.mark.parametrize("thing", [None, 42, "echo", object()])
 def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
-    """What can't be called at all is a TypeError that shows it."""
+    """What cannot be called at all is a TypeError that shows it."""
     with pytest.raises(TypeError, match="Job"):
         Job(thing)  # type: ignore[arg-type]
 
@@ -152,7 +152,11 @@ def test_something_that_is_no_scheduler_is_refused(kind: Callable[..., Any], thi
 
 @pytest.mark.parametrize(
     ("kwargs", "advice"),
-    [([1], "found list; give a dict"), ("abc", "found str; give a dict"), ({1: "secret"}, "the name 1 is no string")],
+    [
+        ([1], "found list; give a dict"),
+        ("abc", "found str; give a dict"),
+        ({1: "secret"}, "the name 1 is not a string"),
+    ],
 )
 @pytest.mark.parametrize("kind", [functools.partial(Job, nap), functools.partial(ThreadJob, plain_function)])
 def test_keyword_arguments_that_are_no_dict_of_names_are_refused(
@@ -172,7 +176,7 @@ def test_environment_that_is_no_dict_is_refused(env: Any) -> None:
 
 
 def test_no_job_among_jobs_changes_nothing() -> None:
-    """Update is atomic: one thing that is no job, and none of the jobs is added."""
+    """Update is atomic: one thing that is not a job, and none of the jobs is added."""
     scheduler, job = Scheduler(), Job(nap)
     with pytest.raises(TypeError, match="42"):
         scheduler.update([job, 42])
@@ -242,7 +246,7 @@ def test_timeout_that_is_no_positive_number_is_refused(virtual: Virtual, timeout
 
 @pytest.mark.parametrize("timeout", ["1", True, [1], 1j])
 def test_timeout_of_the_wrong_type_is_refused(timeout: Any) -> None:
-    """A timeout that is no number is a TypeError that names the job."""
+    """A timeout that is not a number is a TypeError that names the job."""
     with pytest.raises(TypeError, match=r"timeout.*'slow'.*seconds"):
         Job(nap, label="slow", timeout=timeout)
 

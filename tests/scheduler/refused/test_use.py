@@ -163,7 +163,7 @@ def test_job_of_the_other_library_fails_with_a_note(virtual: Virtual, number: in
 
 
 def test_limiter_of_the_other_library_is_refused(virtual: Virtual) -> None:
-    """A limiter that this backend can't take is a TypeError that names the scheduler; nothing has started."""
+    """A limiter that this backend cannot take is a TypeError that names the scheduler; nothing has started."""
     job = Job(nap())
     scheduler = Scheduler(job, label="home")
 

@@ -164,7 +164,7 @@ def test_collapse_all() -> None:
 
 
 def test_collapse_some() -> None:
-    """Some may be given, as jobs or by their paths; what is no scheduler has nothing to collapse."""
+    """Some may be given, as jobs or by their paths; what is not a scheduler has nothing to collapse."""
     inner = Scheduler(idle("x"), label="inner")
     outer = Scheduler(inner, idle("y"), label="outer")
     scheduler = Scheduler(outer)

@@ -201,7 +201,7 @@ def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
 
 
 def test_culprit_that_was_removed(virtual: Virtual) -> None:
-    """A culprit that is no member any more is told by its label."""
+    """A culprit that is not a member any more is told by its label."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
     after_run(virtual, scheduler)
@@ -329,6 +329,6 @@ def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]
 
 
 def test_no_stream() -> None:
-    """What is no stream is refused."""
-    with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is no stream"):
+    """What is not a stream is refused."""
+    with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]

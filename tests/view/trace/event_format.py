@@ -45,7 +45,7 @@ def events(text: str) -> list[Event]:
 
 
 def _refuse(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def check_event(event: Event) -> None:

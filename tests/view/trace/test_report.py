@@ -277,7 +277,7 @@ def test_equal_failures_are_one_piece(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
-    """What was meant to go on is no subject of a report, unless it failed; the counts are those of all views."""
+    """What was meant to go on is not a subject of a report, unless it failed; the counts are those of all views."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text

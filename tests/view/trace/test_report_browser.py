@@ -241,7 +241,7 @@ def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, wi
 
 
 def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> None:
-    """The meaning of a word is where the word is, under the pointer; and the graph is no white page in the dark."""
+    """The meaning of a word is where the word is, under the pointer; and the graph is not a white page in the dark."""
     browser.open(pages / "everything.html", dark=True)
     heads = {head.text: head.get_attribute("title") for head in browser.all("th button")}
     assert heads["wait"]

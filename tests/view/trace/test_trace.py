@@ -65,7 +65,7 @@ def test_waiting_for_a_slot_is_told(virtual: Virtual) -> None:
 
 
 def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
-    """A limiter may have infinitely many tokens, which is no number of slots."""
+    """A limiter may have infinitely many tokens, which is not a number of slots."""
 
     async def main() -> Trace:
         trace = Trace()

@@ -85,7 +85,7 @@ def amount_or_parts(value: Any, what: str) -> Given:
         return amount(value, what)
     for key in parts:
         if not isinstance(key, str):
-            raise TypeError(f"{what}: {key!r} is no key; keys are text")
+            raise TypeError(f"{what}: {key!r} is not a key; keys are text")
     return tuple((key, amount(parts[key], what)) for key in sorted(parts))
 
 

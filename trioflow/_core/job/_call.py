@@ -265,7 +265,7 @@ class Search:
         """Return the function with its keyword arguments bound.
 
         Raises:
-            TypeError: they are no dict of names and values; the error shows no value, because it may be secret.
+            TypeError: they are not a dict of names and values; the error shows no value, because it may be secret.
 
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -273,7 +273,7 @@ class Search:
             raise TypeError(f"kwargs of {self._who()}: found {found}; give a dict of names and values")
         for name in values:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"kwargs of {self._who()}: the name {name!r} is no string")
+                raise TypeError(f"kwargs of {self._who()}: the name {name!r} is not a string")
         plain = dict(values)
         return Call(function, plain, self._recipe(plain))
 
@@ -332,7 +332,7 @@ class Search:
         )
 
     def _refuse_hidden(self, value: Any, where: str) -> None:
-        """Refuse a job, at any depth, in an object in which it can't be replaced by its result."""
+        """Refuse a job, at any depth, in an object in which it cannot be replaced by its result."""
         todo: list[Any] = [value]
         met: set[int] = set()
         while todo:
@@ -340,7 +340,7 @@ class Search:
             if isinstance(one, (AbstractJob, Ref)):
                 label = one.job.label if isinstance(one, Ref) else one.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
-                    f"{label!r} is {where} among the arguments of {self._who()}: a result can't be filled in there; "
+                    f"{label!r} is {where} among the arguments of {self._who()}: a result cannot be filled in there; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
             if isinstance(one, SEARCHED) and id(one) not in met:

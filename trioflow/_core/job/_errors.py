@@ -66,14 +66,14 @@ class MissingRequirement(TrioflowError, ValueError):
 
 
 class JournalError(TrioflowError):
-    """A journal can't be used, or could not be written; the message names the file, and says why and what to do."""
+    """A journal cannot be used, or could not be written; the message names the file, and says why and what to do."""
 
 
 class RequirementFailed(TrioflowError):
-    """A job can't run, because a job whose success it needs failed; its `__cause__` is the root failure.
+    """A job cannot run, because a job whose success it needs failed; its `__cause__` is the root failure.
 
     Attributes:
-        job: the job that can't run.
+        job: the job that cannot run.
         requirement: the job that it requires and that did not succeed.
 
     """
@@ -82,7 +82,7 @@ class RequirementFailed(TrioflowError):
         self.job: AbstractJob[Any] = job
         self.requirement: AbstractJob[Any] = requirement
         super().__init__(
-            f"{job.label!r} can't run, because {requirement.label!r} "
+            f"{job.label!r} cannot run, because {requirement.label!r} "
             f"{_IN_WORDS.get(requirement.state.name, 'did not run')}: "
             f"see the cause; to run it anyway, pass ref(job) instead of the job, and run_if='settled'"
         )
@@ -121,7 +121,7 @@ class Throttled(TrioflowError):
     Nothing starts that needs `key` for `after` seconds. The attempt does not count. The job gives back its slot and
     what it has of pools, and is SCHEDULED again, before all others that are ready. What it took of a rate stays taken.
 
-    A job fails with it that can't be called again: one made from a coroutine object, a service that is ready, or a
+    A job fails with it that cannot be called again: one made from a coroutine object, a service that is ready, or a
     clean-up job. If the run is draining or stopping, the job ends CANCELLED.
 
     Args:
@@ -129,7 +129,7 @@ class Throttled(TrioflowError):
         after: seconds, finite, 0 or more, such as the server's `Retry-After`.
 
     Raises:
-        TypeError: `key` is no text, or `after` is no number.
+        TypeError: `key` is not text, or `after` is not a number.
         ValueError: `after` is out of its range.
 
     Example:

@@ -153,16 +153,16 @@ def name_of(function: Any) -> str:
 def check_function(
     function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
 ) -> None:
-    """Refuse a function that a kind of job can't call.
+    """Refuse a function that a kind of job cannot call.
 
     Args:
         function: what the user gave; for a partial, the function in it is checked.
         kind: the name of the kind.
-        wanted: what the error tells users to give instead of something that can't be called.
+        wanted: what the error tells users to give instead of something that cannot be called.
         place: where this kind calls plain functions, such as "a thread"; None for a kind that calls async functions.
 
     Raises:
-        TypeError: this kind can't call the function; the error says what to do.
+        TypeError: this kind cannot call the function; the error says what to do.
 
     """
     called, name = unwrapped(function), name_of(function)

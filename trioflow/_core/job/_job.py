@@ -148,8 +148,8 @@ class AbstractJob(Generic[T]):
 
     Raises:
         TypeError: an option has the wrong type.
-        ValueError: a number is out of its range, `on_timeout` or `run_if` is unknown, or the scheduler can't accept the
-            job.
+        ValueError: a number is out of its range, `on_timeout` or `run_if` is unknown, or the scheduler cannot accept
+            the job.
 
     Example:
         >>> class Greeting(AbstractJob):
@@ -358,8 +358,8 @@ class AbstractJob(Generic[T]):
 
         Raises:
             RuntimeError: the job is not running.
-            ValueError: it needs nothing of this name; it is no rate; a key is unknown; or an amount is out of range.
-            TypeError: an amount is no number.
+            ValueError: it needs nothing of this name; it is not a rate; a key is unknown; or an amount is out of range.
+            TypeError: an amount is not a number.
 
         Example:
             >>> async def ask():
@@ -813,7 +813,7 @@ state_of: Final = AbstractJob.__dict__["_state"].__get__
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
     """Return whether a job is a scheduler. This is the only way to find out.
 
-    A user's job may have attributes with any name, so they can't be used to recognize a scheduler.
+    A user's job may have attributes with any name, so they cannot be used to recognize a scheduler.
     """
     return isinstance(job, AbstractJob) and job._is_scheduler
 

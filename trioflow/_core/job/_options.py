@@ -179,7 +179,7 @@ def flag_or_none(value: Any, name: str, who: Who) -> bool | None:
 
 
 def seconds(value: float | None, name: str, who: Who) -> float | None:
-    """Check and return a positive number of seconds; None and infinity both become None, which is no limit."""
+    """Check and return a positive number of seconds; None and infinity both become None, which means no limit."""
     if value is None:
         return None
     number = _number(value, name, who)

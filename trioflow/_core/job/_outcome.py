@@ -173,7 +173,7 @@ def no_result(job: AbstractJob[Any]) -> BaseException:
 
 
 def not_awaitable(label: str, value: object) -> str:
-    """Return a message for a function that returned `value`, which can't be awaited, with what to do."""
+    """Return a message for a function that returned `value`, which cannot be awaited, with what to do."""
     return (
         f"{label!r}: its function returned {shown(value)}, which is not awaitable; "
         f"give Job an async function, and ThreadJob a plain one"

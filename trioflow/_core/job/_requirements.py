@@ -57,7 +57,7 @@ def flatten_simple(given: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
 
     Args:
         given: what the user gave.
-        state_of: returns the state of a job. It raises if something is no job, or has not been initialised.
+        state_of: returns the state of a job. It raises if something is not a job, or has not been initialised.
 
     """
     things: Any = given if given.__class__ is list or given.__class__ is tuple else (given,)

@@ -74,7 +74,9 @@ class Rate:
             burst = {}
         for name, one in burst.items():
             if name not in self._limits:
-                raise ValueError(f"Rate(burst={burst!r}): {name!r} is no key of this rate: it has {', '.join(limits)}")
+                raise ValueError(
+                    f"Rate(burst={burst!r}): {name!r} is not a key of this rate: it has {', '.join(limits)}"
+                )
             own[name] = _positive(one, f"Rate(burst={{{name!r}: {one!r}}})")
         self._bursts: Final = {**self._limits, **own}
 

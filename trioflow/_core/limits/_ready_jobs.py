@@ -57,7 +57,7 @@ class ReadyJobs(deque[AbstractJob[Any]]):
         """Take back what a job has that has settled, or does not start: nothing here."""
 
     def any_waits(self) -> bool:
-        """Return whether there is an entry, also of a job that can't start now."""
+        """Return whether there is an entry, also of a job that cannot start now."""
         return bool(self)
 
     def has_fewer_slots(self) -> None:
@@ -236,11 +236,11 @@ class SharingJobs(RankedJobs):
         self.sharing.release(job, grant)
 
     def any_waits(self) -> bool:
-        """Return whether there is an entry, also of a job that can't start now; without a look at what there is."""
+        """Return whether there is an entry, also of a job that cannot start now; without a look at what there is."""
         return bool(self.order.heap or self.sharing.queues)
 
     def has_fewer_slots(self) -> None:
-        """Let other runs look again that have waited for this one: it has started a job, or it can't."""
+        """Let other runs look again that have waited for this one: it has started a job, or it cannot."""
         self.sharing.has_fewer_slots()
 
     def end(self) -> None:

@@ -161,7 +161,7 @@ class Stock(Resource):
         """
         if isinstance(given, tuple):
             raise ValueError(
-                f"{who} needs {self.name}={_amounts.shown_parts(given)}, which is no Rate: give one number"
+                f"{who} needs {self.name}={_amounts.shown_parts(given)}, which is not a Rate: give one number"
             )
         if given > self.total:
             raise ValueError(

@@ -36,7 +36,7 @@ RISING: Final = 2.0
 LEAST_SHARE: Final = 0.5
 """What is left of the window at least when the latency rises, and to measure the lowest again."""
 FEWEST: Final = 10
-"""A mean latency is over at least so many jobs: one slow job is no queue."""
+"""A mean latency is over at least so many jobs: one slow job is not a queue."""
 REMEMBERED: Final = 100
 """If so many mean latencies were higher than the lowest, the lowest is measured again."""
 
@@ -63,7 +63,7 @@ class Adaptive:
             libraries, give their own as well.
 
     Raises:
-        TypeError: a size is no whole number, or something in `slower_on` is no exception type.
+        TypeError: a size is not a whole number, or something in `slower_on` is not an exception type.
         ValueError: a size is out of its range.
 
     Example:
@@ -89,7 +89,7 @@ class Adaptive:
         types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for one in types:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise TypeError(f"Adaptive(slower_on={slower_on!r}): {one!r} is no exception type")
+                raise TypeError(f"Adaptive(slower_on={slower_on!r}): {one!r} is not an exception type")
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
@@ -167,7 +167,7 @@ class Control:
 
 
 def window(value: Any, name: str, who: Who) -> Window | None:
-    """Check and return a window; 0 becomes None, which is no limit."""
+    """Check and return a window; 0 becomes None, which means no limit."""
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
@@ -181,7 +181,7 @@ def window(value: Any, name: str, who: Who) -> Window | None:
 
 
 def slots(window: Window | None) -> int | None:
-    """Return how many jobs a window lets run at once, at most; for a limiter, its total tokens. None is no limit."""
+    """Return how many jobs a window lets run at once, at most; for a limiter, its total tokens. None means no limit."""
     if isinstance(window, Adaptive):
         return window.maximum
     tokens = window if window is None or isinstance(window, int) else window.total_tokens

@@ -58,7 +58,7 @@ class ReadyQueue:
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
     def is_used(self) -> bool:
-        """Return whether there is an entry, of whatever job: one that can't start now counts too."""
+        """Return whether there is an entry, of whatever job: one that cannot start now counts too."""
         return type(self.jobs) is not ReadyJobs or bool(self.jobs or self.forever)
 
     def drain(self) -> list[AbstractJob[Any]]:

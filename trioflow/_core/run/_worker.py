@@ -24,7 +24,7 @@ Four words, and what is always true of them:
   number of searchers:
   - Whoever spawns or wakes a worker adds it to the number. A worker adds itself before it waits in `work`. It subtracts
     itself when it takes a job, parks or leaves.
-  - A worker that waits in a limiter's queue is not counted (`LimiterWindow`), because it can't start a forever job
+  - A worker that waits in a limiter's queue is not counted (`LimiterWindow`), because it cannot start a forever job
     while it waits.
   - If the number is 0, nobody will look for a job without being called. So it must not be 0 when control returns to the
     loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after

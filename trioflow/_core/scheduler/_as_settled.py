@@ -90,7 +90,7 @@ def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
 
 
 def _callers() -> set[AbstractJob[Any] | None]:
-    """Return the job that makes this call and the schedulers around it, which can't settle before it."""
+    """Return the job that makes this call and the schedulers around it, which cannot settle before it."""
     found: set[AbstractJob[Any] | None] = set()
     worker = _current.current.get(None)
     while worker is not None:

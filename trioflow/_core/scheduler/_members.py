@@ -297,11 +297,11 @@ class Members:
         home = job._scheduler
         if home is not None and not (job in home._members.adopted and home._innermost_run() is None):
             raise ValueError(
-                f"{job.label!r} is in the scheduler {home.label!r}; it can't be in {self.owner.label!r} too: "
+                f"{job.label!r} is in the scheduler {home.label!r}; it cannot be in {self.owner.label!r} too: "
                 f"remove it there first"
             )
         if self.owner is job or is_inside(self.owner, job):
-            raise ValueError(f"the scheduler {job.label!r} can't be inside itself: {self.owner.label!r} is in it")
+            raise ValueError(f"the scheduler {job.label!r} cannot be inside itself: {self.owner.label!r} is in it")
 
     def forget_added(self, still_under_way: Collection[Run]) -> None:
         """Remove what was added during runs that have ended, and the requirements on it."""

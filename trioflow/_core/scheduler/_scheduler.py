@@ -310,7 +310,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def close(self) -> None:
         """Close the scheduler for good, and all its jobs; results stay readable.
 
-        It can't run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
+        It cannot run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
 
         Raises:
             RuntimeError: the scheduler is running.
@@ -475,7 +475,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         Raises:
             TypeError: `function` is not an async callable, an argument is not iterable, or `label` gives no text.
-            ValueError: `label` can't be filled in, or raises.
+            ValueError: `label` cannot be filled in, or raises.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
         Example:
@@ -520,7 +520,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         try:
             found: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
-            what = f"label={label!r} can't be filled in" if isinstance(label, str) else "the function of label= raised"
+            what = f"label={label!r} cannot be filled in" if isinstance(label, str) else "the function of label= raised"
             raise ValueError(f"map() of {self.label!r}: {what} for {shown}: {type(error).__name__}: {error}") from error
         if not isinstance(found, str):
             raise TypeError(f"map() of {self.label!r}: {shown} returned {type(found).__name__}; it must return text")
@@ -633,8 +633,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             critical job failed.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
-            JournalError: the journal can't be used; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            JournalError: the journal cannot be used; nothing has started.
             TypeError: an option that there is not, or of the wrong type; nothing has started.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
@@ -697,8 +697,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             critical job failed.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
-            JournalError: the journal can't be used; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            JournalError: the journal cannot be used; nothing has started.
             TypeError: an option that there is not, or of the wrong type; nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
             ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
@@ -879,7 +879,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Start the run, and keep it open for jobs that are added in the block.
 
         Raises:
-            CycleError, MissingRequirement, ValueError: the scenario can't run; nothing has started.
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
             RuntimeError: the scheduler is running already, or is closed.
 
         """

@@ -226,7 +226,7 @@ class Job(AbstractJob):
         kwds: those of `AbstractJob`.
 
     Raises:
-        TypeError: `corun` or `coshutdown` is no coroutine object.
+        TypeError: `corun` or `coshutdown` is not a coroutine object.
 
     Example:
         >>> from trioflow.compat.asynciojobs import Job, PureScheduler

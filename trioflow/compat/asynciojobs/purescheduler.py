@@ -33,7 +33,7 @@ def set_debug(debug: bool) -> None:
 
 
 class PureScheduler:
-    """A set of jobs that can be run, and is no job itself.
+    """A set of jobs that can be run, and is not a job itself.
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.

@@ -19,7 +19,7 @@ class Sequence:
         scheduler: is told to `add` them all, and those that are appended later.
 
     Raises:
-        TypeError: something that is no job and no Sequence.
+        TypeError: something that is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler, Sequence

@@ -44,7 +44,7 @@ class Job(asynciojobs.Job, AbstractJob):
         kwds: those of `AbstractJob`.
 
     Raises:
-        TypeError: `corun` or `coshutdown` is no coroutine object.
+        TypeError: `corun` or `coshutdown` is not a coroutine object.
 
     """
 

@@ -44,7 +44,7 @@ def of_streams(error: OSError) -> str:
         return f"not started: {FULL[error.errno]}"
     if error.filename is None:
         return f"not started: {error}"
-    return f"not started: {error.filename!r} can't be opened for it: {error.strerror}"
+    return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
 
 
 def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
@@ -70,7 +70,7 @@ def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOp
     if error.errno == errno.EACCES:
         return f"{shown} is not executable: it needs chmod +x, or its interpreter in front"
     if error.errno == errno.ENOEXEC:
-        return f"{'it' if redact else shown} is no program: a script's first line must be like #!/bin/sh"
+        return f"{'it' if redact else shown} is not a program: a script's first line must be like #!/bin/sh"
     return None
 
 

@@ -71,7 +71,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
             passed on, wherever it goes.
 
     Raises:
-        TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that can't be
+        TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that cannot be
             an argument.
         CommandError: when the job runs: the command could not be started, or has failed.
 

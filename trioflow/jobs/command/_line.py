@@ -29,7 +29,7 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
     """Return the arguments of a command that the user gave, with the jobs among them.
 
     Raises:
-        TypeError: not a list, or something in it can't be an argument.
+        TypeError: not a list, or something in it cannot be an argument.
         ValueError: an empty list, or a NUL in an argument.
 
     """

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-PATIENCE = 10.0  # seconds until it gives up on processes that can't be killed
+PATIENCE = 10.0  # seconds until it gives up on processes that cannot be killed
 PAUSE = 0.005  # seconds between two looks at all processes
 LOOKS = 50  # at new processes, on a machine that never stops starting some
 

@@ -44,7 +44,7 @@ class Process:
         """Enter a process that has just been spawned, or forked by a child that will reap it, into the guard's table.
 
         Raises:
-            OSError: no more descriptors, so it has been killed; or it is no child, and the system has no pidfd.
+            OSError: no more descriptors, so it has been killed; or it is not a child, and the system has no pidfd.
 
         """
         self._guard: Final = guard

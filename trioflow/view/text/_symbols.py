@@ -123,5 +123,5 @@ def stream(file: TextIO | None, who: str) -> TextIO:
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(f"{who}: file={file!r} is no stream; options go by name, as in list(details=True)")
+        raise TypeError(f"{who}: file={file!r} is not a stream; options go by name, as in list(details=True)")
     return file

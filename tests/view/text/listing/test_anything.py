@@ -120,8 +120,8 @@ def test_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_stream() -> None:
-    """What is no stream is refused, with a hint for those who mean an option."""
-    with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is no stream.*list\(details=True\)"):
+    """What is not a stream is refused, with a hint for those who mean an option."""
+    with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is not a stream.*list\(details=True\)"):
         Scheduler().list(True)  # type: ignore[arg-type]
 
 

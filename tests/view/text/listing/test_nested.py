@@ -131,7 +131,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
     glance = Glance("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
-    blocked = "RequirementFailed: 'blocked' can't run, because 'raised' failed: see the cause; to run it anyway,..."
+    blocked = "RequirementFailed: 'blocked' cannot run, because 'raised' failed: see the cause; to run it anyway..."
     expected = DURING.replace("BLOCKED", blocked).strip("\n")
     assert glance.seen.splitlines() == expected.splitlines()
     assert glance.in_ascii.split() == expected.translate(str.maketrans(IN_ASCII)).split()

@@ -156,7 +156,7 @@ def _about_timeline(record: Record) -> str:
 
 
 def _leaves(record: Record) -> Iterator[Span]:
-    """Yield the jobs that are no schedulers: only these are counted, as in all views."""
+    """Yield the jobs that are not schedulers: only these are counted, as in all views."""
     nested = {run.parent for run in record.runs}
     return (span for span in record.spans if span.number not in nested)
 
