@@ -112,7 +112,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
 
 def test_what_is_no_option() -> None:
     """Each bad argument is an error that says what to give."""
-    with pytest.raises(TypeError, match="no stream"):
+    with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="choose one of auto, open, folded"):
         Monitor(nested="half")  # type: ignore[arg-type]
