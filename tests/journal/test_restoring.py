@@ -589,6 +589,28 @@ def test_other_types_are_stored_if_asked_for(virtual: Virtual, file: Path, save:
         assert (job.result().number, job.restored) == (3, restored)
 
 
+PAIR = (lambda one: [one], operator.itemgetter(0))
+
+
+@pytest.mark.parametrize("of_journal", ["json", "pickle", PAIR, None])
+@pytest.mark.parametrize("of_job", ["default", "json", "pickle", PAIR, None])
+def test_what_a_job_says_goes_before_what_the_journal_says(
+    virtual: Virtual, file: Path, of_journal: Any, of_job: Any
+) -> None:
+    """And "default" is what the journal says: JSON in a journal that pickles is not pickled."""
+    import sqlite3
+
+    journal = Journal(file, save=of_journal)
+    again(virtual, journal, lambda: Scheduler(Job(double, 1, label="a", save=of_job)))
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        found = db.execute("SELECT saved FROM jobs").fetchall()
+    save = of_journal if of_job == "default" else of_job
+    assert found == ([] if save is None else [("own" if save is PAIR else save,)])
+    scheduler = again(virtual, journal, lambda: Scheduler(Job(double, 1, label="a", save=of_job)))
+    assert states(scheduler) == {"a": "succeeded" if save is None else "restored"}
+    assert next(iter(scheduler)).result() == 2
+
+
 def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Path) -> None:
     """What it says about pickle does not matter: only a job of this program can ask for it."""
     import sqlite3

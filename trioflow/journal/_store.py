@@ -235,6 +235,7 @@ class Store:
         def one(statement: str) -> Any:
             return db.execute(statement).fetchone()[0]
 
+        db.execute("BEGIN")  # one look at all of it: a run may be making it just now
         application, version = one("PRAGMA application_id"), one("PRAGMA user_version")
         tables = one("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._writes):
@@ -251,6 +252,7 @@ class Store:
             for (state,) in db.execute("PRAGMA quick_check"):
                 if state != "ok" and not OF_ONE_ROW.match(state):
                     raise sqlite3.DatabaseError(state)
+        db.execute("COMMIT")
 
     def _foreign(self) -> JournalError:
         return JournalError(

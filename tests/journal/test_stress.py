@@ -1,0 +1,160 @@
+"""All accidents at once: a disk that fills up, a job that packs the directory, readers and copies beside it, kills.
+
+After each of these, what was committed before is still there, and is not run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from trioflow import Job, JournalError, Scheduler
+from trioflow.journal._store import Store, reading
+
+from .test_killed import Stage, adopt_orphans
+
+JOBS: Final = 40
+SIZE: Final = 4 << 20
+"""Bytes of the file system that fills up."""
+LEFT: Final = 150_000
+"""Bytes that are left on it, or may be in a file, when it is to fill up."""
+
+
+def packing(stage: Stage) -> Scheduler:
+    """Jobs with results of two kilobytes; each tenth copies the directory of the journal."""
+
+    async def work(number: int) -> str:
+        await anyio.sleep(random.choice((0, 0.001, 0.003)))
+        stage.note(str(number))
+        if number % 10 == 5:
+            copy = stage.files / "copies" / f"{os.getpid()} {number}"
+            shutil.copytree(stage.journal.parent, copy, ignore=shutil.ignore_patterns("ballast"))
+        return f"{number} " * 700
+
+    jobs = [Job(work, number, label=str(number)) for number in range(JOBS)]
+    for before, job in zip(jobs, jobs[4:], strict=False):
+        job.requires(before)
+    return Scheduler(jobs, jobs_window=2)
+
+
+@pytest.fixture(params=["limit", "disk"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Iterator[Stage]:
+    """Return a stage whose journal is on a disk of its own, or may not become long."""
+    (disk := tmp_path / "disk").mkdir()
+    if request.param == "disk":
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
+        if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("only root may mount a file system, and not everywhere")
+    stage = Stage(tmp_path, packing, backend)
+    stage.journal = disk / "run.db"
+    adopt_orphans(True)
+    yield stage
+    adopt_orphans(False)
+    if request.param == "disk":
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def watch(stage: Stage) -> int:
+    """Read the journal again and again, in a process of its own: as trioflow does, as others do, and to copy it."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        for number in range(1_000_000):
+            look(stage, number)
+            time.sleep(0.003)
+    except BaseException:
+        (stage.files / "faults").write_text(traceback.format_exc())
+    finally:
+        os._exit(1)
+
+
+def look(stage: Stage, number: int) -> None:
+    """Look at the journal once."""
+    try:
+        reading(stage.journal, lambda store: (store.runs(), store.records()))
+        if number % 5 == 1:
+            copy = stage.files / "copies" / f"backup {number}"
+            reading(stage.journal, lambda store: store.back_up(copy))
+            assert reading(copy, Store.damage) == []
+    except JournalError as error:
+        if "is empty" not in str(error) and "no such file" not in str(error):
+            raise
+    if number % 7 == 3 and stage.journal.exists():
+        other = sqlite3.connect(f"{stage.journal.as_uri()}?mode=rw", uri=True)
+        with contextlib.closing(other), contextlib.suppress(sqlite3.OperationalError):  # no table is there yet
+            other.execute("SELECT count(*) FROM jobs").fetchall()
+
+
+def fill_up(stage: Stage) -> Any:
+    """Leave little room, and return what the process of the run is to do first."""
+    if os.path.ismount(stage.journal.parent):
+        free = os.statvfs(stage.journal.parent)
+        ballast = max(0, free.f_bavail * free.f_frsize - LEFT)
+        (stage.journal.parent / "ballast").write_bytes(b"x" * ballast)
+        return lambda: None
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LEFT, resource.RLIM_INFINITY))
+
+    return limit
+
+
+def stressed(stage: Stage, kills: int) -> tuple[int, int]:
+    """Return how many jobs were lost and how many were doubled, over as many kills, and a disk that is full twice."""
+    (stage.files / "copies").mkdir()
+    lost = doubled = 0
+    committed: set[str] = set()
+    reader = watch(stage)
+    stage.others.add(reader)
+    for number in range(kills + 2):
+        stage.log.unlink(missing_ok=True)
+        is_full = number in (1, kills)
+        child = stage.run(fill_up(stage) if is_full else lambda: None)
+        if is_full:
+            os.waitpid(child, 0)
+        else:
+            time.sleep(random.uniform(0.01, 0.08))
+            stage.kill(child)
+        (stage.journal.parent / "ballast").unlink(missing_ok=True)
+        ran = set(stage.log.read_text().split()) if stage.log.exists() else set()
+        doubled += len(ran & committed)
+        now = stage.committed()
+        lost += len(committed - now)
+        committed = now
+    os.kill(reader, signal.SIGKILL)
+    os.waitpid(reader, 0)
+    assert not (stage.files / "faults").exists(), (stage.files / "faults").read_text()
+    results, ran_at_last = stage.complete()
+    assert results == repr([(str(number), f"{number} " * 700) for number in range(JOBS)])
+    return lost, doubled + len(committed & set(ran_at_last))
+
+
+def test_no_job_is_lost_or_doubled_in_all_accidents_at_once(stage: Stage) -> None:
+    """Three kills; the soak test takes many times ten."""
+    assert stressed(stage, 3) == (0, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_no_job_is_lost_or_doubled_in_ten_kills_twenty_times(stage: Stage) -> None:
+    """As above, with ten kills each."""
+    for _ in range(20):
+        assert stressed(stage, 10) == (0, 0)
+        for file in [*stage.journal.parent.iterdir(), stage.files / "copies"]:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
