@@ -6,6 +6,7 @@ import codecs
 import io
 import os
 import select
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable
@@ -170,36 +171,42 @@ class Lines:
         self._take(line.removesuffix(b"\r").decode(errors="backslashreplace"))
 
 
-class Writer:
-    """Passes the output on to a text or binary file object that has no descriptor."""
+class FileSink:
+    """Passes the output on to a text or binary file object; `at_once` if somebody may be watching."""
 
-    __slots__ = ("_decoder", "_file")
+    __slots__ = ("_at_once", "_decoder", "_file", "_flush")
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, *, at_once: bool = False) -> None:
         self._file: Final = file
+        self._flush: Final = getattr(file, "flush", None) or _nothing
+        self._at_once: Final = at_once
         binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
         self._decoder: Final = None if binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
         """Pass on the next piece."""
         self._file.write(data if self._decoder is None else self._decoder.decode(data))
+        if self._at_once:
+            self._flush()
 
     def finish(self) -> None:
         """Write an incomplete last character, and flush the file."""
         if self._decoder is not None and (rest := self._decoder.decode(b"", final=True)):
             self._file.write(rest)
-        flush = getattr(self._file, "flush", None)
-        if flush is not None:
-            flush()
+        self._flush()
 
 
-class Onwards:
-    """Passes the output on to a descriptor that the command would otherwise write to itself."""
+def _nothing() -> None:
+    """Flush a file that has no buffer."""
+
+
+class DescriptorSink:
+    """Passes the output on to a descriptor, which is closed at the end, or with this object."""
 
     __slots__ = ("__weakref__", "_close", "_descriptor")
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor: Final = os.dup(descriptor)
+        self._descriptor: Final = descriptor
         self._close: Final = weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes) -> None:
@@ -207,7 +214,7 @@ class Onwards:
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
-        """Close this program's copy of the descriptor."""
+        """Close the descriptor, if that is not done yet."""
         self._close()
 
 
@@ -225,3 +232,11 @@ class SignOfLife:
 
     def finish(self) -> None:
         """Nothing is left to do."""
+
+
+def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: str | None) -> list[Sink]:
+    """Return what gets each line of a stream, "stdout" or "stderr": a function, and the screen, with a tag in front."""
+    readers = [] if on_line is None else [on_line]
+    if tag is not None:
+        readers.append(lambda line: print(tag + line, file=getattr(sys, name)))
+    return [Lines(read) for read in readers]

@@ -17,9 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._capture import Capture, Lines, Onwards, SignOfLife, Sink, Spool, Writer
+from ._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
 from ._options import is_path
 
 if TYPE_CHECKING:
@@ -130,8 +131,9 @@ class Streams:
         if given == subprocess.PIPE:
             self._captures[name] = Capture()
             sinks.append(self._captures[name])
-        if options.goes_by_lines:
-            sinks += [Lines(read) for read in _line_readers(self._job, name)]
+        job, on_line = self._job, options.on_line
+        tag = options.tag if isinstance(options.tag, str) else f"{job.label}: " if options.tag else ""
+        sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag or None)
         if sinks:
             return self._pipe(sinks)
         if isinstance(given, int):
@@ -146,7 +148,7 @@ class Streams:
             return descriptor
         if descriptor == subprocess.DEVNULL:
             return self._pipe([])
-        return self._pipe([Onwards(own if descriptor is None else descriptor)])
+        return self._pipe([DescriptorSink(os.dup(own if descriptor is None else descriptor))])
 
     def _inherit(self, name: str, given: Any) -> int | None:
         """Return the descriptor of an open file, or of a pipe whose output is passed on to the file.
@@ -162,11 +164,11 @@ class Streams:
             return None
         has_picture = getattr(file, "has_picture", None)  # None: not a monitor's stream
         if has_picture:
-            return self._pipe([Lines(lambda line: _print_on(file, line))])
+            return self._pipe([Lines(lambda line: print_line(file, line))])
         if given is not None or has_picture is not None or isinstance(file, io.TextIOWrapper):
             with contextlib.suppress(OSError, AttributeError, ValueError):
                 return int(file.fileno())
-        return self._pipe([Writer(file)])
+        return self._pipe([FileSink(file)])
 
     def _pipe(self, sinks: list[Sink]) -> int:
         read_end, write_end = os.pipe()
@@ -250,19 +252,7 @@ class Streams:
         self._theirs.clear()
 
 
-def _line_readers(job: CommandJob, name: str) -> list[Callable[[str], object]]:
-    """Return the functions that are called with each line of a stream."""
-    options, readers = job._options, list[Callable[[str], object]]()
-    if options.on_line is not None:
-        on_line = options.on_line
-        readers.append(lambda line: on_line(job, line))
-    if options.tag:
-        prefix = options.tag if isinstance(options.tag, str) else f"{job.label}: "
-        readers.append(lambda line: print(prefix + line, file=getattr(sys, name)))
-    return readers
-
-
-def _print_on(file: Any, line: str) -> None:
+def print_line(file: Any, line: str) -> None:
     """Print a line of a command; characters that the stream cannot encode are escaped."""
     encoding = file.encoding or "utf-8"
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")

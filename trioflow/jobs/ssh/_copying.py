@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..command._capture import Spool
 from ..command._options import is_path
 from ._errors import SshError
-from ._session import Session, Streams
+from ._session import Redirection, Session
 
 MARK: Final = ".trioflow-"
 """What the names of files begin with that are not complete yet."""
@@ -26,7 +26,7 @@ SWAP: Final = (
     'else mv -f -- "$1" "$2"; fi'
 )
 """Puts a directory in the place of another one, which may be read-only."""
-UNHEARD: Final = Streams(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+UNHEARD: Final = Redirection(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def push(session: Session, sources: Sequence[str], to: str, shown: str) -> None:

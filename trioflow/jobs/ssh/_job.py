@@ -18,7 +18,7 @@ from . import _copying
 from ._connections import Connections
 from ._errors import Unreachable
 from ._nodes import SshNode
-from ._session import Session, Streams
+from ._session import Redirection, Session
 from ._steps import Command, Pull, Push, Script, ScriptText, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ class _Task:
             directory = _copying.there(self._values.fill(os.fsdecode(options.cwd)))
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
         on_line: Any = options.on_line
-        streams = Streams(
+        redirection = Redirection(
             stdout=self._place(options.stdout),
             stderr=self._place(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
@@ -303,10 +303,10 @@ class _Task:
         )
         self._anew = False
         if self._stdin is None:
-            return await self._session.run(words, streams, shown, check=options.check)
+            return await self._session.run(words, redirection, shown, check=options.check)
         async with _copying.temporary(self._session, self._stdin) as path:
-            streams = dataclasses.replace(streams, stdin=path)
-            return await self._session.run(words, streams, shown, check=options.check)
+            redirection = dataclasses.replace(redirection, stdin=path)
+            return await self._session.run(words, redirection, shown, check=options.check)
 
     def _variable(self, given: str | granted) -> str:
         return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
-from ..command._capture import Capture, Lines, SignOfLife, Sink, Spool, Writer, write_all
+from ..command._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
-from ..command._streams import _print_on, open_output
+from ..command._streams import open_output, print_line
 from ..posix._processes import Process, describe
 from ._errors import SshError
 from ._wrapper import Report, ReportFilter, line
@@ -56,7 +56,7 @@ TAIL: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Streams:
+class Redirection:
     """Where a command reads from and writes to."""
 
     stdin: str = ""  # a file on the node
@@ -87,7 +87,7 @@ class Session:
         """The node."""
         return self._connection.node
 
-    async def run(self, words: Sequence[str], streams: Streams, shown: str, *, check: bool) -> CommandResult:
+    async def run(self, words: Sequence[str], redirection: Redirection, shown: str, *, check: bool) -> CommandResult:
         """Run a program on the node.
 
         Raises:
@@ -101,7 +101,7 @@ class Session:
             await connection.ensure(anew=self._anew)
             async with self._turn() as others:
                 # not before: it opens the files of its output
-                attempt = _Attempt(self._job, connection, words, streams, self._grace, self._limit, shown)
+                attempt = _Attempt(self._job, connection, words, redirection, self._grace, self._limit, shown)
                 try:
                     with self._limit.counting():
                         await attempt.run()
@@ -214,14 +214,14 @@ class _Attempt:
         job: Any,
         connection: Connection,
         words: Sequence[str],
-        streams: Streams,
+        redirection: Redirection,
         grace: float,
         limit: TimeLimit,
         shown: str,
     ) -> None:
         token = os.urandom(8).hex()
-        merged, variables = streams.stderr == subprocess.STDOUT, streams.variables
-        command = line(words, token, grace=grace, stdin=streams.stdin, merged=merged, has_variables=bool(variables))
+        merged, variables = redirection.stderr == subprocess.STDOUT, redirection.variables
+        command = line(words, token, grace=grace, stdin=redirection.stdin, merged=merged, has_variables=bool(variables))
         sent = wrapper_variables(variables) if variables else b""
         for what, size, most in (
             ("its words and what trioflow adds to them", len(os.fsencode(command)), MOST_WORDS),
@@ -234,9 +234,9 @@ class _Attempt:
         self._connection: Final = connection
         self._tail: Final = _Tail()
         self._before: Final = _Tail()
-        self._stdout: Final = _Outlet("stdout", streams)
+        self._stdout: Final = _Outlet("stdout", redirection)
         try:
-            self._stderr: Final = _Outlet("stderr", streams)
+            self._stderr: Final = _Outlet("stderr", redirection)
         except BaseException:
             self._stdout.close()
             raise
@@ -337,24 +337,20 @@ class _Outlet:
     connection would let it be non-blocking, for everybody who has it.
     """
 
-    def __init__(self, name: str, streams: Streams) -> None:
+    def __init__(self, name: str, redirection: Redirection) -> None:
         """Open it.
 
         Raises:
             OSError: a file cannot be opened.
 
         """
-        given = getattr(streams, name)
+        given = getattr(redirection, name)
         self._capture: Final = Capture() if given == subprocess.PIPE else None
         self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
-        lines = streams.on_line is not None or streams.tag is not None
-        if streams.on_line is not None:
-            self.sinks.append(Lines(streams.on_line))
-        if streams.tag is not None:
-            prefix = streams.tag
-            self.sinks.append(Lines(lambda text: print(prefix + text, file=getattr(sys, name))))
+        lines = line_sinks(name, redirection.on_line, redirection.tag)
+        self.sinks += lines
         if is_path(given):
-            self.sinks.append(_Appended(given, anew=streams.anew))
+            self.sinks.append(DescriptorSink(open_output(given, anew=redirection.anew)))
         elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _onwards(getattr(sys, name) if given is None else given)
 
@@ -365,7 +361,7 @@ class _Outlet:
     def close(self) -> None:
         """Close what was opened here, also where the command could not be started, or another sink has failed."""
         for sink in self.sinks:
-            if isinstance(sink, _Appended):
+            if isinstance(sink, DescriptorSink):
                 sink.finish()
 
 
@@ -425,41 +421,6 @@ class _Gate:
                 sink.write(data)
 
 
-class _Appended:
-    """A file that output is appended to, whose directories are made."""
-
-    def __init__(self, path: Any, *, anew: bool) -> None:
-        self._descriptor = open_output(path, anew=anew)
-
-    def write(self, data: bytes) -> None:
-        """Append a piece."""
-        write_all(self._descriptor, data)
-
-    def finish(self) -> None:
-        """Close it, if that is not done yet."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-class _Immediately:
-    """A file that is flushed at each piece: somebody may be watching."""
-
-    def __init__(self, file: Any) -> None:
-        self._writer: Final = Writer(file)
-        self._flush: Final = getattr(file, "flush", None)
-
-    def write(self, data: bytes) -> None:
-        """Write and flush."""
-        self._writer.write(data)
-        if self._flush is not None:
-            self._flush()
-
-    def finish(self) -> None:
-        """Write what is left of a character."""
-        self._writer.finish()
-
-
 class _Tail:
     """The end of a stream."""
 
@@ -482,8 +443,8 @@ def _onwards(file: Any) -> list[Sink]:
     if isinstance(file, int):
         file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - it is the caller's to close
     if getattr(file, "has_picture", None):
-        return [Lines(lambda text: _print_on(file, text))]
-    return [_Immediately(file)]
+        return [Lines(lambda text: print_line(file, text))]
+    return [FileSink(file, at_once=True)]
 
 
 def _without_mkdir(said: bytes) -> bytes:
