@@ -127,7 +127,7 @@ def test_names_are_relative_to_home_there_and_to_here(
     """A plain name means the home directory on the node, and the current one here."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
-    name = f".trioflow-test-{os.getpid()}"
+    name = f".test-of-trioflow-{os.getpid()}"
     copied("trio", server, Push("file", to=f"~/{name}/"), Pull(f"{name}/file", to="back"), f"rm -r {name}")
     assert (tmp_path / "back").read_text() == "x"
     assert not (Path.home() / name).exists()
@@ -193,7 +193,7 @@ def test_the_home_directory_is_a_destination(
     backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There and here: a tilde was the name of a file, or of a directory."""
-    name = f".trioflow-test-{os.getpid()}"
+    name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
     try:

@@ -151,7 +151,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
         f"command = {f'echo begun > {tmp_path}/begun; {body}'!r}\n"
-        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3, stdin=b'text')\n"
+        f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
