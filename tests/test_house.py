@@ -45,7 +45,6 @@ READ_PRIVATE_PARTS = {
     "compat": "not yet by public names alone",
     "jobs": "not yet by public names alone",
     "journal": "not yet by public names alone",
-    "simulation._simulate": "its longest paths go by the members of a scheduler",
 }
 """The rooms that may read private attributes of the engine's objects, with the reason."""
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .._core.door.reading import (
@@ -18,11 +19,13 @@ from .._core.door.reading import (
     check_scenario,
     checked_policy,
     checked_window,
+    duration_text,
     inputs_of,
     is_scheduler,
     is_service,
     longest_paths,
     usual_duration,
+    waits_for,
 )
 from .._core.door.reading import slots_of as slots
 from ..testing import virtual_options
@@ -73,7 +76,7 @@ class Simulation:
 
     def __repr__(self) -> str:
         jobs = f"{len(self.ends)} job{'s' * (len(self.ends) != 1)}"
-        return f"<Simulation {self.makespan:g} s, lower bound {self.lower_bound:g} s, {jobs}>"
+        return f"<Simulation {duration_text(self.makespan)}, lower bound {duration_text(self.lower_bound)}, {jobs}>"
 
 
 def simulate(
@@ -256,18 +259,17 @@ class _Paths:
                 return 0.0
             return inner[job].bound if is_scheduler(job) else seconds[job]
 
-        members = level._members
-        order = members.topological_order()
+        order, before = level.topological_order(), partial(waits_for, level)
         self._own: Final = {job: own(job) for job in order}
         earliest: dict[AnyJob, float] = {}
         self._before: Final[dict[AnyJob, AnyJob | None]] = {}
         for job in order:
-            last = max(members.waits_for(job), key=earliest.__getitem__, default=None)
+            last = max(before(job), key=earliest.__getitem__, default=None)
             self._before[job] = last
             earliest[job] = self._own[job] + (earliest[last] if last is not None else 0.0)
         self._last: Final = max(order, key=earliest.__getitem__, default=None)
         length = earliest[self._last] if self._last is not None else 0.0
-        onwards = longest_paths(order, members.waits_for, self._own, 0.0)  # from the start of a job, with the job
+        onwards = longest_paths(order, before, self._own, 0.0)  # from the start of a job, with the job
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         work = sum(number for job, number in self._own.items() if not job.forever)
         self.bound: Final = max(length, work / size if size else 0.0)

@@ -137,7 +137,7 @@ class RunLines:
         tally, signs = self._model.tally, self._symbols.set
         failed = len(self._model.failures)
         done, *others = ((signs.states[state], tally.settled[state], word, style) for state, word, style in COUNTS)
-        if tally.restored:  # these have succeeded too, so they are no further number
+        if tally.restored:  # these have succeeded too, so they are not counted once more
             done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
         found = [
             done,

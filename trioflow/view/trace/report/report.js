@@ -1,5 +1,5 @@
 "use strict";
-// The table of the report. Rows are made for what can be seen alone, so that ten thousand jobs are no burden. Text from
+// The table of the report. Rows are made for what can be seen alone, so that ten thousand jobs cost little. Text from
 // the scenario gets into the page by textContent and setAttribute only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
