@@ -285,8 +285,9 @@ class ScenarioMaker:
         limits: dict[str, Any] = {"retry": self.draw(st.integers(1, 2))} if Trait.RETRY in traits else {}
         on_timeout = next((TIMEOUTS[trait] for trait in TIMEOUTS if trait in traits), None)
         if on_timeout is not None:
-            restarts = self.draw(st.sampled_from([0, 1, 2, *([None] if infinite else [])]))
-            limits |= {"timeout": self.duration(), "on_timeout": on_timeout, "restarts": restarts}
+            limits |= {"timeout": self.duration(), "on_timeout": on_timeout}
+        if on_timeout == "restart":
+            limits["restarts"] = self.draw(st.sampled_from([0, 1, 2, *([None] if infinite else [])]))
         return limits
 
     def leaf(
