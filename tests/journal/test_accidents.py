@@ -21,7 +21,9 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
-from trioflow.journal._store import Record, Store, reading
+from trioflow.journal._store import Store, reading
+
+from .stage import record
 
 KILLED = """
 import os, shutil, signal, subprocess, sys
@@ -77,10 +79,6 @@ def place(tmp_path: Path) -> Path:
     """Return where a journal can be, in a directory that has nothing else in it."""
     (directory := tmp_path / "place").mkdir()
     return directory / "run.db"
-
-
-def record(path: str, result: str = "1") -> Record:
-    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
 
 
 def found(path: Path) -> set[str]:

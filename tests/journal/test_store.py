@@ -16,11 +16,9 @@ import pytest
 
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
-from trioflow.journal._store import LARGE, Record, Store, reading
+from trioflow.journal._store import LARGE, Store, reading
 
-
-def record(path: str, result: str = "1") -> Record:
-    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
+from .stage import record
 
 
 def made(path: Path, *jobs: str) -> None:

@@ -25,7 +25,7 @@ import pytest
 from trioflow import Job, JournalError, Scheduler
 from trioflow.journal._store import Store, reading
 
-from .test_killed import Stage, adopt_orphans
+from .stage import Stage, adopt_orphans
 
 JOBS: Final = 40
 SIZE: Final = 4 << 20

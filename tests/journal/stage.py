@@ -1,0 +1,118 @@
+"""Runs in processes of their own, which can be killed, with what they leave behind; and rows of a journal."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trioflow import AbstractJob, JournalError, Scheduler
+from trioflow.journal._store import Record, reading
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Stage:
+    """A directory with a journal, a log of what has run, and the files of commands."""
+
+    def __init__(self, directory: Path, build: Callable[[Stage], Scheduler], backend: str) -> None:
+        self.journal = directory / "run.db"
+        self.log = directory / "log"
+        self.files = directory
+        self.outcome = directory / "outcome"
+        self.build = build
+        self.backend = backend
+        self.others = children()
+        """Other tests of this process may have started processes that go on: a server, say."""
+
+    def note(self, name: str) -> None:
+        """Record that a job has run; a short write to the end of a file is never torn."""
+        file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{name}\n".encode())
+        os.close(file)
+
+    def run(self, prepare: Callable[[], object] = lambda: None, journal: bool = True) -> int:
+        """Begin a run in a process of its own, and return its id."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have idle threads
+            child = os.fork()
+        if child:
+            return child
+        code = 1
+        try:
+            prepare()
+            scheduler = self.build(self)
+            code = not scheduler.run(backend=self.backend, journal=self.journal if journal else None)  # type: ignore[arg-type]
+            self.outcome.write_text(repr([(job.path, job.result()) for job in leaves(scheduler)]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def kill(self, child: int) -> None:
+        """Kill a run, and wait until nothing of it is left: the guard ends its commands, a moment later."""
+        os.kill(child, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for all that a killed run has left behind, which are children of this process now."""
+        while left := children() - self.others:
+            for child in left:
+                os.waitpid(child, 0)
+
+    def complete(self, journal: bool = True) -> tuple[str, list[str]]:
+        """Run to the end, and return the results, and what has run."""
+        self.log.unlink(missing_ok=True)
+        child = self.run(journal=journal)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return self.outcome.read_text(), self.log.read_text().split() if self.log.exists() else []
+
+    def committed(self) -> set[str]:
+        """Return the paths of the jobs in the journal."""
+        if not self.journal.exists():
+            return set()
+        try:
+            return {one.path for one in reading(self.journal, lambda store: list(store.records()))}
+        except JournalError as error:
+            if "is empty" in str(error):  # killed before there was anything in it
+                return set()
+            raise
+
+    def check(self, expected: str) -> int:
+        """Go on from where the killed run was, and return how many jobs were restored."""
+        committed = self.committed()
+        results, ran = self.complete()
+        assert results == expected
+        again = committed & set(ran)
+        assert not again, f"committed, and run again: {again}"
+        assert len(ran) == len(set(ran))
+        return len(committed)
+
+
+def children() -> set[int]:
+    """Return the processes whose parent is this one."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
+
+
+def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
+    return [job for job in scheduler.iterate_jobs() if not isinstance(job, Scheduler) and job.label != "grow"]
+
+
+def adopt_orphans(adopts: bool) -> None:
+    """Let this process be the parent of those whose parent has died (Linux)."""
+    assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0
+
+
+def record(path: str, result: str = "1") -> Record:
+    """Return a row of a journal."""
+    return Record(path, "{}", "json", result, None, None, 1, None, 0.0, 0.0, None)
