@@ -849,3 +849,19 @@ def test_unknown_options_are_refused(options: Any) -> None:
     if "save" in options:
         with pytest.raises(ValueError, match="choose"):
             Job(double, 1, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "restored"),
+    [("save", None, False), ("key", "another", False), ("version", 2, False), ("label", "job", True)],
+)
+def test_an_option_set_between_runs_counts_in_the_next_one(
+    virtual: Virtual, file: Path, name: str, value: Any, restored: bool
+) -> None:
+    """What a journal goes by may be set, as all options: what has changed runs again."""
+    job = Job(double, 2, label="job")
+    scheduler = Scheduler(job)
+    again(virtual, file, lambda: scheduler)
+    setattr(job, name, value)
+    again(virtual, file, lambda: scheduler)
+    assert (getattr(job, name), job.restored, job.result()) == (value, restored, 4)
