@@ -19,7 +19,7 @@ from trioflow.view.monitor import _job_choice, _log, _model, _picture, _run_line
 from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._json import text as json_text
-from trioflow.view.trace._record import Record
+from trioflow.view.trace._record import TraceRecord
 from trioflow.view.trace.report import _report, _words
 from trioflow.view.trace.timeline import _legend, _timeline
 
@@ -136,7 +136,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     )  # fmt: skip
     scheduler = Scheduler(label="s")
     run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
-    record = Record((span,), (run,), now=3.0, failures={0: Failure(OSError("broken"))} if failed else {})
+    record = TraceRecord((span,), (run,), now=3.0, failures={0: Failure(OSError("broken"))} if failed else {})
     picture = _timeline.svg(record, 600)
     assert state.value in picture
     if (started is None) == (state in _legend.NEVER_STARTED):

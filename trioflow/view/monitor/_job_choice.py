@@ -31,7 +31,7 @@ MOST_FAILURES: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class JobRow:
     """The line of one job, at `depth` in the listing; with no depth, outside of the listing."""
 
     job: AnyJob
@@ -42,9 +42,9 @@ class Row:
 class ChosenJobs:
     """What fits; `rest` has words with the numbers of jobs that do not fit, and is None if all of them do."""
 
-    rows: list[Row]
+    rows: list[JobRow]
     rest: dict[str, int] | None = None
-    beside: list[Row] = field(default_factory=list[Row])
+    beside: list[JobRow] = field(default_factory=list[JobRow])
 
 
 class JobChoice:
@@ -53,7 +53,9 @@ class JobChoice:
     def __init__(self, model: Model, nested: Nested) -> None:
         self._model: Final = model
         self._nested: Final = nested
-        self._listed: Final[dict[int | None, tuple[int, list[Row]]]] = {}  # with the edition of the model that it shows
+        self._listed: Final[
+            dict[int | None, tuple[int, list[JobRow]]]
+        ] = {}  # with the edition of the model that it shows
         self._slots: list[AnyJob] = []
 
     def rows(self, height: int) -> ChosenJobs:
@@ -61,7 +63,7 @@ class JobChoice:
         beside = list(self._model.beside)
         room = height - len(beside)
         if self._nested != "folded" and self._number_open() <= room:
-            return ChosenJobs(self._listing(None), beside=[Row(job) for job in beside])
+            return ChosenJobs(self._listing(None), beside=[JobRow(job) for job in beside])
         if self._model.ended is not None:
             return self._last()
         folded = self._folded(height, room)
@@ -74,15 +76,15 @@ class JobChoice:
     def _number_open(self) -> int:
         return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_apart)
 
-    def _listing(self, depth: int | None) -> list[Row]:
+    def _listing(self, depth: int | None) -> list[JobRow]:
         edition, rows = self._listed.get(depth, (-1, []))
         if edition != self._model.edition:
             edition = self._model.edition
-            rows = [Row(job, deep) for job, deep in in_listing_order(self._model.root, depth)]
+            rows = [JobRow(job, deep) for job, deep in in_listing_order(self._model.root, depth)]
             self._listed[depth] = edition, rows
         return rows
 
-    def _folded(self, height: int, room: int) -> list[Row] | None:
+    def _folded(self, height: int, room: int) -> list[JobRow] | None:
         """Return a row for each member of the outermost scheduler, if that is wanted and they fit."""
         if self._nested == "open" or all(nested.forever for nested in nested_in(self._model.root)):
             return None
@@ -90,15 +92,15 @@ class JobChoice:
             return None
         return self._listing(0)
 
-    def _with_failures(self, listed: list[Row], room: int, beside: list[AnyJob]) -> ChosenJobs:
+    def _with_failures(self, listed: list[JobRow], room: int, beside: list[AnyJob]) -> ChosenJobs:
         inside = [job for job in list(self._model.failures) if job.scheduler is not self._model.root]
         number = min(len(inside), room - len(listed))
-        shown = [Row(job) for job in inside[len(inside) - number :]]
-        return ChosenJobs(listed + shown, beside=[Row(job) for job in beside])
+        shown = [JobRow(job) for job in inside[len(inside) - number :]]
+        return ChosenJobs(listed + shown, beside=[JobRow(job) for job in beside])
 
     # ---- where there are too many
 
-    def _chosen(self, listed: list[Row], height: int, beside: list[AnyJob]) -> ChosenJobs:
+    def _chosen(self, listed: list[JobRow], height: int, beside: list[AnyJob]) -> ChosenJobs:
         room = max(1, height - len(listed) - 1)  # one line is for the rest
         further: list[AnyJob] = []  # forever jobs for which there are lines only if others leave them free
         if len(beside) > 1:
@@ -110,16 +112,16 @@ class JobChoice:
         failures = [job for job in list(self._model.failures) if job.scheduler is not left_out]
         failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
         slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
-        rows = [*listed, *(Row(job) for job in slots), *(Row(job) for job in failures)]
+        rows = [*listed, *(JobRow(job) for job in slots), *(JobRow(job) for job in failures)]
         beside += further[: max(0, room - len(beside) - len(failures) - len(slots))]
-        return ChosenJobs(rows, self._rest(rows), [Row(job) for job in beside])
+        return ChosenJobs(rows, self._rest(rows), [JobRow(job) for job in beside])
 
     def _last(self) -> ChosenJobs:
         """Return what remains on the terminal when the run has ended: its failures."""
         failures = list(self._model.failures)
         left_out = len(failures) - MOST_FAILURES
         return ChosenJobs(
-            [Row(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None
+            [JobRow(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None
         )
 
     def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
@@ -134,7 +136,7 @@ class JobChoice:
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
 
-    def _rest(self, rows: Iterable[Row]) -> dict[str, int]:
+    def _rest(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Count the jobs that have no line, each under a word for its state."""
         tally = self._model.tally
         shown = collections.Counter(_word(row.job.state) for row in rows if not is_scheduler(row.job))

@@ -24,7 +24,7 @@ from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
 from ._estimate import Forecast
-from ._job_choice import ChosenJobs, JobChoice, Nested, Row, context
+from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, context
 from ._model import JobCounts, Model
 from ._run_lines import SHORT_TIME, RunLines, so_far
 
@@ -138,7 +138,7 @@ class Pictures:
         full = int(size * fraction)
         return [("  " + done * full, "running"), (rest * (size - full), "dim"), (figure, "figures")]
 
-    def _label(self, row: Row) -> Line:
+    def _label(self, row: JobRow) -> Line:
         label: Line = [(self._symbols.line(row.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]

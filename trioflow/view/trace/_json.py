@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.door.reading import printable
-from ._record import Record
+from ._record import TraceRecord
 from ._spans import RunSpan, Span
 from ._table import wall
 
@@ -25,7 +25,7 @@ JUST_BEFORE: Final = 0.001
 """Microseconds: a nanosecond is the unit in which Perfetto counts."""
 
 
-def text(record: Record) -> str:
+def text(record: TraceRecord) -> str:
     """Return the whole file, one event per line."""
     events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in _Events(record).all())
     about = {"began": wall(record, record.began), "program": "trioflow"} if record.runs else {"program": "trioflow"}
@@ -35,7 +35,7 @@ def text(record: Record) -> str:
 class _Events:
     """The events of one record."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         self._processes: Final = self._find_processes()
         self._marked: Final = {link.number for link in record.chain}

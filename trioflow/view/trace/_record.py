@@ -113,7 +113,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Record:
+class TraceRecord:
     """Everything that a trace shows, at one moment."""
 
     spans: tuple[Span, ...] = ()
@@ -145,10 +145,10 @@ class Record:
         return critical_chain(self.runs, self.spans)
 
 
-def record(log: list[Any]) -> Record:
+def record(log: list[Any]) -> TraceRecord:
     """Return what a log says; O(n log n) for n jobs."""
     reader = Reader(log)
-    return _Builder(reader).record() if reader.runs else Record()
+    return _Builder(reader).record() if reader.runs else TraceRecord()
 
 
 class _Builder:
@@ -163,7 +163,7 @@ class _Builder:
         self._lanes: Final = self._find_lanes()
         self._paths: Final = self._find_paths()
 
-    def record(self) -> Record:
+    def record(self) -> TraceRecord:
         """Put it all together."""
         places = {id(run): place for place, run in enumerate(self._runs)}
         incidents = (
@@ -172,7 +172,7 @@ class _Builder:
         last = next(run for run in reversed(self._runs) if run.beginning is not None)
         assert last.beginning is not None
         ends = [run.ended if run.ended is not None else last.beginning.clock() for run in self._runs if run.beginning]
-        return Record(
+        return TraceRecord(
             spans=tuple(self._span(run, job) for *_, run, job in self._order),
             runs=tuple(self._run_span(run) for run in self._runs),
             incidents=tuple(incidents),

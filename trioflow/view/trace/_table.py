@@ -10,7 +10,7 @@ from typing import Final
 
 from ..._core.door.reading import duration_text, printable
 from ..text import _symbols
-from ._record import Record
+from ._record import TraceRecord
 from ._spans import Span
 
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
@@ -26,7 +26,7 @@ FIELDS: Final = (
 )
 
 
-def text(record: Record) -> str:
+def text(record: TraceRecord) -> str:
     """Return the spans as aligned lines."""
     rows = [HEADINGS, *(_row(record, span) for span in record.spans)]
     marked = {link.number for link in record.chain}
@@ -45,7 +45,7 @@ def _padded(cell: str, right: bool, columns: int) -> str:
     return blanks + cell if right else cell + blanks
 
 
-def _row(record: Record, span: Span) -> tuple[str, ...]:
+def _row(record: TraceRecord, span: Span) -> tuple[str, ...]:
     return (
         _clipped(printable(span.path) + _which_run(span)),
         "restored" if span.restored else span.state.value,
@@ -74,7 +74,7 @@ def _clipped(path: str) -> str:
     return "…" + path
 
 
-def csv_text(record: Record) -> str:
+def csv_text(record: TraceRecord) -> str:
     """Return the spans as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream)
@@ -84,7 +84,7 @@ def csv_text(record: Record) -> str:
     return stream.getvalue()
 
 
-def _fields(record: Record, span: Span, marked: bool) -> Iterator[str]:
+def _fields(record: TraceRecord, span: Span, marked: bool) -> Iterator[str]:
     yield from map(_plain, (span.number, span.parent, span.run))
     yield from map(printable, (span.path, span.label, span.kind, span.state.value))
     yield from map(_plain, (span.critical, span.forever))
@@ -103,7 +103,7 @@ def _plain(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def wall(record: Record, at: float | None) -> str:
+def wall(record: TraceRecord, at: float | None) -> str:
     """Return a time on the clock as time of day in UTC, by ISO 8601; empty for None."""
     if at is None:
         return ""

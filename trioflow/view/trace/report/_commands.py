@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ...._core.door.reading import command_line_of, duration_text, printable, size_text
 from .._log import CommandEnd
-from .._record import Record
+from .._record import TraceRecord
 
 LONGEST_LINE: Final = 2000
 """Characters of a command line."""
@@ -29,7 +29,7 @@ def ending(returncode: int) -> str:
         return f"signal {-returncode}"
 
 
-def details(record: Record, folder: Path) -> dict[int, dict[str, Any]]:
+def details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
     """Return what is told of each command, by the numbers of the spans, as text that is not escaped.
 
     `folder` is where the report will be: links to files below it are relative, so that both can be moved together.

@@ -28,7 +28,7 @@ from ...._core.door.reading import (
 )
 from ...graph import _dark
 from ...text import _counts, _debrief, _user_traceback
-from .._record import Record
+from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
@@ -42,7 +42,7 @@ MOST_INCIDENTS: Final = 5
 TIMELINE_WIDTH: Final = 1200
 
 
-def html(record: Record, folder: Path) -> str:
+def html(record: TraceRecord, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
@@ -66,7 +66,7 @@ def html(record: Record, folder: Path) -> str:
     )
 
 
-def _title(record: Record, run: RunSpan) -> str:
+def _title(record: TraceRecord, run: RunSpan) -> str:
     """Return the label of a scheduler; without one, what a reader who knows no schedulers can make something of."""
     if given_label(run.scheduler) is not None:
         return run.label
@@ -89,7 +89,7 @@ def _lines(text: str) -> str:
 # ---- summary
 
 
-def _summary(record: Record, roots: list[RunSpan]) -> str:
+def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
     facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in dict.fromkeys(map(_verdict, roots))]
     if failed := len(_failed(record)):
         facts.append(f'<span class="badge bad">{failed} failed</span>')
@@ -97,7 +97,7 @@ def _summary(record: Record, roots: list[RunSpan]) -> str:
     return "\n".join(facts)
 
 
-def _sentence(record: Record, roots: list[RunSpan]) -> str:
+def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
     """Return how the run went, for readers who know nothing of stop reasons, as HTML."""
     if not roots:
         return "Nothing has run."
@@ -114,7 +114,7 @@ def _sentence(record: Record, roots: list[RunSpan]) -> str:
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
-def _culprit(record: Record, number: int) -> str:
+def _culprit(record: TraceRecord, number: int) -> str:
     return f"<b>{_name(record.spans[_innermost(record, number)])}</b>"
 
 
@@ -125,7 +125,7 @@ def _verdict(run: RunSpan) -> tuple[str, str]:
     return ("good" if run.reason is StopReason.COMPLETED else "bad"), f"stop reason: {run.reason.name}"
 
 
-def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
+def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
     """Yield what else is known of the whole run, as HTML."""
     if not roots:
         return
@@ -147,7 +147,7 @@ def _facts(record: Record, roots: list[RunSpan]) -> Iterator[str]:
         yield f"incidents: {len(record.incidents)} (<bdi>{_text(messages)}</bdi>)"
 
 
-def _about_timeline(record: Record) -> str:
+def _about_timeline(record: TraceRecord) -> str:
     path = " A thick border marks the critical path: the jobs that decided when the run ended." if record.chain else ""
     return (
         "Each bar is a job, from its start to its end; jobs in one row follow each other."
@@ -155,13 +155,13 @@ def _about_timeline(record: Record) -> str:
     )
 
 
-def _leaves(record: Record) -> Iterator[Span]:
+def _leaves(record: TraceRecord) -> Iterator[Span]:
     """Yield the jobs that are not schedulers: only these are counted, as in all views."""
     nested = {run.parent for run in record.runs}
     return (span for span in record.spans if span.number not in nested)
 
 
-def _innermost(record: Record, culprit: int) -> int:
+def _innermost(record: TraceRecord, culprit: int) -> int:
     """Follow a culprit into nested schedulers."""
     inside = {run.parent: run.culprit for run in record.runs}
     while (further := inside.get(culprit)) is not None:
@@ -172,12 +172,12 @@ def _innermost(record: Record, culprit: int) -> int:
 # ---- failures
 
 
-def _failed(record: Record) -> list[Span]:
+def _failed(record: TraceRecord) -> list[Span]:
     """Return the jobs that failed by themselves."""
     return [record.spans[number] for number in record.failures]
 
 
-def _failures(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]]) -> str:
+def _failures(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str, Any]]) -> str:
     """Return a piece for each group of equal failures, as in `debrief`."""
     if not spans:
         return '<p class="note">No job failed.</p>'
@@ -187,7 +187,7 @@ def _failures(record: Record, spans: list[Span], commands: dict[int, dict[str, A
     return "\n".join(_group(record, group, commands, len(shown) <= 5) for group in shown) + more
 
 
-def _group(record: Record, spans: list[Span], commands: dict[int, dict[str, Any]], is_open: bool) -> str:
+def _group(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str, Any]], is_open: bool) -> str:
     """Return what is told of failures that are equal but for their messages: one traceback, that of the first."""
     first = spans[0]
     critical = '<span class="badge bad">critical</span> ' * first.critical
@@ -237,7 +237,7 @@ def _is_background(span: Span) -> bool:
     return span.forever and span.state not in _counts.TROUBLE
 
 
-def _background(record: Record) -> str:
+def _background(record: TraceRecord) -> str:
     """Return the forever jobs, folded: they have done what they were for, and few readers want to see them."""
     spans = [span for span in _leaves(record) if _is_background(span)]
     if not spans:
@@ -253,7 +253,7 @@ def _background(record: Record) -> str:
     )
 
 
-def _life(record: Record, span: Span) -> str:
+def _life(record: TraceRecord, span: Span) -> str:
     if span.started_at is None:
         return f"{span.kind}, never started"
     began = f"{span.kind}, started at {duration_text(span.started_at - record.began)}"
@@ -264,7 +264,7 @@ def _life(record: Record, span: Span) -> str:
 # ---- table
 
 
-def _data(record: Record, commands: dict[int, dict[str, Any]]) -> str:
+def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
     leaves = {span.number for span in _leaves(record)}
@@ -280,7 +280,7 @@ def _data(record: Record, commands: dict[int, dict[str, Any]]) -> str:
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _row(record: Record, span: Span, marked: bool, place: int) -> list[Any]:
+def _row(record: TraceRecord, span: Span, marked: bool, place: int) -> list[Any]:
     """Return what the columns of the table show, in the order of the script; times as number and text.
 
     The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a background job, which is folded.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...._core.door.reading import JobState
-from .._record import Record
+from .._record import TraceRecord
 
 STATES: Final = {
     JobState.IDLE: "the run ended before its turn came",
@@ -22,13 +22,13 @@ STATES: Final = {
 """What became of a job. The words of the table of states are for programmers; these are not."""
 
 
-def section(record: Record) -> str:
+def section(record: TraceRecord) -> str:
     """Return the words that the report uses, each with its meaning, folded."""
     meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in _words(record))
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
 
 
-def _words(record: Record) -> Iterator[tuple[str, str]]:
+def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     spans = record.spans
     states = {span.state for span in spans}
     nested = {run.parent for run in record.runs} - {None}

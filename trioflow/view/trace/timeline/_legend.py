@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import JobState, shortened
-from .._record import Record
+from .._record import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
 from ._paint import add, clipped, text_width
@@ -24,7 +24,7 @@ NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, 
 Draw = Callable[[Tree.Element, float, float], object]
 
 
-def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: int, lines: set[str]) -> float:
+def legend(svg: Tree.Element, record: TraceRecord, top: float, width: float, merged: int, lines: set[str]) -> float:
     """Draw the legend from `top` on, and return where the picture ends.
 
     `merged` bars were drawn without details, and `lines` are those that `draw_chain` has drawn.
@@ -44,7 +44,7 @@ def legend(svg: Tree.Element, record: Record, top: float, width: float, merged: 
     return y + LINE
 
 
-def _notes(record: Record, merged: int) -> Iterator[tuple[str, str]]:
+def _notes(record: TraceRecord, merged: int) -> Iterator[tuple[str, str]]:
     """Yield a line and a tooltip about the jobs that have no bar of their own."""
     if merged:
         yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
@@ -63,7 +63,7 @@ def _note(what: str, spans: list[Span]) -> tuple[str, str]:
     return f"{len(spans)} {what}: {names}", names
 
 
-def _entries(record: Record, lines: set[str]) -> Iterator[tuple[Draw, str]]:
+def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]:
     """Yield a sample and a text for each thing that occurs in the picture."""
     started = [span for span in record.spans if span.started_at is not None]
     states = {span.state for span in started if not span.forever}

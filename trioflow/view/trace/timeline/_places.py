@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._lanes import Row, fit, lanes
-from .._record import Record
+from .._record import TraceRecord
 from .._spans import RunSpan, Span
 
 MARGIN: Final = 16.0
@@ -30,7 +30,7 @@ SHORTEST: Final = 1e-9
 class Places:
     """The geometry of one picture."""
 
-    def __init__(self, record: Record, width: int) -> None:
+    def __init__(self, record: TraceRecord, width: int) -> None:
         """Choose the scale."""
         placed = layout(record)
         self.record: Final = record
@@ -89,7 +89,7 @@ class Layout:
     rows: int
 
 
-def names(record: Record) -> list[tuple[str, str]]:
+def names(record: TraceRecord) -> list[tuple[str, str]]:
     """Return what each bar is called: its label, or its path where several have the same label; and what is enough.
 
     The end of a path is enough in the box of its scheduler, where the beginning is the same for all. The name of a
@@ -111,7 +111,7 @@ def names(record: Record) -> list[tuple[str, str]]:
     return found
 
 
-def layout(record: Record) -> Layout:
+def layout(record: TraceRecord) -> Layout:
     """Place all spans; rows count from the top. O(n log n) for plain jobs, O(n × rows log n) for nested schedulers."""
     heights: dict[int, int] = {}  # of the spans of nested schedulers
     places: list[dict[int, int]] = [{} for _ in record.runs]  # the rows of its members in each run
@@ -133,7 +133,7 @@ def layout(record: Record) -> Layout:
     return Layout(boxes, total)
 
 
-def _started(record: Record, run: RunSpan) -> list[Span]:
+def _started(record: TraceRecord, run: RunSpan) -> list[Span]:
     return [span for span in (record.spans[number] for number in run.members) if span.started_at is not None]
 
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import duration_text
 from ...text import _counts
-from .._record import Record
+from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from ._bars import MANY, draw_bars, draw_chain, draw_incidents, draw_labels, draw_ready
 from ._legend import legend
@@ -22,7 +22,7 @@ from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
 NARROWEST: Final = 300
 
 
-def svg(record: Record, width: int) -> str:
+def svg(record: TraceRecord, width: int) -> str:
     """Return the whole picture.
 
     Raises:
