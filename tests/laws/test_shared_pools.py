@@ -30,10 +30,14 @@ TOLERANCE = 1e-6  # sums of floats are not exact
 
 
 class Scenario:
-    """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped."""
+    """Several schedulers with one pool; jobs end in any way, some are added late, and a scheduler may be stopped.
 
-    def __init__(self, seed: int) -> None:
+    If there is a limiter, some of them, at any depth, have it as their window, and may keep something of the pool.
+    """
+
+    def __init__(self, seed: int, tokens: int | None = None) -> None:
         self.draw = random.Random(seed)
+        self.limiter = None if tokens is None else anyio.CapacityLimiter(tokens)
         self.choose = self.draw.choice
         self.rate = Rate(requests=4, tokens=40, per=4, burst={"requests": self.choose([1, 2, 4])})
         self.pool = Pool(cpu=self.choose([1, 2, 3]), gpu=["0", "1"], disk=1, api=self.rate)
@@ -48,7 +52,10 @@ class Scenario:
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
         gpus = 2
-        if not depth and self.one_in(4):  # it keeps one while its members wait for what else they need
+        windows: list[Any] = [None, None, 1, 1, 2, 3, Adaptive(1, 4)]
+        if self.limiter is not None:
+            windows += 8 * [self.limiter]
+        if not depth and self.one_in(4 if self.limiter is None else 2):  # it keeps one while its members wait for more
             gpus, options = 1, {**options, "needs": {"gpu": 1}}
         for _ in range(self.draw.randint(1, 7)):
             if depth and self.one_in(3):
@@ -58,7 +65,7 @@ class Scenario:
                 members.append(self.job(gpus, required=required))
         return Scheduler(
             *members,
-            jobs_window=self.choose([None, None, 1, 1, 2, 3, Adaptive(1, 4)]),
+            jobs_window=self.choose(windows),
             backfill=self.choose([0, 1, 3, 64]),
             policy=self.choose(["auto", "fifo", "critical-path", "depth-first"]),
             start_interval=self.choose([0, 0, 0, 0.5]),
@@ -139,10 +146,11 @@ class Scenario:
                     group.start_soon(self.stop)
 
 
-def check(virtual: Virtual, seed: int) -> None:
+def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
     """All end, nothing of the pool stays taken or waited for, and at most burst + rate * t is taken of the rate."""
-    scenario = Scenario(seed)
+    scenario = Scenario(seed, tokens)
     virtual(scenario.run)
+    assert scenario.limiter is None or scenario.limiter.borrowed_tokens == 0
     pool, taken, rate = scenario.pool, scenario.taken, scenario.rate
     for name in ("cpu", "gpu", "disk"):
         assert pool.free[name] == pool.total[name]
@@ -205,6 +213,13 @@ def test_runs_that_share_a_pool(virtual: Virtual, seed: int) -> None:
     check(virtual, seed)
 
 
+@pytest.mark.parametrize("tokens", [1, 2])
+@pytest.mark.parametrize("seed", FEW)
+def test_runs_that_share_a_pool_and_a_limiter(virtual: Virtual, seed: int, tokens: int) -> None:
+    """They keep the same laws if some have to wait for tokens too, with what they keep of the pool or without."""
+    check(virtual, seed, tokens)
+
+
 @pytest.mark.parametrize("seed", FEW)
 def test_nobody_starves(virtual: Virtual, seed: int) -> None:
     """A job is not passed for ever by those of other runs."""
@@ -213,7 +228,8 @@ def test_nobody_starves(virtual: Virtual, seed: int) -> None:
 
 @pytest.mark.soak
 def test_many_runs_that_share_pools(virtual: Virtual) -> None:
-    """As `test_runs_that_share_a_pool` and `test_nobody_starves`, for long."""
+    """As the tests above, for long."""
     for seed in range(MANY):
         check(virtual, seed)
+        check(virtual, seed, 1 + seed % 3)
         check_nobody_starves(virtual, seed)

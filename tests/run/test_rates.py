@@ -335,6 +335,8 @@ def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
         ({"apy": 1}, ValueError, r"used\(apy=1\) of 'x': it needs nothing of that name; name it in needs= first"),
         ({"cpu": 1}, ValueError, r"used\(cpu=1\) of 'x': that is not a Rate"),
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
+        ({"api": {"tokens": 1e300}}, ValueError, r"so many tokens come in more than a year: that is a slip"),
+        ({"api": {"tokens": 10**300}}, ValueError, r"so many tokens come in more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": True}}, TypeError, r"give a number, 0 or more"),

@@ -59,7 +59,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Fraction)
 
 
-def is_finite(value: float) -> bool:
+def is_finite(value: float | Fraction) -> bool:
     """Return whether it is a number that a float can be: one with hundreds of digits is as good as infinite."""
     try:
         return math.isfinite(value)
@@ -120,7 +120,10 @@ def _size(text: str, what: str) -> Amount:
     match = SIZE.fullmatch(text)
     if match is None or match[2] not in UNITS:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
-    return _plain(_fraction(match[1]) * UNITS[match[2]])
+    number = _fraction(match[1]) * UNITS[match[2]]
+    if not is_finite(number):
+        raise ValueError(f"{what}: that is more than can be counted, so it is a slip; give a smaller size")
+    return _plain(number)
 
 
 def _plain(number: Amount) -> Amount:

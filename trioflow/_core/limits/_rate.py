@@ -21,6 +21,8 @@ from ._resource import SECONDS_APART, Resource
 if TYPE_CHECKING:
     from ..base._amounts import Amount, Given, Need, OneNeed
 
+LONGEST: Final = 366 * 24 * 3600.0
+"""Seconds for which no correction makes others wait: such an amount is a slip, and nobody could ever put it right."""
 REQUESTS: Final = "requests"
 """The key of which a job takes one if it does not say how many."""
 
@@ -190,6 +192,22 @@ class RateResource(Resource):
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
                 raise ValueError(f"{what}, and this Rate has no key {key!r}: {hint}")
         return dict(given)
+
+    def used(self, given: Given, what: str) -> Needed:
+        """Return how much of which keys a job says that it has used; `what` begins the error.
+
+        Raises:
+            ValueError: as in `amounts`; or it is so much that nothing could start for more than a year.
+
+        """
+        found = self.amounts(given, what)
+        for key, amount in found.items():
+            bucket = self.buckets[key]
+            if amount > bucket.burst and float(amount) * bucket.seconds_each > LONGEST:
+                raise ValueError(
+                    f"{what}: so many {key} come in more than a year: that is a slip, and nothing was taken"
+                )
+        return found
 
     def fits(self, need: Needed) -> bool:
         """Return whether there is enough now."""

@@ -80,7 +80,7 @@ class Grants:
                 raise ValueError(
                     f"{what}: that is not a Rate; what is taken of it is given back when the job has settled"
                 )
-            used = resource.amounts(_amounts.amount_or_parts(given, what), what)
+            used = resource.used(_amounts.amount_or_parts(given, what), what)
             corrections.append(partial(self._correct, resource, has, used))
         in_thread = threading.get_ident() != self._run.thread
         for correct in corrections:

@@ -329,6 +329,7 @@ class Run:
                 break
         workers.searchers -= 1
         workers.ensure_searcher()
+        workers.note_idle()
 
     async def _until_over(self) -> None:
         while not self.stopping:
@@ -337,6 +338,10 @@ class Run:
                 return
             if self.durable is not None and self.durable.is_due():
                 await self.durable.turn()
+                continue
+            token = self.workers.outer_token
+            if token is not None and token.is_wanted():
+                await token.ask()
                 continue
             if self._has_to_wait():
                 self.changed = changed = self.backend.event()

@@ -101,6 +101,7 @@ class Worker(WorkerTask):
         "cancelled_alone",
         "ended_by_run",
         "has_slot",
+        "idle",
         "jobs_at_call",
         "lease",
         "lent",
@@ -121,7 +122,8 @@ class Worker(WorkerTask):
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
         self.cancelled_alone = False
         self.ended_by_run = False  # because the forever jobs have to end
-        # The next three are for a window that is a CapacityLimiter.
+        # The next four are for a window that is a CapacityLimiter.
+        self.idle = False  # its job is a scheduler in which nothing runs, and which has given its token back
         self.token: Token | None = None  # the worker runs its job under this token
         self.lease: Lease | None = None  # set if the token belongs to an outer worker, which has lent it
         self.lent: Lease | None = None  # lends the token to runs inside the worker's job

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ..base._states import RunPhase
 from ..job._job import is_scheduler
 from ..limits._window import Adaptive, slots
-from ._window import Interval, LimiterWindow
+from ._window import Interval, LimiterWindow, OuterToken, tokens_around
 from ._worker import TURN_SECONDS, Worker
 
 if TYPE_CHECKING:
@@ -48,10 +49,19 @@ class Workers:
         self.free: int = UNLIMITED if self._size is None else self._size
         # What gives out tokens, if the window is a limiter.
         self.window: Final = LimiterWindow(run, window) if window is not None and self._size is None else None
+        # The tokens of other limiters, or of none, under which its jobs start.
+        self.tokens_around: Final = tokens_around(run)
+        own = self.tokens_around[0] if self.tokens_around else None
+        # That of the worker around this run, if it has one.
+        self.outer_token: Final = own if own is not None and own.is_of(run) else None
+        limiter = None if self.window is None else self.window.limiter  # whose tokens the window itself looks after
+        self._needed: Final = [one for one in reversed(self.tokens_around) if one.limiter is not limiter]
         seconds = run.scheduler.start_interval
         self.interval: Final = Interval(run, seconds) if seconds else None
         self.adapts: Final = isinstance(window, Adaptive)
-        self.gated: Final = self.interval is not None or self.window is not None or self.adapts
+        self.gated: Final = (
+            self.interval is not None or self.window is not None or self.adapts or bool(self.tokens_around)
+        )
         self.searchers = 0
         # How many workers have begun to search since they were spawned or woken.
         self.begun = 0
@@ -90,7 +100,7 @@ class Workers:
             return
         queue = self._queue
         ready = queue.jobs
-        if self.free > 0 and ready and not (self.window and self.window.has_waiting):
+        if self.free > 0 and ready and not (self.window and self.window.has_waiting) and self._has_tokens():
             # Wake as many parked workers as there are jobs for, because that costs little.
             home = self._run.home
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
@@ -130,11 +140,15 @@ class Workers:
         """Return whether one more job could start now, as far as the window is concerned."""
         if self._run.starts_no_more or self.free <= 0:
             return False
+        if any(not one.token.held and one.limiter.available_tokens <= 0 for one in self._needed):
+            return False
         return self.window is None or self.window.limiter.available_tokens > 0
 
     def starts_at_once(self) -> int:
         """Return how many ready jobs start as soon as workers look: there are slots for them, and no gate is closed."""
         if self._run.starts_no_more or self.window is not None:  # nobody knows who gets the next token
+            return 0
+        if not all(one.token.held for one in self._needed):
             return 0
         slots = max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
         if self.interval is not None:
@@ -221,6 +235,7 @@ class Workers:
         self.ensure_searcher()
         if self.adapts:  # the window may have shrunk before the worker has taken the job that others waited for
             self._queue.jobs.has_fewer_slots()
+        self.note_idle()
         self._run.worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
@@ -265,9 +280,12 @@ class Workers:
     async def pass_gates(self, worker: Worker) -> bool:
         """Wait for the start interval and for a token. Return False if nothing is left to start, or on cancellation."""
         window = self.window if worker.has_slot else None
+        worker.idle = False
         if self.free < 0 and worker.has_slot:
             return False  # the window has shrunk
         while self._queue.has_any():
+            if worker.has_slot and not self._has_tokens():
+                return False
             if self.interval is not None and not self.interval.is_over():
                 if window is not None:
                     window.give_back(worker)
@@ -275,9 +293,57 @@ class Workers:
                     return False
             elif window is not None and not await window.pass_through(worker):
                 return False
-            elif self.interval is None or self.interval.is_over():
+            elif (self.interval is None or self.interval.is_over()) and (not worker.has_slot or self._has_tokens()):
+                self._note_busy()
                 return True
         return False
+
+    def _has_tokens(self) -> bool:
+        """Return whether all tokens are there under which a job would start; otherwise let them be asked for."""
+        missing = self.missing_token()
+        if missing is None:
+            return True
+        missing.want(self._run)
+        self.note_idle(until=missing)
+        return False
+
+    def missing_token(self) -> OuterToken | None:
+        """Return the outermost token that is not there, and without which no job starts; None if all are there."""
+        return next((one for one in self._needed if not one.token.held), None)
+
+    def _note_busy(self) -> None:
+        """Record that a job is about to start, here and so in the schedulers around."""
+        if self.tokens_around:
+            worker = self._run.outer_worker
+            while worker is not None:
+                worker.idle = False
+                worker = worker.run.outer_worker
+
+    def note_idle(self, only: Any = None, until: OuterToken | None = None) -> None:
+        """If nothing runs here, give back the token around; likewise further out, if nothing runs there either.
+
+        Args:
+            only: if it is given, tokens of this limiter alone are given back: a worker waits for one of its own.
+            until: if it is given, tokens further in than this one are given back: this one is waited for.
+
+        """
+        workers = self
+        while workers.tokens_around and workers._is_idle() and (until is None or workers.outer_token is not until):
+            around = workers._run.outer_worker
+            assert around is not None
+            around.idle = True
+            token = workers.outer_token
+            if token is not None and (only is None or token.limiter is only):
+                token.give_back()
+            workers._queue.jobs.has_fewer_slots()
+            workers = around.run.workers
+
+    def _is_idle(self) -> bool:
+        """Return whether there are jobs left, and none of them runs, except for forever jobs, which take no slot."""
+        run = self._run
+        if run.phase is not RunPhase.RUNNING or not run.unsettled:
+            return False
+        return all(worker.idle or worker.shielded for worker in self.alive)
 
     def note_start(self, now: float) -> None:
         """Record that a job starts: begin the interval, and stop waiting for a token if no other job is ready."""

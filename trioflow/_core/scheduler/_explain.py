@@ -73,6 +73,10 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         why = run.queue.jobs.why_not(job)
         if why is not None:
             return why
+    missing = run.workers.missing_token()
+    if missing is not None:
+        holders = _holders(scheduler, missing.limiter)
+        return f"waits for the token of a scheduler around it, whose window is a limiter that is used up: {holders}"
     window = run.workers.window
     if window is not None and window.has_waiting:
         holders = _holders(scheduler, window.limiter)
