@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, StopReason, Throttled
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, waiting_for
 
 from ..bodies import LIMIT, nap, serve
 
@@ -195,6 +195,7 @@ def test_explain_names_the_token_that_is_missing(virtual: Virtual) -> None:
             await anyio.sleep(2)
             text = "waits for the token of a scheduler around it, whose window is a limiter that is used up: with"
             assert scheduler.explain(job) == f"'j' {text} 'long'"
+            assert waiting_for(job) == "no free token around"
         assert job.started_at == b.started_at + 5  # type: ignore[operator]
 
     virtual(main)

@@ -69,11 +69,11 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    if isinstance(run.queue.jobs, SharingJobs) and run.workers.has_free_slot():
+    missing = run.workers.missing_token()  # a scheduler whose jobs wait for needs gives it back meanwhile
+    if isinstance(run.queue.jobs, SharingJobs) and (missing is not None or run.workers.has_free_slot()):
         why = run.queue.jobs.why_not(job)
         if why is not None:
             return why
-    missing = run.workers.missing_token()
     if missing is not None:
         holders = _holders(scheduler, missing.limiter)
         return f"waits for the token of a scheduler around it, whose window is a limiter that is used up: {holders}"
@@ -117,6 +117,8 @@ def waiting_for(job: AbstractJob[Any]) -> str:
         missing = "; ".join(run.queue.jobs.missing_for(job))
         if missing:
             return missing
+    if run.workers.missing_token() is not None:
+        return "no free token around"
     return "" if run.workers.interval is None else "start interval"
 
 
