@@ -114,7 +114,7 @@ SchedulerJob = Scheduler
 """An older name of `Scheduler`."""
 
 
-def _claim(names: dict[str, object], home: str) -> None:
+def _claim(names: _typing.Mapping[str, object], home: str) -> None:
     """Make tracebacks, help() and pickles show where users import names from, instead of where they are defined."""
     for name, public in names.items():
         if not name.startswith("_") and hasattr(public, "__qualname__"):

@@ -139,7 +139,7 @@ def _inside(job: Job) -> Iterator[Job]:
     return job.iterate_jobs() if isinstance(job, Scheduler) else iter(())
 
 
-def _around(job: Job, outermost: Scheduler) -> Iterator[Scheduler]:
+def _around(job: Job, outermost: Scheduler) -> Iterator[Job]:
     """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
     yield from itertools.takewhile(lambda around: around is not outermost, outwards(job))
 

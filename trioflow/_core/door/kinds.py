@@ -95,9 +95,9 @@ class RunHandle:
     clock: Final[Callable[[], float]]
     """Returns the time of the run in seconds: that of the event loop, which may be virtual."""
 
-    def __init__(self, run: Run) -> None:
-        self._run: Final = run
-        self._backend: Final = run.backend
+    def __init__(self, run: Any) -> None:  # a `Run`, whose type is no part of what users see
+        self._run: Final[Run] = run
+        self._backend: Final[Backend] = run.backend
         self.clock = run.clock
 
     def shared(self, make: Callable[[RunHandle], R]) -> R:
@@ -213,7 +213,8 @@ class TimeLimit:
 
     __slots__ = ("_around", "_backend", "_own", "_scope")
 
-    def __init__(self, run: Run, job: AbstractJob[Any], missing: str, cancels: bool, counts: bool) -> None:
+    def __init__(self, of: Any, job: AbstractJob[Any], missing: str, cancels: bool, counts: bool) -> None:
+        run: Run = of  # whose type is no part of what users see
         timeout, idle_timeout = job.timeout, job.idle_timeout
         self._backend: Final[Backend] = run.backend
         self._scope: Scope | None = None
