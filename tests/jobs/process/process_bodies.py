@@ -113,6 +113,25 @@ class Frozen(Exception):
     code: int
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted(Exception):
+    code: int
+    what: str = "slotted"
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.code}"
+
+
+class Mute:
+    """Can neither be shown nor pickled."""
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+    def __reduce__(self) -> Any:
+        raise LookupError
+
+
 class Group(ExceptionGroup[Exception]):
     """A group with a type and an attribute of its own."""
 
@@ -129,6 +148,9 @@ def exception(name: str) -> Exception:
         "Missing": Missing("/no/file"),
         "Own": Own(3, 4),
         "Frozen": Frozen(7),
+        "Slotted": Slotted(7),
+        "mute argument": ValueError(Mute()),
+        "mute": mute(),
         "FileNotFoundError": FileNotFoundError(2, "none", "a", None, "b"),
         "ModuleNotFoundError": ModuleNotFoundError("none", name="x", path="y"),
         "UnicodeDecodeError": UnicodeDecodeError("utf-8", b"ab", 1, 2, "bad"),
@@ -144,6 +166,16 @@ def local() -> Exception:
         pass
 
     return Local("of here")
+
+
+def mute() -> Exception:
+    """Return an exception that nobody finds by the name of its type, and that has no text."""
+
+    class Local(Exception):
+        def __str__(self) -> str:
+            raise LookupError
+
+    return Local()
 
 
 def fail_with(name: str) -> None:

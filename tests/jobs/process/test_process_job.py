@@ -112,7 +112,17 @@ def raised_there(backend: str, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["Greeting", "Missing", "Own", "Frozen", "FileNotFoundError", "ModuleNotFoundError", "UnicodeDecodeError"]
+    "name",
+    [
+        "Greeting",
+        "Missing",
+        "Own",
+        "Frozen",
+        "Slotted",
+        "FileNotFoundError",
+        "ModuleNotFoundError",
+        "UnicodeDecodeError",
+    ],
 )
 def test_an_exception_arrives_as_it_was_raised(backend: str, name: str) -> None:
     """Type, text, arguments and attributes, whatever its own `__init__` takes and does."""
@@ -121,7 +131,7 @@ def test_an_exception_arrives_as_it_was_raised(backend: str, name: str) -> None:
     assert (str(error), error.args) == (str(expected), expected.args)
     ours = {key: value for key, value in vars(error).items() if key != "__notes__"}
     assert ours == vars(expected)
-    for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason"):
+    for attribute in ("errno", "filename", "filename2", "name", "path", "object", "reason", "code", "what"):
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
 
 
@@ -150,6 +160,21 @@ def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(backend: str) 
     error = raised_there(backend, "local")
     assert type(error) is RuntimeError
     assert str(error) == "local.<locals>.Local: of here"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("mute argument", ValueError, "<its __repr__ raised LookupError>"),
+        ("mute", RuntimeError, "mute.<locals>.Local: <its __str__ raised LookupError>"),
+    ],
+)
+def test_an_exception_that_cannot_be_shown_ends_no_process(
+    backend: str, name: str, kind: type[Exception], text: str
+) -> None:
+    """It arrives all the same, and says why there is no text of it: the worker died of it."""
+    error = raised_there(backend, name)
+    assert (type(error), str(error)) == (kind, text)
 
 
 def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:

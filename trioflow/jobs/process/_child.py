@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 import warnings
 from collections.abc import Callable
 from multiprocessing import spawn
@@ -284,7 +285,9 @@ def answer(request: bytes, memory: int = 0) -> bytes:
         with Limited(memory):
             function, args, keywords = pickle.loads(request)
     except BaseException as error:
-        return failure(error, f"in a worker process, which could not load the function or an argument: {error!r}")
+        return failure(
+            error, f"in a worker process, which could not load the function or an argument: {told(repr, error)}"
+        )
     try:
         with Limited(memory):
             value = function(*args, **keywords)
@@ -299,7 +302,9 @@ def success(value: Any, function: Callable[..., Any]) -> bytes:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
-        what = f"{name} returned a {type(value).__qualname__}, which cannot be pickled to be sent back: {error}"
+        what = (
+            f"{name} returned a {type(value).__qualname__}, which cannot be pickled to be sent back: {told(str, error)}"
+        )
         return failure(TypeError(what), "")
 
 
@@ -330,17 +335,17 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
             reduced[1] if members is None else reduced[1][:1]
         )  # those of a group are its message and its members
         lost: list[str] = []
-        args = tuple(sendable(arg, f"argument {number}", lost, repr(arg)) for number, arg in enumerate(args, 1))
-        state: dict[str, Any] = reduced[2] if len(reduced) > 2 else {}
-        attributes = dict[str, Any]()
-        for name, value in state.items():
-            if sendable(value, f"attribute {name!r}", lost, LOST) is not LOST:
-                attributes[name] = value
+        args = tuple(
+            arg if is_sendable(arg, f"argument {number}", lost) else told(repr, arg)
+            for number, arg in enumerate(args, 1)
+        )
+        state: dict[str, Any] = {**in_slots(error), **(reduced[2] if len(reduced) > 2 else {})}
+        attributes = {name: value for name, value in state.items() if is_sendable(value, f"attribute {name!r}", lost)}
         found: tuple[Any, ...] = kind, args, attributes, members and tuple(map(portable, members)), lost
         if type(rebuilt(found)) is not kind:
             raise TypeError
     except Exception:
-        return loadable(RuntimeError(f"{kind.__qualname__}: {error}"))
+        return loadable(RuntimeError(f"{kind.__qualname__}: {told(str, error)}"))
     return found
 
 
@@ -349,18 +354,29 @@ def is_builtin(method: Any) -> bool:
     return hasattr(method, "__objclass__")
 
 
-LOST = object()
-"""In place of what cannot be sent."""
+def in_slots(error: BaseException) -> dict[str, Any]:
+    """Return the attributes that an exception has in slots, of which its own `__reduce__` knows nothing."""
+    slotted = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
+    names = (name for own in slotted for name, what in own.items() if isinstance(what, types.MemberDescriptorType))
+    return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
-def sendable(value: Any, what: str, lost: list[str], instead: Any) -> Any:
-    """Return a value if it can be pickled, and otherwise what stands for it, noting that."""
+def told(tell: Callable[[Any], str], value: Any) -> str:
+    """Return what `str` or `repr` makes of a value, or that it raises."""
+    try:
+        return tell(value)
+    except Exception as error:
+        return f"<its __{tell.__name__}__ raised {type(error).__name__}>"
+
+
+def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
+    """Return whether a value can be pickled; otherwise note what it is."""
     try:
         loadable(value)
     except Exception:
         lost.append(what)
-        return instead
-    return value
+        return False
+    return True
 
 
 def loadable(value: Any) -> bytes:
