@@ -182,7 +182,7 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str) -> None:
 
 
 def test_explain_names_the_token_that_is_missing(virtual: Virtual) -> None:
-    """The job could have the gpu, but the token of the scheduler around it is with another one."""
+    """First the job waits for the gpu; then it could have that, but the token around it is with another one."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -192,7 +192,10 @@ def test_explain_names_the_token_that_is_missing(virtual: Virtual) -> None:
         scheduler = Scheduler(Job(nap, 1, needs={"gpu": 1}, priority=1), b, pool=Pool(gpu=1))
         async with anyio.create_task_group() as group:
             group.start_soon(scheduler.co_run)
-            await anyio.sleep(2)
+            await anyio.sleep(0.5)
+            assert scheduler.explain(job).startswith("'j' waits for gpu: 1 of 1 taken by")
+            assert waiting_for(job).startswith("gpu taken by")
+            await anyio.sleep(1.5)
             text = "waits for the token of a scheduler around it, whose window is a limiter that is used up: with"
             assert scheduler.explain(job) == f"'j' {text} 'long'"
             assert waiting_for(job) == "no free token around"
