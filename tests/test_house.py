@@ -28,7 +28,6 @@ BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.run._worker.Worker": "a clean-up job has a worker for itself",
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
     "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",
-    "trioflow._core.job._function.Job": "users write subclasses",
     "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",
     "trioflow.compat.asynciojobs._running.Host": "only a job that has a shutdown of its own may be asked for it",
     "trioflow.jobs.command._job.CommandJob": "what runs ssh is ended in a way of its own",
@@ -40,7 +39,6 @@ BASES_WITH_ONE_SUBCLASS = {
 
 
 READ_PRIVATE_PARTS = {
-    "batch": "not yet by public names alone",
     "cli": "not yet by public names alone",
     "compat": "not yet by public names alone",
     "jobs": "not yet by public names alone",

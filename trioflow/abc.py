@@ -3,6 +3,8 @@
 What an instrument, or a view of one's own, asks of a run and its jobs is here too; the rest is public in a job itself.
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
 from ._core.door import Outlook as Outlook
@@ -31,6 +33,7 @@ from ._core.door.kinds import whole as whole
 from ._core.door.kinds import without_middle as without_middle
 from ._core.door.reading import RunPhase as RunPhase
 from ._core.door.reading import RunView as RunView
+from ._core.door.reading import amount_of as amount_of
 from ._core.door.reading import check_scenario as check_scenario
 from ._core.door.reading import current_run as current_run
 from ._core.door.reading import duration_text as duration_text
@@ -39,15 +42,20 @@ from ._core.door.reading import inputs_of as inputs_of
 from ._core.door.reading import is_ready as is_ready
 from ._core.door.reading import is_scheduler as is_scheduler
 from ._core.door.reading import is_service as is_service
+from ._core.door.reading import is_size as is_size
 from ._core.door.reading import name_of_policy as name_of_policy
 from ._core.door.reading import not_restored as not_restored
 from ._core.door.reading import outwards as outwards
 from ._core.door.reading import paths_of as paths_of
 from ._core.door.reading import ranks_of as ranks_of
 from ._core.door.reading import reachable as reachable
+from ._core.door.reading import shown_amount as shown_amount
 from ._core.door.reading import size_text as size_text
 from ._core.door.reading import still_waits_for as still_waits_for
 from ._core.door.reading import throttled as throttled
 from ._core.door.reading import waiting_for as waiting_for
 from ._core.door.reading import waiting_since as waiting_since
 from ._core.door.reading import waits_for as waits_for
+
+if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
+    from ._core.door.reading import Amount as Amount

@@ -99,7 +99,7 @@ def test_lines_are_tagged() -> None:
 
 def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than is kept in memory waits for its turn in a file."""
-    monkeypatch.setattr("trioflow.batch._backlog.Backlog.__init__.__defaults__", (10,), raising=False)
+    monkeypatch.setattr("trioflow.batch._output.Backlog.__init__.__defaults__", (10,), raising=False)
     done = batch("-kj2", "--tag", "--joblog", "log", UNTIL_B_IS_LOGGED + "seq 2000 # {}", ":::", "a", "b")
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 

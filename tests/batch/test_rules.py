@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError, _joblog, _numbers
-from trioflow.batch._backlog import Backlog
 from trioflow.batch._halt import Halt, Tally
 from trioflow.batch._joblog import Entry
-from trioflow.batch._output import tagged
+from trioflow.batch._output import Backlog, tagged
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._core.door.reading import TrioflowError
+from .. import TrioflowError
 
 
 class BatchError(TrioflowError):

@@ -18,32 +18,39 @@ import os
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
 import anyio.lowlevel
 
-from .._core.door.reading import NOT_STORED, Amount, Instrument, Job, JobTimeout, Pool, StopReason, current_job
-from .._scheduler import Scheduler
-from ..jobs.command._granted import granted
-from ..jobs.command._job import CommandJob
+from .. import (
+    CommandError,
+    CommandJob,
+    CommandResult,
+    Job,
+    JobTimeout,
+    Pool,
+    Scheduler,
+    SshError,
+    StopReason,
+    Unreachable,
+    current_job,
+    granted,
+)
 from ..jobs.command._limits import Slots
-from ..jobs.command._result import CommandError
-from ..jobs.ssh._errors import SshError, Unreachable
 from ._halt import Halt, Tally
-from ._joblog import Done, Entry, Joblog
+from ._joblog import Done, Entry, Joblog, Outcome, outputs, shown
 from ._machine import Hold
-from ._outcome import Outcome, outputs, shown
 from ._output import Aside, Printer, results_directory, save
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
 
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
-    from ..jobs.ssh._job import SshJob
-    from ..jobs.ssh._nodes import SshNode
+    from .. import SshJob, SshNode
+    from ..abc import Amount
     from ..journal._journal import Session
 
 BETWEEN_PAUSES: Final = 1000
@@ -92,7 +99,7 @@ class Options:
     idle_timeout: float | None = None
     nice: int | None = None
     holds: Sequence[Hold] = ()
-    needs: Mapping[str, Amount] = field(default_factory=dict[str, Amount])
+    needs: Mapping[str, Amount] = field(default_factory=dict[str, Any])
     pool: Pool | None = None
     at_once: int | None = None
 
@@ -119,7 +126,7 @@ def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
 
 def ssh_job() -> type[SshJob]:
     """Return the class, imported at the first call."""
-    from ..jobs.ssh._job import SshJob
+    from .. import SshJob
 
     return SshJob
 
@@ -189,8 +196,11 @@ class Batch:
         self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
         self._unasked: Final = set(options.nodes if options.slots is None else ())  # for their CPUs
 
-    def run(self, instruments: Iterable[Instrument] = (), handle_signals: Any = True, **options: Any) -> int:
+    def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
+
+        Args:
+            handle_signals: as for `Scheduler.run`.
 
         Raises:
             BaseException: what ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
@@ -200,7 +210,8 @@ class Batch:
         for _ in range(self._runners):
             self._add_runner(next(nodes))
         try:
-            self._scheduler.run(instruments=instruments, handle_signals=handle_signals, **options)
+            # asyncio, because its import takes half as long as trio's
+            self._scheduler.run(backend="asyncio", handle_signals=handle_signals)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._printer.flush()
@@ -355,14 +366,13 @@ class Batch:
             return await self._run_until_good(task, node)
         job = self._in_journal(task)
         result = journal.look_up(job, task.path)
-        if result is not NOT_STORED:
+        if isinstance(result, CommandResult):
             await anyio.lowlevel.checkpoint()  # there may be many of them
             return Outcome(result, None, time.time(), result.elapsed, is_restored=True)
-        job._started_at = time.monotonic()
+        began = time.monotonic()
         outcome = await self._run_until_good(task, node)
-        job._finished_at = time.monotonic()
         if not outcome.failed:
-            journal.record(job, outcome.result)
+            journal.record(job, outcome.result, time.monotonic() - began)
             journal.commit()
         return outcome
 

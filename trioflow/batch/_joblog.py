@@ -1,14 +1,17 @@
-"""The job log: a line for each command that has run, in GNU parallel's columns; and what an earlier log says."""
+"""How a command has ended, its line in a job log, in GNU parallel's columns, and what an earlier log says."""
 
 from __future__ import annotations
 
 import collections
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
+from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
+from ..jobs.command._result import LONG
 from . import BatchError
 
 COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
@@ -18,6 +21,84 @@ USAGE_COLUMNS: Final = "\tUserTime\tSystemTime\tMaxRSS"
 """What `--joblog-usage` adds, after the command: tools that read GNU parallel's columns find them where they were."""
 KILLED: Final = -1
 """The exit value of a command that trioflow ended."""
+
+NOT_STARTED: Final = 126
+SIGNALLED: Final = 128
+NEVER: Final = 255
+"""Exit codes. Shells have 126 for a program that cannot be started, and 128 plus its number for a signal; 255 is for
+what trioflow ended, and for a node that cannot be reached or was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last attempt of a command ended."""
+
+    result: CommandResult | None  # None if it was not started
+    error: Exception | None
+    started: float
+    runtime: float
+    is_restored: bool = False  # from a journal: it did not run
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command did not succeed."""
+        return self.error is not None
+
+    @property
+    def signal(self) -> int:
+        """The number of the signal that ended the command, or 0."""
+        return int(self.result.signal or 0) if self.result else 0
+
+    @property
+    def exit_value(self) -> int:
+        """The exit code for a job log: -1 if trioflow ended the command, 0 if any other signal did."""
+        if isinstance(self.error, SshError):
+            return NEVER
+        if isinstance(self.error, JobTimeout):
+            return KILLED
+        if self.result is None:
+            return NOT_STARTED
+        if self.error is not None and not isinstance(self.error, CommandError):
+            return KILLED
+        return 0 if self.signal else self.result.returncode
+
+    @property
+    def code(self) -> int:
+        """The exit code that a shell would report."""
+        if self.exit_value == KILLED:
+            return NEVER
+        return SIGNALLED + self.signal if self.signal else self.exit_value
+
+    def remark(self, line: str) -> str:
+        """Return what to print besides the command's own output; empty for an exit code or a signal."""
+        if isinstance(self.error, JobTimeout):
+            option = "--timeout" if self.error.missing is None else "--idle-timeout"
+            return f"ended by {option}: {shown(line)}"
+        if isinstance(self.error, Unreachable):
+            return ""  # it is said once for the node
+        if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
+            return ""
+        return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
+
+    @property
+    def usage(self) -> tuple[float, float, int | None] | None:
+        """CPU seconds of user and system, and the largest memory in bytes; None if it was not started."""
+        return None if self.result is None else (self.result.user_time, self.result.system_time, self.result.max_rss)
+
+    @property
+    def received(self) -> int:
+        """How many bytes the command wrote to its standard output."""
+        return self.result.open("stdout").seek(0, io.SEEK_END) if self.result else 0
+
+
+def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
+    """Return what a command wrote to its standard output, and to its standard error."""
+    return (io.BytesIO(), io.BytesIO()) if result is None else (result.open("stdout"), result.open("stderr"))
+
+
+def shown(line: str) -> str:
+    """Return a command line as messages show it: not more than a few lines of it."""
+    return line if len(line) <= LONG else line[:LONG] + "..."
 
 
 @dataclass(frozen=True, slots=True)

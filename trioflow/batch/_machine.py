@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from .._core.door.reading import amount_of
-from .._core.door.reading import size_text as size
+from ..abc import amount_of
+from ..abc import size_text as size
 
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"

@@ -36,7 +36,11 @@ SAME: Final = {
     "test": re.compile(rf"-[defhLnsz]\0[^\0]*\0|{INTEGER}\0-(?:eq|ne|lt|le|gt|ge)\0{INTEGER}\0"),
 }
 """Builtins, and the arguments (each with a NUL at its end) with which the program of that name does the same: without
-options, backslashes for echo, or numbers for printf, and nothing that either would complain about."""
+options, backslashes for echo, or numbers for printf, and nothing that either would complain about.
+
+Without this, `true` and `echo` take 21 to 25 % more CPU a command where the shell is bash, for its start; where it is
+dash they take 5 to 10 % less, for dash does them itself. (1,000 commands, two at once, the best of 5 runs by turns.)
+"""
 
 
 def quoted(argument: str) -> str:

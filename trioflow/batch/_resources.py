@@ -7,11 +7,15 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .._core.door.reading import Amount, Pool, amount_of, is_size, shown_amount, size_text
+from .. import Pool
+from ..abc import amount_of, is_size, shown_amount, size_text
 from ._machine import memory_in_all
 from ._numbers import usable_cpus
+
+if TYPE_CHECKING:
+    from ..abc import Amount
 
 NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 

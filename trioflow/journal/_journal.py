@@ -256,8 +256,8 @@ class Session:
 
     # ---- after a job
 
-    def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Keep the result of a job for the next commit."""
+    def record(self, job: AbstractJob[Any], value: Any, took: float | None = None) -> None:
+        """Keep the result of a job for the next commit; `took` is its seconds, if it was not run by a scheduler."""
         running = self._running.pop(job, None)
         if running is None or (job.timed_out and job.on_timeout == "move_on"):
             return  # it was restored, or it is of a kind that always runs; or its timeout has cut its last attempt
@@ -278,10 +278,12 @@ class Session:
             saved, data, why = None, None, str(error)
             self._unstored[job.label] = f"its result, {error}"
         started, ended = job._started_at, job._finished_at
+        if took is None and started is not None and ended is not None:
+            took = ended - started
         self._records.append(
             (  # a Record; as a plain tuple it is made in a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
-                None if started is None or ended is None else round(ended - started, 6), why,
+                None if took is None else round(took, 6), why,
             )
         )  # fmt: skip
         if outputs is not None:

@@ -31,7 +31,7 @@ UNITS: Final = {
 SIZE: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 
 
-def amount(value: Any, what: str) -> Amount:
+def amount_of(value: Any, what: str) -> Amount:
     """Check and return an amount, 0 or more; `what` begins the error.
 
     A float becomes the decimal fraction that it is written as, so that ten times 0.1 is 1.
@@ -77,19 +77,19 @@ def amount_or_parts(value: Any, what: str) -> Given:
     """Check and return an amount, or amounts by key if a dict is given; `what` begins the error.
 
     Raises:
-        TypeError, ValueError: as in `amount`; or a key is not text.
+        TypeError, ValueError: as in `amount_of`; or a key is not text.
 
     """
     parts = value
     if not isinstance(value, Mapping):
-        return amount(value, what)
+        return amount_of(value, what)
     for key in parts:
         if not isinstance(key, str):
             raise TypeError(f"{what}: {key!r} is not a key; keys are text")
-    return tuple((key, amount(parts[key], what)) for key in sorted(parts))
+    return tuple((key, amount_of(parts[key], what)) for key in sorted(parts))
 
 
-def shown(number: Amount) -> str:
+def shown_amount(number: Amount) -> str:
     """Return an amount as people write it."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
@@ -102,8 +102,8 @@ def is_size(given: Any) -> bool:
 def shown_parts(given: Given) -> str:
     """Return an amount, or amounts by key, as people write them."""
     if not isinstance(given, tuple):
-        return shown(given)
-    return "{" + ", ".join(f"{key!r}: {shown(number)}" for key, number in given) + "}"
+        return shown_amount(given)
+    return "{" + ", ".join(f"{key!r}: {shown_amount(number)}" for key, number in given) + "}"
 
 
 def as_user_gave(given: Given) -> Any:

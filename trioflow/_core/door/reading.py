@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..base._amounts import Amount, is_size
-from ..base._amounts import amount as amount_of
-from ..base._amounts import shown as shown_amount
+from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason

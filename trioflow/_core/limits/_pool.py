@@ -195,5 +195,5 @@ def _resource(name: str, given: Any) -> Resource:
         if any(thing in things[:place] for place, thing in enumerate(things)):
             raise ValueError(f"Pool({name}={given!r}): a thing is listed twice; each can be given to one job only")
         return Stock(name, len(things), things)
-    amount = _amounts.amount(given, f"Pool({name}={given!r})")
-    return Stock(name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown)
+    amount = _amounts.amount_of(given, f"Pool({name}={given!r})")
+    return Stock(name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown_amount)

@@ -99,7 +99,7 @@ class Rate:
 
     def __repr__(self) -> str:
         """Show the arguments."""
-        limits = ", ".join(f"{name}={_amounts.shown(amount)}" for name, amount in self._limits.items())
+        limits = ", ".join(f"{name}={_amounts.shown_amount(amount)}" for name, amount in self._limits.items())
         burst = "" if self._bursts == self._limits else f", burst={self.burst}"
         return f"Rate({limits}, per={self._per:g}{burst})"
 
@@ -168,7 +168,7 @@ class RateResource(Resource):
             if amount > burst:
                 raise ValueError(
                     f"{who} needs {_counted(amount, key)} of {self.name}, and there are never more than "
-                    f"{_amounts.shown(burst)} at once: it could never start; give the Rate a larger burst"
+                    f"{_amounts.shown_amount(burst)} at once: it could never start; give the Rate a larger burst"
                 )
         return {key: amount for key, amount in found.items() if amount}
 
@@ -294,7 +294,9 @@ class RateResource(Resource):
     def shown(self) -> str:
         """Return how much there is now, in words."""
         now = self.clock()
-        levels = (f"{one.level(now):.4g} of {_amounts.shown(one.burst)} {key}" for key, one in self.buckets.items())
+        levels = (
+            f"{one.level(now):.4g} of {_amounts.shown_amount(one.burst)} {key}" for key, one in self.buckets.items()
+        )
         return f"{self.name}={', '.join(levels)}"
 
     def granted(self, need: Needed, has: Needed) -> dict[str, float]:
@@ -303,7 +305,7 @@ class RateResource(Resource):
 
 
 def _counted(amount: Amount, key: str) -> str:
-    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown(amount)} {key}"
+    return f"1 {key.removesuffix('s')}" if amount == 1 else f"{_amounts.shown_amount(amount)} {key}"
 
 
 def _positive(given: Any, what: str) -> Amount:
@@ -311,4 +313,4 @@ def _positive(given: Any, what: str) -> Amount:
         raise TypeError(f"{what}: give a number, more than 0")
     if not (_amounts.is_finite(given) and given > 0):
         raise ValueError(f"{what}: give a finite number, more than 0")
-    return _amounts.amount(given, what)
+    return _amounts.amount_of(given, what)

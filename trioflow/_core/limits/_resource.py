@@ -142,7 +142,7 @@ class Stock(Resource):
         name: str,
         total: Amount,
         things: tuple[Any, ...] | None = None,
-        shown_as: Callable[[Amount], str] = _amounts.shown,
+        shown_as: Callable[[Amount], str] = _amounts.shown_amount,
     ) -> None:
         super().__init__(name)
         self.total: Final = total
@@ -170,7 +170,7 @@ class Stock(Resource):
             )
         if self.unused is not None and not isinstance(given, int):
             raise ValueError(
-                f"{who} needs {self.name}={_amounts.shown(given)}, which are named things: give a whole number"
+                f"{who} needs {self.name}={_amounts.shown_amount(given)}, which are named things: give a whole number"
             )
         return given
 

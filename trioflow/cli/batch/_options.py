@@ -15,6 +15,7 @@ from ...batch._halt import Halt
 from ...batch._template import PLACE
 from .._completion import file
 from . import OTHER_ERROR
+from ._given import Given
 
 CODES: Final = """\b
 Exit codes:
@@ -90,6 +91,22 @@ def own_exit_code() -> Generator[None]:
         raise Impossible(printable(str(error))) from None
 
 
+def check(given: Given) -> None:
+    """Refuse what makes no sense together.
+
+    Raises:
+        click.UsageError: it does not.
+
+    """
+    if (given.resume or given.resume_failed) and not given.joblog:
+        raise click.UsageError("--resume needs --joblog, which records what has run")
+    if given.joblog_usage and not given.joblog:
+        raise click.UsageError("--joblog-usage needs --joblog, to which it adds columns")
+    check_files(given.joblog, given.results)
+    check_journal(given)
+    check_resources(given)
+
+
 def check_files(joblog: str | None, results: str | None) -> None:
     """Refuse what GNU parallel takes for something other than the name of a file or directory."""
     if joblog in ("-", "+-"):
@@ -108,24 +125,27 @@ def check_files(joblog: str | None, results: str | None) -> None:
         )
 
 
-def check_journal(journal: str | None, reads: Any, writes: Any, nodes: Any, dry_run: bool, **_: Any) -> None:
+def check_journal(given: Given) -> None:
     """Refuse what makes no sense with a journal, or without one."""
-    if (reads or writes) and journal is None:
+    names_files = given.reads or given.writes
+    if names_files and given.journal is None:
         raise click.UsageError("--reads and --writes need --journal, which keeps how the files were")
-    if (reads or writes) and nodes:
+    if names_files and given.nodes:
         raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
-    if journal is not None and dry_run:
+    if given.journal is not None and given.dry_run:
         raise click.UsageError(
-            f"--dry-run does not look into a journal: for what it has, call trioflow journal list {printable(journal)}"
+            f"--dry-run does not look into a journal: for what it has, call trioflow journal list "
+            f"{printable(given.journal)}"
         )
 
 
-def check_resources(needs: Any, pool: Any, memfree: Any, load: Any, nodes: Any, **_: Any) -> None:
+def check_resources(given: Given) -> None:
     """Refuse what makes no sense on nodes, or alone."""
-    if pool and not needs:
+    if given.pool and not given.needs:
         raise click.UsageError("--pool needs --needs, which says what each command takes of it")
-    here = [name for name, given in (("--memfree", memfree), ("--load", load), ("--needs", needs)) if given]
-    if nodes and here:
+    about_here = (("--memfree", given.memfree), ("--load", given.load), ("--needs", given.needs))
+    here = [name for name, value in about_here if value]
+    if given.nodes and here:
         verb = "is" if len(here) == 1 else "are"
         raise click.UsageError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
 
@@ -206,9 +226,7 @@ def check_resources(needs: Any, pool: Any, memfree: Any, load: Any, nodes: Any, 
     "-a", "--arg-file", "files", multiple=True, metavar="FILE", help="Read arguments from a file, - for stdin."
 )
 @click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
-def command(
-    words: tuple[str, ...], files: tuple[str, ...], null: bool, dry_run: bool, bar: bool, **options: Any
-) -> int:
+def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
     Without ::: the arguments are the lines of the standard input. Several ::: make all combinations; :::+ is paired
@@ -231,16 +249,11 @@ def command(
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """  # noqa: D301 - click needs the character itself
-    if (options["resume"] or options["resume_failed"]) and not options["joblog"]:
-        raise click.UsageError("--resume needs --joblog, which records what has run")
-    if options["joblog_usage"] and not options["joblog"]:
-        raise click.UsageError("--joblog-usage needs --joblog, to which it adds columns")
-    check_files(options["joblog"], options["results"])
-    check_journal(dry_run=dry_run, **options)
-    check_resources(**options)
+    given = Given(**options)
+    check(given)
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)
     from . import _run  # late, because --help does not need it
 
-    return _run.run(words, files, b"\0" if null else b"\n", dry_run=dry_run, bar=bar, **options)
+    return _run.run(given)

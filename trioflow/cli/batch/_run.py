@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,28 +21,30 @@ from ...batch._template import Template
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
+from ._given import Given
 
 if TYPE_CHECKING:
-    from ...jobs.ssh._nodes import SshNode
+    from ... import Pool, SshNode
+    from ...abc import Amount
     from ...journal._journal import Session
 
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
 
 
-def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool, bar: bool, **options: Any) -> int:
+def run(given: Given) -> int:
     """Run a batch, or print what it would run, and return the exit code."""
-    template, product = described(words, files, end, resources=list(options["needs"]))
+    template, product = described(given)
     with contextlib.closing(product):
-        done = former(**options)
-        if dry_run:
+        done = former(given)
+        if given.dry_run:
             return print_lines(_batch.lines(template, product, done))
-        shown = Bar() if bar and on_a_terminal() else NoBar()
-        with shown.shown(), log(**options) as joblog, kept(**options) as journal:
+        shown = Bar() if given.bar and on_a_terminal() else NoBar()
+        with shown.shown(), log(given) as joblog, kept(given.journal) as journal:
             batch = journal.batch = _batch.Batch(
                 template,
                 product,
-                how(**options),
+                how(given),
                 shell=Shell(os.environ),
                 done=done,
                 joblog=joblog,
@@ -53,43 +55,45 @@ def run(words: Sequence[str], files: Sequence[str], end: bytes, *, dry_run: bool
             return exit_code(batch)
 
 
-def how(**options: Any) -> _batch.Options:
+def how(given: Given) -> _batch.Options:
     """Return the options of the batch itself."""
-    names = ("delay", "halt", "tag", "results", "nice")
-    needs: dict[str, Any] = options["needs"]
-    pool, at_once = pool_for(needs, options["pool"])
-    nodes = named(options["nodes"], config=options["ssh_config"])
+    pool, at_once = pool_for(given.needs, given.pool)
+    nodes = named(given.nodes, config=given.ssh_config)
     return _batch.Options(
-        slots=slots("100%") if options["jobs"] is None and not nodes else options["jobs"],
+        slots=slots("100%") if given.jobs is None and not nodes else given.jobs,
         nodes=nodes,
-        timeout=options["timeout"] or None,
-        idle_timeout=options["idle_timeout"] or None,
-        holds=[hold for hold in (options["memfree"], options["load"]) if hold is not None],
-        needs=needs,
+        timeout=given.timeout or None,
+        idle_timeout=given.idle_timeout or None,
+        holds=[hold for hold in (given.memfree, given.load) if hold is not None],
+        needs=given.needs,
         pool=pool,
         at_once=at_once,
-        tries=options["retries"],
-        in_order=options["keep_order"],
-        reads=[Template([one], is_line=False) for one in options["reads"]],
-        writes=[Template([one], is_line=False) for one in options["writes"]],
-        **{name: options[name] for name in names},
+        tries=given.retries,
+        delay=given.delay,
+        halt=given.halt,
+        nice=given.nice,
+        results=given.results,
+        in_order=given.keep_order,
+        tag=given.tag,
+        reads=[Template([one], is_line=False) for one in given.reads],
+        writes=[Template([one], is_line=False) for one in given.writes],
     )
 
 
-def named(given: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
-    """Return the nodes that the user named, each once."""
-    if not given:
+def named(nodes: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
+    """Return the nodes that the user named, each once; the options are those of `SshNodes`."""
+    if not nodes:
         return ()
-    from ...jobs.ssh._nodes import SshNodes  # here, because most batches have no nodes
+    from ... import SshNodes  # here, because most batches have no nodes
 
     try:
-        found = [node for one in given for node in SshNodes(one, **options)]
+        found = [node for one in nodes for node in SshNodes(one, **options)]
     except (ValueError, OSError) as error:
         raise click.UsageError(printable(str(error))) from None
     return tuple(dict.fromkeys(found))
 
 
-def pool_for(needs: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Any, int | None]:
+def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
     """Return the pool for what commands need, and how many of them have it at once."""
     try:
         return _resources.pool_for(needs, given)
@@ -97,13 +101,11 @@ def pool_for(needs: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[Any, i
         raise click.UsageError(printable(str(error))) from None
 
 
-def described(
-    words: Sequence[str], files: Sequence[str], end: bytes, *, resources: Collection[str] = ()
-) -> tuple[Template, _sources.Product]:
+def described(given: Given) -> tuple[Template, _sources.Product]:
     """Return the command and its arguments."""
-    words, groups = _sources.parse(words, files, end)
+    words, groups = _sources.parse(given.words, given.files, b"\0" if given.null else b"\n")
     try:
-        template = Template(words, resources=resources)
+        template = Template(words, resources=given.needs)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
     product = _sources.Product(groups)
@@ -112,23 +114,21 @@ def described(
     return template, product
 
 
-def former(joblog: str | None, resume: bool, resume_failed: bool, **_: Any) -> _joblog.Done:
+def former(given: Given) -> _joblog.Done:
     """Return the commands that need not run again."""
-    if joblog is None or not (resume or resume_failed):
+    if given.joblog is None or not (given.resume or given.resume_failed):
         return _joblog.Done()
-    return _joblog.done(joblog.removeprefix("+"), failed_again=resume_failed)
+    return _joblog.done(given.joblog.removeprefix("+"), failed_again=given.resume_failed)
 
 
 @contextlib.contextmanager
-def log(
-    joblog: str | None, joblog_usage: bool, resume: bool, resume_failed: bool, **_: Any
-) -> Generator[_joblog.Joblog | None]:
+def log(given: Given) -> Generator[_joblog.Joblog | None]:
     """Open the job log for a block, if one was asked for."""
-    if joblog is None:
+    if given.joblog is None:
         yield None
         return
-    append = resume or resume_failed or joblog.startswith("+")
-    with contextlib.closing(_joblog.Joblog(joblog.removeprefix("+"), append=append, usage=joblog_usage)) as opened:
+    path, append = given.joblog.removeprefix("+"), given.resume or given.resume_failed or given.joblog.startswith("+")
+    with contextlib.closing(_joblog.Joblog(path, append=append, usage=given.joblog_usage)) as opened:
         yield opened
 
 
@@ -147,12 +147,13 @@ class Kept:
 
 
 @contextlib.contextmanager
-def kept(journal: str | None, **_: Any) -> Generator[Kept]:
+def kept(journal: str | None) -> Generator[Kept]:
     """Open the journal for a block, if one was asked for."""
     if journal is None:
         yield Kept()
         return
-    from ...journal._journal import Journal, Session  # here, because most batches do not need them
+    from ... import Journal  # here, because most batches do not need them
+    from ...journal._journal import Session
 
     try:
         with contextlib.closing(Kept(Session(Journal(journal), "batch"))) as opened:
@@ -178,7 +179,7 @@ def exit_code(batch: _batch.Batch) -> int:
     """Run the batch and return its exit code."""
     with output():
         try:
-            code = batch.run(backend="asyncio", handle_signals=SecondSignal())  # its import takes half of trio's time
+            code = batch.run(SecondSignal())
         except KeyboardInterrupt:
             return INTERRUPTED
         return INTERRUPTED if batch.was_interrupted else code

@@ -1,0 +1,50 @@
+"""What was given on the command line of `trioflow batch`: all of its options, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...abc import Amount
+    from ...batch._halt import Halt
+    from ...batch._machine import FreeMemory, Load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The words and options, as the command line has them, read and checked one by one; named as docs/batch.md does."""
+
+    words: tuple[str, ...]
+    # ---- arguments
+    files: tuple[str, ...]
+    null: bool
+    # ---- how they run
+    jobs: int | None
+    nodes: tuple[str, ...]
+    ssh_config: str | None
+    timeout: float | None
+    retries: int
+    delay: float
+    idle_timeout: float | None
+    memfree: FreeMemory | None
+    load: Load | None
+    nice: int | None
+    needs: Mapping[str, Amount]
+    pool: Mapping[str, Any]  # as `Pool` takes it
+    halt: Halt | None
+    # ---- what is kept
+    joblog: str | None
+    joblog_usage: bool
+    resume: bool
+    resume_failed: bool
+    journal: str | None
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    # ---- what is printed
+    results: str | None
+    keep_order: bool
+    tag: bool
+    bar: bool
+    dry_run: bool
