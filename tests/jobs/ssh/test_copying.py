@@ -208,6 +208,17 @@ def test_the_home_directory_is_a_destination(
     assert not (tmp_path / "~").exists()
 
 
+def test_the_home_directory_is_a_source(
+    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here too: a tilde in front of what is pushed was the name of a directory, which was not there."""
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    copied(backend, server, Push("~/file", to=f"{tmp_path}/there/"))
+    assert (tmp_path / "there" / "file").read_text() == "x"
+    assert list(Push("~/file", to="b").files_read()) == [f"{tmp_path}/file"]
+
+
 def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, server: Server, tmp_path: Path) -> None:
     """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
     (tmp_path / "tree").mkdir()

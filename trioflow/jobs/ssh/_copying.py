@@ -129,7 +129,7 @@ class Copy:
 def _copies(sources: Sequence[str], to: str) -> list[Copy]:
     into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
-    for number, source in enumerate(sources):
+    for number, source in enumerate(map(os.path.expanduser, sources)):
         mode = os.stat(source).st_mode  # it says what is wrong better than sftp
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")

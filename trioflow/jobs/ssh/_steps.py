@@ -15,6 +15,7 @@ from typing import Any, Final, final
 from ...abc import AbstractJob
 from ..command import _line
 from ..command._granted import granted
+from ..command._options import is_path
 
 Path = str | os.PathLike[str]
 
@@ -128,7 +129,8 @@ class Push(Step):
     Symbolic links, pipes and devices in directories are passed over.
 
     Args:
-        sources: files and directories, relative to this program's directory, or jobs, whose results are filled in.
+        sources: files and directories, relative to this program's directory, or jobs, whose results are filled in. A
+            `~` in front is the home directory.
         to: where they go, relative to the home directory there: with a "/" at its end, or for several sources, the
             directory that they go into, otherwise the name of the one. Missing directories are made.
 
@@ -151,7 +153,7 @@ class Push(Step):
 
     def files_read(self) -> Iterable[Any]:
         """Return what is copied."""
-        return self.words[:-1]
+        return [os.path.expanduser(word) if is_path(word) else word for word in self.words[:-1]]
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written."""
