@@ -299,6 +299,13 @@ def test_workers_are_positive(number: int) -> None:
         Executor(number)
 
 
+@pytest.mark.parametrize("number", [1.5, True, "2"])
+def test_workers_are_a_whole_number(number: Any) -> None:
+    """It is refused at once: the first call failed, and the thread died with a traceback."""
+    with pytest.raises(TypeError, match=r"max_workers=.*: give a whole number, 1 or more"):
+        Executor(number)
+
+
 def test_an_unknown_backend_is_refused() -> None:
     """The error lists those that there are."""
     with pytest.raises(ValueError, match="choose one of trio, asyncio"):

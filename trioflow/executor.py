@@ -52,6 +52,7 @@ class Executor(concurrent.futures.Executor):
         backend: "trio" or "asyncio": the event loop, which async functions run in.
 
     Raises:
+        TypeError: a `max_workers` that is not a whole number.
         ValueError: a `max_workers` below 1, or an unknown backend.
 
     Example:
@@ -66,6 +67,8 @@ class Executor(concurrent.futures.Executor):
     def __init__(self, max_workers: int | None = None, *, backend: BackendName = "trio") -> None:
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
+        if isinstance(max_workers, bool) or not isinstance(max_workers, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"max_workers={max_workers!r}: give a whole number, 1 or more, or None")
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         self._max_workers: Final = max_workers

@@ -167,6 +167,7 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
         (["x"], {"pin": "core"}, ValueError, "pin='core'"),
         (["x"], {"nice": 1.5}, TypeError, "nice=1.5"),
         (["x"], {"memory_limit": 0}, ValueError, "memory_limit=0"),
+        (["x"], {"memory_limit": 1 << 70}, ValueError, "memory_limit=1180591620717411303424 of"),
         (["x"], {"stdin": PIPE}, ValueError, "give what it is to read"),
         (["x"], {"stdout": b"bytes"}, TypeError, "stdout=b'bytes'"),
         (["x"], {"stdout": subprocess.STDOUT}, ValueError, "this is for stderr"),

@@ -207,7 +207,12 @@ def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> Non
         ({"nice": 1.5}, TypeError, "nice=1.5 of 'p': give a whole number"),
         ({"nice": True}, TypeError, "nice=True of 'p': give a whole number"),
         ({"memory_limit": 0}, ValueError, "memory_limit=0 of 'p': give a positive number of bytes"),
-        ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p'"),
+        (
+            {"memory_limit": 1 << 63},
+            ValueError,
+            f"memory_limit={1 << 63} of 'p': give a positive number of bytes, below",
+        ),
+        ({"memory_limit": "1G"}, TypeError, "memory_limit='1G' of 'p': give a whole number of bytes"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(option: Any, error: type[Exception], what: str) -> None:

@@ -81,6 +81,14 @@ def test_names_of_variables_are_those_of_a_shell(name: str) -> None:
         SshJob("node", "true", env={name: "x"})
 
 
+@pytest.mark.parametrize("option", ["env", "values"])
+def test_what_is_not_a_mapping_is_refused(option: str) -> None:
+    """The error names the option and the job, and says what to give."""
+    options: Any = {option: ["A=x"]}
+    with pytest.raises(TypeError, match=f"{option} of 'j': found list; give a dict"):
+        SshJob("node", "true", label="j", **options)
+
+
 def test_more_than_fits_into_a_line_is_told_in_words(backend: str, server: Server) -> None:
     """The error does not show how ssh is called, which is not what the user wrote."""
     words = SshJob(server.node(), ("echo", "x" * 140_000), label="words")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
-
-from ...abc import whole
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ._processes import Process
+
+TOO_MUCH: Final = 1 << 63
+"""Bytes that no system can limit a process to. A shell takes so large a number for another, small one."""
 
 
 def check(nice: Any, memory_limit: Any, who: str) -> None:
@@ -19,10 +20,15 @@ def check(nice: Any, memory_limit: Any, who: str) -> None:
         TypeError, ValueError: an option that makes no sense; the error names it.
 
     """
-    if nice is not None and (isinstance(nice, bool) or not isinstance(nice, int)):
-        raise TypeError(f"nice={nice!r} of {who}: give a whole number, added to this program's own, or None")
-    if memory_limit is not None and not whole(memory_limit, "memory_limit", who):
-        raise ValueError(f"memory_limit={memory_limit!r} of {who}: give a positive number of bytes, or None")
+    for name, value, wanted in (
+        ("nice", nice, "a whole number, added to this program's own"),
+        ("memory_limit", memory_limit, "a whole number of bytes"),
+    ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"{name}={value!r} of {who}: give {wanted}, or None")
+    if memory_limit is not None and not 0 < memory_limit < TOO_MUCH:
+        wanted = "a positive number of bytes, below 2**63"
+        raise ValueError(f"memory_limit={memory_limit!r} of {who}: give {wanted}, or None")
 
 
 def renice(process: Process, nice: int) -> None:

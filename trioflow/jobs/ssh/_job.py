@@ -319,9 +319,11 @@ def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | gran
     """Return the variables of a command on a node.
 
     Raises:
+        TypeError: not a mapping.
         ValueError: a name that a shell cannot give to a variable, or a NUL in a value.
 
     """
+    _check_mapping(env, "env", who)
     found = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
     for name, value in found.items():
         if not _NAME.fullmatch(name):
@@ -337,7 +339,13 @@ def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | gran
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def _check_mapping(given: Any, name: str, who: str) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} of {who}: found {type(given).__name__}; give a dict of names and values, or None")
+
+
 def _checked_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
+    _check_mapping(values, "values", who)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):
             raise ValueError(f"values of {who}: {name!r} cannot stand in braces: give names; 'node' is the node's own")
