@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TextIO, Unpack
+from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
 from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
 from ._core.door.reading import outermost
@@ -30,6 +30,10 @@ def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
 
     _durations.seconds(given, f"{name} of {who if isinstance(who, str) else who()}")
     return given
+
+
+NOTHING: Final[dict[AnyJob, float]] = {}
+"""What is learned where there is nothing to learn from; nobody adds to it."""
 
 
 class Scheduler(BaseScheduler):
@@ -96,9 +100,10 @@ class Scheduler(BaseScheduler):
     """
 
     durations: Option[Durations | None] = Option(None, _durations)
+    _durations: Durations | None
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
-        self._learned: dict[AnyJob, float] = {}  # in a run: the durations of the jobs, if it is the outermost
+        self._learned: dict[AnyJob, float] = NOTHING  # in a run: how long jobs take, as far as that was learned
         all_options: Any = options  # `BaseScheduler` takes what the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
@@ -111,28 +116,32 @@ class Scheduler(BaseScheduler):
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
-        self._learned = self._look_up_durations() if self.durations is not None and run.outer_worker is None else {}
+        if run.outer_worker is not None:  # what is learned is learned for all that is nested in the outermost one
+            around = run.outer_worker.run.scheduler
+            self._learned = around._learned if isinstance(around, Scheduler) else NOTHING
+        else:
+            self._learned = NOTHING if self._durations is None else self._look_up_durations()
         return run
 
     def _note_end(self, run: Run) -> None:
         super()._note_end(run)
-        self._learned = {}
-        if self.durations is not None and run.outer_worker is None:
+        self._learned = NOTHING
+        if self._durations is not None and run.outer_worker is None:
             from .simulation import _durations
 
             if _durations.is_file(self.durations):
                 _durations.learn(self.durations, self)
 
     def _knows_durations(self) -> bool:
-        return bool(self._learned_outermost())
+        return bool(self._what_is_learned())
 
-    def _learned_outermost(self) -> dict[AnyJob, float]:
-        root = outermost(self)
-        return root._learned if isinstance(root, Scheduler) else {}
+    def _what_is_learned(self) -> dict[AnyJob, float]:
+        root = self if self._run is not None else outermost(self)
+        return root._learned if isinstance(root, Scheduler) else NOTHING
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:
         found = super()._expected_durations(jobs)
-        learned = self._learned_outermost()
+        learned = self._what_is_learned()
         if learned:
             found.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
         return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, overload
@@ -59,6 +60,10 @@ class Option(Generic[Read, Given]):
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.place = self.place or f"_{name}"
+        if not hasattr(kind, self.place):  # the class has the default, and to read it takes one call
+            setattr(kind, self.place, self.default)
+            if self.shown == self.kept:
+                self.shown = operator.attrgetter(self.place)
         if "_declared" not in vars(kind):
             kind._declared = dict(getattr(kind, "_declared", {}))
         kind._declared[name] = self

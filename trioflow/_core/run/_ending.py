@@ -70,7 +70,7 @@ class Ending:
             await CleanUp(run).execute()
         await self._end_workers([worker for worker in alive if not _serves(worker)])
         await self._end_services()
-        await _shut_down(run, self._left, run.scheduler.shutdown_timeout)
+        await _shut_down(run, self._left, run.scheduler._shutdown_timeout)
         if run.shared and run.outer_worker is None:
             await run.shared.close(run.scheduler.shutdown_timeout)
 

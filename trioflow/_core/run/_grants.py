@@ -34,8 +34,8 @@ class Grants:
         scheduler = run.scheduler
         if run.outer_worker is not None and scheduler._facts is not None and scheduler._facts.grant is not None:
             self._resources.update(scheduler._facts.grant.reserves())
-        if scheduler.pool is not None:
-            self._resources.update(scheduler.pool._resources)
+        if scheduler._pool is not None:
+            self._resources.update(scheduler._pool._resources)
 
     def find(self, name: str) -> Resource:
         """Return a resource, from the nearest pool that has it, here or further out."""

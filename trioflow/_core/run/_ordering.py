@@ -32,7 +32,7 @@ class Ordering:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policy: Final = _given.for_run(run.scheduler.policy, self._note_error)
+        self._policy: Final = _given.for_run(run.scheduler._policy, self._note_error)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
         # How long the nested schedulers take, for which nobody says so but their own jobs.

@@ -144,7 +144,9 @@ class Run:
         outer = self.outer_worker
         self.clock: Final[Callable[[], float]] = backend.clock() if outer is None else outer.run.clock
         # Whether each job has a task of its own, because the scheduler, or one around it, says so.
-        self.own_tasks: Final[bool] = scheduler.own_task or (outer is not None and outer.run.own_tasks)
+        limits = scheduler._limits
+        own_tasks = limits is not None and limits.own_task
+        self.own_tasks: Final[bool] = own_tasks or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         # Whether it is draining or stopping: no more jobs start.
@@ -266,8 +268,8 @@ class Run:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
-                elif self.scheduler.drain_at is not None:
-                    self.prevent_drain = self.group.call_at(begun + self.scheduler.drain_at, self.drain)
+                elif self.scheduler._drain_at is not None:
+                    self.prevent_drain = self.group.call_at(begun + self.scheduler._drain_at, self.drain)
                 if self.watch_of_jobs is not None:
                     self.watch_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
                 if self.opened_block is not None:
@@ -329,7 +331,8 @@ class Run:
                 break
         workers.searchers -= 1
         workers.ensure_searcher()
-        workers.note_idle()
+        if workers.tokens_around:
+            workers.note_idle()
 
     async def _until_over(self) -> None:
         while not self.stopping:

@@ -56,7 +56,7 @@ class Workers:
         self.outer_token: Final = own if own is not None and own.is_of(run) else None
         limiter = None if self.window is None else self.window.limiter  # whose tokens the window itself looks after
         self._needed: Final = [one for one in reversed(self.tokens_around) if one.limiter is not limiter]
-        seconds = run.scheduler.start_interval
+        seconds = run.scheduler._start_interval
         self.interval: Final = Interval(run, seconds) if seconds else None
         self.adapts: Final = isinstance(window, Adaptive)
         self.gated: Final = (
@@ -100,7 +100,12 @@ class Workers:
             return
         queue = self._queue
         ready = queue.jobs
-        if self.free > 0 and ready and not (self.window and self.window.has_waiting) and self._has_tokens():
+        if (
+            self.free > 0
+            and ready
+            and not (self.window and self.window.has_waiting)
+            and (not self.tokens_around or self._has_tokens())
+        ):
             # Wake as many parked workers as there are jobs for, because that costs little.
             home = self._run.home
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
@@ -300,6 +305,8 @@ class Workers:
 
     def _has_tokens(self) -> bool:
         """Return whether all tokens are there under which a job would start; otherwise let them be asked for."""
+        if not self.tokens_around:
+            return True
         missing = self.missing_token()
         if missing is None:
             return True
