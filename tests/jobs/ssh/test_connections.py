@@ -282,6 +282,26 @@ def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server
         assert proxy.count == 2
 
 
+def test_settings_that_were_not_told_in_time_are_asked_for_again(
+    backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that had asked was cut: for those behind it there was no ProxyJump, and no file of host keys."""
+    asked: list[SshNode] = []
+    real = OpenSsh.settings
+
+    def settings(self: OpenSsh, node: SshNode) -> Any:
+        asked.append(node)
+        return real(self, node) if len(asked) > 1 else ["sleep", "1000"]
+
+    monkeypatch.setattr(OpenSsh, "settings", settings)
+    first = SshJob(server.node(), "true", timeout=0.3)
+    other = SshJob(server.node(), "true")
+    run(backend, first, other)
+    assert isinstance(first.raised_exception(), JobTimeout)
+    assert other.result().returncode == 0
+    assert len(asked) == 2
+
+
 # ---- lost
 
 

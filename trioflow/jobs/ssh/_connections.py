@@ -303,12 +303,12 @@ class Connection:
     async def _asked_settings(self) -> dict[str, str]:
         """Return the settings of ssh for the node, by name; none if ssh does not tell them."""
         if self._settings is None:
-            self._settings = {}
-            command = self.transport.settings(self.node)
+            command, told = self.transport.settings(self.node), ""
             asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
             with contextlib.suppress(CommandError, JobTimeout):
-                lines = (await asking.co_run()).text.splitlines()
-                self._settings = {name: value for name, _, value in (line.partition(" ") for line in lines)}
+                told = (await asking.co_run()).text
+            lines = (line.partition(" ") for line in told.splitlines())
+            self._settings = {name: value for name, _, value in lines}
         return self._settings
 
     # ---- closing
