@@ -136,6 +136,10 @@ class RunHandle:
         """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
 
         A deadline that has passed comes first, whatever can be read. One task may wait for a descriptor at a time.
+
+        Raises:
+            PermissionError: it is that of a regular file (Linux); look at that again after `sleep_until`.
+
         """
         return self._backend.wait_readable(descriptor, deadline)
 
