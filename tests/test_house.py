@@ -42,7 +42,6 @@ READ_PRIVATE_PARTS = {
     "cli": "not yet by public names alone",
     "compat": "not yet by public names alone",
     "jobs": "not yet by public names alone",
-    "journal": "not yet by public names alone",
 }
 """The rooms that may read private attributes of the engine's objects, with the reason."""
 

@@ -160,6 +160,18 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
     assert reading(link, lambda store: store.result_of(large)) == b"large"
 
 
+def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:
+    """A child that was just about to become another program has the locks as long as that takes; its parent is dead."""
+    code = (
+        "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import Store\n"
+        "store = Store(pathlib.Path(sys.argv[1]), writes=True)\n"
+        "if not ctypes.CDLL(None).fork(): os.close(1); time.sleep(0.5); os._exit(0)\n"  # no hook of Python's is called
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, place], check=True)
+    Store(place, writes=True).close()
+
+
 def test_a_forked_child_does_not_hold_the_journal(place: Path) -> None:
     """A process that was forked, and lives longer than the run, keeps nobody out."""
     store = Store(place, writes=True)

@@ -270,7 +270,7 @@ def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
         "state": state_of(record, runs),
         "run": record.run,
         "settled": when(record.settled),
-        "elapsed": record.elapsed,
+        "elapsed": None if record.elapsed is None else round(record.elapsed, 6),
         "why": record.why,
         "saved": record.saved,
         "result": record.result if isinstance(record.result, str) else short(record) if record.saved else None,

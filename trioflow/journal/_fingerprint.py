@@ -20,18 +20,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.door.keeping import (
     AbstractJob,
-    Call,
-    DirectArguments,
     FunctionJob,
     Hidden,
-    Search,
+    Settings,
     Work,
+    call_with,
+    input_at,
     is_scheduler,
+    with_inputs,
 )
 from . import _json
 from ._files import Files
@@ -82,22 +83,23 @@ class Fingerprints:
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
 
-    def of(self, job: AbstractJob[Any], work: Work | None) -> str:
+    def of(self, job: AbstractJob[Any], work: Work | None, settings: Settings | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
             job: the job.
             work: what it says of its work.
+            settings: what it says to the journal.
 
         Raises:
             Unstorable: something that identifies it cannot be stored; the text says what.
 
         """
         parts: dict[str, Any] = {}
-        self._hides = job.redact
+        self._hides = settings is not None and settings.redact
         self._job = job
-        if job.key is not None:
-            return _json.encode({"key": self._form(job.key, "its key")}).decode()
+        if settings is not None and settings.key is not None:
+            return _json.encode({"key": self._form(settings.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -108,21 +110,20 @@ class Fingerprints:
                 self._own_kinds.add(kind)
             else:
                 self._add_class(job, parts)
-        if job.version is not None:
-            parts["v"] = self._form(job.version, "its version")
+        if settings is not None and settings.version is not None:
+            parts["v"] = self._form(settings.version, "its version")
         return self._encode(parts).decode()
 
     # ---- the kinds of jobs
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
-        if job._is_one_shot():
+        call = call_with(job, self._stand)
+        if call is None:
             raise Unstorable("its arguments, because it was made of a coroutine object: give Job the function, or key=")
-        function: Any = job._function
-        if isinstance(function, Call):
-            values = function.with_inputs(self._stand)
+        function, args, values = call
+        if values:
             parts["k"] = {name: self._form(values[name], f"argument {name!r}") for name in sorted(values)}
-            function = function.func
-        forms = self._positional(job._args)
+        forms = self._positional(args)
         while isinstance(function, functools.partial):
             bound: Any = function  # pyright: ignore[reportUnknownVariableType]
             forms = self._positional(bound.args) + forms
@@ -140,8 +141,7 @@ class Fingerprints:
         if source is not None:
             parts["s"] = source
 
-    def _positional(self, args: Any) -> list[str]:
-        values: Any = args if type(args) is tuple else args.with_inputs(self._stand)  # pyright: ignore[reportUnknownVariableType]
+    def _positional(self, values: tuple[Any, ...]) -> list[str]:
         return [
             str(value)
             if type(value) is int and -BIG < value < BIG and not self._hides
@@ -191,18 +191,13 @@ class Fingerprints:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         """Add what a kind of job that is not a function says of itself."""
         parts["f"] = work.what
-        parts["a"] = [self._form(value, f"argument {n}") for n, value in enumerate(self._resolved(work.arguments), 1)]
-        options = list(self._resolved(work.options))
+        parts["a"] = self._positional(with_inputs(work.arguments, self._stand))
+        options = with_inputs(work.options, self._stand)
         if any(one is not None and one is not False for one in options):
             parts["o"] = self._form(options, "its options")
         reads = self._files.read(work)
         if reads:
             parts["r"] = reads
-
-    def _resolved(self, values: Iterable[Any]) -> Iterable[Any]:
-        """Return values with the forms of results in place of the jobs among them, at any depth."""
-        found = Search(lambda: "the job").positional(tuple(values))
-        return found if isinstance(found, tuple) else found.with_inputs(self._stand)
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
         """Add what a user's own kind of job is made of: the class, and what it keeps under public names."""
@@ -293,11 +288,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[An
 
 def _argument(number: int, job: AbstractJob[Any]) -> str:
     """Return the number of an argument, and which input that is."""
-    args: Any = getattr(job, "_args", getattr(job, "_arguments", ()))
-    if isinstance(args, DirectArguments):
-        value: Any = args._values[number - 1]
-        if isinstance(value, AbstractJob) and not is_scheduler(value):  # pyright: ignore[reportUnknownArgumentType]
-            return f"argument {number}, the result of {value.label!r},"
+    one = input_at(job, number)
+    if one is not None:
+        return f"argument {number}, the result of {one.label!r},"
     return f"argument {number}"
 
 

@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
 from .._core.door.keeping import (
     DROPPED,
     NOT_KEPT,
-    NOT_STORED,
     NOT_THERE,
+    SERVICE,
     AbstractJob,
-    Names,
-    RareFacts,
+    Keeper,
+    NotStored,
+    Paths,
     RunJournal,
     Work,
-    is_scheduler,
+    always_runs,
+    settings_of,
+    value_of,
     warn,
 )
 from . import _json
@@ -110,6 +113,15 @@ class Journal:
         self.hash: Final = bool(hash)
         self.source: Final = bool(source)
 
+    def open_for(self, scheduler: BaseScheduler) -> RunJournal:
+        """Open it for a run of `scheduler`, which does this by itself.
+
+        Raises:
+            JournalError: the file cannot be used, or another run uses it.
+
+        """
+        return OfRun(Session(self, scheduler.label), Paths(scheduler))
+
     def __repr__(self) -> str:
         """Show the path."""
         return f"<Journal {os.fspath(self.path)!r}>"
@@ -119,23 +131,27 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:
-        journal: what the user gave: a `Journal`, or a path.
+        journal: what the user gave: a `Journal`, or a path; or another `Keeper`.
         scheduler: the outermost scheduler of the run.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is none of these.
         JournalError: the file cannot be used.
 
     """
     if isinstance(journal, (str, os.PathLike)):
         journal = Journal(cast("str | os.PathLike[str]", journal))
-    if not isinstance(journal, Journal):
+    if not hasattr(journal, "open_for"):
         raise TypeError(f"journal={journal!r} of {scheduler.label!r}: give a Journal, or the path of one")
-    return Paths(Session(journal, scheduler.label), scheduler, "")
+    return cast("Keeper", journal).open_for(scheduler)
 
 
-Running = tuple[str, str, "Save", "str | None", "Work | None"]
-"""What is known of a job that runs: path, fingerprint, `save`, why it was not restored, and its work with files."""
+ALWAYS_RUNS: Final = NotStored()
+IS_NOT_KEPT: Final = NotStored(NOT_KEPT)
+IS_NOT_THERE: Final = NotStored(NOT_THERE)
+Running = tuple[str, str, "Save", "str | None", "Work | None", bool]
+"""What is known of a job that runs: path, fingerprint, `save`, why it was not restored, its work with files, and
+whether a timeout makes it a success."""
 
 
 class Session:
@@ -158,6 +174,7 @@ class Session:
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
         self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
         self._unstored: Final[dict[str, str]] = {}  # labels, and why
+        self._silent: Final[set[type[Any]]] = set()  # kinds of jobs that say nothing of their work by `for_journal`
         # ---- for the next commit
         self._records: list[tuple[Any, ...]] = []
         self._restored: list[tuple[int, str]] = []
@@ -166,34 +183,32 @@ class Session:
     # ---- before a job
 
     def look_up(self, job: AbstractJob[Any], path: str) -> Any:
-        """Return the stored result of a job, or NOT_STORED, with the reason in its facts."""
-        if is_scheduler(job) or job._forever:
-            return NOT_STORED
-        facts = job._facts = job._facts or RareFacts()
-        save = self.journal.save if job.save == "default" else job.save
+        """Return the stored result of a job, or a `NotStored`."""
+        if always_runs(job):
+            return ALWAYS_RUNS
+        settings = settings_of(job)
+        save = self.journal.save if settings is None or settings.save == "default" else settings.save
         if save is None:
-            facts.not_restored = NOT_KEPT
-            return NOT_STORED
+            return IS_NOT_KEPT
         try:
-            work = _work(job)
-            fingerprint = self._fingerprints.of(job, work)
+            work = None if type(job) in self._silent else self._work(job)
+            fingerprint = self._fingerprints.of(job, work, settings)
         except Unstorable as error:
-            facts.not_restored = f"what identifies it cannot be stored: {error}"
             self._unstored[job.label] = str(error)
-            return NOT_STORED
-        value, reason = NOT_STORED, None if self._is_new else NOT_THERE
+            return NotStored(f"what identifies it cannot be stored: {error}")
+        value: Any = IS_NOT_THERE
         if not self._is_new and path not in self._taken:
             try:
                 record = self.store.find(path)
             except Damaged:
-                record, reason = None, DAMAGED
+                record, value = None, NotStored(DAMAGED)
             if record is not None:
-                value, reason = self._match(job, record, fingerprint, save, work)
-        if value is NOT_STORED:
-            facts.not_restored = reason or NOT_THERE
+                value = self._match(job, record, fingerprint, save, work)
+        if type(value) is NotStored:
             if work is not None and not (work.writes or work.appends or work.begins_anew):
                 work = None
-            self._running[job] = path, fingerprint, save, reason if reason is not NOT_THERE else None, work
+            moves_on = settings is not None and job.on_timeout == "move_on"
+            self._running[job] = path, fingerprint, save, None if value is IS_NOT_THERE else value.why, work, moves_on
             if work is not None:
                 self._begin(work, path)
         else:
@@ -201,27 +216,25 @@ class Session:
             self._restored.append((self.number, path))
         return value
 
-    def _match(
-        self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None
-    ) -> tuple[Any, str | None]:
-        """Return the result of a job if what is stored still holds, and else the reason why it does not."""
+    def _match(self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None) -> Any:
+        """Return the result of a job if what is stored still holds, and else a `NotStored` with the reason."""
         if record.run == self.number:
-            return NOT_STORED, "it has run in this run already, in an earlier attempt of its scheduler"
+            return NotStored("it has run in this run already, in an earlier attempt of its scheduler")
         if record.fingerprint != fingerprint:
             changed = difference(record.fingerprint, fingerprint, job)
             if changed is not None:
-                return NOT_STORED, changed
+                return NotStored(changed)
         if record.saved is None:
-            return NOT_STORED, f"its result could not be stored: {record.why}"
+            return NotStored(f"its result could not be stored: {record.why}")
         if record.saved != _name(save):
-            return NOT_STORED, f"its result is stored by {record.saved}, and save= now says {_name(save)}"
+            return NotStored(f"its result is stored by {record.saved}, and save= now says {_name(save)}")
         changed = None if work is None else self._files.change(work, _stamps(record.outputs))
         if changed is not None:
-            return NOT_STORED, changed
+            return NotStored(changed)
         try:
             data = self.store.result_of(record)
         except (OSError, TypeError, ValueError) as error:
-            return NOT_STORED, f"its stored result cannot be used: {error}"
+            return NotStored(f"its stored result cannot be used: {error}")
         try:
             if save == "pickle":  # asked for by this job, now; what the journal says does not matter
                 value = pickle.loads(cast(bytes, data))
@@ -230,11 +243,11 @@ class Session:
                 if isinstance(save, tuple):
                     value = save[1](value)
         except Unstorable as error:
-            return NOT_STORED, f"its result is {error}"
+            return NotStored(f"its result is {error}")
         except Exception as error:  # from code of the user's
-            return NOT_STORED, f"its result cannot be loaded: {error!r}"
+            return NotStored(f"its result cannot be loaded: {error!r}")
         self._forms[job] = form(data)
-        return value, None
+        return value
 
     def _begin(self, work: Work, path: str) -> None:
         """Undo what an attempt that came to no end has left in the files of a job, and record that it begins again."""
@@ -254,14 +267,30 @@ class Session:
         self.commit()
         self.store.begin(path, _json.encode(stamps).decode())
 
+    def _work(self, job: AbstractJob[Any]) -> Work | None:
+        """Return what a job says of its work.
+
+        Raises:
+            Unstorable: it raised.
+
+        """
+        if type(job).for_journal is AbstractJob.for_journal:
+            self._silent.add(type(job))
+        try:
+            return job.for_journal()
+        except Exception as error:  # from a kind of the user's
+            raise Unstorable(f"its work, for for_journal() raised {error!r}") from None
+
     # ---- after a job
 
     def record(self, job: AbstractJob[Any], value: Any, took: float | None = None) -> None:
         """Keep the result of a job for the next commit; `took` is its seconds, if it was not run by a scheduler."""
         running = self._running.pop(job, None)
-        if running is None or (job.timed_out and job.on_timeout == "move_on"):
-            return  # it was restored, or it is of a kind that always runs; or its timeout has cut its last attempt
-        path, fingerprint, save, why, work = running
+        if running is None:
+            return  # it was restored, or it is of a kind that always runs
+        path, fingerprint, save, why, work, moves_on = running
+        if moves_on and job.timed_out:
+            return  # its timeout has cut it
         saved: str | None = None
         data: str | bytes | None = None
         outputs: str | None = None
@@ -277,13 +306,10 @@ class Session:
         except Unstorable as error:
             saved, data, why = None, None, str(error)
             self._unstored[job.label] = f"its result, {error}"
-        started, ended = job._started_at, job._finished_at
-        if took is None and started is not None and ended is not None:
-            took = ended - started
         self._records.append(
             (  # a Record; as a plain tuple it is made in a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
-                None if took is None else round(took, 6), why,
+                job.elapsed if took is None else took, why,
             )
         )  # fmt: skip
         if outputs is not None:
@@ -291,11 +317,11 @@ class Session:
 
     def _form_of(self, job: AbstractJob[Any]) -> str:
         """Return what stands for the result of an input in a fingerprint."""
-        if job._is_service:  # it runs in each run, and its value may be anything
-            return "service"
         found = self._forms.get(job)
         if found is None:
-            value = job._outcome
+            value = value_of(job)
+            if value is SERVICE:
+                return "service"
             if value is DROPPED:
                 raise Unstorable(f"the result of {job.label!r}, which was given up")
             try:
@@ -343,55 +369,29 @@ class Session:
             )
 
 
-class Paths:
-    """A journal as one run sees it; it knows the paths of the jobs of this run."""
+class OfRun:
+    """A journal as one run sees it, which knows the paths of its jobs."""
 
-    def __init__(self, session: Session, scheduler: BaseScheduler, prefix: str) -> None:
+    def __init__(self, session: Session, paths: Paths) -> None:
         self._session: Final = session
-        self._scheduler: Final = scheduler
-        self._prefix: Final = prefix
-        self._paths: Final[dict[AbstractJob[Any], str]] = {}
-        self._names: Final = Names()
+        self._paths: Final = paths
+        # The session itself does the rest of what a run asks; a call in between would cost as much as some of that.
+        self.record: Final = session.record
+        self.commit: Final = session.commit
+        self.close: Final = session.close
 
     @property
     def commits_each(self) -> bool:
         """Whether each job is committed before any job that waits for it may start."""
         return self._session.journal.durable == "each"
 
-    def nested(self, scheduler: AbstractJob[Any]) -> Paths:
+    def nested(self, scheduler: AbstractJob[Any]) -> OfRun:
         """Return the same journal for the run of a nested scheduler."""
-        assert is_scheduler(scheduler)
-        return Paths(self._session, scheduler, f"{self._path(scheduler)}/")
+        return OfRun(self._session, self._paths.nested(scheduler))
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
-        """Return the stored result of a job that is ready to run, or NOT_STORED."""
-        return self._session.look_up(job, self._path(job))
-
-    def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Keep the result of a job that has succeeded."""
-        self._session.record(job, value)
-
-    def commit(self) -> None:
-        """Write all that was kept."""
-        self._session.commit()
-
-    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Write what is left, and close the file."""
-        self._session.close(outcome, report)
-
-    def _path(self, job: AbstractJob[Any]) -> str:
-        """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""
-        path = self._paths.get(job)
-        if path is None:
-            new: list[AbstractJob[Any]] = []
-            for one in reversed(self._scheduler._members.jobs):
-                if one in self._paths:
-                    break
-                new.append(one)
-            for one in reversed(new):
-                self._paths[one] = self._prefix + self._names.unique(one.label, one._is_scheduler)
-            path = self._paths[job]
-        return path
+        """Return the stored result of a job that is ready to run, or a `NotStored`."""
+        return self._session.look_up(job, self._paths.of(job))
 
 
 def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
@@ -407,19 +407,6 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise
     except Exception as error:
         raise Unstorable(f"which {_name(save)} cannot store: {error!r}") from None
-
-
-def _work(job: AbstractJob[Any]) -> Work | None:
-    """Return what a job says of its work.
-
-    Raises:
-        Unstorable: it raised.
-
-    """
-    try:
-        return job.for_journal()
-    except Exception as error:  # from a kind of the user's
-        raise Unstorable(f"its work, for for_journal() raised {error!r}") from None
 
 
 def _stamps(stored: Any) -> dict[str, str]:

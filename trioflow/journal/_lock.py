@@ -10,7 +10,8 @@ any descriptor of this file, as a job does that copies the directory. Locks of a
 | `run.db`, far behind its end | for writing | one run at a time by any name: hard links, a removed lock file |
 | `run.db` and `run.db-shm`, where SQLite locks | for reading | nobody else takes in the log and removes it |
 
-The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none.
+The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none
+from its first instruction on.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import datetime
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 import time
@@ -80,7 +82,7 @@ class Lock:
             _own[self._identity] = self
             self._wait_for_guard(who)
         except BaseException:
-            self._close()
+            self.close_descriptors()
             raise
         from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
 
@@ -91,6 +93,7 @@ class Lock:
 
     def _acquired(self, who: str) -> int:
         """Return the lock file, locked."""
+        patience = time.monotonic() + GUARD_PATIENCE
         while True:
             try:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -103,11 +106,13 @@ class Lock:
                 lock(file, 0, 1)
                 if _is_file(self._path, file):
                     return self._kept(file)
+                os.close(file)  # the last holder has removed it meanwhile
             except OSError as error:
                 holder = os.pread(file, 1000, 0).decode(errors="replace")
                 os.close(file)
-                raise _refused(who, error, holder) from error
-            os.close(file)  # the last holder has removed it meanwhile
+                if _lives(holder) or time.monotonic() > patience:
+                    raise _refused(who, error, holder) from error
+                time.sleep(0.01)
 
     def _lone(self, path: Path, who: str) -> int:
         """Return a descriptor of the database, which nobody else has by another name."""
@@ -118,10 +123,16 @@ class Lock:
         except OSError as error:
             raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
-            try:
-                lock(file, LONE, 1)
-            except OSError as error:
-                raise _refused(who, error, "") from error
+            holder = os.pread(self._file, 1000, 0).decode(errors="replace")  # who had it last, if that was killed
+            patience = time.monotonic() + GUARD_PATIENCE
+            while True:
+                try:
+                    lock(file, LONE, 1)
+                    break
+                except OSError as error:
+                    if _lives(holder) or time.monotonic() > patience:
+                        raise _refused(who, error, "") from error
+                    time.sleep(0.01)
         return file
 
     def _kept(self, descriptor: int) -> int:
@@ -147,9 +158,9 @@ class Lock:
         if os.getpid() == self._process and _is_file(self._path, self._file):
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
-        self._close()
+        self.close_descriptors()
 
-    def _close(self) -> None:
+    def close_descriptors(self) -> None:
         """Close the descriptors, and with them the locks, in this process."""
         if self._identity is not None:
             _own.pop(self._identity, None)
@@ -177,7 +188,7 @@ class Lock:
 def _close_in_child() -> None:
     """Close the locks in a process that was forked: it would keep the journal locked when this one has ended."""
     for one in list(_own.values()):
-        one._close()
+        one.close_descriptors()
 
 
 os.register_at_fork(after_in_child=_close_in_child)
@@ -227,6 +238,24 @@ def this_process() -> str:
     """Return who we are, for those who want to use the same journal."""
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
+
+
+def _lives(holder: str) -> bool:
+    """Return whether the process lives that a lock file names, as far as can be known here.
+
+    If it was killed when a child of it was just about to become another program, this child has the locks a moment
+    longer.
+    """
+    found = re.match(r"process (\d+) on (.*), since ", holder)
+    if found is None or found[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(found[1]), 0)
+        return b") Z " not in Path(f"/proc/{found[1]}/stat").read_bytes()
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's, or this system has no /proc
+        return True
 
 
 def _is_file(path: Path, descriptor: int) -> bool:

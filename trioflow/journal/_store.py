@@ -116,6 +116,7 @@ NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "star
 COLUMNS: Final = ", ".join(Record._fields)
 NOTHING_MORE: Final = (None, None)
 """The usual job has no file with its result, and no outputs."""
+NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "file"}
 CHECKED: Final = ", ".join(Record._fields[:6])
 """The columns that decide what is restored; the others only tell of it."""
 FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -272,6 +273,11 @@ class Store:
             self._write(f"PRAGMA application_id = {APPLICATION}")
             self._write(f"PRAGMA user_version = {VERSION}")
             self.commit()
+        for table, columns in NEEDED.items():
+            try:
+                self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+            except sqlite3.OperationalError as error:  # a bit has flipped in their names
+                raise sqlite3.DatabaseError(str(error)) from error
         if not has_log:
             self._look_for_log(lock)
         (mode,) = self._row("PRAGMA journal_mode = WAL")

@@ -34,7 +34,7 @@ from ..limits.policy._named import PolicyName
 from ..limits.policy._outlook import usual as usual_duration
 from ..limits.policy._policy import Outlook, Policy
 from ..run._current import current_job
-from ..run._durable import NOT_KEPT, NOT_STORED, NOT_THERE
+from ..run._durable import NOT_KEPT, NOT_THERE
 from ..run._observers import Instrument
 from ..run._run import Run
 from ..scheduler import _checks
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = (
     "HOW_RUNS_END",
     "NOT_KEPT",
-    "NOT_STORED",
     "NOT_THERE",
     "POLICY_NAMES",
     "AbstractJob",

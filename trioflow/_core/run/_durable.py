@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 BETWEEN_CLOCKS: Final = 8
 """This many jobs are looked up before the clock is."""
-NOT_STORED: Final = object()
-"""In place of a stored result, which may be None."""
 NOT_THERE: Final = "the journal does not have it"
 NOT_KEPT: Final = "save=None: its result is not stored"
 
@@ -44,6 +42,21 @@ class Journal(Protocol):
         ...
 
 
+@final
+class NotStored:
+    """What a journal returns in place of a result that it does not have.
+
+    Args:
+        why: the reason, for people; None if there is nothing to say.
+
+    """
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str | None = None) -> None:
+        self.why: Final = why
+
+
 class RunJournal(Protocol):
     """A journal, as a run sees it: its own jobs, each known by its path.
 
@@ -55,7 +68,7 @@ class RunJournal(Protocol):
         ...
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
-        """Return the stored result of a job that is ready to run, or NOT_STORED; then its facts say why not."""
+        """Return the stored result of a job that is ready to run, or a `NotStored`."""
         ...
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
@@ -108,7 +121,8 @@ class Durable:
         except JournalError as error:
             self._fail(error)
             return True  # it must not run
-        if value is NOT_STORED:
+        if type(value) is NotStored:
+            facts.not_restored = value.why
             return False
         facts.restored = True
         run.settle(job, JobState.SUCCEEDED, value, run.clock())

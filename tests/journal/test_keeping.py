@@ -1,0 +1,100 @@
+"""Journals of another kind: what `_core.door.keeping` has is enough to write one, and a run takes it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
+from trioflow._core.door import keeping
+
+from ..conftest import Virtual
+
+
+class Shelf:
+    """A journal in memory, which another may write as rows of PostgreSQL; it knows a job by its path and its work."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, tuple[str, Any]] = {}
+        self.ends: list[str | None] = []
+        self.is_broken = False
+
+    def open_for(self, scheduler: keeping.BaseScheduler) -> OnShelf:
+        """Return what a run asks."""
+        return OnShelf(self, keeping.Paths(scheduler))
+
+
+class OnShelf:
+    """The shelf, as one run sees it."""
+
+    commits_each = False
+
+    def __init__(self, shelf: Shelf, paths: keeping.Paths) -> None:
+        self._shelf, self._paths = shelf, paths
+        self._kept: dict[str, tuple[str, Any]] = {}
+
+    def nested(self, scheduler: Any) -> OnShelf:
+        return OnShelf(self._shelf, self._paths.nested(scheduler))
+
+    def look_up(self, job: Any) -> Any:
+        if keeping.always_runs(job):
+            return keeping.NotStored()
+        row = self._shelf.rows.get(self._paths.of(job))
+        if row is None:
+            return keeping.NotStored(keeping.NOT_THERE)
+        return row[1] if row[0] == self._work(job) else keeping.NotStored("its work has changed")
+
+    def record(self, job: Any, value: Any) -> None:
+        if not keeping.always_runs(job):
+            self._kept[self._paths.of(job)] = self._work(job), value
+
+    def commit(self) -> None:
+        if self._shelf.is_broken:
+            raise JournalError("the server is gone")
+        self._shelf.rows.update(self._kept)
+        self._kept.clear()
+
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
+        if outcome is not None:
+            self.commit()
+        self._shelf.ends.append(outcome)
+
+    def _work(self, job: Any) -> str:
+        if isinstance(job, keeping.FunctionJob):
+            return repr(keeping.call_with(job, keeping.value_of))
+        work = job.for_journal()
+        return repr((work.what, keeping.with_inputs(work.arguments, keeping.value_of)))
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+def build(first: int) -> Scheduler:
+    one = Job(double, first, label="one")
+    two = Job(double, kwargs={"number": one}, label="two")
+    return Scheduler(Scheduler(one, two, label="inner"), CommandJob(["echo", two], label="three"))
+
+
+def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
+    """Results by name and by position, of functions and commands, in nested schedulers."""
+    shelf = Shelf()
+    for first, restored in ((1, 0), (1, 3), (2, 0)):
+        scheduler = build(first)
+        assert virtual(functools.partial(scheduler.co_run, journal=shelf))
+        assert sum(job.restored for job in scheduler.iterate_jobs()) == restored
+    one = next(job for job in scheduler.iterate_jobs() if job.label == "one")
+    assert scheduler.explain(one).endswith("it was not restored: its work has changed")
+    assert list(shelf.rows) == ["inner/one", "inner/two", "three"]
+    assert shelf.ends == ["COMPLETED"] * 3
+
+
+def test_its_faults_end_the_run(virtual: Virtual) -> None:
+    """As those of the file do."""
+    shelf = Shelf()
+    shelf.is_broken = True
+    scheduler = build(1)
+    assert not virtual(functools.partial(scheduler.co_run, journal=shelf))
+    assert (scheduler.stop_reason, shelf.ends) == (StopReason.CRITICAL, [None])
+    assert "the server is gone" in scheduler.incidents[0].message
