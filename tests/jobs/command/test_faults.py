@@ -44,7 +44,7 @@ def made_by(tmp_path: Path, kind: str) -> list[Any]:
     [
         (["no such program"], "there is no program 'no such program': look at its spelling, or at PATH"),
         (["./nowhere/x"], "there is no program './nowhere/x': look at its spelling"),
-        (["/tmp"], "'/tmp' is not executable"),
+        (["/tmp"], "'/tmp' is a directory, not a program"),
         (["/bin/echo", "x" * (3 << 20)], "3145728 of them in argument 1; hand over"),
     ],
 )

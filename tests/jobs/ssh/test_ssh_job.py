@@ -493,6 +493,14 @@ def test_what_makes_no_sense_is_refused(command: Any, options: Any, error: type[
         SshJob("node", command, **options)
 
 
+def test_a_value_that_cannot_be_text_is_named(backend: str) -> None:
+    """By the name that it stands for: a number counted them, and looked like that of an argument."""
+    job = SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j")
+    Scheduler(job).run(backend=backend)
+    with pytest.raises(TypeError, match="'j': argument 'b' is None"):
+        job.result()
+
+
 @pytest.mark.parametrize("kind", [Push, Pull])
 def test_nothing_to_copy_is_refused(kind: Any) -> None:
     """A copy without files says so."""

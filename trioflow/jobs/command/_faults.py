@@ -67,6 +67,8 @@ def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOp
         if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
             return f"{shown} is there, but the interpreter in its first line (#!) is not"
         return f"there is no {such}: look at its spelling" + (", or at PATH" if "/" not in program else "")
+    if error.errno == errno.EACCES and "/" in program and os.path.isdir(os.path.join(os.fsdecode(cwd or "."), program)):
+        return f"{shown} is a directory, not a program"
     if error.errno == errno.EACCES:
         return f"{shown} is not executable: it needs chmod +x, or its interpreter in front"
     if error.errno == errno.ENOEXEC:

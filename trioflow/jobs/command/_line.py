@@ -49,7 +49,7 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
     return arguments
 
 
-def text(argument: Any, number: int, who: str) -> str | bytes:
+def text(argument: Any, number: int | str, who: str) -> str | bytes:
     """Return one argument in the form that the system takes; a result stands for its output, as in `$(...)`."""
     given: Any = argument
     found: Any = argument
@@ -69,7 +69,7 @@ def text(argument: Any, number: int, who: str) -> str | bytes:
     return found
 
 
-def _output(result: CommandResult, number: int, who: str) -> bytes:
+def _output(result: CommandResult, number: int | str, who: str) -> bytes:
     output = result.stdout
     if output is None:
         raise TypeError(

@@ -171,7 +171,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
 
     async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
         values, parts, stdin = arguments_of(self)
-        filled = [word(value, number, self) for number, value in enumerate(values)]
+        filled = [word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
         if stdin is None:
             stdin = self._options.stdin

@@ -243,9 +243,9 @@ class Values:
         return self._pattern.sub(lambda found: quote(self._values[found[0][1:-1]]), text)
 
 
-def word(given: Any, number: int, job: AbstractJob[Any]) -> str:
-    """Return one word of a job as text, with what the job was granted."""
-    return os.fsdecode(_line.text(given.text(job) if isinstance(given, granted) else given, number, repr(job.label)))
+def word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
+    """Return one word of a job, or what stands for a name, as text, with what the job was granted."""
+    return os.fsdecode(_line.text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label)))
 
 
 def interpreter(script: bytes) -> list[str]:
