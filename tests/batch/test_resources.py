@@ -39,7 +39,7 @@ def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
     done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
     assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
-    said = "trioflow batch: no command starts until 4 GiB of memory are free (--memfree), and 1 GiB are now\n"
+    said = "trioflow batch: no command starts until 4 GiB of memory are free (--memfree); now it is 1 GiB\n"
     assert done.stderr == said
 
 
@@ -57,7 +57,7 @@ def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_machine, "load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 1)
-    assert done.stderr == "trioflow batch: no command starts until the load is below 2 (--load), and it is 2 now\n"
+    assert done.stderr == "trioflow batch: no command starts until the load is below 2 (--load); now it is 2\n"
     assert list(loads) == []
 
 
@@ -165,15 +165,15 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--needs", "gpu"], "write each name once, with an amount, as in gpu=1,mem=4G"),
         (["--needs", "gpu=1,gpu=2"], "write each name once"),
         (["--needs", "gpu=1", "--needs", "gpu=2"], "gpu is in two of them: write each name once"),
-        (["--needs", "mem=9P"], "--needs mem=9 PiB: there is only "),
-        (["--needs", "mem=2G", "--pool", "mem=1.5G"], "--needs mem=2 GiB: there is only 1.5 GiB in all"),
+        (["--needs", "mem=9P"], "--needs mem=9 PiB: in all there is "),
+        (["--needs", "mem=2G", "--pool", "mem=1.5G"], "--needs mem=2 GiB: in all there is 1.5 GiB"),
         (["--needs", "2=1"], "write each name once"),
         (["--needs", "gpu=0"], "gpu=0: give more than 0"),
         (["--needs", "gpu=-1"], "write a number and a unit"),
         (["--needs", "gpu=nan"], "write a number and a unit"),
-        (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: there is only 2 in all"),
+        (["--needs", "gpu=3", "--pool", "gpu=0,1"], "--needs gpu=3: in all there is 2"),
         (["--needs", "gpu=0.5", "--pool", "gpu=0,1"], "--needs gpu=0.5: these are things; give a whole number"),
-        (["--needs", "licence=1"], "how much there is of it is not known; say so, by --pool licence=..."),
+        (["--needs", "licence=1"], "it is not known how much there is; say so with --pool licence=..."),
         (["--needs", "gpu=1", "--pool", "0,1"], "write NAME=AMOUNT, or NAME=THING,THING"),
         (["--needs", "gpu=1", "--pool", "gpu=1,gpu=2"], "write each name once"),
         (["--needs", "gpu=1", "--pool", "gpu=0,0"], "a thing is listed twice"),

@@ -39,7 +39,7 @@ class FreeMemory:
         free = _meminfo("MemAvailable")
         if free is None or free >= self.least:
             return None
-        return f"{size(self.least)} of memory are free (--memfree), and {size(free)} are now"
+        return f"{size(self.least)} of memory are free (--memfree); now it is {size(free)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Load:
     def until(self) -> str | None:
         """Say below what the load has to be, and what it is."""
         now = load()
-        return None if now < self.most else f"the load is below {self.most:g} (--load), and it is {now:g} now"
+        return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
 
 
 def bytes_free(text: str) -> FreeMemory:

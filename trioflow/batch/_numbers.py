@@ -73,7 +73,7 @@ def nice(text: str) -> int:
     """Return a priority for `--nice`.
 
     Raises:
-        ValueError: it is none, or this user may not have it.
+        ValueError: it is not a priority, or one that this user may not have.
 
     """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:

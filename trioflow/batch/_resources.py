@@ -120,7 +120,7 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
         shown = size_text if name == "mem" or is_size(there_is) else shown_amount
         needs = f"--needs {name}={shown(amount)}"
         if there_is is None:
-            raise ValueError(f"{needs}: how much there is of it is not known; say so, by --pool {name}=...")
+            raise ValueError(f"{needs}: it is not known how much there is; say so with --pool {name}=...")
         if isinstance(there_is, list) and not isinstance(amount, int):
             raise ValueError(f"{needs}: these are things; give a whole number")
         found[name] = there_is
@@ -128,7 +128,6 @@ def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
         at_once.append(math.floor(total / amount))
         if not at_once[-1]:
             raise ValueError(
-                f"{needs}: there is only {shown(total)} in all; ask for less, or say what there is, by "
-                f"--pool {name}=..."
+                f"{needs}: in all there is {shown(total)}; ask for less, or say what there is, with --pool {name}=..."
             )
     return Pool(**found), min(at_once)

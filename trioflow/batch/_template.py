@@ -87,7 +87,7 @@ class Template:
     Args:
         words: the words of the command, not quoted: joined by blanks, they are a shell's line.
         is_line: whether it is a command line; otherwise it is the name of a file, where nothing is appended or quoted.
-        resources: names that stand in braces for what a command is granted. Such a place is none for an argument.
+        resources: names that stand in braces for what a command is granted, and not for an argument.
 
     Raises:
         ValueError: a Perl expression, which only GNU parallel supports.
