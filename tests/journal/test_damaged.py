@@ -101,6 +101,18 @@ def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: st
         assert "is damaged" in scheduler.explain(jobs[number])
 
 
+def test_a_damaged_index_costs_nothing(virtual: Virtual, file: Path) -> None:
+    """It is made anew from the rows. The check of the file does not see this bit, in the row number of an entry."""
+    virtual(functools.partial(scenario().co_run, journal=file))
+    data = file.read_bytes()
+    entry = b"\x03\x17\x01job 1\x02"
+    assert data.count(entry) == 1
+    file.write_bytes(data.replace(entry, b"\x03\x17\x00job 1\x02"))
+    scheduler = scenario()
+    assert virtual(functools.partial(scheduler.co_run, journal=file))
+    assert [job.restored for job in scheduler] == [True] * JOBS
+
+
 def test_damaged_stamps_of_outputs_move_nothing(tmp_path: Path, backend: Any, file: Path) -> None:
     """What a killed command has left is moved only if its record is whole: else it is not known what was there."""
     out = tmp_path / "out"

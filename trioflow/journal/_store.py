@@ -366,6 +366,7 @@ class Store:
             Damaged: its row is not as it was written.
 
         """
+        self._begin()
         found = self._checked("SELECT path, outputs, checksum FROM begun WHERE path = ?", path)
         if found is None:
             return None
@@ -626,12 +627,25 @@ class Store:
     def _checked(self, statement: str, path: str) -> Any:
         """Return the row of a path, or None.
 
+        If SQLite finds damage, it is perhaps in an index, which is made anew from the rows. The check when the file is
+        opened does not see all of that: it would take as long as a run. Nothing is written before in the transaction.
+
         Raises:
             Damaged: a text in it is not UTF-8.
 
         """
         try:
-            return self._row_or_none(statement, (path,))
+            with self._explained("read it"):
+                try:
+                    return self._database.execute(statement, _escaped((path,))).fetchone()
+                except sqlite3.DatabaseError as error:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                        raise
+                    self._database.execute("ROLLBACK")
+                    self._in_transaction = False
+                    self._database.execute("REINDEX")  # if not an index but a table is damaged, it fails, too
+                    self._begin()
+                    return self._database.execute(statement, _escaped((path,))).fetchone()
         except JournalError as error:
             if isinstance(error.__cause__, sqlite3.OperationalError) and not hasattr(
                 error.__cause__, "sqlite_errorcode"
@@ -672,7 +686,7 @@ class Store:
         """
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: sqlite3 cannot read SQLite's error
             if self._db is not None and self._in_transaction:
                 self._in_transaction = False
                 with contextlib.suppress(sqlite3.Error):
@@ -699,7 +713,7 @@ class Store:
         if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in FULL:
             text = lack or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
-        elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
+        elif isinstance(error, UnicodeDecodeError) or (
             isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         ):
             advice = "the file is damaged, and is left as it is; take a copy of an earlier state, or another path"
