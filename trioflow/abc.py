@@ -31,6 +31,8 @@ from ._core.door.kinds import printable as printable
 from ._core.door.kinds import run_of as run_of
 from ._core.door.kinds import whole as whole
 from ._core.door.kinds import without_middle as without_middle
+from ._core.door.reading import BACKEND_NAMES as BACKEND_NAMES
+from ._core.door.reading import POLICY_NAMES as POLICY_NAMES
 from ._core.door.reading import RunPhase as RunPhase
 from ._core.door.reading import RunView as RunView
 from ._core.door.reading import amount_of as amount_of
@@ -59,3 +61,5 @@ from ._core.door.reading import waits_for as waits_for
 
 if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
     from ._core.door.reading import Amount as Amount
+    from ._core.door.reading import BackendName as BackendName
+    from ._core.door.reading import PolicyName as PolicyName

@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio.to_thread
 
@@ -20,10 +20,9 @@ from . import AbstractJob, JobState, Scheduler, ThreadJob
 from .abc import FunctionJob, Instrument, JobOptions, Look, ThreadEvent, call_of, loop_running, ranks_of, run_of
 
 if TYPE_CHECKING:
-    from .abc import RunHandle
+    from .abc import BackendName, RunHandle
 
     AnyJob = AbstractJob[Any]
-    BackendName = Literal["trio", "asyncio"]
 
 CANCELLING: Final = 2.0
 """Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""

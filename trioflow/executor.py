@@ -25,16 +25,18 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from typing import Any, Final, Literal, ParamSpec, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import anyio
 
 from . import Job, Scheduler
-from .abc import ThreadEvent
+from .abc import BACKEND_NAMES, ThreadEvent
+
+if TYPE_CHECKING:
+    from .abc import BackendName
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BackendName = Literal["trio", "asyncio"]
 
 LINGER: Final = 0.1
 """Seconds that the thread stays after its last call: to start another one takes a millisecond or two."""
@@ -72,8 +74,8 @@ class Executor(concurrent.futures.Executor):
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         self._max_workers: Final = max_workers
-        if backend not in get_args(BackendName):
-            raise ValueError(f"backend={backend!r}: choose one of {', '.join(get_args(BackendName))}")
+        if backend not in BACKEND_NAMES:
+            raise ValueError(f"backend={backend!r}: choose one of {', '.join(BACKEND_NAMES)}")
         self._backend: Final = backend
         self._lock: Final = threading.Lock()
         # ---- under the lock

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trioflow._core.door.reading import POLICY_NAMES
-from trioflow.cli._simulate import POLICIES, of_windows
+from trioflow.cli._simulate import of_windows
 
 from .command_line import trioflow, written
 
@@ -64,11 +63,6 @@ def test_durations_that_are_not_known(tmp_path: Path) -> None:
     assert (
         trioflow("simulate", none).stdout.splitlines()[-1].startswith("no duration is known, so each job counts as 1 s")
     )
-
-
-def test_the_policies_of_the_command_are_those_of_schedulers() -> None:
-    """Each name that the engine knows can be given, and no other."""
-    assert POLICIES == POLICY_NAMES
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .. import JobState, Scheduler, StopReason
-from ..abc import AbstractJob, Instrument, duration_text
+from ..abc import BACKEND_NAMES, AbstractJob, Instrument, duration_text
 from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
@@ -36,7 +36,7 @@ def positive_seconds(text: str) -> float:
 
 @click.command(name="run", epilog=EXIT_CODES)
 @takes_scenario
-@click.option("--backend", type=click.Choice(["trio", "asyncio"]), default="trio", show_default=True)
+@click.option("--backend", type=click.Choice(BACKEND_NAMES), default="trio", show_default=True)
 @click.option(
     "--jobs-window",
     type=click.IntRange(min=0),

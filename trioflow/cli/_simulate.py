@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 
 from .. import Scheduler, StopReason
-from ..abc import AbstractJob, duration_text, is_scheduler, name_of_policy
+from ..abc import POLICY_NAMES, AbstractJob, duration_text, is_scheduler, name_of_policy
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     Found: TypeAlias = dict[tuple[int | None, str], Simulation]
     """By window, None for no limit, and policy."""
 
-POLICIES: Final = ("auto", "fifo", "critical-path", "depth-first")
-"""The names that a shell can give; objects are for programs."""
 NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
 """A larger window is worth mentioning if it gains more than this share of the time."""
@@ -41,8 +39,8 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     """Parse names of policies, separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in POLICIES:
-            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICIES)}")
+        if name not in POLICY_NAMES:
+            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICY_NAMES)}")
     return names
 
 

@@ -8,9 +8,10 @@ The fast ways of isolation read and write private parts of the libraries. When o
 these parts are there and behave. If they do not, or if `TRIOFLOW_PLAIN` is set, the plain way takes its place, which
 uses public names alone.
 
-One more backend is a name in `BackendName`, an entry in `LIBRARIES`, a class for its loop in `loop/_NAME.py`, a group
-for the plain way in `isolation/_plain_NAME.py`, a fast way in `isolation/_fast_NAME.py`, and a line in `current` and
-`loop_running`, which find out what is running.
+One more backend is a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
+loop in `loop/_NAME.py`, a group for the plain way in `isolation/_plain_NAME.py`, a fast way in
+`isolation/_fast_NAME.py`, and a line in `current` and `loop_running`, which find out what is running. Outside of this
+room, `trioflow.testing` has a virtual clock for each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
+from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
 from ._shared import leaves_of as leaves_of
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
 """The backends, and the library whose private parts the fast way of each uses."""
+
+LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
+"""The packages of the event loops and of what these are made of: none of it is the user's code."""
 
 _loaded: Final[dict[str, Backend]] = {}
 _plain_names: Final[set[str]] = set()

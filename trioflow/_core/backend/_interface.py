@@ -15,7 +15,7 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 if TYPE_CHECKING:
     import anyio
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BackendName = Literal["trio", "asyncio"]
+BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
 
 class WorkerTask:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, final
 
+from ..backend import BACKEND_NAMES, LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from ..limits._window import Window as Window
 
 __all__ = (
+    "BACKEND_NAMES",
     "HOW_RUNS_END",
+    "LOOP_PACKAGES",
     "NOT_KEPT",
     "NOT_THERE",
     "POLICY_NAMES",
@@ -57,6 +60,7 @@ __all__ = (
     "Adaptive",
     "Amount",
     "AnyJob",
+    "BackendName",
     "BaseScheduler",
     "CycleError",
     "Failure",

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from ..backend import LOOP_PACKAGES
 from ..base import _log
 from ..job import _function, _service
 from ..run import _attempts, _worker
@@ -37,7 +38,7 @@ Answer = Callable[[int], Callable[[], object] | None]
 
 STANDS_STILL: Final = 0.25
 """Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
-NEVER_CUT: Final = frozenset({__name__.partition(".")[0], "trio", "anyio", "asyncio", "outcome"})
+NEVER_CUT: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
 """The packages of which no function may be interrupted: the engine, the loops, and what these are made of."""
 CALL_BODIES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
 """The modules that call the bodies of jobs, where these may raise anything."""

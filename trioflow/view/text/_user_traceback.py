@@ -9,8 +9,10 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
+from ..._core.door.reading import LOOP_PACKAGES
+
 OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
-BETWEEN: Final = ("anyio", "click", "outcome", "trio")
+BETWEEN: Final = ("click", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Packages through which trioflow calls the user's code, or is called by it."""
 
 
