@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from trioflow.jobs.ssh._wrapper import Report, ReportFilter
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
 
 TOKEN = "0123456789abcdef"
-SHELLS = {"dash": "dash", "bash": "bash", "busybox": "busybox sh", "ksh": "ksh"}
+SHELLS = {"dash": "dash", "bash": "bash", "posix": "bash --posix", "busybox": "busybox sh", "ksh": "ksh"}
 FOUND = [command for command in SHELLS.values() if shutil.which(command.split()[0])]
 SHOW = "import os, sys; print([os.environb[name.encode()] for name in sys.argv[1:]])"
 in_each_shell = pytest.mark.parametrize("shell", FOUND)
@@ -34,11 +35,10 @@ class Wrapped:
 
     def __init__(self, shell: str, words: list[str], **options: Any) -> None:
         variables = options.pop("variables", {})
-        options = {"grace": 0.3, "has_variables": bool(variables), **options}
+        sent = _wrapper.variables(variables, TOKEN) if variables else b""
+        options = {"grace": 0.3, "size": len(sent), **options}
         line = _wrapper.line(words, TOKEN, **options).replace("/bin/sh", shell, 2)
         read_end, self.lifeline = os.pipe()
-        if variables:
-            os.write(self.lifeline, _wrapper.variables(variables))
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line],
             stdin=read_end,
@@ -47,6 +47,7 @@ class Wrapped:
             start_new_session=True,
         )
         os.close(read_end)
+        os.write(self.lifeline, sent)
 
     def let_go(self) -> None:
         os.close(self.lifeline)
@@ -112,16 +113,30 @@ def test_variables_come_as_they_are(shell: str) -> None:
         "d": "",
         "PATH": "/no/where:/usr/bin:/bin",
     }
-    given |= {"f": os.fsdecode(b"\xff\xfe"), "q": "  x  "}
+    given |= {"f": os.fsdecode(bytes(range(1, 256)) + b"\xe3'\xff\xfe"), "q": "  x  "}
     code, stdout, *_ = Wrapped(shell, [sys.executable, "-c", SHOW, *given], variables=given).end()
     assert (code, eval(stdout)) == (0, list(map(os.fsencode, given.values())))
 
 
 @in_each_shell
+@pytest.mark.parametrize(
+    "given",
+    [{"A": "x" * 90_000}, {f"A{number}": "x" for number in range(7000)}, {"A": "x\n" * 45_000}],
+    ids=["long", "many", "lines"],
+)
+def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str, given: dict[str, str]) -> None:
+    """As many as there may be take far less than a second; taken apart by a loop of the shell they took up to 37."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@in_each_shell
 def test_a_command_whose_variables_do_not_all_come_is_not_started(shell: str, tmp_path: Path) -> None:
     """The conductor has gone meanwhile."""
-    wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], has_variables=True)
-    os.write(wrapped.lifeline, b"=A=1\n")
+    wrapped = Wrapped(shell, ["touch", str(tmp_path / "started")], size=100)
+    os.write(wrapped.lifeline, b"export 'A=1'")
     wrapped.let_go()
     assert wrapped.process.wait(30) == 1
     assert not (tmp_path / "started").exists()

@@ -48,7 +48,7 @@ TIDYING: Final = 2.0
 MOST_WORDS: Final = 131_071
 """Bytes of a line for a node: Linux takes no longer argument (MAX_ARG_STRLEN)."""
 MOST_VARIABLES: Final = 100_000
-"""Bytes of the variables of a command: they wait in the buffer of a socket until the wrapper reads them."""
+"""Bytes of the variables of a command. They wait in the buffer of a socket until the wrapper reads them: 0.25 s."""
 LOST: Final = 255
 """The exit code of ssh itself, when there is no session, or no more."""
 TAIL: Final = 2000
@@ -221,8 +221,8 @@ class _Attempt:
     ) -> None:
         token = os.urandom(8).hex()
         merged, variables = redirection.stderr == subprocess.STDOUT, redirection.variables
-        command = line(words, token, grace=grace, stdin=redirection.stdin, merged=merged, has_variables=bool(variables))
-        sent = wrapper_variables(variables) if variables else b""
+        sent = wrapper_variables(variables, token) if variables else b""
+        command = line(words, token, grace=grace, stdin=redirection.stdin, merged=merged, size=len(sent))
         for what, size, most in (
             ("its words and what trioflow adds to them", len(os.fsencode(command)), MOST_WORDS),
             ("its variables (env=)", len(sent), MOST_VARIABLES),
