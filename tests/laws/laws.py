@@ -279,9 +279,8 @@ def kept_idle(seen: Recording, queues: dict[str, Queues], limiter: int) -> list[
                     for inner in walk(plans(seen)[job])
                     if isinstance(inner, Group) and inner.limiter == limiter
                 ]
-                if inside and not any(
-                    queues[name].waiting or queues[name].running for name in inside if name in queues
-                ):
+                here = [one for name in inside if name in queues for one in queues[name].waiting + queues[name].running]
+                if inside and not any(takes_slot(plans(seen)[one]) for one in here):  # forever jobs need no token
                     found.append(job)
     return found
 
