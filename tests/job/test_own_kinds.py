@@ -188,6 +188,25 @@ def test_a_limit_that_cancels_knows_its_idle_timeout(virtual: Virtual) -> None:
     assert "no ticks for 1.25 s" in str(silent.raised_exception())
 
 
+@pytest.mark.parametrize(
+    ("timeout", "found"),
+    [(None, "has no deadline without timeout=, or an idle_timeout= that counts"), (5, "has 5 s left")],
+    ids=["none", "early"],
+)
+def test_a_time_that_is_not_over_has_no_error(virtual: Virtual, timeout: float | None, found: str) -> None:
+    """To ask for it says which job it is, and when to ask."""
+
+    class Hasty(JobKind[None], keeps_time=True):
+        async def co_run(self) -> None:
+            raise run_of(self).time_limit(self).error()
+
+    job = Hasty(timeout=timeout, label="hasty")
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert type(error) is RuntimeError
+    assert str(error) == f"error() of the time limit of 'hasty', which {found}: call it when `is_over`"
+
+
 def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:
     """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
     inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")

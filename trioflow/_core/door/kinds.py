@@ -61,6 +61,9 @@ __all__ = (
     "without_middle",
 )
 
+EARLY: Final = 0.001
+"""Seconds by which the timer of an event loop may be early: asyncio's comes up to a tick of its clock before."""
+
 V = TypeVar("V")
 R = TypeVar("R", bound=SharedResource)
 
@@ -215,12 +218,14 @@ class TimeLimit:
     It is a context manager: inside, signs of life reach it, those of `progress()` included.
     """
 
-    __slots__ = ("_around", "_backend", "_own", "_scope")
+    __slots__ = ("_around", "_backend", "_clock", "_job", "_own", "_scope")
 
     def __init__(self, of: Any, job: AbstractJob[Any], missing: str, cancels: bool, counts: bool) -> None:
         run: Run = of  # whose type is no part of what users see
         timeout, idle_timeout = job.timeout, job.idle_timeout
         self._backend: Final[Backend] = run.backend
+        self._clock: Final = run.clock
+        self._job: Final = job
         self._scope: Scope | None = None
         self._own: Watch | None = None
         if not timeout is idle_timeout is None:
@@ -244,6 +249,11 @@ class TimeLimit:
         return math.inf if self._own is None else self._own.end
 
     @property
+    def is_over(self) -> bool:
+        """Whether the deadline has come."""
+        return self._clock() >= self.deadline - EARLY
+
+    @property
     def needs_signs(self) -> bool:
         """Whether there is an `idle_timeout`, of the job or around it, so that signs of life are worth their price."""
         return bool(self._around) or (self._own is not None and self._own.needs_signs)
@@ -260,9 +270,21 @@ class TimeLimit:
         return contextlib.nullcontext() if self._own is None else self._own.counting()
 
     def error(self) -> JobTimeout:
-        """Return what the job has to raise when the deadline has come: it says which of the two times was over."""
-        assert self._own is not None, "a job without a timeout has no deadline"
-        return self._own.error()
+        """Return what the job has to raise when the deadline has come: it says which of the two times was over.
+
+        Raises:
+            RuntimeError: it has not come.
+
+        """
+        if self._own is not None and self.is_over:
+            return self._own.error()
+        left = self.deadline - self._clock()
+        found = (
+            f"{left:g} s left" if left < math.inf else "no deadline without timeout=, or an idle_timeout= that counts"
+        )
+        raise RuntimeError(
+            f"error() of the time limit of {self._job.label!r}, which has {found}: call it when `is_over`"
+        )
 
     async def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor is readable; return False if the time is over before."""
@@ -295,7 +317,8 @@ class TimeLimit:
         if self._own is not None:
             self._own.__exit__()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
-            timeout = self.error()
+            assert self._own is not None  # it has made the scope
+            timeout = self._own.error()
             try:
                 raise timeout
             finally:

@@ -11,7 +11,6 @@ start ──► wait, pumping its pipes ──► it has exited: reap it with wa
 
 from __future__ import annotations
 
-import math
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -201,7 +200,7 @@ class Attempt:
         """Return the error about the time that is over; it is not used if something else ends the command."""
         job, limit = self._job, self._limit
         if not self._process.has_exited():
-            return None if limit.deadline == math.inf else limit.error()
+            return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
             return None
         return JobTimeout(job, job.timeout)  # for what it has left behind
