@@ -207,6 +207,14 @@ def test_a_time_that_is_not_over_has_no_error(virtual: Virtual, timeout: float |
     assert str(error) == f"error() of the time limit of 'hasty', which {found}: call it when `is_over`"
 
 
+def test_a_kind_looks_as_a_look_says() -> None:
+    """Anything else is refused where the class is made, with its name."""
+    with pytest.raises(
+        TypeError, match=r"look='box' of class Boxed: give a trioflow\.abc\.Look, Look\('boxed', 'box'\)"
+    ):
+        type("Boxed", (JobKind,), {}, look="box")
+
+
 def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:
     """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
     inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")

@@ -304,9 +304,15 @@ class AbstractJob(Generic[T]):
             cannot_be_interrupted: why the work goes on after a cancellation, and what to do: for the log.
             kwargs: those of a class further up.
 
+        Raises:
+            TypeError: a `look` that is not a `Look`.
+
         """
         super().__init_subclass__(**kwargs)
         if look is not None:
+            if not isinstance(look, Look):  # pyright: ignore[reportUnnecessaryIsInstance]
+                advice = f"give a trioflow.abc.Look, Look({cls.__name__.lower()!r}, 'box')"
+                raise TypeError(f"look={look!r} of class {cls.__name__}: {advice}")
             cls._look = look
         if keeps_time is not None:
             cls._keeps_time = keeps_time
