@@ -15,6 +15,14 @@ from typing import Final
 from ._quoting import quoted
 
 PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
+EXPLAINED: Final = """\
+  {}    the argument                {.} without its extension
+  {/}   its base name               {/.} base name without extension
+  {//}  its directory
+  {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
+  {#}   the number of the job       {%} the number of its slot
+  {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
+"""All of them, for the help of the command."""
 END_OF_NAME: Final = re.compile(r"[ \t\n=]")
 """What ends the command's name, or shows that the first word is not a command: a variable is set before it."""
 NOTHING: Final[Mapping[str, str]] = {}

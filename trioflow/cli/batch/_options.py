@@ -12,7 +12,7 @@ import click
 from ...abc import printable
 from ...batch import BatchError, _machine, _numbers, _resources
 from ...batch._halt import Halt
-from ...batch._template import PLACE
+from ...batch._template import EXPLAINED, PLACE
 from .._completion import file
 from . import OTHER_ERROR
 from ._given import Given
@@ -234,12 +234,7 @@ def command(**options: Any) -> int:
 
     \b
     In COMMAND these are replaced:
-      {}    the argument                {.} without its extension
-      {/}   its base name               {/.} base name without extension
-      {//}  its directory
-      {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
-      {#}   the number of the job       {%} the number of its slot
-      {gpu} what it has of --needs gpu=1, such as 0 or 0,1
+      REPLACEMENT STRINGS
 
     Without any of these, the argument comes last. Without COMMAND, the arguments are the commands.
 
@@ -257,3 +252,6 @@ def command(**options: Any) -> int:
     from . import _run  # late, because --help does not need it
 
     return _run.run(given)
+
+
+command.help = (command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())
