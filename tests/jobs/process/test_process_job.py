@@ -197,6 +197,7 @@ def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> Non
     run(backend, *jobs, *free, jobs_window=1)
     assert isinstance(jobs[0].raised_exception(), MemoryError)
     assert "in a worker process" in notes(jobs[0].raised_exception())
+    assert f"had memory_limit={limit}: give it more" in notes(jobs[0].raised_exception())
     assert jobs[1].result() == limit // 1024
     assert free[0].result() == free[1].result()
 

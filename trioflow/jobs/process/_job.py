@@ -139,6 +139,9 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
             return cast(T, value)
         if note:
             _child.add_note(value, note)
+        if self._memory_limit is not None and isinstance(value, MemoryError):
+            advice = "give it more, or let its function hold less at once"
+            _child.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
         if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there is not meant for this program
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
         raise value
