@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
@@ -254,4 +255,4 @@ def command(**options: Any) -> int:
     return _run.run(given)
 
 
-command.help = (command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())
+command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())
