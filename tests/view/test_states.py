@@ -1,4 +1,4 @@
-"""Every view knows every state: a state that is added to `JobState` and missing from a table fails here at once."""
+"""Every view knows every state: one that is added to `JobState` and missing from `view/_states` fails here at once."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trioflow import JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
 from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
-from trioflow.view.graph import _simplify, _style
-from trioflow.view.monitor import _job_choice, _log, _model, _picture, _run_lines, _terminal
+from trioflow.view import _states
+from trioflow.view.monitor import _job_choice, _model, _run_lines, _terminal
 from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._json import text as json_text
 from trioflow.view.trace._record import TraceRecord
-from trioflow.view.trace.report import _report, _words
-from trioflow.view.trace.timeline import _legend, _timeline
+from trioflow.view.trace.report import _report
+from trioflow.view.trace.timeline import _timeline
 
 from ..bodies import idle
 from ..transitions import lead_to
@@ -31,17 +31,6 @@ SETTLED = {state for state in JobState if state.is_settled}
 
 TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the transitions": (TRANSITIONS, EVERY),
-    "the symbols": (_symbols.UNICODE.states, EVERY),
-    "the symbols in ASCII": (_symbols.ASCII.states, EVERY),
-    "the colours of pictures": (_style.COLOURS, EVERY),
-    "the colours of pictures in the dark": (_style.IN_THE_DARK, EVERY),
-    "the words of a report": (_words.STATES, EVERY),
-    "the signs in pictures": (_style.SIGNS, EVERY),
-    "which state a bundle shows": (_simplify.PRECEDENCE, EVERY),
-    "the legend of a timeline": (_legend.BARS + _legend.NEVER_STARTED, EVERY),
-    "the styles of a monitor": (_picture.STYLES, EVERY),
-    "the words of a monitor's lines": (_log.WORDS, SETTLED),
-    "the counts of a monitor": ([state for state, *_ in _run_lines.COUNTS], SETTLED - {JobState.FAILED}),
     "how runs end": (HOW_RUNS_END, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
 }
@@ -52,6 +41,22 @@ def test_no_state_is_missing_from_a_table(name: str) -> None:
     """Each table has all states that its view can meet, and no others."""
     table, states = TABLES[name]
     assert set(table) == states
+
+
+def test_every_state_has_a_record() -> None:
+    """`view/_states.LOOKS` has one for each state, in the order of the states; all views read these."""
+    missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _states.LOOKS)
+    assert not missing, f"trioflow/view/_states.py: LOOKS has no record for {missing}"
+    assert list(_states.LOOKS) == list(JobState)
+
+
+def test_every_state_has_a_place_of_its_own() -> None:
+    """In precedence and among the bars no number is given twice; and a state has a bar, or jobs in it never started."""
+    looks = _states.LOOKS.values()
+    for places in ([look.precedence for look in looks], [look.bar for look in looks], [look.no_bar for look in looks]):
+        given = [place for place in places if place is not None]
+        assert sorted(given) == list(range(1, len(given) + 1))
+    assert {*_states.BARS, *_states.NEVER_STARTED} == EVERY
 
 
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
@@ -73,7 +78,7 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
 
 def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
     """What names a style finds it."""
-    named = {*_picture.STYLES.values(), *(style for _, _, style in _run_lines.COUNTS)}
+    named = {one.style for one in (*_states.LOOKS.values(), _states.CRITICAL, _states.FOREVER)}
     assert named <= _terminal.STYLES.keys()
 
 
@@ -84,7 +89,7 @@ def test_style_sheets_have_all_states() -> None:
         for name in ("report.css", "timeline.css")
     )
     assert {state.value for state in JobState} == set(re.findall(r"\.state-([a-z]+)(?=[ ,])", report))
-    assert {state.value for state in _legend.BARS} <= set(
+    assert {state.value for state in _states.BARS} <= set(
         re.findall(r"^\.timeline \.([a-z]+) ", timeline, re.MULTILINE)
     )
 
@@ -139,7 +144,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     record = TraceRecord((span,), (run,), now=3.0, failures={0: Failure(OSError("broken"))} if failed else {})
     picture = _timeline.svg(record, 600)
     assert state.value in picture
-    if (started is None) == (state in _legend.NEVER_STARTED):
+    if (started is None) == (state in _states.NEVER_STARTED):
         assert picture.count(state.value) > 1  # in the subtitle, and in the legend
     assert state.value in _table.text(record)
     assert state.value in _table.csv_text(record)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.door.reading import JobState
-from . import _dot, _style
+from .._states import INK_IN_THE_DARK, LOOKS
+from . import _dot
 from ._drawing import LineKind
 
 PAPER: Final = "#1b1f26"
@@ -29,15 +30,15 @@ def adapted(svg: str) -> str:
 
 def _rules() -> Iterator[str]:
     yield _rule('[fill="white"]', "fill", PAPER)
-    yield _rule("text:not([fill])", "fill", _style.PLAIN_IN_THE_DARK)
-    for state, (fill, line, text, frame) in _style.COLOURS.items():
-        dark = _style.IN_THE_DARK[state]
+    yield _rule("text:not([fill])", "fill", INK_IN_THE_DARK)
+    for look in LOOKS.values():
+        (fill, line, text, frame), dark = look.light, look.dark
         yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
         yield _rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
         yield _rule(f'[stroke="{line}"]', "stroke", dark.line)
         yield _rule(f'text[fill="{text}"]', "fill", dark.text)
     failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
-    yield _rule(f'[stroke="{_style.COLOURS[failed].fill}"]', "stroke", _style.IN_THE_DARK[failed].fill)
+    yield _rule(f'[stroke="{LOOKS[failed].light.fill}"]', "stroke", LOOKS[failed].dark.fill)
     for sort, colour in LINES.items():
         light = _dot.LINES[sort].get("color", _dot.FAINT)
         yield _rule(f'[stroke="{light}"]', "stroke", colour)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
+from .._states import LOOKS
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
 from ._frame_ends import Anchor, FrameEnds, Point, PointPlace
@@ -167,14 +168,14 @@ def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
 
 def of_frame(scheduler: BaseScheduler, path: str) -> Attributes:
     """Return the attributes of the frame around a nested scheduler."""
-    chosen = _style.COLOURS[scheduler.state]
+    chosen = LOOKS[scheduler.state].light
     label, remarks = _style.caption([scheduler])
     return {
         **FRAME,
         "label": _formatted(label, remarks[1:], "b"),  # without the number of its jobs, which are drawn
         "tooltip": tooltip([scheduler], path),
         "fillcolor": chosen.frame,
-        "color": _style.COLOURS[JobState.FAILED].fill if _style.failures_inside(scheduler) else chosen.line,
+        "color": LOOKS[JobState.FAILED].light.fill if _style.failures_inside(scheduler) else chosen.line,
         "penwidth": "1",  # otherwise it inherits that of the frame around it
         **_marks(scheduler, FRAME),
     }
@@ -190,7 +191,7 @@ def of_outside(job: AnyJob) -> Attributes:
 
 def colours(state: JobState) -> Attributes:
     """Return the colours of a box in this state."""
-    fill, line, text, _ = _style.COLOURS[state]
+    fill, line, text, _ = LOOKS[state].light
     return {"fillcolor": fill, "color": line, "fontcolor": text}
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from xml.etree import ElementTree as Tree
 
 from ..._core.door.reading import AnyJob, JobState, is_scheduler, printable, shortened
+from .._states import LOOKS
 from . import _style
 from ._dot import FAINT, LINES, WHEN_FAILED
 from ._drawing import Drawing, LineKind, Single
@@ -149,7 +150,7 @@ def _draw_line(picture: Tree.Element, line: LineKind, head: AnyJob, points: list
 
 def _draw_box(picture: Tree.Element, drawing: Drawing, job: AnyJob, place: tuple[float, float], view: BoxView) -> None:
     jobs = drawing.jobs_drawn_as(job)
-    colours = _style.COLOURS[_style.state(jobs)]
+    colours = LOOKS[_style.state(jobs)].light
     label, remarks = _style.caption(jobs)
     x, y = place
     group = Tree.SubElement(picture, "g")
@@ -157,7 +158,7 @@ def _draw_box(picture: Tree.Element, drawing: Drawing, job: AnyJob, place: tuple
     has_failures = is_scheduler(job) and _style.failures_inside(job)
     look = {
         "fill": colours.fill,
-        "stroke": _style.COLOURS[JobState.FAILED].fill if has_failures else colours.line,
+        "stroke": LOOKS[JobState.FAILED].light.fill if has_failures else colours.line,
         "rx": "5",
         "stroke-width": "2.6" if job.is_critical() else "1",
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ..._core.door.reading import AnyJob, JobState, is_scheduler, look_of
+from .._states import LOOKS
 from . import _dot, _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind
 
@@ -69,7 +70,7 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
     found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
-            sign = _style.SIGNS[state]
+            sign = LOOKS[state].box_sign
             yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(state)}
 
 

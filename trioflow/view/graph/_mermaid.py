@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
+from .._states import INK, LOOKS
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single
 
@@ -55,11 +56,11 @@ class MermaidWriter:
         boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
         frames = {scheduler.state for scheduler in self._framed if scheduler in self._names}
         for state in JobState:
-            fill, line, text, frame = _style.COLOURS[state]
+            fill, line, text, frame = LOOKS[state].light
             if state in boxes:
                 yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{line},color:{text}"
             if state in frames:
-                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{_style.PLAIN}"
+                yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{INK}"
 
     def _boxes(self) -> Iterator[str]:
         depth = 1
@@ -81,7 +82,7 @@ class MermaidWriter:
         self._mark(scheduler)
         self._styles.append(f"{INDENT}class {self._names[scheduler]} {scheduler.state.value}Frame")
         if _style.failures_inside(scheduler):
-            self._style(scheduler, f"stroke:{_style.COLOURS[JobState.FAILED].fill}")
+            self._style(scheduler, f"stroke:{LOOKS[JobState.FAILED].light.fill}")
 
     def _box(self, job: AnyJob) -> str:
         name = self._names[job]

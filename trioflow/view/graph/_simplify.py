@@ -8,20 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 from ..._core.door.reading import AnyJob, JobState
+from .._states import PRECEDENCE
 
 DIGITS: Final = re.compile(r"(\d+)")
-
-PRECEDENCE: Final = (
-    JobState.FAILED,
-    JobState.BLOCKED,
-    JobState.CANCELLED,
-    JobState.RUNNING,
-    JobState.SCHEDULED,
-    JobState.IDLE,
-    JobState.SUCCEEDED,
-    JobState.SKIPPED,
-)
-"""The box for several jobs shows the first of these states that one of them is in."""
 
 
 def bundles(jobs: Iterable[AnyJob], stand_ins: dict[AnyJob, AnyJob]) -> dict[AnyJob, list[AnyJob]]:

@@ -25,20 +25,14 @@ STEPS: Final = 20
 FAILURES: Final = 100
 PATIENCE: Final = 60.0
 
-WORDS: Final = {
-    JobState.SUCCEEDED: "succeeded",
-    JobState.FAILED: "FAILED",
-    JobState.CANCELLED: "cancelled",
-    JobState.BLOCKED: "blocked",
-    JobState.SKIPPED: "skipped",
-}
-
 
 def _word(job: AnyJob) -> str:
     """Say how a job has ended; of a background job only whether it is over, unless it failed."""
     if job.restored:
         return "restored"
-    return "ended" if job.forever and job.state not in TROUBLE else WORDS[job.state]
+    if job.forever and job.state not in TROUBLE:
+        return "ended"
+    return "FAILED" if job.state is JobState.FAILED else job.state.value
 
 
 class LogDisplay(Display):

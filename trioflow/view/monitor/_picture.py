@@ -20,6 +20,7 @@ from ..._core.door.reading import (
     percent,
     waiting_for,
 )
+from .._states import CRITICAL, FOREVER, LOOKS
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
@@ -40,18 +41,6 @@ LONGEST_BAR: Final = 12
 
 LEAST_AROUND: Final = 6
 """Columns: with less room, the schedulers that a job is in are left out."""
-
-STYLES: Final = {
-    JobState.IDLE: "dim",
-    JobState.SCHEDULED: "dim",
-    JobState.RUNNING: "running",
-    JobState.SUCCEEDED: "done",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "trouble",
-    JobState.BLOCKED: "trouble",
-    JobState.SKIPPED: "dim",
-}
-"""The style of each state."""
 
 
 class Pictures:
@@ -101,13 +90,13 @@ class Pictures:
 
     def _row(self, job: AnyJob, time: str, label: Line, columns: int) -> Line:
         signs, state = self._symbols.set, job.state
-        style = STYLES[state]
+        style = LOOKS[state].style
         symbol = signs.states[state]
         if job.forever and state is JobState.RUNNING:
-            symbol, style = signs.forever, "background"
+            symbol, style = signs.forever, FOREVER.style
         line: Line = [(f" {symbol}", style), (f" {time:>{self._time_columns}}  ", "figures")]
         if columns >= NARROW:
-            line = [(f" {signs.critical if job.is_critical() else ' '}", "trouble"), *line]
+            line = [(f" {signs.critical if job.is_critical() else ' '}", CRITICAL.style), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
         line += [(text, one or "label") for text, one in label]
         used = sum(width(text) for text, _ in line)

@@ -6,17 +6,15 @@ import math
 from typing import Final
 
 from ..._core.door.reading import HOW_RUNS_END, JobState, RunPhase, StopReason, current_run, duration_text
+from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line, Piece
 from ._model import JobCounts, Model
 
-COUNTS: Final = (
-    (JobState.SUCCEEDED, "succeeded", "done"),
-    (JobState.BLOCKED, "blocked", "trouble"),
-    (JobState.CANCELLED, "cancelled", "trouble"),
-    (JobState.SKIPPED, "skipped", "dim"),
+FURTHER: Final = tuple(
+    state for state in PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
 )
-"""The final states, each with its word and style in the counts; failures are counted by the model."""
+"""The final states that are counted only if a job is in them. Failures are counted by the model."""
 
 SHORT_TIME: Final = len("59.9 s")
 """Columns for a time, until one comes up that is longer than a minute."""
@@ -97,7 +95,7 @@ class RunLines:
 
     def _bar(self, columns: int, tally: JobCounts) -> Line:
         done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
-        bad = sum(tally.settled[state] for state in (JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED))
+        bad = sum(number for state, number in tally.settled.items() if LOOKS[state].style in {"failed", "trouble"})
         parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], tally.jobs, columns)
         bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
         return [*bar, (rest * (columns - sum(parts)), "dim")]
@@ -134,25 +132,29 @@ class RunLines:
 
     def _counted(self) -> list[tuple[str, int, str, str]]:
         """Return for each state its symbol, the number of jobs, a word and a style."""
-        tally, signs = self._model.tally, self._symbols.set
-        failed = len(self._model.failures)
-        done, *others = ((signs.states[state], tally.settled[state], word, style) for state, word, style in COUNTS)
+        tally = self._model.tally
+        done = self._of(JobState.SUCCEEDED, tally.settled[JobState.SUCCEEDED])
         if tally.restored:  # these have succeeded too, so they are not counted once more
             done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
+        failed = self._of(JobState.FAILED, len(self._model.failures))
+        signs = self._symbols.set
         found = [
             done,
-            (signs.states[JobState.RUNNING], tally.running, "running", "running"),
-            (signs.states[JobState.FAILED], failed, "failed", "failed" if failed else "dim"),
+            self._of(JobState.RUNNING, tally.running),
+            failed if failed[1] else (*failed[:3], "dim"),
             (signs.states[JobState.IDLE], tally.waiting, "waiting", ""),
         ]
         further = [
-            *others,
+            *(self._of(state, tally.settled[state]) for state in FURTHER),
             (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (signs.forever, self._model.background, "background", "background"),
+            (signs.forever, self._model.background, "background", FOREVER.style),
         ]
         if self._model.ended is not None:
             found = [one for one in found if one[1] or one is done]
         return found + [one for one in further if one[1]]
+
+    def _of(self, state: JobState, number: int) -> tuple[str, int, str, str]:
+        return self._symbols.set.states[state], number, state.value, LOOKS[state].style
 
 
 def so_far(seconds: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.door.reading import AnyJob, JobState, printable
+from .._states import CRITICAL, FOREVER, LOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +24,8 @@ class SymbolSet:
         return "".join((self.critical, *self.states.values(), self.forever))
 
 
-UNICODE: Final = SymbolSet(
-    critical="!",
-    states={
-        JobState.IDLE: "·",
-        JobState.SCHEDULED: "◦",
-        JobState.RUNNING: "▸",
-        JobState.SUCCEEDED: "✓",
-        JobState.FAILED: "✗",
-        JobState.CANCELLED: "⊘",
-        JobState.BLOCKED: "⊗",
-        JobState.SKIPPED: "⤼",
-    },
-    forever="∞",
-)
-ASCII: Final = SymbolSet(
-    critical="!",
-    states={
-        JobState.IDLE: ".",
-        JobState.SCHEDULED: "w",
-        JobState.RUNNING: ">",
-        JobState.SUCCEEDED: "+",
-        JobState.FAILED: "x",
-        JobState.CANCELLED: "c",
-        JobState.BLOCKED: "b",
-        JobState.SKIPPED: "s",
-    },
-    forever="8",
-)
+UNICODE: Final = SymbolSet(CRITICAL.sign, {state: look.sign for state, look in LOOKS.items()}, FOREVER.sign)
+ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in LOOKS.items()}, FOREVER.ascii)
 
 
 class Symbols:

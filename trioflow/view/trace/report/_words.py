@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import html as escapes
 from collections.abc import Iterator
-from typing import Final
 
-from ...._core.door.reading import JobState
+from ..._states import LOOKS
 from .._record import TraceRecord
-
-STATES: Final = {
-    JobState.IDLE: "the run ended before its turn came",
-    JobState.SCHEDULED: "it could start, and waits until there is room for it",
-    JobState.RUNNING: "it was under way when this report was written",
-    JobState.SUCCEEDED: "it ran to its end",
-    JobState.FAILED: "it raised an error, or took longer than it may",
-    JobState.CANCELLED: "it was ended, or kept from starting, before it was done",
-    JobState.BLOCKED: "it could not run, because a job whose success it needs failed",
-    JobState.SKIPPED: "it did not have to run",
-}
-"""What became of a job. The words of the table of states are for programmers; these are not."""
 
 
 def section(record: TraceRecord) -> str:
@@ -32,7 +19,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     spans = record.spans
     states = {span.state for span in spans}
     nested = {run.parent for run in record.runs} - {None}
-    yield from ((state.value, meaning) for state, meaning in STATES.items() if state in states)
+    yield from ((state.value, look.meaning) for state, look in LOOKS.items() if state in states)
     if any(span.restored for span in spans):
         yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
     if len({span.kind for span in spans}) > 1:

@@ -9,7 +9,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import JobState, duration_text, printable, shortened
-from ...text._symbols import UNICODE
+from ..._states import LOOKS
 from .._critical import Link, settled_at
 from .._spans import Span
 from ._paint import add, clipped, text_width
@@ -19,7 +19,7 @@ MANY: Final = 2000
 """Bars: only this many, the widest, are elements of their own, because browsers cannot handle tens of thousands."""
 NARROW: Final = 8.0
 """Pixels: bars with less than this would be nothing but border."""
-FAILED: Final = UNICODE.states[JobState.FAILED]
+FAILED: Final = LOOKS[JobState.FAILED].sign
 """The sign of a failure, before its label."""
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import JobState, shortened
+from ..._states import BARS, NEVER_STARTED
 from .._record import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
@@ -16,10 +17,6 @@ from ._places import MARGIN
 LINE: Final = 18.0
 SAMPLE: Final = 22.0
 MOST_NAMES: Final = 30
-BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
-"""The states of jobs that started."""
-NEVER_STARTED: Final = (JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE)
-"""The states of jobs that did not."""
 
 Draw = Callable[[Tree.Element, float, float], object]
 

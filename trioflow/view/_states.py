@@ -1,0 +1,166 @@
+"""How the views show each state of a job: one record for each, from which all views read.
+
+A new state needs a record here, in its place among the others. Only the style sheets of a report have it once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from .._core.door.reading import JobState
+
+
+class Mark(NamedTuple):
+    """A sign that stands beside that of the state."""
+
+    sign: str
+    ascii: str
+    style: str
+
+
+CRITICAL: Final = Mark("!", "!", "trouble")
+FOREVER: Final = Mark("∞", "8", "background")
+
+
+class Colours(NamedTuple):
+    """The colours of a box, and that of a nested scheduler's frame, from which the jobs inside must stand out."""
+
+    fill: str
+    line: str
+    text: str
+    frame: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How one state is shown. Its word is the value of the state, everywhere."""
+
+    sign: str
+    """One column wide, and no other state has it."""
+    ascii: str
+    """The same for a stream that cannot show all signs."""
+    box_has_sign: bool = True
+    """Whether a box in a graph has the sign too; without, the fill alone must tell."""
+    style: str
+    """In a monitor: one of `monitor/_terminal.STYLES`. In its bar, "failed" and "trouble" both count as failures."""
+    light: Colours
+    """In graphs. People who cannot see red and green tell them apart by lightness, and by the signs."""
+    dark: Colours
+    """The same in a page with a dark scheme. All text has a contrast of 4.5 or more, in both."""
+    precedence: int
+    """A box for several jobs shows the state of one of them with the lowest number."""
+    bar: int | None = None
+    """The place in a timeline's legend, for states of jobs that have a bar, which are those that started."""
+    no_bar: int | None = None
+    """The place below a timeline's legend, for states of jobs that never started."""
+    meaning: str
+    """In a report, for readers who are not programmers. The words of the table of states are for those who are."""
+
+    @property
+    def box_sign(self) -> str:
+        """The sign in a box of a graph, or an empty string."""
+        return self.sign if self.box_has_sign else ""
+
+
+INK: Final = "#1f2933"
+INK_IN_THE_DARK: Final = "#e4e8ed"
+
+LOOKS: Final[Mapping[JobState, Look]] = {
+    JobState.IDLE: Look(
+        sign="·",
+        ascii=".",
+        box_has_sign=False,  # its box is white
+        style="dim",
+        light=Colours("#ffffff", "#52606d", INK, "#f7f8fa"),
+        dark=Colours("#242a33", "#9aa5b1", INK_IN_THE_DARK, "#1f242b"),
+        precedence=6,
+        no_bar=5,
+        meaning="the run ended before its turn came",
+    ),
+    JobState.SCHEDULED: Look(
+        sign="◦",
+        ascii="w",
+        style="dim",
+        light=Colours("#fff6d1", "#8a6d00", INK, "#fffcf0"),
+        dark=Colours("#3a3214", "#d9b93b", INK_IN_THE_DARK, "#26241c"),
+        precedence=5,
+        no_bar=4,
+        meaning="it could start, and waits until there is room for it",
+    ),
+    JobState.RUNNING: Look(
+        sign="▸",
+        ascii=">",
+        style="running",
+        light=Colours("#ffd95a", "#8a6d00", INK, "#fff8df"),
+        dark=Colours("#5c4b10", "#ffd95a", INK_IN_THE_DARK, "#2b281c"),
+        precedence=4,
+        bar=4,
+        meaning="it was under way when this report was written",
+    ),
+    JobState.SUCCEEDED: Look(
+        sign="✓",
+        ascii="+",
+        box_has_sign=False,  # its box is filled in green
+        style="done",
+        light=Colours("#c9e7d2", "#2f7d52", INK, "#f1f9f4"),
+        dark=Colours("#23573b", "#6fb98c", INK_IN_THE_DARK, "#1c2723"),
+        precedence=7,
+        bar=1,
+        meaning="it ran to its end",
+    ),
+    JobState.FAILED: Look(
+        sign="✗",
+        ascii="x",
+        style="failed",
+        light=Colours("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
+        dark=Colours("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
+        precedence=1,
+        bar=2,
+        meaning="it raised an error, or took longer than it may",
+    ),
+    JobState.CANCELLED: Look(
+        sign="⊘",
+        ascii="c",
+        style="trouble",
+        light=Colours("#d5d9de", "#52606d", INK, "#f2f3f5"),
+        dark=Colours("#39414b", "#9aa5b1", INK_IN_THE_DARK, "#22262c"),
+        precedence=3,
+        bar=3,
+        no_bar=3,
+        meaning="it was ended, or kept from starting, before it was done",
+    ),
+    JobState.BLOCKED: Look(
+        sign="⊗",
+        ascii="b",
+        style="trouble",
+        light=Colours("#f4c7a1", "#9a4a12", INK, "#fdf5ee"),
+        dark=Colours("#5e3a1d", "#dc9a62", INK_IN_THE_DARK, "#2a231d"),
+        precedence=2,
+        no_bar=1,
+        meaning="it could not run, because a job whose success it needs failed",
+    ),
+    JobState.SKIPPED: Look(
+        sign="⤼",
+        ascii="s",
+        style="dim",
+        light=Colours("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
+        dark=Colours("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
+        precedence=8,
+        no_bar=2,
+        meaning="it did not have to run",
+    ),
+}
+"""In the order of `JobState`, in which views list states, but for the places above."""
+
+
+def _in_order(place: Callable[[Look], int | None]) -> tuple[JobState, ...]:
+    """Return the states that have a place, in the order of their places."""
+    placed = ((at, state) for state, look in LOOKS.items() if (at := place(look)) is not None)
+    return tuple(state for _, state in sorted(placed, key=lambda one: one[0]))
+
+
+PRECEDENCE: Final = _in_order(lambda look: look.precedence)
+BARS: Final = _in_order(lambda look: look.bar)
+NEVER_STARTED: Final = _in_order(lambda look: look.no_bar)
