@@ -176,7 +176,8 @@ class Scheduler(BaseScheduler):
 
         Args:
             file: a text stream; None for the standard output.
-            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters.
+            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters; and
+                how far running jobs are, what they say of themselves, and what ready jobs wait for.
             silence_done_jobs: leaves out what is done, successfully or not: jobs whose `is_done()` is true, and nested
                 schedulers that are done, with everything in them.
             legend: explains all signs below the listing.

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Scheduler, current_job
+from trioflow.abc import JobKind
 from trioflow.view.text._symbols import width
 
 from ...bodies import nap
@@ -117,13 +118,67 @@ def test_waiting_for_the_start_interval(virtual: Virtual) -> None:
     assert said == ["start interval"] * 2
 
 
+class Talker(JobKind[None]):
+    """Works for three seconds, and says, or raises, the same all the time."""
+
+    def __init__(self, status: Any, **options: Any) -> None:
+        super().__init__(label="last", **options)
+        self.status = status
+        self.asked = 0
+
+    async def co_run(self) -> None:
+        await anyio.sleep(1)
+        self.progress(0.4)
+        await anyio.sleep(2)
+
+    def status_text(self) -> str:
+        self.asked += 1
+        if isinstance(self.status, Exception):
+            raise self.status
+        text: str = self.status
+        return text
+
+
+def test_a_running_job_says_a_word_of_itself(virtual: Virtual) -> None:
+    """It stands behind the progress, on one line."""
+    job = Talker("iteration\n12\x1b[31m")
+    assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
+    assert job.asked == 2
+
+
+@pytest.mark.parametrize("status", [ValueError("odd"), ""])
+def test_a_job_that_cannot_say_anything_says_nothing(virtual: Virtual, status: Any) -> None:
+    """What its kind raises does not disturb the picture of the run."""
+    assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
+
+
+def test_a_secret_job_is_not_asked(virtual: Virtual) -> None:
+    """With `redact=True` nothing is shown that the job might tell."""
+    job = Talker("swordfish", redact=True)
+    assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
+    assert job.asked == 0
+
+
+def test_only_running_jobs_on_the_screen_are_asked(virtual: Virtual) -> None:
+    """A picture costs no more because there are many jobs, or because many have settled or wait."""
+    jobs = [Talker("busy") for _ in range(50)]
+    scheduler, monitor = watched(*jobs, jobs_window=20)
+    eye, lines = look(monitor, 4, height=12)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    shown = sum(line.endswith("busy") for line in lines)
+    assert 0 < shown < 12
+    assert sum(job.asked for job in jobs) == shown
+
+
 def test_what_is_said_fits(virtual: Virtual) -> None:
     """However many have what a job waits for, its line is no wider than the terminal."""
     jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
-    scheduler, monitor = watched(*jobs, pool=Pool(gpu=4))
+    scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
     scheduler.add(Scheduler(label="empty"))
-    eye, lines = look(monitor, 3, columns=60)
+    eye, lines = look(monitor, 2, columns=60)
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert max(map(width, lines)) <= 60
+    assert any("40%  l" in line for line in lines)
     assert any("gpu taken" in line for line in lines)

@@ -423,6 +423,7 @@ class JobKind(AbstractJob[T]):
             look = Look(cls.__name__)
         super().__init_subclass__(look=look, **kwargs)
         cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
+        cls._says_status = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
 
     # ---- what a kind may define
 
@@ -447,6 +448,14 @@ class JobKind(AbstractJob[T]):
     def last_result(self) -> Any:
         """The `CommandResult` of its latest process, for traces and reports; None if there was none."""
         return None
+
+    def status_text(self) -> str:
+        """Return what the running job says of itself now, in a few words, for the monitor and listings with details.
+
+        They ask only kinds that define this, and no job with `redact=True`. They ask often, the monitor up to ten times
+        a second and in a thread of its own; so this must be cheap, and only read. What it raises is ignored.
+        """
+        return ""
 
     def failure_group(self) -> object:
         """Return what jobs share whose failures are one line of the log: here their class."""

@@ -131,6 +131,7 @@ __all__ = (
     "shown_amount",
     "size_text",
     "slots_of",
+    "status_of",
     "still_waits_for",
     "throttled",
     "topological_order",
@@ -317,6 +318,17 @@ def command_line_of(job: AnyJob) -> str:
     """Return what a job that runs commands runs, in one line; what is secret is left out."""
     command: Any = job  # only kinds that run commands have this
     return str(command._command_line())
+
+
+def status_of(job: AnyJob) -> str:
+    """Return what a job says of itself now, in a few words; nothing if it is not RUNNING, or is secret."""
+    if not job._says_status or job._state is not JobState.RUNNING or job.redact:
+        return ""
+    kind: Any = job  # only kinds that say something have this
+    try:
+        return shortened(str(kind.status_text()))
+    except Exception:
+        return ""  # a view shows the run, whatever becomes of one of its jobs
 
 
 def waiting_since(job: AnyJob) -> float | None:

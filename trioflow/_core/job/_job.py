@@ -194,6 +194,8 @@ class AbstractJob(Generic[T]):
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
+    # Whether it has a `status_text()`, for views to ask while it runs.
+    _says_status: ClassVar[bool] = False
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
 

@@ -6,7 +6,8 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack
 
-from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, given_of, run_of
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, given_of, run_of, size_text
+from ..posix._memory import memory
 from . import _granted, _line
 from ._attempt import Attempt
 from ._options import CommandOptions, Path, environment, granted_in, paths
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
+
+
+MIB: Final = 1 << 20
+"""Bytes: a figure that is shown anew each second is easier to read without fractions of this."""
 
 
 class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]"), place=5), keeps_time=True):
@@ -167,6 +172,12 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
     def command_line(self) -> str:
         """Return the command as a line for people, whole."""
         return _line.whole(self._shown, self._options.shell)
+
+    def status_text(self) -> str:
+        """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
+        process = self._process
+        size = None if process is None else memory.of(process.pid)
+        return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
 
     def failure_group(self) -> str:
         """Return the program."""

@@ -81,17 +81,18 @@ class Survey:
             return False
         now = time.monotonic()
         if now >= self._next:
-            self._began, self._living = now, set(_living_groups())
+            self._began, self._living = now, {group for group, _ in living()}
             end = time.monotonic()
             self._next = end + SHARE * (end - now)
         return self._began >= since and group not in self._living
 
 
-def _living_groups() -> Iterator[int]:
+def living() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield for each process that is alive its group, and what its `stat` says from the third field on; see proc(5)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                # proc(5): the second field is the program's name in brackets, and may contain anything
-                state, _, group = stat.read().rpartition(b")")[2].split()[:3]
-                if state not in DEAD:
-                    yield int(group)
+                # the second field is the program's name in brackets, and may contain anything
+                fields = stat.read().rpartition(b")")[2].split()
+                if fields[0] not in DEAD:
+                    yield int(fields[2]), fields

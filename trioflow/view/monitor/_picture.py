@@ -18,6 +18,7 @@ from ..._core.door.reading import (
     is_scheduler,
     is_service,
     percent,
+    status_of,
     waiting_for,
 )
 from .._states import CRITICAL, FOREVER, LOOKS
@@ -110,8 +111,7 @@ class Pictures:
         if job.fraction_done is not None and job.state is JobState.RUNNING:
             found = self._bar(job.fraction_done, columns)
             columns -= sum(width(text) for text, _ in found)
-        detail = self._detail(job)
-        if detail and columns > 2:
+        if columns > 2 and (detail := self._detail(job)):
             found.append((self._start("  " + detail, columns), "label"))
         return found
 
@@ -155,8 +155,8 @@ class Pictures:
         expected = getattr(job, "expected_duration", None)
         if expected is not None and job.state is JobState.RUNNING:
             said.append(f"of {self.about}{duration_text(expected)}")
-        if waits := waiting_for(job):
-            said.append(self._symbols.line(waits))
+        if status := status_of(job) or waiting_for(job):
+            said.append(self._symbols.line(status))
         return ", ".join(said)
 
     @property

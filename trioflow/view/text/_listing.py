@@ -34,6 +34,7 @@ from ..._core.door.reading import (
     percent,
     result_was_dropped,
     shortened,
+    status_of,
     waiting_for,
     waits_for,
 )
@@ -144,8 +145,9 @@ class Listing:
             return "  ".join(
                 filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))
             )
-        if job.fraction_done is not None and job.is_running():
-            return percent(job.fraction_done)
+        if job.is_running():
+            done = "" if job.fraction_done is None else percent(job.fraction_done)
+            return "  ".join(filter(None, (done, self._symbols.line(status_of(job)))))
         return self._symbols.line(waiting_for(job))
 
     # ---- other jobs in a line

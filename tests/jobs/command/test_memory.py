@@ -1,0 +1,101 @@
+"""The memory of a command that runs, as views show it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+from trioflow import CommandJob
+from trioflow.jobs.posix import _memory
+from trioflow.jobs.posix._memory import GroupMemory
+
+from ...bodies import run
+
+MIB = 1 << 20
+EATER = "import os; eaten = b'.' * (48 << 20); print('full', flush=True); os.read(0, 1)"
+"""Takes 48 MiB, and then waits."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look anew at each question."""
+    monkeypatch.setattr(_memory, "PAUSE", 0.0)
+    monkeypatch.setattr(_memory, "REST", 0)
+    monkeypatch.setattr(_memory.memory, "_next", -1.0)
+
+
+def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
+    """What its children take counts, and when it has ended it says nothing."""
+    read_end, write_end = os.pipe()
+    said: list[str] = []
+    listed: list[str] = []
+
+    def look(job: CommandJob, line: str) -> None:
+        said.append(job.status_text())
+        if len(said) == 2:  # both are full
+            assert job.scheduler is not None
+            listed.append(job.scheduler.listing(details=True))
+            os.close(write_end)
+
+    eater = f'{sys.executable} -S -E -c "{EATER}"'
+    job = CommandJob(
+        f"exec 3<&0; {eater} <&3 & {eater}; wait", shell=True, stdin=read_end, on_line=look, label="eaters"
+    )
+    assert job.status_text() == ""
+    assert run(backend, job)
+    os.close(read_end)
+    assert job.status_text() == ""
+    size, unit = said[-1].split()
+    assert unit == "MiB"
+    assert 96 <= int(size) < 200
+    assert listed[0].partition("<CommandJob `eaters`>  ")[2].endswith(" MiB")
+
+
+def test_one_look_serves_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, and for whichever group, processes are looked at once a second, and for 1 % of the time."""
+    now, looks = 100.0, 0
+
+    def look() -> dict[int, int]:
+        nonlocal now, looks
+        looks += 1
+        now += took
+        return {7: looks}
+
+    monkeypatch.setattr(_memory, "PAUSE", 1.0)
+    monkeypatch.setattr(_memory, "REST", 100)
+    monkeypatch.setattr(_memory, "_memory_of_all", look)
+    monkeypatch.setattr(_memory.time, "monotonic", lambda: now)
+    took, memory = 0.001, GroupMemory()
+    found: list[int | None] = []
+    for _ in range(40):
+        found.append(memory.of(7))
+        assert memory.of(8) is None
+        now += 0.1
+    assert found == [1] * 10 + [2] * 10 + [3] * 10 + [4] * 10
+    took = 0.05
+    assert [memory.of(7), looks] == [5, 5]
+    now += 4.9
+    assert [memory.of(7), looks] == [5, 5]
+    now += 0.2
+    assert [memory.of(7), looks] == [6, 6]
+
+
+def test_any_thread_may_ask(backend: str) -> None:
+    """The monitor asks in a thread of its own, while the command ends."""
+    ended = threading.Event()
+    said: list[str] = []
+
+    def ask() -> None:
+        while not ended.is_set():
+            said.append(job.status_text())
+
+    job = CommandJob(["sleep", 0.1], on_start=lambda _: thread.start(), on_settled=lambda _: ended.set())
+    thread = threading.Thread(target=ask)
+    assert run(backend, job)
+    thread.join()
+    assert any(text.endswith(" MiB") for text in said)
