@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -162,6 +163,8 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
         (["echo", True], {}, TypeError, "argument 1 is True"),
         (["echo", "a\0b"], {}, ValueError, "argument 1 has a NUL in it"),
         ("echo a\0b", {"shell": True}, ValueError, "NUL"),
+        ([""], {}, ValueError, "argument 0 is empty: give the name of a program"),
+        (["x"], {"append": "no"}, TypeError, "append='no' of 'CommandJob': give True or False"),
         (["x"], {"terminate_grace": -1}, ValueError, "terminate_grace=-1"),
         (["x"], {"on_start": 3}, TypeError, "on_start=3"),
         (["x"], {"pin": "core"}, ValueError, "pin='core'"),
@@ -185,6 +188,18 @@ def test_what_makes_no_sense_is_refused_when_the_job_is_made(
     """The error comes from the constructor, and says what to give."""
     with pytest.raises(error, match=message):
         CommandJob(command, **options)
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_file_that_is_closed_before_the_start_is_named(backend: str, name: str) -> None:
+    """By its option, and nothing is run: the error was a bare "I/O operation on closed file"."""
+    file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
+    options: Any = {name: file}
+    job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
+    file.close()
+    run(backend, job)
+    with pytest.raises(ValueError, match=f"{name} of 'j' is a closed file: keep it open until the job has ended"):
+        job.result()
 
 
 def test_a_command_outside_a_run_is_refused() -> None:

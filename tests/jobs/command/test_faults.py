@@ -91,6 +91,11 @@ def test_a_result_with_a_nul_in_it(backend: str) -> None:
         job.result()
 
 
+def test_a_result_that_is_no_name_of_a_program(backend: str) -> None:
+    """An empty one was called not executable."""
+    assert "the name of the program is empty" in str(failure_of(backend, CommandJob([Job(nap, 0, "")])))
+
+
 def test_an_argument_that_is_no_utf8_can_be_printed(backend: str) -> None:
     """In the error, and in the listing."""
     error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))

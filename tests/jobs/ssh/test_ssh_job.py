@@ -476,7 +476,9 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
         (["ls", "-l"], {}, ValueError, r"a list is several commands.*'ls -l', or a tuple: \('ls', '-l'\)"),
         (5, {}, TypeError, "cannot be done on a node"),
         ([5], {}, TypeError, "cannot be done on a node"),
-        (("a", b"\0"), {}, ValueError, "NUL"),
+        (("a", b"\0"), {}, ValueError, "'SshJob': argument 1 has a NUL"),
+        ("a\0", {"label": "j"}, ValueError, "'j': argument 0 has a NUL"),
+        ("true", {"append": "no"}, TypeError, "append='no' of 'SshJob': give True or False"),
         (("a", object()), {}, TypeError, "argument 1"),
         ("true", {"values": {"a b": 1}}, ValueError, "cannot stand in braces"),
         ("true", {"values": {"node": 1}}, ValueError, "'node' is the node's own"),
@@ -506,6 +508,18 @@ def test_nothing_to_copy_is_refused(kind: Any) -> None:
     """A copy without files says so."""
     with pytest.raises(ValueError, match="give the files"):
         kind(to="x")
+
+
+def test_an_empty_place_to_copy_to_is_refused() -> None:
+    """It failed on the node only."""
+    with pytest.raises(ValueError, match=r"Push\(\): to='' names nothing: give a path there, or '~'"):
+        Push("a", to="")
+
+
+@pytest.mark.parametrize("step", [Push(b"a\xff", to="b"), Script(b"a\xff")])
+def test_files_named_by_bytes_are_read_too(step: Any) -> None:
+    """A journal looks at them as at others."""
+    assert list(SshJob("node", step).for_journal().reads) == [os.fsdecode(b"a\xff")]
 
 
 def test_labels_show_node_and_command() -> None:

@@ -65,6 +65,7 @@ class Attempt:
 
         """
         job = self._job
+        self._options.check_open(repr(job.label))
         starts = self._run.shared(Starts)
         with _limits.slot(self._options.pin, self._run, job) as cpu:
             self._prepare()

@@ -57,6 +57,8 @@ def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOpt
 def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str | None:
     program, cwd = os.fsdecode(command[0]), options.cwd
     shown, such = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
+    if not program:
+        return "the name of the program is empty"
     if error.errno in FULL:
         return FULL[error.errno]
     if error.errno == errno.E2BIG:

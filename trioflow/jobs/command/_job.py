@@ -134,7 +134,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         self._options: Final = CommandOptions(
             bool(shell), cwd, environment(env, who), read,
             stdout, stderr, bool(check), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, paths(reads), paths(writes), bool(append),
+            nice, memory_limit, pin, leftovers, paths(reads), paths(writes), append,
         )  # fmt: skip
         self._options.validate(who)
         self._command: Final = arguments

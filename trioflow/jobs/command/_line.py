@@ -46,6 +46,8 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
     for number, argument in enumerate(arguments):
         if not isinstance(argument, (JOB, granted)):
             text(argument, number, who)
+    if arguments[0] in ("", b""):
+        raise ValueError(f"{who}: argument 0 is empty: give the name of a program")
     return arguments
 
 

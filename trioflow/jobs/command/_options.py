@@ -66,6 +66,8 @@ class CommandOptions:
             raise ValueError(f"leftovers={self.leftovers!r} of {who}: choose 'wait' or 'end'")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
             raise ValueError(f"pin={self.pin!r} of {who}: this system cannot bind a process to a CPU")
+        if not isinstance(self.append, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"append={self.append!r} of {who}: give True or False")
         _limits.check(self.nice, self.memory_limit, who)
         if self.stdin in (subprocess.PIPE, subprocess.STDOUT) and isinstance(self.stdin, int):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
@@ -75,6 +77,17 @@ class CommandOptions:
                     raise TypeError(f"{name}={path!r} of {who}: give a list of paths")
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
+
+    def check_open(self, who: str) -> None:
+        """Check before a start that the files that the user gave are still open.
+
+        Raises:
+            ValueError: one is closed; the error names the option.
+
+        """
+        for name in ("stdin", "stdout", "stderr"):
+            if getattr(getattr(self, name), "closed", False) is True:
+                raise ValueError(f"{name} of {who} is a closed file: keep it open until the job has ended")
 
     def files_read(self) -> list[Path]:
         """Return the file that the standard input comes from, if that has a name."""

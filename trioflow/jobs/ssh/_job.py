@@ -125,7 +125,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
             cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, check=bool(check), terminate_grace=terminate_grace,
-            on_line=on_own_line, tag=tag, append=bool(append),
+            on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
@@ -238,6 +238,7 @@ class _Task:
     """What a job has to do, with everything filled in."""
 
     def __init__(self, job: SshJob, session: Session, values: Values, stdin: Any) -> None:
+        job._options.check_open(repr(job.label))
         self._options: Final = job._options
         self._job: Final = job
         self._values: Final = values

@@ -25,12 +25,12 @@ class Step:
 
     __slots__ = ("words",)
 
-    def __init__(self, words: Iterable[Any]) -> None:
-        """Keep the words, and check those that are there already."""
+    def __init__(self, words: Iterable[Any], who: str | None = None) -> None:
+        """Keep the words, and check those that are there already; errors name `who`, or the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _line.text(word, number, type(self).__name__)
+                _line.text(word, number, who or type(self).__name__)
 
     def __repr__(self) -> str:
         """Show it as it was written."""
@@ -58,10 +58,10 @@ class Command(Step):
 
     __slots__ = ("is_line",)
 
-    def __init__(self, given: str | Sequence[Any]) -> None:
-        """Take a line, or words."""
+    def __init__(self, given: str | Sequence[Any], who: str | None = None) -> None:
+        """Take a line, or words, of the job called `who`."""
         self.is_line: Final = isinstance(given, str)
-        super().__init__([given] if isinstance(given, str) else given)
+        super().__init__([given] if isinstance(given, str) else given, who)
 
     def shown(self, depth: int | None = None) -> str:
         """Return its command line."""
@@ -95,7 +95,7 @@ class Script(Step):
 
     def files_read(self) -> Iterable[Any]:
         """Return the script."""
-        return self.words[:1]
+        return [_name_of_file(self.words[0])]
 
 
 @final
@@ -149,11 +149,14 @@ class Push(Step):
     def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
         if not sources:
             raise ValueError("Push(): give the files and directories to be copied, and to=")
+        if to in ("", b""):
+            raise ValueError(f"Push(): to={to!r} names nothing: give a path there, or '~'")
         super().__init__((*sources, to))
 
     def files_read(self) -> Iterable[Any]:
         """Return what is copied."""
-        return [os.path.expanduser(word) if is_path(word) else word for word in self.words[:-1]]
+        words = map(_name_of_file, self.words[:-1])
+        return [os.path.expanduser(word) if is_path(word) else word for word in words]
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written."""
@@ -223,7 +226,7 @@ def _step(given: Any, who: str) -> Step:
     if isinstance(given, (str, tuple)):
         if not given or (isinstance(given, str) and not given.strip()):
             raise ValueError(f"{who}: the command is empty")
-        return Command(given)  # pyright: ignore[reportUnknownArgumentType]
+        return Command(given, who)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
         f"{who}: {given!r} cannot be done on a node: give a command (a string, or a tuple of words), a Script, "
         f"a ScriptText, a Push, a Pull, or several of these in a list"
@@ -241,6 +244,11 @@ class Values:
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return a text with the values in it; what else stands in braces stays as it is."""
         return self._pattern.sub(lambda found: quote(self._values[found[0][1:-1]]), text)
+
+
+def _name_of_file(given: Any) -> Any:
+    """Return the name of a file as text if it is bytes."""
+    return os.fsdecode(given) if isinstance(given, bytes) else given
 
 
 def word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
