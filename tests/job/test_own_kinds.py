@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from typing import Any
 
@@ -220,6 +221,31 @@ def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:
     inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")
     virtual(Scheduler(inner).co_run)
     assert inner.is_succeeded()
+
+
+def closed_at_once(run: RunHandle) -> Any:
+    """Make something whose `close` is a plain method."""
+    return io.StringIO()
+
+
+def not_closed(run: RunHandle) -> Any:
+    """Make something that has no `close`."""
+    return object()
+
+
+@pytest.mark.parametrize("make", [closed_at_once, not_closed])
+def test_what_a_run_shares_must_have_an_async_close(virtual: Virtual, make: Any) -> None:
+    """It is refused when it is made: at the end of the run nobody knew where it came from."""
+
+    class User(JobKind[Any]):
+        async def co_run(self) -> Any:
+            return run_of(self).shared(make)
+
+    job = User()
+    virtual(Scheduler(job).co_run)
+    what = rf"^{make.__name__} has made a (StringIO|object) .* which has no `async def close\(self\)`"
+    with pytest.raises(TypeError, match=what):
+        job.result()
 
 
 def test_what_a_run_shares_is_made_once_and_closed_last(virtual: Virtual) -> None:

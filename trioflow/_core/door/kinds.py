@@ -9,6 +9,7 @@ run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellat
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -111,8 +112,11 @@ class RunHandle:
                 made is closed, by `await made.close()`, when all jobs have been shut down: what was made last first,
                 shielded, and all of it within the `shutdown_timeout` of the outermost scheduler.
 
+        Raises:
+            TypeError: what it has made has no `async def close(self)`.
+
         """
-        return self._run.shared.get(make, lambda run: make(RunHandle(run)))
+        return self._run.shared.get(make, lambda run: _closable(make(RunHandle(run)), make))
 
     def time_limit(
         self, job: AbstractJob[Any], missing: str = PROGRESS, *, cancels: bool = False, counts: bool = True
@@ -203,6 +207,16 @@ class RunHandle:
                 )
             outer = outer.run.outer_worker
         return limiter
+
+
+def _closable(made: R, make: Callable[..., R]) -> R:
+    """Return what `make` has made, if it can be closed at the end of the run."""
+    if inspect.iscoroutinefunction(getattr(made, "close", None)):
+        return made
+    raise TypeError(
+        f"{name_of(make)} has made a {type(made).__qualname__} for the jobs to share, which has no "
+        f"`async def close(self)`: the run calls that at its end"
+    )
 
 
 def _holds(worker: Worker, limiter: object) -> bool:
