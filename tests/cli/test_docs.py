@@ -35,7 +35,7 @@ EXAMPLES = list(found())
 
 
 def timeless(text: str) -> str:
-    return re.sub(r"[\d.]+ m?s\b", "1 ms", text)
+    return re.sub(r"[\d.]+ [mµ]?s\b", "1 ms", text)
 
 
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])

@@ -66,7 +66,7 @@ def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None
 def test_the_last_line_is_the_summary(tmp_path: Path) -> None:
     """All fine: the jobs' own output, and one line that counts them; nothing on the standard error."""
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
-    assert re.fullmatch(r"works\nworks\n3 jobs: 2 succeeded, 1 background; in [\d.]+ m?s\n", done.stdout)
+    assert re.fullmatch(r"works\nworks\n3 jobs: 2 succeeded, 1 background; in [\d.]+ [mµ]?s\n", done.stdout)
     assert done.stderr == ""
 
 
@@ -76,14 +76,14 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
     assert "\nfailure of b:\n" in done.stderr
     assert "stop reason: COMPLETED" in done.stderr
     assert "OSError: broken" in done.stderr
-    assert re.search(r"\n2 jobs: 1 succeeded, 1 failed; in [\d.]+ m?s\n$", done.stdout)
+    assert re.search(r"\n2 jobs: 1 succeeded, 1 failed; in [\d.]+ [mµ]?s\n$", done.stdout)
     assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
 
 
 def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
     """A run that did not go on to its end says so in its last line."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
-    assert re.search(r"1 job: 1 cancelled; TIMEOUT after [\d.]+ m?s\n$", done.stdout)
+    assert re.search(r"1 job: 1 cancelled; TIMEOUT after [\d.]+ [mµ]?s\n$", done.stdout)
     assert "stop reason: TIMEOUT" in done.stderr
 
 

@@ -88,7 +88,7 @@ def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, nu
         "runs", f"{number.name}: ending in order; once more to end at once", "unwinds", "begins", "shut down"
     ]  # fmt: skip
     assert "stop reason: INTERRUPTED" in lines
-    assert re.fullmatch(r"1 job: 1 cancelled; INTERRUPTED after [\d.]+ m?s", lines[-1])
+    assert re.fullmatch(r"1 job: 1 cancelled; INTERRUPTED after [\d.]+ [mµ]?s", lines[-1])
 
 
 @pytest.mark.parametrize(("first", "second"), [(SIGNALS[0], SIGNALS[0]), (SIGNALS[2], SIGNALS[1])])
@@ -170,7 +170,7 @@ def test_term_drains(tmp_path: Path) -> None:
     assert lines.count("runs") == lines.count("ended") == 1
     assert "SIGTERM: no more jobs start; once more to end in order" in lines
     assert "stop reason: DRAINED" in lines
-    assert re.fullmatch(r"2 jobs: 1 idle, 1 succeeded; DRAINED after [\d.]+ m?s", lines[-1])
+    assert re.fullmatch(r"2 jobs: 1 idle, 1 succeeded; DRAINED after [\d.]+ [mµ]?s", lines[-1])
 
 
 def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
@@ -179,4 +179,4 @@ def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1
     assert "ended" not in lines
-    assert re.fullmatch(r"2 jobs: 1 idle, 1 cancelled; DRAINED after [\d.]+ m?s", lines[-1])
+    assert re.fullmatch(r"2 jobs: 1 idle, 1 cancelled; DRAINED after [\d.]+ [mµ]?s", lines[-1])

@@ -55,7 +55,7 @@ def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_pa
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("node[1-3]  # three\n")
     done = ssh(server, "-H", nodes, "echo", "{node};", "echo err >&2")
-    blocks = re.split(r"(?m)^== ", re.sub(r"[\d.]+ m?s", "TIME", done.stdout))
+    blocks = re.split(r"(?m)^== ", re.sub(r"[\d.]+ [mµ]?s", "TIME", done.stdout))
     assert sorted(blocks) == ["", *(f"node{n}: exit code 0, TIME\nnode{n}\n" for n in (1, 2, 3))]
     assert done.stderr == "err\n" * 3 + "exit code 0  3  node[1-3]\n"
     assert done.exit_code == 0
