@@ -369,3 +369,25 @@ def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: py
     store.close()
     assert ("run.db-results" in synced) is syncs
     assert (synced.count(file.parent.name) == 2) is syncs  # the new journal, and the new directory
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
+    file: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """What it had begun must be finished first, which a reader may not do while it believes that the run writes."""
+    made(file, "a")
+    check, refused = Store._check_kind, 0
+
+    def too_early(store: Store, db: sqlite3.Connection) -> None:
+        nonlocal refused
+        if refused < times:
+            refused += 1
+            error = sqlite3.OperationalError("attempt to write a readonly database")
+            error.sqlite_errorcode = sqlite3.SQLITE_READONLY_RECOVERY
+            raise error
+        check(store, db)
+
+    monkeypatch.setattr(Store, "_check_kind", too_early)
+    assert [one.path for one in reading(file, lambda store: list(store.records()))] == ["a"]
+    assert refused == times

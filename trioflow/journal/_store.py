@@ -40,6 +40,8 @@ T = TypeVar("T")
 APPLICATION: Final = 0x74666A31
 """In the header of the file; it tells a journal from other SQLite files."""
 VERSION: Final = 2
+READ_AGAIN: Final = (0.01, 0.05, 0.2)
+"""Seconds before a journal is opened again whose run was killed between two looks at it."""
 LARGE: Final = 1 << 20
 """Bytes of a result that go to a file of their own."""
 MAGIC: Final = b"SQLite format 3\0"
@@ -725,12 +727,24 @@ class Store:
 
 
 def reading(path: Path, read: Callable[[Store], T]) -> T:
-    """Return what `read` finds in a journal; a run may be using it meanwhile."""
-    store = Store(path, writes=False)
-    try:
-        return read(store)
-    finally:
-        store.close()
+    """Return what `read` finds in a journal; a run may be using it meanwhile, and be killed.
+
+    Who uses it decides how it is opened. If that run is killed in between, what it has begun must be finished first, so
+    the file is opened again, as one that nobody uses.
+    """
+    for seconds in (*READ_AGAIN, None):
+        try:
+            store = Store(path, writes=False)
+            try:
+                return read(store)
+            finally:
+                store.close()
+        except JournalError as error:
+            code = getattr(error.__cause__, "sqlite_errorcode", None)
+            if seconds is None or code is None or code & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            time.sleep(seconds)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def checksum(row: Sequence[Any]) -> int:
