@@ -732,19 +732,23 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
     Who uses it decides how it is opened. If that run is killed in between, what it has begun must be finished first, so
     the file is opened again, as one that nobody uses.
     """
-    for seconds in (*READ_AGAIN, None):
+    for seconds in READ_AGAIN:
         try:
-            store = Store(path, writes=False)
-            try:
-                return read(store)
-            finally:
-                store.close()
+            return _reading_once(path, read)
         except JournalError as error:
             code = getattr(error.__cause__, "sqlite_errorcode", None)
-            if seconds is None or code is None or code & 0xFF != sqlite3.SQLITE_READONLY:
+            if code is None or code & 0xFF != sqlite3.SQLITE_READONLY:
                 raise
             time.sleep(seconds)
-    raise AssertionError("the last attempt returns or raises")
+    return _reading_once(path, read)
+
+
+def _reading_once(path: Path, read: Callable[[Store], T]) -> T:
+    store = Store(path, writes=False)
+    try:
+        return read(store)
+    finally:
+        store.close()
 
 
 def checksum(row: Sequence[Any]) -> int:

@@ -11,7 +11,7 @@ Everything else is in three rooms:
 from typing import TYPE_CHECKING
 
 from ..backend import take_the_plain_way
-from ..base._states import JobState, OnTimeout, RunIf, StopReason
+from ..base._states import JobState, StopReason
 from ..job._call import ref
 from ..job._decorator import job
 from ..job._errors import (
@@ -66,7 +66,6 @@ __all__ = (
     "JobTimeout",
     "JournalError",
     "MissingRequirement",
-    "OnTimeout",
     "Option",
     "Outlook",
     "Policy",
@@ -74,7 +73,6 @@ __all__ = (
     "Rate",
     "RequirementFailed",
     "Run",
-    "RunIf",
     "RunJournal",
     "Sequence",
     "Service",

@@ -17,7 +17,7 @@ from ..base._log import warn
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
 from ..base._units import duration_text, size_text
 from ..job._around import is_inside, outermost, outwards
-from ..job._errors import CycleError, JobTimeout, JournalError, TrioflowError
+from ..job._errors import CycleError
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
 from ..job._labels import paths_of, percent, printable, shortened
@@ -34,7 +34,6 @@ from ..limits.policy._named import NAMES as POLICY_NAMES
 from ..limits.policy._named import PolicyName
 from ..limits.policy._outlook import usual as usual_duration
 from ..limits.policy._policy import Outlook, Policy
-from ..run._current import current_job
 from ..run._durable import NOT_KEPT, NOT_THERE
 from ..run._observers import Instrument
 from ..run._run import Run
@@ -68,8 +67,6 @@ __all__ = (
     "Instrument",
     "Job",
     "JobState",
-    "JobTimeout",
-    "JournalError",
     "Look",
     "Outlook",
     "Policy",
@@ -79,7 +76,6 @@ __all__ = (
     "RunView",
     "Service",
     "StopReason",
-    "TrioflowError",
     "amount_of",
     "backlinks",
     "check_late_input",
@@ -92,7 +88,6 @@ __all__ = (
     "command_line_of",
     "common",
     "copy_of_pool",
-    "current_job",
     "current_run",
     "duration",
     "duration_text",

@@ -305,8 +305,6 @@ class Workers:
 
     def _has_tokens(self) -> bool:
         """Return whether all tokens are there under which a job would start; otherwise let them be asked for."""
-        if not self.tokens_around:
-            return True
         missing = self.missing_token()
         if missing is None:
             return True
