@@ -68,8 +68,8 @@ def names_of_the_page(page: str) -> dict[str, Any]:
 
 
 def draw_orders() -> None:
-    """Draw the timelines of the scenario of limits.md under two policies, to one scale."""
-    release = names_of_the_page("limits.md")["release"]
+    """Draw the timelines of the scenario of explained/limits.md under two policies, to one scale."""
+    release = names_of_the_page("explained/limits.md")["release"]
     found = {policy: simulate(release(policy)) for policy in ("fifo", "critical-path")}
     margins, pixels_a_second = 32, 0.55
     for policy, one in found.items():
@@ -78,8 +78,8 @@ def draw_orders() -> None:
 
 
 def draw_graph_of_the_page() -> None:
-    """Draw the scheduler of graph.md."""
-    scheduler = names_of_the_page("graph.md")["scheduler"]
+    """Draw the scheduler of looking/graph.md."""
+    scheduler = names_of_the_page("looking/graph.md")["scheduler"]
     scheduler.run()
     scheduler.export_as_svgfile(PICTURES / "graph.svg", legend=True)
 

@@ -14,8 +14,8 @@ import pytest
 
 from ..places import ROOT
 
-PAGE = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
-BESIDE = (ROOT / "docs" / "parallel.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
+BESIDE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE + BESIDE, re.DOTALL | re.MULTILINE)
 FEW = 3
 

@@ -14,7 +14,7 @@ from trioflow.cli import EXIT_CODES
 from ..places import ROOT
 from .command_line import trioflow
 
-PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "command" / "run.md").read_text(encoding="utf-8")
 FIRST_STEPS = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
 
 

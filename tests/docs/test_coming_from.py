@@ -16,11 +16,11 @@ from ..places import ROOT
 PROGRAMS = [
     pytest.param(program, printed, id=f"{Path(page).name}-{number}")
     for page in (
-        "docs/asynciojobs",
-        "docs/gather",
-        "docs/nursery",
-        "docs/parallel",
-        "docs/pyexpool",
+        "docs/coming-from/asynciojobs",
+        "docs/coming-from/gather",
+        "docs/coming-from/nursery",
+        "docs/coming-from/parallel",
+        "docs/coming-from/pyexpool",
         "docs/start",
         "README",
     )

@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
-STATES = (ROOT / "docs" / "states.md").read_text(encoding="utf-8")
+STATES = (ROOT / "docs" / "explained" / "states.md").read_text(encoding="utf-8")
 
 
 def prose(page: Path) -> str:

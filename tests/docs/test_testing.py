@@ -11,7 +11,7 @@ from ..places import ROOT
 
 pytest_plugins = ["pytester"]
 
-PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
 FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 

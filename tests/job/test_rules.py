@@ -75,8 +75,12 @@ def job_with(run_if: Any, requirements: list[tuple[str, Job[Any]]]) -> Job[Any]:
 
 
 def documented_table() -> dict[tuple[JobState, str, str], JobState]:
-    """Read the table of docs/rules.md: by outcome, `run_if` and edge."""
-    rows = [line.strip("|").split("|") for line in (DOCS / "rules.md").read_text().splitlines() if line.startswith("|")]
+    """Read the table of docs/explained/failures.md: by outcome, `run_if` and edge."""
+    rows = [
+        line.strip("|").split("|")
+        for line in (DOCS / "explained" / "failures.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
     cells = [[cell.strip() for cell in row] for row in rows]
     head, _, *body = cells
     found: dict[tuple[JobState, str, str], JobState] = {}

@@ -172,8 +172,8 @@ def test_export(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_what_it_says() -> None:
-    """The diagram of docs/graph.md is that of the scenario on that page."""
-    page = (DOCS / "graph.md").read_text(encoding="utf-8")
+    """The diagram of docs/looking/graph.md is that of the scenario on that page."""
+    page = (DOCS / "looking" / "graph.md").read_text(encoding="utf-8")
     block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     diagram = re.search(r"^```mermaid\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert block is not None

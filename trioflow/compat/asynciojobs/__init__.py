@@ -2,8 +2,8 @@
 
 A scheduler here keeps what its program may change at any time: sets of jobs and of requirements, criticality, labels.
 When it runs, it builds a `trioflow.Scheduler` with one job for each of its own, and that does the work. Nested
-schedulers run as jobs in the same way. `docs/asynciojobs.md` says what is the same, what differs, and how the same
-program looks in trioflow's own words.
+schedulers run as jobs in the same way. `docs/coming-from/asynciojobs.md` says what is the same, what differs, and how
+the same program looks in trioflow's own words.
 
 On asyncio, each job runs in a task of its own and is cancelled as asyncio programs expect: once, so that a `finally`
 that awaits comes to its end. A job that has not ended within `shutdown_timeout` is then cancelled at each await. This
