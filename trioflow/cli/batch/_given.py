@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """The words and options, as the command line has them, read and checked one by one; named as on the page on batches."""
+    """The words and options, as the command line has them, read and checked one by one; named as its page does."""
 
     words: tuple[str, ...]
     # ---- arguments
