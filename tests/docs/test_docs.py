@@ -16,7 +16,8 @@ from trioflow.view.text._symbols import UNICODE
 from ..places import ROOT
 
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STUBS = {ROOT / "docs" / f"{name}.md" for name in ("index", "changelog", "contributing")}  # on the site, another file
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 STATES = (ROOT / "docs" / "explained" / "states.md").read_text(encoding="utf-8")
