@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from trioflow import (
     JobState,
     JobTimeout,
     Sequence,
+    SshJob,
     ThreadJob,
     exited_with,
     retry_on_exit,
@@ -386,6 +389,57 @@ def test_unchecked_any_code_is_a_result(backend: str) -> None:
     job = CommandJob(["sh", "-c", "exit 3"], check=False)
     run(backend, job)
     assert (job.state, job.result().returncode) == (JobState.SUCCEEDED, 3)
+
+
+@pytest.mark.parametrize(
+    ("check", "line", "is_fine"),
+    [
+        ([0, 4, "TERM"], "exit 0", True),
+        ([0, 4, "TERM"], "exit 4", True),
+        ([0, 4, "TERM"], "exit 3", False),
+        ([0, 4, "TERM"], "kill -TERM $$", True),
+        ([0, 4, "TERM"], "exit 143", True),
+        ([0, 4, "TERM"], "kill -HUP $$", False),
+        ({"sigterm", 1}, "kill -TERM $$", True),
+        ([signal.SIGTERM], "kill -TERM $$", True),
+        ([-signal.SIGTERM], "kill -TERM $$", True),
+        ([143], "kill -TERM $$", True),
+        ([1], "exit 0", False),
+        ([0, 125], "exit 3", False),
+        (True, "exit 128", False),
+        (range(3), "exit 2", True),
+    ],
+)
+def test_exit_codes_and_signals_may_be_allowed(backend: str, check: Any, line: str, is_fine: bool) -> None:
+    """What is in the list is a success, and nothing else; a signal may be told as a shell tells it."""
+    job = CommandJob(["sh", "-c", line], check=check)
+    run(backend, job)
+    assert job.is_succeeded() is is_fine
+    error = job.raised_exception()
+    assert (error is None) is is_fine
+    if line == "exit 0" and not is_fine:
+        assert "exit code 0, which is not in check=" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "what"),
+    [
+        ("TERM", TypeError, "check='TERM' of 'it': give True, False, or a list of exit codes and signals"),
+        (4, TypeError, "check=4 of 'it': give True, False, or a list"),
+        (None, TypeError, "check=None of 'it'"),
+        ([], ValueError, "for any end of it give False"),
+        ([0, "NOPE"], ValueError, "there is no signal 'NOPE'; give a name, as 'TERM'"),
+        ([256], ValueError, "256 is not an exit code: they go from 0 to 255"),
+        ([-1000], ValueError, "-1000 is not an exit code"),
+        ([True], TypeError, "found True in the list; give exit codes and names of signals"),
+        ([1.5], TypeError, "found 1.5 in the list"),
+    ],
+)
+@pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, "node")])
+def test_what_cannot_be_allowed_is_refused(kind: Any, check: Any, error: type[Exception], what: str) -> None:
+    """When the job is made, and in the same words for all kinds of commands."""
+    with pytest.raises(error, match=re.escape(what)):
+        kind(("x",), check=check, label="it")
 
 
 def test_a_signal_is_told_from_an_exit_code(backend: str) -> None:

@@ -7,6 +7,7 @@ import copy
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -304,6 +305,30 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
     """Each behind the label, or behind what is given; to the stream that they were written to."""
     run(backend, sh("echo a; printf b", label="one", tag=True), sh("echo c >&2", tag="2> "), jobs_window=1)
     assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
+
+
+@pytest.mark.parametrize(
+    ("tag", "line"),
+    [
+        ("{time} {label}: ", r"\d\d:\d\d:\d\d it: a"),
+        ("{time:%Y-%m-%d %H-%M-%S.%f} ", r"\d{4}-\d\d-\d\d \d\d-\d\d-\d\d\.\d{6} a"),
+        ("{nobody} {} {label:x} {", r"{nobody} {} {label:x} {a"),
+        ("100% ", "100% a"),
+    ],
+)
+def test_a_tag_may_tell_the_time_of_each_line(
+    backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str
+) -> None:
+    """In hours, minutes and seconds, or in a form of one's own; other braces stay as they are."""
+    run(backend, sh("echo a", label="it", tag=tag))
+    assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
+
+
+def test_the_time_in_a_tag_is_that_of_the_line(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line has its own, as it comes."""
+    run(backend, sh("echo a; sleep 0.02; echo b", tag="{time:%H%M%S%f} "))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.removesuffix(" a") != second.removesuffix(" b")
 
 
 def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,16 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
     assert job.last_result is error.result
 
 
+@pytest.mark.parametrize(
+    ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
+)
+def test_exit_codes_and_signals_may_be_allowed(backend: str, server: Server, line: str, is_fine: bool) -> None:
+    """As for a command here; the next step is done only after a success."""
+    job = SshJob(server.node(), [line, "true"], check=[0, 4, "TERM"])
+    run(backend, job)
+    assert job.is_succeeded() is is_fine
+
+
 def test_an_exit_code_is_the_commands_own(server: Server) -> None:
     """Also 255, which is what ssh itself says when it has lost the connection."""
     codes = [0, 1, 127, 128, 254, 255]
@@ -413,6 +423,12 @@ def test_output_is_shown_live_with_the_node_in_front(
     shown = capsys.readouterr()
     name = f"127.0.0.2:{server.port}"
     assert (shown.out, shown.err) == (f"{name}: out\n{name}: rest\n", f"{name}: err\n")
+
+
+def test_a_tag_may_tell_time_node_and_values(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The time is that at which the line has come here."""
+    run(backend, SshJob(server.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
+    assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
 def test_output_goes_where_print_goes(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from ...abc import arguments_of
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._limits import renice
-from ..posix._processes import Process, describe, spawn
+from ..posix._processes import Process, spawn
 from . import _faults, _limits, _line
 from ._granted import filled_in
 from ._result import CommandError, CommandResult
@@ -77,8 +77,9 @@ class Attempt:
         if self._error is not None:
             raise self._error
         result = self._result
-        if result.returncode and self._options.check:
-            raise CommandError(job, self._line, describe(result.returncode), result, self._tail())
+        failure = self._options.failure(result.returncode)
+        if failure is not None:
+            raise CommandError(job, self._line, failure, result, self._tail())
         return result
 
     # ---- the start

@@ -5,11 +5,13 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import select
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, BinaryIO, Final, Protocol
 
 SPOOL_LIMIT: Final = 1 << 20
@@ -234,9 +236,35 @@ class SignOfLife:
         """Nothing is left to do."""
 
 
-def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: str | None) -> list[Sink]:
+def tags(given: bool | str, usual: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+    """Return what tells the tag of the next line; None if there are no tags.
+
+    Args:
+        given: what the user gave as `tag=`: True for the usual one, or a text in which `{time}` stands for the time of
+            the line, here, and a name in braces for its value.
+        usual: the usual one.
+        values: what names in braces stand for.
+
+    """
+
+    def value(found: re.Match[str]) -> str:
+        if found["name"] == "time" and "time" not in values:
+            return datetime.now().astimezone().strftime(found["format"] or TIME)
+        return found[0] if found["format"] else values.get(found["name"], found[0])
+
+    if not isinstance(given, str):
+        return (lambda: usual) if given else None
+    return (lambda: _IN_BRACES.sub(value, given)) if given else None
+
+
+TIME: Final = "%H:%M:%S"
+"""How `{time}` in a tag is shown; `{time:%H:%M:%S.%f}` says how itself."""
+_IN_BRACES: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
+
+
+def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None) -> list[Sink]:
     """Return what gets each line of a stream, "stdout" or "stderr": a function, and the screen, with a tag in front."""
     readers = [] if on_line is None else [on_line]
     if tag is not None:
-        readers.append(lambda line: print(tag + line, file=getattr(sys, name)))
+        readers.append(lambda line: print(tag() + line, file=getattr(sys, name)))
     return [Lines(read) for read in readers]

@@ -92,7 +92,7 @@ def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes]
 
 def size_of_file(options: CommandOptions) -> int:
     """Return the size of the file that gets the standard error, before the command starts."""
-    if options.check and (path := _path_of_stderr(options)) is not None:
+    if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
         with contextlib.suppress(OSError):
             return os.stat(path).st_size
     return 0

@@ -10,6 +10,7 @@ from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, given_o
 from ..posix._memory import memory
 from . import _granted, _line
 from ._attempt import Attempt
+from ._exits import Check, allowed
 from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
@@ -50,7 +51,9 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         stdout: where its standard output goes: a path, which is appended to and whose parent directories are made; an
             open file; `subprocess.PIPE` (captured) or `subprocess.DEVNULL`; None for where `print` writes.
         stderr: the same for its standard error; `subprocess.STDOUT` sends it where the standard output goes.
-        check: whether an exit code other than 0 is a failure, a `CommandError`.
+        check: which ends of it are successes; any other is a `CommandError`. True: exit code 0. False: all. Otherwise
+            exit codes and names of signals, all that are to be successes: `[0, 4, "TERM"]`. A signal and 128 with its
+            number, as shells tell it, stand for each other.
         terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; and how long what a command has left in its group
             may go on after the command.
         on_start: called with the job once its process exists, at each attempt.
@@ -60,7 +63,9 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
             event loop; if one raises, the job fails.
         on_line: called with the job and each line that the command writes, as it comes: text, without the newline. A
             stream that is None is then printed nowhere else. A line of more than 64 KiB comes in pieces.
-        tag: prints each line as it comes, with the job's label in front; if it is a string, with this string.
+        tag: prints each line as it comes, with the job's label in front; if it is a string, with this string, in which
+            `{label}` stands for the label, `{time}` for the time of the line, as 14:03:59, and `{time:%H:%M:%S.%f}`
+            for the time in a form of your own (see `strftime`).
         nice: how much lower its priority is than this program's, up to 19; only root may give less than 0.
         memory_limit: bytes of address space that each of its processes may have (RLIMIT_AS).
         pin: "slot" lets the k-th slot of the window run on the k-th CPU, modulo their number (Linux).
@@ -112,7 +117,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
         stdout: Path | int | IO[Any] | None = None,
         stderr: Path | int | IO[Any] | None = None,
-        check: bool = True,
+        check: Check = True,
         terminate_grace: float = 5.0,
         on_start: Callback | None = None,
         on_done: Callback | None = None,
@@ -133,7 +138,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
             bool(shell), cwd, environment(env, who), read,
-            stdout, stderr, bool(check), terminate_grace, on_start, on_line, tag,
+            stdout, stderr, allowed(check, who), terminate_grace, on_start, on_line, tag,
             nice, memory_limit, pin, leftovers, paths(reads), paths(writes), append,
         )  # fmt: skip
         self._options.validate(who)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ...abc import callback, duration
 from ..posix import _limits
+from . import _exits
 from ._granted import granted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    check: bool = True
+    allowed: frozenset[int] | None = _exits.ZERO  # see `_exits`
     terminate_grace: float = 5.0
     on_start: Callback | None = None
     on_line: OnLine | None = None
@@ -44,6 +45,10 @@ class CommandOptions:
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
     append: bool = True
+
+    def failure(self, returncode: int) -> str | None:
+        """Return in words how a command has ended, if that is not a success."""
+        return _exits.failure(self.allowed, returncode)
 
     @property
     def goes_by_lines(self) -> bool:

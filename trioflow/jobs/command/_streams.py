@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
+from ._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tags
 from ._options import is_path
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ class Streams:
             self._captures[name] = Capture()
             sinks.append(self._captures[name])
         job, on_line = self._job, options.on_line
-        tag = options.tag if isinstance(options.tag, str) else f"{job.label}: " if options.tag else ""
-        sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag or None)
+        tag = tags(options.tag, f"{job.label}: ", {"label": str(job.label)})
+        sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._pipe(sinks)
         if isinstance(given, int):

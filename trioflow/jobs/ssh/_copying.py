@@ -51,7 +51,7 @@ async def push(session: Session, sources: Sequence[str], to: str, shown: str) ->
         for copy in copies:
             if copy.is_directory:
                 words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
-                await session.run(words, UNHEARD, f"mv {copy.new} {copy.place}", check=True)
+                await session.run(words, UNHEARD, f"mv {copy.new} {copy.place}")
     except BaseException:
         await session.tidy([copy.new for copy in copies])
         raise

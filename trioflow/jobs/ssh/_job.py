@@ -11,6 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
 from ..command import _granted, _line
+from ..command._capture import tags
+from ..command._exits import Check, allowed
 from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
 from ..command._result import CommandResult
@@ -63,11 +65,14 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
             file; `subprocess.PIPE` (captured), `subprocess.DEVNULL`; None for where `print` goes.
         stderr: the same for the standard error; `subprocess.STDOUT` for where the standard output goes.
-        check: whether an exit code other than 0 is a failure, a `CommandError`.
+        check: which ends of a command or a script are successes; any other is a `CommandError`. True: exit code 0.
+            False: all. Otherwise exit codes and names of signals, all that are to be successes: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
         on_line: called with the job and each line that is written, text without the end of the line, as it comes;
             instead of where `stdout` and `stderr` go if they are None.
-        tag: prints each line as it comes, with the node's name in front; or this string, if it is one.
+        tag: prints each line as it comes, with the node's name in front; if it is a string, with this string, in which
+            `{node}`, `{label}`, the names of `values` and `{time}` are filled in: the time here at which the line has
+            come, as 14:03:59, or in a form of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
             the job begins, and its steps write into them one after the other.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
@@ -108,7 +113,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
         stdout: Path | int | IO[Any] | None = None,
         stderr: Path | int | IO[Any] | None = None,
-        check: bool = True,
+        check: Check = True,
         terminate_grace: float = 5.0,
         on_line: Callable[[SshJob, str], object] | None = None,
         tag: bool | str = False,
@@ -124,8 +129,8 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
-            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, check=bool(check), terminate_grace=terminate_grace,
-            on_line=on_own_line, tag=tag, append=append,
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=allowed(check, who),
+            terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
         self._options.validate(who)
         self._values: Final = tuple(_checked_names(values or {}, who))
@@ -298,16 +303,16 @@ class _Task:
             stdout=self._place(options.stdout),
             stderr=self._place(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=f"{job._node.name}: " if options.tag is True else options.tag or None,
+            tag=tags(options.tag, f"{job._node.name}: ", {"label": str(job.label), **self._values.given}),
             anew=self._anew,
             variables={name: self._variable(value) for name, value in job._env.items()},
         )
         self._anew = False
         if self._stdin is None:
-            return await self._session.run(words, redirection, shown, check=options.check)
+            return await self._session.run(words, redirection, shown, allowed=options.allowed)
         async with _copying.temporary(self._session, self._stdin) as path:
             redirection = dataclasses.replace(redirection, stdin=path)
-            return await self._session.run(words, redirection, shown, check=options.check)
+            return await self._session.run(words, redirection, shown, allowed=options.allowed)
 
     def _variable(self, given: str | granted) -> str:
         return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)

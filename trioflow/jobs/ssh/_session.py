@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
+from ..command import _exits
 from ..command._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
 from ..command._streams import open_output, print_line
-from ..posix._processes import Process, describe
+from ..posix._processes import Process
 from ._errors import SshError
 from ._wrapper import Report, ReportFilter, line
 from ._wrapper import variables as wrapper_variables
@@ -63,7 +64,7 @@ class Redirection:
     stdout: Any = None
     stderr: Any = None
     on_line: Callable[[str], object] | None = None
-    tag: str | None = None
+    tag: Callable[[], str] | None = None
     anew: bool = False  # begin files of output anew
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -87,7 +88,14 @@ class Session:
         """The node."""
         return self._connection.node
 
-    async def run(self, words: Sequence[str], redirection: Redirection, shown: str, *, check: bool) -> CommandResult:
+    async def run(
+        self,
+        words: Sequence[str],
+        redirection: Redirection,
+        shown: str,
+        *,
+        allowed: frozenset[int] | None = _exits.ZERO,
+    ) -> CommandResult:
         """Run a program on the node.
 
         Raises:
@@ -109,7 +117,7 @@ class Session:
                     if attempt.report.returncode is not None:
                         self.latest = attempt.result()
             if attempt.report.returncode is not None:
-                return self._checked(attempt, shown, check)
+                return self._checked(attempt, shown, allowed)
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {shown}"
                 raise SshError(connection.node, what, started=True)
@@ -168,12 +176,12 @@ class Session:
             await connection.ensure(anew=self._anew)  # it may have been lost meanwhile
             yield connection.sessions.borrowed_tokens - 1
 
-    def _checked(self, attempt: _Attempt, shown: str, check: bool) -> CommandResult:
+    def _checked(self, attempt: _Attempt, shown: str, allowed: frozenset[int] | None) -> CommandResult:
         result = self.latest
         assert result is not None
-        if result.returncode and check:
-            where = f"{self.node.name}: {shown}"
-            raise CommandError(self._job, where, describe(result.returncode), result, attempt.said)
+        failure = _exits.failure(allowed, result.returncode)
+        if failure is not None:
+            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, attempt.said)
         return result
 
 

@@ -238,12 +238,12 @@ class Values:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         """Take the values."""
-        self._values: Final = dict(values)
-        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self._values))
+        self.given: Final = dict(values)
+        self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.given))
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return a text with the values in it; what else stands in braces stays as it is."""
-        return self._pattern.sub(lambda found: quote(self._values[found[0][1:-1]]), text)
+        return self._pattern.sub(lambda found: quote(self.given[found[0][1:-1]]), text)
 
 
 def _name_of_file(given: Any) -> Any:

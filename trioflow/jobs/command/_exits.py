@@ -1,0 +1,64 @@
+"""Which ends of a command are successes: what `check=` means, for every kind of job that runs a command."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ..posix._processes import describe
+
+Check = bool | Iterable[int | str]
+"""True for exit code 0 alone, False for whatever comes, or exit codes and names of signals."""
+ZERO: Final = frozenset([0])
+MOST: Final = 255
+"""The largest exit code."""
+SHELLS_ADD: Final = 128
+"""What a shell adds to the number of the signal that has ended its command."""
+
+
+def allowed(check: Check, who: str) -> frozenset[int] | None:
+    """Return the exit codes that are successes, signals as negative numbers; None for all.
+
+    Raises:
+        TypeError, ValueError: something that is not an exit code or a signal; the error names the job, `who`.
+
+    """
+    if isinstance(check, bool):
+        return ZERO if check else None
+    if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"check={check!r} of {who}: give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
+        )
+    found = frozenset(_code(one, who) for one in check)
+    if not found:
+        raise ValueError(f"check=[] of {who}: then no command could succeed; for any end of it give False")
+    return found
+
+
+def failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
+    """Return in words how a command has ended, if that is not a success.
+
+    A signal is a success if it was given, or if 128 and its number was, as shells tell it; and the other way round.
+    """
+    if allowed is None or returncode in allowed:
+        return None
+    if not 0 <= returncode <= SHELLS_ADD and SHELLS_ADD - returncode in allowed:  # -15 and 143
+        return None
+    return describe(returncode) if returncode else "exit code 0, which is not in check="
+
+
+def _code(given: Any, who: str) -> int:
+    if isinstance(given, signal.Signals):
+        return -given
+    if isinstance(given, str):
+        name = given.upper()
+        try:
+            return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
+        except KeyError:
+            raise ValueError(f"check of {who}: there is no signal {given!r}; give a name, as 'TERM'") from None
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise TypeError(f"check of {who}: found {given!r} in the list; give exit codes and names of signals")
+    if not -signal.NSIG < given <= MOST:
+        raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MOST}")
+    return given
