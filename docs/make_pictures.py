@@ -68,8 +68,8 @@ def names_of_the_page(page: str) -> dict[str, Any]:
 
 
 def draw_orders() -> None:
-    """Draw the timelines of the scenario of explained/limits.md under two policies, to one scale."""
-    release = names_of_the_page("explained/limits.md")["release"]
+    """Draw the timelines of the scenario of explained/order.md under two policies, to one scale."""
+    release = names_of_the_page("explained/order.md")["release"]
     found = {policy: simulate(release(policy)) for policy in ("fifo", "critical-path")}
     margins, pixels_a_second = 32, 0.55
     for policy, one in found.items():
