@@ -74,8 +74,9 @@ class Scheduler(BaseScheduler):
             a nested scheduler they have no effect.
         drain_at: seconds after the start of a run, more than 0 and less than `timeout`, from which no more jobs start;
             those that are running end by themselves, as after `drain()`. None for never.
-        keep_jobs: False removes each job from the scheduler when it has settled, inside `async with`, where no job can
-            run again; only critical failures stay. A program that adds jobs for a year does not grow.
+        keep_jobs: False removes each job from the scheduler when it has settled, if no later run can reach it: all of
+            them inside `async with`, and those that are added during any other run. Only critical failures stay. A
+            program that adds jobs for a year does not grow.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 

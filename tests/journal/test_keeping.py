@@ -49,6 +49,9 @@ class OnShelf:
         if not keeping.always_runs(job):
             self._kept[self._paths.of(job)] = self._work(job), value
 
+    def forget(self, job: Any) -> None:
+        self._paths.forget(job)
+
     def commit(self) -> None:
         if self._shelf.is_broken:
             raise JournalError("the server is gone")

@@ -56,7 +56,7 @@ def functions(stage: Stage) -> Scheduler:
         last = inner.add(Job(work, f"in/{number}", *([last] if last else first), label=str(number)))
     total = Job(work, "total", *first, label="total", required=inner)
     big = Job(large, "large", total, label="large")
-    return Scheduler(first, inner, total, big, Job(grow, label="grow", save=None), jobs_window=3)
+    return Scheduler(first, inner, total, big, Job(grow, label="grow"), jobs_window=3)
 
 
 def commands(stage: Stage) -> Scheduler:

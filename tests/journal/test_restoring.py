@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import io
 import logging
 import operator
 import os
 import pickle
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,36 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
     assert all(job.attempts == 0 and job.started_at is None and job.elapsed is None for job in second)
 
 
+@pytest.mark.parametrize("label", [None, "all alike"])
+def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
+    virtual: Virtual, file: Path, label: str | None
+) -> None:
+    """A journal held each job that a run had known, so that one with keep_jobs=False grew all the same."""
+    alive: list[int] = []
+    found: list[tuple[Any, bool]] = []
+
+    async def feed() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        added: list[weakref.ref[Any]] = []
+        for number in range(30):
+            last = scheduler.add(Job(total, Job(double, number, label=label), number, label=label))
+            bad = scheduler.add(Job(fail, label=label))
+            added += [weakref.ref(last), weakref.ref(bad)]
+            await bad.wait_settled()
+            found.append((await last, last.restored))
+        del last, bad
+        gc.collect()
+        alive.append(sum(one() is not None for one in added))
+
+    for restored in (False, True):
+        found.clear()
+        scheduler = again(virtual, file, lambda: Scheduler(Job(feed), keep_jobs=False))
+        assert scheduler.stop_reason is StopReason.COMPLETED
+        assert found == [(3 * number, restored) for number in range(30)]
+    assert max(alive) <= 2
+
+
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
     """The same scheduler, run again without one, runs; and `restored` is of the last run."""
     scheduler = again(virtual, file, diamond)
@@ -151,7 +183,7 @@ def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> No
 
 
 def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) -> None:
-    """Those that a job adds, and the job itself runs again, because nobody knows what else it does."""
+    """Those that a job adds; the job itself runs again. It was restored, and what it would have added was lost."""
 
     async def grow() -> None:
         scheduler = current_job().scheduler
@@ -160,7 +192,7 @@ def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) 
             scheduler.add(Job(double, number, label="grown"))
 
     def build() -> Scheduler:
-        return Scheduler(Job(grow, label="grow", save=None))
+        return Scheduler(Job(grow, label="grow"))
 
     again(virtual, file, build)
     assert calls == [0, 1, 2]

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, Scheduler, StopReason
+from trioflow import Job, Scheduler, StopReason, current_job
 
 from ..bodies import Closing, turns
 
@@ -203,3 +203,50 @@ def test_scheduler_that_keeps_no_jobs_keeps_those_that_may_run_again(virtual: Vi
     for _ in range(2):
         assert virtual(scheduler.co_run) is True
         assert len(scheduler) == 2
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_scheduler_that_keeps_no_jobs_drops_those_that_a_job_has_added(virtual: Virtual, nested: bool) -> None:
+    """They never run again: the next run adds its own. The job that adds them stays, and what failed is counted."""
+    alive: list[int] = []
+
+    async def fail() -> None:
+        raise OSError("broken")
+
+    async def feed() -> None:
+        scheduler = current_job().scheduler
+        assert scheduler is not None
+        added: list[weakref.ref[Any]] = []
+        for number in range(50):
+            added.append(weakref.ref(scheduler.add(Job(use, number))))
+            added.append(weakref.ref(scheduler.add(Job(fail))))
+            await turns()
+        gc.collect()
+        alive.append(sum(one() is not None for one in added))
+
+    feeder = Job(feed)
+    inner = Scheduler(feeder, keep_jobs=False, label="grows")
+    scheduler = Scheduler(inner) if nested else inner
+    for _ in range(2):
+        assert virtual(scheduler.co_run) is True
+        assert list(inner) == [feeder]
+    assert max(alive) <= 2
+
+
+def test_each_run_counts_the_failures_of_jobs_that_were_dropped(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second run reported those of the first again."""
+
+    async def fail() -> None:
+        raise OSError("broken")
+
+    async def feed() -> None:
+        for _ in range(3):
+            current_job().scheduler.add(Job(fail))  # type: ignore[union-attr]
+
+    scheduler = Scheduler(Job(feed), keep_jobs=False, label="grows")
+    for _ in range(2):
+        caplog.clear()
+        virtual(scheduler.co_run)
+        assert caplog.messages[-1] == "3 jobs of 'grows' failed; the run went on to its end"

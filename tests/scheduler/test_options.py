@@ -329,7 +329,7 @@ def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
 
 
 def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:
-    """It is for open schedulers, which cannot run again."""
+    """What is added during a run is never reached by a later one, so it goes."""
     scheduler = Scheduler()
     scheduler.keep_jobs = False
 

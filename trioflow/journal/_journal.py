@@ -330,6 +330,11 @@ class Session:
                 raise Unstorable(f"the result of {job.label!r}, {error}") from None
         return found
 
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Hold nothing for a job that is about to be dropped. If it is an input later, its result is there."""
+        self._running.pop(job, None)
+        self._forms.pop(job, None)
+
     # ---- the file
 
     def commit(self) -> None:
@@ -392,6 +397,11 @@ class OfRun:
     def look_up(self, job: AbstractJob[Any]) -> Any:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
         return self._session.look_up(job, self._paths.of(job))
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Hold nothing for a job that its scheduler is about to drop."""
+        self._session.forget(job)
+        self._paths.forget(job)
 
 
 def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:

@@ -5,6 +5,7 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
 
   job is ready ──► look_up(job): its result, or NotStored(why) ──► it is restored, or it runs
   job SUCCEEDED ──► record(job, value) ──► commit(), once in a turn of the loop, or after each job (commits_each)
+  job is dropped, by keep_jobs=False ──► forget(job)
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
 
@@ -124,6 +125,11 @@ class Paths:
                 self._paths[one] = self._prefix + self._names.unique(one.label, one._is_scheduler)
             path = self._paths[job]
         return path
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Forget a job that its scheduler is about to drop; its name stays taken."""
+        self.of(job)  # so that those after it are called the same whether or not somebody has asked for its name
+        del self._paths[job]
 
 
 def always_runs(job: AbstractJob[Any]) -> bool:

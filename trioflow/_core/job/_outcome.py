@@ -94,6 +94,7 @@ class RareFacts:
     """Facts about a job in a run that few jobs have; made when first needed."""
 
     __slots__ = (
+        "adds_jobs",
         "consumers",
         "event",
         "fraction",
@@ -124,7 +125,8 @@ class RareFacts:
         # When its attempts that did not count began and ended, because it raised `Throttled`.
         self.throttled: tuple[tuple[float, float], ...] = ()
         self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
-        self.runs_once = False  # whether its scheduler is open, and will be closed for good after the run
+        self.runs_once = False  # whether no later run of its scheduler can reach it
+        self.adds_jobs = False  # whether it has added jobs, in a run with a journal
         self.restored = False  # whether its result comes from the journal of the run
         self.not_restored: str | None = None  # why not, in a run with a journal
         self.event: Any = None  # an event of the backend, set when the job has settled, or never will

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from ..base._states import JobState, StopReason
 from ..job._errors import JournalError
+from ._current import current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,10 @@ class RunJournal(Protocol):
         """Keep the result of a job that has succeeded, for the next `commit`."""
         ...
 
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Hold nothing for a job that has settled: its scheduler, which has `keep_jobs=False`, is about to drop it."""
+        ...
+
     def commit(self) -> None:
         """Write all that was kept, in one transaction."""
         ...
@@ -129,8 +134,13 @@ class Durable:
         return True
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Let the journal keep a result; the outermost run commits it within the next turn of the loop."""
+        """Let the journal keep a result; the outermost run commits it within the next turn of the loop.
+
+        A job that has added others is not kept: it has to run again, so that they are there again.
+        """
         outermost = self._outermost
+        if job._facts is not None and job._facts.adds_jobs:
+            return
         try:
             self._journal.record(job, value)
         except JournalError as error:
@@ -141,6 +151,16 @@ class Durable:
         elif not outermost._commit_is_due:
             outermost._commit_is_due = True
             outermost._run.wake()
+
+    def note_added(self) -> None:
+        """Take in that the present job has added others. If it were restored, nobody would add them."""
+        worker = current.get(None)
+        if worker is not None and worker.job is not None:
+            worker.run.facts(worker.job).adds_jobs = True
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Let the journal forget a job that its scheduler is about to drop."""
+        self._journal.forget(job)
 
     def commit(self) -> None:
         """Write what the journal has kept."""

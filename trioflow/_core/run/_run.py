@@ -469,7 +469,9 @@ class Run:
         job._forget_call()
         if facts.is_empty():
             job._facts = None
-        if not self.scheduler.keep_jobs:
+        if not self.scheduler.keep_jobs and self.members.may_drop(job):
+            if self.durable is not None:
+                self.durable.forget(job)
             self.members.drop(job)
 
     # ---- what leads to these steps
@@ -746,8 +748,9 @@ class Run:
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added, and make those ready that need not wait. They have been checked already."""
         self.admitted += len(jobs)
+        run_once = self.closes or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
         for job in jobs:
-            if self.closes:
+            if run_once:
                 self.facts(job).runs_once = True
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
@@ -755,6 +758,8 @@ class Run:
                 count_consumer(job)
             self.ordering.note_new(job)
             self.notify("job_added", job)
+        if self.durable is not None:
+            self.durable.note_added()
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)

@@ -64,7 +64,7 @@ class Members:
         self.adopted: Final[set[AbstractJob[Any]]] = set()
         # Whether the set has changed since the last check.
         self.unchecked = True
-        # How many jobs that FAILED were dropped.
+        # How many jobs that FAILED were dropped in the last run.
         self.dropped_failures = 0
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
@@ -276,14 +276,13 @@ class Members:
         self.demanding.pop(job, None)
         job._scheduler = None
 
-    def drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a job that has settled and never runs again, and what it refers to; it keeps its scheduler.
-
-        A job that still has to be shut down stays, and so does one whose failure was critical.
-        """
+    def may_drop(self, job: AbstractJob[Any]) -> bool:
+        """Return whether nobody needs a job that has settled: its shutdown, or a critical failure, may be needed."""
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
-        if (failed and job.is_critical()) or (job._shuts_down and job._has_shutdown()):
-            return
+        return not (failed and job.is_critical()) and not (job._shuts_down and job._has_shutdown())
+
+    def drop(self, job: AbstractJob[Any]) -> None:
+        """Remove a job that has settled and never runs again, and what it refers to; it keeps its scheduler."""
         self.dropped_failures += job._state is JobState.FAILED
         del self.jobs[job]
         records = self.added_during_run, self.nested, self.shutting_down, self.demanding, self.implied

@@ -817,6 +817,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def _forget_end(self) -> None:
         self._stop_reason = self._culprit = None
         self._incidents = []
+        self._members.dropped_failures = 0
 
     def _drop_added(self) -> None:
         """Remove what was added during earlier runs, in nested schedulers too."""
