@@ -15,50 +15,88 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .bodies import BODIES
 from .cases import contests
+from .elapsed.steps import measure as elapsed
 from .graphs import SHAPES
 from .loops import BACKENDS
-from .measuring import Contestant, Measurement, hold
-from .plans import CASES, FIGURE_SHAPES, FULL, PLANS, Grid, Plan
-from .report import Report, load
+from .measuring import Contestant, hold
+from .plans import CASES, ELAPSED, FIGURE_SHAPES, FULL, PLANS, Grid, Plan
+from .report import TINY, Report
 from .rivals import all_rivals
+from .screen import alone_on_the_screen
 
 RESULTS: Final = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line asks for, and return 0 once the report is written, whatever it says."""
+    """Measure what the command line asks for; return 0 whatever the figures are.
+
+    Return 1 if a contest could not be held to its end, and 130 after Ctrl-C.
+
+    The report is written after each contest, so nothing is lost if the rest is not waited for.
+    """
     plan, options = parse(arguments)
-    console = Console()
-    began, start, load_before = time.strftime("%Y-%m-%d %H:%M"), time.perf_counter(), load()
-    measurements = list(measure(plan, console))
-    report = Report(plan, measurements, began, time.perf_counter() - start, (load_before, load()))
-    plots: list[str] = []
-    if not options.no_plots:
-        from .plots import draw  # only now, because the garbage collector goes through everything that is loaded
+    report = Report(plan, options.output)
+    stopped = False
+    with alone_on_the_screen() as console:
+        if plan.name == "tiny":
+            console.print(TINY, highlight=False)
+        try:
+            for _ in measure(plan, report, console):
+                report.write()
+        except KeyboardInterrupt:
+            console.print("Stopped: the report has what was measured until now.")
+            stopped = True
+        finally:
+            if not options.no_plots:
+                from .plots import draw  # only now: the garbage collector goes through everything that is loaded
 
-        plots = draw(measurements, options.output)
-    report.write(options.output, plots)
-    report.show(console)
-    console.print(f"The report is in {options.output}", highlight=False, soft_wrap=True)
-    return 0
+                report.plots = draw(report.measurements, options.output)
+            report.write()
+        report.show(console)
+        console.print(f"The report is in {options.output / 'report.md'}", highlight=False, soft_wrap=True)
+    return 130 if stopped else 1 if report.failed else 0
 
 
-def measure(plan: Plan, console: Console) -> Iterator[Measurement]:
-    """Hold all contests under a progress bar."""
+def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
+    """Hold all contests, and yield after each, when the report has it.
+
+    A terminal shows a bar; anything else gets a line for each contest.
+    """
+    found = contests(plan)
     columns = (BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     # The bar moves between two attempts only: a drawing thread would add to what is measured.
-    with Progress(*columns, TextColumn("{task.description}"), console=console, auto_refresh=False) as progress:
-        found = contests(plan)
+    with Progress(
+        *columns, TextColumn("{task.description}"), console=console, auto_refresh=False, disable=not console.is_terminal
+    ) as progress:
         bar = progress.add_task("", total=sum(contest.steps for contest in found))
 
         def tell(contestant: Contestant) -> None:
-            setting = contestant.setting
-            where = " ".join(filter(None, (setting.backend, setting.shape, setting.body)))
-            progress.update(bar, advance=1, description=f"{where}: {contestant.name}")
+            progress.update(bar, advance=1, description=f"{contestant.setting}: {contestant.name}")
             progress.refresh()
 
-        for contest in found:
-            yield from hold(contest, tell)
+        def tell_step(name: str) -> None:
+            if console.is_terminal:
+                progress.update(bar, description=name)
+                progress.refresh()
+            else:
+                console.print(f"{time.perf_counter() - report.start:6.0f} s  {name}", highlight=False, soft_wrap=True)
+
+        if ELAPSED in plan.cases:
+            for step, outcome in elapsed(plan.elapsed):
+                report.elapsed.add(outcome)
+                if outcome.is_last:
+                    tell_step(f"elapsed: {step}")
+                    yield
+        for number, contest in enumerate(found, 1):
+            name = f"{contest.case}: {contest.contestants[0].setting}"
+            try:
+                report.measurements.extend(hold(contest, tell))
+            except Exception as error:  # a rival that fails does not end the suite
+                report.failed.append(name)
+                console.print(f"{name} cannot be measured: {error!r}", style="red", markup=False, soft_wrap=True)
+            if not console.is_terminal:
+                tell_step(f"{number} of {len(found)}  {name}")
+            yield
 
 
 # ---- the command line
@@ -70,7 +108,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     bodies = sorted({body for bodies in BODIES.values() for body in bodies})
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What trioflow costs, beside its rivals.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in minutes: the figures")
+    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in two minutes: the figures")
     size.add_argument(
         "--tiny", dest="plan", action="store_const", const="tiny", help="in seconds: to see that it works"
     )

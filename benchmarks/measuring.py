@@ -53,6 +53,10 @@ class Setting:
     window: int | None = None
     conditions: str = ""  # of CONDITIONS
 
+    def __str__(self) -> str:
+        window = f"window {self.window}" if self.window else ""
+        return " ".join(filter(None, (self.backend, self.shape, self.body, window, self.conditions)))
+
 
 @contextmanager
 def collector_off() -> Iterator[None]:

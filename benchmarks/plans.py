@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from .rivals import OURS, Rival, all_rivals
@@ -27,6 +28,18 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class ElapsedSize:
+    """How much of the elapsed time of workflows is measured."""
+
+    windows: tuple[int, ...] = (4, 16, 64)  # that are simulated
+    simulated: int | None = None  # workflows; None: all that there are
+    real: int = 6  # workflows that sleep; of these at most three for what follows
+    seconds: float = 1.0  # that each real run takes at least
+    largest: int | None = None  # tasks; None: any number
+    folder: Path | None = None  # of recorded workflows; None: drawn ones
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that one call of the suite measures."""
 
@@ -38,6 +51,7 @@ class Plan:
     backends: tuple[str, ...] = (*LOOPS, "threads")
     rivals: tuple[str, ...] = ()  # empty: all
     slow_rivals: bool = True
+    elapsed: ElapsedSize = field(default_factory=ElapsedSize)
     sleepers: int = 10_000
     sleep: str = "1 s sleep"
     memory_size: int = 10_000
@@ -59,6 +73,7 @@ class Plan:
     threads: int = 1_000
     workers: tuple[int, ...] = (1, 2, 8)  # processes
     requests: int = 2_000
+    features_left_out: tuple[str, ...] = ()
     limited_seconds: int = 20  # that requests to a server with limits take
     limited_windows: tuple[int, ...] = (4, 8, 12, 16, 24)
     requests_per_minute: int = 1_200
@@ -85,7 +100,11 @@ class Plan:
 AFAR: Final = ("nodes", "cluster")
 """Cases with other programs that take seconds to start: not among those of the short plans."""
 
+ELAPSED: Final = "elapsed"
+"""The case with a report of its own, which comes first: it is not among the contests."""
+
 CASES: Final = (
+    ELAPSED,
     "running",
     "sleepers",
     "growth",
@@ -125,7 +144,7 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=tuple(case for case in CASES if case not in ("latency", "rates", "adaptive", *AFAR)),
+    cases=tuple(case for case in CASES if case not in ("latency", "rates", "adaptive", "processes", *AFAR)),
     rounds=3,
     few_rounds=2,
     grids=(
@@ -138,17 +157,22 @@ QUICK: Final = Plan(
     ),
     backends=LOOPS,
     slow_rivals=False,
+    elapsed=ElapsedSize(windows=(16,), simulated=12, real=1, seconds=0.3, largest=400),
     growth_sizes=(10_000, 1_000_000),
     growth_shapes=("wide",),
     growth_rivals=False,
-    storms={"no-op": 200_000, "20 µs burn": 20_000},
-    commands=500,
+    memory_size=5_000,
+    cancelled=5_000,
+    storms={"no-op": 100_000, "20 µs burn": 10_000},
+    commands=300,
     features=2_000,
     threads=500,
     requests=500,
+    features_left_out=("requests, 200 at once",),
     conditions=("", "collector off"),
 )
 
+TINY_ELAPSED: Final = ElapsedSize(simulated=2, real=1, seconds=0.05, largest=200)
 TINY: Final = Plan(
     name="tiny",
     cases=tuple(case for case in CASES if case not in AFAR),
@@ -160,6 +184,7 @@ TINY: Final = Plan(
         Grid(("wide",), ("anyio checkpoint", "anyio nap"), (20,), backends=("asyncio",)),
         Grid(("layered",), ("no-op",), (200,), backends=("threads",)),
     ),
+    elapsed=TINY_ELAPSED,
     sleepers=10,
     sleep="nap",
     memory_size=100,

@@ -41,8 +41,44 @@ class Table:
         return f"### {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
-    """Show the figures to reach: value, limit, and a mark."""
+SUMMARY: Final = (
+    ("a job that does nothing", "running", "no-op, {}"),
+    ("with a checkpoint", "running", "checkpoint, {}"),
+    ("with a sleep of 10 ms", "running", "nap, {}"),
+    ("with a checkpoint, 16 at once", "running", "window 16, checkpoint, {}"),
+    ("all sleep 1 s at once", "others", "all sleep 1 s at once, CPU"),
+    ("groups of five, with a checkpoint", "features", "groups of five, checkpoint"),
+    ("with a timeout", "features", "timeout, nap"),
+    ("HTTP requests, 16 at once", "features", "requests, 16 at once, httpx"),
+    ("calls in threads", "features", "threads, no-op in a thread"),
+    ("commands, beside xargs", "commands", "true, xargs"),
+)
+"""The rows of the first page: what they show, their group, and their row there, `{}` for the backend."""
+
+
+def summary(figures: Iterable[Figure]) -> Table:
+    """Show the most important ratios, the least to the largest of several shapes."""
+    found = [figure for figure in figures if figure.value is not None]
+    rows = []
+    for title, group, row in SUMMARY:
+        cells = []
+        for backend in LOOPS:
+            values = [
+                figure.value
+                for figure in found
+                if figure.value is not None
+                and figure.group == group
+                and figure.row == row.format(backend)
+                and (row != row.format(backend) or figure.column == backend)
+            ]
+            low, high = (number(value) for value in (min(values, default=0), max(values, default=0)))
+            cells.append("–" if not values else low if low == high else f"{low} to {high}")
+        rows.append([title, *cells])
+    return Table("Cost beside the best that is written by hand: the ratio of both", ["", *LOOPS], rows)
+
+
+def of_figures(figures: Iterable[Figure], *, with_verdicts: bool = True) -> Iterator[Table]:
+    """Show the figures to reach: value, and with verdicts the limit, and a mark."""
     titles = {
         "running": "Ratio to the best rival on the same backend (CPU time): ours, its limit",
         "features": "What is written by hand: ours, its limit, as a ratio where there is no unit",
@@ -53,20 +89,22 @@ def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
     }
     for group, members in itertools.groupby(figures, key=lambda figure: figure.group):
         found = list(members)
-        cells = {(figure.row, figure.column): cell(figure) for figure in found}
+        cells = {(figure.row, figure.column): cell(figure, with_verdicts=with_verdicts) for figure in found}
         rows = list(dict.fromkeys(figure.row for figure in found))
         columns = sorted({figure.column for figure in found}, key=COLUMNS.index)
         yield Table(
-            titles[group],
+            titles[group].removesuffix("" if with_verdicts else ", its limit"),
             ["", *columns],
             [[row, *(cells.get((row, column), "") for column in columns)] for row in rows],
         )
 
 
-def cell(figure: Figure) -> str:
+def cell(figure: Figure, *, with_verdicts: bool) -> str:
     if figure.value is None:
         return "–"
     unit = f" {figure.unit}" if figure.unit else ""
+    if not with_verdicts:
+        return f"{number(figure.value)}{unit}"
     return f"{number(figure.value)}/{number(figure.limit)}{unit} {REACHED if figure.is_reached else SHORT}"
 
 

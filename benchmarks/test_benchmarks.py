@@ -8,16 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as suite
 from benchmarks import figures, graphs, measuring, plans, rivals, verification
 from benchmarks.bodies import Body
 from benchmarks.cases import features, nodes
 from benchmarks.cases.running import EmptyHooks
 from benchmarks.elapsed import ways, workflows
+from benchmarks.report import TINY
 from benchmarks.rivals import of_nodes
 from tests.jobs.ssh.servers import have_sshd
 from trioflow.abc import Instrument
@@ -39,10 +42,13 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith(TINY)
     assert "window 16, checkpoint, asyncio" in done.stdout
+    assert not {"✓", "✗"} & set(done.stdout)
 
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {one["case"] for one in report["measurements"]} == set(plans.CASES) - set(plans.AFAR)
+    assert {one["case"] for one in report["measurements"]} == set(plans.CASES) - {plans.ELAPSED, *plans.AFAR}
     assert {one["setting"]["backend"] for one in report["measurements"]} == {"trio", "asyncio", "threads", ""}
     entered = {(one["contestant"], one["setting"]["backend"]) for one in report["measurements"]}
     assert entered >= {(rival.name, rival.backend) for rival in INSTALLED if not rival.only_shapes}
@@ -56,9 +62,40 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
     assert missing == {"a job of 1,000,000 against one of 10,000", "all sleep 1 s at once, CPU, 200 MB heap"}
 
     page = (tmp_path / "report.md").read_text()
+    assert TINY in page
+    assert all(way.label in page for way in ways.installed())
     plots = {path.name for path in tmp_path.glob("*.svg")}
     assert plots >= {"running-trio.svg", "running-asyncio.svg", "growth.svg", "memory-waiting.svg", "ticker.svg"}
     assert all(f"({plot})" in page for plot in plots)
+
+
+def test_what_is_stopped_or_fails_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """Ctrl-C keeps what was measured, a rival that fails is named, and what rivals write is not on the screen."""
+
+    def attempt_of(name: str) -> measuring.Sample:
+        os.write(1, b"what a rival writes\n")
+        if name == "fails":
+            raise ValueError("no such rival")
+        if name == "is stopped":
+            raise KeyboardInterrupt
+        return {"run": 1.0}
+
+    def contests(plan: plans.Plan) -> list[measuring.Contest]:
+        setting = measuring.Setting("trio", "wide", "no-op", 10)
+        return [
+            measuring.Contest(name, [measuring.Contestant("trioflow", setting, partial(attempt_of, name))], 1)
+            for name in ("works", "fails", "is stopped", "never begins")
+        ]
+
+    monkeypatch.setattr(suite, "contests", contests)
+    assert suite.main(["--quick", "--cases", "running", "--no-plots", "--output", str(tmp_path)]) == 130
+    shown = capfd.readouterr().out
+    assert "fails: trio wide no-op cannot be measured: ValueError('no such rival')" in shown
+    assert "Stopped" in shown
+    assert "what a rival writes" not in shown
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [one["case"] for one in report["measurements"]] == ["works"]
+    assert report["facts"]["cannot be measured"] == "fails: trio wide no-op"
 
 
 @pytest.mark.parametrize("shape", graphs.SHAPES)

@@ -51,5 +51,5 @@ def contests(plan: Plan) -> list[Contest]:
 
     Threads come last: their libraries fill the memory with objects that the garbage collector has to go through.
     """
-    found = [contest for case in plan.cases for contest in CASES[case](plan) if contest.contestants]
+    found = [contest for case in plan.cases if case in CASES for contest in CASES[case](plan) if contest.contestants]
     return sorted(found, key=lambda contest: contest.contestants[0].setting.backend == "threads")

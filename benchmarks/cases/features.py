@@ -329,7 +329,7 @@ def features(plan: Plan) -> Iterator[Contest]:
     """Measure each feature with each of its bodies."""
     for backend in plan.loops:
         for feature in FEATURES:
-            for body in feature.bodies:
+            for body in feature.bodies if feature.name not in plan.features_left_out else ():
                 setting = Setting(backend, feature.name, body, feature.size_of(plan))
                 contestants = [
                     Contestant(
@@ -340,7 +340,8 @@ def features(plan: Plan) -> Iterator[Contest]:
                     )
                     for name, build in feature.builds.items()
                 ]
-                yield Contest("features", contestants, plan.rounds)
+                rounds = plan.few_rounds if body in PROGRAMS else plan.rounds
+                yield Contest("features", contestants, rounds)
 
 
 def attempt(build: Build, setting: Setting) -> Sample:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import io
-import logging
 import subprocess
 import sys
 import time
 import tracemalloc
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -46,18 +42,6 @@ asyncio.run(main())
 """Answers `GET /SECONDS` after that many seconds, over connections that stay open."""
 
 
-@contextmanager
-def muted() -> Iterator[None]:
-    """Keep what a way prints, logs or warns of off the screen."""
-    logging.disable(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # of a run that was cancelled
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
 def simulated(way: Way, workflow: Workflow, window: int | None) -> float | None:
     """Return the makespan over the lower bound, on a virtual clock; None for threads, which cannot have one."""
     if way.backend == "threads":
@@ -74,8 +58,7 @@ def simulated(way: Way, workflow: Workflow, window: int | None) -> float | None:
         await run()
         taken = anyio.current_time() - start
 
-    with muted():
-        run_virtual(main, backend=way.backend)
+    run_virtual(main, backend=way.backend)
     return taken / workflow.lower_bound(window)
 
 
@@ -141,26 +124,25 @@ def timed(
     """Return the CPU time and the time that a run took, in seconds; building it does not count."""
     gc.collect()
     cpu = wall = 0.0
-    with muted():
-        if way.backend == "threads":
-            run = way.build(workflow, body, window)
-            cpu, wall = time.process_time(), time.perf_counter()
-            run()
-            return time.process_time() - cpu, time.perf_counter() - wall
+    if way.backend == "threads":
+        run = way.build(workflow, body, window)
+        cpu, wall = time.process_time(), time.perf_counter()
+        run()
+        return time.process_time() - cpu, time.perf_counter() - wall
 
-        async def main() -> None:
+    async def main() -> None:
+        nonlocal cpu, wall
+        run = way.build(workflow, body, window)
+
+        async def measured() -> None:
             nonlocal cpu, wall
-            run = way.build(workflow, body, window)
+            cpu, wall = time.process_time(), time.perf_counter()
+            await run()
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
 
-            async def measured() -> None:
-                nonlocal cpu, wall
-                cpu, wall = time.process_time(), time.perf_counter()
-                await run()
-                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        await (measured() if around is None else around(measured))
 
-            await (measured() if around is None else around(measured))
-
-        loops.run(way.backend, main)
+    loops.run(way.backend, main)
     return cpu, wall
 
 
@@ -186,8 +168,7 @@ def cancelled(way: Way, workflow: Workflow) -> float | None:
         taken = time.perf_counter() - start
 
     gc.collect()
-    with muted():
-        loops.run(way.backend, main)
+    loops.run(way.backend, main)
     return taken * 1e3
 
 
@@ -204,12 +185,11 @@ def remembered(way: Way, workflow: Workflow) -> float | None:
         tracemalloc.start()
         await way.build(workflow, body, None)()
 
-    with muted():
-        try:
-            loops.run(way.backend, main)
-            return tracemalloc.get_traced_memory()[1] / len(workflow.seconds)
-        finally:
-            tracemalloc.stop()
+    try:
+        loops.run(way.backend, main)
+        return tracemalloc.get_traced_memory()[1] / len(workflow.seconds)
+    finally:
+        tracemalloc.stop()
 
 
 @contextmanager

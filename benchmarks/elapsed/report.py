@@ -29,6 +29,7 @@ COLUMNS: Final[dict[str, tuple[str, Callable[[Sequence[float]], float], str]]] =
 }
 """For each metric: the head of its column, how the workflows' values are put together, and how that is written."""
 
+PLOT: Final = "elapsed.svg"
 TITLE: Final = "Elapsed time, beside gather"
 EXPLAINED: Final = (
     "A makespan is divided by the lower bound: the longest path, or the work shared by the slots, whichever is more."
@@ -96,12 +97,19 @@ class Report:
         self._directory.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes)
         (self._directory / "elapsed.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        workflows = {one.workflow for one in self._outcomes}
-        text = f"{self.table(TITLE, list(COLUMNS)).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
         if with_plot:
-            self._draw(self._directory / "elapsed.svg")
-            text += "\n![Makespans beside gather](elapsed.svg)\n"
-        (self._directory / "elapsed.md").write_text(text, encoding="utf-8")
+            self._draw(self._directory / PLOT)
+        (self._directory / "elapsed.md").write_text(self.as_markdown(), encoding="utf-8")
+
+    def as_markdown(self) -> str:
+        """Return the table, what it means, and the plot if there is one."""
+        workflows = {one.workflow for one in self._outcomes if one.metric.startswith("simulated")}
+        columns = [metric for metric in COLUMNS if metric == "worst" or self._has(metric)]
+        text = f"{self.table(TITLE, columns).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
+        return text + (f"\n![Makespans beside gather]({PLOT})\n" if (self._directory / PLOT).exists() else "")
+
+    def _has(self, metric: str) -> bool:
+        return any(one.metric == metric for one in self._outcomes)
 
     def show(self, console: Console) -> None:
         """Print the table in two parts, because terminals have 80 columns."""
