@@ -11,11 +11,13 @@ import typing
 from typing import Any
 
 import anyio
+import click
 import pytest
 
 import trioflow
 import trioflow.abc
 import trioflow.testing
+from trioflow.cli._commands import COMMANDS, command
 
 
 def public(module: types.ModuleType) -> dict[str, Any]:
@@ -98,6 +100,7 @@ def test_late_names_cost_an_import_nothing() -> None:
 def test_an_import_stays_light() -> None:
     """`import trioflow` brings none of what only views, commands, or one of the backends need."""
     heavy = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "multiprocessing"}
+    heavy |= {"anyio", "inspect", "dataclasses", "logging", "traceback"}
     code = f"import sys, trioflow; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -105,12 +108,22 @@ def test_an_import_stays_light() -> None:
 def test_help_of_the_command_stays_light() -> None:
     """`trioflow --help` needs no view, no drawing and no backend."""
     heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
+    heavy |= {"anyio", "trioflow.cli._run", "trioflow.cli.batch._options"}
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', '--help']\n"
         f"try: trioflow.cli.main()\nexcept SystemExit: print(sorted({heavy} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_the_command_says_what_each_subcommand_does(name: str) -> None:
+    """What `trioflow --help` says of a subcommand, without importing it, is how its own help begins."""
+    subcommand = command.get_command(click.Context(command), name)
+    assert subcommand is not None
+    begins = " ".join((subcommand.help or "").split())
+    assert begins.startswith(COMMANDS[name][1].removesuffix("."))
 
 
 def test_a_batch_starts_light() -> None:

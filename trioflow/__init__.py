@@ -31,7 +31,6 @@ from ._core.door import (
 )
 from ._core.door import take_the_plain_way as _take_the_plain_way
 from ._scheduler import Scheduler
-from .jobs._thread import ThreadJob
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
     _take_the_plain_way()
@@ -40,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from .dask import DaskJob
     from .executor import Executor
     from .jobs._executor import ExecutorJob
+    from .jobs._thread import ThreadJob
     from .jobs.command._granted import granted
     from .jobs.command._job import CommandJob
     from .jobs.command._result import CommandError, CommandResult
@@ -144,6 +144,7 @@ _LATE = {
     "SshJob": ".jobs.ssh._job",
     "SshNode": ".jobs.ssh._nodes",
     "SshNodes": ".jobs.ssh._nodes",
+    "ThreadJob": ".jobs._thread",
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",
     "exited_with": ".jobs.command._retry",

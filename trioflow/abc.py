@@ -4,13 +4,13 @@ What an instrument, or a view of one's own, asks of a run and its jobs is here t
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
 from ._core.door import Outlook as Outlook
 from ._core.door import Policy as Policy
 from ._core.door.kinds import FunctionJob as FunctionJob
-from ._core.door.kinds import Hidden as Hidden
 from ._core.door.kinds import JobKind as JobKind
 from ._core.door.kinds import JobOptions as JobOptions
 from ._core.door.kinds import Look as Look
@@ -18,7 +18,6 @@ from ._core.door.kinds import RunHandle as RunHandle
 from ._core.door.kinds import SharedResource as SharedResource
 from ._core.door.kinds import ThreadEvent as ThreadEvent
 from ._core.door.kinds import TimeLimit as TimeLimit
-from ._core.door.kinds import Work as Work
 from ._core.door.kinds import arguments_of as arguments_of
 from ._core.door.kinds import call_of as call_of
 from ._core.door.kinds import callback as callback
@@ -63,3 +62,23 @@ if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
     from ._core.door.reading import Amount as Amount
     from ._core.door.reading import BackendName as BackendName
     from ._core.door.reading import PolicyName as PolicyName
+
+if _TYPE_CHECKING:
+    from ._core.door.keeping import Hidden as Hidden
+    from ._core.door.keeping import Work as Work
+
+
+def __getattr__(name: str) -> _Any:
+    """Import what only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
+    if name not in ("Hidden", "Work"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ._core.door import keeping
+
+    public = getattr(keeping, name)
+    public.__module__ = __name__
+    globals()[name] = public
+    return public
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "Hidden", "Work"})

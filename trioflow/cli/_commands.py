@@ -14,16 +14,16 @@ from . import EXIT_CODES, FINE, INTERRUPTED
 from ._outputs import output_failed
 
 COMMANDS: Final = {
-    "run": "._run",
-    "list": "._list",
-    "graph": "._graph",
-    "check": "._check",
-    "simulate": "._simulate",
-    "batch": ".batch._options",
-    "ssh": "._ssh",
-    "journal": "._journal",
+    "run": ("._run", "Run the scenario."),
+    "list": ("._list", "Print one line for each job."),
+    "graph": ("._graph", "Draw the jobs and what they require."),
+    "check": ("._check", "Find cycles, missing requirements, and jobs that can never run."),
+    "simulate": ("._simulate", "Print how long a run would take."),
+    "batch": (".batch._options", "Run COMMAND for each ARGUMENT, several at once."),
+    "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
+    "journal": ("._journal", "Look at a journal, or change it."),
 }
-"""Each subcommand with the module whose `command` it is; a module is imported when its subcommand is called."""
+"""Each subcommand: the module whose `command` it is, imported when it is called; and what it does, for --help."""
 
 
 class Commands(click.Group):
@@ -37,8 +37,13 @@ class Commands(click.Group):
         """Return a subcommand, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module: Any = importlib.import_module(COMMANDS[cmd_name], __package__)
+        module: Any = importlib.import_module(COMMANDS[cmd_name][0], __package__)
         return cast("click.Command", module.command)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names and what they do; click would import all subcommands to find that out."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command and exit; click itself would exit with 1 after Ctrl-C."""

@@ -6,10 +6,10 @@ slot. A thread goes on whatever is cancelled. So its job waits for it, and settl
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
@@ -123,7 +123,7 @@ class ThreadJob(
             if may_outlive is not None:
                 may_outlive()
             value = function()
-            if inspect.iscoroutine(value):
+            if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(
                     f"{self.label!r}: its function returned a coroutine, which is not for a thread; use Job instead"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -101,11 +100,11 @@ def home_of_limiter(limiter: object) -> str:
 def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
     """Yield the frames of a suspended coroutine and of what it awaits, outermost first, with their line numbers."""
     while coroutine is not None:
-        if inspect.iscoroutine(coroutine):
+        if isinstance(coroutine, CoroutineType):
             frame, inner = coroutine.cr_frame, coroutine.cr_await
-        elif inspect.isgenerator(coroutine):
+        elif isinstance(coroutine, GeneratorType):
             frame, inner = coroutine.gi_frame, coroutine.gi_yieldfrom
-        elif inspect.isasyncgen(coroutine):
+        elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
         else:
             return

@@ -9,7 +9,6 @@ run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellat
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, final
 
 from ..backend import current as current_backend
 from ..backend import loop_running
+from ..base._functions import is_async
 from ..job._call import Search, as_given
 from ..job._errors import JobCancelled, JobTimeout
 from ..job._function import FunctionJob, name_of
@@ -25,7 +25,6 @@ from ..job._job import AbstractJob, Look, T
 from ..job._labels import DEPTH, label_inside, printable, without_middle
 from ..job._options import JobOptions, callback, duration, whole
 from ..job._outcome import Failure, RareFacts
-from ..job._work import Hidden, Work
 from ..run._attempts import as_often
 from ..run._current import current
 from ..run._idle import PROGRESS, Watch
@@ -35,11 +34,11 @@ from ..run._worker import Worker
 if TYPE_CHECKING:
     from ..backend import Backend, Scope
     from ..job._options import Retry
+    from ..job._work import Work
     from ..run._run import Run
 
 __all__ = (
     "FunctionJob",
-    "Hidden",
     "JobKind",
     "JobOptions",
     "Look",
@@ -47,7 +46,6 @@ __all__ = (
     "SharedResource",
     "ThreadEvent",
     "TimeLimit",
-    "Work",
     "arguments_of",
     "call_of",
     "callback",
@@ -211,7 +209,7 @@ class RunHandle:
 
 def _closable(made: R, make: Callable[..., R]) -> R:
     """Return what `make` has made, if it can be closed at the end of the run."""
-    if inspect.iscoroutinefunction(getattr(made, "close", None)):
+    if is_async(getattr(made, "close", None)):
         return made
     raise TypeError(
         f"{name_of(make)} has made a {type(made).__qualname__} for the jobs to share, which has no "
@@ -477,6 +475,8 @@ class JobKind(AbstractJob[T]):
 
     def for_journal(self) -> Work:
         """Return what identifies its work to a journal: here its arguments, besides its public attributes."""
+        from ..job._work import Work  # not at the top: only journals need it
+
         return Work(what=self._look.name, arguments=given_of(self))
 
     def forget_run(self) -> None:

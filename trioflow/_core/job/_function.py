@@ -7,13 +7,13 @@ What is the same for all is here: the check of the function, its arguments with 
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
+from ..base import _functions
 from . import _labels, _options
 from ._call import ATOMS, Call, DirectArguments, Search, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
@@ -22,7 +22,7 @@ from ._options import JobOptions
 from ._outcome import is_awaitable, not_awaitable, shown
 
 FUNCTION: Final = types.FunctionType
-ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+ASYNC: Final = _functions.IS_COROUTINE | _functions.IS_ITERABLE_COROUTINE
 
 
 class FunctionJob(AbstractJob[T]):
@@ -175,10 +175,10 @@ def check_function(
     if not callable(called):
         raise TypeError(f"{kind}({shown(called)}): give {wanted}")
     for one in (called, cast(Any, type(called)).__call__):
-        if inspect.isasyncgenfunction(one):
+        if _functions.is_async_generator(one):
             instead = "an async function without yield" if place is None else wanted
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
-        if place is not None and inspect.iscoroutinefunction(one):
+        if place is not None and _functions.is_async(one):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
     if place is None and called is function:  # nothing is known of what a partial returns
@@ -186,11 +186,8 @@ def check_function(
 
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
-    """Refuse a class, and a function that is clearly not async; a lambda may return an awaitable."""
-    plain = inspect.unwrap(function) if inspect.isroutine(function) else function
-    if isinstance(function, type) or (
-        inspect.isroutine(plain) and not inspect.iscoroutinefunction(plain) and plain.__name__ != "<lambda>"
-    ):
+    """Refuse a class, and a function that is clearly not async."""
+    if isinstance(function, type) or _functions.is_plain(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
             f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"

@@ -7,15 +7,17 @@ types of the arguments a second time, in a `TypedDict`; a test compares the two.
 from __future__ import annotations
 
 import functools
-import inspect
 import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, overload
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, cast, overload
 
 from . import _options
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from ._job import AbstractJob
@@ -126,7 +128,7 @@ class Kept(Option[Read, Given]):
 
 def changed(record: R, name: str, value: Any) -> R:
     """Return a record with another value in this field."""
-    return type(record)(*[value if field == name else getattr(record, field) for field in record.__slots__])
+    return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
 
 
 def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
@@ -160,7 +162,7 @@ class Limit(Kept[Read, Given]):
     def _with(self, record: _options.Limits, given: Any, who: Who) -> _options.Limits:
         found = changed(record, self.name, self.check(given, self.name, who))
         usual: _options.Limits = self.usual[self.place]
-        is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual.__slots__)
+        is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual._fields)
         return usual if is_usual else found
 
 
@@ -219,22 +221,36 @@ def table(kind: type[AbstractJob[Any]]) -> list[Row]:
 
 
 def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
-    """Give options their docstrings, which stand in that of the class, and a constructor its signature, for `help()`.
+    """Give options their docstrings, which stand in that of the class, and a class its signature, for `help()`.
 
     Args:
         kind: a class with options, and with a description of each under Args in its docstring.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    text = inspect.cleandoc(kind.__doc__ or "")
-    described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
+    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of what stands under Args; later Pythons take 4 away
+    described = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared.values():
         if option.name in described and "__doc__" not in vars(option):
             option.__doc__ = re.sub(r"\n +", "\n", described[option.name])
-    given: Mapping[str, inspect.Parameter] = inspect.signature(constructor).parameters
-    spelt = [one for one in given.values() if one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")]
-    options = [
-        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
-        for option in kind._declared.values()
-    ]
-    constructor.__signature__ = inspect.Signature([*spelt, *options], return_annotation=None)  # type: ignore[attr-defined]  # pyright: ignore[reportFunctionMemberAccess]
+    cast(Any, kind).__signature__ = _Signature(constructor)
+
+
+class _Signature:
+    """The signature of classes that take options, made when somebody asks for it, which takes a millisecond."""
+
+    def __init__(self, constructor: Callable[..., None]) -> None:
+        self._constructor = constructor
+
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Signature:
+        if job is not None or kind.__init__ is not self._constructor:
+            raise AttributeError("__signature__")  # a subclass with an `__init__` of its own has another one
+        import inspect
+
+        given = list(inspect.signature(self._constructor).parameters.values())[1:]  # without self
+        spelt = [one for one in given if one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")]
+        options = [
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            for option in kind._declared.values()
+        ]
+        return inspect.Signature([*spelt, *options], return_annotation=None)

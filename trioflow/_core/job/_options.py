@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast
 
-from ..base import _amounts
+from ..base import _amounts, _functions
 from ..base._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
@@ -58,8 +56,7 @@ class JobOptions(UnnamedOptions, total=False):
 # In these, jobs keep options that few of them have. Their defaults are where the options are declared.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Demand:
+class Demand(NamedTuple):
     """What few jobs ask of the order of starts and of pools. It does not take a job off the engine's shortest path."""
 
     priority: int
@@ -67,31 +64,58 @@ class Demand:
     needs: Mapping[str, Given]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """The options that take a job off the engine's shortest path. Jobs with equal ones usually share the object."""
+    """The options that take a job off the engine's shortest path. Jobs with equal ones usually share the object.
 
-    timeout: float | None
-    idle_timeout: float | None
-    on_timeout: OnTimeout
-    restarts: int | None
-    own_task: bool
-    retry: Retry
-    redact: bool
-    save: JobSave
-    key: object
-    version: object
+    It is not a tuple, because what users give as options need not be hashable.
+    """
+
+    __slots__ = _fields = (
+        "timeout", "idle_timeout", "on_timeout", "restarts", "own_task", "retry", "redact", "save", "key", "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        timeout: float | None,
+        idle_timeout: float | None,
+        on_timeout: OnTimeout,
+        restarts: int | None,
+        own_task: bool,
+        retry: Retry,
+        redact: bool,
+        save: JobSave,
+        key: object,
+        version: object,
+    ) -> None:
+        self.timeout: Final = timeout
+        self.idle_timeout: Final = idle_timeout
+        self.on_timeout: Final[OnTimeout] = on_timeout
+        self.restarts: Final = restarts
+        self.own_task: Final = own_task
+        self.retry: Final[Retry] = retry
+        self.redact: Final = redact
+        self.save: Final[JobSave] = save
+        self.key: Final = key
+        self.version: Final = version
 
 
-@dataclass(slots=True)  # not frozen: a frozen one takes twice as long to make, and each job with inputs has one
 class Rule:
     """What decides whether a job runs, and which results it uses. A job that only waits for others has none."""
 
-    run_if: RunIf
-    keep_result: bool
-    inputs: tuple[AbstractJob[Any], ...] = ()
-    # Whether one of the inputs has `keep_result=False`; found when a run links the job.
-    drops_results: bool = False
+    __slots__ = _fields = ("run_if", "keep_result", "inputs", "drops_results")
+
+    def __init__(
+        self,
+        run_if: RunIf,
+        keep_result: bool,
+        inputs: tuple[AbstractJob[Any], ...] = (),
+        drops_results: bool = False,
+    ) -> None:
+        self.run_if: RunIf = run_if
+        self.keep_result = keep_result
+        self.inputs = inputs
+        # Whether one of the inputs has `keep_result=False`; found when a run links the job.
+        self.drops_results = drops_results
 
 
 # ---- checks: each returns what is kept, or raises an error that names the option and the job
@@ -242,7 +266,7 @@ def callback(value: Any, name: str, who: Who) -> None:
     """Check a plain function that is called back, or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name}={value!r} of {named(who)}: give a plain function, or None")
-    if inspect.iscoroutinefunction(value):
+    if _functions.is_async(value):
         raise TypeError(f"{name}={value!r} of {named(who)}: this is async, and not awaited; give a plain function")
 
 
@@ -316,7 +340,7 @@ def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..
 
     """
     name = next(iter(given))
-    parameters = inspect.signature(function).parameters.values()
+    parameters = _functions.signature_of(function).parameters.values()
     known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and not one.name.startswith("_")]
     close = _close(name, known)
     hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"

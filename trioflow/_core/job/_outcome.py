@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
 
 from ..backend import leaves_of
+from ..base import _functions
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -213,7 +213,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     if type(value) is CoroutineType:  # usually; to ask the abstract class takes ten times as long
         return True
     try:
-        return inspect.isawaitable(value)
+        return _functions.is_awaitable(value)
     except Exception:
         return False
 

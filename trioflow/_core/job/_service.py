@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
 
+from ..base._functions import signature_of
 from ._function import FunctionJob, check_function, name_of
 from ._job import Look
 from ._options import JobOptions
@@ -214,7 +214,7 @@ class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), plac
 
 def _check_parameters(function: Callable[..., Any]) -> None:
     try:
-        parameters = inspect.signature(function).parameters
+        parameters = signature_of(function).parameters
     except (TypeError, ValueError):  # its signature is not known; the call will fail if it is wrong
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):

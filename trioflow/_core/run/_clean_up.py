@@ -9,7 +9,6 @@ beside the forever jobs and services that are still alive. How they end does not
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
@@ -174,6 +173,8 @@ def stuck(worker: Worker) -> str:
             f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs, and the run waits for it: "
             f"{worker.job._cannot_be_interrupted}"
         )
+    import traceback  # not at the top: few runs need it
+
     frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
     return (
         f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "

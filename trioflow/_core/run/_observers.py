@@ -6,11 +6,11 @@ has a list of the bound methods that override it, so a hook that nobody override
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
+from ..base._functions import is_async
 from ..job import _options
 from ..job._outcome import shown
 
@@ -41,7 +41,7 @@ class Instrument:
         """Refuse hooks that are async: nothing would await them."""
         super().__init_subclass__(**kwargs)
         for name in HOOKS:
-            if inspect.iscoroutinefunction(getattr(cls, name)):
+            if is_async(getattr(cls, name)):
                 raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
 
     def before_run(self, scheduler: Scheduler) -> None:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack
 
-from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, given_of, run_of, size_text
+from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
 from ..posix._memory import memory
 from . import _granted, _line
 from ._attempt import Attempt
@@ -15,6 +15,7 @@ from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
+    from ...abc import Work
     from ..posix._processes import Process
 
     Callback = Callable[["CommandJob"], object]
@@ -190,6 +191,8 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
 
     def for_journal(self) -> Work:
         """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
+        from ...abc import Hidden, Work  # not at the top: few runs have a journal, and these take as long as the rest
+
         options = self._options
         *arguments, job = given_of(self)
         hidden = None if options.env is None else Hidden(options.env)

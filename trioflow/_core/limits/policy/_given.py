@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from ...base._functions import is_async, signature_of
 from ...job import _options
 from ._named import NAMED, NAMES, RunPolicy
 from ._outlook import RunOutlook
@@ -59,10 +59,10 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
 def _check_method(method: Any, what: str) -> None:
     if not callable(method):
         raise TypeError(f"{what} is {method!r}: make it a method, called with a job and an outlook")
-    if inspect.iscoroutinefunction(method):
+    if is_async(method):
         raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
     try:
-        signature = inspect.signature(method)
+        signature = signature_of(method)
     except (TypeError, ValueError):  # of some functions in C nothing is known
         return
     try:

@@ -1,0 +1,60 @@
+"""What is asked of functions that users give. `inspect`, which takes 5 ms to import, is imported when it is needed."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import inspect
+
+IS_COROUTINE: Final = 0x80
+"""`inspect.CO_COROUTINE`: the flag of the code of an `async def`."""
+IS_ITERABLE_COROUTINE: Final = 0x100
+"""`inspect.CO_ITERABLE_COROUTINE`: that of a generator decorated with `types.coroutine`."""
+
+
+def is_async(function: Any) -> bool:
+    """Return whether a function is async, as far as is known without calling it."""
+    if type(function) is types.FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & IS_COROUTINE)
+    import inspect
+
+    return inspect.iscoroutinefunction(function)
+
+
+def is_async_generator(function: Any) -> bool:
+    """Return whether a function is async and has a `yield`."""
+    import inspect
+
+    return inspect.isasyncgenfunction(function)
+
+
+def is_awaitable(value: object) -> bool:
+    """Return whether a value can be awaited."""
+    import inspect
+
+    return inspect.isawaitable(value)
+
+
+def is_plain(function: Any) -> bool:
+    """Return whether a function or method is clearly not async; a lambda may return an awaitable."""
+    import inspect
+
+    if not inspect.isroutine(function):
+        return False
+    plain = inspect.unwrap(function)
+    return inspect.isroutine(plain) and not is_async(plain) and plain.__name__ != "<lambda>"
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function.
+
+    Raises:
+        TypeError, ValueError: it is not known.
+
+    """
+    import inspect
+
+    return inspect.signature(function)
