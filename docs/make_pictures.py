@@ -1,9 +1,9 @@
 """Make the pictures of the README and of these pages: python docs/make_pictures.py [NAME ...].
 
-Each is made from what it shows: a run of `docs/release.py`, or of the scenario that a page describes. The picture of
-the monitor is the screen of a terminal to which `trioflow run` writes; Chromium renders it, and the report. All this
-takes about twenty seconds. It needs what `pip install -e '.[dev]'` installs, Graphviz, and Chromium with its driver
-(`apt install graphviz chromium chromium-driver`).
+Each is made from what it shows: a run of `docs/release.py`, or of the scenario that a page describes. The pictures of
+the monitor are the screen of a terminal to which `trioflow run` writes, by day and by night; Chromium renders it, and
+the reports. All this takes about half a minute. It needs what `pip install -e '.[dev]'` installs, Graphviz, and
+Chromium with its driver (`apt install graphviz chromium chromium-driver`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from trioflow import Trace, simulate
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
 COLUMNS, LINES = 80, 24
-FAILED = re.compile("✗ .*AssertionError")
-LAST = "watch the load"
-"""The picture is taken when both lines of the monitor are on the screen: one test has failed, others run."""
+RELEASE = ["✗ .*AssertionError", "watch the load"]
+"""The picture is taken when the monitor shows lines like these: one test has failed, others run."""
+WEATHER = ["✗ .*KeyError", "▸ .*Cairo +attempt 2"]
+"""The same for the tutorial."""
 
 # ---------------------------------------------------------------- graphs, and a timeline
 
@@ -98,27 +99,42 @@ def photograph_release() -> None:
     """Photograph the monitor and the report of one run."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "release.html"
-        command = [sys.executable, "-m", "trioflow", "run", "docs/release.py", "--report", str(report)]
-        screen = run_in_a_terminal(command)
-        page = Path(directory) / "screen.html"
-        page.write_text(as_page(screen), encoding="utf-8")
+        screen = run_in_a_terminal("docs/release.py", DOCS.parent, RELEASE, "--report", str(report))
         with chromium() as browser:
-            photograph(browser, page, PICTURES / "monitor.png", *size_of_the_terminal(browser, page))
+            photograph_screen(browser, screen, "monitor")
             photograph(browser, report, PICTURES / "report.png", 1240, 900)
 
 
-def run_in_a_terminal(command: list[str]) -> pyte.Screen:
-    """Run a command in a terminal, and return what is on the screen at the moment of the picture."""
+def show_tutorial() -> None:
+    """Draw the timeline of the tutorial's program with retries, and graph, monitor and report of its last one."""
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
+    programs = re.findall(r"`weather.py`:\n\n```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    with tempfile.TemporaryDirectory() as name:
+        file, trace = Path(name) / "weather.py", Trace()
+        file.write_text(programs[-2], encoding="utf-8")
+        imported(file).scenario().run(instruments=[trace])
+        trace.export_as_svgfile(PICTURES / "tutorial-timeline.svg", width=1000)
+        file.write_text(programs[-1], encoding="utf-8")
+        imported(file).scenario().export_as_svgfile(PICTURES / "tutorial-graph.svg")
+        screen = run_in_a_terminal(file.name, file.parent, WEATHER, "--report", "weather.html")
+        with chromium() as browser:
+            photograph_screen(browser, screen, "tutorial-monitor")
+            photograph(browser, file.with_suffix(".html"), PICTURES / "tutorial-report.png", 1240, 800)
+
+
+def run_in_a_terminal(file: str, directory: Path, wanted: list[str], *options: str) -> pyte.Screen:
+    """Run a scenario in a terminal, and return what is on the screen as soon as it has lines like those wanted."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
     environment.pop("NO_COLOR", None)
-    stream.feed(b"$ trioflow run docs/release.py\r\n")
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=DOCS.parent, env=environment) as process:
+    stream.feed(f"$ trioflow run {file}\r\n".encode())
+    command = [sys.executable, "-m", "trioflow", "run", file, *options]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=directory, env=environment) as process:
         os.close(its)
-        while not (any(map(FAILED.search, screen.display)) and any(LAST in line for line in screen.display)):
+        while not all(any(re.search(line, shown) for shown in screen.display) for line in wanted):
             stream.feed(os.read(ours, 65536))
         while read_on(ours):
             pass
@@ -137,28 +153,32 @@ def read_on(terminal: int) -> bool:
 
 # ---------------------------------------------------------------- the screen of a terminal as a page
 
-COLOURS = {
+DAY = {
+    "default": "#1f2933", "red": "#c1272d", "green": "#1d7a3e", "yellow": "#946200", "brown": "#946200",
+    "blue": "#1f5fbf", "cyan": "#0b7285",
+}  # fmt: skip
+NIGHT = {
     "default": "#d5dae1", "red": "#ff6b60", "green": "#7fcf9a", "yellow": "#ffd95a", "brown": "#ffd95a",
     "blue": "#79b8ff", "cyan": "#76d9e6",
 }  # fmt: skip
 PAGE = """<!doctype html><meta charset="utf-8"><style>
-body {{ margin: 0; background: #ffffff; }}
-pre {{ display: inline-block; margin: 0; padding: 14px 18px; border-radius: 8px; background: #171b21; color: #d5dae1;
+body {{ margin: 0; }}
+pre {{ display: inline-block; margin: 0; padding: 14px 18px; background: {ground}; color: {ink};
        font: 14px/1.3 "DejaVu Sans Mono", monospace; }}
 .bold {{ font-weight: 700; }}
-</style><pre>{}</pre>"""
+</style><pre>{text}</pre>"""
 
 
-def as_page(screen: pyte.Screen) -> str:
-    lines = ["".join(spans(screen.buffer[y], screen.columns)) for y in range(screen.lines)]
-    return PAGE.format("\n".join(lines).rstrip())
+def as_page(screen: pyte.Screen, colours: dict[str, str], ground: str) -> str:
+    lines = ["".join(spans(screen.buffer[y], screen.columns, colours)) for y in range(screen.lines)]
+    return PAGE.format(ground=ground, ink=colours["default"], text="\n".join(lines).rstrip())
 
 
-def spans(line: Any, columns: int) -> Iterator[str]:
+def spans(line: Any, columns: int, colours: dict[str, str]) -> Iterator[str]:
     """Yield adjacent text of one colour; the second cell of a wide character is empty."""
     for (colour, bold), cells in groupby((line[x] for x in range(columns)), lambda cell: (cell.fg, cell.bold)):
         text = html.escape("".join(cell.data for cell in cells))
-        shown = COLOURS.get(colour, f"#{colour}")
+        shown = colours.get(colour, f"#{colour}")
         yield f'<span class="{"bold" * bold}" style="color: {shown}">{text}</span>' if text.strip() else text
 
 
@@ -175,6 +195,16 @@ def chromium() -> Iterator[webdriver.Chrome]:
         yield browser
     finally:
         browser.quit()
+
+
+def photograph_screen(browser: webdriver.Chrome, screen: pyte.Screen, name: str) -> None:
+    """Save two pictures, for light and for dark pages."""
+    for suffix, colours, ground in (("", DAY, "#f3f4f6"), ("-dark", NIGHT, "#171b21")):
+        with tempfile.NamedTemporaryFile("w", suffix=".html", encoding="utf-8") as file:
+            file.write(as_page(screen, colours, ground))
+            file.flush()
+            page = Path(file.name)
+            photograph(browser, page, PICTURES / f"{name}{suffix}.png", *size_of_the_terminal(browser, page))
 
 
 def size_of_the_terminal(browser: webdriver.Chrome, page: Path) -> tuple[int, int]:
@@ -201,6 +231,7 @@ DRAWN = {
     "graph": draw_graph_of_the_page,
     "mosaic": draw_mosaic,
     "monitor": photograph_release,
+    "tutorial": show_tutorial,
 }
 
 

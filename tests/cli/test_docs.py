@@ -15,11 +15,10 @@ from ..places import ROOT
 from .command_line import trioflow
 
 PAGE = (ROOT / "docs" / "command" / "run.md").read_text(encoding="utf-8")
-FIRST_STEPS = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str, page: str = PAGE) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def found() -> Iterator[tuple[str, str]]:
@@ -47,25 +46,6 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     name, *arguments = shlex.split(line)
     assert name == "trioflow"
     assert timeless(trioflow(*arguments).output) == timeless(output)
-
-
-def commands_of_the_first_steps() -> Iterator[str]:
-    """Its lines that begin with the command, one for each `&&`; `docs/release.py` in few seconds."""
-    for block in blocks("console", FIRST_STEPS):
-        for line in re.findall(r"^\$ (trioflow .*)$", block, re.MULTILINE):
-            yield from line.split(" && ")
-
-
-@pytest.mark.parametrize("line", list(commands_of_the_first_steps()))
-def test_commands_of_the_first_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    """They work as they stand there; what has a failed test in it says so by its exit code."""
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    monkeypatch.chdir(tmp_path)
-    arguments = shlex.split(line.replace("--set speed=5", ""))[1:]
-    code = trioflow(*arguments, "--set", "speed=50").exit_code
-    assert code == (3 if arguments[0] == "run" and "--only" not in arguments else 0)
-    for output in re.findall(r"(?:-o|--report) (\S+)", line):
-        assert (tmp_path / output).stat().st_size
 
 
 def test_exit_codes_of_the_page() -> None:

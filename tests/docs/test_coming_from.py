@@ -56,17 +56,6 @@ def test_the_program_of_asynciojobs_prints_the_same_with_another_import(tmp_path
     test_a_program_prints_what_the_page_says(tmp_path, program.replace(old, new), str(printed))
 
 
-def test_the_first_steps_show_what_is_logged(tmp_path: Path) -> None:
-    """The lines on standard error of the program with a failure stand below it."""
-    text = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"on its standard error:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    file = tmp_path / "program.py"
-    file.write_text(str(PROGRAMS[-2].values[0]), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run([sys.executable, file], env=environment, capture_output=True, encoding="utf-8", check=True)
-    assert done.stderr == shown
-
-
 def test_every_page_has_its_programs() -> None:
     """No program is left out because of how it is written down."""
-    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 1 + 3 + 2 + 1
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 1 + 3 + 1 + 1

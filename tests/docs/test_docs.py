@@ -30,8 +30,8 @@ def prose(page: Path) -> str:
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
-    """Yield file and anchor of each link to something in the repository."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+    """Yield file and anchor of each link to something in the repository, and of each picture."""
+    for target in re.findall(r"""(?<=\]\()[^)\s]+(?=\))|(?<=\bsrc=")[^"]+|(?<=\bsrcset=")[^"]+""", prose(page)):
         if not re.match(r"[a-z]+:", target):
             path, _, anchor = target.partition("#")
             yield ((page.parent / path).resolve() if path else page), anchor

@@ -1,0 +1,61 @@
+"""Pages that show a session: the programs that a reader saves, the commands that follow, and what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from doctest import ELLIPSIS, OutputChecker
+from pathlib import Path
+
+import pytest
+
+from ..places import DOCS
+
+PAGES = ["tutorial"]
+STEP = re.compile(
+    r"^(?:[^\n]*`(?P<file>[\w/-]+\.\w+)`:\n\n```\w+|```console)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+"""A file to be saved, named in the line before it, or commands with what they print."""
+
+
+def timeless(text: str) -> str:
+    """Leave out how long something took, and how wide a column is because of that."""
+    text = re.sub(r"\b[\d.]+ (?:[mµ]?s|min)\b", "1 s", text)
+    return re.sub(r" {2,}", "  ", re.sub(r" +$", "", text, flags=re.MULTILINE))
+
+
+def programs(directory: Path) -> None:
+    """Make `python` and `trioflow`, which are those of the test; `run` shows nothing that moves."""
+    directory.mkdir()
+    texts = {
+        "python": f'exec "{sys.executable}" "$@"',
+        "trioflow": f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{sys.executable}" -m trioflow "$@"',
+    }
+    for name, text in texts.items():
+        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (directory / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
+    """Save and type what it says, from beginning to end, and compare each answer; three dots stand for any lines."""
+    programs(tmp_path / "bin")
+    place = tmp_path / "place"
+    place.mkdir()
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    answers = 0
+    for step in STEP.finditer((DOCS / f"{page}.md").read_text(encoding="utf-8")):
+        if step["file"] is not None:
+            (place / step["file"]).write_text(step["text"], encoding="utf-8")
+            continue
+        for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
+            done = subprocess.run(
+                ["/bin/sh", "-c", line], cwd=place, env=environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False,
+            )  # fmt: skip
+            alike = OutputChecker().check_output(timeless(shown), timeless(done.stdout), ELLIPSIS)
+            assert alike, f"$ {line}\n{done.stdout}"
+            answers += 1
+    assert answers >= 2
