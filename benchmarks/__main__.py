@@ -138,7 +138,7 @@ def changed(options: argparse.Namespace) -> Plan:
     if options.rivals:
         plan = replace(plan, rivals=tuple(options.rivals), slow_rivals=True)
     if options.rounds:
-        plan = replace(plan, rounds=options.rounds, few_rounds=options.rounds)
+        plan = replace(plan, rounds=options.rounds, few_rounds=options.rounds, growth_rounds=options.rounds)
     if options.shapes or options.bodies or options.sizes or options.windows:
         grid = Grid(
             shapes=tuple(options.shapes or FIGURE_SHAPES),

@@ -58,6 +58,7 @@ class Plan:
     growth_sizes: tuple[int, ...] = (100, 1_000, 10_000, 100_000, 1_000_000)
     growth_shapes: tuple[str, ...] = ("wide", "layered")
     growth_rivals: bool = True
+    growth_rounds: int = 3
     growth_batch: int = 50_000  # jobs in one attempt: small graphs are run several times, as a short run may be lucky
     cancelled: int = 10_000
     storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
@@ -145,7 +146,7 @@ FULL: Final = Plan(
 QUICK: Final = Plan(
     name="quick",
     cases=tuple(case for case in CASES if case not in ("latency", "rates", "adaptive", "processes", *AFAR)),
-    rounds=3,
+    rounds=2,
     few_rounds=2,
     grids=(
         Grid(FIGURE_SHAPES, ("no-op", "checkpoint"), (10_000,)),
@@ -159,6 +160,7 @@ QUICK: Final = Plan(
     slow_rivals=False,
     elapsed=ElapsedSize(windows=(16,), simulated=12, real=1, seconds=0.3, largest=400),
     growth_sizes=(10_000, 1_000_000),
+    growth_rounds=1,  # a million jobs take seconds, and are steady
     growth_shapes=("wide",),
     growth_rivals=False,
     memory_size=5_000,
@@ -190,6 +192,7 @@ TINY: Final = Plan(
     memory_size=100,
     growth_sizes=(100, 1_000),
     growth_rivals=False,
+    growth_rounds=1,
     growth_batch=1_000,
     cancelled=100,
     storms={"no-op": 2_000, "20 µs burn": 200},

@@ -54,7 +54,7 @@ def growth(plan: Plan) -> Iterator[Contest]:
             for rival in entering(plan, setting)
             if rival.name == OURS or plan.growth_rivals
         ]
-        yield Contest("growth", contestants, plan.few_rounds)
+        yield Contest("growth", contestants, plan.growth_rounds)
 
 
 class EmptyHooks(Instrument):
