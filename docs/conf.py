@@ -16,15 +16,16 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "contents",
+    "docstrings",
     "pictures",
     "references",
 ]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["README.md", "_site", "benchmarks/report.md"]  # the report is thousands of lines of figures
 nitpicky = True
+smartquotes_action = "D"  # dashes alone: much of what is quoted is code
 
 # ---------------------------------------------------------------- Markdown
 
@@ -34,16 +35,28 @@ suppress_warnings = ["myst.strikethrough"]
 
 # ---------------------------------------------------------------- the reference
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+# Whose members are not shown again with each class that derives from them; those of private bases are.
+INHERITED = "AbstractJob,JobKind,FunctionJob,BaseException,Enum,Executor,Generic,Protocol,Sequence,dict,object,tuple"
+autodoc_default_options = {"members": True, "show-inheritance": True, "inherited-members": INHERITED}
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
-napoleon_numpy_docstring = False
-napoleon_use_rtype = False
+
+# What has no page of its own to link to.
+nitpick_ignore_regex = [
+    ("py:.*", r"(.*\.)?([ADJPQRTV]|Ts|Node)"),  # type variables
+    # Words for types in the source, where they are said once for several functions; Args tells what to give.
+    ("py:.*", r"Answer|Callback|Check|DrawingOptions|Durations|GraphOptions|Jobs|Need|OneNeed|Retry|Save|Who|Window"),
+    ("py:.*", r".*\b(_checks\.OwnOutput|_plain_code\.Answer|_capture\.Spool|_steps\.Step|_options\.UnnamedOptions)"),
+    # What is given back, and not made by users.
+    ("py:.*", r"trioflow\..*\.(_decorator\.JobFunction|_scheduler\.Incident|_as_settled\.SettledJobs)"),
+    ("py:.*", r"resource\.struct_rusage"),  # on a page of Python's, without an entry
+    ("py:.*", "Digraph|Source"),  # graphviz, which publishes no inventory
+    ("py:.*", r"(typing_extensions\.)?TypeIs"),  # newer than the inventory of Python
+]
 
 # Stored, so that the build needs no network; `python -m docs --inventories` fetches them again. What is there now is of
 # Python 3.11, trio 0.35 and anyio 4.16, made from their released documentation.
@@ -52,7 +65,6 @@ intersphinx_mapping = {
     "trio": ("https://trio.readthedocs.io/en/stable", "inventories/trio.inv"),
     "anyio": ("https://anyio.readthedocs.io/en/stable", "inventories/anyio.inv"),
 }
-intersphinx_disabled_reftypes = ["*"]  # only from names in docstrings and signatures; pages have links
 
 # ---------------------------------------------------------------- how it looks
 
@@ -64,10 +76,11 @@ html_logo = "_site/static/logo.svg"
 html_favicon = "_site/static/logo.svg"
 html_copy_source = False
 html_show_sphinx = False
+COLOURED = ("color-brand-primary", "color-brand-content", "color-brand-visited", "color-api-name", "color-api-pre-name")
 html_theme_options = {
     "navigation_with_keys": True,
-    "light_css_variables": {"color-brand-primary": "#1d6b63", "color-brand-content": "#1d6b63"},
-    "dark_css_variables": {"color-brand-primary": "#6cc7bb", "color-brand-content": "#6cc7bb"},
+    "light_css_variables": dict.fromkeys(COLOURED, "#1d6b63"),
+    "dark_css_variables": dict.fromkeys(COLOURED, "#6cc7bb"),
 }
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -54,6 +54,8 @@ class Scheduler(BaseScheduler):
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
             end of each run; None or infinity for no limit. The default of 1 is enough to close connections.
+        cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
+            failure or the timeout; None or infinity for no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. None
             leaves it to the scheduler's own `critical`, and so on outwards.
         start_interval: seconds, 0 or more, between two starts of its jobs, so that hundreds of them do not all
@@ -161,7 +163,7 @@ class Scheduler(BaseScheduler):
         silence_done_jobs: bool = False,
         legend: bool = False,
     ) -> None:
-        """Print one line per job: number, signs, `<Kind `label`>`, and the numbers of what it requires.
+        """Print one line per job: number, signs, ``<Kind `label`>``, and the numbers of what it requires.
 
         The lines are in topological order; jobs in a cycle come after the others. The three signs are:
 

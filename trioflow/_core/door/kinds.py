@@ -158,8 +158,8 @@ class RunHandle:
         This is for the end of work that has to be orderly. Let the cancellation go on afterwards: raise it again.
 
         Args:
-            wait: an async function. A native `Task.cancel()` of asyncio interrupts it; it is then called again, and has
-                to go on where it was.
+            wait: an async function. A native `asyncio.Task.cancel()` interrupts it; it is then called again, and has to
+                go on where it was.
 
         """
         return self._backend.outlast(wait)

@@ -1,0 +1,46 @@
+"""Prints the tables of `options.md`, made from the declarations: `python docs/_site/option_table.py`."""
+
+import inspect
+
+import trioflow
+from trioflow._core.job._option import Row, table
+
+KINDS = (
+    trioflow.Job,
+    trioflow.Service,
+    trioflow.ThreadJob,
+    trioflow.ProcessJob,
+    trioflow.ExecutorJob,
+    trioflow.DaskJob,
+    trioflow.CommandJob,
+    trioflow.SshJob,
+)
+"""The kinds of jobs that may have options of their own."""
+
+
+def declared() -> list[str]:
+    """Return the lines of the table of all options that are declared: those of every job, and of schedulers."""
+    of_jobs = {row.name for row in table(trioflow.AbstractJob)}
+
+    def line(row: Row) -> str:
+        kinds = "every job" if row.name in of_jobs else "`Scheduler`"
+        return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.change} |"
+
+    head = ["| option | of | default | may be set |", "| --- | --- | --- | --- |"]
+    return [*head, *map(line, table(trioflow.Scheduler))]
+
+
+def of_kinds() -> list[str]:
+    """Return the lines of the table of the options that only some kinds have."""
+    known = {row.name for row in table(trioflow.Scheduler)}
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind in KINDS:
+        for one in inspect.signature(kind).parameters.values():
+            if one.kind is one.KEYWORD_ONLY and one.name not in known:
+                found.setdefault((one.name, repr(one.default)), []).append(f"`{kind.__name__}`")
+    lines = [f"| `{name}` | {', '.join(kinds)} | `{default}` |" for (name, default), kinds in found.items()]
+    return ["| option | of | default |", "| --- | --- | --- |", *lines]
+
+
+if __name__ == "__main__":
+    print(*declared(), "", *of_kinds(), sep="\n")

@@ -1,0 +1,64 @@
+"""The reference has every public name once; its tables have every option and every error."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import runpy
+import types
+
+import pytest
+
+import trioflow
+import trioflow.abc
+
+from ..places import ROOT
+
+PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+DIRECTIVES = re.findall(r"^\.\. (?:auto|py:)(\w+):: ([\w.]+)$", TEXT, re.MULTILINE)
+WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
+"""Modules that a page shows with all that is in their `__all__`."""
+
+
+def public_names(module: types.ModuleType) -> set[str]:
+    """Return the full public names of a module."""
+    names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+    found = {name for name in names if not isinstance(getattr(module, name, None), types.ModuleType)}
+    return {f"{module.__name__}.{name}" for name in found}
+
+
+def test_each_public_name_is_on_one_page_of_the_reference() -> None:
+    """What can be imported can be looked up, and stands in one place; AbstractJob is trioflow's."""
+    shown = [name for kind, name in DIRECTIVES if kind != "module"]
+    of_type_checkers = {f"trioflow.abc.{name}" for name in ("Amount", "BackendName", "PolicyName")}
+    expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
+    assert sorted(shown) == sorted(expected | of_type_checkers | {"trioflow.dask.get"})
+
+
+@pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])
+def test_modules_that_are_shown_whole_say_what_is_public(older: str) -> None:
+    """Older names and those for tests are shown by module, so each needs its `__all__`."""
+    assert f"trioflow.compat.{older}" in WHOLE
+    assert importlib.import_module(f"trioflow.compat.{older}").__all__
+
+
+def test_the_table_of_errors_has_each_error() -> None:
+    """Whoever meets an error finds what to do, in the order of the reference below."""
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
+    described = re.findall(r"^\.\. autoexception:: trioflow\.(\w+)$", page, re.MULTILINE)
+    errors = {
+        name
+        for name in trioflow.__all__
+        if isinstance(thing := getattr(trioflow, name), type) and issubclass(thing, trioflow.TrioflowError)
+    }
+    assert described == ["TrioflowError", *table]
+    assert set(described) == errors
+
+
+def test_the_tables_of_options_are_made_from_their_declarations() -> None:
+    """Each option, which kinds have it, its default, and when it may be set: `python docs/_site/option_table.py`."""
+    tables = runpy.run_path(str(ROOT / "docs" / "_site" / "option_table.py"))
+    lines = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("|")] == [*tables["declared"](), *tables["of_kinds"]()]
