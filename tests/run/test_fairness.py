@@ -12,7 +12,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, Scheduler, Sequence, StopReason
+from trioflow import Job, JobState, Scheduler, Sequence, StopReason
+from trioflow._core.run._worker import Turn, Worker
 
 from ..bodies import nothing, pass_time, turns
 
@@ -95,6 +96,82 @@ def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None
 
     virtual(main)
     assert max(gaps) < 0.005
+
+
+def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
+    """Return a list to which each worker is added that waits for a turn, each time."""
+    waits: list[Worker] = []
+    wait_for_next = Turn.next
+
+    async def counted(self: Turn, worker: Worker) -> int:
+        waits.append(worker)
+        return await wait_for_next(self, worker)
+
+    monkeypatch.setattr(Turn, "next", counted)
+    return waits
+
+
+def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 groups of jobs that compute for more than a turn, few look for a job in each: the rest stand in line.
+
+    The workers of all groups once woke in each turn, and one started a job: a square of the number of groups.
+    """
+    waits = waits_for_a_turn(monkeypatch)
+
+    async def work() -> None:
+        pass_time(virtual.backend, 0.002)
+
+    groups = [Scheduler(Job(work), Job(work)) for _ in range(300)]
+    assert virtual(Scheduler(groups).co_run)
+    assert len(waits) < 8 * 2 * len(groups)
+
+
+@pytest.mark.parametrize("end", ["cancel", "critical", "timeout", "drain"])
+def test_runs_in_the_line_for_a_turn_may_be_stopped(virtual: Virtual, end: str) -> None:
+    """Workers leave the line when their run stops, and those behind them go on."""
+    started: list[str] = []
+
+    async def work(name: str) -> None:
+        started.append(name)
+        pass_time(virtual.backend, 0.002)
+
+    async def stop() -> None:
+        pass_time(virtual.backend, 0.01)
+        if end == "critical":
+            raise OSError
+        if end != "timeout":
+            [group.cancel() if end == "cancel" else group.drain() for group in stopped]
+
+    def group(name: str) -> Scheduler:
+        return Scheduler([Job(work, name) for _ in range(3)], label=name)
+
+    stopped, others = [group("stopped") for _ in range(50)], [group("other") for _ in range(50)]
+    around = Scheduler([Job(stop), *stopped], critical=False, critical_jobs=end == "critical", timeout=0.02)
+    assert virtual(Scheduler(around, others).co_run)
+    assert started.count("other") == 150
+    assert started.count("stopped") < 150
+    assert {job.state for one in stopped for job in one} <= {JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE}
+
+
+def test_run_that_is_over_does_not_wait_for_its_workers_in_the_line(virtual: Virtual) -> None:
+    """A group ends within a few turns of its last job, though a hundred others wait for theirs."""
+    late: list[float] = []
+
+    async def work() -> None:
+        pass_time(virtual.backend, 0.002)
+
+    async def group() -> None:
+        scheduler = Scheduler(Job(work), Job(work))
+        await scheduler.co_run()
+        late.append(anyio.current_time() - max(job.finished_at or 0.0 for job in scheduler))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(group)
+
+    virtual(main)
+    assert max(late) < 0.02
 
 
 def test_run_that_has_ended_is_kept_alive_by_nobody(virtual: Virtual) -> None:

@@ -576,7 +576,7 @@ class Run:
         More jobs are likely to become ready if the one that was added last waits, or if some may be added. Most people
         write jobs after what they require. If they do not, a worker may be spawned in vain, or parked.
         """
-        run, expects = self, False
+        run, expects = self, len(self.queue.jobs) > self.workers.searchers
         while True:
             if run.starts_no_more:
                 return False

@@ -12,7 +12,7 @@ another worker is needed only while a job waits for something. Still, each job m
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
               ▲     │ none                │ task changed                                │
               │     └──► park, or leave   └──► leave, and be replaced                   │
-              └──────────────────── let others run, if the turn is used up ◄───────────┘
+              └── let others run, or park if enough of them do, if the turn is used up ◄┘
 ```
 
 Four words, and what is always true of them:
@@ -30,11 +30,13 @@ Four words, and what is always true of them:
     loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
     everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
     queue calls it, in case its own job blocks.
-- A **turn** is one round of the event loop. The workers share its time, and `Turn` says who begins a new one.
-- A worker **parks** when it finds no job, but may be needed again. Its task then waits, without a slot and not as a
-  searcher, until it is woken instead of a new one being spawned. A run and those nested in it share their parked
-  workers, if their context variables are the same: whichever needs a worker first wakes it. Until then the worker
-  belongs to the outermost of these runs, the `home` of the others, and is in its `Workers.parked`.
+- A **turn** is one round of the event loop. The workers share its time, and `Turn` says who begins a new one, and who
+  has to stand in a line until then.
+- A worker **parks** when it may be needed again, but has found no job, or the turn is used up and enough others search.
+  Its task then waits, without a slot and not as a searcher, until it is woken instead of a new one being spawned. A run
+  and those nested in it share their parked workers, if their context variables are the same: whichever needs a worker
+  first wakes it. Until then the worker belongs to the outermost of these runs, the `home` of the others, and is in its
+  `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -64,6 +66,10 @@ if TYPE_CHECKING:
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
 """After this many jobs a worker lets others run, whatever the clock says: a virtual clock stands still meanwhile."""
+LEAST_IN_TURN: Final = 2
+MOST_IN_TURN: Final = 24
+"""How many workers, of all runs, wait for the same turn of the loop: if one job has used up the last turn, and if many
+workers have had their part of it."""
 
 
 class Turn:
@@ -75,21 +81,61 @@ class Turn:
 
     A worker need not wait if the loop has turned while the worker's own job was suspended. This is known to be so if
     another worker was the `last` to start a job.
+
+    Only `most` workers wait for the next turn of the loop, which wakes them all: twice as many as found time left in
+    the last turn. The others stand in the `line`. Whoever has waited lets the first ones of the line in; so while there
+    is a line, somebody waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
-    __slots__ = ("ends", "last", "number")
+    __slots__ = ("ends", "in_time", "last", "line", "most", "number", "waiting")
 
     def __init__(self, now: float) -> None:
         self.number = 0
         self.ends = now + TURN_SECONDS
         self.last: Worker | None = None
+        self.waiting = 0  # how many wait for the next turn of the loop
+        self.most = MOST_IN_TURN
+        self.in_time = 0  # how many found time left in this turn
+        self.line: Final[dict[Worker, None]] = {}
 
     def begin(self, number: int, now: float) -> bool:
         """Begin the turn after `number`, unless another worker has; return whether there is time left in it."""
         if self.number == number:
             self.number += 1
             self.ends = now + TURN_SECONDS
-        return now <= self.ends
+            self.most = min(max(LEAST_IN_TURN, 2 * self.in_time), MOST_IN_TURN)
+            self.in_time = 0
+        if now > self.ends:
+            return False
+        self.in_time += 1
+        return True
+
+    async def next(self, worker: Worker) -> int:
+        """Wait for a next turn of the loop, in the line if there is one; return the number of the turn before it."""
+        number, self.last = self.number, None
+        if self.waiting < self.most and not self.line:
+            self.waiting += 1
+            await worker.run.backend.turn()
+        else:
+            self.line[worker] = None
+            await worker.run.backend.park(worker)
+            number = worker.called_in_turn
+            if worker in self.line:  # its run was cancelled
+                self._let_in(worker)
+        self.waiting -= 1
+        while self.line and self.waiting < self.most:
+            self.let_in(next(iter(self.line)))
+        return number
+
+    def let_in(self, worker: Worker) -> None:
+        """Let a worker that stands in the line have the next turn."""
+        self._let_in(worker)
+        worker.run.backend.wake(worker)
+
+    def _let_in(self, worker: Worker) -> None:
+        del self.line[worker]
+        self.waiting += 1
+        worker.called_in_turn = self.number
 
 
 class Worker(WorkerTask):
@@ -203,14 +249,16 @@ class Worker(WorkerTask):
                         if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.note_block(run, job, now)
                         if turn.last is self or not turn.begin(number, now):
+                            run.count_settled(settled)  # it may be long until the worker comes to it again
+                            settled = 0
                             if not searching:
-                                if workers.searchers >= workers.enough_searchers:
-                                    break  # enough others look for jobs
+                                if workers.searchers >= workers.enough_searchers:  # enough others look for jobs
+                                    called = workers.may_park()
+                                    break
                                 workers.searchers += 1
                                 searching = True
                             self.job = awaitable = value = None
-                            number, turn.last = turn.number, None
-                            await backend.turn()
+                            number = await turn.next(self)
                             now = clock()
                             tainted = run.phase is STOPPING or not mark.intact()
                             if tainted or not turn.begin(number, now):
@@ -240,13 +288,7 @@ class Worker(WorkerTask):
                     else:
                         run.count_settled(settled)
                         settled = 0
-                        if gated or not workers.may_park():
-                            break
-                        if searching:
-                            workers.searchers -= 1
-                            searching = False
-                        workers.park(self)
-                        called = True
+                        called = workers.may_park()
                         break
                     limits = job._limits
                     if (own_tasks or (limits is not None and limits.own_task)) and used:
@@ -359,6 +401,9 @@ class Worker(WorkerTask):
                     run.failure_log.note_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
                 if called:
+                    workers.searchers -= searching
+                    searching = False
+                    workers.park(self)
                     # A parked worker must keep neither what it has run nor the run.
                     run = workers = scheduler = ready = forever_ready = released = gone
                     hooks = notify_start = notify_end = notify_scheduled = gone
