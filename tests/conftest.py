@@ -56,6 +56,7 @@ SLOW = (
     "scheduler/test_signals.py",
     "test_executor.py",
     "view/graph",
+    "view/monitor/test_children.py",
     "view/monitor/test_real.py",
     "view/test_jupyter.py",
     "view/trace/test_report_browser.py",

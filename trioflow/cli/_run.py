@@ -56,6 +56,7 @@ def positive_seconds(text: str) -> float:
     "--drain-on-term", is_flag=True, help="At SIGTERM, start no more jobs, and let those that are running end."
 )
 @click.option("--monitor/--no-monitor", default=True, show_default=True, help="Watch the jobs while they run.")
+@click.option("--tag", is_flag=True, help="Begin each line that a job prints with the label of the job.")
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -82,6 +83,7 @@ def command(
     critical: bool,
     drain_on_term: bool,
     monitor: bool,
+    tag: bool,
     trace: Path | None,
     report: Path | None,
     **options: Any,
@@ -94,7 +96,10 @@ def command(
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace") if trace or report else None
-    shown = monitors(scheduler) if monitor else []
+    shown = monitors(scheduler, tag) if monitor else []
+    if tag and not shown:
+        why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
+        raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
     # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
     watching = [*shown, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
@@ -111,13 +116,13 @@ def command(
     return code if all((written, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
-def monitors(scheduler: Scheduler) -> list[Any]:
+def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
-    monitor = instrument("Monitor")
+    monitor = instrument("Monitor", child_output=True, tag=tag)
     return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
 
 
-def instrument(name: str) -> Any:
+def instrument(name: str, **options: Any) -> Any:
     """Return a new Monitor or Trace of trioflow.
 
     Raises:
@@ -127,7 +132,7 @@ def instrument(name: str) -> Any:
     import trioflow
 
     try:
-        made: Instrument = getattr(trioflow, name)()
+        made: Instrument = getattr(trioflow, name)(**options)
     except ImportError as error:
         without = "; or run it with --no-monitor" if name == "Monitor" else ""
         raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None

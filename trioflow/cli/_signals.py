@@ -47,7 +47,7 @@ def _say(text: str) -> None:
 
 def end_at_once() -> None:
     """End this process immediately, with the terminal's cursor visible; nothing is shut down."""
-    for descriptor in (1, 2):
+    for descriptor in (1, 2, 0):  # while a monitor draws, the first two are pipes
         with contextlib.suppress(OSError):
             if os.isatty(descriptor):
                 os.write(descriptor, SHOW_CURSOR)

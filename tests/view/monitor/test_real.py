@@ -2,101 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import select
-import struct
 import subprocess
 import sys
-import termios
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import nbformat
-import pyte
 import pytest
 from nbclient import NotebookClient
 
-from ...places import PATIENCE
-
-
-class Session:
-    """A program in a terminal of its own, of which it is the foreground process, and what is on the screen."""
-
-    def __init__(self, code: str, columns: int = 60, lines: int = 12, **environment: str) -> None:
-        self.master, terminal = os.openpty()
-        self.screen = pyte.Screen(columns, lines)
-        self._stream = pyte.ByteStream(self.screen)
-        self.resize(columns, lines)
-        names = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"}
-        kept = {name: value for name, value in os.environ.items() if name not in names}
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", sys.executable, "-c", textwrap.dedent(code)],
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            env={**kept, "TERM": "xterm", **environment},
-        )
-        os.close(terminal)
-        self.written = b""
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.screen.resize(lines, columns)
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.master, keys)
-
-    def shown(self) -> list[str]:
-        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().splitlines()
-
-    def until(self, condition: Callable[[list[str]], bool]) -> list[str]:
-        """Read until the screen is as expected, and return its lines."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition(self.shown()):
-            assert self._read(deadline), f"the program has ended: {self.shown()}"
-            assert time.monotonic() < deadline, self.shown()
-        return self.shown()
-
-    def end(self) -> list[str]:
-        """Read until the program has ended, and return what is left on the screen."""
-        deadline = time.monotonic() + PATIENCE
-        while self._read(deadline):
-            assert time.monotonic() < deadline, self.shown()
-        self.process.wait(PATIENCE)
-        return self.shown()
-
-    def _read(self, deadline: float) -> bool:
-        ready, _, _ = select.select([self.master], [], [], max(0, deadline - time.monotonic()))
-        try:
-            data = os.read(self.master, 65536) if ready else b""
-        except OSError:  # Linux says so when the other end is closed
-            return False
-        self.written += data
-        self._stream.feed(data)
-        return bool(data)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
-@pytest.fixture
-def session() -> Iterator[Callable[..., Session]]:
-    """Starts programs in terminals."""
-    started: list[Session] = []
-
-    def start(code: str, **options: Any) -> Session:
-        started.append(Session(code, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
-
+from .session import Session
 
 SLEEPERS = """
     import anyio, sys, time
@@ -179,8 +95,7 @@ def test_an_exit_in_the_middle(session: Callable[..., Session]) -> None:
     sys.exit(3)
     """
     )
-    program.end()
-    assert b"5 running" in program.written
+    assert "5 running" in "".join(program.end())
     assert b"\x1b[?25l" in program.written
     assert is_sane(program)
 

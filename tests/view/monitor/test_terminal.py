@@ -124,7 +124,8 @@ def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
     told: list[str] = []
     above = Above(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
     for _ in range(3):
-        above.add(["x" * (MOST // 2)])
+        above.put(["x" * (MOST // 2)])
+        above.settle()
     assert told == ["wake", "write out 2", "wake"]
 
 
@@ -290,7 +291,6 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
     """Lines stand above the picture of now: with the one before, jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
     screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
-    screen._guarded(screen._live.start)
     screen._tick()
     screen._above._lines.append("said")
     screen._tick()
@@ -303,14 +303,12 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has broken the lines that do not fit any more: all of them are erased before the next picture."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
-    screen._guarded(screen._live.start)
     screen._tick()
     terminal.screen.reset()
     terminal.screen.set_mode(pyte.modes.LNM)
     terminal.screen.resize(12, 30)
-    terminal.write("above\n" + "\n".join(["x" * 30, "x" * 20] * 2))  # what a terminal makes of it
-    monkeypatch.setenv("COLUMNS", "30")
-    screen._console.width = 30
+    terminal.write("above\n" + "".join(["x" * 30 + "\n" + "x" * 20 + "\n"] * 2))  # what a terminal makes of it
+    monkeypatch.setattr(screen, "_size", lambda: (30, 12))
     screen._tick()
     assert terminal.shown() == ["above", "x" * 30, "x" * 30]
     screen._leave()

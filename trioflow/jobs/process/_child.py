@@ -114,7 +114,9 @@ def main() -> None:
     prepare(pickle.loads(preparation))
     while (request := receive(stream))[0]:
         current = Call(stream)
-        current.end(answer(*request))
+        said = answer(*request)
+        flush()  # what is still in buffers would be lost: in the end this process is killed
+        current.end(said)
         current = None
 
 
@@ -131,6 +133,13 @@ def prepare(preparation: Any) -> None:
         process._inheriting = False
 
 
+def flush() -> None:
+    """Write what has been printed."""
+    for output in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, broken, or of the user's own making
+            output.flush()
+
+
 def open_stream() -> Any:
     """Move the socket away from standard input, which becomes empty for the functions."""
     socket = os.dup(0)
@@ -144,9 +153,9 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     """Fork a worker for each socket that comes; return its stream in each worker, and None here at the end.
 
     The first message is a pickle of sys.path, the modules to be imported here, and whether each worker gets a session
-    of its own. Any other message is either empty and brings a socket, or is the pid of a worker that has exited, and is
-    answered with its exit status. Until then its pid is not given to another process. The first that comes through a
-    worker's socket is its pid.
+    of its own. Any other message is either empty and brings a socket, with two descriptors for the worker's output if
+    that has a way of its own, or is the pid of a worker that has exited, and is answered with its exit status. Until
+    then its pid is not given to another process. The first that comes through a worker's socket is its pid.
     """
     control = socket.socket(fileno=os.dup(stream.fileno()))
     stream.close()
@@ -155,21 +164,26 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     for name in modules:
         with contextlib.suppress(Exception):  # whoever needs it gets this error in the worker
             importlib.import_module(name)
-    for output in filter(None, (sys.stdout, sys.stderr)):
-        output.flush()  # or each worker would write it too
+    flush()  # or each worker would write it too
     for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how workers end
     clean = is_clean()
     gc.freeze()  # so that the collector of a worker does not touch, and so copy, what it shares with this process
     while True:
-        message, sockets, _, _ = socket.recv_fds(control, LARGEST, 1)
-        if sockets:
-            if fork(sockets[0], clean):
-                os.close(sockets[0])
+        message, received, _, _ = socket.recv_fds(control, LARGEST, 3)
+        if received:
+            theirs, *outputs = received
+            is_server = fork(theirs, clean)
+            for number, output in enumerate(outputs, 1):
+                if not is_server:
+                    os.dup2(output, number)
+                os.close(output)
+            if is_server:
+                os.close(theirs)
                 continue
             control.close()
             signal.signal(signal.SIGCHLD, for_children)
             (os.setsid if has_session else os.setpgrp)()
-            worker = os.fdopen(sockets[0], "r+b", buffering=0)
+            worker = os.fdopen(theirs, "r+b", buffering=0)
             with contextlib.suppress(OSError):  # nobody wants it any more
                 worker.write(NUMBER.pack(os.getpid()))
             return worker

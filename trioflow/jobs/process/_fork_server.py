@@ -23,9 +23,9 @@ import pickle
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
@@ -72,7 +72,7 @@ class ForkServer:
         self._run: Final = run
         self._guard: Final = run.shared(Guard)
         self._turn: Final = anyio.Lock()  # who holds it may use the socket
-        self._begun: Final[list[socket.socket]] = []  # of workers whose pids nobody has waited for
+        self._begun: Final[list[tuple[socket.socket, Any]]] = []  # of workers whose pids nobody has waited for
         self.environment: Final = self._guard.environment(None)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -86,41 +86,43 @@ class ForkServer:
         finally:
             theirs.close()
 
-    async def fork(self) -> tuple[socket.socket, Process] | None:
-        """Return a new worker and this end of its socket; None if this server forks none.
+    async def fork(self) -> tuple[socket.socket, Process, Any] | None:
+        """Return this end of the socket of a new worker, its process and its output; None if this server forks none.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
 
         """
-        ours = self._begun.pop() if self._begun else await self._request()
-        if ours is None:
+        begun = self._begun.pop() if self._begun else await self._request()
+        if begun is None:
             return None
+        ours, output = begun
         try:
             answer = await self._received(ours)
         except BaseException:  # cancelled; the next one who wants a worker gets this one
-            self._begun.append(ours)
+            self._begun.append(begun)
             raise
         try:
             pid = _child.NUMBER.unpack(answer)[0] if answer else _child.NOT_CLEAN
             if pid < 0:
                 raise OSError(-pid, f"{os.strerror(-pid)}: a worker process could not be forked")
             if pid != _child.NOT_CLEAN:
-                return ours, Process(self._guard, pid, is_child=False)
+                return ours, Process(self._guard, pid, is_child=False), output
         except BaseException:
             ours.close()
             raise
         ours.close()
         return None
 
-    async def _request(self) -> socket.socket | None:
-        """Ask for a worker, and return this end of its socket, or None if the server has ended."""
+    async def _request(self) -> tuple[socket.socket, Any] | None:
+        """Ask for a worker, and return this end of its socket and its output, or None if the server has ended."""
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
-            async with self._turn:
-                await self._tell(b"", [theirs.fileno()])
-            return ours
+            with own_output() as (output, descriptors):
+                async with self._turn:
+                    await self._tell(b"", [theirs.fileno(), *descriptors])
+            return ours, output
         except BrokenPipeError:
             ours.close()
             return None
@@ -167,7 +169,7 @@ class ForkServer:
         self._control.close()
         has_begun = bool(self._begun)
         while self._begun:
-            self._begun.pop().close()
+            self._begun.pop()[0].close()
         until = run.clock() + PATIENCE
         wait = partial(run.wait_readable, process.exit_descriptor)
         if not (has_begun and await run.outlast(partial(wait, until))):
@@ -177,6 +179,24 @@ class ForkServer:
             process.reap()
         finally:
             process.forget()
+
+
+@contextlib.contextmanager
+def own_output() -> Generator[tuple[Any, list[int]]]:
+    """Return a way for the output of a worker, and what it has as descriptors 1 and 2 then; None and none without.
+
+    Where a monitor draws, standard output has such ways, and shows by them whose the output is.
+    """
+    output, stdout, stderr = None, cast(Any, sys.stdout), sys.stderr
+    if getattr(stdout, "has_picture", False):
+        output = stdout.open_output()
+    if output is None:
+        yield None, []
+        return
+    try:
+        yield output, [output.descriptor, output.descriptor if getattr(stderr, "has_picture", True) else 2]
+    finally:
+        os.close(output.descriptor)
 
 
 def modules_for(preparation: dict[str, Any]) -> list[str]:

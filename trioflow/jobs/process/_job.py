@@ -99,6 +99,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
         pool = run.shared(WorkerPool)
         process = await pool.take(self._nice or 0)
         self._process = process.pid
+        process.begin(self)
         try:
             answer = await process.call(request, self._memory_limit or 0, self._take_progress)
         except WorkerDied:

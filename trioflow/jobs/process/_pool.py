@@ -20,10 +20,10 @@ from ..posix._guard import Guard
 from ..posix._limits import renice
 from ..posix._processes import Process, describe, spawn
 from . import _child
-from ._fork_server import ForkServer, is_sound, modules_for
+from ._fork_server import ForkServer, is_sound, modules_for, own_output
 
 if TYPE_CHECKING:
-    from ...abc import RunHandle
+    from ...abc import AbstractJob, RunHandle
 
 PIECE: Final = 1 << 20
 """Bytes that are received at once."""
@@ -46,6 +46,7 @@ class WorkerProcess:
         process: the process.
         preparation: what it is sent before the first request.
         server: who has forked it, if it is not a child of this program.
+        output: the way that its output goes, if it has one of its own.
 
     Attributes:
         nice: how much lower its priority is than this program's.
@@ -61,7 +62,9 @@ class WorkerProcess:
         process: Process,
         preparation: Any,
         server: ForkServer | None = None,
+        output: Any = None,
     ) -> None:
+        self._output: Final = output
         self._run: Final = run
         self._socket: Final = socket
         self._process: Final = process
@@ -76,6 +79,11 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         """Return whether it can still do work."""
         return not self._process.has_exited()
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Work for this job from now on; what it prints is the job's."""
+        if self._output is not None:
+            self._output.begin(job)
 
     def renice(self, nice: int) -> None:
         """Set its priority, once: only root could raise it again.
@@ -219,7 +227,8 @@ class WorkerPool:
         environment = self._run.shared(Guard).environment(None)
         if environment is not server.environment:
             preparation["environment"] = environment
-        return WorkerProcess(self._run, *found, preparation, server)
+        socket, process, output = found
+        return WorkerProcess(self._run, socket, process, preparation, server, output)
 
     def _started(self, preparation: dict[str, Any]) -> WorkerProcess:
         """Return a process that is a new interpreter."""
@@ -227,13 +236,15 @@ class WorkerPool:
         ours.setblocking(False)
         command = [sys.executable, "-P", _child.__file__]
         try:
-            process = spawn(self._run.shared(Guard), command, stdin=theirs.fileno())
+            with own_output() as (output, descriptors):
+                stdout, stderr = descriptors or (None, None)
+                process = spawn(self._run.shared(Guard), command, stdin=theirs.fileno(), stdout=stdout, stderr=stderr)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        return WorkerProcess(self._run, ours, process, preparation)
+        return WorkerProcess(self._run, ours, process, preparation, output=output)
 
 
 def has_main_file() -> bool:

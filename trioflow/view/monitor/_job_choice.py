@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, nested_in, outwards
+from ..text._symbols import Symbols
 from ._model import Model, in_listing_order
 
 Nested = Literal["auto", "open", "folded"]
@@ -165,3 +166,9 @@ def _word(state: JobState) -> str:
 def context(job: AnyJob, root: BaseScheduler) -> Iterator[AnyJob]:
     """Return the schedulers between a job and `root`, from the inside out."""
     return itertools.takewhile(lambda around: around is not root, outwards(job))
+
+
+def name_in(root: BaseScheduler, job: AnyJob, symbols: Symbols) -> str:
+    """Return the label of a job, after those of the schedulers that it is in, from `root` inwards."""
+    outer = reversed([one.label for one in context(job, root)])
+    return symbols.line(" / ".join([*outer, job.label]))

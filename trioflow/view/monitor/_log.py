@@ -7,8 +7,11 @@ how far the run is, because some systems end programs that are silent for long.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, TextIO
 
 from ..._core.door.reading import AnyJob, JobState, duration_text
@@ -16,8 +19,10 @@ from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
 from ._display import Display, Ticker
-from ._job_choice import context
+from ._job_choice import name_in
 from ._model import Model
+from ._pipes import Pipes
+from ._print_above import Above, Replacement
 from ._run_lines import RunLines
 
 EACH: Final = 200
@@ -35,10 +40,50 @@ def _word(job: AnyJob) -> str:
     return "FAILED" if job.state is JobState.FAILED else job.state.value
 
 
+class TaggedStream:
+    """A standard stream whose lines begin with the label of the job that has written them, if that is known."""
+
+    def __init__(self, name: str, tag: Callable[[AnyJob], str]) -> None:
+        self._real: Final[TextIO] = getattr(sys, name)
+        self._above: Final = Above(self._write, self._write, tag)
+        self._lock: Final = threading.RLock()
+        self._pipes: Pipes | None = None
+        with contextlib.suppress(OSError, ValueError):  # it is no file of the system
+            self._pipes = Pipes(self._above, self._real.fileno(), self._real.encoding)
+        self._above.outputs = self._pipes
+        self._above.replace_one(name)
+
+    def finish(self, job: AnyJob) -> None:
+        """Write the unfinished line of a job."""
+        self._above.finish(job)
+        self._write()
+
+    def restore(self) -> None:
+        """Put the stream back, and write what is left."""
+        self._above.restore()
+        if self._pipes is not None:
+            self._pipes.restore()
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):  # it is gone
+            lines = self._above.take()
+            self._real.write("".join(line + "\n" for line in lines))
+            self._real.flush()
+
+
+def can_be_tagged(name: str) -> bool:
+    """Return whether there is a standard stream of this name, and no other monitor has replaced it."""
+    stream = getattr(sys, name)
+    return stream is not None and not isinstance(stream, Replacement)
+
+
 class LogDisplay(Display):
     """The lines of one run."""
 
-    def __init__(self, stream: TextIO | None, model: Model, symbols: Symbols) -> None:
+    def __init__(
+        self, stream: TextIO | None, model: Model, symbols: Symbols, tag: Callable[[AnyJob], str] | None = None
+    ) -> None:
         self._stream: Final = stream
         self._model: Final = model
         self._symbols: Final = symbols
@@ -49,12 +94,16 @@ class LogDisplay(Display):
         self._failures = 0
         self._steps = 0  # twentieths that have been written
         self._ticker: Final = Ticker(self._break_silence, 0, PATIENCE)
+        self._tag: Final = tag
+        self._tagged: list[TaggedStream] = []
 
     def start(self) -> None:
         """Write the first line."""
         jobs = self._model.tally.jobs + self._model.background
         self._write(f"{self._symbols.line(self._model.root.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
+        if self._tag is not None:
+            self._tagged = [TaggedStream(name, self._tag) for name in ("stdout", "stderr") if can_be_tagged(name)]
 
     def wake(self) -> None:
         """Do nothing: a log has lines only for the events below."""
@@ -62,10 +111,12 @@ class LogDisplay(Display):
     def job_started(self, job: AnyJob) -> None:
         """Write that a job starts, unless there are too many jobs."""
         if self._model.tally.jobs <= EACH:
-            self._write(f"{'start':<9} {self._name(job)}")
+            self._write(f"{'start':<9} {name_in(self._model.root, job, self._symbols)}")
 
     def job_finished(self, job: AnyJob) -> None:
         """Write that a job has settled, if it has failed or there are few jobs; otherwise how far the run is."""
+        for stream in self._tagged:
+            stream.finish(job)
         if job in self._model.failures:
             self._failures += 1
             if self._failures <= FAILURES:
@@ -80,11 +131,13 @@ class LogDisplay(Display):
     def job_ready(self, job: AnyJob) -> None:
         """Write that a service is ready."""
         if self._model.tally.jobs <= EACH:
-            self._write(f"{'ready':<9} {self._name(job)}")
+            self._write(f"{'ready':<9} {name_in(self._model.root, job, self._symbols)}")
 
     def stop(self) -> None:
         """Write how the run has ended."""
         self._ticker.stop()
+        while self._tagged:
+            self._tagged.pop().restore()
         counts = self._run_lines.counts()
         self._write(f"{self._run_lines.outcome()}{': ' if counts else ''}{counts}")
 
@@ -93,11 +146,9 @@ class LogDisplay(Display):
         took = duration_text(finished - started) if started is not None and finished is not None else ""
         error = job.raised_exception()
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
-        self._write("  ".join(filter(None, (f"{_word(job):<9} {self._name(job)}", took, said))))
-
-    def _name(self, job: AnyJob) -> str:
-        outer = reversed([one.label for one in context(job, self._model.root)])
-        return self._symbols.line(" / ".join([*outer, job.label]))
+        self._write(
+            "  ".join(filter(None, (f"{_word(job):<9} {name_in(self._model.root, job, self._symbols)}", took, said)))
+        )
 
     def _parts_done(self) -> int:
         tally = self._model.tally

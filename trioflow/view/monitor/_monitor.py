@@ -12,7 +12,7 @@ from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell, throttled
 from ..text import _symbols
 from ._display import Display
-from ._job_choice import Nested
+from ._job_choice import Nested, name_in
 from ._log import LogDisplay
 from ._model import Model
 from ._picture import Pictures
@@ -64,6 +64,10 @@ class Monitor(Instrument):
         nested: "open" gives each job in a nested scheduler a line, "folded" only the scheduler itself; "auto" opens
             them if all jobs fit, and otherwise folds them, with the running jobs below.
         refresh_per_second: how often the picture may change, from 0.1 to 60.
+        tag: whether lines that a job prints begin with its label; so do those of its command, or of its process if it
+            is a `ProcessJob`.
+        child_output: whether descriptors 1 and 2 are pipes while there is a picture on the terminal, so that the
+            output of all child processes goes above it. They see no terminal then. `trioflow run` does so.
 
     Raises:
         ModuleNotFoundError: rich is missing: `pip install 'trioflow[monitor]'`.
@@ -82,7 +86,15 @@ class Monitor(Instrument):
 
     """
 
-    def __init__(self, *, file: TextIO | None = None, nested: Nested = "auto", refresh_per_second: float = 10) -> None:
+    def __init__(
+        self,
+        *,
+        file: TextIO | None = None,
+        nested: Nested = "auto",
+        refresh_per_second: float = 10,
+        tag: bool = False,
+        child_output: bool = False,
+    ) -> None:
         _require_rich()
         if file is not None:
             _symbols.stream(file, "Monitor()")
@@ -94,6 +106,8 @@ class Monitor(Instrument):
         self._file: Final = file
         self._nested: Final[Nested] = nested
         self._interval: Final = 1 / rate
+        self._tag: Final = tag
+        self._child_output: Final = child_output
         self._model: Model | None = None  # like the display, there while a run is watched
         self._display: Display | None = None
 
@@ -115,7 +129,7 @@ class Monitor(Instrument):
     def _begin(self, scheduler: BaseScheduler) -> None:
         if self._model is None:
             self._model = Model(scheduler)
-            self._display = new_display(self._model, self._file, self._nested, self._interval)
+            self._display = self._new_display(self._model)
             self._display.start()
         elif scheduler is not self._model.root:
             self._model.begin_nested(scheduler)
@@ -169,6 +183,22 @@ class Monitor(Instrument):
         assert self._display is not None
         return self._display
 
+    def _new_display(self, model: Model) -> Display:
+        """Return the way to show a run that suits the output."""
+        # Here, because they need rich.
+        from ._notebook import NotebookDisplay
+        from ._terminal import TerminalDisplay
+
+        stream = sys.stdout if self._file is None else self._file
+        symbols = _symbols.Symbols.of(stream)
+        if self._file is None and in_cell():
+            return NotebookDisplay(Pictures(model, _symbols.Symbols(), self._nested).draw, self._interval)
+        tag = functools.partial(tag_of, model.root, symbols) if self._tag else None
+        if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
+            draw = Pictures(model, symbols, self._nested).draw
+            return TerminalDisplay(stream, draw, self._interval, self._child_output, tag)
+        return LogDisplay(stream, model, symbols, tag)
+
     def _leave(self) -> None:
         """Release the output, and be ready for the next run."""
         display, self._display, self._model = self._display, None, None
@@ -176,19 +206,9 @@ class Monitor(Instrument):
             display.stop()
 
 
-def new_display(model: Model, file: TextIO | None, nested: Nested, interval: float) -> Display:
-    """Return the way to show a run that suits the output."""
-    # Here, because they need rich.
-    from ._notebook import NotebookDisplay
-    from ._terminal import TerminalDisplay
-
-    stream = sys.stdout if file is None else file
-    symbols = _symbols.Symbols.of(stream)
-    if file is None and in_cell():
-        return NotebookDisplay(Pictures(model, _symbols.Symbols(), nested).draw, interval)
-    if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
-        return TerminalDisplay(stream, Pictures(model, symbols, nested).draw, interval)
-    return LogDisplay(stream, model, symbols)
+def tag_of(root: BaseScheduler, symbols: _symbols.Symbols, job: AnyJob) -> str:
+    """Return what stands in front of each line of a job."""
+    return f"{name_in(root, job, symbols)}: "
 
 
 def _require_rich() -> None:

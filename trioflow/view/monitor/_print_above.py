@@ -1,11 +1,11 @@
-"""What jobs print while a monitor draws: it is collected, and written above the picture together with the next one.
+"""What is printed while a monitor draws: it is collected, and written above the picture together with the next one.
 
 A new picture for each printed line would cost more than the lines. But nobody can print faster than the terminal for
 long: when `MOST` characters are waiting, whoever prints next writes them all.
 
 A `Replacement` takes the place of standard output and error, and of the same streams in `logging` handlers, which keep
-the stream that they were made with. Output that bypasses it (by a descriptor that a child process has inherited, or by
-`sys.stdout.buffer`) ends up in the middle of the picture; commands ask `has_picture` to avoid that.
+the stream that they were made with. Commands ask it for `has_picture`, and pass their lines on to it: it knows by the
+caller whose they are. Output that bypasses it, by a descriptor, is the subject of `_pipes`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,32 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
+
+from ..._core.door import current_job
+from ..._core.door.reading import AnyJob
 
 MOST: Final = 1 << 16
+LONGEST: Final = 1 << 16
+"""Characters after which a line is shown although it has not ended."""
+
+
+class Output(Protocol):
+    """A way for the output of another process, whose lines go above the picture."""
+
+    descriptor: int
+    """To be written to. Whoever has asked for it closes it when the process has it."""
+
+    def begin(self, job: AnyJob) -> None:
+        """Note that what comes from now on is the output of this job."""
+
+
+class Outputs(Protocol):
+    """What makes such ways."""
+
+    def open(self) -> Output:
+        """Return a new one."""
+        ...
 
 
 class Above:
@@ -28,34 +51,70 @@ class Above:
     Args:
         wake: called when there are some.
         write_out: called when there are too many; it must take them all.
+        tag: returns what stands in front of the lines of a job; None for nothing.
 
     """
 
-    def __init__(self, wake: Callable[[], None], write_out: Callable[[], None]) -> None:
+    def __init__(
+        self, wake: Callable[[], None], write_out: Callable[[], None], tag: Callable[[AnyJob], str] | None = None
+    ) -> None:
         self._wake: Final = wake
         self._write_out: Final = write_out
-        self._lock: Final = threading.Lock()
+        self._tag: Final = tag
+        # Of one thread more than once, because a signal's handler may print while its thread is here.
+        self._lock: Final = threading.RLock()
         self._lines: list[str] = []
         self._size = 0
+        self._begun: Final[dict[tuple[AnyJob | None, int], str]] = {}  # unfinished lines, by job and thread
         self._replaced: list[tuple[str, TextIO, Replacement]] = []
         self._handlers: list[tuple[logging.StreamHandler[Any], TextIO, Replacement]] = []
         self._owner: int | None = None  # the process that draws; a fork of it has no thread to draw
+        self.outputs: Outputs | None = None
+        self.before_print: Callable[[], None] = _nothing
+        """Called before anything is added by `write`, to add what others have written earlier."""
 
     @property
     def is_open(self) -> bool:
         """Whether there is a picture for lines to go above."""
         return self._owner == os.getpid()
 
-    def add(self, lines: list[str]) -> None:
-        """Add some lines."""
+    # ---- lines
+
+    def write(self, text: str) -> None:
+        """Add the lines that `text` completes, of the job that makes the call."""
+        self.before_print()
+        job = _writer()
+        key = job, threading.get_ident()
         with self._lock:
-            self._lines += lines
-            self._size += sum(map(len, lines)) + len(lines)
-            is_too_much = self._size > MOST
-        if is_too_much:
+            lines, begun = split(self._begun.pop(key, "") + text)
+            if begun:
+                self._begun[key] = begun
+            self.put(lines, job)
+        if lines:
+            self.settle()
+
+    def put(self, lines: list[str], job: AnyJob | None = None) -> None:
+        """Add some lines of a job, if it is known; `settle` is to be called soon."""
+        tag = "" if job is None or self._tag is None else self._tag(job)
+        shown = [tag + last_state(line) for line in lines]
+        with self._lock:
+            self._lines += shown
+            self._size += sum(map(len, shown)) + len(shown)
+
+    def settle(self) -> None:
+        """Let lines that have been added be shown soon; if there are many, now."""
+        if self._size > MOST:
             self._write_out()
         else:
             self._wake()
+
+    def finish(self, job: AnyJob | None = None) -> None:
+        """Add the unfinished lines of a job, or all of them, as they are."""
+        if not self._begun:
+            return
+        with self._lock:
+            for key in [key for key in self._begun if job is None or key[0] is job]:
+                self.put([self._begun.pop(key)], key[0])
 
     def take(self) -> list[str]:
         """Return the waiting lines, and forget them."""
@@ -63,16 +122,34 @@ class Above:
             lines, self._lines, self._size = self._lines, [], 0
         return lines
 
-    def replace(self) -> None:
-        """Replace the standard streams that are terminals."""
+    def take_begun(self) -> str:
+        """Return the unfinished line of the caller, such as a question, and forget it."""
+        with self._lock:
+            return self._begun.pop((_writer(), threading.get_ident()), "")
+
+    # ---- streams
+
+    def replace(self, outputs: Outputs | None = None) -> None:
+        """Replace the standard streams that are terminals.
+
+        Args:
+            outputs: makes ways for the output of other processes; None if there are none.
+
+        """
+        self.outputs = outputs
         self._owner = os.getpid()
         for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            if is_terminal(stream):
-                replacement = Replacement(self, stream)
-                setattr(sys, name, replacement)
-                self._replaced.append((name, stream, replacement))
-                self._replace_in_handlers(stream, replacement)
+            if is_terminal(getattr(sys, name)):
+                self.replace_one(name)
+
+    def replace_one(self, name: str) -> None:
+        """Replace a standard stream."""
+        self._owner = os.getpid()
+        stream = getattr(sys, name)
+        replacement = Replacement(self, stream)
+        setattr(sys, name, replacement)
+        self._replaced.append((name, stream, replacement))
+        self._replace_in_handlers(stream, replacement)
 
     def _replace_in_handlers(self, stream: TextIO, replacement: Replacement) -> None:
         for handler in _handlers():
@@ -88,9 +165,9 @@ class Above:
         for name, stream, replacement in self._replaced:
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
-            replacement.finish()
         self._replaced, self._handlers = [], []
-        self._owner = None
+        self._owner = self.outputs = None
+        self.finish()
 
 
 class Replacement(io.TextIOBase):
@@ -100,7 +177,6 @@ class Replacement(io.TextIOBase):
         """Take the place of `real`."""
         self._above: Final = above
         self._real: Final = real
-        self._begun: Final[dict[int, str]] = {}  # the unfinished line of each thread
 
     def write(self, text: str, /) -> int:
         """Collect the lines that `text` completes; whatever the real stream would refuse is refused here."""
@@ -108,12 +184,7 @@ class Replacement(io.TextIOBase):
             return self._real.write(text)
         if not text.isascii():
             text = text.encode(self.encoding, self.errors or "strict").decode(self.encoding, "replace")
-        thread = threading.get_ident()
-        *lines, begun = (self._begun.pop(thread, "") + text).split("\n")
-        if begun:
-            self._begun[thread] = begun
-        if lines:
-            self._above.add([_last_state(line) for line in lines])
+        self._above.write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -121,17 +192,14 @@ class Replacement(io.TextIOBase):
         if not self._above.is_open:
             self._real.flush()
 
-    def finish(self) -> None:
-        """Take the unfinished lines as they are."""
-        lines = [_last_state(line) for line in self._begun.values()]
-        self._begun.clear()
-        if lines:
-            self._above.add(lines)
-
     @property
     def has_picture(self) -> bool:
         """Whether there is a picture on the real stream, so that nothing should be written to its descriptor."""
         return self._above.is_open
+
+    def open_output(self) -> Output | None:
+        """Return a way for the output of another process; None if there is none."""
+        return self._above.outputs.open() if self._above.is_open and self._above.outputs is not None else None
 
     def isatty(self) -> bool:
         """Return whether the real stream is a terminal, so that what is printed may have colours."""
@@ -159,9 +227,20 @@ class Replacement(io.TextIOBase):
         return getattr(self._real, name)
 
 
-def _last_state(line: str) -> str:
+def split(text: str) -> tuple[list[str], str]:
+    """Return the whole lines of a text, and the one that it begins; one that is too long ends there."""
+    *lines, begun = text.split("\n")
+    if len(begun) > LONGEST:
+        if "\r" in begun[:-1]:  # what has been written over will never be seen
+            begun = last_state(begun) + "\r" * begun.endswith("\r")
+        if len(begun) > LONGEST:
+            lines, begun = [*lines, begun], ""
+    return lines, begun
+
+
+def last_state(line: str) -> str:
     """Return what a terminal would show of a line with carriage returns, which start the line again."""
-    return line.rstrip("\r").rpartition("\r")[2]
+    return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
 
 
 def is_terminal(stream: Any) -> bool:
@@ -171,6 +250,17 @@ def is_terminal(stream: Any) -> bool:
     with contextlib.suppress(Exception):  # closed, or not really a stream
         return bool(stream.isatty())
     return False
+
+
+def _writer() -> AnyJob | None:
+    try:
+        return current_job()
+    except RuntimeError:
+        return None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _handlers() -> Iterator[logging.StreamHandler[Any]]:

@@ -1,26 +1,25 @@
-"""A monitor's pictures on a terminal, drawn by rich's `Live`."""
+"""A monitor's pictures on a terminal, drawn in a thread of their own."""
 
 from __future__ import annotations
 
 import atexit
-import math
+import contextlib
+import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Final, TextIO
 
 from rich.color import ColorSystem
-from rich.console import Console, ConsoleOptions
-from rich.control import Control
-from rich.live import Live
-from rich.segment import ControlType, Segment
+from rich.console import Console
 from rich.style import Style
-from rich.text import Text
 
-from ..._core.door.reading import warn
-from ..text._symbols import width
-from ._display import PATIENCE, Display, Draw, Line, Piece, Ticker
+from ..._core.door.reading import AnyJob, warn
+from ._display import PATIENCE, Display, Draw, Ticker
+from ._input import Input, replaced_input
+from ._pipes import Pipes
 from ._print_above import Above
+from ._screen import Screen, harmless
 
 STYLES: Final = {
     "": Style(),
@@ -45,36 +44,6 @@ PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
 """For NO_COLOR."""
 
 
-class WrittenPicture:
-    """Lines that have been cut to the width, with their escape sequences in them.
-
-    Each is passed to rich as one control sequence, which rich leaves alone: taking lines apart and putting them back
-    together would take longer than everything else that a picture needs.
-
-    There is one object for a whole run, because rich prints what goes above the picture together with the picture that
-    was refreshed last, not with one that it was given since.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing to write."""
-        self.lines: list[str] = []
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Yield the lines."""
-        for number, line in enumerate(self.lines):
-            if number:
-                yield Segment.line()
-            yield Segment(line, None, [(ControlType.CARRIAGE_RETURN,)])
-
-
-class MonitorConsole(Console):
-    """A console on a terminal. A terminal that is gone is an error like any other, and does not end the program."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the error; rich would end the program."""
-        raise BrokenPipeError
-
-
 class TerminalDisplay(Display):
     """A terminal on which a picture is kept up to date, in a thread of its own.
 
@@ -82,60 +51,104 @@ class TerminalDisplay(Display):
         stream: the terminal.
         draw: makes a picture for so many columns and lines.
         interval: the least number of seconds between two pictures.
+        child_output: whether what comes by descriptors 1 and 2 goes above the picture too.
+        tag: returns what stands in front of the lines of a job; None for nothing.
 
     """
 
-    def __init__(self, stream: TextIO, draw: Draw, interval: float) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        draw: Draw,
+        interval: float,
+        child_output: bool = False,
+        tag: Callable[[AnyJob], str] | None = None,
+    ) -> None:
         self._draw: Final = draw
-        self._console: Final = MonitorConsole(file=stream, force_terminal=True, force_interactive=True)
-        self._picture: Final = WrittenPicture()
-        self._live: Final = Live(
-            self._picture, console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
-        )
+        self._file: Final = _own_file(stream)
+        self._console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
+        self._screen: Final = Screen(self._file, self._painted)
+        self._around: Final[dict[str, tuple[str, str]]] = {}  # what stands around a text in a style
         self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
-        self._above: Final = Above(self._ticker.wake, self._tick)
+        self._above: Final = Above(self._ticker.wake, self._tick, tag)
+        self._pipes: Pipes | None = None
+        self._takes_descriptors: Final = child_output
+        self._input: Input | None = None
+        self._pauses = 0  # how many are reading what is typed
         self._lock: Final = threading.RLock()  # one draws at a time
-        self._shown: list[Line] = []
-        self._written: dict[tuple[Piece, ...], str] = {}  # the same lines as they are written
-        self._columns = 0
         self._owner: Final = os.getpid()
-        self._is_last = False
         self._is_lost = False  # the terminal is gone, or the picture could not be made
 
     def start(self) -> None:
         """Take over the terminal: hide its cursor, and send what is printed above the picture."""
         atexit.register(self._leave)
-        self._guarded(self._live.start)
-        self._above.replace()
+        self._guarded(self._screen.hide_cursor)
+        if self._file.isatty() and self._descriptor is not None:
+            self._pipes = Pipes(self._above, self._descriptor, self._file.encoding)
+        self._above.replace(self._pipes)
+        if self._pipes is not None and self._takes_descriptors:
+            self._pipes.replace()
+            self._input = replaced_input(self._paused)
         self._ticker.start()
 
     def wake(self) -> None:
         """Draw soon."""
         self._ticker.wake()
 
+    def job_finished(self, job: AnyJob) -> None:
+        """Show that a job has settled, and its unfinished line."""
+        self._above.finish(job)
+        self.wake()
+
     def stop(self) -> None:
         """Release the terminal, with the last picture on it."""
         self._ticker.stop()
-        self._above.restore()
-        self._is_last = True
+        self._release()
         self._tick()
         self._leave()
         atexit.unregister(self._leave)
+
+    def _release(self) -> None:
+        """Give the standard streams and descriptors back."""
+        if self._input is not None:
+            self._input.restore()
+        self._above.restore()
+        pipes, self._pipes = self._pipes, None
+        if pipes is not None:
+            pipes.restore()
 
     def _leave(self) -> None:
         """Show the cursor again; called when the interpreter ends, if not before."""
         if self._owner != os.getpid():
             return  # a fork of the program ends, which does not own the terminal
-        self._above.restore()
+        self._release()
         with self._lock:
             self._is_lost = False  # the cursor must be shown, whatever has gone wrong before
-            self._guarded(self._live.stop)
+            self._guarded(self._screen.show_cursor)
             self._guarded(self._write_rest)
 
     def _write_rest(self) -> None:
         """Write what was printed too late to go above a picture."""
-        self._console.file.write("".join(line + "\n" for line in self._above.take()))
-        self._console.file.flush()
+        self._file.write("".join(line + "\n" for line in self._above.take()))
+        self._file.flush()
+
+    @contextlib.contextmanager
+    def _paused(self) -> Generator[None]:
+        """Make way for a question, and for what is typed; without the picture, lines are shown at once."""
+        with self._lock:
+            self._pauses += 1
+            self._guarded(self._ask)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._pauses -= 1
+                self._guarded(self._screen.hide_cursor)
+            self._ticker.wake()
+
+    def _ask(self) -> None:
+        self._screen.update([], self._size(), self._lines_above(), end=harmless(self._above.take_begun()))
+        self._screen.show_cursor()
 
     def _tick(self) -> None:
         with self._lock:
@@ -151,46 +164,60 @@ class TerminalDisplay(Display):
             self._is_lost = True
         except Exception as error:
             self._is_lost = True
-            if not self._console.file.closed:
+            if not self._file.closed:
                 warn("the monitor could not make a picture and makes no more in this run", error)
         if self._is_lost:
-            self._above.restore()
+            self._release()
 
     def _update(self) -> None:
+        columns, height = self._size()
+        lines = [] if self._pauses else self._draw(columns, max(1, height - 1))
+        self._screen.update(lines, (columns, height), self._lines_above())
+
+    def _lines_above(self) -> list[str]:
+        has_colours = self._console.color_system is not None and not self._console.no_color
+        return [harmless(line, has_colours) for line in self._above.take()]
+
+    @property
+    def _descriptor(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return self._file.fileno()
+        return None
+
+    def _size(self) -> tuple[int, int]:
+        """Return the columns and lines of the terminal, or what the environment says, which goes first."""
         size = self._console.size
-        lines = self._draw(size.width, max(1, size.height - 1))
-        above = self._above.take()
-        if size.width < self._columns:
-            self._console.control(_erasing(self._shown, size.width))
-        if lines != self._shown or above or size.width != self._columns:
-            self._picture.lines = self._as_written(lines)
-            if above:
-                self._console.print(Text("\n").join(map(Text.from_ansi, above)), soft_wrap=True)
-            elif not self._is_last:
-                self._live.refresh()
-        self._shown, self._columns = lines, size.width
+        if self._descriptor is None or {"COLUMNS", "LINES"} <= os.environ.keys():
+            return size.width, size.height
+        with contextlib.suppress(OSError):
+            columns, lines = os.get_terminal_size(self._descriptor)
+            return columns or size.width, lines or size.height
+        return size.width, size.height
 
-    def _as_written(self, lines: list[Line]) -> list[str]:
-        """Return the lines with their escape sequences; unchanged lines are reused."""
-        keys = [tuple(line) for line in lines]
-        self._written = {key: self._written.get(key) or self._escaped(key) for key in keys}
-        return [self._written[key] for key in keys]
+    def _painted(self, text: str, style: str) -> str:
+        """Return a text with its escape sequences."""
+        if not text:
+            return ""
+        found = self._around.get(style)
+        if found is None:
+            before, _, after = self._rendered(style).partition("\0")
+            found = self._around[style] = before, after
+        return found[0] + text + found[1]
 
-    def _escaped(self, line: tuple[Piece, ...]) -> str:
+    def _rendered(self, style: str) -> str:
         if self._console.color_system is None:
-            return "".join(text for text, _ in line)
+            return "\0"
         styles = PLAIN if self._console.no_color else STYLES
         has_cube = self._console.color_system in ("256", "truecolor")
-        colours = ColorSystem.EIGHT_BIT if has_cube else ColorSystem.STANDARD
-        return "".join(styles[style].render(text, color_system=colours) for text, style in line)
+        return styles[style].render("\0", color_system=ColorSystem.EIGHT_BIT if has_cube else ColorSystem.STANDARD)
 
 
-def _erasing(lines: list[Line], columns: int) -> Control:
-    """Return what erases the lines that a picture takes in addition since its terminal became narrower.
-
-    The terminal has broken the lines that no longer fit, but rich goes up only by as many as it wrote.
-    """
-    widths = [sum(width(text) for text, _ in line) for line in lines]
-    more = sum(max(0, math.ceil(wide / columns) - 1) for wide in widths)
-    up = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * more
-    return Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2), *up)
+def _own_file(stream: TextIO) -> TextIO:
+    """Return another file for the same terminal: pipes may take the place of its descriptor."""
+    if type(stream) is not io.TextIOWrapper:
+        return stream
+    with contextlib.suppress(OSError, ValueError):
+        stream.flush()
+        descriptor, encoding = os.dup(stream.fileno()), str(stream.encoding)
+        return open(descriptor, "w", encoding=encoding, errors="backslashreplace")
+    return stream

@@ -1,0 +1,24 @@
+"""Programs in terminals, for the tests of the monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .session import Session
+
+
+@pytest.fixture
+def session() -> Iterator[Callable[..., Session]]:
+    """Starts programs in terminals."""
+    started: list[Session] = []
+
+    def start(code: str, **options: Any) -> Session:
+        started.append(Session(code, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()

@@ -1,0 +1,96 @@
+"""A picture on a screen, of which only changes are written; and what is written above it, without harm."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyte
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioflow.view.monitor._picture import _cropped
+from trioflow.view.monitor._screen import Screen, harmless
+
+COLUMNS, HEIGHT = 12, 8
+
+PIECES = st.tuples(st.text("ab ━✓漢é", max_size=4), st.sampled_from(["", "red", "bold"]))
+LINES = st.lists(PIECES, max_size=3).map(lambda line: _cropped(line, COLUMNS))
+PICTURES = st.lists(LINES, max_size=HEIGHT - 1)
+ABOVE = st.lists(st.text("xyz", max_size=2 * COLUMNS), max_size=3)
+SEQUENCES = st.lists(st.tuples(PICTURES, ABOVE), max_size=8)
+
+CODES = {"": "", "red": "\x1b[31m", "bold": "\x1b[1m"}
+
+
+def painted(text: str, style: str) -> str:
+    return f"{CODES[style]}{text}\x1b[0m" if style else text
+
+
+def shown(text: str) -> tuple[Any, ...]:
+    """Return the characters on a terminal with their styles, and where its cursor is."""
+    screen = pyte.HistoryScreen(COLUMNS, HEIGHT, history=1000)
+    screen.set_mode(pyte.modes.LNM)
+    pyte.Stream(screen).feed(text)
+    cells = [[screen.buffer[y][x] for x in range(COLUMNS)] for y in range(HEIGHT)]
+    looks = [[(cell.data, cell.fg, cell.bold) for cell in row] for row in cells]
+    return looks, (screen.cursor.x, screen.cursor.y), len(screen.history.top)
+
+
+@given(SEQUENCES)
+def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
+    """Whatever pictures and lines came before, it has all lines from above, and then the picture, in its styles."""
+    file = io.StringIO()
+    screen = Screen(file, painted)
+    everything: list[str] = []
+    last: Any = []
+    for last, above in sequence:
+        screen.update(last, (COLUMNS, HEIGHT), above)
+        everything += above
+    plain = "".join(line + "\n" for line in everything)
+    plain += "".join("".join(painted(*piece) for piece in line) + "\n" for line in last)
+    looks, cursor, gone = shown(file.getvalue())
+    expected, wanted, _ = shown(plain)
+    if not gone:
+        assert (looks, cursor) == (expected, wanted)
+    else:  # a picture that has become lower since it had scrolled up stays where it is
+        height = len(last)
+        assert looks[cursor[1] - height : cursor[1]] == expected[wanted[1] - height : wanted[1]]
+
+
+def test_only_what_has_changed_is_written() -> None:
+    """A figure in a line costs some bytes, not the line; what is equal costs none."""
+    file = io.StringIO()
+    screen = Screen(file, painted)
+    lines = [[("x" * 60, "red")], [(f"{number:>60}", "") for number in (7,)]]
+    screen.update(lines, (80, 24))
+    start = file.tell()
+    screen.update(lines, (80, 24))
+    assert file.tell() == start
+    screen.update([lines[0], [(f"{8:>60}", "")]], (80, 24))
+    assert "8" in file.getvalue()[start:]
+    assert file.tell() - start < 40
+
+
+def test_what_may_be_written_above() -> None:
+    """Colours and tabs stay, and end with the line; all that would move the cursor, or change the terminal, goes."""
+    assert harmless("plain é漢 text") == "plain é漢 text"
+    assert harmless("a\tb") == "a\tb"
+    assert harmless("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
+    assert harmless("\x1b[1;31mred\x1b[0m", colours=False) == "red"
+    assert harmless("\x1b[2Jclear\x1b[10;3Hed\x1b[?1049h") == "cleared"
+    assert harmless("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "text link"
+    assert harmless("a\x07\x08\x0e\x0b\x7f\x9b2Jb\x1bc\x1b(0") == "a2Jb"
+
+
+@given(st.binary(max_size=200))
+def test_no_binary_harms_the_terminal(data: bytes) -> None:
+    """Whatever bytes a child writes, the line that is left of them only has colours, tabs and printable text."""
+    line = harmless(data.decode("utf-8", "replace").replace("\n", ""))
+    rest = line.replace("\t", "")
+    while "\x1b[" in rest:
+        before, _, after = rest.partition("\x1b[")
+        code, _, after = after.partition("m")
+        assert set(code) <= set("0123456789;:")
+        rest = before + after
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in rest)
