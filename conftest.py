@@ -14,6 +14,7 @@ from sybil.sybil import SybilCollection
 
 import trioflow
 import trioflow.abc
+from tests.places import SESSIONS
 from trioflow.testing import run_virtual, virtual_options
 
 
@@ -60,10 +61,10 @@ def in_real_time(namespace: dict[str, Any]) -> None:
 VIRTUAL = [
     "docs/scenarios.md",
     *(f"docs/explained/{page}.md" for page in ("data", "endings", "failures", "growing", "jobs", "time")),
-    *(f"docs/{page}.md" for page in ("kinds/services", "looking/instruments", "looking/listing")),
+    *(f"docs/{page}.md" for page in ("how-to/api", "kinds/services", "looking/instruments", "looking/listing")),
 ]
 blocks = [PythonCodeBlockParser(), SkipParser()]
-pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=[*VIRTUAL, "docs/tutorial.md"])  # tests/docs/test_sessions.py
+pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=[*VIRTUAL, *SESSIONS])
 virtual_pages = Sybil(parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time)
 docstrings = Sybil(
     parsers=[DocTestParser()],
