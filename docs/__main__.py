@@ -51,8 +51,8 @@ def fetch_inventories() -> int:
 
     for address, file in intersphinx_mapping.values():
         with urllib.request.urlopen(f"{address}/objects.inv", timeout=60) as answer:
-            (DOCS / file).write_bytes(answer.read())
-        print(f"{DOCS / file} is that of {address}")
+            Path(file).write_bytes(answer.read())
+        print(f"{file} is that of {address}")
     return 0
 
 

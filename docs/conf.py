@@ -60,10 +60,11 @@ nitpick_ignore_regex = [
 
 # Stored, so that the build needs no network; `python -m docs --inventories` fetches them again. What is there now is of
 # Python 3.11, trio 0.35 and anyio 4.16, made from their released documentation.
+INVENTORIES = DOCS / "inventories"
 intersphinx_mapping = {
-    "python": ("https://docs.python.org/3", "inventories/python.inv"),
-    "trio": ("https://trio.readthedocs.io/en/stable", "inventories/trio.inv"),
-    "anyio": ("https://anyio.readthedocs.io/en/stable", "inventories/anyio.inv"),
+    "python": ("https://docs.python.org/3", str(INVENTORIES / "python.inv")),
+    "trio": ("https://trio.readthedocs.io/en/stable", str(INVENTORIES / "trio.inv")),
+    "anyio": ("https://anyio.readthedocs.io/en/stable", str(INVENTORIES / "anyio.inv")),
 }
 
 # ---------------------------------------------------------------- how it looks

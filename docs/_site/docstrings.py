@@ -174,7 +174,8 @@ def on_description(app: Sphinx, domain: str, kind: str, content: addnodes.desc_c
         if len(content) and content[0].astext() == "Bases: object":
             del content[0]
         for reference in signature.findall(addnodes.pending_xref):
-            reference.source, reference.line = f"the signature of {name}", None
+            file = getattr(sys.modules.get(signature.get("module", "")), "__file__", "")
+            reference.source, reference.line = f"{file}:signature of {name}", None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

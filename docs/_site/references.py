@@ -50,9 +50,7 @@ def name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any =
         raw, literal, refdomain="py", reftype="obj", reftarget=text.removesuffix("()"), refdoc=env.docname
     )
     wanted["small"], wanted["refwarn"] = not is_name, bool(is_name)
-    wanted["member"] = not is_name and not text.endswith(
-        "()"
-    )  # a function of this name is seldom meant
+    wanted["member"] = not is_name and not text.endswith("()")  # a function of this name is seldom meant
     wanted["py:module"], wanted["py:class"] = env.ref_context.get("py:module"), env.ref_context.get("py:class")
     wanted.source, wanted.line = inliner.reporter.get_source_and_line(line)
     return [wanted], []

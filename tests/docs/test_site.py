@@ -1,0 +1,88 @@
+"""The site is built without a warning; what is wrong on a page or in a docstring fails the build, with its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..places import DOCS, ROOT
+
+pytestmark = pytest.mark.timeout(300)  # alone it takes a quarter of a minute
+
+
+def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
+    """`python -m docs` needs nothing but Python: no warning, a page for each page, and an index for the search."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    environment = {
+        **os.environ,
+        "PATH": str(path),
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "docs", "--to", str(site)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (site / "index.html").is_file()
+    assert "retry" in (site / "searchindex.js").read_text(encoding="utf-8")
+    assert '<span class="sig-name descname"><span class="pre">drain</span>' in (
+        site / "reference" / "scheduler.html"
+    ).read_text(encoding="utf-8")
+
+
+SOURCE = '''
+"""A module."""
+
+def right(job):
+    """See `trioflow.Scheduler.drain`, `JobTimeout`, and the argument `job`."""
+
+def wrong(job):
+    """See `Sheduler.drain`."""
+
+def wrong_type(job: "Sheduler") -> None:
+    """Say nothing."""
+'''
+UNKNOWN = "WARNING: py:obj reference target not found:"
+PAGE = """# A page
+
+[A page](nowhere.md), and [a heading](#nowhere).
+
+```{eval-rst}
+.. autofunction:: wrong_names.right
+.. autofunction:: wrong_names.wrong
+.. autofunction:: wrong_names.wrong_type
+.. py:class:: trioflow.Scheduler
+.. py:method:: trioflow.Scheduler.drain
+.. py:exception:: trioflow.JobTimeout
+```
+"""
+
+
+def test_what_is_wrong_fails_with_its_place(tmp_path: Path) -> None:
+    """A wrong name in a docstring or an annotation, and a wrong link on a page: each is named, with where it stands."""
+    (tmp_path / "wrong_names.py").write_text(SOURCE)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "index.md").write_text(PAGE)
+    (pages / "README.md").write_text(PAGE)
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-c", str(DOCS), str(pages)]
+    done = subprocess.run(
+        [*command, str(tmp_path / "site")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    found = [line.removeprefix(f"{tmp_path}/") for line in done.stderr.splitlines() if "WARNING" in line]
+    assert sorted(found) == [
+        "pages/index.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere' [myst.xref_missing]",
+        "pages/index.md:3: WARNING: 'myst' cross-reference target not found: 'nowhere.md' [myst.xref_missing]",
+        f"wrong_names.py:docstring of wrong_names.wrong:1: {UNKNOWN} Sheduler.drain [ref.obj]",
+        f"wrong_names.py:signature of wrong_names.wrong_type:: {UNKNOWN} Sheduler [ref.obj]",
+    ]
