@@ -47,7 +47,7 @@ if _typing.TYPE_CHECKING:
     from .jobs.process._job import ProcessJob
     from .jobs.ssh._errors import SshError, Unreachable
     from .jobs.ssh._job import SshJob
-    from .jobs.ssh._nodes import SshNode, SshNodes
+    from .jobs.ssh._nodes import LocalNode, SshNode, SshNodes
     from .jobs.ssh._steps import Pull, Push, Script, ScriptText
     from .journal._journal import Journal
     from .simulation._simulate import Simulation, simulate
@@ -73,6 +73,7 @@ __all__ = [
     "JobTimeout",
     "Journal",
     "JournalError",
+    "LocalNode",
     "MissingRequirement",
     "Monitor",
     "Pool",
@@ -132,6 +133,7 @@ _LATE = {
     "Executor": ".executor",
     "ExecutorJob": ".jobs._executor",
     "Journal": ".journal._journal",
+    "LocalNode": ".jobs.ssh._nodes",
     "Monitor": ".view.monitor._monitor",
     "ProcessJob": ".jobs.process._job",
     "Pull": ".jobs.ssh._steps",

@@ -49,9 +49,11 @@ from ._sources import Arguments, Product
 from ._template import Template
 
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
-    from .. import SshJob, SshNode
+    from .. import LocalNode, SshJob, SshNode
     from ..abc import Amount
     from ..journal._journal import Session
+
+    Node = SshNode | LocalNode
 
 BETWEEN_PAUSES: Final = 1000
 """The number of commands that are skipped as done before other tasks may run."""
@@ -93,7 +95,7 @@ class Options:
     in_order: bool = False
     tag: bool = False
     results: str | None = None
-    nodes: Sequence[SshNode] = ()
+    nodes: Sequence[Node] = ()
     reads: Sequence[Template] = ()
     writes: Sequence[Template] = ()
     idle_timeout: float | None = None
@@ -240,14 +242,14 @@ class Batch:
 
     # ---- one runner
 
-    def _add_runner(self, node: SshNode | None) -> None:
+    def _add_runner(self, node: Node | None) -> None:
         where = "" if node is None else f" on {node}"
         label = f"runner {len(self._scheduler) + 1}{where}"
         self._scheduler.add(Runner(self._runner, node, label=label, needs=self._options.needs))
         if node is not None:
             self._alive[node] += 1
 
-    async def _runner(self, node: SshNode | None) -> None:
+    async def _runner(self, node: Node | None) -> None:
         """Run one command after another; an error ends the batch, whose caller reports it."""
         try:
             if node is not None and node in self._unasked:
@@ -260,7 +262,7 @@ class Batch:
         if node is not None and node in self._alive:
             self._alive[node] -= 1
 
-    async def _run_all(self, node: SshNode | None) -> None:
+    async def _run_all(self, node: Node | None) -> None:
         while (task := await self._next_task()) is not None:
             outcome = await self._restored_or_run(task, node)
             if isinstance(outcome.error, Unreachable) and await self._hand_back(task, outcome.error):
@@ -273,7 +275,7 @@ class Batch:
             if met and not self._stopped:
                 await self._stop(task)
 
-    async def _add_runners(self, node: SshNode) -> None:
+    async def _add_runners(self, node: Node) -> None:
         """Add a runner for each further CPU of a node."""
         asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         with contextlib.suppress(SshError, ValueError):
@@ -359,7 +361,7 @@ class Batch:
 
     # ---- one command
 
-    async def _restored_or_run(self, task: Task, node: SshNode | None) -> Outcome:
+    async def _restored_or_run(self, task: Task, node: Node | None) -> Outcome:
         """Run a command, unless the journal has its result."""
         journal = self._journal
         if journal is None:
@@ -384,7 +386,7 @@ class Batch:
         )
         return CommandJob(task.line, shell=True, label=shown(task.line), reads=reads, writes=writes)
 
-    async def _run_until_good(self, task: Task, node: SshNode | None) -> Outcome:
+    async def _run_until_good(self, task: Task, node: Node | None) -> Outcome:
         outcome = await self._run(task, node)
         tries = 1
         while outcome.failed and tries != self._options.tries and not self._stopped:
@@ -398,7 +400,7 @@ class Batch:
             tries += 1
         return outcome
 
-    async def _run(self, task: Task, node: SshNode | None) -> Outcome:
+    async def _run(self, task: Task, node: Node | None) -> Outcome:
         job: CommandJob | SshJob | None = None
         error: Exception | None = None
         started, began = time.time(), time.monotonic()
@@ -435,7 +437,7 @@ class Batch:
         found = {name: granted(name).text(runner) for name in self._options.needs}
         return self._template.fill(task.arguments, task.sequence, task.slot, found)
 
-    def _job_on(self, node: SshNode, task: Task) -> SshJob:
+    def _job_on(self, node: Node, task: Task) -> SshJob:
         return ssh_job()(
             node,
             task.line
@@ -449,7 +451,7 @@ class Batch:
             label=shown(task.line),
         )
 
-    async def _tell(self, task: Task, outcome: Outcome, node: SshNode | None) -> None:
+    async def _tell(self, task: Task, outcome: Outcome, node: Node | None) -> None:
         """Print or save the output of a command, and log its outcome."""
         if remark := outcome.remark(task.line):
             await self._printer.say(remark)

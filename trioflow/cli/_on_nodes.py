@@ -17,7 +17,7 @@ from ..jobs.command._result import CommandResult
 from ..jobs.posix._processes import describe
 from ..jobs.ssh._errors import SshError, Unreachable
 from ..jobs.ssh._job import SshJob
-from ..jobs.ssh._nodes import SshNode
+from ..jobs.ssh._nodes import Node, SshNode
 from . import FINE, INTERRUPTED
 from ._signals import SecondSignal
 from .batch._run import output
@@ -38,12 +38,12 @@ class Outcome:
 class Run:
     """One command on many nodes."""
 
-    def __init__(self, line: str, nodes: Sequence[SshNode], *, timeout: float | None, tag: bool) -> None:
+    def __init__(self, line: str, nodes: Sequence[Node], *, timeout: float | None, tag: bool) -> None:
         self._line: Final = line
         self._nodes: Final = nodes
         self._timeout: Final = timeout
         self._tag: Final = tag
-        self._outcomes: Final[dict[SshNode, Outcome]] = {}
+        self._outcomes: Final[dict[Node, Outcome]] = {}
 
     def run(self, window: int | None, *, with_table: bool) -> int:
         """Run it everywhere, print how it went, and return the exit code."""
@@ -66,7 +66,7 @@ class Run:
             return INTERRUPTED
         return min(MOST, sum(one.failed for one in self._outcomes.values())) or FINE
 
-    async def _on(self, node: SshNode) -> None:
+    async def _on(self, node: Node) -> None:
         """Run it on one node."""
         where = None if self._tag else subprocess.PIPE
         job = SshJob(
@@ -92,7 +92,7 @@ class Run:
 
     def _print_table(self) -> None:
         """Print how it went: nodes with the same outcome in one line."""
-        rows: dict[tuple[bool, str], list[SshNode]] = {}
+        rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, Outcome("not run"))
             rows.setdefault((outcome.failed, outcome.what), []).append(node)
@@ -113,7 +113,7 @@ def _outcome(result: CommandResult | None, error: Exception | None) -> Outcome:
     return Outcome(describe(result.returncode), result.elapsed, bool(result.returncode))
 
 
-def _print(node: SshNode, outcome: Outcome, result: CommandResult | None) -> None:
+def _print(node: Node, outcome: Outcome, result: CommandResult | None) -> None:
     took = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
     click.echo(f"== {node.name}: {outcome.what}{took}")
     if result is not None:
@@ -128,11 +128,11 @@ def _print(node: SshNode, outcome: Outcome, result: CommandResult | None) -> Non
                     click.echo(err=name == "stderr")
 
 
-def _names(nodes: Sequence[SshNode]) -> str:
+def _names(nodes: Sequence[Node]) -> str:
     """Return the names of nodes, those that end in numbers as ranges: node[01-03,07]."""
     found: dict[tuple[str, int], list[int]] = {}  # the numbers of each stem, by how many digits they have
     for node in nodes:
-        stem = node.name if node.port is not None else node.name.rstrip("0123456789")
+        stem = node.name if isinstance(node, SshNode) and node.port is not None else node.name.rstrip("0123456789")
         digits = node.name[len(stem) :]
         found.setdefault((stem, len(digits)), []).append(int(digits or 0))
     return ",".join(_range(stem, width, sorted(numbers)) for (stem, width), numbers in found.items())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
-from .servers import Server, Site, have_sshd
+from .servers import Here, Server, Site, have_sshd
 
 pytestmark = pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 
@@ -25,6 +26,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def server(site: Site) -> Server:
     """A server with the usual settings."""
     return site.serve(2)
+
+
+@pytest.fixture(params=["by ssh", "here"])
+def place(request: pytest.FixtureRequest) -> Server | Here:
+    """Where the same commands do the same: a server, and this machine without one."""
+    return Here() if request.param == "here" else cast(Server, request.getfixturevalue("server"))
 
 
 @pytest.fixture

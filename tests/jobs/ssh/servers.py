@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import anyio
 
-from trioflow.jobs.ssh._nodes import SshNode
+from trioflow import LocalNode, SshNode
 
 from ...places import PATIENCE
 
@@ -172,9 +172,28 @@ class Server:
         """How many connections have been let in."""
         return self.logged("Accepted publickey")
 
+    @property
+    def name(self) -> str:
+        """What it is called as a node."""
+        return f"{self.address}:{self.port}"
+
     def node(self, **options: Any) -> SshNode:
         """Return this server as a node."""
         return SshNode(self.address, **{"port": self.port, "config": self.site.config, **options})
+
+
+class Here:
+    """This machine as a node, which has the name of a server and the same directory."""
+
+    name = "127.0.0.2"
+
+    def node(self, **options: Any) -> LocalNode:
+        """Return it as a node; a node that is here cannot be out of reach."""
+        return LocalNode(self.name, directory=HOME, **options)
+
+
+Place = Server | Here
+HOME = Path.home()
 
 
 def name_of(pid: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
 
-from .servers import AS_USERS_ARE, Server, Site
+from .servers import AS_USERS_ARE, Place, Server, Site
 
 NAMES = [
     "plain",
@@ -32,8 +32,8 @@ NAMES = [
 ]
 
 
-def copied(backend: str, server: Server, *steps: Any) -> Any:
-    job = SshJob(server.node(), list(steps))
+def copied(backend: str, place: Place, *steps: Any) -> Any:
+    job = SshJob(place.node(), list(steps))
     Scheduler(job).run(backend=backend)
     return job.result()
 
@@ -56,7 +56,7 @@ def make_tree(directory: Path, names: list[str]) -> Path:
     return directory
 
 
-def test_a_file_may_have_any_name(server: Server, tmp_path: Path) -> None:
+def test_a_file_may_have_any_name(place: Place, tmp_path: Path) -> None:
     """There and back, with its mode and its time."""
     steps: list[Any] = []
     for number, name in enumerate(NAMES):
@@ -68,22 +68,22 @@ def test_a_file_may_have_any_name(server: Server, tmp_path: Path) -> None:
         pattern = "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name)
         steps.append(Push(source, to=f"{tmp_path}/there/{number}/"))
         steps.append(Pull(f"{tmp_path}/there/{number}/{pattern}", to=f"{tmp_path}/back/{number}/"))
-    copied("trio", server, *steps)
-    for place in ("there", "back"):
+    copied("trio", place, *steps)
+    for side in ("there", "back"):
         for number, name in enumerate(NAMES):
-            file = tmp_path / place / str(number) / name
+            file = tmp_path / side / str(number) / name
             assert file.read_text() == name
             assert file.stat().st_mode & 0o777 == 0o640
             assert file.stat().st_mtime == 1e9
             assert [path.name for path in file.parent.iterdir()] == [name]
 
 
-def test_a_tree_goes_there_and_back(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) -> None:
     """Names, contents and modes are the same, and nothing else is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
     copied(
         backend,
-        server,
+        place,
         Push(tree, to=f"{tmp_path}/there/deep/tree"),
         Pull(f"{tmp_path}/there/deep/tree", to=f"{tmp_path}/back"),
     )
@@ -92,64 +92,64 @@ def test_a_tree_goes_there_and_back(backend: str, server: Server, tmp_path: Path
     assert [path.name for path in (tmp_path / "there" / "deep").iterdir()] == ["tree"]
 
 
-def test_what_was_there_is_replaced(backend: str, server: Server, tmp_path: Path) -> None:
+def test_what_was_there_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
     """A file by a file, a directory by a directory, with nothing left of the old one."""
     (tmp_path / "file").write_text("new")
     tree = make_tree(tmp_path / "tree", ["a"])
-    for place in ("there", "back"):
-        make_tree(tmp_path / place / "tree", ["old"])
-        (tmp_path / place / "file").write_text("old")
+    for side in ("there", "back"):
+        make_tree(tmp_path / side / "tree", ["old"])
+        (tmp_path / side / "file").write_text("old")
     copied(
         backend,
-        server,
+        place,
         Push(tmp_path / "file", tree, to=f"{tmp_path}/there"),
         Pull(f"{tmp_path}/there/file", f"{tmp_path}/there/tree", to=f"{tmp_path}/back"),
     )
-    for place in ("there", "back"):
-        assert (tmp_path / place / "file").read_text() == "new"
-        assert content(tmp_path / place / "tree") == content(tree)
-        assert len(list((tmp_path / place).iterdir())) == 2
+    for side in ("there", "back"):
+        assert (tmp_path / side / "file").read_text() == "new"
+        assert content(tmp_path / side / "tree") == content(tree)
+        assert len(list((tmp_path / side).iterdir())) == 2
 
 
-def test_patterns_stand_for_several(backend: str, server: Server, tmp_path: Path) -> None:
+def test_patterns_stand_for_several(backend: str, place: Place, tmp_path: Path) -> None:
     """A pattern brings all files that it matches, sorted, and no other."""
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / "two words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "two words" / name).write_text(name)
-    (places,) = copied(backend, server, Pull(f"{tmp_path}/two words/*.log", to=f"{tmp_path}/{{node}}/"))
+    (places,) = copied(backend, place, Pull(f"{tmp_path}/two words/*.log", to=f"{tmp_path}/{{node}}/"))
     assert places == [f"{tmp_path}/127.0.0.2/{name}" for name in ("a.log", "b.log")]
     assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
 
 
 def test_names_are_relative_to_home_there_and_to_here(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plain name means the home directory on the node, and the current one here."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     name = f".test-of-trioflow-{os.getpid()}"
-    copied("trio", server, Push("file", to=f"~/{name}/"), Pull(f"{name}/file", to="back"), f"rm -r {name}")
+    copied("trio", place, Push("file", to=f"~/{name}/"), Pull(f"{name}/file", to="back"), f"rm -r {name}")
     assert (tmp_path / "back").read_text() == "x"
     assert not (Path.home() / name).exists()
 
 
-def test_results_of_jobs_are_sources(backend: str, server: Server, tmp_path: Path) -> None:
+def test_results_of_jobs_are_sources(backend: str, place: Place, tmp_path: Path) -> None:
     """The output of a command may name the file, and a value may be in the destination."""
     (tmp_path / "file").write_text("x")
     name = CommandJob(["echo", tmp_path / "file"], stdout=-1)
-    job = SshJob(server.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
-    pulled = SshJob(server.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
+    job = SshJob(place.node(), Push(name, to=f"{tmp_path}/copy-{{kind}}"), values={"kind": "a"})
+    pulled = SshJob(place.node(), Pull(f"{tmp_path}/copy-a", to=f"{tmp_path}/back"), required=job)
     Scheduler(pulled, name, job).run(backend=backend)
     assert pulled.result() == [f"{tmp_path}/back"]
 
 
-def test_links_to_files_are_followed_and_those_in_trees_are_not(server: Server, tmp_path: Path) -> None:
+def test_links_to_files_are_followed_and_those_in_trees_are_not(place: Place, tmp_path: Path) -> None:
     """A link that is named brings a file; one inside a tree is left out."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     (tmp_path / "tree" / "link").symlink_to("file")
     (tmp_path / "link").symlink_to("tree/file")
-    copied("trio", server, Push(tmp_path / "tree", tmp_path / "link", to=f"{tmp_path}/there/"))
+    copied("trio", place, Push(tmp_path / "tree", tmp_path / "link", to=f"{tmp_path}/there/"))
     assert content(tmp_path / "there") == {"tree": (0o755, None), "tree/file": (0o644, b"x"), "link": (0o644, b"x")}
 
 
@@ -190,17 +190,17 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
 
 
 def test_the_home_directory_is_a_destination(
-    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There and here: a tilde was the name of a file, or of a directory."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
     try:
-        copied(backend, server, Push(name, to="~"))
+        copied(backend, place, Push(name, to="~"))
         assert (Path.home() / name).read_text() == "x"
         monkeypatch.setenv("HOME", str(tmp_path / "own"))
-        copied(backend, server, Pull(name, to="~/sub/"), Pull(name, to="~"))
+        copied(backend, place, Pull(name, to="~/sub/"), Pull(name, to="~"))
     finally:
         monkeypatch.undo()
         (Path.home() / name).unlink()
@@ -209,24 +209,24 @@ def test_the_home_directory_is_a_destination(
 
 
 def test_the_home_directory_is_a_source(
-    backend: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here too: a tilde in front of what is pushed was the name of a directory, which was not there."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
-    copied(backend, server, Push("~/file", to=f"{tmp_path}/there/"))
+    copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
     assert (tmp_path / "there" / "file").read_text() == "x"
     assert list(Push("~/file", to="b").files_read()) == [f"{tmp_path}/file"]
 
 
-def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, place: Place, tmp_path: Path) -> None:
     """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
         os.mkfifo(path)
-    job = SshJob(server.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=10)
-    tree = SshJob(server.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=10)
+    job = SshJob(place.node(), Push(tmp_path / "pipe", to=f"{tmp_path}/there"), timeout=10)
+    tree = SshJob(place.node(), Push(tmp_path / "tree", to=f"{tmp_path}/copy"), timeout=10)
     Scheduler(job, tree).run(backend=backend)
     with pytest.raises(ValueError, match="pipe' is not a file or a directory"):
         job.result()
@@ -238,29 +238,63 @@ def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, server: Serv
     [
         (lambda path: Push(path / "none", to="x"), FileNotFoundError, "none"),
         (lambda path: Pull(path / "none", to=str(path / "x")), SshError, 'none" not found'),
-        (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): realpath"),
+        (lambda path: Push(path, to="/proc/no/where"), SshError, r"where\): (realpath|put) .*No such file"),
         (lambda path: Pull("/etc/host*", to=str(path / "one")), SshError, "end with a '/'"),
         (lambda path: Push(path, path.parent / "." / path.name, to="x/"), ValueError, "two of these are named"),
         (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
-        (lambda path: Pull("a\nb", to=str(path / "one")), ValueError, "line break"),
     ],
 )
 def test_what_goes_wrong_is_told_and_nothing_is_left(
-    backend: str, server: Server, step: Any, error: type[Exception], what: str, tmp_path: Path
+    backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
     """The error says which file it was, and no part of it stays."""
-    job = SshJob(server.node(), step(tmp_path))
+    job = SshJob(place.node(), step(tmp_path))
     Scheduler(job).run(backend=backend)
     with pytest.raises(error, match=what):
         job.result()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_name_with_a_line_break_cannot_be_told_to_sftp(server: Server, tmp_path: Path) -> None:
+    """The error says so, and what to do."""
+    job = SshJob(server.node(), Pull("a\nb", to=str(tmp_path / "one")))
+    Scheduler(job).run()
+    with pytest.raises(ValueError, match="line break"):
+        job.result()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Place, tmp_path: Path) -> None:
+    """A pattern that stands for two of one name is refused, and neither comes; one that is meant twice comes once."""
+    for run in "ab":
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "log").write_text(run)
+    job = SshJob(place.node(), Pull(f"{tmp_path}/runs/*/log", to=f"{tmp_path}/logs/"))
+    two = SshJob(place.node(), Pull(f"{tmp_path}/runs/a*/log", f"{tmp_path}/runs/b/l*", to=f"{tmp_path}/logs/"))
+    twice = SshJob(place.node(), Pull(f"{tmp_path}/runs/a/l*", f"{tmp_path}/runs/a/?og", to=f"{tmp_path}/once/"))
+    Scheduler(job, two, twice).run(backend=backend)
+    with pytest.raises(ValueError, match=r"two of these are named 'log', /.*/runs/a/log and /.*/runs/b/log: copy"):
+        job.result()
+    assert isinstance(two.raised_exception(), ValueError)
+    assert list((tmp_path / "logs").iterdir()) == []
+    assert twice.result() == [f"{tmp_path}/once/log"]
+
+
+def test_what_is_in_a_directory_is_not_in_the_way(backend: str, place: Place, tmp_path: Path) -> None:
+    """A pattern may stand for one directory, in which a file has the name of another one."""
+    for path in ("one tree/log", "logs/log"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(path)
+    copied(backend, place, Pull(f"{tmp_path}/one t*", f"{tmp_path}/logs/*", to=f"{tmp_path}/back/"))
+    assert (tmp_path / "back" / "log").read_text() == "logs/log"
+    assert (tmp_path / "back" / "one tree" / "log").read_text() == "one tree/log"
+
+
+def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
     """The error says how to put it into the directory."""
     (tmp_path / "file").write_text("x")
     make_tree(tmp_path / "there", ["a"])
-    job = SshJob(server.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
+    job = SshJob(place.node(), Push(tmp_path / "file", to=f"{tmp_path}/there"))
     Scheduler(job).run(backend=backend)
     with pytest.raises(SshError, match=r"rename .* let to= end with a '/'"):
         job.result()

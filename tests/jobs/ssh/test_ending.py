@@ -26,6 +26,7 @@ from trioflow import (
     Push,
     Scheduler,
     ScriptText,
+    Sequence,
     SshError,
     SshJob,
     SshNode,
@@ -35,7 +36,7 @@ from trioflow import (
 from ...bodies import fail
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import Server, Site, free_port, make_key, until_written
+from .servers import Here, Place, Server, Site, free_port, make_key, until_written
 
 BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
 
@@ -45,15 +46,15 @@ def sleepers(watched: Watched) -> list[str]:
     return [line for line in watched.alive() if line.startswith("sleep")]
 
 
-def long(server: Server, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
+def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
     """A job that says in a file that it has begun, and goes on for ever."""
     command = f"echo begun > {tmp_path}/begun; {body}"
-    return SshJob(server.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
+    return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_a_timeout_ends_it_on_the_node(
-    backend: str, server: Server, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """When the job has settled, nothing of it is left there."""
     left: list[str] = []
@@ -63,7 +64,7 @@ def test_a_timeout_ends_it_on_the_node(
 
     timeout = 1
     while not (tmp_path / "begun").exists():  # a busy machine may take longer to connect
-        job = long(server, tmp_path, mark, body, timeout=timeout)
+        job = long(place, tmp_path, mark, body, timeout=timeout)
         Scheduler(job, Job(look, required=job)).run(backend=backend)
         assert isinstance(job.raised_exception(), JobTimeout)
         timeout *= 2
@@ -75,10 +76,10 @@ def test_a_timeout_ends_it_on_the_node(
 
 @pytest.mark.parametrize("end", ["job", "critical", "scheduler", "scope"])
 def test_a_cancellation_ends_it_on_the_node(
-    backend: str, server: Server, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """Whoever cancels, no process of the command is left there."""
-    job = long(server, tmp_path, mark)
+    job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
     scopes: list[anyio.CancelScope] = []
 
@@ -107,11 +108,11 @@ def test_a_cancellation_ends_it_on_the_node(
 
 
 def test_a_command_may_end_by_itself_when_it_is_asked(
-    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
+    backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
 ) -> None:
     """It has the grace to do so, and the job waits for it."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
-    job = long(server, tmp_path, mark, body, terminate_grace=5)
+    job = long(place, tmp_path, mark, body, terminate_grace=5)
 
     async def cancel() -> None:
         await until_written(tmp_path / "begun")
@@ -122,12 +123,12 @@ def test_a_command_may_end_by_itself_when_it_is_asked(
     assert job.state is JobState.CANCELLED
 
 
-def test_a_cancelled_transfer_leaves_nothing(backend: str, server: Server, tmp_path: Path, watched: Watched) -> None:
+def test_a_cancelled_transfer_leaves_nothing(backend: str, place: Place, tmp_path: Path, watched: Watched) -> None:
     """What was copied half-way is not seen under its name, nor under another one."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
-    job = SshJob(server.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
+    job = SshJob(place.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
 
     async def cancel() -> None:
         while not list((tmp_path / "there").iterdir()):  # noqa: ASYNC110 - another process writes there
@@ -140,39 +141,61 @@ def test_a_cancelled_transfer_leaves_nothing(backend: str, server: Server, tmp_p
     assert watched.gone_in_time(), watched.alive()
 
 
+def test_what_a_lost_connection_leaves_is_removed_over_the_next(backend: str, server: Server, tmp_path: Path) -> None:
+    """Part of a file stayed, under a name of its own."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(4 << 30)
+    (tmp_path / "there").mkdir()
+    job = SshJob(server.node(), Push(tmp_path / "large", to=f"{tmp_path}/there/"))
+    left: list[Path] = []
+
+    async def cut() -> None:
+        while not list((tmp_path / "there").iterdir()):  # noqa: ASYNC110 - another process writes there
+            await anyio.sleep(0.01)
+        server.cut()
+
+    async def look() -> None:
+        left.extend((tmp_path / "there").iterdir())
+
+    Scheduler(job, Job(cut), Sequence(job, Job(look), SshJob(server.node(), "true"))).run(backend=backend)
+    assert isinstance(job.raised_exception(), SshError)
+    assert len(left) == 1
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_nothing_is_left_when_this_program_is_killed(
-    backend: str, server: Server, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """Neither there nor here: no command, no client, no process that holds a connection, no file for them."""
     places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     code = (
         "import os, tempfile, trioflow\n"
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
-        f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
+        f"node = trioflow.{place.node()!r}\n"
         f"command = {f'echo begun > {tmp_path}/begun; {body}'!r}\n"
         f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until_there(tmp_path / "begun")
-    assert list(places.iterdir()) != []
+    assert isinstance(place, Here) or list(places.iterdir()) != []
     process.kill()
     process.wait()
     assert watched.gone_in_time(), watched.alive()
     assert list(places.iterdir()) == []
     places.rmdir()
     end = time.monotonic() + PATIENCE
-    while server.sessions():
+    while isinstance(place, Server) and place.sessions():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 def test_ctrl_c_ends_it_on_the_node(
-    backend: str, server: Server, tmp_path: Path, mark: dict[str, str], watched: Watched
+    backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """The run is INTERRUPTED, and no process is left there."""
-    job = long(server, tmp_path, mark)
+    job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
 
     def interrupt() -> None:

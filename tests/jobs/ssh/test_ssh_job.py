@@ -22,6 +22,7 @@ from trioflow import (
     Job,
     JobState,
     JobTimeout,
+    LocalNode,
     Pool,
     Pull,
     Push,
@@ -35,12 +36,12 @@ from trioflow import (
 )
 
 from ...bodies import run, take
-from .servers import Server, Site, free_port
+from .servers import Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE
 
 
-def captured(backend: str, node: SshNode, command: Any, **options: Any) -> Any:
+def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: Any) -> Any:
     job = SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options})
     run(backend, job)
     return job.result()
@@ -49,17 +50,17 @@ def captured(backend: str, node: SshNode, command: Any, **options: Any) -> Any:
 # ---- the outcome
 
 
-def test_output_and_exit_code_come_back(backend: str, server: Server) -> None:
+def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
     """Both outputs stand apart, as they do here."""
-    result = captured(backend, server.node(), "echo out; echo err >&2; exit 3", check=False)
+    result = captured(backend, place.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
 
 
-def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, server: Server) -> None:
+def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, place: Place) -> None:
     """Neither on the node nor here, while the command runs, nor in the moment before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
-    job = SshJob(server.node(), 'sleep 0.3; echo "$TOKEN"', env={"TOKEN": secret}, stdout=PIPE)
+    job = SshJob(place.node(), 'sleep 0.3; echo "$TOKEN"', env={"TOKEN": secret}, stdout=PIPE)
 
     async def look() -> None:
         while not job.is_settled():
@@ -89,10 +90,10 @@ def test_what_is_not_a_mapping_is_refused(option: str) -> None:
         SshJob("node", "true", label="j", **options)
 
 
-def test_more_than_fits_into_a_line_is_told_in_words(backend: str, server: Server) -> None:
+def test_more_than_fits_into_a_line_is_told_in_words(backend: str, place: Place) -> None:
     """The error does not show how ssh is called, which is not what the user wrote."""
-    words = SshJob(server.node(), ("echo", "x" * 140_000), label="words")
-    variables = SshJob(server.node(), "true", env={"A": "x" * 140_000}, label="variables")
+    words = SshJob(place.node(), ("echo", "x" * 140_000), label="words")
+    variables = SshJob(place.node(), "true", env={"A": "x" * 140_000}, label="variables")
     run(backend, words, variables)
     assert re.match(
         r"not started: its words and what trioflow adds to them are 14\d{4} bytes, and", str(words.raised_exception())
@@ -105,9 +106,9 @@ def test_more_than_fits_into_a_line_is_told_in_words(backend: str, server: Serve
         assert "ControlPath" not in str(job.raised_exception())
 
 
-def test_variables_may_have_many_bytes(backend: str, server: Server) -> None:
+def test_variables_may_have_many_bytes(backend: str, place: Place) -> None:
     """More than a pipe takes at once."""
-    result = captured(backend, server.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
+    result = captured(backend, place.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
     assert result.stdout == b"90003\n"
 
 
@@ -156,12 +157,12 @@ def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
     assert (tmp_path / "log").read_bytes() == b""
 
 
-def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, server: Server, tmp_path: Path) -> None:
+def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
     """By the first of its commands; the others write behind it."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
-    run(backend, SshJob(server.node(), ["echo a", "echo b", last], stdout=path, append=False, retry=1))
+    run(backend, SshJob(place.node(), ["echo a", "echo b", last], stdout=path, append=False, retry=1))
     assert path.read_text() == "a\nb\n"
 
 
@@ -179,85 +180,85 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
 @pytest.mark.parametrize(
     ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
 )
-def test_exit_codes_and_signals_may_be_allowed(backend: str, server: Server, line: str, is_fine: bool) -> None:
+def test_exit_codes_and_signals_may_be_allowed(backend: str, place: Place, line: str, is_fine: bool) -> None:
     """As for a command here; the next step is done only after a success."""
-    job = SshJob(server.node(), [line, "true"], check=[0, 4, "TERM"])
+    job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
     run(backend, job)
     assert job.is_succeeded() is is_fine
 
 
-def test_an_exit_code_is_the_commands_own(server: Server) -> None:
+def test_an_exit_code_is_the_commands_own(place: Place) -> None:
     """Also 255, which is what ssh itself says when it has lost the connection."""
     codes = [0, 1, 127, 128, 254, 255]
-    results = captured("trio", server.node(), [f"exit {code}" for code in codes], check=False)
+    results = captured("trio", place.node(), [f"exit {code}" for code in codes], check=False)
     assert [result.returncode for result in results] == codes
 
 
-def test_a_signal_is_told(backend: str, server: Server) -> None:
+def test_a_signal_is_told(backend: str, place: Place) -> None:
     """It is told from an exit code, as for a command here."""
-    result = captured(backend, server.node(), "kill -KILL $$", check=False)
+    result = captured(backend, place.node(), "kill -KILL $$", check=False)
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
 
 
-def test_times_are_those_on_the_node(server: Server) -> None:
+def test_times_are_those_on_the_node(place: Place) -> None:
     """CPU time is that of the command, not of the local ssh."""
-    result = captured("trio", server.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
+    result = captured("trio", place.node(), "n=0; while [ $n -lt 200000 ]; do n=$((n+1)); done")
     assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
 
 
-def test_much_output_comes_through(backend: str, server: Server) -> None:
+def test_much_output_comes_through(backend: str, place: Place) -> None:
     """More than pipes hold, and more than is kept in memory; both streams at once."""
     code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
-    result = captured(backend, server.node(), code)
+    result = captured(backend, place.node(), code)
     assert result.stdout == bytes(3_000_000)
     assert result.stderr == bytes(300_000)
 
 
-def test_a_program_that_is_not_there(backend: str, server: Server) -> None:
+def test_a_program_that_is_not_there(backend: str, place: Place) -> None:
     """The exit code is 127, as a shell has it."""
-    assert captured(backend, server.node(), ("no-such-program",), check=False).returncode == 127
+    assert captured(backend, place.node(), ("no-such-program",), check=False).returncode == 127
 
 
 # ---- what it gets
 
 
-def test_a_tuple_is_a_program_with_its_arguments(server: Server) -> None:
+def test_a_tuple_is_a_program_with_its_arguments(place: Place) -> None:
     """Every character arrives as it was given."""
     words = ("printf", "%s|", "a b", "$HOME", "*", "it's", '"', "\\", "é", "line\nbreak", "", 5, Path("/p"))
-    result = captured("trio", server.node(), words)
+    result = captured("trio", place.node(), words)
     assert result.stdout.decode() == "a b|$HOME|*|it's|\"|\\|é|line\nbreak||5|/p|"
 
 
-def test_a_string_is_a_line_for_the_shell(server: Server) -> None:
+def test_a_string_is_a_line_for_the_shell(place: Place) -> None:
     """Loops and pipes work."""
-    assert captured("trio", server.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
+    assert captured("trio", place.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
 
 
-def test_results_of_jobs_are_arguments(backend: str, server: Server) -> None:
+def test_results_of_jobs_are_arguments(backend: str, place: Place) -> None:
     """Among words and values, from here and from there; unknown braces stay."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
-    first = SshJob(server.node(), "echo 'from there'", stdout=PIPE)
+    first = SshJob(place.node(), "echo 'from there'", stdout=PIPE)
     second = SshJob(
-        server.node(),
+        place.node(),
         "echo {node} {here} {there} ${HOME:+home} {unknown}",
         values={"here": here, "there": first},
         stdout=PIPE,
     )
-    third = SshJob(server.node(), ("echo", second), stdout=PIPE)
+    third = SshJob(place.node(), ("echo", second), stdout=PIPE)
     run(backend, third)
     expected = b"127.0.0.2 from here from there home {unknown}\n"
     assert (second.result().stdout, third.result().stdout) == (expected, expected)
 
 
-def test_values_are_quoted(server: Server) -> None:
+def test_values_are_quoted(place: Place) -> None:
     """A value cannot become a command."""
-    result = captured("trio", server.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
+    result = captured("trio", place.node(), "echo {value}", values={"value": "$(touch /tmp/evil); 'x'"})
     assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
 
 
-def test_a_job_on_a_node_is_an_input_of_others(backend: str, server: Server) -> None:
+def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> None:
     """Its output is an argument of a command here, and its result that of a function."""
-    first = SshJob(server.node(), "echo 5", stdout=PIPE)
+    first = SshJob(place.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
     third = Job(take, first)
     run(backend, second, third)
@@ -265,21 +266,21 @@ def test_a_job_on_a_node_is_an_input_of_others(backend: str, server: Server) -> 
     assert third.result() == (first.result(),)
 
 
-def test_directory_and_environment(backend: str, server: Server, tmp_path: Path) -> None:
+def test_directory_and_environment(backend: str, place: Place, tmp_path: Path) -> None:
     """`cwd` and `env` hold on the node, and a directory that is not there is a failure."""
     env = {"A": "a b", "B": "on {node}"}
-    result = captured(backend, server.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
+    result = captured(backend, place.node(), 'pwd; echo "$A|$B"', cwd=tmp_path, env=env)
     assert result.stdout.decode() == f"{tmp_path}\na b|on 127.0.0.2\n"
-    assert captured(backend, server.node(), ("pwd",), cwd="/no/such", check=False).returncode != 0
+    assert captured(backend, place.node(), ("pwd",), cwd="/no/such", check=False).returncode != 0
 
 
-def test_a_command_starts_in_the_home_directory(server: Server) -> None:
+def test_a_command_starts_in_the_home_directory(place: Place) -> None:
     """Without `cwd`, as after a login."""
-    assert captured("trio", server.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
+    assert captured("trio", place.node(), 'test "$(pwd)" = "$(cd; pwd)"').returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
-def test_a_command_reads_what_it_is_given(backend: str, server: Server, kind: str, tmp_path: Path) -> None:
+def test_a_command_reads_what_it_is_given(backend: str, place: Place, kind: str, tmp_path: Path) -> None:
     """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
     data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
     file = tmp_path / "input"
@@ -292,55 +293,124 @@ def test_a_command_reads_what_it_is_given(backend: str, server: Server, kind: st
             "file": opened,
             "job": CommandJob(["cat", file], stdout=PIPE),
         }[kind]
-        job = SshJob(server.node(), "cat", stdin=stdin, stdout=PIPE)
+        job = SshJob(place.node(), "cat", stdin=stdin, stdout=PIPE)
         run(backend, job)
     assert job.result().stdout == data
     assert list(Path.home().glob(".trioflow-*")) == []
 
 
-def test_a_command_reads_nothing_by_default(server: Server) -> None:
+def test_a_command_reads_nothing_by_default(place: Place) -> None:
     """Its standard input is empty."""
-    assert captured("trio", server.node(), "cat").stdout == b""
+    assert captured("trio", place.node(), "cat").stdout == b""
 
 
 # ---- scripts
 
 
-def test_a_script_is_sent_and_run(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) -> None:
     """It is run by its own interpreter, with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
     number = CommandJob(["echo", "7"], stdout=PIPE)
-    result = captured(backend, server.node(), Script(script, "a b", number, "$x"))
+    result = captured(backend, place.node(), Script(script, "a b", number, "$x"))
     assert result.stdout == b"['a b', '7', '$x'] True\n"
 
 
-def test_a_script_of_text(backend: str, server: Server) -> None:
+def test_a_script_of_text(backend: str, place: Place) -> None:
     """It is sent unchanged: braces in it are not filled in."""
-    result = captured(backend, server.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
+    result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
 
 @pytest.mark.parametrize(
     "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
 )
-def test_a_script_that_no_command_line_can_hold(backend: str, server: Server, content: str, tmp_path: Path) -> None:
+def test_a_script_that_no_command_line_can_hold(backend: str, place: Place, content: str, tmp_path: Path) -> None:
     """A large one, or one with a NUL, is sent in another way, and leaves nothing."""
     script = tmp_path / "script.sh"
     script.write_text(content)
-    assert captured(backend, server.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
+    assert captured(backend, place.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
     assert list(Path.home().glob(".trioflow-*")) == []
 
 
-def test_a_script_leaves_nothing_behind(server: Server) -> None:
+def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path) -> None:
+    """Under their own names and with their modes, wherever it runs; results of jobs may name them."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "more.sh").write_text("echo more\n")
+    (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
+    (tmp_path / "tool").write_text("#!/bin/sh\necho tool\n")
+    (tmp_path / "tool").chmod(0o755)
+    script = tmp_path / "main.sh"
+    lines = (
+        'here=$(dirname "$0")',
+        '. "$here/functions.sh"',
+        'hello "$1"',
+        '. "$here/lib/more.sh"',
+        '"$here/tool"',
+        "pwd",
+    )
+    script.write_text("\n".join(lines))
+    tool = CommandJob(["echo", tmp_path / "tool"], stdout=PIPE)
+    step = Script(script, "you there", includes=[tmp_path / "functions.sh", tmp_path / "lib", tool])
+    assert captured(backend, place.node(), step, cwd=tmp_path).text == f"hello you there\nmore\ntool\n{tmp_path}\n"
+    text = ScriptText('#!/bin/sh -e\ncat "$(dirname "$0")/more.sh"; echo "$0"\n', includes=tmp_path / "lib" / "more.sh")
+    said, path = captured(backend, place.node(), text).text.splitlines()
+    assert said == "echo more"
+    assert not Path(path).parent.exists()
+    assert Path(path).parent.is_absolute()
+
+
+def test_a_large_script_finds_its_directory(backend: str, place: Place, tmp_path: Path) -> None:
+    """It was looked for in `cwd`, where it is not."""
+    script = tmp_path / "script"
+    script.write_text("pwd; exit\n" + "# x\n" * 30_000)
+    assert captured(backend, place.node(), Script(script), cwd=tmp_path).text == f"{tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("includes", "error", "what"),
+    [
+        (["none"], FileNotFoundError, "none"),
+        (["main.sh"], ValueError, "two of these are named 'main.sh'"),
+        (["a/x", "b/x"], ValueError, "two of these are named 'x'"),
+    ],
+)
+def test_files_that_cannot_be_beside_a_script_are_named(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, includes: list[str], error: Any, what: str
+) -> None:
+    """The script is not run without them."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("main.sh", "a/x", "b/x"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    job = SshJob(place.node(), Script("main.sh", includes=includes))
+    run("trio", job)
+    with pytest.raises(error, match=what):
+        job.result()
+
+
+def test_a_script_and_what_is_beside_it_show_and_compare() -> None:
+    """An argument is not a file beside it; a journal and equality tell them apart."""
+    plain, beside = Script("a.sh", "b"), Script("a.sh", includes=["b"])
+    assert (repr(plain), repr(beside)) == ("Script(a.sh, b)", "Script(a.sh, includes=[b])")
+    assert plain != beside == Script("a.sh", includes="b")
+    assert hash(beside) == hash(Script("a.sh", includes="b"))
+    assert plain.given(plain.words) != beside.given(beside.words)
+    assert list(beside.files_read()) == ["a.sh", "b"]
+    assert list(ScriptText("x", includes=["~/b"]).files_read()) == [os.path.expanduser("~/b")]
+    with pytest.raises(TypeError, match=r"Script\(includes=3\): give a list of files"):
+        Script("a.sh", includes=3)  # type: ignore[arg-type]
+
+
+def test_a_script_leaves_nothing_behind(place: Place) -> None:
     """Its file is gone when it has ended."""
-    result = captured("trio", server.node(), ScriptText("echo $0"))
+    result = captured("trio", place.node(), ScriptText("echo $0"))
     assert not Path(result.stdout.decode().strip()).exists()
 
 
-def test_a_script_that_is_not_there(server: Server) -> None:
+def test_a_script_that_is_not_there(place: Place) -> None:
     """The job fails with the system's own error."""
-    job = SshJob(server.node(), Script("/no/such/script"))
+    job = SshJob(place.node(), Script("/no/such/script"))
     run("trio", job)
     assert isinstance(job.raised_exception(), FileNotFoundError)
 
@@ -348,11 +418,11 @@ def test_a_script_that_is_not_there(server: Server) -> None:
 # ---- several steps
 
 
-def test_a_list_is_done_step_by_step(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path) -> None:
     """Each step has its result, in order."""
     (tmp_path / "in.txt").write_text("hello")
     job = SshJob(
-        server.node(),
+        place.node(),
         [
             Push(tmp_path / "in.txt", to=f"{tmp_path}/there/"),
             f"tr a-z A-Z < {tmp_path}/there/in.txt > {tmp_path}/there/out.txt; echo done",
@@ -368,9 +438,9 @@ def test_a_list_is_done_step_by_step(backend: str, server: Server, tmp_path: Pat
     assert Path(places[0]).read_text() == "HELLO"
 
 
-def test_a_step_that_fails_is_the_last(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Path) -> None:
     """Those behind it are not done."""
-    job = SshJob(server.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
+    job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
     assert (tmp_path / "a").exists()
@@ -380,19 +450,19 @@ def test_a_step_that_fails_is_the_last(backend: str, server: Server, tmp_path: P
 # ---- where the output goes
 
 
-def test_output_goes_to_a_file_for_each_node(backend: str, server: Server, tmp_path: Path) -> None:
+def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_path: Path) -> None:
     """The file's name may have the node and values, and all steps append to it."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
     job = SshJob(
-        server.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
+        place.node(), ["echo 1", "echo 2; echo 3 >&2"], values={"what": "x"}, stdout=where, stderr=subprocess.STDOUT
     )
     run(backend, job)
     assert (tmp_path / "logs" / "127.0.0.2-x.txt").read_text() == "1\n2\n3\n"
 
 
-def test_errors_go_to_a_file(backend: str, server: Server, tmp_path: Path) -> None:
+def test_errors_go_to_a_file(backend: str, place: Place, tmp_path: Path) -> None:
     """The other output is captured all the same."""
-    result = captured(backend, server.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
+    result = captured(backend, place.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
     assert (result.stdout, result.stderr, (tmp_path / "err").read_text()) == (b"1\n", None, "2\n")
 
 
@@ -425,31 +495,31 @@ def test_output_is_shown_live_with_the_node_in_front(
     assert (shown.out, shown.err) == (f"{name}: out\n{name}: rest\n", f"{name}: err\n")
 
 
-def test_a_tag_may_tell_time_node_and_values(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tag_may_tell_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """The time is that at which the line has come here."""
-    run(backend, SshJob(server.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
+    run(backend, SshJob(place.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
-def test_output_goes_where_print_goes(backend: str, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_goes_where_print_goes(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """Output that nobody asked for arrives at this program's own outputs."""
-    run(backend, SshJob(server.node(), "echo out; echo err >&2"))
+    run(backend, SshJob(place.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
-def test_lines_are_handed_over_as_they_come(backend: str, server: Server) -> None:
+def test_lines_are_handed_over_as_they_come(backend: str, place: Place) -> None:
     """`on_line` gets the job and the line without its end."""
     lines: list[tuple[str, str]] = []
-    job = SshJob(server.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
+    job = SshJob(place.node(), "echo 1; echo 2", on_line=lambda job, line: lines.append((job.label, line)), label="x")
     run(backend, job)
     assert lines == [("x", "1"), ("x", "2")]
 
 
-def test_output_goes_to_open_files(backend: str, server: Server, tmp_path: Path) -> None:
+def test_output_goes_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
     """Files of bytes and of text each get what they take."""
     text = io.StringIO()
     with (tmp_path / "out").open("wb") as file:
-        run(backend, SshJob(server.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
+        run(backend, SshJob(place.node(), "echo é; echo 2 >&2", stdout=file, stderr=text))
     assert ((tmp_path / "out").read_text(), text.getvalue()) == ("é\n", "2\n")
 
 
@@ -466,14 +536,14 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
 
 
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
-    backend: str, server: Server, mark: dict[str, str], watched: Any
+    backend: str, place: Place, mark: dict[str, str], watched: Any
 ) -> None:
     """No process is left on the node."""
 
     def broken(_: SshJob, line: str) -> None:
         raise ValueError(line)
 
-    job = SshJob(server.node(), "echo 5; sleep 1000", on_line=broken, env=mark)
+    job = SshJob(place.node(), "echo 5; sleep 1000", on_line=broken, env=mark)
     run(backend, job)
     assert isinstance(job.raised_exception(), ValueError)
     assert watched.gone_in_time(), watched.alive()
@@ -578,9 +648,9 @@ def test_errors_are_trioflows_own() -> None:
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
-def test_a_secret_is_kept_out_of_label_and_error(backend: str, server: Server) -> None:
+def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> None:
     """With `redact=True` the command line is shown nowhere."""
-    job = SshJob(server.node(), "secret() { exit 3; }; secret", redact=True)
+    job = SshJob(place.node(), "secret() { exit 3; }; secret", redact=True)
     run(backend, job)
     assert "secret" not in f"{job!r} {job.raised_exception()}"
     assert job.label.endswith(": command …")
@@ -589,11 +659,11 @@ def test_a_secret_is_kept_out_of_label_and_error(backend: str, server: Server) -
 # ---- what it was granted
 
 
-def test_a_node_gets_what_the_job_was_granted(backend: str, server: Server) -> None:
+def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> None:
     """In words, in what stands in braces, and in the environment; what the job does not need is refused."""
     jobs = [
         SshJob(
-            server.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
+            place.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],
             values={"cards": granted("gpu")}, env={"CARDS": granted("gpu")}, needs={"gpu": number}, stdout=PIPE,
         )
         for number in (1, 2)
@@ -603,17 +673,17 @@ def test_a_node_gets_what_the_job_was_granted(backend: str, server: Server) -> N
     assert said == [[b"a\n", b"a a\n"], [b"b,c\n", b"b,c b,c\n"]]
     for options in ({"values": {"x": granted("gpu")}}, {"env": {"X": granted("gpu")}}):
         with pytest.raises(ValueError, match=r"granted\('gpu'\), but it needs nothing of that name"):
-            SshJob(server.node(), "true", **options)
+            SshJob(place.node(), "true", **options)
 
 
 # ---- idle_timeout
 
 
-def test_output_on_a_node_is_a_sign_of_life(backend: str, server: Server) -> None:
+def test_output_on_a_node_is_a_sign_of_life(backend: str, place: Place) -> None:
     """A command that writes goes on, one that is silent is ended there; connecting and copying are not watched."""
     tick = "for n in 1 2 3 4; do sleep 0.2; echo $n; done"
-    steady = SshJob(server.node(), [tick, tick], stdout=PIPE, idle_timeout=1.5)
-    silent = SshJob(server.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=1.5)
+    steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=1.5)
+    silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=1.5)
     run(backend, Scheduler(steady, silent))
     assert [result.stdout for result in steady.result()] == [b"1\n2\n3\n4\n"] * 2
     error = silent.raised_exception()

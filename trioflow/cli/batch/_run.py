@@ -24,7 +24,7 @@ from . import OTHER_ERROR
 from ._given import Given
 
 if TYPE_CHECKING:
-    from ... import Pool, SshNode
+    from ... import LocalNode, Pool, SshNode
     from ...abc import Amount
     from ...journal._journal import Session
 
@@ -80,7 +80,7 @@ def how(given: Given) -> _batch.Options:
     )
 
 
-def named(nodes: Sequence[str], **options: Any) -> tuple[SshNode, ...]:
+def named(nodes: Sequence[str], **options: Any) -> tuple[SshNode | LocalNode, ...]:
     """Return the nodes that the user named, each once; the options are those of `SshNodes`."""
     if not nodes:
         return ()

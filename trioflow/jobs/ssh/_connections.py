@@ -32,11 +32,17 @@ from ..posix._groups import end_group
 from ..posix._guard import VARIABLE, Guard
 from ..posix._processes import Process, spawn
 from ._errors import SshError, Unreachable
+from ._files import listed_by_sftp, said_by_sftp
+from ._local import Here
+from ._nodes import LocalNode
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...abc import RunHandle
-    from ._nodes import Paths, SshNode
+    from ._files import Operation
+    from ._nodes import Node, Paths, SshNode
 
 TRIES: Final = 3
 """How often a node that refuses is asked, unless it has too many of us already: then until the time is over."""
@@ -72,11 +78,18 @@ class Connections:
         self.guard: Final = run.shared(Guard)  # made before, and so closed behind these
         self.transport: Final[Transport] = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
+        self._here: Final[dict[LocalNode, Here]] = {}
         self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
         self._handshakes: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
         self._directory: Directory | None = None
 
-    def to(self, node: SshNode) -> Connection:
+    def to(self, node: Node) -> Connection | Here:
+        """Return the connection of a node, open or not, or what stands in for it."""
+        if isinstance(node, LocalNode):
+            return self._here.setdefault(node, Here(node))
+        return self.connection(node)
+
+    def connection(self, node: SshNode) -> Connection:
         """Return the connection of a node, open or not."""
         if node not in self._by_node:
             self._by_node[node] = Connection(self, node, len(self._by_node))
@@ -121,6 +134,7 @@ class Connection:
         self.transport: Final = connections.transport
         self.process: Process | None = None  # holds the connection
         self.was_reported = False  # that it cannot be reached
+        self.litter: list[str] = []  # files there that are to be removed as soon as it is open again
         self._all: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
@@ -148,6 +162,47 @@ class Connection:
     def allow_no_more_than(self, number: int) -> None:
         """Learn that the node let in so many sessions, and no further one."""
         self._sessions.total_tokens = max(1, min(self._sessions.total_tokens, number))
+
+    # ---- what goes over it
+
+    directory: Final = None  # where its local programs run: where this program does
+    scratch: Final = ""  # what stands in front of the names of files for a while: they are in the home directory
+
+    def command(self, line: str) -> Sequence[str]:
+        """Return what runs a line there."""
+        return self.transport.run(self.node, self.socket, line)
+
+    def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
+        """Return what copies files, and what it is to read.
+
+        Raises:
+            ValueError: a name that sftp cannot be told.
+
+        """
+        lines = [operation.for_sftp() for operation in operations]
+        text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
+        return self.transport.transfer(self.node, self.socket), text
+
+    def listed(self, said: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the files there that were fetched, given what a copier has printed."""
+        return listed_by_sftp(said, operations)
+
+    def explained(self, said: bytes) -> bytes:
+        """Return what is of interest of what a copier has said."""
+        return said_by_sftp(said)
+
+    def never_started(self, text: str) -> bool:
+        """Return whether a command, or a copier, says that there was no connection, so that nothing has started."""
+        return self.transport.never_started(text)
+
+    def is_full(self, text: str) -> bool:
+        """Return whether a command, or a copier, says that the node lets no more of them in at once."""
+        return self.transport.is_full(text)
+
+    def there(self, path: str) -> str:
+        """Return a path on the node: relative to the home directory, and never like an option."""
+        path = "." if path == "~" else path.removeprefix("~/") or "."
+        return f"./{path}" if path.startswith("-") else path
 
     # ---- opening
 
@@ -205,7 +260,7 @@ class Connection:
         if self.node.gateway is None:
             return None
         assert not isinstance(self.node.gateway, str)
-        connection = self._all.to(self.node.gateway)
+        connection = self._all.connection(self.node.gateway)
         try:
             await connection.ensure(anew=self._failures > 0)
         except SshError as failure:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..command._capture import Spool
 from ..command._options import is_path
 from ._errors import SshError
+from ._files import Get, MakeDirectory, Operation, Put, Rename
 from ._session import Redirection, Session
 
 MARK: Final = ".trioflow-"
@@ -38,16 +39,16 @@ async def push(session: Session, sources: Sequence[str], to: str, shown: str) ->
         SshError: it could not be done.
 
     """
-    copies = _copies(sources, to)
+    copies = _copies(session, sources, to)
     _check_names([posixpath.basename(copy.place) for copy in copies], shown)
-    batch: list[str] = []
+    operations: list[Operation] = []
     for copy in copies:
-        batch += [f"-mkdir {quoted(parent)}" for parent in _parents(posixpath.dirname(copy.place))]
-        batch.append(f"put -pR {quoted(copy.source)} {quoted(copy.new)}")
+        operations += map(MakeDirectory, _parents(posixpath.dirname(copy.place)))
+        operations.append(Put(copy.source, copy.new))
         if not copy.is_directory:
-            batch.append(f"rename {quoted(copy.new)} {quoted(copy.place)}")
+            operations.append(Rename(copy.new, copy.place))
     try:
-        await session.transfer(batch, shown)
+        await session.transfer(operations, shown)
         for copy in copies:
             if copy.is_directory:
                 words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
@@ -62,7 +63,7 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
 
     Raises:
         OSError: it cannot be written here.
-        ValueError: two sources have the same name.
+        ValueError: two sources, or two files that a pattern stands for, have the same name.
         SshError: it could not be done.
 
     """
@@ -72,8 +73,8 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
-        batch = [f"get -pR {_pattern(there(source))} {quoted(new + '/')}" for source in sources]
-        await session.transfer(batch, shown)
+        found = await session.transfer([Get(session.there(source), new) for source in sources], shown)
+        _check_found(found, shown)
         names = sorted(os.listdir(new))
         if not into and len(names) != 1:
             raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
@@ -94,14 +95,38 @@ async def temporary(session: Session, content: Any) -> AsyncGenerator[str]:
         SshError: it could not be done.
 
     """
-    path = f"{MARK}{os.urandom(6).hex()}"
+    path = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
     try:
         with _nameless_file() as (file, name):
             _fill(file, content)
-            await session.transfer([f"put {quoted(name)} {path}"], "what is to be read there")
+            await session.transfer([Put(name, path)], "what is to be read there")
         yield path
     finally:
         await session.tidy([path])
+
+
+@contextlib.asynccontextmanager
+async def beside(session: Session, script: bytes, name: str, others: Sequence[str], shown: str) -> AsyncGenerator[str]:
+    """Have a script and other files in a directory of their own on the node, for the time of a block; gives its path.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: two files have the same name, or one is not a file or a directory.
+        SshError: it could not be done.
+
+    """
+    directory = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
+    copies = _copies(session, others, f"{directory}/")
+    _check_names([name, *(posixpath.basename(copy.place) for copy in copies)], shown)
+    try:
+        with _nameless_file() as (file, path):
+            _fill(file, script)
+            os.fchmod(file.fileno(), stat.S_IRWXU)
+            made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
+            await session.transfer([*made, *(Put(copy.source, copy.place) for copy in copies)], shown)
+        yield directory
+    finally:
+        await session.tidy([directory])
 
 
 @contextlib.contextmanager
@@ -126,7 +151,7 @@ class Copy:
     is_directory: bool
 
 
-def _copies(sources: Sequence[str], to: str) -> list[Copy]:
+def _copies(session: Session, sources: Sequence[str], to: str) -> list[Copy]:
     into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
@@ -134,7 +159,7 @@ def _copies(sources: Sequence[str], to: str) -> list[Copy]:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
-        place = there(posixpath.join(to, os.path.basename(path)) if into else to)
+        place = session.there(posixpath.join(to, os.path.basename(path)) if into else to)
         directory, name = posixpath.split(place)
         new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
         found.append(Copy(path, place, new, os.path.isdir(path)))
@@ -148,33 +173,22 @@ def _check_names(names: Sequence[str], shown: str) -> None:
         raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
+def _check_found(found: Sequence[str], shown: str) -> None:
+    """Refuse files on a node that would take each other's place: patterns may stand for several of one name."""
+    places: dict[str, str] = {}
+    for path in map(posixpath.normpath, found):
+        name = posixpath.basename(path)
+        other = places.setdefault(name, path)
+        if other != path:
+            raise ValueError(
+                f"{shown}: two of these are named {name!r}, {other} and {path}: copy the directories that they are in, "
+                f"or each by a step of its own, to another place"
+            )
+
+
 def _new_directory(parent: str) -> str:
     os.makedirs(parent, exist_ok=True)
     return os.path.abspath(tempfile.mkdtemp(prefix=MARK, dir=parent))
-
-
-def there(path: str) -> str:
-    """Return a path on a node as sftp takes it: relative to the home directory, and never like an option."""
-    path = "." if path == "~" else path.removeprefix("~/") or "."
-    return f"./{path}" if path.startswith("-") else path
-
-
-def quoted(path: str) -> str:
-    """Return a path that sftp takes as it is.
-
-    Raises:
-        ValueError: no command of sftp can have a line break in it.
-
-    """
-    if "\n" in path or "\r" in path:
-        raise ValueError(f"{path!r}: sftp cannot copy what has a line break in its name; rename it, or use tar")
-    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _pattern(path: str) -> str:
-    """Return a path in which sftp looks for `*`, `?` and `[...]`."""
-    quoted(path)
-    return "".join(f"\\{character}" if character in " \t\"'#" else character for character in path)
 
 
 def _parents(directory: str) -> list[str]:

@@ -8,7 +8,7 @@ from ... import TrioflowError
 from ...abc import printable
 
 if TYPE_CHECKING:
-    from ._nodes import SshNode
+    from ._nodes import Node
 
 
 class SshError(TrioflowError):
@@ -22,9 +22,9 @@ class SshError(TrioflowError):
 
     __module__ = "trioflow"  # tracebacks show it, also where nobody has asked trioflow for it, which would set it
 
-    def __init__(self, node: SshNode, what: str, *, started: bool = False) -> None:
+    def __init__(self, node: Node, what: str, *, started: bool = False) -> None:
         """Build the message out of the node and what happened."""
-        self.node: SshNode = node
+        self.node: Node = node
         self.started: bool = started
         super().__init__(printable(f"{node.name}: {what}"))
 

@@ -19,9 +19,10 @@ from ..command._result import CommandResult
 from . import _copying
 from ._connections import Connections
 from ._errors import Unreachable
-from ._nodes import SshNode
+from ._nodes import LocalNode, Node, SshNode
+from ._nodes import node as node_of
 from ._session import Redirection, Session
-from ._steps import Command, Pull, Push, Script, ScriptText, Step, Values, interpreter, steps, word
+from ._steps import Command, Program, Pull, Push, Script, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
     from ...abc import RunHandle, TimeLimit
@@ -34,6 +35,11 @@ INLINE: Final = (
     'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
 )
 """Keeps a script in a file while it runs."""
+BESIDE: Final = (
+    'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
+    'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
+)
+"""Removes the directory that a script is in when it has run."""
 LONGEST: Final = 60_000
 """Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
 
@@ -50,7 +56,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
     What never started because the connection was lost is tried again. What has started is not, unless `retry=` says so.
 
     Args:
-        node: an `SshNode`, or its name.
+        node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
         command: a string, for the shell there; a tuple, a program and its arguments, each of them a string, a number, a
             path, a job, whose result is filled in, or `granted("gpu")`, what it was granted; a `Script`, a
             `ScriptText`, a `Push`, a `Pull`; or a list of these, done one after the other until one fails.
@@ -103,7 +109,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
 
     def __init__(
         self,
-        node: SshNode | str,
+        node: SshNode | LocalNode | str,
         command: str | tuple[Any, ...] | Step | list[Any],
         /,
         *,
@@ -121,9 +127,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "SshJob")
-        if not isinstance(node, SshNode):
-            node = SshNode(node)
-        self._node: Final = node
+        self._node: Final = node_of(node)
         self._steps: Final = steps(command, who)
         self._is_list: Final = isinstance(command, list)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
@@ -145,7 +149,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
     # ---- what it is
 
     @property
-    def node(self) -> SshNode:
+    def node(self) -> Node:
         """The node."""
         return self._node
 
@@ -191,7 +195,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
                 for step, words in zip(self._steps, parts, strict=True)
             ]
         except Unreachable as failure:
-            if self._node.on_unreachable == "fail":
+            if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
                 raise
             self._unreachable = failure
             if not connection.was_reported:
@@ -222,7 +226,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         """
         options = self._options
         values, words, job = given_of(self)
-        steps = [[type(step).__name__, *given] for step, given in zip(self._steps, words, strict=True)]
+        steps = [step.given(given) for step, given in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
         sent = [one for step in self._steps for one in step.files_read() if is_path(one) and "{" not in os.fspath(one)]
         return Work(
@@ -256,7 +260,7 @@ class _Task:
         match step:
             case Command():
                 return await self._command(step, words)
-            case Script() | ScriptText():
+            case Program():
                 return await self._script(step, words)
             case Push():
                 *sources, to = words
@@ -274,29 +278,36 @@ class _Task:
         line = self._values.fill(line, shlex.quote)
         return await self._run(["/bin/sh", "-c", line], line)
 
-    async def _script(self, step: Step, words: list[str]) -> CommandResult:
-        text, *arguments = words
-        shown = repr(step)
+    async def _script(self, step: Program, words: list[str]) -> CommandResult:
+        text, arguments, others = step.parts(words)
+        shown, name = repr(step), os.path.basename(text)
         if isinstance(step, Script):
             with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
                 script = file.read()
         else:
-            script, shown = os.fsencode(text), "a script"
-        called = interpreter(script)
-        if len(script) <= LONGEST and b"\0" not in script:
-            inline = INLINE + shlex.join(called) + ' "$s" "$@"'
+            script, shown, name = os.fsencode(text), "a script", "script"
+        called = shlex.join(interpreter(script))
+        if len(script) <= LONGEST and b"\0" not in script and not others:
+            inline = f'{INLINE}{called} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
-        async with _copying.temporary(self._session, script) as path:
-            return await self._run([*called, path, *arguments], shown)
+        async with _copying.beside(self._session, script, name, others, self._shown(shown)) as directory:
+            beside = f'{BESIDE}{called} "$d" "$@"'
+            words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
+            return await self._run(words, shown, goes_there=False)
 
     def _shown(self, text: str) -> str:
         return _line.REDACTED if self._job.redact else text
 
-    async def _run(self, words: Sequence[str], shown: str) -> CommandResult:
+    def _directory(self) -> str | None:
+        given = self._options.cwd
+        return None if given is None else self._session.there(self._values.fill(os.fsdecode(given)))
+
+    async def _run(self, words: Sequence[str], shown: str, *, goes_there: bool = True) -> CommandResult:
+        """Run a command, in the directory of the job unless it goes there by itself."""
         options, job = self._options, self._job
         words, shown = list(words), self._shown(shown)
-        if options.cwd is not None:
-            directory = _copying.there(self._values.fill(os.fsdecode(options.cwd)))
+        directory = self._directory()
+        if directory is not None and goes_there:
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
         on_line: Any = options.on_line
         redirection = Redirection(

@@ -1,4 +1,4 @@
-"""`SshNode`, another machine, and `SshNodes`, many of them: from a list, a file, or a range."""
+"""`SshNode`, another machine, `LocalNode`, this one, and `SshNodes`, many: from a list, a file, or a range."""
 
 from __future__ import annotations
 
@@ -100,16 +100,77 @@ class SshNode:
 
 
 @final
-class SshNodes(Sequence[SshNode]):
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    r"""This machine, as a node: an `SshJob` does its steps here, without ssh and without a connection.
+
+    The steps, their results and how they end are those of any node. A command has this program's environment, with
+    `env` on top. What it leaves behind in a session of its own ends with the run, as that of a `CommandJob`. The node
+    itself sets no limit to how many commands run at once.
+
+    Args:
+        hostname: what it is called, in labels and by `{node}`.
+        directory: where commands start, and what paths on the node are relative to; made if it is not there. None for
+            this program's own directory.
+
+    Raises:
+        TypeError, ValueError: a value that makes no sense.
+
+    Example:
+        >>> import subprocess
+        >>> job = SshJob(LocalNode(), "echo this is {node}", stdout=subprocess.PIPE)
+        >>> Scheduler(job).run(), job.result().text
+        (True, 'this is localhost\n')
+
+    """
+
+    hostname: str = "localhost"
+    directory: Paths | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check what the user gave."""
+        who = f"LocalNode({self.hostname!r})"
+        _check_word(self.hostname, "hostname", who)
+        if self.directory is not None:
+            if not isinstance(self.directory, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"directory={self.directory!r} of {who}: give a path, or None")
+            object.__setattr__(self, "directory", os.path.expanduser(os.fspath(self.directory)))
+            if not self.directory:
+                raise ValueError(f"directory='' of {who}: give a path, or None for this program's directory")
+
+    @property
+    def name(self) -> str:
+        """What people call it: its hostname."""
+        return self.hostname
+
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.name
+
+
+Node = SshNode | LocalNode
+HERE: Final = ":"
+"""How this machine is written among the names of nodes, as in GNU parallel."""
+
+
+def node(given: Node | str) -> Node:
+    """Return a node, given itself or its name."""
+    if isinstance(given, str):
+        return LocalNode() if given == HERE else SshNode(given)
+    return given
+
+
+@final
+class SshNodes(Sequence[Node]):
     """Many nodes, all with the same options: from a list, a file, or a range.
 
     A range is a name with brackets: "node[01-37]", or "rack[1-3]-[a,b,07-09]"; several of them are separated by commas.
     In a file each line is a node or a range; what follows a "#" is a comment. A node may be written as
-    "user@host:port", which goes before the options.
+    "user@host:port", which goes before the options, and this machine as ":".
 
     Args:
-        nodes: an iterable of names, ranges and SshNodes; the path of a file; or a string of names and ranges. A string
-            that is the path of a file is one.
+        nodes: an iterable of names, ranges, SshNodes and LocalNodes; the path of a file; or a string of names and
+            ranges. A string that is the path of a file is one.
         options: those of `SshNode`; an SshNode that is given keeps its own.
 
     Raises:
@@ -125,10 +186,10 @@ class SshNodes(Sequence[SshNode]):
 
     __slots__ = ("_nodes",)
 
-    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | SshNode], **options: Any) -> None:
-        found: list[SshNode] = []
+    def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
+        found: list[Node] = []
         for one in _listed(nodes):
-            if isinstance(one, SshNode):
+            if isinstance(one, Node):
                 found.append(one)
             elif isinstance(one, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 found += [_node(name, options) for name in _expanded(one)]
@@ -137,10 +198,10 @@ class SshNodes(Sequence[SshNode]):
         self._nodes: Final = tuple(dict.fromkeys(found))
 
     @overload
-    def __getitem__(self, index: int) -> SshNode: ...
+    def __getitem__(self, index: int) -> Node: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[SshNode, ...]: ...
-    def __getitem__(self, index: int | slice) -> SshNode | tuple[SshNode, ...]:
+    def __getitem__(self, index: slice) -> tuple[Node, ...]: ...
+    def __getitem__(self, index: int | slice) -> Node | tuple[Node, ...]:
         """Return a node, or several."""
         return self._nodes[index]
 
@@ -223,8 +284,10 @@ def _choices(inside: str, text: str) -> list[str]:
     return found
 
 
-def _node(written: str, options: dict[str, Any]) -> SshNode:
-    """Make a node out of "user@host:port"."""
+def _node(written: str, options: dict[str, Any]) -> Node:
+    """Make a node out of "user@host:port", or of what stands for this machine."""
+    if written == HERE:
+        return LocalNode()
     match = _WRITTEN.fullmatch(written)
     if match is None:
         raise ValueError(f"{written!r} is not a node: write host, user@host, or user@host:port")

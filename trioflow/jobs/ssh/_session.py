@@ -36,7 +36,10 @@ from ._wrapper import variables as wrapper_variables
 if TYPE_CHECKING:
     from ...abc import AbstractJob, TimeLimit
     from ._connections import Connection
-    from ._nodes import SshNode
+    from ._files import Operation
+    from ._local import Here
+    from ._nodes import Node
+
 
 MARGIN: Final = 5.0
 """Seconds that the end of a command on the node may take to be known here, beyond the grace that it has there."""
@@ -73,7 +76,7 @@ class Session:
     """Commands and transfers for one job over the connection of its node."""
 
     def __init__(
-        self, job: AbstractJob[Any], connection: Connection, grace: float, *, anew: bool, limit: TimeLimit
+        self, job: AbstractJob[Any], connection: Connection | Here, grace: float, *, anew: bool, limit: TimeLimit
     ) -> None:
         """Prepare; the connection is opened when it is needed."""
         self._limit: Final = limit
@@ -84,9 +87,18 @@ class Session:
         self._anew: Final = anew
 
     @property
-    def node(self) -> SshNode:
+    def node(self) -> Node:
         """The node."""
         return self._connection.node
+
+    def there(self, path: str) -> str:
+        """Return a path on the node."""
+        return self._connection.there(path)
+
+    @property
+    def scratch(self) -> str:
+        """Where files for a while go on the node: what stands in front of their names."""
+        return self._connection.scratch
 
     async def run(
         self,
@@ -124,20 +136,23 @@ class Session:
             attempt.check_login(shown)
             await tries.allow_another(attempt.said, others)
 
-    async def transfer(self, batch: Sequence[str], shown: str) -> None:
-        """Have sftp execute some commands.
+    async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
+        """Have files copied, and return those there that were fetched.
 
         Raises:
-            SshError: one of them has failed.
+            SshError: one of the operations has failed.
+            ValueError: a name that sftp cannot be told.
 
         """
         connection = self._connection
         tries = _Tries(connection, shown)
         while True:
+            command, text = connection.copier(operations)
             job = CommandJob(
-                connection.transport.transfer(connection.node, connection.socket),
-                stdin="\n".join([*batch, ""]).encode(errors="surrogateescape"),
-                stdout=subprocess.DEVNULL,
+                command,
+                cwd=connection.directory,
+                stdin=text,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 check=False,
                 terminate_grace=1.0,
@@ -147,22 +162,32 @@ class Session:
             async with self._turn() as others:
                 result = await job.co_run()
             if not result.returncode:
-                return
-            await tries.allow_another(_without_mkdir(result.stderr or b""), others)
+                return connection.listed(result.stdout or b"", operations)
+            await tries.allow_another(connection.explained(result.stderr or b""), others)
 
     async def tidy(self, paths: Sequence[str]) -> None:
-        """Remove files on the node, as far as that can be done soon; whatever is cancelled."""
+        """Remove files on the node, as far as that can be done soon; whatever is cancelled.
+
+        Where the connection is lost, they are removed when another job of the run has opened it again.
+        """
+        if paths and not await self._removed(paths):
+            self._connection.litter += paths
+
+    async def _removed(self, paths: Sequence[str]) -> bool:
         connection = self._connection
-        if not (paths and connection.is_open()):
-            return
-        command = "rm -rf -- " + shlex.join(paths)
+        if not connection.is_open():
+            return False
+        removal = CommandJob(
+            connection.command("rm -rf -- " + shlex.join(paths)),
+            cwd=connection.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            terminate_grace=0.1,
+        )
         with anyio.move_on_after(TIDYING, shield=True), contextlib.suppress(Exception):
-            await CommandJob(
-                connection.transport.run(connection.node, connection.socket, command),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                terminate_grace=0.1,
-            ).co_run()
+            return (await removal.co_run()).returncode != LOST
+        return False
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[int]:
@@ -174,6 +199,8 @@ class Session:
         connection = self._connection
         async with connection.sessions:
             await connection.ensure(anew=self._anew)  # it may have been lost meanwhile
+            litter, connection.litter = connection.litter, []
+            await self.tidy(litter)
             yield connection.sessions.borrowed_tokens - 1
 
     def _checked(self, attempt: _Attempt, shown: str, allowed: frozenset[int] | None) -> CommandResult:
@@ -188,7 +215,7 @@ class Session:
 class _Tries:
     """Whether a command or transfer may be begun again: only if it is certain that nothing of it has started."""
 
-    def __init__(self, connection: Connection, shown: str) -> None:
+    def __init__(self, connection: Connection | Here, shown: str) -> None:
         self._connection: Final = connection
         self._shown: Final = shown
         self._lost = 0
@@ -202,12 +229,12 @@ class _Tries:
 
         """
         connection, text = self._connection, said.decode(errors="backslashreplace")
-        if connection.transport.is_full(text) and self._refused < REFUSALS:
+        if connection.is_full(text) and self._refused < REFUSALS:
             self._refused += 1
             connection.allow_no_more_than(others)
             await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
             return
-        never_started = connection.transport.never_started(text)
+        never_started = connection.never_started(text)
         self._lost += 1
         if not never_started or self._lost >= TRIES:
             what = text.strip() or "the connection was lost"
@@ -220,7 +247,7 @@ class _Attempt:
     def __init__(
         self,
         job: Any,
-        connection: Connection,
+        connection: Connection | Here,
         words: Sequence[str],
         redirection: Redirection,
         grace: float,
@@ -253,7 +280,8 @@ class _Attempt:
         sinks = [self._tail, *self._stderr.sinks]
         self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
         self._client: Final = _Client(
-            connection.transport.run(connection.node, connection.socket, command),
+            connection.command(command),
+            cwd=connection.directory,
             stdout=cast(Any, _File([self._gate, *signs])),
             stderr=cast(Any, _File([self._filter, *signs])),
             check=False,
@@ -453,16 +481,6 @@ def _onwards(file: Any) -> list[Sink]:
     if getattr(file, "has_picture", None):
         return [Lines(lambda text: print_line(file, text))]
     return [FileSink(file, at_once=True)]
-
-
-def _without_mkdir(said: bytes) -> bytes:
-    """Return what sftp has said, but for directories that could not be made as they were there already."""
-    lines = [line for line in said.splitlines() if not line.startswith(b"remote mkdir ")]
-    if lines == [b"Connection closed"]:
-        lines.append(b"does its sshd have a Subsystem sftp?")
-    if lines and lines[-1].startswith(b"remote rename ") and lines[-1].endswith(b": Failure"):
-        lines.append(b"if a directory has that name, let to= end with a '/': then the file goes into it")
-    return b"; ".join(lines) or said
 
 
 def _signed(code: int) -> int:

@@ -44,9 +44,13 @@ class Step:
         """Return the words that name files here which are sent to the node."""
         return ()
 
+    def given(self, words: Sequence[Any]) -> list[Any]:
+        """Return what it is, for comparison with another run, given its words as they are shown there."""
+        return [type(self).__name__, *words]
+
     def __eq__(self, other: object) -> bool:
         """Return whether it is the same step with the same words."""
-        return type(other) is type(self) and other.words == self.words
+        return type(other) is type(self) and other.given(other.words) == self.given(self.words)
 
     def __hash__(self) -> int:
         """Return what equal steps share."""
@@ -68,8 +72,39 @@ class Command(Step):
         return str(self.words[0]) if self.is_line else " ".join(_line.shown(word, depth) for word in self.words)
 
 
+class Program(Step):
+    """A script with its arguments, and the files that are to be beside it."""
+
+    __slots__ = ("_included",)
+
+    def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
+        """Keep the words of all."""
+        beside = _paths(includes, type(self).__name__)
+        self._included: Final = len(beside)
+        super().__init__((script, *args, *beside))
+
+    def parts(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+        """Return script, arguments and the files beside it, given the words with everything filled in."""
+        first = len(words) - self._included
+        return words[0], words[1:first], words[first:]
+
+    def shown(self, depth: int | None = None) -> str:
+        """Return it as it was written."""
+        script, args, beside = self.parts([_line.shown(word, depth) for word in self.words])
+        words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
+        return f"{type(self).__name__}({', '.join(words)})"
+
+    def files_read(self) -> Iterable[Any]:
+        """Return the files beside it."""
+        return [_here(word) for word in self.parts(self.words)[2]]
+
+    def given(self, words: Sequence[Any]) -> list[Any]:
+        """Return what it is, for comparison with another run."""
+        return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
+
+
 @final
-class Script(Step):
+class Script(Program):
     """A local script that is run on a node: a step of an `SshJob`.
 
     It is read when the job starts, sent to the node, run there by the program in its first line (#!) or by `/bin/sh`,
@@ -78,6 +113,8 @@ class Script(Step):
     Args:
         path: the script, relative to this program's directory.
         args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
+        includes: local files and directories that are beside the script on the node while it runs, under their own
+            names: `. "$(dirname "$0")/functions.sh"` finds one.
 
     Raises:
         TypeError, ValueError: an argument that cannot be one.
@@ -90,21 +127,24 @@ class Script(Step):
 
     __slots__ = ()
 
-    def __init__(self, path: Path | AbstractJob[Any], /, *args: Any) -> None:
-        super().__init__((path, *args))
+    def __init__(
+        self, path: Path | AbstractJob[Any], /, *args: Any, includes: Iterable[Path | AbstractJob[Any]] = ()
+    ) -> None:
+        super().__init__(path, args, includes)
 
     def files_read(self) -> Iterable[Any]:
-        """Return the script."""
-        return [_name_of_file(self.words[0])]
+        """Return the script, and the files beside it."""
+        return [_name_of_file(self.words[0]), *super().files_read()]
 
 
 @final
-class ScriptText(Step):
+class ScriptText(Program):
     """The text of a script that is run on a node: a step of an `SshJob`.
 
     Args:
         text: the script; where its first line does not name a program (#!), it is run by `/bin/sh`.
         args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
+        includes: local files and directories that are beside the script on the node while it runs; see `Script`.
 
     Raises:
         TypeError, ValueError: an argument that cannot be one.
@@ -117,8 +157,10 @@ class ScriptText(Step):
 
     __slots__ = ()
 
-    def __init__(self, text: str | AbstractJob[Any], /, *args: Any) -> None:
-        super().__init__((text, *args))
+    def __init__(
+        self, text: str | AbstractJob[Any], /, *args: Any, includes: Iterable[Path | AbstractJob[Any]] = ()
+    ) -> None:
+        super().__init__(text, args, includes)
 
 
 @final
@@ -155,8 +197,7 @@ class Push(Step):
 
     def files_read(self) -> Iterable[Any]:
         """Return what is copied."""
-        words = map(_name_of_file, self.words[:-1])
-        return [os.path.expanduser(word) if is_path(word) else word for word in words]
+        return [_here(word) for word in self.words[:-1]]
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written."""
@@ -244,6 +285,27 @@ class Values:
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
         """Return a text with the values in it; what else stands in braces stays as it is."""
         return self._pattern.sub(lambda found: quote(self.given[found[0][1:-1]]), text)
+
+
+def _paths(given: Any, who: str) -> tuple[Any, ...]:
+    """Return the files to be beside a script; one alone may stand for itself.
+
+    Raises:
+        TypeError: something else.
+
+    """
+    found: Any = given
+    if is_path(found) or isinstance(given, (bytes, AbstractJob)):
+        return (found,)
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{who}(includes={given!r}): give a list of files and directories")
+    return tuple(found)
+
+
+def _here(word: Any) -> Any:
+    """Return a word as the name of a file here, if it is one."""
+    word = _name_of_file(word)
+    return os.path.expanduser(word) if is_path(word) else word
 
 
 def _name_of_file(given: Any) -> Any:

@@ -1,0 +1,193 @@
+"""`LocalNode`: this machine as a node. That the same commands do the same, the tests of `SshJob` say of both."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import LocalNode, Pull, Push, Script, SshJob, SshNode, SshNodes
+from trioflow.jobs.ssh import _copier
+
+from ...bodies import run
+from ..posix.process_trees import Watched
+
+PIPE = subprocess.PIPE
+
+
+def test_it_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its programs, nor a directory for sockets: no connection is made."""
+    for program in ("sh", "rm", "cat", "chmod", "mktemp", "setsid", "sleep", "grep"):
+        (tmp_path / program).symlink_to(f"/usr/bin/{program}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "script").write_text("cat pushed")
+    job = SshJob(
+        LocalNode(),
+        ["true", Push(tmp_path / "script", to=f"{tmp_path}/pushed"), Script(tmp_path / "script")],
+        cwd=tmp_path,
+        stdout=PIPE,
+    )
+    run(backend, job)
+    assert job.result()[2].stdout == b"cat pushed"
+    assert not list(tmp_path.glob("*trioflow*"))
+
+
+def test_it_is_where_this_program_is(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands start in its directory, and paths there are relative to it."""
+    monkeypatch.chdir(tmp_path)
+    job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
+    run(backend, job)
+    assert job.result()[-1].text == f"x\n{tmp_path}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sub"]
+
+
+def test_it_may_have_a_directory_of_its_own(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made when it is needed; so a scenario for many nodes can be tried out here."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").write_text("x")
+    nodes = [LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")]
+    steps = [Push("data", to="in/"), "cat in/data > out", Pull("out", to="results/{node}")]
+    run(backend, *(SshJob(node, steps) for node in nodes))
+    assert (tmp_path / "nodes" / "two" / "in" / "data").read_text() == "x"
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["one", "two"]
+
+
+def test_its_commands_have_this_programs_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `env` on top."""
+    monkeypatch.setenv("OURS", "1")
+    job = SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
+    run(backend, job)
+    assert job.result().text == "1 2\n"
+
+
+def test_nothing_outlives_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
+    """Not even what has a session of its own, which stays on other nodes."""
+    line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
+    wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
+    job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run(backend, job)
+    assert job.is_succeeded()
+    assert (tmp_path / "pid").exists()
+    assert watched.gone_in_time(), watched.alive()
+
+
+def test_many_at_once(backend: str, tmp_path: Path) -> None:
+    """The node sets no limit: the window does."""
+    all_begun = f"while [ $(ls {tmp_path} | wc -l) -lt 12 ]; do sleep 0.01; done"
+    jobs = [SshJob(LocalNode(), f"touch {tmp_path}/{number}; {all_begun}", timeout=30) for number in range(12)]
+    run(backend, *jobs)
+    assert all(job.is_succeeded() for job in jobs)
+
+
+def test_it_stands_among_other_nodes() -> None:
+    """As itself, or as ":"; equal ones are one."""
+    nodes = SshNodes(["node[1-2]", LocalNode(), ":", LocalNode("other")], username="me")
+    others = [SshNode(name, username="me") for name in ("node1", "node2")]
+    assert list(nodes) == [*others, LocalNode(), LocalNode("other")]
+    assert list(SshNodes(":,node1")) == [LocalNode(), SshNode("node1")]
+    assert SshJob(":", "true").node == LocalNode()
+    assert (str(LocalNode()), LocalNode("x").name) == ("localhost", "x")
+    assert SshJob(LocalNode(), "uname").label == "localhost: uname"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "what"),
+    [
+        (("a b",), {}, ValueError, "hostname='a b' of LocalNode('a b')"),
+        ((3,), {}, TypeError, "hostname=3 of LocalNode(3): give a string"),
+        ((), {"directory": 3}, TypeError, "directory=3 of LocalNode('localhost'): give a path, or None"),
+        ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
+    """When it is made."""
+    with pytest.raises(error) as raised:
+        LocalNode(*arguments, **options)
+    assert what in str(raised.value)
+
+
+def test_a_directory_that_cannot_be_made_fails_the_job(backend: str) -> None:
+    """The error names it."""
+    job = SshJob(LocalNode(directory="/proc/none"), "true")
+    run(backend, job)
+    with pytest.raises(FileNotFoundError, match="/proc/none"):
+        job.result()
+
+
+# ---- the program that copies
+
+
+def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int:
+    """Let it run in this process."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(operations)))
+    return _copier.main()
+
+
+def test_it_does_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It makes directories, copies to and fro, and renames; it prints what it has fetched."""
+    (tmp_path / "a*").write_text("x")
+    (tmp_path / "ab").write_text("y")
+    (tmp_path / "back").mkdir()
+    place, new = f"{tmp_path}/there", f"{tmp_path}/there/new"
+    code = copied(
+        monkeypatch,
+        ("MakeDirectory", place),
+        ("MakeDirectory", place),
+        ("Put", f"{tmp_path}/a*", new),
+        ("Rename", new, f"{place}/named"),
+        ("Get", f"{tmp_path}/a\\*", f"{tmp_path}/back"),
+        ("Get", f"{tmp_path}/?[b-c]", f"{tmp_path}/back"),
+    )
+    assert (code, *capfd.readouterr()) == (0, f"{tmp_path}/a*\n{tmp_path}/ab\n", "")
+    assert (tmp_path / "there" / "named").read_text() == "x"
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a*", "ab"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        (("Get", "none*", "."), "get 'none*' '.': File \"none*\" not found\n"),
+        (("Get", "pipe", "back"), "get 'pipe' 'back': 'pipe' is not a file or a directory\n"),
+        (("Rename", "file", "back"), "rename 'file' 'back': Is a directory\n"),
+        (("Put", "tree", "back"), "put 'tree' 'back': File exists\n"),
+    ],
+)
+def test_it_stops_at_the_first_that_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
+) -> None:
+    """It says what it was about, and what went wrong."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("file").touch()
+    for name in ("back", "tree"):
+        Path(name).mkdir()
+    assert copied(monkeypatch, operation, ("Put", "file", "never")) == 1
+    assert capfd.readouterr() == ("", what)
+    assert not Path("never").exists()
+
+
+def test_it_passes_over_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files and directories keep modes and times, whatever the umask."""
+    tree = tmp_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / "file").write_text("x")
+    (tree / "sub" / "file").chmod(0o666)
+    (tree / "link").symlink_to("sub")
+    os.mkfifo(tree / "pipe")
+    (tree / "sub").chmod(0o555)
+    os.utime(tree / "sub", (1e9, 1e9))
+    assert copied(monkeypatch, ("Put", str(tree), str(tmp_path / "copy"))) == 0
+    sub = tmp_path / "copy" / "sub"
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["sub"]
+    assert (sub.stat().st_mode & 0o777, sub.stat().st_mtime) == (0o555, 1e9)
+    assert (sub / "file").stat().st_mode & 0o777 == 0o666
+    sub.chmod(0o755)

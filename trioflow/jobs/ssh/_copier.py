@@ -1,0 +1,88 @@
+"""What copies files for a `LocalNode`: a program of its own, which can be ended at any time as an sftp can.
+
+It reads a list of operations from its standard input, JSON, does them one after the other, and stops at the first
+that fails. It stands on the standard library alone, and starts in some 30 ms. As sftp does, it keeps modes and times,
+follows links that are named, and passes over links, pipes and devices inside of trees.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PIECE = 1 << 20
+"""Bytes that are copied at once."""
+
+
+def make_directory(path: str) -> None:
+    """Make a directory; where it cannot be made, what goes into it says why."""
+    with contextlib.suppress(OSError):
+        os.mkdir(path)
+
+
+def put(source: str, place: str) -> None:
+    """Copy a file or a directory."""
+    status = os.stat(source)
+    if stat.S_ISDIR(status.st_mode):
+        os.mkdir(place, stat.S_IRWXU)
+        with os.scandir(source) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+                    put(entry.path, os.path.join(place, entry.name))
+    elif stat.S_ISREG(status.st_mode):
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+        with open(descriptor, "wb") as target, open(source, "rb") as file:
+            shutil.copyfileobj(file, target, PIECE)
+    else:
+        raise OSError(f"{source!r} is not a file or a directory")
+    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.chmod(place, stat.S_IMODE(status.st_mode))
+
+
+def get(pattern: str, directory: str) -> None:
+    """Copy all that a pattern stands for into a directory, and print a line for each."""
+    found = sorted(glob.glob(escaped(pattern)))
+    if not found:
+        raise OSError(f'File "{pattern}" not found')
+    for path in found:
+        place = os.path.join(directory, os.path.basename(os.path.abspath(path)))
+        put(path, place)
+        print(path)
+
+
+def escaped(pattern: str) -> str:
+    """Return a pattern in which a backslash makes the next character stand for itself, as `glob` has it."""
+    return re.sub(r"\\(.)", lambda found: glob.escape(found[1]), pattern, flags=re.DOTALL)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "MakeDirectory": make_directory,
+    "Put": put,
+    "Get": get,
+    "Rename": os.replace,
+}
+
+
+def main() -> int:
+    """Do what the standard input says."""
+    with (
+        open(sys.stdout.fileno(), "w", errors="backslashreplace", closefd=False) as out,
+        contextlib.redirect_stdout(out),
+    ):
+        for name, *words in json.load(sys.stdin):
+            try:
+                OPERATIONS[name](*words)
+            except OSError as error:
+                print(f"{name.lower()} {' '.join(map(repr, words))}: {error.strerror or error}", file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
