@@ -17,6 +17,7 @@ PROGRAMS = [
     pytest.param(program, printed, id=f"{Path(page).name}-{number}")
     for page in (
         "docs/coming-from/asynciojobs",
+        "docs/coming-from/dask",
         "docs/coming-from/gather",
         "docs/coming-from/nursery",
         "docs/coming-from/parallel",
@@ -58,4 +59,4 @@ def test_the_program_of_asynciojobs_prints_the_same_with_another_import(tmp_path
 
 def test_every_page_has_its_programs() -> None:
     """No program is left out because of how it is written down."""
-    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 1 + 3 + 1 + 1
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 3 + 1 + 1
