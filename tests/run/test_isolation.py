@@ -7,6 +7,7 @@ import contextvars
 import gc
 import sys
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -264,11 +265,25 @@ class Renamed(Job[Any]):
     """Another kind of job, with the same function."""
 
 
-def test_task_is_named_after_its_job() -> None:
-    """Under trio the task's name is the label of the job, given or made: the kind of job is part of the latter."""
+def name_now() -> str:
+    """Return the name of the native task that calls this."""
+    task = task_now()
+    return str(task.name if isinstance(task, trio.lowlevel.Task) else task.get_name())
+
+
+def rename_now(name: str) -> None:
+    task = task_now()
+    if isinstance(task, trio.lowlevel.Task):
+        task.name = name
+    else:
+        task.set_name(name)
+
+
+def test_task_is_named_after_its_job(backend: Any) -> None:
+    """The task's name is the label of the job, given or made: the kind of job is part of the latter."""
 
     async def name() -> str:
-        return trio.lowlevel.current_task().name
+        return name_now()
 
     jobs = [
         Job(name, label="given"),
@@ -276,39 +291,111 @@ def test_task_is_named_after_its_job() -> None:
         Renamed(name),
         Job(name, label="again"),
         Job(name, timeout=1),
+        Job(name, own_task=True),
         Job(name),
     ]
     inside = Job(name, label="inside")
-    assert Scheduler(Sequence(jobs, Scheduler(inside))).run(backend="trio") is True
+    assert Scheduler(Sequence(jobs, Scheduler(inside))).run(backend=backend) is True
     assert [job.result() for job in (*jobs, inside)] == [job.label for job in (*jobs, inside)]
 
 
-def test_a_name_that_a_job_gives_to_its_task_is_that_of_this_job_alone() -> None:
+def test_a_name_that_a_job_gives_to_its_task_is_that_of_this_job_alone(backend: Any) -> None:
     """The next job in the same task has its label as its name again."""
 
     async def rename() -> str:
-        task = trio.lowlevel.current_task()
-        task.name = "renamed"
-        await trio.lowlevel.checkpoint()
-        return task.name
+        rename_now("renamed")
+        await anyio.lowlevel.checkpoint()
+        return name_now()
 
     async def name() -> str:
-        return trio.lowlevel.current_task().name
+        return name_now()
 
     renames, looks = Job(rename), Job(name)
-    assert Scheduler(Sequence(renames, looks)).run(backend="trio") is True
+    assert Scheduler(Sequence(renames, looks)).run(backend=backend) is True
     assert (renames.result(), looks.result()) == ("renamed", looks.label)
 
 
-def test_others_see_the_name_of_a_task_that_waits() -> None:
-    """Under trio every other task may ask for the names of tasks."""
+def test_others_see_the_name_of_a_task_that_waits(virtual: Virtual) -> None:
+    """Every other task may ask for the names of tasks."""
 
     async def names() -> list[str]:
-        return [task.name for task in anyio.get_running_tasks()]
+        return [str(task.name) for task in anyio.get_running_tasks()]
 
     sleeper, looks = Job(nap, 5, label="the sleeper"), Job(names, label="the one that looks")
-    assert run_virtual(Scheduler(sleeper, looks).co_run, backend="trio") is True
+    assert virtual(Scheduler(sleeper, looks).co_run) is True
     assert {sleeper.label, looks.label} <= set(looks.result())
+
+
+@pytest.mark.fast_way  # otherwise the task goes with its job
+def test_a_task_that_is_kept_is_no_longer_named_after_its_job(backend: Any) -> None:
+    """Whoever holds a task sees afterwards that it runs no job any more."""
+
+    async def keep() -> Any:
+        return task_now()
+
+    job = Job(keep)
+    assert Scheduler(job).run(backend=backend) is True
+    task: Any = job.result()
+    assert (task.name if backend == "trio" else task.get_name()) == "trioflow worker"
+
+
+# --- the identity of tasks
+
+
+@pytest.mark.parametrize("held", [dict, weakref.WeakKeyDictionary])
+def test_what_is_kept_by_task_is_each_jobs_own(backend: Any, held: Callable[[], Any]) -> None:
+    """Thirty jobs have thirty sessions, whether the tasks that they are kept by are held or not.
+
+    Three tasks would do here, and on trio jobs once shared three sessions, on asyncio those in weak dictionaries.
+    """
+    sessions = held()
+    opened: list[object] = []
+
+    def session() -> object:
+        if task_now() not in sessions:
+            sessions[task_now()] = object()
+            opened.append(sessions[task_now()])
+        return sessions[task_now()]
+
+    async def work() -> bool:
+        mine = session()
+        await anyio.lowlevel.checkpoint()
+        return session() is mine
+
+    jobs = [Job(work) for _ in range(30)]
+    assert Scheduler(jobs, jobs_window=3).run(backend=backend) is True
+    assert all(job.result() for job in jobs)
+    assert len(opened) == len(set(map(id, opened))) == 30
+
+
+@pytest.mark.fast_way
+def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
+    """What is usual leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
+    tasks: set[int] = set()
+
+    async def work() -> None:
+        with anyio.fail_after(60):
+            await anyio.lowlevel.checkpoint()
+            async with anyio.create_task_group() as group:
+                group.start_soon(anyio.sleep, 0)
+        tasks.add(id(task_now()))
+
+    assert Scheduler([Job(work) for _ in range(30)], jobs_window=3).run(backend=backend) is True
+    assert len(tasks) <= 3
+
+
+@pytest.mark.parametrize("of_job", [True, False])
+def test_own_task_gives_each_job_an_identity_of_its_own(backend: Any, of_job: bool) -> None:
+    """What knows a task by its number alone needs `own_task=True`, of jobs or of their scheduler."""
+    seen: list[object] = []
+
+    async def work() -> None:
+        seen.append(task_now())  # held, so that no number comes again
+        await anyio.lowlevel.checkpoint()
+
+    jobs = [Job(work, own_task=of_job) for _ in range(30)]
+    assert Scheduler(jobs, jobs_window=3, own_task=not of_job).run(backend=backend) is True
+    assert len(set(map(id, seen))) == 30
 
 
 def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import gc
-import itertools
 import math
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, Sequence, current_job
+from trioflow._core.run._current import current
 
-from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing, task_now
+from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -43,18 +43,16 @@ def in_turn(*groups: Scheduler) -> Scheduler:
 @pytest.mark.fast_way
 def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
     """Groups whose jobs do not block share their workers, one group after another or many at once."""
-    numbers: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # a reference would end the worker
-    count = itertools.count()
 
-    async def task() -> int:
-        return numbers.setdefault(task_now(), next(count))
+    async def worker() -> object:
+        return current.get()  # not its task: a reference to that would end the worker
 
-    one_by_one = [Scheduler(Job(task), Job(task)) for _ in range(30)]
-    at_once = [Scheduler(Job(task), Job(task)) for _ in range(300)]
+    one_by_one = [Scheduler(Job(worker), Job(worker)) for _ in range(30)]
+    at_once = [Scheduler(Job(worker), Job(worker)) for _ in range(300)]
     for groups, scheduler in (one_by_one, Scheduler(Sequence(*one_by_one))), (at_once, Scheduler(at_once)):
         assert virtual(scheduler.co_run) is True
-        tasks = {job.result() for nested in groups for job in nested}
-        assert len(tasks) < len(groups) / 2
+        workers = {job.result() for nested in groups for job in nested}
+        assert len(workers) < len(groups) / 2
 
 
 def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import ast
 import inspect
 import typing
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import anyio
 import pytest
 
-from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, task_now, timed
+from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._option import Fixed, Option, table
 from trioflow._core.job._options import JobOptions
+from trioflow._core.run._current import current
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument
 
@@ -99,7 +99,7 @@ def sharing_tasks() -> Effect:
     tasks: list[Any] = []
 
     async def body() -> None:
-        tasks.append(weakref.ref(task_now()))  # a task that somebody keeps is not shared from then on
+        tasks.append(current.get())  # its worker: a task that somebody keeps is not shared from then on
 
     def is_shared(_: float) -> bool:
         return [tasks[1] is tasks[2], tasks.clear()][0] or False

@@ -146,6 +146,8 @@ class Group(Protocol):
 
     variables: Variables
     """The context variables that each task of the group begins with, without the one that holds its worker."""
+    names_tasks: bool
+    """Whether a task has a name that its worker has to set for each job; otherwise it is made when it is asked for."""
     home: Group
     """The group in which its parked workers wait: itself, or one around it with which it exchanges workers."""
 
@@ -210,9 +212,6 @@ class Group(Protocol):
 
 class Isolation(Protocol):
     """How jobs share tasks, and are kept apart: as if each had a task of its own."""
-
-    names_tasks: bool
-    """Whether a task has a name that its worker has to set for each job."""
 
     def group(
         self,
@@ -333,6 +332,10 @@ class Backend(Protocol):
 
     def current_task(self) -> Any:
         """Return the current task; None if there is none."""
+        ...
+
+    def name_task(self, task: Any, name: str) -> None:
+        """Give a task a name."""
         ...
 
     def is_current(self, task: Any) -> bool:

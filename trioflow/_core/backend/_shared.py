@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -10,6 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 if TYPE_CHECKING:
     from ._interface import Variables
 
+getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
+getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
+IDLE_NAME: Final = "trioflow worker"
+"""The name of a worker's task that runs no job."""
+NO_JOB: Final = object()
 # A group's exceptions and message, even if a subclass overrides these names.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__

@@ -129,8 +129,10 @@ class AbstractJob(Generic[T]):
         keep_result: whether the result is kept. False drops it when the last job that has it as an argument has
             started.
         own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, nested ones
-            included. Otherwise a task may run several jobs, one after the other, so code that depends on the identity
-            of the current task needs this. On asyncio the loop's task factory makes the tasks.
+            included. Otherwise a task may run several jobs, one after the other, unless one of them has left a
+            reference to it, such as a key in a dictionary of sessions. So only code that knows the current task by a
+            number, such as `id(task)`, needs this: a job would find there what an earlier one has left. On asyncio the
+            loop's task factory makes the tasks.
         redact: True keeps its arguments (of a command, its command line and environment) out of labels, logs, traces
             and reports, because they are secret.
         save: how a journal stores the result: "default", which is what the journal says; "json"; "pickle"; a pair of

@@ -219,7 +219,7 @@ class Worker(WorkerTask):
         workers: Workers
         backend, clock = run.backend, run.clock
         turn: Turn = run.turn
-        names_tasks = backend.isolation.names_tasks
+        names_tasks = self.group.names_tasks
         awaitable: Any
         value: Any
         error: BaseException | None
@@ -312,7 +312,7 @@ class Worker(WorkerTask):
                     job._started_at = now
                     job._state = RUNNING
                     if names_tasks:
-                        self.task.name = job.label
+                        backend.name_task(self.task, job.label)
                     value = error = None  # only a job may keep its result alive
                     awaitable = UNCALLED
                     try:

@@ -23,13 +23,13 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
 from .._interface import Group, Isolation, WorkerTask
+from .._shared import IDLE_NAME, NO_JOB, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
 from ._parts import expect, expect_parts
 
 if TYPE_CHECKING:
     from .._interface import Backend, Mark, Variables, Work
 
-getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same; to take one out here is faster
 
@@ -49,6 +49,7 @@ class FastAsyncioGroup(Group):
         "_work",
         "home",
         "host",
+        "names_tasks",
         "scope",
         "variables",
     )
@@ -66,6 +67,7 @@ class FastAsyncioGroup(Group):
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
+        self.names_tasks = self._loop.get_task_factory() is not None  # its tasks are of another class than ours
         self._context = context
         # The scope has the deadline only to be asked for it; the timer is the group's own.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
@@ -103,10 +105,12 @@ class FastAsyncioGroup(Group):
 
     def spawn(self, worker: WorkerTask) -> None:
         context = self._context.copy()
-        if self._loop.get_task_factory() is None:
-            task: Any = asyncio.Task(self._work(worker), loop=self._loop, context=context)
-        else:
+        task: Any
+        if self.names_tasks:
             task = self._loop.create_task(self._work_later(worker), context=context)
+        else:
+            task = NamedTask(self._work(worker), loop=self._loop, context=context)
+            task.worker, task.given = worker, (NO_JOB, "")
         worker.task = task
         worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
         STATES_BY_REF[weakref.ref(task)] = worker.mark
@@ -224,6 +228,8 @@ class FastAsyncioGroup(Group):
             scope._parent_scope._child_scopes.discard(scope)
         # The keys are weak, but a scope of its own would keep the task alive for ever.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
+        if not self.names_tasks:
+            worker.task.worker = None
         worker.task = worker.mark = worker.scope = None
 
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
@@ -254,6 +260,26 @@ def _entered_scope(around: Any, host: Any) -> Any:
     scope._parent_scope = around
     around._child_scopes.add(scope)
     return scope
+
+
+class NamedTask(asyncio.Task[None]):
+    """The task of a worker: its name is the label of the job that it runs, made when somebody asks."""
+
+    __slots__ = ("given", "worker")
+
+    worker: WorkerTask | None  # until it leaves
+    given: tuple[Any, str]  # a name that a job has given to its task, and this job, which alone has it
+
+    def get_name(self) -> str:
+        """Return the label of the job, or the name that the job has given to its task."""
+        job = None if self.worker is None else self.worker.job
+        if job is self.given[0]:
+            return self.given[1]
+        return IDLE_NAME if job is None else str(job.label)
+
+    def set_name(self, name: object) -> None:
+        """Give the task a name, for this job."""
+        self.given = (None if self.worker is None else self.worker.job, str(name))
 
 
 class LoopTurns:
@@ -341,7 +367,7 @@ class WorkerState(anyio_asyncio.TaskState):
         task = self._task
         if self.innermost is not self.scope or self.stopper._cancel_called or task.cancelling():
             return False
-        if getrefcount(task) != self.holders:
+        if getrefcount(task) + getweakrefcount(task) != self.holders:
             return False
         if len(context) != self._size:
             return False
@@ -366,8 +392,6 @@ class WorkerState(anyio_asyncio.TaskState):
 class FastAsyncio(Isolation):
     """Workers share tasks in one cancel scope; see `Isolation`."""
 
-    names_tasks = False
-
     def __init__(self, loop: Backend) -> None:
         self._loop = loop
 
@@ -391,7 +415,7 @@ class FastAsyncio(Isolation):
         """
         mark: WorkerState = worker.mark
         task = worker.task
-        mark.holders = getrefcount(task)
+        mark.holders = getrefcount(task) + getweakrefcount(task)
         mark.note_turn()
         return mark
 
@@ -464,7 +488,7 @@ def _check_private_parts() -> None:
         expect_parts(asyncio.Task, "_must_cancel")
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
     around: Any = anyio_asyncio.CancelScope()
-    group.scope = around
+    group.scope, group.names_tasks = around, False
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.mark, worker.timer = group, None, 5.0, None, None
     worker.task = task = _StandIn()

@@ -17,6 +17,7 @@ import trio
 
 from .. import _shared
 from .._interface import Group, Isolation, Mark, WorkerTask
+from .._shared import IDLE_NAME, NO_JOB, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
 from ._parts import expect, expect_parts
 
@@ -53,6 +54,8 @@ class FastTrioGroup(Group):
         "host",
         "variables",
     )
+
+    names_tasks = False
 
     def __init__(
         self,
@@ -227,8 +230,6 @@ class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mi
 TASK: Final[Any] = trio.lowlevel.Task
 GET_NAME: Final = TASK.name.__get__
 SET_NAME: Final = TASK.name.__set__
-IDLE_NAME: Final = "trioflow worker"
-NO_JOB: Final = object()
 
 
 class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
@@ -279,7 +280,7 @@ class TrioMark(Mark):
     trio has no public way to find the innermost scope, and no cheap one to find out whether it is cancelled.
     """
 
-    __slots__ = ("_context", "_nurseries", "_points", "_size", "_task", "_variables", "status")
+    __slots__ = ("_context", "_holders", "_nurseries", "_points", "_size", "_task", "_variables", "status")
 
     def __init__(self, worker: WorkerTask) -> None:
         task: Any = worker.task
@@ -290,10 +291,18 @@ class TrioMark(Mark):
         self._size = len(task.context)
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
         self._points = task._schedule_points  # how often the task has let others run
+        self._holders = 0
+
+    def count_holders(self) -> None:
+        """Record how many references to the task there are, weak ones too, to be called in its first step."""
+        task = self._task  # as in `intact`, which has as many of its own
+        self._holders = getrefcount(task) + getweakrefcount(task)
 
     def intact(self) -> bool:
-        status, context = self.status, self._context
-        if self._task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
+        status, context, task = self.status, self._context, self._task
+        if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
+            return False
+        if getrefcount(task) + getweakrefcount(task) != self._holders:
             return False
         if len(context) != self._size:
             return False
@@ -315,8 +324,6 @@ class TrioMark(Mark):
 class FastTrio(Isolation):
     """Workers share the tasks of one nursery; see `Isolation`."""
 
-    names_tasks = False
-
     def __init__(self, loop: Backend) -> None:
         self._loop = loop
 
@@ -333,12 +340,12 @@ class FastTrio(Isolation):
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        task: Any = trio.lowlevel.current_task()
-        worker.task = task
-        task.__class__ = NamedTask
-        SET_NAME(task, worker)
+        worker.task = trio.lowlevel.current_task()  # in no variable, so that `count_holders` counts none of ours
+        worker.task.__class__ = NamedTask
+        SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
+        mark.count_holders()
         return None if mark.status.effectively_cancelled else mark
 
     def is_inside(self, worker: WorkerTask) -> bool:
@@ -434,6 +441,7 @@ def _check_private_parts() -> None:
     worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())
     worker.task, worker.scope = task, None
     worker.mark = TrioMark(worker)
+    worker.mark.count_holders()
     worker.job, task.__class__ = None, NamedTask
     SET_NAME(task, worker)
     expect(task.name == IDLE_NAME, "a task cannot be given another class")

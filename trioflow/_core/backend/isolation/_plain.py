@@ -40,6 +40,8 @@ class PlainGroup(Group):
 
     __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
 
+    names_tasks = True
+
     def __init__(self, loop: Backend, work: Work, context: contextvars.Context, variables: Variables) -> None:
         self.variables = variables
         self._loop = loop
@@ -119,8 +121,6 @@ class PlainMark(Mark):
 
 class PlainIsolation(Isolation):
     """Each job has a task of its own, with a cancel scope of its own; see `Isolation`."""
-
-    names_tasks = True
 
     def __init__(self, new_group: Callable[..., PlainGroup], loop: Backend) -> None:
         self._new_group = new_group

@@ -169,6 +169,9 @@ class AsyncioLoop(Backend):
             SHARED_IN_LOOPS[loop] = made = make()
         return cast(T, made)
 
+    def name_task(self, task: Any, name: str) -> None:
+        task.set_name(name)
+
     def is_current(self, task: Any) -> bool:
         return asyncio.current_task() is task
 

@@ -147,6 +147,9 @@ class TrioLoop(Backend):
     def scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
+    def name_task(self, task: Any, name: str) -> None:
+        task.name = name
+
     def is_current(self, task: Any) -> bool:
         return trio.lowlevel.current_task() is task
 
