@@ -106,11 +106,12 @@ def home_of_limiter(limiter: object) -> str:
 
 def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
     """Yield the frames of a suspended coroutine and of what it awaits, outermost first, with their line numbers."""
+    inner: Any
     while coroutine is not None:
         if isinstance(coroutine, CoroutineType):
             frame, inner = coroutine.cr_frame, coroutine.cr_await
         elif isinstance(coroutine, GeneratorType):
-            frame, inner = coroutine.gi_frame, coroutine.gi_yieldfrom
+            frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
         else:
