@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -102,6 +102,16 @@ def test_whatever_a_function_raises_reaches_its_future_alone(backend: str) -> No
         for error in (Flaw(), SystemExit(3), KeyboardInterrupt()):
             assert pool.submit(_raise, error).exception(PATIENCE) is error
         assert pool.submit(int, "5").result(PATIENCE) == 5
+
+
+def test_jobs_are_called_what_they_call(backend: str) -> None:
+    """So the log names the function; it named a method of the executor."""
+
+    async def waited_for() -> str:
+        return cast(str, current_job().label)
+
+    with made(backend) as pool:
+        assert pool.submit(waited_for).result(PATIENCE).endswith("waited_for")
 
 
 def _raise(error: BaseException) -> None:

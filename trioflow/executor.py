@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 import anyio
 
 from . import Job, Scheduler
-from .abc import BACKEND_NAMES, ThreadEvent
+from .abc import BACKEND_NAMES, ThreadEvent, name_of
 
 if TYPE_CHECKING:
     from .abc import BackendName
@@ -163,12 +163,15 @@ class Executor(concurrent.futures.Executor):
                     self._backlog.clear()
                     idle = not self._under_way
                     patience = (0 if self._is_shut_down else LINGER) if idle else None
-                scheduler.update([Job(self._await if call.is_async else self._have_called, call) for call in calls])
+                scheduler.update(map(self._job, calls))
                 del calls
                 with anyio.move_on_after(patience):
                     await news.wait()
                 if idle and self._ends():
                     return
+
+    def _job(self, call: _Call) -> Job[None]:
+        return Job(self._await if call.is_async else self._have_called, call, label=call.name)
 
     async def _have_called(self, call: _Call) -> None:
         """Let the thread of a call make it, and wait for that."""
@@ -203,11 +206,12 @@ class Executor(concurrent.futures.Executor):
 class _Call:
     """One call, and the future of what comes of it; the job that made the call keeps nothing of either."""
 
-    __slots__ = ("_call", "_ended", "_may_run", "future", "is_async")
+    __slots__ = ("_call", "_ended", "_may_run", "future", "is_async", "name")
 
     def __init__(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.future: Future[Any] | None = Future()  # there until the call is made
         self.is_async: Final = _is_async(function)
+        self.name: Final = name_of(function)
         self._call: Any = function, args, kwargs
         self._may_run: Final = threading.Semaphore(0)
         self._ended: Callable[[], None] | None = None

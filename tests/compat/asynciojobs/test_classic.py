@@ -57,6 +57,49 @@ engine.add(collect.requires((left, right)))
 '''
 
 
+def test_requirements_may_be_given_at_creation_by_either_name() -> None:
+    """`requires=` is what the method is called, and `required=` what the attribute is called; both count."""
+    first, second, third = (Job(give(number)) for number in range(3))
+    last = Job(give(3), requires=(first, second), required=third)
+    printed = PrintJob("x", requires=last)
+    row = Sequence(Job(give(4)), Job(give(5)), requires=[printed])
+    nested = SchedulerJob(Job(give(6)), requires=row)
+    assert last.required == {first, second, third}
+    assert (printed.required, row.jobs[0].required, nested.required) == ({last}, {printed}, {row.jobs[-1]})
+    assert Scheduler(first, second, third, last, printed, row, nested).run()
+
+
+def test_print_shows_labels_until_there_are_numbers() -> None:
+    """What is required was shown as question marks."""
+    first, unnamed = Job(give(1), label="first"), Job(give(2))
+    last = Job(give(3), label="last", requires=[first, unnamed])
+    assert str(last) == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
+    scheduler = Scheduler(first, unnamed, last)
+    assert scheduler.run()
+    assert str(last) == "  ☉ ☓   <Job `last`> [[ -> 3]] requires={1, 2}"
+
+
+async def _tick() -> None:
+    await asyncio.Event().wait()
+
+
+def test_jobs_that_were_ended_do_not_look_running(capsys: pytest.CaptureFixture[str]) -> None:
+    """A forever job is cancelled at the end of the run, and a job that took too long at its timeout."""
+    ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
+    scheduler = Scheduler(Job(give(1), label="give"), ticker)
+    assert scheduler.run()
+    scheduler.list()
+    assert capsys.readouterr().out.splitlines()[0] == "1   ☉ ☓ ∞ <Job `ticker`> [cancelled]"
+    assert (scheduler.stats(), str(scheduler)) == (
+        "1D + 0R + 0I + 1C = 2",
+        "Scheduler with 1 done + 0 ongoing + 0 idle + 1 cancelled = 2 job(s)",
+    )
+    assert not ticker.is_done()
+    assert not Engine(late).orchestrate(timeout=0.01)
+    assert "☓" in str(late)
+    assert "[cancelled]" in str(late)
+
+
 async def fail() -> None:
     raise KeyError("lost")
 

@@ -616,7 +616,7 @@ def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith(
         "----- CRITICAL exception of <Scheduler `nested`>\n"
         "1 ⚠ ☉ ☓   <Job `a`> [[ -> 1]]\n"
-        "2   ☉ ↺ ∞ <Note `e`> [not done]\n"
+        "2   ☉ ☓ ∞ <Note `e`> [cancelled]\n"
         "3   ★ ☓   <Job `b`> !! exception => KeyError:'lost'!! requires={1}\n"
         "4 ⚠ ★ ☓   <Scheduler `nested`> !! CRIT. EXC. => KeyError:'lost'!! requires={3} -> entries={5, 6}\n"
         "5 ⚠ ☉ ☓   > <Detailed `c`> [[ -> c]]\n"

@@ -21,9 +21,12 @@ PLAIN: Final = str.maketrans(
 
 
 def signs(job: AbstractJob) -> str:
-    """Return four signs, a space for what does not hold: critical, exception, state, forever."""
+    """Return four signs, a space for what does not hold: critical, exception, state, forever.
+
+    A job that was cancelled has ended too: what runs forever does not look as if it still ran.
+    """
     exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
-    if job.is_done():
+    if job.is_done() or job._trioflow_was_cancelled():
         state = DONE
     elif job.is_running():
         state = RUNNING
@@ -38,12 +41,15 @@ def result(job: AbstractJob) -> str:
     if exception:
         critical = "CRIT. EXC." if job.is_critical() else "exception"
         return f"!! {critical} => {type(exception).__name__}:{exception}!!"
+    if job._trioflow_was_cancelled():
+        return "[cancelled]"
     return f"[[ -> {job.result()}]]" if job.is_done() else "[not done]"
 
 
 def numbers(jobs: Iterable[AbstractJob]) -> str:
-    """Return the numbers of jobs, in order."""
-    return "{" + ", ".join(sorted(job.repr_id() for job in jobs)) + "}"
+    """Return the numbers of jobs, in order, and the labels of those that have none yet."""
+    shown = [(job._trioflow.number is None, job._trioflow.number or f"`{job._trioflow_name()}`") for job in jobs]
+    return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
 
 def listing(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:

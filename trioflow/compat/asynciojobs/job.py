@@ -152,6 +152,15 @@ class AbstractJob:
         host = self._trioflow.host
         return host is not None and host.is_done()
 
+    def _trioflow_name(self) -> str:
+        """Return its label, or what stands for it."""
+        return shown_label(self)
+
+    def _trioflow_was_cancelled(self) -> bool:
+        """Return whether it had started, and was ended before it was done."""
+        host = self._trioflow.host
+        return host is not None and host.started_at is not None and host.is_settled() and not host.is_done()
+
     def is_critical(self) -> bool | None:
         """Return whether an exception of it ends the run."""
         return self.critical
@@ -208,7 +217,7 @@ class AbstractJob:
         return _listing.result(self)
 
     def repr_requires(self) -> str:
-        """Return the numbers of what it requires; nothing if there are none."""
+        """Return the numbers of what it requires, or labels before there are numbers; nothing if there are none."""
         return f"requires={_listing.numbers(self.required)}" if self.required else ""
 
     def __repr__(self) -> str:

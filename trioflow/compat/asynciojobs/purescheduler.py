@@ -518,19 +518,21 @@ class PureScheduler:
         return run.stop_reason.name
 
     def stats(self) -> str:
-        """Return how many jobs are done, running and idle, as in `5D + 2R + 1I = 8`."""
-        done, running, idle = self._trioflow_counts()
-        return f"{done}D + {running}R + {idle}I = {len(self.jobs)}"
+        """Return how many jobs are done, running and idle, and were cancelled, as in `5D + 2R + 1I + 1C = 9`."""
+        return self._trioflow_counts("{}D", "{}R", "{}I", "{}C")
 
-    def _trioflow_counts(self) -> tuple[int, int, int]:
+    def _trioflow_counts(self, *words: str) -> str:
+        """Return how many jobs are done, running, idle and, if there are any, cancelled, in these words."""
         done = sum(job.is_done() for job in self.jobs)
         started = sum(job.is_running() for job in self.jobs)
-        return done, started - done, len(self.jobs) - started
+        cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
+        counts = done, started - done - cancelled, len(self.jobs) - started, cancelled
+        shown = [word.format(count) for word, count in zip(words, counts, strict=True)]
+        return f"{' + '.join(shown if cancelled else shown[:-1])} = {len(self.jobs)}"
 
     def __repr__(self) -> str:
-        done, running, idle = self._trioflow_counts()
-        counts = f"{done} done + {running} ongoing + {idle} idle = {len(self.jobs)} job(s)"
-        return f"{type(self).__name__} with {counts}"
+        counts = self._trioflow_counts("{} done", "{} ongoing", "{} idle", "{} cancelled")
+        return f"{type(self).__name__} with {counts} job(s)"
 
     def repr_entries(self) -> str:
         """Return the numbers of the jobs that require nothing."""

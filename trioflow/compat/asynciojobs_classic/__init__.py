@@ -4,7 +4,6 @@ Nothing is critical unless it says so, a failure makes a run return False and ne
 take `timeout`, `jobs_window` and `loop`. The rest is `trioflow.compat.asynciojobs`, which see.
 """
 
-from ..asynciojobs import Sequence as Sequence
 from ..asynciojobs import Watch as Watch
 from ..asynciojobs import set_debug as set_debug
 from .engine import Engine as Engine
@@ -13,6 +12,7 @@ from .engine import SchedulerJob as SchedulerJob
 from .job import AbstractJob as AbstractJob
 from .job import Job as Job
 from .job import PrintJob as PrintJob
+from .job import Sequence as Sequence
 
 __all__ = [
     "AbstractJob",
@@ -26,5 +26,5 @@ __all__ = [
     "set_debug",
 ]
 
-for _public in (AbstractJob, Engine, Job, PrintJob, Scheduler, SchedulerJob):
+for _public in (AbstractJob, Engine, Job, PrintJob, Scheduler, SchedulerJob, Sequence):
     _public.__module__ = __name__

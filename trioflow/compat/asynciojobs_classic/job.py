@@ -16,6 +16,7 @@ class AbstractJob(asynciojobs.AbstractJob):
         critical: an exception of it ends the run; one of its scheduler's counts as well.
         required: what must be done before.
         scheduler: is told to `add` it.
+        requires: the same as `required`, by the name of the method.
 
     """
 
@@ -26,8 +27,11 @@ class AbstractJob(asynciojobs.AbstractJob):
         critical: bool | None = False,
         required: Any = None,
         scheduler: Any = None,
+        *,
+        requires: Any = None,
     ) -> None:
-        super().__init__(forever=forever, label=label, critical=critical, required=required, scheduler=scheduler)
+        both = [required, requires]
+        super().__init__(forever=forever, label=label, critical=critical, required=both, scheduler=scheduler)
 
     def is_critical(self) -> bool:
         """Return whether an exception of it ends the run: it says so, or its scheduler did in the last run."""
@@ -53,4 +57,40 @@ class Job(asynciojobs.Job, AbstractJob):
 
 
 class PrintJob(asynciojobs.PrintJob, AbstractJob):
-    """Prints its messages, and may sleep then."""
+    """Prints its messages, and may sleep then.
+
+    Args:
+        messages: what is printed, in one line.
+        requires: the same as `required`.
+        kwds: those of `PrintJob` in `trioflow.compat.asynciojobs`.
+
+    """
+
+    def __init__(self, *messages: Any, requires: Any = None, required: Any = None, **kwds: Any) -> None:
+        super().__init__(*messages, required=[required, requires], **kwds)
+
+
+class Sequence(asynciojobs.Sequence):
+    """Jobs in a row: each requires the one before it.
+
+    Args:
+        sequences_or_jobs: jobs and Sequences, in this order.
+        requires: the same as `required`.
+        kwds: those of `Sequence` in `trioflow.compat.asynciojobs`.
+
+    Raises:
+        TypeError: something that is neither a job nor a Sequence.
+
+    Example:
+        >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler, Sequence
+        >>> first = PrintJob("one")
+        >>> Scheduler(first, Sequence(PrintJob("two"), PrintJob("three"), requires=first)).run()
+        one
+        two
+        three
+        True
+
+    """
+
+    def __init__(self, *sequences_or_jobs: Any, requires: Any = None, required: Any = None, **kwds: Any) -> None:
+        super().__init__(*sequences_or_jobs, required=[required, requires], **kwds)
