@@ -158,8 +158,12 @@ _LATE = {
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import a name that is in `_LATE` (PEP 562)."""
+    """Import a name that is in `_LATE` (PEP 562), or find what an old name is called now."""
     if name not in _LATE:
+        from ._deprecated import new_name
+
+        if (new := new_name(name)) is not None:
+            return getattr(_sys.modules[__name__], new)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
     import importlib
 
