@@ -15,6 +15,7 @@ SHOWN = {
     "index": "README.md",
     "changelog": "../CHANGELOG.md",
     "contributing": "../CONTRIBUTING.md",
+    "security": "../SECURITY.md",
 }
 """The pages that show another file in place of their own text."""
 PAGE_OF = {file: page for page, file in SHOWN.items()} | {"../README.md": "index"}

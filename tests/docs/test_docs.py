@@ -16,8 +16,10 @@ from trioflow.view.text._symbols import UNICODE
 from ..places import ROOT
 
 README = ROOT / "README.md"
-STUBS = {ROOT / "docs" / f"{name}.md" for name in ("index", "changelog", "contributing")}  # on the site, another file
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
+STUBS = {
+    ROOT / "docs" / f"{name}.md" for name in ("index", "changelog", "contributing", "security")
+}  # on the site, another file
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 STATES = (ROOT / "docs" / "explained" / "states.md").read_text(encoding="utf-8")
