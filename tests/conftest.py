@@ -53,6 +53,7 @@ SLOW = (
     "job/service/test_signals.py",
     "jobs",
     "laws",
+    "mutation",
     "pytest_trio",
     "scheduler/test_signals.py",
     "test_executor.py",

@@ -1,0 +1,204 @@
+"""Put small faults into the package, one at a time, and see whether the tests notice them.
+
+    python -m tests.mutation                            # what fits into ten minutes, of all rooms
+    python -m tests.mutation --room limits --minutes 30
+    python -m tests.mutation --room run --seed 7 --sample 20
+
+First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
+shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
+line in `survivors.py` that says why no test can notice it; or the code there may be simpler. A seed gives the same
+sample again. Everything happens in copies of the tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import coverage
+
+from .mutants import Mutant, mutants_of
+from .survivors import EXPLAINED
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/test_testing.py")
+ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "door", "job", "limits", "run", "scheduler")},
+    "base": ("trioflow/_core/base", (*ENGINE, "tests/view/test_units.py")),
+    "journal": ("trioflow/journal", ("tests/journal",)),
+    "posix": ("trioflow/jobs/posix", ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process")),
+}
+"""The folder of each room, and the tests that are to notice its faults."""
+PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")
+LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis")
+MOST_TESTS: Final = 150
+"""Tests that a mutant meets at most: a line of the engine is reached by thousands."""
+KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the mutants that the command line asks for; return 0 if each is killed or explained."""
+    options = parse(arguments)
+    rooms = options.room or list(ROOMS)
+    survivors = 0
+    for room in rooms:
+        with tempfile.TemporaryDirectory() as directory:
+            survivors += try_room(room, Path(directory), options, 60 * options.minutes / len(rooms))
+    return 1 if survivors else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m tests.mutation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--room", action="append", choices=ROOMS, help="default: each")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all rooms together; default: 10")
+    parser.add_argument("--sample", type=int, default=200, help="mutants of each room; default: 200")
+    parser.add_argument("--seed", type=int, default=1, help="which sample; default: 1")
+    parser.add_argument("--file", default="", help="only files whose path has this in it")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once; default: each core")
+    return parser.parse_args(arguments)
+
+
+def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: float) -> int:
+    """Try a sample of the mutants of one room, and return how many survived unexplained."""
+    folder, tests = ROOMS[room]
+    found = [
+        mutant
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if options.file in file.as_posix()
+        for mutant in mutants_of(ROOT, file)
+    ]
+    chosen = random.Random(options.seed).sample(found, min(options.sample, len(found)))
+    print(f"{room}: {len(chosen)} of {len(found)} mutants", flush=True)
+    copies = queue.SimpleQueue[Path]()
+    for number in range(options.workers):
+        copies.put(copied(directory / f"copy{number}"))
+    start = time.monotonic()
+    reach = reached(copied(directory / "whole"), folder, tests, options.workers)
+    print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
+    end = time.monotonic() + seconds
+    counts = dict.fromkeys((KILLED, EXPLAINED_WORD, SURVIVED, UNREACHED), 0)
+
+    def attempt(mutant: Mutant) -> str | None:
+        if time.monotonic() > end:
+            return None
+        copy = copies.get()
+        try:
+            return fate(mutant, copy, reach)
+        finally:
+            copies.put(copy)
+
+    with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
+        for mutant, verdict in zip(chosen, pool.map(attempt, chosen), strict=True):
+            if verdict is not None:
+                counts[verdict] += 1
+            if verdict in (SURVIVED, UNREACHED):
+                print(f"  {verdict}: line {mutant.line} of {mutant.name}", flush=True)
+    tried = sum(counts.values())
+    print(f"  {tried} tried: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count), flush=True)
+    return counts[SURVIVED] + counts[UNREACHED]
+
+
+def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
+    """Put the mutant into a copy of the tree, run the tests that reach it, and return its fate."""
+    tests = reach.tests(mutant)
+    if not tests:
+        return EXPLAINED_WORD if mutant.name in EXPLAINED else UNREACHED
+    text = mutant.put_into(copy)
+    try:
+        if noticed(copy, tests, limit=30 + 5 * reach.seconds(tests)):
+            return KILLED
+        return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED
+    finally:
+        (copy / mutant.path).write_text(text, encoding="utf-8")
+
+
+def noticed(copy: Path, tests: Sequence[str], limit: float) -> bool:
+    """Run these tests; return whether one failed, or they did not end within so many seconds."""
+    (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
+    command = [*PYTEST, "-x", "-n", "0", "--timeout", "30", "@chosen.txt"]
+    with subprocess.Popen(
+        command, cwd=copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        try:
+            return process.wait(limit) != 0
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
+
+
+def copied(place: Path) -> Path:
+    """Copy what the tests need of the tree, and return the place."""
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis"
+    )
+    shutil.copytree(ROOT, place, ignore=left_out)
+    return place
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which tests reach which line, and how long each takes."""
+
+    by_line: dict[tuple[str, int], list[str]]
+    durations: dict[str, float]
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Return the tests that reach a mutant's line, the shortest first; all tests for what runs at the import."""
+        found = self.by_line.get((mutant.path, mutant.line), [])
+        found = [test for test in found if test] or (list(self.durations) if found else [])
+        return sorted(found, key=lambda test: self.durations.get(test, 1.0))[:MOST_TESTS]
+
+    def seconds(self, tests: Sequence[str]) -> float:
+        """Return how long these tests took."""
+        return sum(self.durations.get(test, 1.0) for test in tests)
+
+
+def reached(copy: Path, folder: str, tests: Sequence[str], workers: int) -> Reach:
+    """Run the tests of a room without a fault.
+
+    Raises:
+        SystemExit: they do not pass.
+
+    """
+    noting = (f"--cov={folder}", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", "--junitxml=times.xml")
+    done = subprocess.run(
+        [*PYTEST, "-n", str(workers), *noting, *tests], cwd=copy, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"The tests do not pass without a fault:\n{done.stdout[-4000:]}")
+    data = coverage.CoverageData(str(copy / ".coverage"))
+    data.read()
+    by_line = dict[tuple[str, int], list[str]]()
+    for file in data.measured_files():
+        path = Path(file).relative_to(copy).as_posix()
+        for line, contexts in data.contexts_by_lineno(file).items():
+            by_line[path, line] = list({context.partition("|")[0] for context in contexts})
+    return Reach(by_line, dict(durations(copy / "times.xml")))
+
+
+def durations(file: Path) -> Iterator[tuple[str, float]]:
+    """Yield the names of all tests, as pytest takes them, and how long each took."""
+    for case in ElementTree.parse(file).iter("testcase"):
+        module = case.attrib["classname"].replace(".", "/")
+        yield f"{module}.py::{case.attrib['name']}", float(case.attrib["time"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

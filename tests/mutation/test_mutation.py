@@ -1,0 +1,76 @@
+"""The tool that tests the tests: it finds faults to put in, and sees whether a test notices them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate
+from tests.mutation.mutants import mutants_of
+from tests.mutation.survivors import EXPLAINED
+
+SOURCE = '''
+def limited(number, *, most=10):
+    """Return a number."""
+    assert number is not None
+    if number < most and number:  # ü
+        note(number)
+        return number + 1
+    raise ValueError(f"{number + 1}")
+'''
+
+
+def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
+    """Defaults, comparisons, operators, calls and returns become faults; assertions and what is raised do not."""
+    (tmp_path / "module.py").write_text(SOURCE, encoding="utf-8")
+    found = {(mutant.old, mutant.new) for mutant in mutants_of(tmp_path, tmp_path / "module.py")}
+    assert found == {
+        ("10", "(11)"),
+        ("number < most and number", "(not (number < most and number))"),
+        ("number < most and number", "((number < most) or (number))"),
+        ("number < most and number", "((number))"),
+        ("number < most and number", "((number < most))"),
+        ("number < most", "(number <= most)"),
+        ("note(number)", "pass"),
+        ("return number + 1", "return None"),
+        ("number + 1", "(number - 1)"),
+        ("1", "(2)"),
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
+    """The folders and tests of the rooms are there; the shortest file with faults stays Python with each of them."""
+    folder, tests = ROOMS[room]
+    assert all((ROOT / path).exists() for path in tests)
+    for file in sorted((ROOT / folder).rglob("*.py"), key=lambda file: file.stat().st_size):
+        text = file.read_text(encoding="utf-8")
+        if mutants := list(mutants_of(ROOT, file)):
+            for mutant in mutants:
+                ast.parse(text[: mutant.start] + mutant.new + text[mutant.start + len(mutant.old) :])
+            return
+    pytest.fail("there is no file with faults")
+
+
+def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
+    """A test that fails kills the mutant; the tree is as before afterwards."""
+    (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
+    (tmp_path / "test_module.py").write_text(
+        "from module import double\n\n\ndef test_two():\n    assert double(2) == 4\n", encoding="utf-8"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
+    minus = next(one for one in mutants_of(tmp_path, tmp_path / "module.py") if one.new == "(number - number)")
+    reach = Reach({("module.py", 2): ["test_module.py::test_two"]}, {"test_module.py::test_two": 0.1})
+    assert fate(minus, tmp_path, reach) == KILLED
+    assert "number + number" in (tmp_path / "module.py").read_text(encoding="utf-8")
+    assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
+    (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
+    assert fate(minus, tmp_path, reach) == SURVIVED
+
+
+def test_each_explained_fault_is_still_there() -> None:
+    """An explanation of a line that has changed is taken out."""
+    paths = {name.partition(":")[0] for name in EXPLAINED}
+    assert set(EXPLAINED) <= {mutant.name for path in paths for mutant in mutants_of(ROOT, ROOT / path)}
