@@ -13,6 +13,7 @@ sample again. Everything happens in copies of the tree.
 from __future__ import annotations
 
 import argparse
+import collections
 import concurrent.futures
 import os
 import queue
@@ -91,7 +92,7 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
     reach = reached(copied(directory / "whole"), folder, tests, options.workers)
     print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
     end = time.monotonic() + seconds
-    counts = dict.fromkeys((KILLED, EXPLAINED_WORD, SURVIVED, UNREACHED), 0)
+    counts = collections.Counter[str]()
 
     def attempt(mutant: Mutant) -> str | None:
         if time.monotonic() > end:
@@ -108,8 +109,8 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
                 counts[verdict] += 1
             if verdict in (SURVIVED, UNREACHED):
                 print(f"  {verdict}: line {mutant.line} of {mutant.name}", flush=True)
-    tried = sum(counts.values())
-    print(f"  {tried} tried: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count), flush=True)
+    tried = counts.total()
+    print(f"  {tried} tried: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()), flush=True)
     return counts[SURVIVED] + counts[UNREACHED]
 
 

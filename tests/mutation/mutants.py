@@ -135,6 +135,8 @@ def replacements(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
             yield tree, "continue"
         case ast.Continue():
             yield tree, "break"
+        case _:
+            pass
     for child in ast.iter_child_nodes(tree):
         yield from replacements(child)
 
