@@ -26,10 +26,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import graphviz
 import pyte
 from selenium import webdriver
 
-from trioflow import Trace, simulate
+from trioflow import JobState, Trace, simulate
+from trioflow._core.base._states import TRANSITIONS
+from trioflow.view.text._symbols import UNICODE
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
@@ -83,6 +86,33 @@ def draw_graph_of_the_page() -> None:
     scheduler = names_of_the_page("looking/graph.md")["scheduler"]
     scheduler.run()
     scheduler.export_as_svgfile(PICTURES / "graph.svg", legend=True)
+
+
+REASONS = {
+    ("IDLE", "SCHEDULED"): "all that it requires has settled",
+    ("IDLE", "SUCCEEDED"): "restored from a journal",
+    ("IDLE", "BLOCKED"): "by its rule",
+    ("IDLE", "SKIPPED"): "by its rule",
+    ("IDLE", "CANCELLED"): "kept from starting",
+    ("SCHEDULED", "RUNNING"): "it got a slot",
+    ("SCHEDULED", "CANCELLED"): "the run stopped, or cancel()",
+    ("RUNNING", "SCHEDULED"): "throttled",
+    ("RUNNING", "SUCCEEDED"): "it returned",
+    ("RUNNING", "FAILED"): "it raised, or its time was over",
+    ("RUNNING", "CANCELLED"): "the run stopped, or cancel()",
+}
+
+
+def draw_states() -> None:
+    """Draw the steps between the states of a job, from the table along which they are written."""
+    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15"})
+    steps.attr("node", shape="box", style="rounded", fontname="Helvetica,Arial,sans-serif", fontsize="11")
+    steps.attr("edge", color="#7b8794", fontcolor="#3e4c59", fontname="Helvetica,Arial,sans-serif", fontsize="9")
+    for old, following in TRANSITIONS.items():
+        steps.node(old.name, f"{UNICODE.states[old]} {old.name}", penwidth="1" if following else "2")
+        for new in sorted(following, key=list(JobState).index):
+            steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
+    (PICTURES / "states.svg").write_text(steps.pipe(format="svg", encoding="utf-8"), encoding="utf-8")
 
 
 def draw_mosaic() -> None:
@@ -229,6 +259,7 @@ DRAWN = {
     "release": draw_release,
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
+    "states": draw_states,
     "mosaic": draw_mosaic,
     "monitor": photograph_release,
     "tutorial": show_tutorial,
