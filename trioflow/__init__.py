@@ -51,6 +51,7 @@ if _typing.TYPE_CHECKING:
     from .jobs.ssh._steps import Pull, Push, Script, ScriptText
     from .journal._journal import Journal
     from .simulation._simulate import Simulation, simulate
+    from .view.events._events import Events
     from .view.monitor._monitor import Monitor
     from .view.trace._spans import Span
     from .view.trace._trace import Trace
@@ -63,6 +64,7 @@ __all__ = [
     "CommandResult",
     "CycleError",
     "DaskJob",
+    "Events",
     "Executor",
     "ExecutorJob",
     "Job",
@@ -130,6 +132,7 @@ _LATE = {
     "CommandJob": ".jobs.command._job",
     "CommandResult": ".jobs.command._result",
     "DaskJob": ".dask",
+    "Events": ".view.events._events",
     "Executor": ".executor",
     "ExecutorJob": ".jobs._executor",
     "Journal": ".journal._journal",

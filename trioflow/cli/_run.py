@@ -14,7 +14,7 @@ from .. import JobState, Scheduler, StopReason
 from ..abc import BACKEND_NAMES, AbstractJob, Instrument, duration_text
 from ..batch import _numbers
 from ..view.text import _counts, _debrief, _symbols
-from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
+from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
 from ._completion import file
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
@@ -78,6 +78,7 @@ def positive_seconds(text: str) -> float:
     shell_complete=file,
     help="Write an HTML report, to be opened in a browser.",
 )
+@_told.options
 def command(
     scheduler: Scheduler,
     critical: bool,
@@ -86,6 +87,7 @@ def command(
     tag: bool,
     trace: Path | None,
     report: Path | None,
+    events: Any,
     **options: Any,
 ) -> int:
     """Run the scenario.
@@ -96,12 +98,13 @@ def command(
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace") if trace or report else None
+    told = [instrument("Events", events)] if events else []
     shown = monitors(scheduler, tag) if monitor else []
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
         raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
     # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
-    watching = [*shown, *([traced] if traced else [])]
+    watching = [*shown, *told, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
@@ -122,8 +125,8 @@ def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
 
 
-def instrument(name: str, **options: Any) -> Any:
-    """Return a new Monitor or Trace of trioflow.
+def instrument(name: str, *given: Any, **options: Any) -> Any:
+    """Return a new instrument of trioflow, by its name.
 
     Raises:
         Refusal: what it needs is not installed.
@@ -132,7 +135,7 @@ def instrument(name: str, **options: Any) -> Any:
     import trioflow
 
     try:
-        made: Instrument = getattr(trioflow, name)(**options)
+        made: Instrument = getattr(trioflow, name)(*given, **options)
     except ImportError as error:
         without = "; or run it with --no-monitor" if name == "Monitor" else ""
         raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None

@@ -18,13 +18,13 @@ def result(value: object) -> str:
         return _shortened(_SHORT.repr_instance(value, 0))
 
 
-def exception(error: BaseException) -> str:
+def exception(error: BaseException, longest: int = LONGEST) -> str:
     """Return the type and the message of `error`, shortened, even if its `__str__` raises."""
     try:
         message = str(error)
     except Exception as broken:
         message = f"<its str() raised {type(broken).__name__}>"
-    return _shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__)
+    return _shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__, longest)
 
 
 class _ShortRepr(reprlib.Repr):
@@ -68,5 +68,5 @@ class _ShortRepr(reprlib.Repr):
 _SHORT: Final = _ShortRepr()
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+def _shortened(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."

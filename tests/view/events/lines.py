@@ -1,0 +1,24 @@
+"""Lines of events, each checked with the schema in the package."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+
+from trioflow.view.events import _format
+
+SCHEMA = json.loads(_format.SCHEMA.read_text(encoding="utf-8"))
+CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
+
+
+def checked(text: str) -> list[dict[str, Any]]:
+    """Return the events of whole lines, each checked with the schema, which must know all of its fields."""
+    assert text.endswith("\n")
+    found = [json.loads(line) for line in text.split("\n")[:-1]]
+    fields = {part["properties"]["event"]["enum"][0]: part["properties"] for part in SCHEMA["$defs"].values()}
+    for event in found:
+        CHECK(event)
+        assert event.keys() <= fields[event["event"]].keys()
+    return found

@@ -1,0 +1,158 @@
+"""Where lines of events go: slow readers, readers that go away or come late, full disks. Nothing stops the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import Events, Job, Scheduler
+from trioflow.view.events import _outlet
+
+from ...bodies import nothing
+from .lines import checked
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, Any]]:
+    """Return the end of a pipe to read, and a file that writes to the other one."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        yield reading, file
+    os.close(reading)
+
+
+def many(number: int) -> Scheduler:
+    return Scheduler(*[Job(nothing, label=f"job {one} {'x' * 100}") for one in range(number)])
+
+
+def read_all(descriptor: int) -> bytes:
+    pieces = []
+    while piece := os.read(descriptor, 1 << 16):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def test_a_reader_that_stops_reading_does_not_hold_the_run(
+    pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits is at most 1 MiB; the last lines are given up after a while, and the log says how many."""
+    monkeypatch.setattr(_outlet, "GRACE", 0.1)
+    reading, file = pipe
+    assert many(3000).run(instruments=[Events(file)])
+    assert "events were not written: nobody reads" in caplog.text
+    file.close()
+    events = checked(read_all(reading).decode())  # whole lines
+    assert len(events) > 100
+
+
+def test_a_slow_reader_is_told_how_many_lines_it_has_missed(pipe: tuple[int, Any]) -> None:
+    """Lines that came and lines that were dropped are all lines; the last one says how the run ended."""
+    reading, file = pipe
+    found: list[bytes] = []
+    enough = threading.Event()
+
+    def read() -> None:
+        enough.wait()
+        found.append(read_all(reading))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    scheduler = many(3000)
+    scheduler.add(Job(_set, enough, label="last", required=list(scheduler)))
+    scheduler.run(instruments=[Events(file)])
+    file.close()
+    thread.join()
+    events = checked(found[0].decode())
+    dropped = sum(one.get("lines", 0) for one in events)
+    assert dropped > 0
+    assert events[-1]["event"] == "run_ended"
+    assert sum(one["event"] != "lines_dropped" for one in events) + dropped == 2 + 4 * 3001
+
+
+async def _set(event: threading.Event) -> None:
+    event.set()
+
+
+def test_a_reader_that_goes_away_ends_the_lines_quietly(
+    pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `head` does; the run goes on."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as file:
+        assert many(10).run(instruments=[Events(file)])
+    assert caplog.text == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on without lines."""
+    assert many(1000).run(instruments=[Events("/dev/full")])
+    assert caplog.text.count("events cannot be written to '/dev/full' any more") == 1
+
+
+def test_a_disk_that_becomes_full_leaves_whole_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The part of a line that was still written is cut off."""
+    write = os.write
+    left = [1000]
+
+    def limited(descriptor: int, data: Any) -> int:
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        size = write(descriptor, data[: left[0]])
+        left[0] -= size
+        return size
+
+    monkeypatch.setattr(_outlet.os, "write", limited)
+    assert many(100).run(instruments=[Events(tmp_path / "events")])
+    assert "No space left" in caplog.text
+    assert len(checked((tmp_path / "events").read_text())) in range(3, 12)
+
+
+def test_the_reader_of_a_fifo_may_come_later(tmp_path: Path) -> None:
+    """Lines wait for it."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    read: list[str] = []
+    thread = threading.Thread(target=lambda: read.append(path.read_text()))
+    scheduler = Scheduler(Job(_start, thread))
+    assert scheduler.run(instruments=[Events(path)])
+    thread.join()
+    assert [one["event"] for one in checked(read[0])][-1] == "run_ended"
+
+
+async def _start(thread: threading.Thread) -> None:
+    thread.start()
+
+
+def test_a_fifo_without_a_reader_does_not_hold_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The lines are given up at the end."""
+    monkeypatch.setattr(_outlet, "GRACE", 0.05)
+    os.mkfifo(tmp_path / "fifo")
+    assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
+    assert "nobody reads" in caplog.text
+
+
+def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what is wrong."""
+    assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "no" / "events")])
+    assert "No such file" in caplog.text
+
+
+def test_no_line_is_lost_to_a_file(tmp_path: Path) -> None:
+    """However fast the run is."""
+    path = tmp_path / "events"
+    assert many(20_000).run(instruments=[Events(path)])
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 2 + 4 * 20_000
+    assert all(json.loads(line) for line in lines[::100])

@@ -1,0 +1,299 @@
+"""`Events`: an instrument that writes what happens as lines of JSON, for other programs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
+
+from ..._core.door.keeping import Paths
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    Instrument,
+    current_run,
+    end_of,
+    expected_durations,
+    failed_through_member,
+    is_further_attempt,
+    is_scheduler,
+    is_service,
+    nested_in,
+    runs_commands,
+    status_of,
+    throttled,
+    waiting_for,
+    waits_for,
+    warn,
+)
+from ..text import _short_values
+from ._outlet import Outlet
+
+if TYPE_CHECKING:
+    from ._format import Event
+
+LONGEST_TEXT: Final = 1000
+"""Characters of an exception; the debrief has all of it."""
+MOST_LOOKS: Final = 200
+"""Jobs that are looked at each time because they may have changed without an event."""
+
+
+@final
+class Events(Instrument):
+    """Writes what happens in a run as it happens: an object of JSON a line, for programs that collect or show it.
+
+    Each line has the version of the format (`v`), the time of day (`time`, seconds since 1970), the seconds since the
+    outermost run began (`at`), the job's path (`path`), the event (`event`), and what belongs to it: its state, the
+    number of its attempt, its exception as text, what it was granted, what it waits for. A run begins with a line for
+    each job and what it requires. docs/looking/events.md has a table of the events, and `events.schema.json` beside
+    this module is a JSON Schema. `trioflow monitor FILE` shows a run from its lines.
+
+    The run never waits for a reader. Lines are whole. They are written within a twentieth of a second; up to 1 MiB of
+    them wait for a slow reader in memory, then lines are dropped, and the next one says how many. At the end of the
+    run, the last lines are written before it returns, unless nobody reads any for two seconds. A reader that goes away,
+    or a full disk, ends the lines, not the run. What `redact=True` hides is in no line.
+
+    Args:
+        file: a path, whose file the first run begins anew and further runs of the same object append to; a FIFO, whose
+            reader may come later; or an open file.
+
+    Raises:
+        ModuleNotFoundError: msgspec is missing: `pip install 'trioflow[events]'`.
+        TypeError: `file` is neither a path nor a file.
+
+    Example:
+        >>> import io, json
+        >>> async def work(): ...
+        >>> lines = io.StringIO()
+        >>> Scheduler(Job(work, label="work"), instruments=[Events(lines)]).run()
+        True
+        >>> [json.loads(line)["event"] for line in lines.getvalue().splitlines()]
+        ['run_started', 'job_added', 'job_scheduled', 'job_started', 'job_finished', 'run_ended']
+
+    """
+
+    def __init__(self, file: str | os.PathLike[str] | IO[str] | IO[bytes], /) -> None:
+        if importlib.util.find_spec("msgspec") is None:
+            raise ModuleNotFoundError(
+                "Events() needs msgspec, which is not installed: pip install 'trioflow[events]'", name="msgspec"
+            )
+        if not isinstance(file, (str, os.PathLike)) and not callable(getattr(file, "write", None)):
+            raise TypeError(f"Events({file!r}): give a path, or a file that is open for writing")
+        from . import _format
+
+        self._format: Final = _format
+        self._encode: Final = _format.encode
+        self._put: Callable[[bytes], None] = _nowhere
+        self._target: Final = os.path.abspath(file) if isinstance(file, (str, os.PathLike)) else file
+        self._had_run = False
+        self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
+        self._outlet: Outlet | None = None
+        self._clock = time.monotonic
+        self._began = self._offset = 0.0
+        self._names: Final[dict[BaseScheduler, Paths]] = {}
+        self._paths: Final[dict[AnyJob, str]] = {}
+        self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been told
+        self._waiting: Final[dict[AnyJob, tuple[str, str]]] = {}  # SCHEDULED jobs: path, what was told last
+        self._running: Final[dict[AnyJob, tuple[str, float | None, str]]] = {}  # the same
+
+    def __repr__(self) -> str:
+        """Show where the lines go."""
+        return f"<Events to {self._target!r}>"
+
+    # ---- hooks
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Tell that a run begins; of the outermost one, all jobs."""
+        if self._root is not None and current_run(self._root) is None:
+            self._leave()  # it crashed before it could say that it ended
+        if self._root is None:
+            self._begin(scheduler)
+        elif scheduler not in self._names:
+            raise RuntimeError(
+                f"{self!r} follows one run at a time: give {scheduler.label!r} an Events() of its own"
+            )  # this run logs that and drops the instrument; the other run keeps it
+        run = current_run(scheduler)
+        assert run is not None
+        is_root = scheduler is self._root
+        self._line(
+            self._format.RunStarted(
+                *self._now(self._scheduler_path(scheduler)),
+                scheduler.label,
+                len(scheduler),
+                window=run.window,
+                adaptive=run.has_adaptive_window,
+                pid=os.getpid() if is_root else None,
+                host=socket.gethostname() if is_root else None,
+            )
+        )
+        if is_root or self._members[scheduler] != len(scheduler):
+            self._tell_jobs(scheduler)
+
+    def _begin(self, root: BaseScheduler) -> None:
+        run = current_run(root)
+        assert run is not None
+        self._clock = run.clock
+        self._began = run.clock()
+        self._offset = time.time() - self._began
+        self._names[root] = Paths(root)
+        self._outlet = Outlet(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
+        self._put = self._outlet.put
+        self._root, self._had_run = root, True
+
+    def _tell_jobs(self, outermost: BaseScheduler) -> None:
+        todo = [outermost]
+        while todo:
+            scheduler = todo.pop()
+            expected = expected_durations(scheduler)
+            for job in scheduler:
+                self._tell_job(scheduler, job, expected.get(job))
+            self._members[scheduler] = len(scheduler)
+            todo += nested_in(scheduler)
+
+    def _tell_job(self, scheduler: BaseScheduler, job: AnyJob, expected: float | None) -> None:
+        names, paths = self._names[scheduler], self._paths
+        path = paths[job] = names.of(job)
+        if is_scheduler(job) and job not in self._names:
+            self._names[job] = names.nested(job)
+        now = self._clock()
+        self._line(
+            self._format.JobAdded(
+                1,
+                now + self._offset,
+                now - self._began,
+                path,
+                job.label,
+                type(job).__name__,
+                "" if scheduler is self._root else paths[scheduler],
+                [paths.get(one) or names.of(one) for one in waits_for(scheduler, job)],
+                is_scheduler(job),
+                is_service(job),
+                job.forever,
+                job.is_critical(),
+                expected,
+            )
+        )
+
+    def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell of a new job."""
+        self._tell_job(scheduler, job, job.expected_duration)
+        self._members[scheduler] += 1
+        if is_scheduler(job):
+            self._tell_jobs(job)
+
+    def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell that a job waits for its turn."""
+        path, now = self._paths[job], self._clock()
+        self._waiting[job] = path, ""
+        self._running.pop(job, None)
+        self._line(self._format.JobScheduled(1, now + self._offset, now - self._began, path, len(throttled(job))))
+
+    def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell that a job starts."""
+        path = self._paths[job]
+        self._waiting.pop(job, None)
+        self._running[job] = path, None, ""
+        at = job.started_at
+        assert at is not None
+        self._line(self._format.JobStarted(1, at + self._offset, at - self._began, path, dict(job.granted)))
+
+    def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell that a further attempt begins."""
+        if is_further_attempt(job):
+            self._line(self._format.JobAttempt(*self._now(self._paths[job]), job.attempts))
+
+    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell that a service is ready."""
+        self._line(self._format.JobReady(*self._now(self._paths[job])))
+
+    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Tell what became of a job."""
+        self._waiting.pop(job, None)
+        self._running.pop(job, None)
+        state, started, at, is_all = end_of(job)
+        if at is None:
+            at = self._clock()
+        event = self._format.JobFinished(1, at + self._offset, at - self._began, self._paths[job], state.value)
+        if not is_all:
+            command: Any = job if runs_commands(job) and started is not None else None
+            result = None if command is None else command.last_result
+            event.attempts = max(1, job.attempts)
+            event.exception = _text(job.raised_exception())
+            event.returncode = None if result is None else result.returncode
+            event.timed_out = job.timed_out
+            event.restored = job.restored
+            event.through_member = failed_through_member(job)
+        self._line(event)
+        if not scheduler.keep_jobs and not is_scheduler(job):
+            self._names[scheduler].forget(job)
+            del self._paths[job]
+
+    def incident(
+        self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
+    ) -> None:
+        """Tell of what belongs to no outcome."""
+        path = self._scheduler_path(scheduler) if job is None else self._paths[job]
+        self._line(self._format.Incident(*self._now(path), message, _text(exception)))
+
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Tell how a run has ended; of the outermost one, write what is left to be written."""
+        reason, culprit = scheduler.stop_reason, scheduler.culprit
+        line = self._encode(
+            self._format.RunEnded(
+                *self._now(self._scheduler_path(scheduler)),
+                None if reason is None else reason.value,
+                None if culprit is None else self._paths[culprit],
+            )
+        )
+        if scheduler is self._root:
+            self._leave(line)
+        else:
+            self._put(line)
+
+    # ---- lines
+
+    def _now(self, path: str) -> tuple[Literal[1], float, float, str]:
+        now = self._clock()
+        return 1, now + self._offset, now - self._began, path
+
+    def _line(self, event: Event) -> None:
+        self._put(self._encode(event))
+
+    def _scheduler_path(self, scheduler: BaseScheduler) -> str:
+        return "" if scheduler is self._root else self._paths[scheduler]
+
+    def _dropped(self, number: int) -> bytes:
+        return self._format.encode(self._format.LinesDropped(*self._now(""), number))
+
+    def _changed(self) -> Iterator[bytes]:
+        """Yield lines about jobs that have changed without an event; called in another thread than the hooks."""
+        for job, (path, told) in list(self._waiting.items())[:MOST_LOOKS]:
+            waits = waiting_for(job)
+            if waits and waits != told and job in self._waiting:
+                self._waiting[job] = path, waits
+                yield self._format.encode(self._format.JobWaiting(*self._now(path), waits))
+        for job, said in list(self._running.items())[:MOST_LOOKS]:
+            says = path, fraction, status = said[0], job.fraction_done, status_of(job)
+            if says != said and job in self._running:
+                self._running[job] = says
+                yield self._format.encode(self._format.JobProgress(*self._now(path), fraction, status))
+
+    def _leave(self, last: bytes = b"") -> None:
+        """Write the last line, and be ready for the next run."""
+        outlet, self._outlet, self._root = self._outlet, None, None
+        for kept in (self._names, self._paths, self._members, self._waiting, self._running):
+            kept.clear()
+        if outlet is not None:
+            outlet.close(last)
+
+
+def _text(error: BaseException | None) -> str | None:
+    """Return the type and the message of an exception."""
+    return None if error is None else _short_values.exception(error, LONGEST_TEXT)
+
+
+def _nowhere(line: bytes) -> None:
+    """Take a line while no run is under way."""

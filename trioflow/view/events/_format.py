@@ -1,0 +1,171 @@
+"""The lines of `Events`: one class for each event. The JSON Schema beside this file says the same to other programs.
+
+All that is optional is left out of a line if it has its default. A field may be added, and so may an event: readers
+skip what they do not know. Any other change raises the version, `v`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+SCHEMA: Final = Path(__file__).with_name("events.schema.json")
+
+
+class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
+    """What each line has."""
+
+    v: Literal[1]
+    time: float
+    """The time of day: seconds since 1970, as `time.time()` tells it."""
+    at: float
+    """Seconds since the outermost run began, on its own clock."""
+    path: str
+    """Of the job; of a run, that of its scheduler, and "" for the outermost one."""
+
+
+class RunStarted(Event, tag="run_started"):
+    """A scheduler begins a run: the outermost one, or one nested in it."""
+
+    label: str
+    jobs: int
+    """Its members, those of nested schedulers not included."""
+    window: int | None = None
+    adaptive: bool = False
+    pid: int | None = None
+    """The process, and the machine that it is on; of the outermost run."""
+    host: str | None = None
+
+
+class JobAdded(Event, tag="job_added"):
+    """There is a job: one for each when the outermost run begins, and one whenever another is added."""
+
+    label: str
+    kind: str
+    inside: str = ""
+    """The path of the nested scheduler that it is in."""
+    requires: list[str] = []
+    scheduler: bool = False
+    service: bool = False
+    forever: bool = False
+    critical: bool = False
+    expected: float | None = None
+    """Seconds that it is expected to take."""
+
+
+class JobScheduled(Event, tag="job_scheduled"):
+    """All that a job requires has settled; it waits for its turn. With `throttled`, it ran, and is to wait again."""
+
+    throttled: int = 0
+
+
+class JobWaiting(Event, tag="job_waiting"):
+    """What a scheduled job waits for; it is looked at twice a second, and told when it changes."""
+
+    waiting_for: str
+
+
+class JobStarted(Event, tag="job_started"):
+    """A job starts."""
+
+    granted: dict[str, Any] = {}
+
+
+class JobAttempt(Event, tag="job_attempt"):
+    """A further attempt begins."""
+
+    attempt: int
+
+
+class JobProgress(Event, tag="job_progress"):
+    """What a running job says of itself; it is looked at twice a second, and told when it changes."""
+
+    fraction: float | None = None
+    status: str = ""
+
+
+class JobReady(Event, tag="job_ready"):
+    """A service has said that it is ready."""
+
+
+class JobFinished(Event, tag="job_finished"):
+    """A job has settled."""
+
+    state: str
+    attempts: int = 1
+    exception: str | None = None
+    returncode: int | None = None
+    timed_out: bool = False
+    restored: bool = False
+    through_member: bool = False
+    """It is a scheduler that failed because a job of its own did."""
+
+
+class Incident(Event, tag="incident"):
+    """Something that is not the outcome of a job."""
+
+    message: str
+    exception: str | None = None
+
+
+class RunEnded(Event, tag="run_ended"):
+    """A run has ended, and all of it has been shut down."""
+
+    reason: str | None = None
+    culprit: str | None = None
+
+
+class LinesDropped(Event, tag="lines_dropped"):
+    """So many lines are missing here, because the reader was too slow."""
+
+    lines: int
+
+
+AnyEvent = (
+    RunStarted
+    | JobAdded
+    | JobScheduled
+    | JobWaiting
+    | JobStarted
+    | JobAttempt
+    | JobProgress
+    | JobReady
+    | JobFinished
+    | Incident
+    | RunEnded
+    | LinesDropped
+)
+
+_encode: Final = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def encode(event: Event) -> bytes:
+    """Return a line; what is not Unicode, such as a file name that is not UTF-8, is shown as an escape sequence."""
+    try:
+        return _encode(event) + b"\n"
+    except UnicodeEncodeError:
+        return _encode(_clean(msgspec.to_builtins(event, enc_hook=str))) + b"\n"
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, list):
+        items: list[Any] = value
+        return [_clean(one) for one in items]
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value
+        return {_clean(name): _clean(one) for name, one in fields.items()}
+    return value
+
+
+decode: Final = msgspec.json.Decoder(AnyEvent).decode
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a line; the file `SCHEMA` has the same."""
+    (found,), parts = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
+    return {**about, **found, "$defs": parts}

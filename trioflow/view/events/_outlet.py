@@ -1,0 +1,316 @@
+"""`Outlet`: lines on their way to a file, a pipe or a terminal. It never lets the run wait for a reader.
+
+```
+put(line) ──► waiting lines ──► written by the run itself, whenever 32 KiB are waiting and the other end takes them
+                   │      └───► otherwise by a thread, 50 ms after a line has come
+                   └─ 1 MiB is waiting already: the line is dropped and counted
+```
+
+Why both? A thread alone is too slow for a run that does nothing but settle jobs: each system call gives up the
+interpreter's lock, and it takes 5 ms to get that back; 4 KiB at a time, that is less than 1 MB/s. The run alone would
+leave the last lines waiting whenever nothing happens.
+
+Why is the descriptor not made non-blocking? A standard output is shared with other programs, which would find theirs
+non-blocking too. A pipe that poll() calls writable takes `PIPE_BUF` bytes without blocking, and takes them whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+LIMIT: Final = 1 << 20
+"""Bytes that wait for a slow reader."""
+PIECE: Final = 1 << 15
+INTERVAL: Final = 0.05
+LOOKS: Final = 0.5
+"""Seconds between two looks at jobs that change without an event."""
+GRACE: Final = 2.0
+"""Seconds without any progress after which the last lines are given up, at the end of a run."""
+LONGEST_END: Final = 10.0
+"""Seconds after which they are given up although a few are still read now and then."""
+
+
+class Outlet:
+    """One file that lines are written to, from the start of a run to its end.
+
+    Args:
+        target: a path, a file object, or a descriptor.
+        warn: called with a sentence, and the error if there is one, when lines are lost for another reason than a
+            reader that is gone.
+        dropped: makes the line that says how many were dropped.
+        look: called now and then, in the thread; it returns further lines.
+        anew: whether a path that names a regular file is emptied.
+
+    Raises:
+        OSError: the path cannot be opened.
+
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        warn: Callable[[str, BaseException | None], None],
+        dropped: Callable[[int], bytes],
+        look: Callable[[], Iterable[bytes]],
+        anew: bool,
+    ) -> None:
+        self._name: Final = target if isinstance(target, str) else getattr(target, "name", target)
+        self._warn: Final = warn
+        self._dropped_line: Final = dropped
+        self._look: Final = look
+        self._lines: Final[list[bytes]] = []
+        self._rest = b""  # what was taken from the lines, and is not written yet
+        self._put = self._out = 0  # bytes; each has one writer: the run, and who has the lock
+        self._next_try = PIECE
+        self._dropped = 0
+        self._tries = 0
+        self._partial = 0  # bytes of an incomplete line at the end of a regular file
+        self.is_lost = False
+        self._lock: Final = threading.Lock()
+        self._happened: Final = threading.Event()
+        self._ended: Final = threading.Event()
+        self._to: _Descriptor | _Object = _opened(target, anew)
+        self._thread: Final = threading.Thread(target=self._work, name="trioflow events", daemon=True)
+        self._thread.start()
+
+    # ---- in the thread of the run
+
+    def put(self, line: bytes) -> None:
+        """Write a line, which ends in a newline, soon."""
+        if self.is_lost:
+            return
+        waiting = self._put - self._out
+        if waiting + len(line) > LIMIT:
+            self._try(waiting)
+            if self._put - self._out + len(line) > LIMIT:
+                self._dropped += 1
+                return
+        if self._dropped:
+            self._tell_dropped()
+        self._put += len(line)
+        self._lines.append(line)
+        if self._put >= self._next_try:
+            self._try(waiting)
+        elif not self._happened.is_set():
+            self._happened.set()
+
+    def close(self, last: bytes = b"") -> None:
+        """Write the last lines, and end the thread; lines that nobody reads are given up after a while.
+
+        The very last line is never dropped, so that a slow reader learns how the run ended.
+        """
+        self._ended.set()
+        self._happened.set()
+        self._thread.join()
+        if self._dropped:
+            self._tell_dropped()
+        self._put += len(last)
+        self._lines.append(last)
+        began = progress = time.monotonic()
+        out = self._out
+        while not self._flush() and not self.is_lost:
+            now = time.monotonic()
+            if self._out > out:
+                out, progress = self._out, now
+            if now > min(progress + GRACE, began + LONGEST_END):
+                lines = b"".join([self._rest, *self._lines]).count(b"\n")
+                self._warn(f"the last {lines} events were not written: nobody reads {self._name!r}", None)
+                break
+            self._to.wait(GRACE / 10)
+        self._to.close()
+
+    def _tell_dropped(self) -> None:
+        line, self._dropped = self._dropped_line(self._dropped), 0
+        self._put += len(line)
+        self._lines.append(line)
+
+    def _try(self, waiting: int) -> None:
+        """Write what the other end takes at once; if the thread is at it, let it, unless much is waiting."""
+        if self._lock.acquire(blocking=waiting > LIMIT // 2):
+            try:
+                self._tries += 1
+                self._write()
+            finally:
+                self._lock.release()
+        self._next_try = self._put + PIECE
+
+    # ---- in either
+
+    def _flush(self) -> bool:
+        with self._lock:
+            self._write()
+            return self._put == self._out
+
+    def _write(self) -> None:
+        """Write as much as the other end takes now; to be called with the lock."""
+        if self.is_lost:
+            return
+        taken = self._lines[:]
+        del self._lines[: len(taken)]  # lines that have come meanwhile stay
+        data = memoryview(b"".join([self._rest, *taken]))
+        try:
+            while data:
+                piece = self._to.piece(data)
+                size = self._to.write(piece)
+                if not size:
+                    break
+                self._out += size
+                self._note_partial(piece[:size])
+                data = data[size:]
+        except (OSError, ValueError) as error:
+            self._lose(error)
+            return
+        self._rest = bytes(data)
+
+    def _note_partial(self, written: memoryview) -> None:
+        end = bytes(written).rfind(b"\n")
+        self._partial = len(written) - end - 1 if end >= 0 else self._partial + len(written)
+
+    def _lose(self, error: Exception) -> None:
+        """Write nothing more: the disk is full, or the reader is gone."""
+        self.is_lost = True
+        self._lines.clear()
+        self._rest = b""
+        self._to.cut(self._partial)
+        if not isinstance(error, BrokenPipeError):
+            self._warn(f"events cannot be written to {self._name!r} any more; the run goes on without them", error)
+
+    # ---- the thread
+
+    def _work(self) -> None:
+        tries, looked = 0, time.monotonic()
+        while not self._ended.is_set() and not self.is_lost:
+            if self._happened.wait(LOOKS):
+                self._ended.wait(INTERVAL)
+            if time.monotonic() >= looked + LOOKS:
+                looked = time.monotonic()
+                self._add(self._look())
+            self._happened.clear()
+            if tries != self._tries:  # the run is writing itself, which is faster
+                tries = self._tries
+                self._happened.set()
+            elif not self._flush():
+                self._happened.set()
+                self._to.wait(INTERVAL)
+
+    def _add(self, lines: Iterable[bytes]) -> None:
+        found = list(lines)
+        with self._lock:
+            if self._put - self._out < LIMIT // 2:
+                self._out -= sum(map(len, found))  # not `_put`, which only the run writes
+                self._lines.extend(found)
+
+
+class _Descriptor:
+    """A descriptor; it may be a FIFO that nobody has opened for reading yet."""
+
+    def __init__(self, descriptor: int | None, path: Any, is_own: bool) -> None:
+        self._descriptor = descriptor
+        self._path: Final = path
+        self._is_own: Final = is_own
+        self._poll = select.poll()
+        self._is_regular = False
+        if descriptor is not None:
+            self._begin(descriptor)
+
+    def _begin(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def piece(self, data: memoryview) -> memoryview:
+        """Return what may be written at once: whole lines, as far as these are not longer than that."""
+        if self._is_regular or len(data) <= select.PIPE_BUF:
+            return data
+        return data[: bytes(data[: select.PIPE_BUF]).rfind(b"\n") + 1 or select.PIPE_BUF]
+
+    def write(self, piece: memoryview) -> int:
+        """Return how many bytes were written; 0 if it takes none now."""
+        if self._descriptor is None and not self._opens():
+            return 0
+        assert self._descriptor is not None
+        if not self._is_regular and not self._poll.poll(0):
+            return 0
+        try:
+            return os.write(self._descriptor, piece)
+        except BlockingIOError:
+            return 0
+
+    def _opens(self) -> bool:
+        """Try to open a FIFO; the kernel tells nobody that somebody reads it, but to a thread that waits for that."""
+        try:
+            self._begin(os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nobody reads it yet
+                return False
+            raise
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it takes more, but not longer than that."""
+        if self._descriptor is None:
+            time.sleep(seconds)
+        else:
+            self._poll.poll(seconds * 1000)
+
+    def cut(self, size: int) -> None:
+        """Cut the end of a regular file, which is a part of a line."""
+        if size and self._is_regular and self._is_own:
+            assert self._descriptor is not None
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - size)
+
+    def close(self) -> None:
+        """Close it, if it was opened here."""
+        if self._is_own and self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+class _Object:
+    """A file object without a descriptor, which takes everything at once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file: Final = file
+
+    def piece(self, data: memoryview) -> memoryview:
+        """Return all of it: it ends in a newline."""
+        return data
+
+    def write(self, piece: memoryview) -> int:
+        """Write it as bytes, or as text to a file that takes no bytes."""
+        try:
+            self._file.write(bytes(piece))
+        except TypeError:
+            self._file.write(bytes(piece).decode())
+        return len(piece)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for nothing."""
+
+    def cut(self, size: int) -> None:
+        """Leave it as it is."""
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+def _opened(target: Any, anew: bool) -> _Descriptor | _Object:
+    if isinstance(target, int):
+        return _Descriptor(target, None, is_own=False)
+    if hasattr(target, "write"):
+        try:
+            descriptor = target.fileno()
+        except (AttributeError, OSError):
+            return _Object(target)
+        target.flush()
+        return _Descriptor(descriptor, None, is_own=False)
+    if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
+        return _Descriptor(None, target, is_own=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+    return _Descriptor(os.open(target, flags, 0o666), target, is_own=True)
