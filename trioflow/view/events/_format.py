@@ -150,14 +150,13 @@ def encode(event: Event) -> bytes:
 
 
 def _clean(value: Any) -> Any:
-    if isinstance(value, str):
+    kind = type(value)  # not isinstance(), which would make it a list of nobody knows what
+    if kind is str:
         return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, list):
-        items: list[Any] = value
-        return [_clean(one) for one in items]
-    if isinstance(value, dict):
-        fields: dict[str, Any] = value
-        return {_clean(name): _clean(one) for name, one in fields.items()}
+    if kind is list:
+        return [_clean(one) for one in value]
+    if kind is dict:
+        return {_clean(name): _clean(one) for name, one in value.items()}
     return value
 
 
