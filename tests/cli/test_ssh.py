@@ -83,6 +83,52 @@ def test_lines_are_tagged_as_they_come(server: Server) -> None:
     assert sorted(done.stderr.splitlines()) == ["node1: err", "node2: err"]
 
 
+def test_a_tag_of_ones_own_may_tell_the_time(server: Server) -> None:
+    """`--tagstring` is filled in for each line."""
+    done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "--quiet", "echo a")
+    assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
+
+
+def test_a_script_runs_with_files_beside_it(server: Server, tmp_path: Path) -> None:
+    """What follows the options are its arguments; `{node}` may be in them, and in the names of files."""
+    (tmp_path / "node2.sh").write_text("said=second\n")
+    (tmp_path / "node1.sh").write_text("said=first\n")
+    (tmp_path / "main.sh").write_text('. "$(dirname "$0")/$1.sh"; echo "$said $2"\n')
+    words = ["--script", tmp_path / "main.sh", "--include", f"{tmp_path}/{{node}}.sh", "{node}", "-H"]
+    done = ssh(server, "-H", "node[1-2]", *words)
+    assert sorted(line for line in done.stdout.splitlines() if "==" not in line) == ["first -H", "second -H"]
+    assert done.exit_code == 0
+
+
+def test_files_go_there_before_and_come_back_afterwards(server: Server, tmp_path: Path) -> None:
+    """Also if the command fails; this machine may be one of the nodes."""
+    (tmp_path / "data").write_text("x")
+    (tmp_path / "node1").mkdir()
+    there = f"{tmp_path}/there/{{node}}"
+    copies = ["--push", tmp_path / "data", "--to", f"{there}/", "--pull", f"{there}/*"]
+    line = f"cd {there}; tr x y <data >result; exit 3"
+    done = ssh(server, "-H", "node1,:", *copies, "--into", f"{tmp_path}/back/{{node}}/", line)
+    assert done.exit_code == 2
+    assert done.stderr == "exit code 3  2  node1,localhost\n"
+    for node in ("node1", "localhost"):
+        assert (tmp_path / "back" / node / "result").read_text() == "y"
+
+
+def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
+    """The table says where files were copied, and where they were not."""
+    (tmp_path / "node1").write_text("x")
+    place = ["--to", f"{tmp_path}/there/"]
+    done = ssh(server, "-H", "node[1-2]", "--push", f"{tmp_path}/{{node}}", *place)
+    assert done.stderr.splitlines()[1:] == ["copied      1  node1", "not copied  1  node2"]
+    assert "No such file" in done.stderr
+    assert (tmp_path / "there" / "node1").read_text() == "x"
+    assert done.exit_code == 1
+    done = ssh(server, "-H", "dead1", "--connect-timeout", "1", "--push", tmp_path / "node1", *place, "true")
+    assert done.stderr.splitlines()[-1] == "unreachable  1  dead1"
+    done = ssh(server, "-H", "node1", "--pull", f"{tmp_path}/none", "true")
+    assert done.stderr.splitlines()[-1] == "not copied  1  node1"
+
+
 def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
     """The next block starts on a line of its own; the error output is passed on as it is."""
     done = ssh(server, "-H", "node1", "--quiet", "printf a; printf b >&2")
@@ -108,6 +154,9 @@ def test_options_of_the_command_are_its_own(server: Server) -> None:
         (["true"], "Missing option '-H'"),
         (["-H", "node1"], "Missing argument"),
         (["-H", "-x", "true"], "'-' in front"),
+        (["-H", "node1", "--include", "x", "true"], "give --script too"),
+        (["-H", "node1", "--script", "none"], "there is no file 'none'"),
+        (["-H", "node1", "--push", "none"], "there is no file 'none'"),
     ],
 )
 def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""How `trioflow ssh` runs: one command on many nodes, their outputs one after the other, and a table of how it went."""
+"""How `trioflow ssh` runs: the same on many nodes, their outputs one after the other, and a table of how it went."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..jobs.posix._processes import describe
 from ..jobs.ssh._errors import SshError, Unreachable
 from ..jobs.ssh._job import SshJob
 from ..jobs.ssh._nodes import Node, SshNode
+from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import FINE, INTERRUPTED
 from ._signals import SecondSignal
 from .batch._run import output
@@ -28,18 +29,52 @@ MOST: Final = 101
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What has become of the command on one node."""
+    """What has become of it on one node."""
 
     what: str
     elapsed: float | None = None
     failed: bool = True
 
 
-class Run:
-    """One command on many nodes."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done on each node; `{node}` in any of it stands for the name of the node."""
 
-    def __init__(self, line: str, nodes: Sequence[Node], *, timeout: float | None, tag: bool) -> None:
-        self._line: Final = line
+    words: Sequence[str]  # a command, or the arguments of the script
+    script: str | None
+    include: Sequence[str]
+    push: Sequence[str]
+    to: str
+    pull: Sequence[str]
+    into: str
+
+    def files(self) -> list[str]:
+        """Return the files here that all nodes get."""
+        script = [] if self.script is None else [self.script]
+        return [one for one in [*script, *self.include, *self.push] if NODE not in one]
+
+    def steps(self, node: Node) -> list[str | Step]:
+        """Return the steps on a node: copies to it, a command or a script, copies from it."""
+
+        def filled(words: Sequence[str]) -> list[str]:
+            return [word.replace(NODE, node.hostname) for word in words]
+
+        found: list[str | Step] = [Push(*filled(self.push), to=self.to)] if self.push else []
+        if self.script is not None:
+            found.append(Script(*filled([self.script, *self.words]), includes=filled(self.include)))
+        elif self.words:
+            found.append(" ".join(self.words))
+        return [*found, Pull(*filled(self.pull), to=self.into)] if self.pull else found
+
+
+NODE: Final = "{node}"
+
+
+class Run:
+    """The same on many nodes."""
+
+    def __init__(self, plan: Plan, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
+        self._plan: Final = plan
         self._nodes: Final = nodes
         self._timeout: Final = timeout
         self._tag: Final = tag
@@ -67,28 +102,39 @@ class Run:
         return min(MOST, sum(one.failed for one in self._outcomes.values())) or FINE
 
     async def _on(self, node: Node) -> None:
-        """Run it on one node."""
-        where = None if self._tag else subprocess.PIPE
-        job = SshJob(
-            node,
-            self._line,
-            stdout=where,
-            stderr=where,
-            tag=self._tag,
-            check=False,
-            timeout=self._timeout,
-            label=node.name,
-        )
+        """Do it on one node: after a copy that has failed nothing more, after a command that has failed the copies."""
+        done = Outcome("copied", failed=False)
+        result: CommandResult | None = None
         error: Exception | None = None
-        try:
-            await job.co_run()
-        except (SshError, JobTimeout) as failure:
-            error = failure
-        outcome = self._outcomes[node] = _outcome(job.last_result, error)
+        for step in self._plan.steps(node):
+            copies = isinstance(step, (Push, Pull))
+            job = self._job(node, step, None if copies else self._timeout)
+            try:
+                await job.co_run()
+            except (SshError, JobTimeout) as failure:
+                error = failure
+            except (OSError, ValueError) as failure:
+                if not copies:
+                    raise
+                error = failure
+            if not copies:
+                result = job.last_result
+                done = _outcome(result, error)
+            elif error is not None and not done.failed:
+                done = Outcome("unreachable" if isinstance(error, Unreachable) else "not copied")
+            if error is not None:
+                break
+        self._outcomes[node] = done
         if not self._tag:
-            _print(node, outcome, job.last_result)
-        if isinstance(error, SshError):
-            click.echo(str(error), err=True)
+            _print(node, done, result)
+        if error is not None and not isinstance(error, JobTimeout):
+            click.echo(str(error) if isinstance(error, SshError) else f"{node.name}: {error}", err=True)
+
+    def _job(self, node: Node, step: str | Step, timeout: float | None) -> SshJob:
+        where = None if self._tag else subprocess.PIPE
+        return SshJob(
+            node, step, stdout=where, stderr=where, tag=self._tag, check=False, timeout=timeout, label=node.name
+        )
 
     def _print_table(self) -> None:
         """Print how it went: nodes with the same outcome in one line."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,11 +13,18 @@ from ..batch import _numbers
 from ._completion import file
 from .batch._options import BatchCommand, parsed
 
-CODES: Final = """\b
+NOTES: Final = """\b
+Examples:
+  trioflow ssh -H node[01-37] 'uname -r'
+  trioflow ssh -H nodes.txt --script setup.sh --include lib.sh eth0
+  trioflow ssh -H node[1-5],: --push bench --to work/ \\
+      --pull 'work/*.log' --into logs/{node}/ 'cd work; sh bench'
+
+\b
 Exit codes:
-  0    the command succeeded on all nodes
-  1    the number of nodes where it failed, or that cannot be
-  ...  reached, up to 100
+  0    all went well on all nodes
+  1    the number of nodes where something failed, or that cannot
+  ...  be reached, up to 100
   100
   101  more than 100 nodes
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
@@ -24,16 +33,25 @@ Exit codes:
 """
 
 
+PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
+
+
 @click.command(
     name="ssh",
     cls=BatchCommand,
-    epilog=CODES,
+    epilog=NOTES,
     context_settings={"allow_interspersed_args": False},  # after the first word, options belong to the command
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, required=True, metavar="COMMAND...")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
 @click.option(
     "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
 )
+@click.option("--script", metavar="FILE", shell_complete=file, help="Run this; COMMAND is its arguments.")
+@PATHS("--include", shell_complete=file, help="Have this beside the script; may be repeated.")
+@PATHS("--push", shell_complete=file, help="Copy this there before; may be repeated.")
+@click.option("--to", default="~", metavar="PLACE", help="Where that goes there; by default the home directory.")
+@PATHS("--pull", help="Copy this from there afterwards; may be repeated.")
+@click.option("--into", default="{node}/", metavar="PLACE", help="Where that goes here; by default {node}/.")
 @click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
 @click.option("-l", "--login", metavar="NAME", help="Who to be there.")
 @click.option("-i", "--identity", type=click.Path(), metavar="FILE", shell_complete=file, help="A private key.")
@@ -43,13 +61,19 @@ Exit codes:
 @click.option("--connect-timeout", type=parsed(_numbers.seconds), default="30", metavar="TIME", help="For each node.")
 @click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
+@click.option("--tagstring", metavar="TEXT", help="The same with this in front: '{time} {node}: '.")
 @click.option("--quiet", is_flag=True, help="Print no table.")
-def command(words: Sequence[str], nodes: Sequence[str], tag: bool, quiet: bool, **options: Any) -> int:
-    r"""Run COMMAND on many nodes by ssh.
+def command(words: Sequence[str], nodes: Sequence[str], **options: Any) -> int:
+    r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
 
-    NODES is a file with a node a line, or names and ranges like node[01-37]. In COMMAND {node} stands for the name of
-    the node. The outputs are printed node by node as they end. At the end a table says how it went.
+    NODES is a file with a node a line, or names and ranges like node[01-37]; ":" is this machine. In COMMAND, FILE,
+    PATH and PLACE, {node} stands for the name of the node. The outputs are printed node by node as they end. At the end
+    a table says how it went.
     """
+    if options["include"] and options["script"] is None:
+        raise click.UsageError("--include is for files beside a script: give --script too")
+    if not (words or options["script"] or options["push"] or options["pull"]):
+        raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _on_nodes  # late, because --help does not need it
     from .batch._run import named
 
@@ -64,5 +88,11 @@ def command(words: Sequence[str], nodes: Sequence[str], tag: bool, quiet: bool, 
     found = named(nodes, **own)
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    run = _on_nodes.Run(" ".join(words), found, timeout=options["timeout"] or None, tag=tag)
-    return run.run(options["jobs"] or None, with_table=not quiet)
+    fields = "script", "include", "push", "to", "pull", "into"
+    plan = _on_nodes.Plan(words, **{name: options[name] for name in fields})
+    missing = [one for one in plan.files() if not os.path.exists(one)]
+    if missing:
+        raise click.UsageError(f"there is no file {missing[0]!r}")
+    tag = options["tagstring"] or options["tag"]
+    run = _on_nodes.Run(plan, found, timeout=options["timeout"] or None, tag=tag)
+    return run.run(options["jobs"] or None, with_table=not options["quiet"])
