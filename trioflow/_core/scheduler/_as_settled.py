@@ -67,14 +67,19 @@ class SettledJobs:
     async def __anext__(self) -> AbstractJob[Any]:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current()
-        await backend.checkpoint()
+        if self._found or self._is_over():  # otherwise it waits anyway, and a turn of the loop is saved
+            await backend.checkpoint()
         while not self._found:
-            if self._over or not self._left or self._scheduler._will_not_reach():
+            if self._is_over():
                 raise StopAsyncIteration
             if self._event is None or self._event.is_set():
                 self._event = backend.event()
             await self._event.wait()
         return self._found.popleft()
+
+    def _is_over(self) -> bool:
+        """Return whether no further job will settle that the iteration waits for."""
+        return self._over or not self._left or self._scheduler._will_not_reach()
 
 
 def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:

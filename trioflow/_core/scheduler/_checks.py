@@ -310,7 +310,8 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
             for _ in check(job._members):
                 pass
         _imply_late(members, job)
-    cycle = _graph.find_cycle(new, members.waits_for)
+    # Mostly they wait for nothing. To look for a cycle takes a fifth of what adding one job does.
+    cycle = _graph.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 

@@ -137,6 +137,8 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
         return None
     if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"env of {who}: found {type(env).__name__}; give a dict of names and values, or None")
+    if _is_ready(env):
+        return dict(env)
     found: dict[bytes, bytes] = {}
     for name, value in env.items():
         if isinstance(value, granted):
@@ -151,9 +153,22 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
     return found
 
 
+def _is_ready(env: Mapping[Any, Any]) -> bool:
+    """Return whether there is nothing but bytes that may be in an environment.
+
+    A batch gives each command the same hundred variables. To look at them one by one took a fifth of its CPU time.
+    """
+    if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
+        return False
+    names, values = b"".join(env), b"".join(env.values())
+    return b"=" not in names and b"\0" not in names and b"\0" not in values
+
+
 def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     """Return the variables of an environment that are granted when the command starts."""
-    return {os.fsencode(name): value for name, value in (env or {}).items() if isinstance(value, granted)}
+    if not env or granted not in map(type, env.values()):
+        return {}
+    return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
 def paths(given: Any) -> tuple[Any, ...]:
