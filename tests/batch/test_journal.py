@@ -86,6 +86,12 @@ def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
     assert len(Path("log").read_text().splitlines()) == 3
 
 
+def test_what_is_restored_does_not_wait_for_its_start() -> None:
+    """Each of them took the time of `--delay`, although nothing was started."""
+    batch("echo", ":::", "a", "b", "c")
+    assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -1,13 +1,14 @@
-"""A running batch: as many runners as commands may run at once, each of which runs one command after another.
+"""A running batch: a scheduler in which one job adds a job for each command, and another tells how these have ended.
 
 ```
-arguments ──► next one (a lock; --delay; --resume) ──► runner 1: CommandJob, CommandJob, ... ──► printer, job log, tally
-  read as they are needed                         ├──► runner 2: CommandJob, ...                                    │
-                                                  └──► ...                              stop, or cancel, by --halt ◄┘
+arguments ──► feed: is there room? is it time? ──► a Command, restored by the journal or run ──► tell ──► printer
+  read as they are needed       ▲   ▲                as often as --retries says                   │  │    job log
+                                │   └────────────── room for one more ◄───────────────────────────┘  ▼    tally
+                                └─────────────────── cancelled, and the scheduler drained or cancelled, by --halt
 ```
 
-A runner is a job of the scheduler; a command is a `CommandJob` that the runner runs itself. So a command that
-has ended takes no memory, however many there are. `{%}` is the lowest number that no other running command has.
+The scheduler keeps no jobs, so a command that has been told takes no memory, however many there are. A command is added
+when there is room for it, because only then is it known which number is the lowest that no other has: `{%}`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import itertools
 import os
 import subprocess
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -30,15 +31,17 @@ from .. import (
     CommandJob,
     CommandResult,
     Job,
+    JobState,
     JobTimeout,
+    JournalError,
     Pool,
     Scheduler,
     SshError,
     StopReason,
     Unreachable,
-    current_job,
     granted,
 )
+from ..abc import AbstractJob, Work
 from ..jobs.command._limits import Slots
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog, Outcome, outputs, shown
@@ -49,9 +52,8 @@ from ._sources import Arguments, Product
 from ._template import Template
 
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
-    from .. import LocalNode, SshJob, SshNode
+    from .. import Journal, LocalNode, SshJob, SshNode
     from ..abc import Amount
-    from ..journal._journal import Session
 
     Node = SshNode | LocalNode
 
@@ -60,6 +62,16 @@ BETWEEN_PAUSES: Final = 1000
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two looks at what a start has to wait for."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
+FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
+"""What a command fails with. OSError: the disk is full; ValueError: a NUL in an argument. All else ends the batch."""
+
+
+def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
+    """Yield the command lines that would run, waiting for their arguments where necessary."""
+    for sequence, arguments in enumerate(filter(None, product.items(blocking=True)), 1):
+        line = template.fill(arguments, sequence, 1)
+        if not done.take(line):
+            yield line
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ class Options:
     in_order: bool = False
     tag: bool = False
     results: str | None = None
-    nodes: Sequence[Node] = ()
+    nodes: tuple[Node, ...] = ()
     reads: Sequence[Template] = ()
     writes: Sequence[Template] = ()
     idle_timeout: float | None = None
@@ -106,24 +118,78 @@ class Options:
     at_once: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A command that is to run."""
+class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it makes for each attempt does that
+    """A command: it runs here, or on a node, and on another node if that one cannot be reached.
 
-    number: int  # from 0, without gaps
-    sequence: int  # of its arguments, from 1
-    slot: int  # from 1; the lowest that was free
-    arguments: Arguments
-    line: str
-    path: str  # in the journal
+    Args:
+        batch: the batch that it is of.
+        number: its number among those that run, from 0, without gaps.
+        sequence: that of its arguments, from 1.
+        slot: from 1; the lowest that was free.
+        arguments: one from each source.
+        line: the line; in it, what it will be granted of resources is not filled in yet.
+        node: where it runs; None for this machine.
 
+    """
 
-def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
-    """Yield the command lines that would run, waiting for their arguments where necessary."""
-    for sequence, arguments in enumerate(filter(None, product.items(blocking=True)), 1):
-        line = template.fill(arguments, sequence, 1)
-        if not done.take(line):
-            yield line
+    __slots__ = ("_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "number", "sequence", "slot")
+
+    def __init__(
+        self, batch: Batch, number: int, sequence: int, slot: int, arguments: Arguments, line: str, node: Node | None
+    ) -> None:
+        self._batch: Final = batch
+        self.number: Final = number
+        self.sequence: Final = sequence
+        self.slot: Final = slot
+        self.arguments: Final = arguments
+        self.line: Final = line
+        self.node = node
+        self._attempt: CommandJob | SshJob | None = None  # the latest
+        self._started, self._began = time.time(), time.monotonic()
+        super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
+
+    async def co_run(self) -> CommandResult:
+        """Make one attempt.
+
+        Raises:
+            CommandError, SshError, JobTimeout: it has failed.
+            OSError: the disk is full, for instance.
+            ValueError: its line cannot be run, because there is a NUL in it.
+
+        """
+        while True:
+            self._attempt, self._started, self._began = None, time.time(), time.monotonic()
+            self._attempt = self._batch.attempt(self)
+            try:
+                return await self._attempt.co_run()
+            except Unreachable as error:
+                self.node = await self._batch.elsewhere(error)
+
+    def for_journal(self) -> Work:
+        """Return the line, but not the environment, which differs each time, and the files that it reads and writes."""
+        reads, writes = (
+            [one.fill(self.arguments, self.sequence, self.slot) for one in templates]
+            for templates in (self._batch.options.reads, self._batch.options.writes)
+        )
+        return Work(what="command", arguments=[self.line], reads=reads, writes=writes)
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """That of the latest attempt, even if it has failed or was ended; None if no process was started."""
+        return None if self._attempt is None else self._attempt.last_result
+
+    def outcome(self) -> Outcome:
+        """Return how it has ended.
+
+        Raises:
+            BaseException: what no command fails with.
+
+        """
+        error, result = self.raised_exception(), self.result() if self.restored else self.last_result
+        if error is not None and not isinstance(error, FAILURES):
+            raise error
+        runtime = time.monotonic() - self._began if result is None else result.elapsed
+        return Outcome(result, error, self._started, runtime, self.restored)
 
 
 def ssh_job() -> type[SshJob]:
@@ -133,10 +199,10 @@ def ssh_job() -> type[SshJob]:
     return SshJob
 
 
-class Runner(Job[None], keeps_time=True):  # it may take long to end: its command has `terminate_grace`
-    """A job of the batch's scheduler that runs one command after another."""
+class Commands(Scheduler):
+    """The scheduler of a batch, which says itself what has failed."""
 
-    __slots__ = ()
+    logs_failures = False
 
 
 class Batch:
@@ -165,38 +231,38 @@ class Batch:
         done: Done,
         aside: Aside,
         joblog: Joblog | None = None,
-        journal: Session | None = None,
+        journal: Journal | None = None,
         progress: Callable[[Tally, int | None], object] | None = None,
     ) -> None:
         self._template: Final = template
         self._product: Final = product
-        self._options: Final = options
+        self.options: Final = options
         self._shell: Final = shell
         self._done: Final = done
         self._joblog: Final = joblog
         self._journal: Final = journal
-        self._times: Final = Counter[str]()  # how often each command line was there
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = Tally(options.halt, total)
-        self._scheduler: Final = Scheduler(label="batch", pool=options.pool)
-        self._said = set[Hold]()  # the holds that have been reported
-        self._arguments: Final = product.items(blocking=False)
-        self._sequence = 0
+        self._expected = product.total
         self._printer = Printer(in_order=options.in_order, aside=aside)
         self._environment: Final = {**os.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self._number = 0  # of the next command
-        self._expected = product.total
-        self._turn: Final = anyio.Lock()
-        self._slots: Final = Slots()
-        self._waiting: anyio.CancelScope | None = None
-        self._next_start = 0.0
-        self._error: Exception | None = None  # what ends the batch
+        self.retry: Final = self._again if options.tries != 1 else None
+        self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
+        teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command
+        self._scheduler: Final = Commands(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
+        self._untold: Final[dict[Command, None]] = {}
+        self._said = set[Hold]()  # the holds that have been reported
         self._stopped = False  # no further command starts
-        # ---- of nodes
-        self._returned: Final[deque[Task]] = deque()  # by runners whose node cannot be reached
-        self._alive: Final = dict.fromkeys(options.nodes, 0)  # the runners of each node that can, as far as is known
-        self._unasked: Final = set(options.nodes if options.slots is None else ())  # for their CPUs
+        # ---- where there is room: a node for each command that may start
+        self._slots: Final = Slots()
+        self._alive: Final = set(options.nodes)  # as far as is known
+        self._free: Final[deque[Node | None]] = deque()
+        if options.slots is None:
+            self._scheduler.update([Job(self._count_cpus, node, forever=True) for node in options.nodes])
+        else:
+            self._free.extend((options.nodes or (None,)) * min(options.slots, options.at_once or options.slots))
+        self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
         """Run all commands, and return the exit code.
@@ -205,280 +271,211 @@ class Batch:
             handle_signals: as for `Scheduler.run`.
 
         Raises:
-            BaseException: what ended the batch: KeyboardInterrupt, BatchError, or an OSError of an output.
+            BaseException: what ended the batch: KeyboardInterrupt, BatchError, JournalError, or an OSError of an
+                output.
 
         """
-        nodes = itertools.cycle(self._options.nodes or (None,))
-        for _ in range(self._runners):
-            self._add_runner(next(nodes))
         try:
             # asyncio, because its import takes half as long as trio's
-            self._scheduler.run(backend="asyncio", handle_signals=handle_signals)
+            self._scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self._journal)
         except BaseException:
             with contextlib.suppress(OSError):
-                self._printer.flush()
+                self._print_untold()
             raise
-        if self._error is not None:
-            raise self._error
-        self._printer.flush()
+        if self._scheduler.stop_reason is StopReason.CRITICAL:
+            raise self._error()
+        self._print_untold()
         return self.tally.exit_code
-
-    @property
-    def stop_reason(self) -> StopReason | None:
-        """How the batch has ended; None before that."""
-        return self._scheduler.stop_reason
 
     @property
     def was_interrupted(self) -> bool:
         """Whether a signal ended the batch."""
-        return self.stop_reason is StopReason.INTERRUPTED
+        return self._scheduler.stop_reason is StopReason.INTERRUPTED
 
-    @property
-    def _runners(self) -> int:
-        slots = (self._options.slots or 1) * max(1, len(self._options.nodes))
-        if self._options.at_once is not None:
-            slots = min(slots, self._options.at_once)
-        return slots if self.tally.total is None else min(slots, self.tally.total)
+    def _error(self) -> BaseException:
+        """Return what ended the batch: an error of our own, or the journal could not be written."""
+        culprit = self._scheduler.culprit
+        errors = [one.exception for one in self._scheduler.incidents if isinstance(one.exception, JournalError)]
+        found = errors[-1] if culprit is None else culprit.raised_exception()
+        assert found is not None
+        return found
 
-    # ---- one runner
+    # ---- starting commands
 
-    def _add_runner(self, node: Node | None) -> None:
-        where = "" if node is None else f" on {node}"
-        label = f"runner {len(self._scheduler) + 1}{where}"
-        self._scheduler.add(Runner(self._runner, node, label=label, needs=self._options.needs))
-        if node is not None:
-            self._alive[node] += 1
-
-    async def _runner(self, node: Node | None) -> None:
-        """Run one command after another; an error ends the batch, whose caller reports it."""
-        try:
-            if node is not None and node in self._unasked:
-                self._unasked.remove(node)
-                await self._add_runners(node)
-            await self._run_all(node)
-        except Exception as error:
-            self._error = self._error or error
-            self._scheduler.cancel()
-        if node is not None and node in self._alive:
-            self._alive[node] -= 1
-
-    async def _run_all(self, node: Node | None) -> None:
-        while (task := await self._next_task()) is not None:
-            outcome = await self._restored_or_run(task, node)
-            if isinstance(outcome.error, Unreachable) and await self._hand_back(task, outcome.error):
-                return
-            self._slots.give_back(task.slot)
-            await self._tell(task, outcome, node)
-            met = self.tally.add(outcome.code)
-            if self._progress is not None:
-                self._progress(self.tally, self._expected)
-            if met and not self._stopped:
-                await self._stop(task)
-
-    async def _add_runners(self, node: Node) -> None:
-        """Add a runner for each further CPU of a node."""
-        asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-        with contextlib.suppress(SshError, ValueError):
-            cpus = int((await asking.co_run()).stdout)
-            total = self.tally.total
-            for _ in range(1, cpus):
-                if total is not None and sum(self._alive.values()) >= total:
-                    return
-                self._add_runner(node)
-
-    async def _hand_back(self, task: Task, error: Unreachable) -> bool:
-        """Let others run what cannot be run on a node that is not there; False if there are no others."""
-        if error.node in self._alive:
-            del self._alive[error.node]
-            then = "" if self._alive else "; no node is left: the commands that have not run fail"
-            await self._printer.say(f"{error}{then}")
-        if not self._alive or self._stopped:
-            return False
-        self._returned.append(task)
-        if not any(self._alive.values()):  # they had nothing left to do
-            self._add_runner(next(iter(self._alive)))
-        return True
-
-    async def _next_task(self) -> Task | None:
-        """Return the next command that is not done yet, or None if there is none left."""
-        async with self._turn:
-            while not self._stopped:
-                if self._returned:
-                    return self._returned.popleft()
-                arguments = next(self._arguments, ())
-                if arguments == ():
-                    self._expected = self._number
-                    return None
-                if arguments is None:
-                    await self._until_readable()
-                    continue
-                self._sequence += 1
-                slot = self._slots.take()
-                line = self._template.fill(arguments, self._sequence, slot)
-                if not self._done.take(line):
-                    self._number += 1
-                    path = self._path(line)
-                    return await self._when_due(Task(self._number - 1, self._sequence, slot, arguments, line, path))
+    async def _feed(self) -> None:
+        """Add one command after another, each when it may start."""
+        node = await self._where()
+        number, next_start = 0, time.monotonic()
+        sequences = itertools.count(1)
+        for arguments in self._product.items(blocking=False):
+            if arguments is None:
+                await anyio.wait_readable(self._product.descriptor)
+                continue
+            sequence, slot = next(sequences), self._slots.take()
+            line = self._template.fill(arguments, sequence, slot)
+            if self._done.take(line):
                 self._slots.give_back(slot)
                 if self._expected is not None:
                     self._expected -= 1
-                if self._sequence % BETWEEN_PAUSES == 0:
+                if sequence % BETWEEN_PAUSES == 0:
                     await anyio.lowlevel.checkpoint()
-            return None
-
-    def _path(self, line: str) -> str:
-        """Return what a command is called in the journal: its line, with a number if it is there more than once."""
-        if self._journal is None:
-            return line
-        self._times[line] += 1
-        return line if self._times[line] == 1 else f"{line} #{self._times[line]}"
-
-    async def _until_readable(self) -> None:
-        with anyio.CancelScope() as self._waiting:
-            await anyio.wait_readable(self._product.descriptor)
-
-    async def _when_due(self, task: Task) -> Task | None:
-        """Wait until a command may start again; return this one, or None if the batch has stopped meanwhile."""
-        if self._options.delay:
-            with anyio.CancelScope() as self._waiting:
-                await anyio.sleep(max(0, self._next_start - time.monotonic()))
-            self._next_start = time.monotonic() + self._options.delay
-        await self._until_allowed()
-        return None if self._stopped else task
+                continue
+            if self.options.delay:
+                await anyio.sleep(max(0, next_start - time.monotonic()))
+            await self._until_allowed()
+            if self._stopped:
+                return
+            command = Command(self, number, sequence, slot, arguments, line, node)
+            self._untold[command] = None
+            self._scheduler.add(command)
+            number += 1
+            if not command.is_settled():  # as it is if the journal has its result
+                next_start = time.monotonic() + self.options.delay
+            node = await self._where()
+        self._expected = number
 
     async def _until_allowed(self) -> None:
         """Wait until no hold forbids a start, or the batch has stopped; say once for each hold what it waits for."""
         while not self._stopped:
-            waits = {hold: until for hold in self._options.holds if (until := hold.until()) is not None}
+            waits = {hold: until for hold in self.options.holds if (until := hold.until()) is not None}
             if not waits:
                 return
             for hold, until in waits.items():
                 if hold not in self._said:
                     self._said.add(hold)
                     await self._printer.say(f"no command starts until {until}")
-            with anyio.CancelScope() as self._waiting:
-                await anyio.sleep(BETWEEN_LOOKS)
+            await anyio.sleep(BETWEEN_LOOKS)
 
-    # ---- one command
+    def _again(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        """Make further attempts of a command that has failed, as many as --retries says."""
 
-    async def _restored_or_run(self, task: Task, node: Node | None) -> Outcome:
-        """Run a command, unless the journal has its result."""
-        journal = self._journal
-        if journal is None:
-            return await self._run_until_good(task, node)
-        job = self._in_journal(task)
-        result = journal.look_up(job, task.path)
-        if isinstance(result, CommandResult):
-            await anyio.lowlevel.checkpoint()  # there may be many of them
-            return Outcome(result, None, time.time(), result.elapsed, is_restored=True)
-        began = time.monotonic()
-        outcome = await self._run_until_good(task, node)
-        if not outcome.failed:
-            journal.record(job, outcome.result, time.monotonic() - began)
-            journal.commit()
-        return outcome
+        async def tried() -> Any:
+            left = self.options.tries  # below 0 if there is no limit
+            while True:
+                left -= 1
+                try:
+                    return await attempt()
+                except FAILURES as error:
+                    may_go_on = left and not isinstance(error, Unreachable)
+                    if may_go_on:
+                        await self._until_allowed()
+                    if not may_go_on or self._stopped:
+                        raise
 
-    def _in_journal(self, task: Task) -> CommandJob:
-        """Return a job that stands for a command in the journal: the environment it runs in differs each time."""
-        reads, writes = (
-            [one.fill(task.arguments, task.sequence, task.slot) for one in templates]
-            for templates in (self._options.reads, self._options.writes)
-        )
-        return CommandJob(task.line, shell=True, label=shown(task.line), reads=reads, writes=writes)
+        return tried
 
-    async def _run_until_good(self, task: Task, node: Node | None) -> Outcome:
-        outcome = await self._run(task, node)
-        tries = 1
-        while outcome.failed and tries != self._options.tries and not self._stopped:
-            if isinstance(outcome.error, Unreachable):
-                break
-            await anyio.lowlevel.checkpoint()
-            await self._until_allowed()
-            if self._stopped:
-                break
-            outcome = await self._run(task, node)
-            tries += 1
-        return outcome
-
-    async def _run(self, task: Task, node: Node | None) -> Outcome:
-        job: CommandJob | SshJob | None = None
-        error: Exception | None = None
-        started, began = time.time(), time.monotonic()
-        try:
-            job = self._job(task) if node is None else self._job_on(node, task)
-            await job.co_run()
-        except (CommandError, SshError, JobTimeout, OSError, ValueError) as failure:
-            error = failure  # OSError: the disk is full; ValueError: a NUL in an argument
-        except BaseException:
-            if job is not None and job.last_result is not None and not self._stopped:  # interrupted, not by --halt
-                self._keep(task, outputs(job.last_result))
-            raise
-        result = None if job is None else job.last_result
-        return Outcome(result, error, started, result.elapsed if result else time.monotonic() - began)
-
-    def _job(self, task: Task) -> CommandJob:
-        numbers = {b"PARALLEL_SEQ": b"%d" % task.sequence, b"PARALLEL_JOBSLOT": b"%d" % task.slot}
+    def attempt(self, command: Command) -> CommandJob | SshJob:
+        """Return the job that makes one attempt of a command."""
+        options, node, line = self.options, command.node, command.line
+        if node is not None:
+            return ssh_job()(
+                node,
+                line if options.nice is None else ("nice", f"-n{options.nice}", "/bin/sh", "-c", line),
+                env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
+                     "PARALLEL_SSHHOST": node.hostname},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=options.timeout,
+                idle_timeout=options.idle_timeout, label=shown(line),
+            )  # fmt: skip
+        numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
+        if options.needs:
+            has = {name: granted(name).text(command) for name in options.needs}
+            line = self._template.fill(command.arguments, command.sequence, command.slot, has)
         return CommandJob(
-            self._shell.command(self._line_with_grant(task)),
-            env={**self._environment, **numbers},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            nice=self._options.nice,
-            timeout=self._options.timeout,
-            idle_timeout=self._options.idle_timeout,
-            label=shown(task.line),
-        )
+            self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=options.timeout,
+            idle_timeout=options.idle_timeout, label=shown(command.line),
+        )  # fmt: skip
 
-    def _line_with_grant(self, task: Task) -> str:
-        """Return the line of a command with what its runner was granted, which is not in logs: it differs each time."""
-        if not self._options.needs:
-            return task.line
-        runner = current_job()
-        found = {name: granted(name).text(runner) for name in self._options.needs}
-        return self._template.fill(task.arguments, task.sequence, task.slot, found)
+    # ---- room for commands, on nodes
 
-    def _job_on(self, node: Node, task: Task) -> SshJob:
-        return ssh_job()(
-            node,
-            task.line
-            if self._options.nice is None
-            else ("nice", f"-n{self._options.nice}", "/bin/sh", "-c", task.line),
-            env={"PARALLEL_SEQ": task.sequence, "PARALLEL_JOBSLOT": task.slot, "PARALLEL_SSHHOST": node.hostname},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=self._options.timeout,
-            idle_timeout=self._options.idle_timeout,
-            label=shown(task.line),
-        )
+    def _give_room(self, node: Node | None) -> None:
+        self._free.append(node)
+        self._room.release()
 
-    async def _tell(self, task: Task, outcome: Outcome, node: Node | None) -> None:
-        """Print or save the output of a command, and log its outcome."""
-        if remark := outcome.remark(task.line):
+    async def _where(self) -> Node | None:
+        """Wait until there is room for one more command, and return the node for it; None for this machine."""
+        while True:
+            await self._room.acquire()
+            node = self._free.popleft()
+            if node is None or node in self._alive or not self._alive:
+                return node
+
+    async def _count_cpus(self, node: Node) -> None:
+        """Make room on a node for as many commands as it has CPUs; for one if it does not say."""
+        asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        cpus = 1
+        with contextlib.suppress(SshError, ValueError):
+            cpus = max(1, int((await asking.co_run()).stdout))
+        for _ in range(cpus):
+            self._give_room(node)
+
+    async def elsewhere(self, error: Unreachable) -> Node | None:
+        """Return another node with room for a command whose node cannot be reached, which is said once for the node.
+
+        Raises:
+            Unreachable: there is no other node, or the batch has stopped.
+
+        """
+        if error.node in self._alive:
+            self._alive.remove(error.node)
+            then = "" if self._alive else "; no node is left: the commands that have not run fail"
+            await self._printer.say(f"{error}{then}")
+        if self._alive and not self._stopped:
+            return await self._where()
+        raise error
+
+    # ---- telling how they have ended
+
+    async def _tell_all(self) -> None:
+        async for job in self._scheduler.as_settled():
+            if isinstance(job, Command) and job.state is not JobState.CANCELLED:
+                await self._tell(job)
+                self._give_room(job.node)
+
+    async def _tell(self, command: Command) -> None:
+        """Print or save the output of a command, log its outcome, and count it."""
+        outcome = command.outcome()
+        self._slots.give_back(command.slot)
+        if remark := outcome.remark(command.line):
             await self._printer.say(remark)
-        self._keep(task, outputs(outcome.result))
-        await self._printer.print(task.number)
+        self._keep(command, outputs(outcome.result))
+        await self._printer.print(command.number)
         if self._joblog is not None and not outcome.is_restored:
             entry = Entry(
-                task.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
-                task.line, ":" if node is None else node.name, outcome.usage,
+                command.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value,
+                outcome.signal, command.line, ":" if command.node is None else command.node.name, outcome.usage,
             )  # fmt: skip
             self._joblog.add(entry)
+        met = self.tally.add(outcome.code)
+        if self._progress is not None:
+            self._progress(self.tally, self._expected)
+        if met and not self._stopped:
+            await self._stop(command)
 
-    def _keep(self, task: Task, written: tuple[BinaryIO, BinaryIO]) -> None:
+    def _keep(self, command: Command, written: tuple[BinaryIO, BinaryIO]) -> None:
         """Save what a command has written, or hand it over to the printer."""
-        if self._options.results is None:
-            tag = os.fsencode(" ".join(task.arguments) + "\t") if self._options.tag else None
-            self._printer.keep(task.number, written, tag)
+        del self._untold[command]
+        if self.options.results is None:
+            tag = os.fsencode(" ".join(command.arguments) + "\t") if self.options.tag else None
+            self._printer.keep(command.number, written, tag)
         else:
-            save(results_directory(self._options.results, task.arguments), task.sequence, written)
+            save(results_directory(self.options.results, command.arguments), command.sequence, written)
 
-    async def _stop(self, task: Task) -> None:
+    async def _stop(self, command: Command) -> None:
         """Stop as the --halt rule says; this command has met it."""
         self._stopped = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-        assert self._options.halt is not None
-        what = "running commands are ended" if self._options.halt.at_once else "no further command is started"
-        await self._printer.say(f"--halt: {what}, after: {shown(task.line)}")
-        if self._options.halt.at_once:
+        self._feeder.cancel()
+        assert self.options.halt is not None
+        what = "running commands are ended" if self.options.halt.at_once else "no further command is started"
+        await self._printer.say(f"--halt: {what}, after: {shown(command.line)}")
+        if self.options.halt.at_once:
             self._scheduler.cancel()
+        else:
+            self._scheduler.drain()
+
+    def _print_untold(self) -> None:
+        """Print what is left when the run has ended: of commands that have ended, or that an interruption has."""
+        for command in list(self._untold):
+            if command.last_result is not None and (command.is_done() or not self._stopped):
+                self._keep(command, outputs(command.last_result))
+        self._printer.flush()

@@ -193,7 +193,7 @@ class Printer:
         self._outlets: Final = (Outlet("stdout"), Outlet("stderr"))
         self._in_order: Final = in_order
         self._aside: Final = aside
-        self._lock: Final = anyio.Lock()
+        self._lock: Final = anyio.Lock(fast_acquire=True)  # saves a turn of the loop for each command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
         self._unwritten: Output = iter(())  # the rest of what is being written

@@ -44,7 +44,7 @@ class FailureLog:
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
         """Log or count the failure of a job of `run`, which may have stopped that run."""
-        if not run.scheduler._logs_failures:
+        if not run.scheduler.logs_failures:
             return
         name = shortened(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL

@@ -43,9 +43,10 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 
 def warn(scheduler: BaseScheduler, run: Run) -> None:
     """Log at the end of an outermost run how many jobs failed, and what ended it if that raises nothing."""
-    number = (
-        scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures and scheduler._logs_failures else 0
-    )  # without the attempts that later ones have replaced
+    if not scheduler.logs_failures:
+        return
+    # Without the attempts that later ones have replaced.
+    number = scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures else 0
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""

@@ -79,8 +79,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
 
     _is_passed_as_it_is: ClassVar[bool] = True
-    _logs_failures: ClassVar[bool] = True  # False where a subclass reports each failure itself
     _is_scheduler: ClassVar[bool] = True
+    logs_failures: ClassVar[bool] = True
+    """False in a subclass that reports itself which jobs have failed and how its runs end: the log is silent then."""
 
     # ---- independent of runs
     _members: Members

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -24,9 +23,8 @@ from . import OTHER_ERROR
 from ._given import Given
 
 if TYPE_CHECKING:
-    from ... import LocalNode, Pool, SshNode
+    from ... import Journal, LocalNode, Pool, SshNode
     from ...abc import Amount
-    from ...journal._journal import Session
 
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
@@ -40,15 +38,15 @@ def run(given: Given) -> int:
         if given.dry_run:
             return print_lines(_batch.lines(template, product, done))
         shown = Bar() if given.bar and on_a_terminal() else NoBar()
-        with shown.shown(), log(given) as joblog, kept(given.journal) as journal:
-            batch = journal.batch = _batch.Batch(
+        with shown.shown(), log(given) as joblog:
+            batch = _batch.Batch(
                 template,
                 product,
                 how(given),
                 shell=Shell(os.environ),
                 done=done,
                 joblog=joblog,
-                journal=journal.session,
+                journal=journal(given),
                 aside=shown.aside,
                 progress=shown.update,
             )
@@ -132,39 +130,13 @@ def log(given: Given) -> Generator[_joblog.Joblog | None]:
         yield opened
 
 
-@dataclass
-class Kept:
-    """The journal of a batch, while that runs."""
+def journal(given: Given) -> Journal | None:
+    """Return the journal, if one was asked for."""
+    if given.journal is None:
+        return None
+    from ... import Journal  # here, because most batches do not need it
 
-    session: Session | None = None
-    batch: _batch.Batch | None = None
-
-    def close(self) -> None:
-        """Record how the batch has ended, and close the file."""
-        if self.session is not None:
-            reason = self.batch.stop_reason if self.batch is not None else None
-            self.session.close("refused" if reason is None else reason.name, say)
-
-
-@contextlib.contextmanager
-def kept(journal: str | None) -> Generator[Kept]:
-    """Open the journal for a block, if one was asked for."""
-    if journal is None:
-        yield Kept()
-        return
-    from ... import Journal  # here, because most batches do not need them
-    from ...journal._journal import Session
-
-    try:
-        with contextlib.closing(Kept(Session(Journal(journal), "batch"))) as opened:
-            yield opened
-    except JournalError as error:
-        raise BatchError(str(error)) from None
-
-
-def say(text: str) -> None:
-    """Print a message on the standard error."""
-    click.echo(f"trioflow batch: {printable(text)}", err=True)
+    return Journal(given.journal)
 
 
 def print_lines(lines: Iterable[str]) -> int:
@@ -182,6 +154,8 @@ def exit_code(batch: _batch.Batch) -> int:
             code = batch.run(SecondSignal())
         except KeyboardInterrupt:
             return INTERRUPTED
+        except JournalError as error:
+            raise BatchError(str(error)) from None
         return INTERRUPTED if batch.was_interrupted else code
 
 

@@ -48,7 +48,7 @@ class Ledger:
 class Silent(Scheduler):
     """A scheduler whose failures the batch reports, one by one, in the words of a pool."""
 
-    _logs_failures = False
+    logs_failures = False
 
 
 class Batch(Instrument):
