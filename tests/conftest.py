@@ -46,6 +46,7 @@ SLOW = (
     "cli/test_bad_input.py",
     "cli/test_signals.py",
     "compat",
+    "docs/test_sessions.py",
     "docs/test_site.py",
     "docs/test_testing.py",
     "examples",

@@ -37,6 +37,7 @@ def programs(directory: Path) -> None:
         (directory / name).chmod(0o755)
 
 
+@pytest.mark.timeout(180)  # a session takes half a minute, and some more on a busy machine
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
     """Save and type what it says, from beginning to end, and compare each answer; three dots stand for any lines."""
