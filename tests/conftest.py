@@ -44,7 +44,9 @@ PATIENCE = 1.0  # seconds that a thread may take to end after its test; a health
 SLOW = (
     "batch",
     "cli/test_bad_input.py",
+    "cli/test_ending.py",
     "cli/test_signals.py",
+    "cli/test_tag.py",
     "compat",
     "docs/test_sessions.py",
     "docs/test_site.py",

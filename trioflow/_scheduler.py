@@ -236,11 +236,12 @@ class Scheduler(BaseScheduler):
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
         """Print how the last run went: why it ended, how many jobs are in which state, and the failures.
 
-        The verdict comes first: the stop reason; the culprit if there is one, followed into nested schedulers; and the
-        counts, in which nested schedulers do not count, and forever jobs are background jobs unless they failed. Then
-        come the failures, critical ones first, and otherwise in the order of settling. Failures of the same type from
-        the same place are one group, with their number and one traceback, which has only the frames of the user's own
-        code. A nested scheduler that failed because of one of its jobs is not shown again. Incidents follow, such as a
+        The verdict comes first; then the stop reason, if the run did not go on to its end, and the culprit if there is
+        one, followed into nested schedulers. The counts follow, in which nested schedulers do not count, and forever
+        jobs are background jobs unless they failed. Then come the failures, critical ones first, and otherwise in the
+        order of settling. Failures of the same type from the same place are one group, with their number and one
+        traceback, which has only the frames of the user's own code. A nested scheduler that failed because of one of
+        its jobs is not shown again. What did not run because of failures follows, and incidents, such as a
         `co_shutdown` that raised. Jobs are named by their paths.
 
         Args:
@@ -256,7 +257,7 @@ class Scheduler(BaseScheduler):
             >>> scheduler.run()
             True
             >>> scheduler.debrief(listing=True)
-            stop reason: COMPLETED
+            Scheduler  ✓ 1 job succeeded
             1 job: 1 succeeded
             <BLANKLINE>
             1    ✓    <Job `job`>

@@ -14,7 +14,7 @@ import pytest
 from .command_line import COMMAND, ENVIRONMENT, run, written
 
 CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
-COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
 """An escape sequence that sets a colour: 30 to 38, and 40 to 48."""
 SHOWING = {
     "run": ["run", "FILE"],

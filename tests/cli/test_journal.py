@@ -35,8 +35,8 @@ def lines(*arguments: Any) -> list[str]:
 
 def test_a_second_run_restores(tmp_path: Path, file: Path) -> None:
     """The last line says how many jobs were restored."""
-    assert "3 succeeded;" in ran(tmp_path, file).output
-    assert "3 succeeded (3 restored);" in ran(tmp_path, file).output
+    assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
+    assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
 
 
 def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path: Path, file: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_is_forgotten_runs_again(tmp_path: Path, file: Path) -> None:
     """And only that."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
-    assert "3 succeeded (2 restored);" in ran(tmp_path, file).output
+    assert "3 succeeded (2 restored)" in ran(tmp_path, file).output
     result = trioflow("journal", file, "forget", "nothing*")
     assert result.exit_code == 2
     assert "no job in" in result.output
@@ -146,7 +146,7 @@ def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
     assert lines(file, "backup", copy) == [f"4 jobs and 1 large result are in '{copy}'"]
     assert lines(copy, "check") == ["4 jobs, 1 large result: no damage"]
     assert sorted(one.name for one in tmp_path.glob("copy*")) == ["copy.db", "copy.db-results"]
-    assert "4 succeeded (4 restored);" in ran(tmp_path, copy, code).output
+    assert "4 succeeded (4 restored)" in ran(tmp_path, copy, code).output
     again = trioflow("journal", file, "backup", copy)
     assert again.exit_code == 2
     assert "is there already" in again.output

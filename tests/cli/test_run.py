@@ -63,28 +63,29 @@ def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None
 # --- what it says
 
 
-def test_the_last_line_is_the_summary(tmp_path: Path) -> None:
-    """All fine: the jobs' own output, and one line that counts them; nothing on the standard error."""
+def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
+    """All fine: one line says so, and one counts, if that says more; nothing is on the standard error."""
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
-    assert re.fullmatch(r"works\nworks\n3 jobs: 2 succeeded, 1 background; in [\d.]+ [mµ]?s\n", done.stdout)
+    said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n3 jobs: 2 succeeded, 1 background\n"
+    assert re.fullmatch(said, done.stdout)
     assert done.stderr == ""
 
 
 def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where something failed, the debrief is on the standard error, and the summary is the last line as ever."""
+    """Where something failed, each kind is told once on the standard error, below the verdict and the counts."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
-    assert "stop reason: COMPLETED" in done.stderr
-    assert "OSError: broken" in done.stderr
-    assert re.search(r"\n2 jobs: 1 succeeded, 1 failed; in [\d.]+ [mµ]?s\n$", done.stdout)
+    assert done.stderr.count("OSError: broken") == 1
+    assert "stop reason" not in done.stderr
+    assert re.search(r"\nall  ✗ 1 of 2 jobs failed, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n$", done.stdout)
     assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
 
 
 def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
-    """A run that did not go on to its end says so in its last line."""
+    """A run that did not go on to its end says so in the verdict."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
-    assert re.search(r"1 job: 1 cancelled; TIMEOUT after [\d.]+ [mµ]?s\n$", done.stdout)
-    assert "stop reason: TIMEOUT" in done.stderr
+    assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n$", done.stdout)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
@@ -147,7 +148,7 @@ def test_timeout(tmp_path: Path) -> None:
     """--timeout takes the place of the scheduler's own."""
     done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
     assert done.exit_code == 1
-    assert "TIMEOUT" in done.stdout
+    assert "timed out" in done.stdout
 
 
 def test_timeout_takes_units(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_critical(tmp_path: Path) -> None:
     last = "last = Job(work, label='last', required="
     done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
     assert done.exit_code == 1
-    assert "CRITICAL" in done.stdout
+    assert "stopped by a critical failure" in done.stdout
     done = ran(tmp_path, f"a = Job(fail, critical=False)\n{last}a)\nscenario = Scheduler(a, last)", "--critical")
     assert done.exit_code == 3
 

@@ -97,8 +97,9 @@ def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
     assert done.exit_code == 0
     told = [line.split()[1:3] for line in done.stdout.splitlines() if " succeeded " in line]
     assert ["succeeded", "a"] in told
-    assert done.stdout.splitlines()[-1].startswith("2 jobs: 2 succeeded; in ")
-    assert [line.split()[0] for line in run(file).stdout.splitlines()] == ["works", "works", "2"]
+    assert "  ✓ all 2 jobs succeeded, " in done.stdout.splitlines()[-1]
+    assert done.stdout.count("all 2 jobs succeeded") == 1
+    assert [line.split()[-1] for line in run(file).stdout.splitlines()[:2]] == ["works", "works"]
 
 
 def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path)
     assert done.returncode == 0, done.stderr
     assert set(check_manifest(output, library)) == {"beta", "gamma"}
     assert re.search(r"succeeded .*write the manifest", done.stdout)
-    assert re.match(r"7 jobs: 7 succeeded; in ", done.stdout.splitlines()[-1])
+    assert re.search(r"✓ all 7 jobs succeeded, ", done.stdout.splitlines()[-1])
 
 
 def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
@@ -190,7 +190,8 @@ def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[s
     assert command_line.process("check", *arguments).stdout == f"{number} jobs: nothing found\n"
     done = command_line.process("run", "--no-monitor", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{number} jobs: ")
+    assert re.search(rf"  ✓ (all {number} jobs|\d+ of \d+ jobs|all \d+ jobs) succeeded, ", done.stdout)
+    assert f"all {number} jobs" in done.stdout or f"\n{number} jobs: " in done.stdout
 
 
 def test_there_is_no_other_example() -> None:

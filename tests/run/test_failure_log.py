@@ -72,10 +72,13 @@ def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tu
     jobs = [Job(fail_after, 1 + number / 8000, label=f"job {number}") for number in range(1000)]
     late = [Job(fail_after, 5) for _ in range(3)]
     virtual(Scheduler(jobs, late, Job(nap, 5.5), label="home").co_run)
-    assert [(round(time, 6), line.partition(";")[0]) for time, line in heard] == [
+    said = [(round(time, 6), line.partition(";")[0].partition(" like ")) for time, line in heard]
+    assert said[1][1][2] == "'job 0': 'job 1', 'job 2', 'job 3', 'job 4', 'job 5' and 994 more"
+    assert said[2][1][2].count("'fail_after(5)") == 3
+    assert [(time, line[0]) for time, line in said] == [
         (1, "'job 0' failed: OSError: broken"),
-        (2.000125, "999 more jobs failed with OSError like 'job 0'"),
-        (5.5, "3 more jobs failed with OSError like 'job 0'"),
+        (2.000125, "999 more jobs failed with OSError"),
+        (5.5, "3 more jobs failed with OSError"),
         (5.5, "1003 jobs of 'home' failed"),
     ]
 
@@ -123,7 +126,7 @@ def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFix
         "'false' failed: CommandError: exit code 1: false",
         "'sh -c 'exit 3'' failed: CommandError: exit code 3: sh -c 'exit 3'",
     ]
-    assert "2 more jobs failed with CommandError like 'false'" in caplog.messages
+    assert "2 more jobs failed with CommandError like 'false': 'false#2', 'false#3'" in caplog.messages
 
 
 def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tuple[float, str]]) -> None:

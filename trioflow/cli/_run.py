@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import JobState, Scheduler, StopReason
-from ..abc import BACKEND_NAMES, AbstractJob, Instrument, duration_text
+from .. import Events, JobState, Scheduler, StopReason, Trace
+from ..abc import BACKEND_NAMES, AbstractJob, Instrument
 from ..batch import _numbers
-from ..view.text import _counts, _debrief, _symbols
+from ..view.monitor._monitor import can_draw, monitor_of_command
+from ..view.monitor._print_above import is_terminal
+from ..view.text import _counts, _debrief, _symbols, _verdict
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
 from ._completion import file
+from ._engine_log import engine_log
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
 from .batch._options import parsed
@@ -92,13 +97,13 @@ def command(
 ) -> int:
     """Run the scenario.
 
-    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. The last line says how the jobs ended. If
-    any failed, the debrief is on the standard error.
+    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end a line says how it went. If any
+    job failed, each kind of failure follows on the standard error, with a traceback.
     """
     if critical:
         scheduler.critical_jobs = True
-    traced = instrument("Trace") if trace or report else None
-    told = [instrument("Events", events)] if events else []
+    traced = instrument("Trace", Trace) if trace or report else None
+    told = [instrument("Events", functools.partial(Events, events))] if events else []
     shown = monitors(scheduler, tag) if monitor else []
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
@@ -108,38 +113,37 @@ def command(
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     start = time.monotonic()
     given = {name: value for name, value in options.items() if value is not None}
+    is_picture = bool(shown) and can_draw(sys.stdout)
     try:
-        refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
+        with engine_log({"failure", "end"} if is_picture else {"end"}):
+            refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
     except BaseException:
         if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
             raise  # Ctrl-C may have ended a run that was draining
     elapsed = time.monotonic() - start
     code = code_of(scheduler)
-    written = show_outcome(scheduler, elapsed, code)
+    written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
     return code if all((written, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
-    monitor = instrument("Monitor", child_output=True, tag=tag)
+    monitor = instrument("Monitor", functools.partial(monitor_of_command, tag))
     return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
 
 
-def instrument(name: str, *given: Any, **options: Any) -> Any:
-    """Return a new instrument of trioflow, by its name.
+def instrument(name: str, make: Callable[[], Instrument]) -> Any:
+    """Return a new instrument of trioflow, of this name.
 
     Raises:
         Refusal: what it needs is not installed.
 
     """
-    import trioflow
-
     try:
-        made: Instrument = getattr(trioflow, name)(*given, **options)
+        return make()
     except ImportError as error:
         without = "; or run it with --no-monitor" if name == "Monitor" else ""
         raise Refusal(f"{name} needs {error.name or error}: pip install 'trioflow[cli]'{without}") from None
-    return made
 
 
 def code_of(scheduler: Scheduler) -> int:
@@ -153,25 +157,27 @@ def _failed(job: AbstractJob[Any]) -> bool:
     return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
-def show_outcome(scheduler: Scheduler, elapsed: float, code: int) -> bool:
+def show_outcome(scheduler: Scheduler, elapsed: float, code: int, with_verdict: bool) -> bool:
     """Print the outcome, with details on the standard error; return False if that could not be written."""
-    if code == FINE:
-        return _outputs.said(summary(scheduler, elapsed))
-    symbols = _symbols.Symbols.of(sys.stderr)
-    return all(
-        [
-            _outputs.said("", nl=False),  # flush what jobs have printed, so that it stands above the debrief
-            _outputs.said(_debrief.debrief(scheduler, symbols) + "\n", err=True),
-            _outputs.said(summary(scheduler, elapsed)),
-        ]
-    )
+    said = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
+    if with_verdict:
+        said += [_outputs.said(line) for line in summary(scheduler, elapsed)]
+    if code != FINE:
+        details = _debrief.details(scheduler, _symbols.Symbols.of(sys.stderr))
+        said += [_outputs.said(f"\n{details}", err=True)] if details else []
+    return all(said)
 
 
-def summary(scheduler: Scheduler, elapsed: float) -> str:
-    """Return the number of jobs in each state, and how long the run took."""
-    reason = scheduler.stop_reason
-    stopped = f"{reason.name} after" if reason not in (None, StopReason.COMPLETED) else "in"
-    return f"{_counts.of_jobs(scheduler.iterate_jobs())}; {stopped} {duration_text(elapsed)}"
+def summary(scheduler: Scheduler, elapsed: float) -> Iterator[str]:
+    """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""
+    symbols = _symbols.Symbols.of(sys.stdout)
+    verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
+    line = verdict.line(scheduler.label, symbols)
+    has_colours = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
+    yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours else line
+    counts = _counts.of_jobs(scheduler.iterate_jobs())
+    if {",", "("} & {*counts} or not verdict.is_good:
+        yield counts
 
 
 def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:

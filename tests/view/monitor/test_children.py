@@ -278,4 +278,4 @@ def test_a_terminal_of_twenty_columns_that_grows(session: Callable[..., Session]
     program.resize(60, 12)
     shown = program.end()
     assert shown[-4] == "end of it"
-    assert shown[-3].startswith(" run  completed in ")
+    assert shown[-3].startswith(" run  ✓ ")

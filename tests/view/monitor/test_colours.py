@@ -53,7 +53,7 @@ def test_no_style_is_faint() -> None:
 
 
 def test_only_signs_and_bars_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All letters and digits of a picture have the terminal's own colour."""
+    """All letters and digits below the verdict, which is bold, have the terminal's own colour."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
@@ -61,5 +61,6 @@ def test_only_signs_and_bars_are_coloured(virtual: Virtual, monkeypatch: pytest.
     scheduler = Scheduler(inner, Job(nap, 9, label="w", forever=True), Job(nap, 2, inner.required, label="last"))
     virtual(Scheduler(scheduler, instruments=[Monitor(file=terminal)]).co_run)
     cells = [terminal.screen.buffer[y][x] for y in range(24) for x in range(80)]
-    assert {cell.fg for cell in cells if cell.data.isalnum()} == {"default"}
+    assert {cell.fg for cell in cells[:80] if cell.bold and cell.data.isalnum()} == {"default", "ff0000"}
+    assert {cell.fg for cell in cells[80:] if cell.data.isalnum()} == {"default"}
     assert {cell.fg for cell in cells if cell.data in "✓✗"} == {"00875f", "ff0000"}

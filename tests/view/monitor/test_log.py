@@ -32,11 +32,11 @@ def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
     scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
     virtual(scheduler.co_run)
     assert terminal.shown() == [
-        " run  completed in 2 s",
+        " run  x 1 of 3 jobs failed, 2.0 s",
         " + 2 succeeded   x 1 failed",
-        "   +    1 s  \\u6f22",
-        "   x    1 s  b       OSError: broken",
-        "   +    2 s  c",
+        "   +  1.0 s  \\u6f22",
+        "   x  1.0 s  b       OSError: broken",
+        "   +  2.0 s  c",
     ]
 
 
@@ -56,19 +56,19 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
     lines = lines_of(log)
     assert lines[0] == "run: 4 jobs"
     assert sorted(lines[1:-1]) == [
-        "FAILED    inner / b  1 s  OSError: broken",
-        "ended     s  2 s",
-        "ended     watch  2 s",
+        "FAILED    inner / b  1.0 s  OSError: broken",
+        "ended     s  2.0 s",
+        "ended     watch  2.0 s",
         "ready     s",
         "start     a",
         "start     inner",
         "start     inner / b",
         "start     s",
         "start     watch",
-        "succeeded a  2 s",
-        "succeeded inner  1 s",
+        "succeeded a  2.0 s",
+        "succeeded inner  1.0 s",
     ]
-    assert lines[-1] == "completed in 2 s: 1 succeeded, 1 failed, 2 background"
+    assert lines[-1] == "run  ✗ 1 of 2 jobs failed, 2.0 s; 1 succeeded, 1 failed, 2 background"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 
@@ -107,7 +107,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
     ends = [line for line in lines_of(log)[1:-1] if not line.startswith("start")]
     assert ends[0] == "restored  kept"
     assert ends[1].startswith("succeeded not kept")
-    assert lines_of(log)[-1].endswith(": 2 succeeded (1 restored)")
+    assert lines_of(log)[-1].endswith("; 2 succeeded (1 restored)")
 
 
 def test_what_is_no_option() -> None:
@@ -167,6 +167,6 @@ def test_two_instruments_do_not_disturb_each_other(virtual: Virtual) -> None:
     inner = Scheduler(Job(nap, label="x"), label="inner", instruments=[Monitor(file=log)])
     scheduler, _ = watched(inner, Job(nap, label="y"))
     virtual(functools.partial(scheduler.co_run, instruments=[count]))
-    assert lines_of(log) == ["inner: 1 job", "start     x", "succeeded x  1 s", "completed in 1 s: 1 succeeded"]
+    assert lines_of(log) == ["inner: 1 job", "start     x", "succeeded x  1.0 s", "inner  ✓ 1 job succeeded, 1.0 s"]
     assert count.runs == 2
     assert logging.getLogger("trioflow").handlers == []

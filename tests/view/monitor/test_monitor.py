@@ -25,10 +25,10 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ✓        2 s  a",
-        "   ✗        1 s  b     OSError: broken",
+        "   ✓      2.0 s  a",
+        "   ✗      1.0 s  b     OSError: broken",
         "   ▸ 1 min 05 s  long",
-        " ! ✓        1 s  last",
+        " ! ✓      1.0 s  last",
     ]
 
 
@@ -54,8 +54,8 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
         "   ▸    4 s  inner  2/3, 1 failed",
-        "   ✓    1 s    x",
-        "   ✗    2 s    y    OSError: broken",
+        "   ✓  1.0 s    x",
+        "   ✗  2.0 s    y    OSError: broken",
         "   ▸    4 s    z",
         "   ·         after",
     ]
@@ -71,7 +71,7 @@ def test_nested_schedulers_are_folded(virtual: Virtual) -> None:
     assert jobs_only(lines) == [
         "   ▸    4 s  inner      2/3, 1 failed",
         "   ·         after",
-        "   ✗    2 s  inner / y  OSError: broken",
+        "   ✗  2.0 s  inner / y  OSError: broken",
     ]
 
 
@@ -139,7 +139,7 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
     later, lines = look(monitor, 5, height=10)
     scheduler.update([eye, later])
     virtual(scheduler.co_run)
-    assert [line[:12].strip() for line in lines[2:5]] == ["▸    5 s", "✓    3 s", "▸    3 s"]
+    assert [line[:12].strip() for line in lines[2:5]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
 
 
 def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
@@ -170,9 +170,9 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸    5 s  again     attempt 3",
+        "   ▸    5 s  again     attempt 3 of 4",
         "   ▸    5 s  timed     of ≈10 s",
-        "   ✗    2 s  hopeless  OSError: broken",
+        "   ✗  2.0 s  hopeless  OSError: broken",
     ]
 
 
@@ -199,7 +199,7 @@ def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running")
     assert jobs_only(lines) == [
-        "   ✓    1 s  grow",
+        "   ✓  1.0 s  grow",
         "   ▸    2 s  new",
         "   ▸    2 s  nested  0/1",
         "   ▸    2 s    deep",

@@ -43,7 +43,7 @@ def test_what_commands_print_goes_above(session: Callable[..., Session], library
         Scheduler(*jobs, label="run", instruments=[Monitor(refresh_per_second=60)]).run(backend="{library}")
     """
     shown = session(code, lines=30).end()
-    place = next(number for number, line in enumerate(shown) if line.startswith(" run  completed"))
+    place = next(number for number, line in enumerate(shown) if line.startswith(" run  ✓ "))
     said = [f"begin {n}" for n in range(3)] + [f"error {n}" for n in range(3)]
     assert sorted(shown[:place]) == sorted([*said, *["half of it"] * 3, *["\\xff end"] * 3])
     assert [line.split()[-2:] for line in shown[place + 2 :]] == [["command", str(n)] for n in range(3)]
@@ -59,7 +59,7 @@ def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
     lines = program.end()
     assert is_sane(program)
     assert lines[-1] == "KeyboardInterrupt: Ctrl-C ended the run of 'run' in order"
-    assert b"interrupted in " in program.written
+    assert b"interrupted, 0 of 5 jobs succeeded, " in program.written
     assert b"5 cancelled" in program.written
 
 
@@ -170,7 +170,7 @@ scheduler.run()
         displayed = [output.data for output in cell.outputs if output.output_type == "display_data"]
         assert len(displayed) == 1
         lines = displayed[0]["text/plain"].splitlines()
-        assert lines[0].startswith(" run  completed in ")
+        assert lines[0].startswith(" run  ✗ 1 of 1 job failed, ")
         assert lines[2].endswith("<work>  ValueError: <b>")
         assert "&lt;work&gt;" in displayed[0]["text/html"]
         assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

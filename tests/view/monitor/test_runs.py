@@ -31,8 +31,8 @@ def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) 
     virtual(scheduler.co_run)
     assert lines[1].startswith(" ✓ 1 succeeded   ▸ 2 running   ✗ 0 failed   · 0 waiting")
     assert jobs_only(lines) == [
-        "   ▸    3 s  in    attempt 2, 1/3",
-        "   ✓    1 s    x",
+        "   ▸    3 s  in    attempt 2 of 2, 1/3",
+        "   ✓  1.0 s    x",
         " ! ▸    1 s    y",
         "   ▸    1 s    z",
     ]
@@ -76,8 +76,9 @@ def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize(
     ("critical", "timeout", "said"),
-    [(None, None, "completed in 5 s"), (True, None, "stopped by a critical failure of bad in 2 s"),
-     (None, 3, "timed out in 3 s")],
+    [(None, None, "1 of 3 jobs failed, 5.0 s"),
+     (True, None, "stopped by a critical failure of bad, 1 of 3 jobs failed, 2.0 s"),
+     (None, 3, "timed out, 1 of 3 jobs failed, 3.0 s")],
 )  # fmt: skip
 def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
     """Why, after how long, and what was never started."""
@@ -85,8 +86,8 @@ def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | N
     bad = Job(fail, 2, label="bad", critical=critical)
     scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
     virtual(functools.partial(scheduler.co_run, timeout=timeout))
-    assert terminal.shown()[0] == f" run  {said}"
-    never = "" if said.startswith("completed") else "⊘ 1 cancelled   · 1 never started"
+    assert terminal.shown()[0] == f" run  ✗ {said}"
+    never = "" if said.startswith("1 of") else "⊘ 1 cancelled   · 1 never started"
     assert terminal.shown()[1].endswith(never or "✓ 2 succeeded   ✗ 1 failed")
 
 
@@ -96,7 +97,7 @@ def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
     bad = [Job(fail, 1, label=f"bad {number}") for number in range(120)]
     virtual(Scheduler(*bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
-    assert lines[-103].endswith("completed in 1 s")
+    assert lines[-103].endswith("✗ 120 of 120 jobs failed, 1.0 s")
     assert sum("OSError: broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 20 failed"
 

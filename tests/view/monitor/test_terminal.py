@@ -63,7 +63,7 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
     assert run(terminal, looks, backend=backend)
     looks.result()
     lines = terminal.shown()
-    assert lines[0].startswith(" run  completed in ")
+    assert lines[0].startswith(" run  ✓ ")
     assert lines[1] == " ✓ 1 succeeded"
     assert lines[2].endswith("  look")
     assert not terminal.screen.cursor.hidden
@@ -97,7 +97,7 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
     above = [f"line {number}" for number in range(30)]
     above += ["logged", "red not cleared", "30 %", "x" * 60, "x" * 60, "x" * 10, "unfinished"]
     assert terminal.all_lines()[: len(above)] == above
-    assert terminal.all_lines()[len(above)].startswith(" run  completed")
+    assert terminal.all_lines()[len(above)].startswith(" run  ✓ ")
 
 
 def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
@@ -275,9 +275,10 @@ def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
-    assert [line[9:28] for line in lines[:4]] == ["inner: 1 job", "start     job", "succeeded job  " + lines[2][24:28],
-                                                  "completed in " + lines[3][22:28]]  # fmt: skip
-    assert lines[4].startswith(" run  completed in ")
+    assert [line[9:28].strip() for line in lines[:4]] == [
+        "inner: 1 job", "start     job", "succeeded job  " + lines[2][24:28].strip(), "inner  ✓ 1 job succ"
+    ]  # fmt: skip
+    assert lines[4].startswith(" run  ✓ ")
 
 
 def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_everything_in_its_order(virtual: Virtual) -> None:
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
     assert without_positions(after_run(virtual, scheduler)) == (
+        "all  ✗ stopped by a critical failure of last, 2 of 4 jobs failed\n"
         "stop reason: CRITICAL\n"
         "culprit: last\n"
         "4 jobs: 1 succeeded, 2 failed, 1 cancelled\n"
@@ -131,13 +132,13 @@ def test_no_frames_of_the_engine(virtual: Virtual) -> None:
 
 
 def test_before_the_first_run() -> None:
-    """Before a run all are idle, and there is no stop reason."""
-    assert debriefed(Scheduler(Job(nap, label="nap"))) == ("stop reason: none, as no run has ended\n1 job: 1 idle\n")
+    """Before a run all are idle, and there is no verdict."""
+    assert debriefed(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
 def test_empty() -> None:
     """An empty scheduler has nothing to count."""
-    assert debriefed(Scheduler()) == "stop reason: none, as no run has ended\n0 jobs: nothing to do\n"
+    assert debriefed(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
@@ -150,7 +151,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
 
     scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
     after_run(virtual, scheduler)
-    assert "stop reason: none, as no run has ended\n2 jobs: 1 running, 1 failed\n" in seen[0]
+    assert "no run has ended\n2 jobs: 1 running, 1 failed\n" in seen[0]
     assert failures(seen[0]) == ["failure of bad:"]
 
 
@@ -171,7 +172,7 @@ async def quit_all(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
 def test_stop_reason(reason: str, virtual: Virtual) -> None:
-    """The stop reason is told by its name."""
+    """A verdict comes first, and then the name of the stop reason, unless the run went on to its end."""
     scheduler = Scheduler()
     jobs = {
         "COMPLETED": Job(fail),
@@ -180,7 +181,15 @@ def test_stop_reason(reason: str, virtual: Virtual) -> None:
         "CANCELLED": Job(quit_all, scheduler),
     }
     scheduler.add(jobs[reason])
-    assert after_run(virtual, scheduler, timeout=5).startswith(f"stop reason: {reason}\n")
+    lines = after_run(virtual, scheduler, timeout=5).splitlines()
+    words = {
+        "COMPLETED": "1 of 1 job failed",
+        "CRITICAL": "stopped by a critical failure of fail(), 1 of 1 job failed",
+        "TIMEOUT": "timed out, 0 of 1 job succeeded",
+        "CANCELLED": "cancelled, 0 of 1 job succeeded",
+    }
+    assert lines[0] == f"Scheduler  ✗ {words[reason]}"
+    assert (lines[1] == f"stop reason: {reason}") is (reason != "COMPLETED")
 
 
 def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
@@ -332,3 +341,21 @@ def test_no_stream() -> None:
     """What is not a stream is refused."""
     with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
+
+
+def test_what_did_not_run_is_told_with_its_cause(virtual: Virtual) -> None:
+    """A nested scheduler that was BLOCKED is named with the number of its jobs, and the failure behind it."""
+    build = Job(fail, label="build")
+    tests = Scheduler(*(Job(nap) for _ in range(8)), label="tests", required=build, run_if="succeeded")
+    publish = Job(nap, label="publish", required=tests, run_if="succeeded")
+    text = after_run(virtual, Scheduler(build, tests, publish, Job(nap, label="other")))
+    assert text.endswith("\n\nnot run: tests (8 jobs), publish, because build failed\n")
+
+
+def test_equal_endings_have_equal_words(virtual: Virtual) -> None:
+    """What has no failures is good; what has some, or was stopped, is not."""
+    empty, fine = Scheduler(label="empty"), Scheduler(Job(nap), Job(nap), label="fine")
+    assert after_run(virtual, empty).startswith("empty  ✓ nothing to do\n")
+    assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")
+    skipped = Scheduler(first := Job(nap), Job(nap, required=first, run_if="failed"), label="skipped")
+    assert after_run(virtual, skipped).startswith("skipped  ✓ 1 of 2 jobs succeeded\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -11,12 +12,19 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
-def duration_text(seconds: float) -> str:
-    """Return a time as people say it, with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h"."""
+def duration_text(seconds: float, *, in_column: bool = False) -> str:
+    """Return a time as people say it, with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
+
+    Args:
+        seconds: the time.
+        in_column: whether it stands among others, such as in a table: then all below 100 of their unit have one
+            decimal, also if that is 0: "1.3 s", "9.0 s", "318 ms".
+
+    """
     if seconds < 0:
-        return "-" + duration_text(-seconds)
+        return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:  # what would round to 60 is a minute
-        return _below_a_minute(seconds)
+        return _below_a_minute(seconds, _even_figures if in_column else _figures)
     if round(seconds) < HOUR:
         return _pair(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
@@ -24,11 +32,15 @@ def duration_text(seconds: float) -> str:
     return _pair(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
-def _below_a_minute(seconds: float) -> str:
+def _below_a_minute(seconds: float, figures: Callable[[float], str]) -> str:
     for unit, name in UNITS[:-1]:
         if seconds >= unit * 0.9995:
-            return f"{_figures(seconds / unit)} {name}"
-    return "0 s" if seconds < 1e-9 else f"{_figures(seconds * 1e9)} ns"
+            return f"{figures(seconds / unit)} {name}"
+    return "0 s" if seconds < 1e-9 else f"{figures(seconds * 1e9)} ns"
+
+
+def _even_figures(number: float) -> str:
+    return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
 def _figures(number: float) -> str:

@@ -27,6 +27,26 @@ BLOCKED_SECONDS: Final = 1.0
 """A job that keeps the event loop from turning for longer is named in the log: nothing else goes on meanwhile."""
 
 
+NAMED: Final = 5
+"""Jobs that are named in a line about more of them."""
+FAILURE: Final = "failure"
+
+
+class Counted:
+    """Failures that have not been logged: how many, and the jobs that were the first of them."""
+
+    __slots__ = ("first", "number")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.first: Final[list[str]] = []
+
+    def names(self) -> str:
+        """Return the jobs, of many the first."""
+        more = f" and {self.number - NAMED} more" if self.number > NAMED else ""
+        return ", ".join(f"'{path}'" for path in self.first) + more
+
+
 class FailureLog:
     """The failures in one outermost run, including those in nested runs."""
 
@@ -37,8 +57,8 @@ class FailureLog:
         # For each kind the path of the first job; and the paths of the jobs that have a line of their own.
         self._first: Final[dict[tuple[object, type], str]] = {}
         self._logged: Final[WeakKeyDictionary[AbstractJob[Any], str]] = WeakKeyDictionary()
-        # How many failures have not been logged yet, of a kind, and of a job that has a line of its own.
-        self._counted: Final[dict[tuple[tuple[object, type], str | None], int]] = {}
+        # The failures that have not been logged yet, of a kind, and of a job that has a line of its own.
+        self._counted: Final[dict[tuple[tuple[object, type], str | None], Counted]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
 
@@ -50,12 +70,17 @@ class FailureLog:
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged
             if stopped:
-                _log.warn(f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops")
+                _log.warn(
+                    f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops", about=FAILURE
+                )
             return
         kind = job._failure_kind(), type(error)
         logged = self._logged.get(job)
         if kind in self._first and (logged is not None or not stopped):
-            self._counted[kind, logged] = self._counted.get((kind, logged), 0) + 1
+            counted = self._counted.setdefault((kind, logged), Counted())
+            counted.number += 1
+            if len(counted.first) < NAMED:
+                counted.first.append(_path(job))
             if self._cancel_timer is None:
                 self._cancel_timer = self._run.group.call_at(self._run.clock() + PAUSE, self._log_counted)
             return
@@ -63,7 +88,7 @@ class FailureLog:
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}{look}")
+        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""
@@ -86,13 +111,15 @@ class FailureLog:
 
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for (kind, logged), number in self._counted.items():
+        for (kind, logged), counted in self._counted.items():
+            number = counted.number
             if logged is not None:
                 times = "once more" if number == 1 else f"{number} more times"
-                _log.warn(f"'{logged}' failed {times} with {kind[1].__name__}")
+                text = f"'{logged}' failed {times} with {kind[1].__name__}"
             else:
                 jobs = "one more job" if number == 1 else f"{number} more jobs"
-                _log.warn(f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}'")
+                text = f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}': {counted.names()}"
+            _log.warn(text, about=FAILURE)
         self._counted.clear()
 
 

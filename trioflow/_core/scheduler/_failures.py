@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
 from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
@@ -16,6 +16,8 @@ from ..run._idle import OF_JOBS
 if TYPE_CHECKING:
     from ..run._run import Run
     from ._scheduler import BaseScheduler
+
+LISTING: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
@@ -51,15 +53,15 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
-        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
+        _log.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it in order"
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
-        _log.warn(f"{end}{failures and '; '}{failures}; debrief(listing=True) shows where each job was")
+        _log.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
         look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
-        _log.warn(f"{failures}; the run {end}{look}")
+        _log.warn(f"{failures}; the run {end}", advice=look, about="end")
 
 
 def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -306,7 +306,9 @@ def answer(request: bytes, memory: int = 0) -> bytes:
         with Limited(memory):
             value = function(*args, **keywords)
     except BaseException as error:
-        return failure(error, "in a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
+        frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
+        told_there = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        return failure(error, f"in a worker process:\n{told_there}")
     return success(value, function)
 
 

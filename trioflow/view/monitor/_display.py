@@ -39,6 +39,10 @@ class Display(ABC):
         """Show that a job has started."""
         self.wake()
 
+    def job_again(self, job: AnyJob) -> None:
+        """Show that a further attempt of a job begins."""
+        self.wake()
+
     def job_ready(self, job: AnyJob) -> None:
         """Show that a service is ready."""
         self.wake()

@@ -118,7 +118,9 @@ class JobChoice:
         return ChosenJobs(rows, self._rest(rows), [JobRow(job) for job in beside])
 
     def _last(self) -> ChosenJobs:
-        """Return what remains on the terminal when the run has ended: its failures."""
+        """Return what remains on the terminal when the run has ended: its failures, unless they are told below."""
+        if self._model.failures_are_told:
+            return ChosenJobs([])
         failures = list(self._model.failures)
         left_out = len(failures) - MOST_FAILURES
         return ChosenJobs(
@@ -172,3 +174,9 @@ def name_in(root: BaseScheduler, job: AnyJob, symbols: Symbols) -> str:
     """Return the label of a job, after those of the schedulers that it is in, from `root` inwards."""
     outer = reversed([one.label for one in context(job, root)])
     return symbols.line(" / ".join([*outer, job.label]))
+
+
+def attempt(job: AnyJob) -> str:
+    """Return which attempt of a job this is, and of how many, if that is known: `attempt 2 of 3`."""
+    most = job.retry + 1 if isinstance(job.retry, int) else 0
+    return f"attempt {job.attempts} of {most}" if most >= job.attempts else f"attempt {job.attempts}"

@@ -19,7 +19,7 @@ from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
 from ._display import Display, Ticker
-from ._job_choice import name_in
+from ._job_choice import attempt, name_in
 from ._model import Model
 from ._pipes import Pipes
 from ._print_above import Above, Replacement
@@ -117,7 +117,7 @@ class LogDisplay(Display):
         """Write that a job has settled, if it has failed or there are few jobs; otherwise how far the run is."""
         for stream in self._tagged:
             stream.finish(job)
-        if job in self._model.failures:
+        if job in self._model.failures and not self._model.failures_are_told:
             self._failures += 1
             if self._failures <= FAILURES:
                 self._write_end(job)
@@ -127,6 +127,11 @@ class LogDisplay(Display):
             self._write_end(job)
         if self._model.tally.jobs > EACH and self._parts_done() > self._steps:
             self._write_progress()
+
+    def job_again(self, job: AnyJob) -> None:
+        """Write that a further attempt of a job begins."""
+        if self._model.tally.jobs <= EACH:
+            self._write(f"{'again':<9} {name_in(self._model.root, job, self._symbols)}  {attempt(job)}")
 
     def job_ready(self, job: AnyJob) -> None:
         """Write that a service is ready."""
@@ -138,13 +143,14 @@ class LogDisplay(Display):
         self._ticker.stop()
         while self._tagged:
             self._tagged.pop().restore()
+        said = self._run_lines.verdict().line(self._model.root.label, self._symbols)
         counts = self._run_lines.counts()
-        self._write(f"{self._run_lines.outcome()}{': ' if counts else ''}{counts}")
+        self._write(f"{said}; {counts}" if {",", "("} & {*counts} else said)
 
     def _write_end(self, job: AnyJob) -> None:
         started, finished = job.started_at, job.finished_at
-        took = duration_text(finished - started) if started is not None and finished is not None else ""
-        error = job.raised_exception()
+        took = duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
+        error = job.raised_exception() if not self._model.failures_are_told else None
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
         self._write(
             "  ".join(filter(None, (f"{_word(job):<9} {name_in(self._model.root, job, self._symbols)}", took, said)))

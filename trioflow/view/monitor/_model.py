@@ -106,14 +106,15 @@ class JobCounts:
 class Model:
     """One run of a scheduler, as a monitor sees it."""
 
-    def __init__(self, root: BaseScheduler) -> None:
-        """Count the jobs of `root`, whose run begins."""
+    def __init__(self, root: BaseScheduler, failures_are_told: bool = False) -> None:
+        """Count the jobs of `root`, whose run begins; somebody else may tell its failures, in a log or at its end."""
         run = current_run(root)
         assert run is not None
         self.root: Final = root
         self.clock: Final = run.clock
         self.began: Final = self.clock()
         self.ended: float | None = None
+        self.failures_are_told: Final = failures_are_told
         self.edition = 0  # how often the set of jobs has changed
         self.tallies: Final[dict[BaseScheduler, JobCounts]] = {}
         # Ordered sets, in the order in which the jobs came in.

@@ -108,6 +108,7 @@ class Monitor(Instrument):
         self._interval: Final = 1 / rate
         self._tag: Final = tag
         self._child_output: Final = child_output
+        self._failures_are_told = False
         self._model: Model | None = None  # like the display, there while a run is watched
         self._display: Display | None = None
 
@@ -128,7 +129,7 @@ class Monitor(Instrument):
     @_releases_output
     def _begin(self, scheduler: BaseScheduler) -> None:
         if self._model is None:
-            self._model = Model(scheduler)
+            self._model = Model(scheduler, self._failures_are_told)
             self._display = self._new_display(self._model)
             self._display.start()
         elif scheduler is not self._model.root:
@@ -156,6 +157,15 @@ class Monitor(Instrument):
         """Show that a job runs."""
         self._current_model().start(scheduler, job)
         self._current_display().job_started(job)
+
+    def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a further attempt begins; most jobs have none."""
+        if job.attempts > 1:
+            self._show_attempt(job)
+
+    @_releases_output
+    def _show_attempt(self, job: AnyJob) -> None:
+        self._current_display().job_again(job)
 
     @_releases_output
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -194,7 +204,7 @@ class Monitor(Instrument):
         if self._file is None and in_cell():
             return NotebookDisplay(Pictures(model, _symbols.Symbols(), self._nested).draw, self._interval)
         tag = functools.partial(tag_of, model.root, symbols) if self._tag else None
-        if is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS:
+        if can_draw(stream):
             draw = Pictures(model, symbols, self._nested).draw
             return TerminalDisplay(stream, draw, self._interval, self._child_output, tag)
         return LogDisplay(stream, model, symbols, tag)
@@ -204,6 +214,18 @@ class Monitor(Instrument):
         display, self._display, self._model = self._display, None, None
         if display is not None:
             display.stop()
+
+
+def can_draw(stream: TextIO | None) -> bool:
+    """Return whether there is a picture on a stream: it is a terminal that can move its cursor."""
+    return is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS
+
+
+def monitor_of_command(tag: bool) -> Monitor:
+    """Return the monitor of `trioflow run`, which tells the failures itself: in the log, or once the run has ended."""
+    monitor = Monitor(child_output=True, tag=tag)
+    monitor._failures_are_told = True
+    return monitor
 
 
 def tag_of(root: BaseScheduler, symbols: _symbols.Symbols, job: AnyJob) -> str:

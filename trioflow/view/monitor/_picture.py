@@ -26,7 +26,7 @@ from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
 from ._estimate import Forecast
-from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, context
+from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, attempt, context
 from ._model import JobCounts, Model
 from ._run_lines import SHORT_TIME, RunLines, so_far
 
@@ -141,13 +141,15 @@ class Pictures:
             return ""
         if finished is None:
             return so_far(self._model.clock() - started)
-        return duration_text(finished - started)
+        return duration_text(finished - started, in_column=True)
 
     def _detail(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
+            if self._model.failures_are_told and self._model.ended is not None:
+                return ""
             return self._symbols.line(_short_values.exception(error)).partition("\\n")[0]
-        said = [f"attempt {job.attempts}"] if job.attempts > 1 else []
+        said = [attempt(job)] if job.attempts > 1 else []
         if is_scheduler(job):
             said.append(self._inside(job))
         elif is_service(job) and job.state is JobState.RUNNING:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ..._core.door.reading import HOW_RUNS_END, JobState, RunPhase, StopReason, current_run, duration_text
+from ..._core.door.reading import JobState, RunPhase, StopReason, current_run, duration_text
 from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
+from ..text._verdict import Verdict, of_run, verdict
 from ._display import Line, Piece
 from ._model import JobCounts, Model
 
@@ -39,14 +40,15 @@ class RunLines:
         first = self._progress(columns, remaining) if self._model.ended is None else self._outcome(columns)
         return [first, self._counts(columns)]
 
-    def outcome(self) -> str:
-        """Return in words how the run ended, and how long it took."""
-        scheduler = self._model.root
-        reason = scheduler.stop_reason
-        words = HOW_RUNS_END[reason].removeprefix("was ") if reason is not None else "ended"
-        culprit = scheduler.culprit
-        at = f" of {self._symbols.line(culprit.label)}" if culprit is not None else ""
-        return f"{words}{at} in {duration_text(self._model.elapsed())}"
+    def verdict(self) -> Verdict:
+        """Return how the run has ended, in the words of all views."""
+        root, tally, seconds = self._model.root, self._model.tally, self._model.elapsed()
+        reason = root.stop_reason or StopReason.COMPLETED
+        if root.keep_jobs:
+            return of_run(root, reason, seconds)
+        settled = tally.settled  # of jobs that are gone, too
+        failed, succeeded = settled[JobState.FAILED], settled[JobState.SUCCEEDED]
+        return verdict(reason, jobs=tally.jobs, failed=failed, succeeded=succeeded, seconds=seconds)
 
     def counts(self) -> str:
         """Return in words how many jobs are in which state."""
@@ -101,9 +103,12 @@ class RunLines:
         return [*bar, (rest * (columns - sum(parts)), "dim")]
 
     def _outcome(self, columns: int) -> Line:
+        said = self.verdict()
+        style = "good" if said.is_good else "failed"
+        words = f"{said.sign(self._symbols)} {self._symbols.line(said.words)}"
         label = self._symbols.line(self._model.root.label)
-        name = f" {label}  " if width(label) + 3 + len(self.outcome()) <= columns else " "
-        return [(name, "title"), (self.outcome()[: max(0, columns - width(name))], "title")]
+        name = f" {label}  " if width(label) + 3 + width(words) <= columns else " "
+        return [(name, "title"), (words[: max(0, columns - width(name))], style)]
 
     # ---- the second line
 

@@ -29,6 +29,7 @@ STYLES: Final = {
     "dim": Style(color="color(244)"),
     "running": Style(color="color(100)"),
     "done": Style(color="color(29)"),
+    "good": Style(color="color(29)", bold=True),
     "failed": Style(color="color(196)", bold=True),
     "trouble": Style(color="color(166)"),
     "background": Style(color="color(32)"),

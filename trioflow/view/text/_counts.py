@@ -17,6 +17,11 @@ TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
 """States in which a forever job is counted like any other."""
 
 
+def state_of(state: JobState, forever: bool) -> JobState | str:
+    """Return as what a job is counted."""
+    return BACKGROUND if forever and state not in TROUBLE else state
+
+
 def of_jobs(jobs: Iterable[AnyJob]) -> str:
     """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 background`, without what there is none of."""
     counted = [job for job in jobs if not is_scheduler(job)]
@@ -25,7 +30,7 @@ def of_jobs(jobs: Iterable[AnyJob]) -> str:
 
 def in_words(jobs: Iterable[tuple[JobState, bool]], restored: int = 0) -> str:
     """Return the same for jobs of which each has a state, and may be forever."""
-    count = collections.Counter(BACKGROUND if forever and state not in TROUBLE else state for state, forever in jobs)
+    count = collections.Counter(state_of(state, forever) for state, forever in jobs)
     more = {JobState.SUCCEEDED: f" ({restored} restored)"} if restored else {}
     states = [f"{count[state]} {state.value}{more.get(state, '')}" for state in JobState if count[state]]
     if count[BACKGROUND]:

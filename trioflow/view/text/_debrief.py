@@ -23,14 +23,13 @@ from ..._core.door.reading import (
     paths_of,
     shortened,
 )
-from . import _counts, _short_values, _user_traceback
+from . import _counts, _short_values, _user_traceback, _verdict
 from ._listing import Listing
 from ._symbols import Symbols
+from ._verdict import MOST_NAMES
 
 T = TypeVar("T")
 
-MOST_NAMES: Final = 10
-"""Jobs of one group of equal failures that are named; the others are counted."""
 NOTHING_TO_SAY: Final = (None, NOT_THERE, NOT_KEPT)
 """Why a job was not restored, if nobody wonders."""
 DEEPEST_GROUPS: Final = 50
@@ -40,14 +39,13 @@ DEEPEST_GROUPS: Final = 50
 def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
     """Return what `Scheduler.debrief` prints. O(V + E), plus the length of the tracebacks."""
     told = Debrief(scheduler, symbols)
-    sections = [
-        "\n".join(told.verdict()),
-        *told.failures(),
-        *told.incidents(),
-        told.not_restored(),
-        Listing(scheduler, symbols).text() if listing else "",
-    ]
+    sections = ["\n".join(told.verdict()), *told.details(), Listing(scheduler, symbols).text() if listing else ""]
     return "\n\n".join(filter(None, sections))
+
+
+def details(scheduler: BaseScheduler, symbols: Symbols) -> str:
+    """Return what `debrief` says below the verdict and the counts."""
+    return "\n\n".join(filter(None, Debrief(scheduler, symbols).details()))
 
 
 class Debrief:
@@ -65,13 +63,25 @@ class Debrief:
     # ---- the verdict
 
     def verdict(self) -> Iterator[str]:
-        """Yield the reason for the end, the job that caused it, and the counts."""
+        """Yield how the run ended, why, the job that caused it, and the counts."""
         reason = self._scheduler.stop_reason
-        yield f"stop reason: {reason.name if reason is not None else 'none, as no run has ended'}"
+        if reason is None:
+            yield "no run has ended"
+        else:
+            yield _verdict.of_run(self._scheduler, reason, None).line(self._scheduler.label, self._symbols)
+        if reason is not None and reason is not StopReason.COMPLETED:
+            yield f"stop reason: {reason.name}"
         culprits = [self._name(job) + _reason_in_brackets(job) for job in self._culprits()]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
         yield _counts.of_jobs(self._jobs)
+
+    def details(self) -> Iterator[str]:
+        """Yield the paragraphs below."""
+        yield from self.failures()
+        yield self.not_run()
+        yield from self.incidents()
+        yield self.not_restored()
 
     def _culprits(self) -> Iterator[AnyJob]:
         """Yield the job that stopped the run; if it is a scheduler, the job that stopped that, and so on inwards."""
@@ -102,6 +112,11 @@ class Debrief:
         more = [f"and {len(jobs) - len(shown)} more"] if len(jobs) > len(shown) else []
         lines = "\n".join(f"  {line}" for line in [*names, *more])
         return f"{len(jobs)} {what}s of one kind:\n{lines}\nthe first of them:"
+
+    def not_run(self) -> str:
+        """Return what did not run because of failures."""
+        names = {job: shortened(path) for job, path in self._paths.items()}
+        return "\n".join(map(self._symbols.line, _verdict.not_run(self._jobs, names)))
 
     # ---- the incidents
 

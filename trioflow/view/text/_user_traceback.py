@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from ..._core.door.reading import LOOP_PACKAGES
 
 OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
-BETWEEN: Final = ("click", *sorted(LOOP_PACKAGES - {"asyncio"}))
+BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Packages through which trioflow calls the user's code, or is called by it."""
 
 

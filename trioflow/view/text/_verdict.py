@@ -1,0 +1,131 @@
+"""How a run has ended, in the same words everywhere: on terminals, in logs, debriefs and reports, of a batch too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from ..._core.door import RequirementFailed
+from ..._core.door.reading import (
+    HOW_RUNS_END,
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    StopReason,
+    duration_text,
+    failed_through_member,
+    is_scheduler,
+    shortened,
+)
+from .._states import LOOKS
+from . import _counts
+from ._symbols import UNICODE, Symbols
+
+MOST_NAMES: Final = 10
+"""Jobs in one list that are named; the others are counted."""
+
+
+class Verdict(NamedTuple):
+    """What there is to say in one line."""
+
+    is_good: bool
+    """Whether the run went on to its end, and nothing failed."""
+    words: str
+    """Such as "1 of 14 jobs failed, 9.0 s"."""
+
+    def sign(self, symbols: Symbols) -> str:
+        """Return a tick or a cross."""
+        look = LOOKS[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
+        return look.sign if symbols.set is UNICODE else look.ascii
+
+    def line(self, name: str, symbols: Symbols) -> str:
+        """Return the line, which begins with the name of what has run."""
+        return f"{symbols.line(name)}  {self.sign(symbols)} {symbols.line(self.words)}"
+
+
+def verdict(
+    reason: StopReason,
+    *,
+    jobs: int,
+    failed: int,
+    succeeded: int,
+    seconds: float | None,
+    culprit: str | None = None,
+    what: str = "job",
+) -> Verdict:
+    """Return the verdict on what has run.
+
+    Args:
+        reason: why it ended.
+        jobs: how many there were.
+        failed: how many of them failed.
+        succeeded: how many of them succeeded.
+        seconds: how long it took; None if nobody knows.
+        culprit: who stopped it, if anybody has.
+        what: the word for one of them.
+
+    """
+    of = f"{jobs} {what}{'s' * (jobs != 1)}"
+    said: list[str] = []
+    if reason is not StopReason.COMPLETED:
+        by = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
+        said.append(HOW_RUNS_END[reason].removeprefix("was ") + by)
+    if failed:
+        said.append(f"{failed} of {of} failed")
+    elif not jobs:
+        said.append("nothing to do")
+    elif succeeded == jobs:
+        said.append(f"all {of} succeeded" if jobs > 1 else f"{of} succeeded")
+    else:
+        said.append(f"{succeeded} of {of} succeeded")
+    if seconds is not None:
+        said.append(duration_text(seconds, in_column=True))
+    return Verdict(reason is StopReason.COMPLETED and not failed, ", ".join(said))
+
+
+def of_run(scheduler: BaseScheduler, reason: StopReason, seconds: float | None) -> Verdict:
+    """Return the verdict on the last run of a scheduler. O(V)."""
+    every = list(scheduler.iterate_jobs())
+    jobs = [job for job in every if not is_scheduler(job)]
+    states = [_counts.state_of(job.state, job.forever) for job in jobs]
+    failures = [job for job in every if job.state is JobState.FAILED and not failed_through_member(job)]
+    culprit = scheduler.culprit
+    while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
+        culprit = culprit.culprit
+    return verdict(
+        reason,
+        jobs=len(jobs) - states.count(_counts.BACKGROUND),
+        failed=len(failures) or states.count(JobState.BLOCKED),
+        succeeded=states.count(JobState.SUCCEEDED),
+        seconds=seconds,
+        culprit=None if culprit is None else shortened(culprit.path),
+    )
+
+
+def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
+    """Return a line for each failure that kept jobs from running: `not run: tests (8 jobs), because build failed`."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.state is JobState.BLOCKED:
+            found.setdefault(_because(job, names), []).append(_with_size(job, names))
+    return [f"not run: {listed(blocked)}, because {cause}" for cause, blocked in found.items()]
+
+
+def _with_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
+    if not is_scheduler(job):
+        return names[job]
+    inside = sum(not is_scheduler(one) for one in job.iterate_jobs())
+    return f"{names[job]} ({inside} job{'s' * (inside != 1)})"
+
+
+def _because(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
+    """Return what kept a job from running, in words: who failed in the first place."""
+    while isinstance(error := job.raised_exception(), RequirementFailed):
+        job = error.requirement
+    return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
+
+
+def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+    """Return names after each other, the first of many and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
