@@ -57,6 +57,24 @@ def test_the_program_of_asynciojobs_prints_the_same_with_another_import(tmp_path
     test_a_program_prints_what_the_page_says(tmp_path, program.replace(old, new), str(printed))
 
 
+def test_the_page_on_failures_shows_what_is_logged() -> None:
+    """Twenty nodes that do not answer are the lines that it shows."""
+    text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"do not answer are three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    program = """
+from trioflow import Job, Scheduler
+
+async def boot(node):
+    raise ConnectionError("no answer")
+
+Scheduler(Job(boot, node) for node in range(20)).run()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stderr == shown
+
+
 def test_every_page_has_its_programs() -> None:
     """No program is left out because of how it is written down."""
     assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 3 + 1 + 1
