@@ -34,6 +34,7 @@ BASES_WITH_ONE_SUBCLASS = {
     "trioflow.jobs.ssh._errors.SshError": "users catch the one or the other",
     "trioflow.journal._values._Writer": "only strings with lone surrogates need the slow one",
     "trioflow.compat.asynciojobs.purescheduler.PureScheduler": "a public name of its own",
+    "trioflow.view.monitor._told.ToldJob": "a scheduler is a job",
 }
 """Each base that may have just one subclass in the package, with the reason."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ..view.events.lines import checked
-from .command_line import COMMAND, ENVIRONMENT, process, run, written
+from .command_line import COMMAND, ENVIRONMENT, process, run, trioflow, written
 
 TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command'], label='b'), label='two')"
 
@@ -27,7 +28,7 @@ def test_events_have_the_standard_output_for_themselves(tmp_path: Path) -> None:
     done = process("run", "--events", "-", written(tmp_path, TWO))
     assert checked(done.stdout)[-1]["event"] == "run_ended"
     assert {"works", "from a command"} <= set(done.stderr.splitlines())
-    assert "2 jobs: 2 succeeded" in done.stderr
+    assert "all 2 jobs succeeded" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_does_not_stop_the_run(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_reader_that_has_seen_enough_does_not_stop_the_run(tmp_path: Path) -> 
         assert ran.stderr is not None
         ran.stdout.readline()
         ran.stdout.close()
-        assert "31 jobs: 31 succeeded" in ran.stderr.read()
+        assert "all 31 jobs succeeded" in ran.stderr.read()
     assert ran.returncode == 0
 
 
@@ -58,3 +59,51 @@ def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
     done = process("run", "--no-monitor", "--events", "/dev/full", written(tmp_path, TWO))
     assert done.returncode == 0
     assert "No space left" in done.stderr
+
+
+# --- trioflow monitor
+
+
+def test_a_run_is_shown_from_its_events_afterwards(tmp_path: Path) -> None:
+    """`trioflow monitor FILE` ends when the run has, and `-` reads a pipe."""
+    run("--events", tmp_path / "events", written(tmp_path, TWO))
+    done = trioflow("monitor", tmp_path / "events")
+    assert done.exit_code == 0
+    assert "all 2 jobs succeeded" in done.output
+    piped = process("monitor", "-", input=(tmp_path / "events").read_text())
+    assert piped.returncode == 0
+    assert "all 2 jobs succeeded" in piped.stdout
+
+
+def test_a_run_is_shown_while_it_goes_on(tmp_path: Path) -> None:
+    """The monitor follows the file of another process, and ends with it."""
+    code = "x = Scheduler(Job(anyio.sleep, 1.5, label='long'), label='far')"
+    file = written(tmp_path, code)
+    events = tmp_path / "events"
+    command = [*COMMAND, "run", "--no-monitor", "--events", events, file]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as ran:
+        while not events.exists() or not events.stat().st_size:
+            time.sleep(0.02)
+        done = process("monitor", tmp_path / "events")
+        assert ran.wait() == 0
+    assert done.returncode == 0
+    assert "1 job succeeded" in done.stdout
+
+
+def test_a_run_that_was_killed_is_shown_as_far_as_it_got(tmp_path: Path) -> None:
+    """The exit code and a line say that its end is missing."""
+    code = "import os, signal\nx = Scheduler(Job(work), Job(anyio.sleep, 0.3, label='n'))\n"
+    code += "x.add(Job(lambda: os.kill(os.getpid(), 9) or work(), required=list(x)))"
+    assert process("run", "--events", tmp_path / "events", written(tmp_path, code)).returncode == -9
+    done = process("monitor", tmp_path / "events")
+    assert done.returncode == 1
+    assert "has not told its end" in done.stderr
+
+
+def test_a_file_without_events_is_refused(tmp_path: Path) -> None:
+    """The error says what writes them."""
+    file = tmp_path / "x"
+    file.write_text("nothing\n")
+    done = process("monitor", file)
+    assert done.returncode == 2
+    assert "--events" in done.stderr

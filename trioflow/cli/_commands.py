@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "graph": ("._graph", "Draw the jobs and what they require."),
     "check": ("._check", "Find cycles, missing requirements, and jobs that can never run."),
     "simulate": ("._simulate", "Print how long a run would take."),
+    "monitor": ("._monitor", "Show a run from its events."),
     "batch": (".batch._options", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
     "journal": ("._journal", "Look at a journal, or change it."),

@@ -7,6 +7,8 @@ from typing import Any
 
 import jsonschema
 
+from trioflow import Scheduler
+from trioflow.abc import Instrument
 from trioflow.view.events import _format
 
 SCHEMA = json.loads(_format.SCHEMA.read_text(encoding="utf-8"))
@@ -22,3 +24,7 @@ def checked(text: str) -> list[dict[str, Any]]:
         CHECK(event)
         assert event.keys() <= fields[event["event"]].keys()
     return found
+
+
+async def run_with(scheduler: Scheduler, *instruments: Instrument) -> None:
+    await scheduler.co_run(instruments=instruments)

@@ -16,7 +16,7 @@ from trioflow import CommandJob, Events, Job, Pool, Scheduler, Service, Throttle
 from trioflow.view.events import _events, _format, _outlet
 
 from ...bodies import Flaw, fail, nap, nothing
-from .lines import SCHEMA, checked
+from .lines import SCHEMA, checked, run_with
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -26,12 +26,8 @@ TIMES = ("v", "time", "at")
 
 def told(virtual: Virtual, scheduler: Scheduler) -> list[dict[str, Any]]:
     file = io.StringIO()
-    virtual(_run, scheduler, Events(file))
+    virtual(run_with, scheduler, Events(file))
     return checked(file.getvalue())
-
-
-async def _run(scheduler: Scheduler, *instruments: Any) -> None:
-    await scheduler.co_run(instruments=instruments)
 
 
 def of(events: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
@@ -203,7 +199,7 @@ def test_one_object_follows_one_run_at_a_time(virtual: Virtual, caplog: pytest.L
     file = io.StringIO()
     events = Events(file)
     second = Scheduler(Job(nothing, label="second"), instruments=[events])
-    virtual(_run, Scheduler(Job(second.co_run, label="first")), events)
+    virtual(run_with, Scheduler(Job(second.co_run, label="first")), events)
     assert "give 'Scheduler' an Events() of its own" in caplog.text
     assert "second" not in {one["path"] for one in checked(file.getvalue())}
 

@@ -174,6 +174,7 @@ class Events(Instrument):
                 job.forever,
                 job.is_critical(),
                 expected,
+                job.retry if isinstance(job.retry, int) else 0,
             )
         )
 

@@ -53,6 +53,8 @@ class JobAdded(Event, tag="job_added"):
     critical: bool = False
     expected: float | None = None
     """Seconds that it is expected to take."""
+    retry: int = 0
+    """How often it is tried again, if that is a number."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
@@ -150,12 +152,12 @@ def encode(event: Event) -> bytes:
 
 
 def _clean(value: Any) -> Any:
-    kind = type(value)  # not isinstance(), which would make it a list of nobody knows what
-    if kind is str:
+    # Not isinstance(), and no name for the type: it would be a list of nobody knows what.
+    if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
-    if kind is list:
+    if type(value) in (list,):
         return [_clean(one) for one in value]
-    if kind is dict:
+    if type(value) in (dict,):
         return {_clean(name): _clean(one) for name, one in value.items()}
     return value
 

@@ -25,18 +25,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from ..._core.door.reading import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    expected_durations,
-    in_order,
-    is_scheduler,
-    longest_paths,
-    slots_of,
-    usual_duration,
-    waits_for,
-)
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, longest_paths, slots_of, usual_duration
+from ._asked import expected_durations, in_order, is_scheduler, waits_for
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)

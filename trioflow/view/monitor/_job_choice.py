@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, nested_in, outwards
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState
 from ..text._symbols import Symbols
+from ._asked import is_scheduler, nested_in, outwards
 from ._model import Model, in_listing_order
 
 Nested = Literal["auto", "open", "folded"]

@@ -18,6 +18,7 @@ from ..._core.door.reading import AnyJob, JobState, duration_text
 from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
+from ._asked import time_of_day
 from ._display import Display, Ticker
 from ._job_choice import attempt, name_in
 from ._model import Model
@@ -175,7 +176,8 @@ class LogDisplay(Display):
                 return
             self._silent_since = time.monotonic()
             try:
-                self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+                now = time.localtime(time_of_day(self._model.root))
+                self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):
                 self._is_lost = True

@@ -17,18 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    current_run,
-    failed_through_member,
-    in_order,
-    is_inside,
-    is_scheduler,
-    nested_in,
-)
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState
 from ..text import _counts
+from ._asked import current_run, failed_through_member, in_order, is_inside, is_scheduler, nested_in
 
 
 class JobCounts:

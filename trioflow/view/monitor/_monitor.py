@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell, throttled
+from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell
 from ..text import _symbols
+from ._asked import throttled
 from ._display import Display
 from ._job_choice import Nested, name_in
 from ._log import LogDisplay

@@ -9,21 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..._core.door.reading import (
-    AnyJob,
-    BaseScheduler,
-    JobState,
-    duration_text,
-    is_ready,
-    is_scheduler,
-    is_service,
-    percent,
-    status_of,
-    waiting_for,
-)
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, duration_text, percent
 from .._states import CRITICAL, FOREVER, LOOKS
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
+from ._asked import is_ready, is_scheduler, is_service, status_of, waiting_for
 from ._display import Line
 from ._estimate import Forecast
 from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, attempt, context

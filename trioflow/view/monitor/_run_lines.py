@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ..._core.door.reading import JobState, RunPhase, StopReason, current_run, duration_text
+from ..._core.door.reading import JobState, RunPhase, StopReason, duration_text
 from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
 from ..text._verdict import Verdict, of_run, verdict
+from ._asked import current_run, failed_through_member, is_scheduler
 from ._display import Line, Piece
 from ._model import JobCounts, Model
 
@@ -45,7 +46,7 @@ class RunLines:
         root, tally, seconds = self._model.root, self._model.tally, self._model.elapsed()
         reason = root.stop_reason or StopReason.COMPLETED
         if root.keep_jobs:
-            return of_run(root, reason, seconds)
+            return of_run(root, reason, seconds, is_scheduler, failed_through_member)
         settled = tally.settled  # of jobs that are gone, too
         failed, succeeded = settled[JobState.FAILED], settled[JobState.SUCCEEDED]
         return verdict(reason, jobs=tally.jobs, failed=failed, succeeded=succeeded, seconds=seconds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..._core.door import RequirementFailed
 from ..._core.door.reading import (
@@ -20,6 +20,9 @@ from ..._core.door.reading import (
 from .._states import LOOKS
 from . import _counts
 from ._symbols import UNICODE, Symbols
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 MOST_NAMES: Final = 10
 """Jobs in one list that are named; the others are counted."""
@@ -83,8 +86,23 @@ def verdict(
     return Verdict(reason is StopReason.COMPLETED and not failed, ", ".join(said))
 
 
-def of_run(scheduler: BaseScheduler, reason: StopReason, seconds: float | None) -> Verdict:
-    """Return the verdict on the last run of a scheduler. O(V)."""
+def of_run(
+    scheduler: BaseScheduler,
+    reason: StopReason,
+    seconds: float | None,
+    is_scheduler: Callable[[AnyJob], TypeIs[BaseScheduler]] = is_scheduler,
+    failed_through_member: Callable[[AnyJob], bool] = failed_through_member,
+) -> Verdict:
+    """Return the verdict on the last run of a scheduler. O(V).
+
+    Args:
+        scheduler: the scheduler.
+        reason: why the run has ended.
+        seconds: how long it took; None if nobody knows.
+        is_scheduler: the function of this name, for a run that is told by its events.
+        failed_through_member: the same.
+
+    """
     every = list(scheduler.iterate_jobs())
     jobs = [job for job in every if not is_scheduler(job)]
     states = [_counts.state_of(job.state, job.forever) for job in jobs]

@@ -1,0 +1,178 @@
+"""A run that is followed by its events: a monitor shows the same of it as of the run itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
+from trioflow.view.events._follow import Follower, Unreadable, stand_in
+from trioflow.view.monitor._picture import Pictures
+from trioflow.view.text._symbols import Symbols
+
+from ...bodies import fail, nap
+from .lines import run_with
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def busy_scenario(look: Any = None) -> Scheduler:
+    """Return one with all that a monitor shows: services, nesting, failures, attempts, throttling, progress."""
+    tries: list[str] = []
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def flaky() -> None:
+        tries.append("flaky")
+        await anyio.sleep(1)
+        if tries.count("flaky") < 2:
+            raise OSError("again")
+
+    async def throttled() -> None:
+        tries.append("throttled")
+        if tries.count("throttled") == 1:
+            raise Throttled("api", after=2)
+        await anyio.sleep(1)
+
+    async def watch() -> None:
+        await anyio.sleep(2.5)
+        if look is not None:
+            look()
+
+    async def reports() -> None:
+        job = current_job()
+        job.progress(0.5)
+        await anyio.sleep(4)
+
+    service = Service(serve, label="store")
+    inner = Scheduler(*(Job(nap, one, label=f"nap {one}") for one in (1, 2, 3)), label="inner", jobs_window=1)
+    broken = Job(fail, 1, label="broken", critical=False)
+    return Scheduler(
+        service, inner, broken,
+        Job(nap, 1, label="blocked", required=broken, run_if="succeeded"),
+        Job(flaky, retry=2, label="flaky", required=service),
+        Job(throttled, label="throttled", needs={"api": 1}),
+        Job(reports, label="reports", expected_duration=4),
+        Job(watch, label="watch", forever=True),
+        Job(nap, 1, label="after all", required=[inner]),
+        label="busy", pool=Pool(api=1),
+    )  # fmt: skip
+
+
+def followed(text: str, file: io.StringIO) -> Follower:
+    follower = Follower(Monitor(file=file))
+    for line in text.encode().split(b"\n"):
+        follower.feed(line)
+    return follower
+
+
+def without_times(log: str) -> list[str]:
+    return [line.partition(" ")[2] for line in log.splitlines()]
+
+
+def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
+    """Line by line, with all times that jobs took."""
+    live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
+    virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
+    assert followed(events.getvalue(), told).ended
+    assert without_times(told.getvalue()) == without_times(live.getvalue())
+    assert len(without_times(live.getvalue())) > 15
+
+
+def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
+    """In the middle of the run: the same lines, the same signs, the same counts, and the same estimate."""
+    live: list[Any] = []
+    monitor, file = Monitor(file=io.StringIO()), io.StringIO()
+    events = Events(file)
+
+    def look() -> None:
+        assert monitor._model is not None
+        for line in events._changed():  # in real time it would have been looked at twice a second
+            events._put(line)
+        live.append(Pictures(monitor._model, Symbols(), "auto").draw(100, 30))
+
+    virtual(run_with, busy_scenario(look), monitor, events)
+    told = Monitor(file=io.StringIO())
+    follower = Follower(told)
+    for line in file.getvalue().splitlines():
+        event = json.loads(line)
+        if event["at"] > 2.5 or (event["path"], event["event"]) == ("watch", "job_finished"):
+            break  # when the picture was made, this had not happened
+        follower.feed(line.encode())
+    assert told._model is not None
+    follower._at = 2.5
+    shown = Pictures(told._model, Symbols(), "auto").draw(100, 30)
+    follower.leave()
+    assert shown == live[0]
+    assert len(shown) > 10
+
+
+def test_lines_that_are_no_events_are_skipped() -> None:
+    """Such as what a job has printed, lines that were cut, and events of a later version that adds some."""
+    follower = Follower(Monitor(file=io.StringIO()))
+    for line in (
+        b"hello",
+        b"",
+        b'{"event": "job_sta',
+        b"[1]",
+        b'{"event":"new","v":1,"time":1,"at":0,"path":""}',
+        b"\xff",
+    ):
+        follower.feed(line)
+    assert follower.understood == 0
+
+
+def test_another_version_is_refused() -> None:
+    """The error says which was found."""
+    follower = Follower(Monitor(file=io.StringIO()))
+    with pytest.raises(Unreadable, match="version 2"):
+        follower.feed(b'{"event":"run_started","v":2}')
+
+
+def test_jobs_whose_line_was_dropped_are_made_up(virtual: Virtual) -> None:
+    """A slow reader sees what it has got: here every third line is missing, but for the first and the last ones."""
+    events = io.StringIO()
+    virtual(run_with, busy_scenario(), Events(events))
+    lines = events.getvalue().splitlines()
+    kept = [line for number, line in enumerate(lines) if number % 3 or number in (0, len(lines) - 1)]
+    told = io.StringIO()
+    assert followed("\n".join(kept), told).ended
+
+
+def test_a_run_whose_process_is_gone_is_abandoned() -> None:
+    """It will tell nothing more; a process that lives may."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid, expected in ((gone.pid, True), (os.getpid(), False)):
+        follower = Follower(Monitor(file=io.StringIO()))
+        event = {"event": "run_started", "v": 1, "time": 1, "at": 0, "path": "", "label": "x", "jobs": 0}
+        follower.feed(json.dumps({**event, "pid": pid, "host": os.uname().nodename}).encode())
+        assert follower.is_abandoned() is expected
+        follower.leave()
+
+
+def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
+    """As the same object writes them."""
+    events, told = io.StringIO(), io.StringIO()
+    scheduler, instrument = Scheduler(Job(nap, 0, label="a"), label="twice"), Events(events)
+    scheduler.run(instruments=[instrument])
+    scheduler.run(instruments=[instrument])
+    assert followed(events.getvalue(), told).ended
+    assert told.getvalue().count("twice: 1 job") == 2
+
+
+def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
+    """Whatever its text is."""
+    assert repr(stand_in("OSError: no: way")) == "OSError('no: way')"
+    assert repr(stand_in("Flaw")) == "Flaw()"
+    assert str(stand_in("not a name: x")) == "not a name: x"
