@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import random
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +45,11 @@ def tasks(draw: st.DrawFn) -> list[Task]:
     return [Task(i, draw(st.integers(1, 3)) + 2.0 ** -(i + 1), draw(needs)) for i in range(number)]
 
 
-def starts_by_hand(all_tasks: list[Task], window: int, backfill: int) -> list[tuple[float, int]]:
+def starts_by_hand(
+    all_tasks: list[Task], window: int, backfill: int, totals: dict[str, int] = TOTALS
+) -> list[tuple[float, int]]:
     """When which job starts: the plain oracle, which looks at all jobs each time."""
-    free, now, waiting = dict(TOTALS), 0.0, list(all_tasks)
+    free, now, waiting = dict(totals), 0.0, list(all_tasks)
     running: list[tuple[float, Task]] = []
     log: list[tuple[float, int]] = []
 
@@ -90,6 +95,26 @@ def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], wind
     assert run_virtual(scheduler.co_run, backend=backend)
     assert sorted(log) == sorted(starts_by_hand(all_tasks, window, backfill))
     assert pool.free == pool.total
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_many_kinds_of_needs_start_as_the_oracle_says(virtual: Virtual, seed: int) -> None:
+    """So do up to 45 jobs with as many different needs, of which many are passed."""
+    draw, totals = random.Random(seed), {"a": 40, "b": 9}
+    all_tasks = [
+        Task(
+            number,
+            draw.randint(1, 9) + 2.0 ** -(number + 3),
+            {name: draw.randint(1, total) for name, total in totals.items() if draw.random() < 0.6},
+        )
+        for number in range(draw.randint(10, 45))
+    ]
+    window, backfill = draw.choice([2, 5, 99]), draw.choice([0, 1, 3, 10])
+    jobs = [Job(anyio.sleep, task.seconds, needs=task.needs) for task in all_tasks]
+    scheduler = Scheduler(*jobs, jobs_window=window, pool=Pool(**totals), backfill=backfill)
+    assert virtual(scheduler.co_run)
+    found = [(job.started_at, number) for number, job in enumerate(jobs)]
+    assert found == sorted(starts_by_hand(all_tasks, window, backfill, totals), key=lambda start: start[1])
 
 
 @st.composite
@@ -516,3 +541,60 @@ def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
     scheduler = Scheduler(*jobs, pool=Pool(cpu=20))
     assert virtual(scheduler.co_run)
     assert asked == [0] * 20
+
+
+def kinds(number: int) -> Scheduler:
+    """So many jobs, each with another amount of one resource."""
+    return Scheduler([Job(nap, 1, needs={"ram": 1000 + one}) for one in range(number)], pool=Pool(ram=8000))
+
+
+def rates(number: int) -> Scheduler:
+    """So many jobs, each with another number of tokens."""
+    jobs = [Job(nothing, needs={"api": {"tokens": 1000 + one}}) for one in range(number)]
+    return Scheduler(jobs, pool=Pool(api=Rate(tokens=9000, per=1)))
+
+
+def groups(number: int) -> Scheduler:
+    """Schedulers of five jobs around which there is one pool."""
+    inner = [Scheduler([Job(nap, 1, needs={"cpu": 1}) for _ in range(5)]) for _ in range(number // 5)]
+    return Scheduler(inner, pool=Pool(cpu=8))
+
+
+def passed(number: int) -> Scheduler:
+    """Pairs of which all second jobs pass all first ones."""
+    left: list[None] = [None] * (number // 2)
+    done = anyio.Event()
+
+    async def second() -> None:
+        left.pop()
+        if not left:
+            done.set()
+
+    pairs = [[Job(nothing, needs={"cpu": 3}), Job(second, needs={"cpu": 1})] for _ in left]
+    return Scheduler(Job(done.wait, needs={"cpu": 1}), pairs, pool=Pool(cpu=3), backfill=10**9)
+
+
+@pytest.mark.parametrize("scenario", [kinds, rates, groups, passed])
+def test_the_work_for_each_job_does_not_grow_with_what_waits(
+    virtual: Virtual, scenario: Callable[[int], Scheduler]
+) -> None:
+    """Sixteen times as many jobs take no more calls of functions each, but for a logarithm.
+
+    Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
+    """
+
+    def calls_a_job(number: int) -> float:
+        count = itertools.count()
+
+        async def main() -> None:
+            scheduler = scenario(number)
+            sys.setprofile(lambda *_: next(count))
+            try:
+                assert await scheduler.co_run()
+            finally:
+                sys.setprofile(None)
+
+        virtual(main)
+        return next(count) / number
+
+    assert calls_a_job(1600) < 1.5 * calls_a_job(100)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
-from trioflow._core.limits._needs import NeedsQueue
+from trioflow._core.limits._queues import NeedsQueue
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, timed

@@ -1,15 +1,17 @@
 """Which of the ready jobs may start, if some of them need resources: list scheduling with backfill and reservations.
 
 Jobs of one run with the same needs are in one `NeedsQueue`. Of each only the first can start next, so to schedule is to
-ask one job of each queue. Each run schedules by itself, because only it knows its policy and its slots.
+look at one job of each queue; and the `Ladder` of the run finds those that fit without asking all. Each run schedules
+by itself, because only it knows its policy and its slots. A resource knows who waits for it: the queues of all runs,
+those with the same needs as one `Group`, by when their first jobs became ready.
 
 ```
  a job becomes ready ──► push ──► its queue: a heap in the order of the run's policy
                                      │
    ┌─────────────────────────────────┘
    ▼
- schedule (`first_that_can_start`): the first job of each queue, the earliest of those that
-   │  fit, and are not blocked by another job
+ schedule (`first_that_can_start`): go through those of the first jobs that fit, the earliest
+   │  first, up to one that is not blocked by another job
    ├── one is found ──► it is granted what it needs, and starts; it is backfilled if one before it does not fit
    │                    and needs one of its resources; after `backfill` of these, that one has a reservation
    └── none is found ─► the run is asleep, with a timer if time alone can wake it, until it is woken:
@@ -18,7 +20,8 @@ ask one job of each queue. Each run schedules by itself, because only it knows i
                           by another run that sleeps now, or has no slot left, and whose jobs are before its own
 ```
 
-- **Backfill**: a job that does not fit lets later ones pass that need one of its resources, at most `backfill` times.
+- **Backfill**: a job that does not fit lets later ones pass that need one of its resources, at most `backfill` times: a
+  `Pass` is noted with these resources.
   Then it has a **reservation**: nothing that needs one of its resources starts before it. So it starts when those that
   run have ended, and nobody starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP scheduling
   system". There users say how long a job takes, which nobody knows here; so what is limited is the number of those
@@ -27,8 +30,9 @@ ask one job of each queue. Each run schedules by itself, because only it knows i
   and about to start, if there is not enough for both. Which of two jobs is first is decided by the policy, if they are
   in the same run, and otherwise by when they became ready.
 - **Wake**: when something is given back, only those runs are woken whose jobs are the earliest, as many as there is
-  enough for. The others come after these: they are woken when these can start no more. To wake all at once would cost
-  the square of their number for each job that ends, because each asks all others which of them is first.
+  enough for; in each group, the look stops at the first that does not fit. The others come after these: when these can
+  start no more, the look goes on from there. To wake all at once would cost the square of their number for each job
+  that ends, because each asks all that are awake which of them is first. Those that are asleep are not asked.
 - A job whose own run has no slot for it, neither a free one nor that of a worker that looks for a job, does not wait
   for resources: nobody is backfilled before it, and it blocks nobody. When a run has no slot left, those that were
   blocked by one of its jobs are woken.
@@ -41,19 +45,20 @@ ask one job of each queue. Each run schedules by itself, because only it knows i
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
+from ._ladder import Ladder
 from ._order import numbers
-from ._pool import Grant, Needs
+from ._pool import Grant
+from ._queues import Group, NeedsQueue, Pass, key_of
 from ._resource import SECONDS_APART, Resource
 
 if TYPE_CHECKING:
-    from ._order import Entry, Order
-
+    from ._order import Order
 
 PATIENCE: Final = 4
 """Turns of the loop for which a run lets another one go first that starts nothing meanwhile."""
@@ -107,72 +112,97 @@ class Sharing:
         self.run: Final = run
         self.order: Final = order
         self.queues: Final[dict[Any, NeedsQueue]] = {}  # of the jobs that wait
+        self.ladder: Final = Ladder()  # the same queues
+        self.resources: Final[dict[Resource, int]] = {}  # what they need, and how many of them
         self.found: NeedsQueue | None = None  # when it scheduled last; it is right until something else happens
         self.asleep = False  # whether it could start nothing, or did not in time, and has not been woken since
-        self._next: Final[dict[Sharing, None]] = {}  # runs to wake when this one can start no more
+        # When it scheduled last: the queues whose first jobs fit, and were blocked; and what their blockers need.
+        self._blocked_here: list[NeedsQueue] = []
+        self._reserved: set[Resource] = set()
+        # Runs to wake: those that wait for these resources since such a number, or a later one...
+        self._next: Final[dict[Resource, float]] = {}  # ...when this one can start no more,
+        self._blocked: Final[dict[Resource, float]] = {}  # ...when a reservation here may block them no more.
         self._turns_left = 0  # of `PATIENCE`, while `_wake_first` is called in each turn; otherwise 0
-        self._blocked: Final[dict[Sharing, None]] = {}  # runs to wake when a reservation here may block them no more
         self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
         self._call_off: Callable[[], None] | None = None
 
     def wake(self) -> None:
         """Let the run schedule: something has happened."""
-        self.asleep = False
+        self.set_asleep(False)
         self.run.wake()
+
+    def set_asleep(self, asleep: bool) -> None:
+        """Record whether it is asleep."""
+        if self.asleep is not asleep:
+            self.asleep = asleep
+            self._note_life()
+
+    def is_lively(self) -> bool:
+        """Return whether it may start a job: if it is awake, or its timer is set."""
+        return not self.asleep or self._timer_at < math.inf
+
+    def _note_life(self) -> None:
+        """Let its resources know whether it is lively."""
+        is_lively = self.is_lively()
+        for resource in self.resources:
+            if is_lively:
+                resource.lively[self] = None
+            else:
+                resource.lively.pop(self, None)
 
     def queue_of(self, job: AbstractJob[Any]) -> NeedsQueue:
         """Return the queue of a job that needs something."""
-        needs = job._needs()
         key = key_of(job)
-        if key not in self.queues:
+        queue = self.queues.get(key)
+        if queue is None:
+            needs = job._needs()
             there = {name: self.run.resource(name) for name in needs}
             needed = [(there[name], there[name].need(given, "")) for name, given in needs.items()]
             self.queues[key] = queue = NeedsQueue(self, key, needed)
             self.order.heaps[key] = queue.heap
-        return self.queues[key]
+        return queue
 
     def first_that_can_start(self) -> NeedsQueue | None:
         """Return the queue whose first job starts next, among those that fit and that nobody blocks."""
-        found: NeedsQueue | None = None
-        entry: Entry | None = None
         opens_at = math.inf
-        before: list[Sharing] = []
-        for queue in self.queues.values():
-            first = queue.heap[0]
-            if entry is not None and entry < first:
-                continue
-            blocker = queue.blocked_by() if queue.fits() else queue
+        before: list[tuple[Sharing, NeedsQueue]] = []
+        self._blocked_here, self._reserved = [], set()
+        for queue in self.ladder.fitting(self._reserved):
+            blocker = queue.blocked_by()
             if blocker is None:
-                found, entry = queue, first
+                self.found = queue
+                return queue
+            self._blocked_here.append(queue)
+            when = blocker.opens_at()
+            opens_at = min(opens_at, when)
+            if blocker.sharing is self:
+                self._reserved.update(resource for resource, _ in blocker.needs)
+                if when == math.inf and blocker.fits():  # the time has come since it was asked
+                    opens_at = min(opens_at, self.run.clock())
+            elif blocker.fits():
+                before.append((blocker.sharing, queue))
             else:
-                when = blocker.opens_at()
-                opens_at = min(opens_at, when)
-                if blocker.sharing is self:
-                    if when == math.inf and blocker.fits():  # the time has come since it was asked
-                        opens_at = min(opens_at, self.run.clock())
-                elif blocker.fits():
-                    before.append(blocker.sharing)
-                else:
-                    blocker.sharing._blocked[self] = None
-        if found is None:
-            if self._timer_is_due():
-                self._ring_no_more()
-            if opens_at < self._timer_at:
-                self._set_timer(opens_at)
-            for sharing in before:
-                sharing.wake_before({self: None})
-            self.asleep = True
-            self.wake_next()
-        self.found = found
-        return found
+                blocker.let_wake(queue)
+        if self._timer_is_due():
+            self._ring_no_more()
+        if any(not (resource.is_kept and resource.is_open()) for resource in self.resources):
+            opens_at = min(opens_at, self.ladder.opens_at(self.run.clock, self._blocked_here, self._reserved))
+        if opens_at < self._timer_at:
+            self._set_timer(opens_at)
+        for sharing, queue in before:
+            sharing.wake_before(queue.from_here())
+        self.set_asleep(True)
+        self.wake_next()
+        self.found = None
+        return None
 
     def is_awake(self) -> bool:
         """Return whether this run may start a job now: not if it is asleep, and its timer is not due."""
         return not self.asleep or self._timer_is_due()
 
-    def wake_before(self, others: dict[Sharing, None]) -> None:
+    def wake_before(self, others: dict[Resource, float]) -> None:
         """Wake this run, and the others when it can start no more."""
-        self._next.update(others)
+        _add_to(self._next, others)
         if not self._turns_left:
             self._turns_left = PATIENCE
             self.run.call_in_loop(self._wake_first)  # not now: it would schedule while another one does
@@ -191,7 +221,7 @@ class Sharing:
             self.run.call_in_loop(self._wake_first)
         else:
             self._turns_left = 0
-            self.asleep = True
+            self.set_asleep(True)
             self.wake_next()
 
     def wake_next(self) -> None:
@@ -208,11 +238,17 @@ class Sharing:
         if self._blocked and not self.run.has_slot():
             self.wake_blocked()
 
-    def _wake_soon(self, waiting: dict[Sharing, None]) -> None:
-        queues = {queue: None for sharing in waiting for queue in sharing.queues.values()}
+    def _wake_soon(self, waiting: dict[Resource, float]) -> None:
+        since = dict(waiting)
         waiting.clear()
-        for sharing in _to_wake(queues):
+        for sharing in _to_wake(since):
             self.run.call_in_loop(sharing.wake)
+
+    def let_wake_blocked(self, blocked: dict[Resource, float], resources: Iterable[Resource]) -> None:
+        """Wake these runs, which a reservation here blocks, when more of its resources is there, or it is no more."""
+        _add_to(self._blocked, blocked)
+        for resource in resources:
+            resource.blockers[self] = None
 
     def wake_blocked(self) -> None:
         """Wake the runs that a reservation of this one blocks: its job fits now, so perhaps it does so no more."""
@@ -229,12 +265,16 @@ class Sharing:
             queue = self.queues.get(key_of(job))
             if queue is not None:
                 queue.drop_settled()
-        self.asleep = False
-        _wake_waiting({queue: None for resource in resources for queue in resource.waiting})
+        self.set_asleep(False)
+        self.wake_for(resources)
 
-    def wake_for(self, resource: Resource) -> None:
+    def wake_for(self, resources: Iterable[Resource]) -> None:
         """Wake runs with jobs that wait for a resource: there is more of it, or a reservation has gone."""
-        _wake_waiting(resource.waiting)
+        for sharing in _to_wake(dict.fromkeys(resources, -math.inf)):
+            sharing.wake()
+        for resource in resources:
+            while resource.blockers:
+                resource.blockers.popitem()[0].wake_blocked()
 
     def clear(self) -> None:
         """Forget the waiting jobs."""
@@ -247,15 +287,47 @@ class Sharing:
         """Set no more timers: the run is over."""
         self._set_timer(-math.inf)
 
+    def reorder(self) -> None:
+        """Look again at which job of each queue is the first: the order has changed."""
+        self.found = None
+        self.ladder.reorder()
+        for queue in self.queues.values():
+            queue.note_first()
+
+    def use_priorities(self) -> None:
+        """Compare priorities from now on, also with the jobs that have passed others."""
+        for one in {id(one): one for resource in self.resources for one in resource.passes}.values():
+            if one.sharing is self:
+                one.entry = self.order.with_priority(one.entry)
+        self.reorder()
+
+    def note_pass(self, queue: NeedsQueue) -> None:
+        """Record that the first job of a queue starts before those that do not fit, and wait for the same resources."""
+        entry, first = queue.heap[0], self.ladder.first()
+        shared = [resource for resource, _ in queue.needs if len(resource.runs) > 1]
+        if first is entry and not shared:
+            return  # nobody was passed
+        groups = {group: group.fits() for resource in shared for group in resource.waiting.values()}
+        if first is entry and not any(not fits and group.oldest() < entry[1] for group, fits in groups.items()):
+            return
+        fitting: list[NeedsQueue] | Iterable[NeedsQueue] = self._blocked_here
+        if self._reserved:  # then not all of them were looked at
+            fitting = itertools.takewhile(lambda one: one.heap[0] < entry, self.ladder.fitting())
+        one = Pass(next(numbers), self, entry, frozenset(fitting), {group for group, fits in groups.items() if fits})
+        for resource, _ in queue.needs:
+            resource.note_pass(one)
+
     def _set_timer(self, when: float) -> None:
         self._ring_no_more()
         self._timer_at = when
         self._call_off = None if when == -math.inf else self.run.call_at(when, self._ring)
+        self._note_life()
 
     def _ring_no_more(self) -> None:
         if self._call_off is not None:
             self._call_off()
         self._call_off, self._timer_at = None, math.inf
+        self._note_life()
 
     def _timer_is_due(self) -> bool:
         return -math.inf < self._timer_at <= self.run.clock() + SECONDS_APART
@@ -265,198 +337,46 @@ class Sharing:
         self.wake()
 
 
-def key_of(job: AbstractJob[Any]) -> Any:
-    """Return what identifies the queue of a job in its run."""
-    return tuple(sorted(job._needs().items()))
+def _add_to(waiting: dict[Resource, float], others: dict[Resource, float]) -> None:
+    for resource, number in others.items():
+        waiting[resource] = min(number, waiting.get(resource, math.inf))
 
 
-def _wake_waiting(queues: dict[NeedsQueue, None]) -> None:
-    """Wake runs with these queues, of whose resources there is more, and those that these block."""
-    sharings = {queue.sharing: None for queue in queues}
-    for sharing in _to_wake(queues):
-        sharing.wake()
-    for sharing in sharings:
-        sharing.wake_blocked()
-
-
-def _to_wake(queues: dict[NeedsQueue, None]) -> dict[Sharing, None]:
-    """Return which runs to wake, of those that have these queues and are asleep.
+def _to_wake(since: dict[Resource, float]) -> list[Sharing]:
+    """Return which runs to wake, of those that are asleep and wait for a resource since a number or a later one.
 
     These are the runs with the earliest jobs for which there is enough together. The others are woken when these can
     start no more: if all were at once, each of them would ask all others which of them is first.
     """
-    asleep = {queue.sharing: None for queue in queues if queue.sharing.asleep}
-    if len(asleep) < 2:
-        return asleep
+    if max([len(resource.runs) for resource in since], default=0) < 2:
+        return [sharing for resource in since for sharing in resource.runs if sharing.asleep]
+    numbers: dict[Group, float] = {}
+    for resource, number in since.items():
+        for group in resource.waiting.values():
+            numbers[group] = min(number, numbers.get(group, math.inf))
+    # The next queue of each group, the earliest first.
+    heads = [place for group, number in numbers.items() if (place := group.next_since(number)) is not None]
+    heapq.heapify(heads)
     first: dict[Sharing, None] = {}
     taken: dict[Resource, Any] = {}
-    too_much: Needs = []  # what there was not enough for: most need the same
-    for queue in sorted(queues, key=NeedsQueue.number):
-        if queue.needs == too_much:
-            pass
-        elif all(one.fits(one.both(1, need, taken[one]) if one in taken else need) for one, need in queue.needs):
-            first[queue.sharing] = None
+    last, left = -math.inf, False
+    while heads:
+        number, _, queue = heads[0]
+        fits = all(one.fits(one.both(1, need, taken[one]) if one in taken else need) for one, need in queue.needs)
+        if not fits and queue.opens_at() == math.inf:  # otherwise it sets a timer
+            heapq.heappop(heads)  # it is the same with the others that need as much
+            left = True
+            continue
+        first[queue.sharing], last = None, number
+        if fits:
             number = min(len(queue.heap), queue.sharing.run.starts_at_once())
             for one, need in queue.needs if number else ():
                 taken[one] = one.both(number, need, taken[one]) if one in taken else one.both(number - 1, need, need)
-        elif queue.opens_at() < math.inf:
-            first[queue.sharing] = None  # it sets a timer
+        following = queue.group.next_since(last + 1)
+        if following is None:
+            heapq.heappop(heads)
         else:
-            too_much = queue.needs
-    later = {sharing: None for sharing in asleep if sharing not in first}
-    for sharing in first if later else ():
-        sharing.wake_before(later)
-    return {sharing: None for sharing in first if sharing in asleep}
-
-
-class NeedsQueue:
-    """The ready jobs of one run that need the same."""
-
-    __slots__ = ("backfilled", "heap", "key", "needs", "sharing")
-
-    def __init__(self, sharing: Sharing, key: Any, needs: Needs) -> None:
-        self.sharing: Final = sharing
-        self.key: Final = key  # of it in `Sharing.queues`
-        self.needs: Final = needs
-        self.heap: Final[list[Entry]] = []  # as `Order.heap`
-        # Who was backfilled while the first job waited: when it started, whether it is of the same run, its entry.
-        self.backfilled: Final[list[tuple[int, bool, Entry]]] = []
-
-    def push(self, entry: Entry) -> None:
-        """Add a job that waits."""
-        self.sharing.asleep, self.sharing.found = False, None
-        heapq.heappush(self.heap, entry)
-        for resource, _ in self.needs:
-            resource.waiting[self] = None
-
-    def pop(self) -> AbstractJob[Any]:
-        """Remove the first job, and return it."""
-        job = self._removed()
-        self.drop_settled()
-        return job
-
-    def drop_settled(self) -> None:
-        """Remove the first jobs that wait no more; so the first one always waits, and a queue without jobs is gone."""
-        while self.heap and self.heap[0][2]._state is not SCHEDULED:
-            self._removed()
-        if not self.heap:
-            self.clear()
-
-    def _removed(self) -> AbstractJob[Any]:
-        self.sharing.found = None
-        entry = heapq.heappop(self.heap)
-        if self.backfilled:
-            self.backfilled[:] = [one for one in self.backfilled if self._passed(one, entry)]
-        return entry[2]
-
-    def number(self) -> int:
-        """Return the number of the first job."""
-        return self.heap[0][1]
-
-    def clear(self) -> None:
-        """Remove all jobs, and the queue."""
-        self.sharing.found = None
-        self.sharing.queues.pop(self.key, None)
-        self.sharing.order.heaps.pop(self.key, None)
-        self.heap.clear()
-        self.backfilled.clear()
-        for resource, _ in self.needs:
-            resource.waiting.pop(self, None)
-
-    def use_priorities(self, order: Order) -> None:
-        """Compare priorities from now on."""
-        self.backfilled[:] = [
-            (started, same_run, order.with_priority(entry) if same_run else entry)
-            for started, same_run, entry in self.backfilled
-        ]
-
-    def fits(self) -> bool:
-        """Return whether there is enough for one job."""
-        for resource, need in self.needs:  # noqa: SIM110 - as in `RateResource.fits`
-            if not resource.fits(need):
-                return False
-        return True
-
-    def missing(self) -> Needs:
-        """Return the resources of which there is not enough for one job, and what it needs of them."""
-        return [(resource, need) for resource, need in self.needs if not resource.fits(need)]
-
-    def opens_at(self) -> float:
-        """Return when to schedule again, if one job waits for time to pass; infinity if it waits for other jobs."""
-        opens_at = max(resource.opens_at(need) for resource, need in self.needs)
-        if opens_at == -math.inf or opens_at <= self.needs[0][0].clock() + SECONDS_APART:
-            return math.inf
-        return opens_at
-
-    def take_first(self) -> AbstractJob[Any]:
-        """Remove the first job; it is backfilled before those that do not fit, and wait for the same resources."""
-        entry = self.heap[0]
-        for other in self._before(entry):
-            if not other.fits():
-                other.backfilled.append((next(numbers), other.sharing is self.sharing, entry))
-        return self.pop()
-
-    def number_before(self, job: AbstractJob[Any]) -> int:
-        """Return how many jobs of this queue start before one of them."""
-        waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
-        return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
-
-    def blocked_by(self) -> NeedsQueue | None:
-        """Return the queue whose first job must start before that of this queue, for which there is enough; or None."""
-        fit_beside = 0  # so many with the same needs
-        for other in self._before(self.heap[0]):
-            if other.needs == self.needs:
-                if len(other.heap) > fit_beside and other._fit_beside(len(other.heap), self):
-                    fit_beside = len(other.heap)
-                if len(other.heap) <= fit_beside:
-                    continue
-            if other._reserves_before(self) or other._starts_before(self):
-                return other
-        return None
-
-    def _reserves_before(self, queue: NeedsQueue) -> bool:
-        """Return whether the first job here has a reservation that blocks the first of a later queue."""
-        run, other = self.sharing.run, queue.sharing.run
-        if len(self.backfilled) < run.backfill or self.fits():
-            return False  # as with most
-        if other is not run and not (run.has_slot() or run.starts_at_once()):
-            return False  # whoever asks has a slot of its own run
-        return self.has_reservation(self.heap[0]) and other.kept_around().isdisjoint(one for one, _ in self.needs)
-
-    def _starts_before(self, queue: NeedsQueue) -> bool:
-        """Return whether jobs here, of another run, are about to take what the first job of a later queue needs."""
-        if self.sharing is queue.sharing or self._fit_beside(len(self.heap), queue) or not self.fits():
-            return False
-        number = min(len(self.heap), self.sharing.run.starts_at_once()) if self.sharing.is_awake() else 0
-        return number > 0 and not self._fit_beside(number, queue)
-
-    def _fit_beside(self, number: int, queue: NeedsQueue) -> bool:
-        """Return whether there is enough for so many jobs of this queue and one of another."""
-        for resource, need in queue.needs:
-            for other, given in self.needs:
-                if other is resource and not resource.fits(resource.both(number, given, need)):
-                    return False
-        return True
-
-    def has_reservation(self, first: Entry) -> bool:
-        """Return whether as many later jobs were backfilled before the first one as may be."""
-        return sum(self._passed(one, first) for one in self.backfilled) >= self.sharing.run.backfill
-
-    @staticmethod
-    def _passed(one: tuple[int, bool, Entry], entry: Entry) -> bool:
-        """Return whether one that passed the first job has passed this one too: it waited already, and is earlier."""
-        started, same_run, passing = one
-        return started > entry[1] and (entry < passing if same_run else entry[1] < passing[1])
-
-    def _before(self, entry: Entry) -> list[NeedsQueue]:
-        """Return the queues that need some of the same resources and whose first job comes before one of this queue."""
-        if len(self.needs) == 1:
-            others = self.needs[0][0].waiting
-        else:
-            others = dict.fromkeys(queue for resource, _ in self.needs for queue in resource.waiting)
-        sharing, number = self.sharing, entry[1]
-        return [
-            other
-            for other in others
-            if (other.heap[0][1] < number if other.sharing is not sharing else other.heap[0] < entry)
-        ]
+            heapq.heapreplace(heads, following)
+    for sharing in first if left else ():
+        sharing.wake_before(dict.fromkeys(since, last + 1))
+    return [sharing for sharing in first if sharing.asleep]

@@ -223,6 +223,10 @@ class RateResource(Resource):
         """Return the sums of the amounts by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
+    def least(self, need: Needed, other: Needed) -> Needed:
+        """Return the smaller amounts of the keys that are in both."""
+        return {key: min(amount, other[key]) for key, amount in need.items() if key in other}
+
     def opens_at(self, need: Needed) -> float:
         """Return from when on there is enough, if nobody takes any meanwhile."""
         buckets = self.buckets

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
-from ._needs import NeedsQueue, Sharing, key_of
+from ._needs import Sharing
 from ._order import Order, numbers, numbers_of_first, numbers_of_throttled
 from ._pool import Grant
+from ._queues import NeedsQueue, key_of
 
 if TYPE_CHECKING:
     from ._order import Entry
@@ -172,7 +173,7 @@ class SharingJobs(RankedJobs):
         """Return whether a job can start."""
         if self.order.touched:
             self.order.refresh()
-            self.sharing.found = None
+            self.sharing.reorder()
         return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
 
     def append(self, job: AbstractJob[Any], /) -> None:
@@ -201,7 +202,7 @@ class SharingJobs(RankedJobs):
         self.order.outlook.starts += 1
         queue = self._queue_of_next()
         job = heappop(self.order.heap)[2] if queue is None else self._granted(queue)
-        self.sharing.asleep = False
+        self.sharing.set_asleep(False)
         self.has_fewer_slots()
         return job
 
@@ -224,8 +225,7 @@ class SharingJobs(RankedJobs):
     def use_priorities(self) -> None:
         """Compare priorities from now on, also with the jobs that have passed others."""
         super().use_priorities()
-        for queue in self.sharing.queues.values():
-            queue.use_priorities(self.order)
+        self.sharing.use_priorities()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
@@ -288,12 +288,11 @@ class SharingJobs(RankedJobs):
         return None if queue is None or (heap and heap[0] < queue.heap[0]) else queue
 
     def _granted(self, queue: NeedsQueue) -> AbstractJob[Any]:
-        had_reservation = queue.has_reservation(queue.heap[0])
+        had_reservation = queue.has_reservation()
         job = queue.take_first()
         self._grant(job, queue)
         if had_reservation:
-            for resource, _ in queue.needs:
-                self.sharing.wake_for(resource)
+            self.sharing.wake_for([resource for resource, _ in queue.needs])
         return job
 
     def _grant(self, job: AbstractJob[Any], queue: NeedsQueue) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base import _amounts
@@ -14,11 +15,14 @@ from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, Given
-    from ._needs import NeedsQueue
+    from ._needs import Sharing
+    from ._queues import Group, Pass
 
 
 FEW: Final = 5
 """How many holders a text names; the others are only counted."""
+PASSES: Final = 32
+"""So many more passes are recorded before those are dropped that have passed nobody who still waits."""
 SECONDS_APART: Final = 1e-9
 """Times that are no further apart count as the same: sums of floats are not exact, and asyncio rounds its timers."""
 
@@ -35,17 +39,82 @@ class Gate:
 class Resource(ABC):
     """One resource of a pool. What a job needs of it is called a need, in a form that only the resource knows."""
 
-    __slots__ = ("clock", "gate", "name", "waiting")
+    __slots__ = (
+        "_backfill",
+        "_partners",
+        "_prune_at",
+        "blockers",
+        "clock",
+        "gate",
+        "lively",
+        "name",
+        "passes",
+        "runs",
+        "waiting",
+    )
 
     is_kept: ClassVar[bool]
     """Whether a job has it until it has settled."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        # The queues of jobs that need it and wait, in any run that shares the pool.
-        self.waiting: Final[dict[NeedsQueue, None]] = {}
+        # The jobs that need it and wait, in any run that shares the pool: groups of queues, by what they need.
+        self.waiting: Final[dict[Any, Group]] = {}
+        self.runs: Final[dict[Sharing, None]] = {}  # in which they wait
+        self.lively: Final[dict[Sharing, None]] = {}  # those of them that may start a job
+        self.blockers: Final[dict[Sharing, None]] = {}  # those with a reservation that blocks another run
+        self.passes: list[Pass] = []  # who has passed some of them, perhaps
+        self._prune_at = PASSES
+        # The fewest passes with which one of their jobs has a reservation, and the resources that these jobs need.
+        self._backfill: float = math.inf
+        self._partners: Final[dict[Resource, None]] = {}
         self.gate = Gate()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
+
+    # ---- who waits for it
+
+    def enter(self, sharing: Sharing, needed: list[Resource]) -> None:
+        """Take in that a queue of a run waits for it, and for other resources."""
+        self._partners.update(dict.fromkeys(needed))
+        if self not in sharing.resources:
+            sharing.resources[self] = 0
+            self.runs[sharing] = None
+            self._backfill = min(self._backfill, sharing.run.backfill)
+            if sharing.is_lively():
+                self.lively[sharing] = None
+        sharing.resources[self] += 1
+
+    def leave(self, sharing: Sharing) -> None:
+        """Take in that a queue of a run waits for it no more."""
+        sharing.resources[self] -= 1
+        if not sharing.resources[self]:
+            del sharing.resources[self], self.runs[sharing]
+            self.lively.pop(sharing, None)
+            self.blockers.pop(sharing, None)
+            if not self.runs:
+                self.passes, self._prune_at, self._backfill = [], PASSES, math.inf
+                self._partners.clear()
+
+    def note_pass(self, one: Pass) -> None:
+        """Record that somebody has passed those who wait for it; drop what is of no use any more, now and then."""
+        self.passes.append(one)
+        if len(self.passes) >= self._prune_at:
+            is_alone = len(self.runs) == 1 and all(one.sharing in self.runs for one in self.passes)
+            oldest = math.inf if is_alone else min(group.oldest() for group in self.waiting.values())
+            self.passes = [one for one in self.passes if one.may_have_passed(oldest)]
+            self._prune_at = len(self.passes) + max(PASSES, len(self.passes))
+
+    def passes_since(self, number: int) -> Iterator[Pass]:
+        """Yield the passes after the one with this number."""
+        return itertools.takewhile(lambda one: one.number > number, reversed(self.passes))
+
+    def may_be_reserved(self) -> bool:
+        """Return whether one of those who wait for it may have a reservation: not if too few have passed them."""
+        if not self._backfill:
+            return True
+        if sum([len(one.passes) for one in self._partners]) < self._backfill:
+            return False
+        return len({one for resource in self._partners for one in resource.passes}) >= self._backfill
 
     @abstractmethod
     def need(self, given: Given, who: str) -> Any:
@@ -63,6 +132,10 @@ class Resource(ABC):
     @abstractmethod
     def both(self, number: int, need: Any, other: Any) -> Any:
         """Return what so many times a need, and another one, come to."""
+
+    @abstractmethod
+    def least(self, need: Any, other: Any) -> Any:
+        """Return a need for which there is enough whenever there is enough for one of the two."""
 
     @abstractmethod
     def opens_at(self, need: Any) -> float:
@@ -181,6 +254,10 @@ class Stock(Resource):
     def both(self, number: int, need: Amount, other: Amount) -> Amount:
         """Return the sum of the amounts."""
         return number * need + other
+
+    def least(self, need: Amount, other: Amount) -> Amount:
+        """Return the smaller amount."""
+        return min(need, other)
 
     def opens_at(self, need: Amount) -> float:
         """Return until when it is throttled."""

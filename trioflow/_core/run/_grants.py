@@ -91,7 +91,7 @@ class Grants:
 
     def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
         resource.correct(has, used)
-        self._run.queue.jobs.sharing.wake_for(resource)
+        self._run.queue.jobs.sharing.wake_for([resource])
 
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
