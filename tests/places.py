@@ -9,7 +9,9 @@ PACKAGE = ROOT / "trioflow"
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
-SESSIONS = [f"docs/{page}.md" for page in ("tutorial", "how-to/build", "how-to/commands", "how-to/sweep")]
+SESSIONS = [
+    f"docs/{page}.md" for page in ("tutorial", "how-to/build", "how-to/commands", "how-to/nodes", "how-to/sweep")
+]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 
 PATIENCE = 20.0

@@ -55,7 +55,7 @@ def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
     for step in STEP.finditer(text):
         if step["file"] is not None:
             (place / step["file"]).write_text(step["text"], encoding="utf-8")
-            saved += 1
+            saved += step["file"].endswith(".py")
             continue
         for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
             done = subprocess.run(
