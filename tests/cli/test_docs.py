@@ -48,6 +48,23 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     assert timeless(trioflow(*arguments).output) == timeless(output)
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("run {} --jobs-window 4 --timeout 60 --report release.html --set speed=50", 3),
+        ("run {} --only build/* --set speed=50", 0),
+        ("check {}", 0),
+        ("graph {} -o release.mmd", 0),
+    ],
+)
+def test_the_scenario_of_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int) -> None:
+    """The README lets readers run it: one test in it fails, and nothing else is wrong."""
+    monkeypatch.chdir(tmp_path)
+    arguments = line.format(ROOT / "docs" / "release.py").split()
+    assert trioflow(*arguments).exit_code == code
+    assert all(file.stat().st_size for file in tmp_path.iterdir())
+
+
 def test_exit_codes_of_the_page() -> None:
     """The page and --help tell of the same exit codes."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)
