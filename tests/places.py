@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import trioflow
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "trioflow"
+PACKAGE = Path(trioflow.__file__).parent  # not below ROOT if an installed package is tested
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
 
