@@ -157,36 +157,60 @@ SHARE: Final = 500
 
 
 class Forecast:
-    """The estimate for one run."""
+    """The estimate for one run.
+
+    To build the estimator of a large graph takes long, so that is done only when there is something to estimate from,
+    and the first time is not counted. Between two estimates the last one is counted down.
+    """
 
     def __init__(self, model: Model) -> None:
         self._model: Final = model
         self._estimator: Estimator[AnyJob] | None = None
         self._edition = -1
+        self._has_known = False  # some job has an expected duration, as of `edition`
         self._next = -math.inf
         self._last: float | None = None
+        self._since = 0.0  # when that was
 
     def remaining(self) -> float | None:
         """Return how many seconds the run still takes; None if unknown."""
         now = time.monotonic()
         if now >= self._next:
-            began = time.thread_time()
             with contextlib.suppress(RuntimeError):  # the run has added a requirement meanwhile: try again next time
-                self._last = self._estimate()
-            self._next = now + max(INTERVAL, SHARE * (time.thread_time() - began))
-        return self._last
+                if self._may_know():
+                    is_first = self._estimator is None
+                    began = time.thread_time()
+                    estimator = self._current_estimator()
+                    began = time.thread_time() if is_first else began
+                    self._last, self._since = estimator.remaining(self._progress), now
+                    self._next = now + max(INTERVAL, SHARE * (time.thread_time() - began))
+        return None if self._last is None else max(0.0, self._last - (now - self._since))
 
-    def _estimate(self) -> float | None:
-        edition = self._model.edition
-        if self._estimator is None or edition != self._edition:
-            known = dict(expected_durations(self._model.root))
-            found = list(levels(self._model.root, self._model.slots))
+    def _may_know(self) -> bool:
+        """Return whether there may be an estimate: a job has a duration or says what is left of it, or enough are over.
+
+        This is asked for each picture, until there is an estimate.
+        """
+        model = self._model
+        if self._last is not None or model.tally.settled[JobState.SUCCEEDED] - model.tally.restored >= ENOUGH:
+            return True
+        if self._edition != model.edition:
+            self._edition, self._estimator = model.edition, None  # it has never been asked
+            self._has_known = any(map(expected_durations, list(model.tallies)))
+        return self._has_known or any(job.fraction_done for job in list(model.running))
+
+    def _current_estimator(self) -> Estimator[AnyJob]:
+        model = self._model
+        if self._estimator is None or self._edition != model.edition:
+            edition = model.edition
+            known = dict(expected_durations(model.root))
+            found = list(levels(model.root, model.slots))
             for level in found:
                 for nested in filter(is_scheduler, level.nested):
                     known.update(expected_durations(nested))
             self._estimator = Estimator(found, known.get)
             self._edition = edition
-        return self._estimator.remaining(self._progress)
+        return self._estimator
 
     def _progress(self, job: AnyJob) -> Progress:
         started, finished = job.started_at, job.finished_at

@@ -1,0 +1,93 @@
+"""When a monitor asks for an estimate, and what it shows between two of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Scheduler
+from trioflow.view.monitor import _estimate
+
+from ...bodies import nap
+from ...conftest import Virtual
+from .monitors import watched
+
+
+class Clock:
+    """The time of the drawing thread, and how much of the CPU it has had."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = self.work = 0.0
+        monkeypatch.setattr(_estimate.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_estimate.time, "thread_time", lambda: self.work)
+
+
+def forecast_of(monitor: Any) -> Any:
+    return monitor._display._draw.__self__._forecast
+
+
+def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, nothing is built, however large the graph; then the next picture has it."""
+    clock = Clock(monkeypatch)
+    seen: list[Any] = []
+
+    async def look() -> None:
+        forecast = forecast_of(monitor)
+        for _ in range(4):
+            await anyio.sleep(1)
+            clock.now += 0.01
+            seen.append((forecast.remaining(), forecast._estimator is None))
+
+    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(100)), jobs_window=1)
+    scheduler.add(Job(look, forever=True))
+    virtual(scheduler.co_run)
+    assert seen[:2] == [(None, True)] * 2
+    assert seen[3][0] == pytest.approx(96, abs=2)
+
+
+def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next estimate waits for a multiple of the time that one takes, but not of the time to build the first."""
+    clock = Clock(monkeypatch)
+    built = _estimate.Estimator.__init__
+    asked = _estimate.Estimator.remaining
+
+    def build(*args: Any) -> None:
+        clock.work += 10
+        built(*args)
+
+    def ask(*args: Any) -> Any:
+        clock.work += 0.02
+        return asked(*args)
+
+    monkeypatch.setattr(_estimate.Estimator, "__init__", build)
+    monkeypatch.setattr(_estimate.Estimator, "remaining", ask)
+    seen: list[Any] = []
+
+    async def look() -> None:
+        await anyio.sleep(3.5)
+        forecast = forecast_of(monitor)
+        first = forecast.remaining()
+        clock.now += 4
+        seen.extend([first, forecast.remaining(), forecast._next])
+
+    scheduler, monitor = watched(*(Job(nap, 1) for _ in range(100)), jobs_window=1)
+    scheduler.add(Job(look, forever=True))
+    virtual(scheduler.co_run)
+    assert seen[1] == seen[0] - 4, "it is counted down"
+    assert seen[2] == pytest.approx(0.02 * _estimate.SHARE)
+
+
+def test_a_known_duration_is_enough(virtual: Virtual) -> None:
+    """With an expected duration there is an estimate from the first picture, in nested schedulers too."""
+    seen: list[Any] = []
+
+    async def look() -> None:
+        seen.append(forecast_of(monitor).remaining())
+
+    inner = Scheduler(Job(nap, 5, expected_duration=5), label="inner")
+    scheduler, monitor = watched(inner)
+    scheduler.add(Job(look, forever=True))
+    virtual(scheduler.co_run)
+    assert seen == [pytest.approx(5, abs=0.1)]
