@@ -290,3 +290,16 @@ def test_twenty_thousand_jobs_are_checked() -> None:
         after.requires(before)
     jobs[0].requires(jobs[1])
     assert len(found(Scheduler(jobs))) == 1
+
+
+def test_equal_findings_are_one(tmp_path: Path) -> None:
+    """What is the same of many jobs is told once, with the first of the others by name, and counted as it was."""
+    code = """
+    def scenario():
+        return Scheduler(*(Job(work, label=f"job {n}", timeout=60) for n in range(51)), timeout=5)
+    """
+    lines = trioflow("check", written(tmp_path, code)).stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("suspicious  job 0: ")
+    assert lines[1] == f"{'':<11} the same of 50 more jobs: job 1, job 2, job 3, job 4, job 5 and 45 more"
+    assert lines[2] == "51 jobs: 51 findings"

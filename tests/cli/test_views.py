@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sysconfig
 import xml.etree.ElementTree as ElementTree
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from trioflow.cli._commands import command
+from trioflow.cli._commands import COMMANDS, command
 
 from .command_line import ENVIRONMENT, process, run, trioflow, written
 
@@ -125,6 +126,16 @@ def test_trace(tmp_path: Path, backend: str) -> None:
     assert "broken" in (tmp_path / "x.csv").read_text()
 
 
+@pytest.mark.parametrize("option", ["--trace", "--report"])
+def test_an_ending_that_nobody_knows_is_refused(tmp_path: Path, option: str) -> None:
+    """Before the run, with those that there are; a name without one is taken."""
+    done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
+    assert done.exit_code == 2
+    assert "x.pdf' must end in ." in done.stderr
+    assert done.stdout == ""
+    assert run(written(tmp_path, CODE), option, tmp_path / "x").exit_code == 0
+
+
 def test_report(tmp_path: Path) -> None:
     """--report writes a page about the run, failures included; also of a run that was stopped."""
     target = tmp_path / "x.html"
@@ -169,7 +180,7 @@ def completed(*words: str) -> list[str]:
 
 def test_subcommands_and_options_are_completed() -> None:
     """The words of the command line are click's."""
-    assert completed("") == ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"]
+    assert completed("") == list(COMMANDS)
     assert "--jobs-window" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
@@ -190,6 +201,44 @@ def test_names_in_a_file_are_completed(tmp_path: Path) -> None:
     assert completed("run", f"{file}:") == [f"{file}:{name}" for name in ("one", "other", "make")]
     assert completed("run", f"{file}:o") == [f"{file}:one", f"{file}:other"]
     assert completed("run", f"{tmp_path}/nowhere.py:") == completed("run", f"{written(tmp_path, 'def')}:") == []
+
+
+def test_what_stands_in_a_file_is_completed(tmp_path: Path) -> None:
+    """Parameters of the function, labels as patterns, and policies behind a comma; nothing is executed."""
+    code = """
+    raise RuntimeError("executed")
+    def other(size): ...
+    def scenario(pages: int = 3, *, first=1):
+        fetches = [Job(fetch, page, label=f"fetch {page}") for page in range(pages)]
+        return Scheduler(fetches, Job(count, label="count all"), Job(tell, label="count"), label=name)
+    """
+    file = written(tmp_path, code)
+    assert completed("run", file, "--set", "") == ["pages=", "first="]
+    assert completed("list", f"{file}:other", "--set", "s") == ["size="]
+    assert completed("run", file, "--only", "") == ["fetch?*", "count?all", "count"]
+    assert completed("run", file, "--until", "count") == ["count?all", "count"]
+    assert completed("simulate", file, "--policy", "fifo,cr") == ["fifo,critical-path"]
+    assert completed("run", "nowhere.py", "--only", "") == []
+
+
+def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
+    """The error for a command, a parameter, or words in the wrong order says what to write."""
+    file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
+    assert "there is no command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
+    assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
+    assert "there is no such parameter; do you mean pages=?" in run(file, "--set", "page=3").stderr
+    assert "write: trioflow journal run.db check" in trioflow("journal", "check", "run.db").stderr
+    assert trioflow("journal", "check", "run.db").exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "simulate", "journal"])
+def test_each_help_has_examples(name: str) -> None:
+    """Whoever asks for help sees what to type, and examples name options that there are."""
+    text = trioflow(*name.split(), "--help").stdout
+    examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
+    assert examples
+    for option in re.findall(r" (--?[a-z][\w-]*)", " ".join(examples)):
+        assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
 
 
 def test_completion_in_bash(tmp_path: Path) -> None:

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import sys
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from .. import Scheduler
 from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
+from ..view.text._verdict import listed
 from . import FINE, STOPPED
 from ._scenario import takes_scenario
 
+if TYPE_CHECKING:
+    from ..view.check._findings import Finding
+
 KINDS: Final = """\b
+Example:
+  trioflow check flow.py --set pages=20
+
+\b
 What is found:
   refused     a run would not start
   never runs  whatever happens, the job will not run
   suspicious  allowed, but hardly what was meant
 """
+
+
+NAMED: Final = 5
+"""Jobs that are named in a line about more of them."""
+
+
+def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
+    """Put findings together that say the same of several jobs, apart from their labels."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for one in found:
+        said = one.text.replace(repr(one.job.label), "''")
+        groups.setdefault((one.kind.value, said), []).append(one)
+    return list(groups.values())
 
 
 @click.command(name="check", epilog=KINDS)
@@ -28,14 +50,17 @@ def command(scheduler: Scheduler) -> int:
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
-    from ..view.check import _findings  # late, because --help does not need it
+    from ..view.check._findings import findings  # late, because --help does not need it
 
     symbols = _symbols.Symbols.of(sys.stdout)
-    found = _findings.findings(scheduler)
+    found = findings(scheduler)
     paths = paths_of(scheduler)
-    for finding in found:
-        path = paths.get(finding.job, finding.job.label)
-        click.echo(symbols.line(f"{finding.kind.value:<11} {path}: {finding.text}"))
+    for alike in grouped(found):
+        first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
+        click.echo(symbols.line(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
+        if others:
+            jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
+            click.echo(symbols.line(f"{'':<11} the same of {jobs}: {listed(others, NAMED)}"))
     number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # as all views count
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")

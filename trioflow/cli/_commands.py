@@ -12,6 +12,7 @@ import click
 
 from . import EXIT_CODES, FINE, INTERRUPTED
 from ._outputs import output_failed
+from ._unknown import check_command
 
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
@@ -29,6 +30,12 @@ COMMANDS: Final = {
 
 class Commands(click.Group):
     """The group of subcommands, each in a file of its own."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the subcommand; a file alone is not one."""
+        is_file = args[0].partition(":")[0].endswith(".py")
+        check_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order in which --help shows them."""
@@ -70,7 +77,17 @@ def code_of(call: Callable[[], int | None]) -> int:
     return code
 
 
-@click.command(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+EXAMPLES: Final = """\b
+Examples:
+  trioflow run flow.py
+  trioflow run flow.py:nightly --set pages=20 -j 8
+  trioflow batch gzip -k {} ::: *.log
+"""
+
+
+@click.command(
+    cls=Commands, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="trioflow")
 def command() -> None:
     """Run the scenario of a Python file, or look at it; or run commands, here and on other machines.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,8 +14,14 @@ from ._outputs import output_file, written
 from ._part import matching
 from ._scenario import takes_scenario
 
+EXAMPLES: Final = """\b
+Examples:
+  trioflow graph flow.py -o flow.svg
+  trioflow graph flow.py -o flow.png --bundle --collapse "*"
+"""
 
-@click.command(name="graph")
+
+@click.command(name="graph", epilog=EXAMPLES)
 @takes_scenario
 @click.option(
     "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"), shell_complete=file,

@@ -21,6 +21,7 @@ from ..view.text._selection import matching
 from . import FINE
 from ._completion import file
 from ._scenario import Refusal
+from ._unknown import check_command
 
 T = TypeVar("T")
 
@@ -36,10 +37,34 @@ COMMAND_RESULT: Final = '{"$":"CommandResult",'
 """How the stored result of a command begins."""
 
 
+EPILOG: Final = """\b
+Examples:
+  trioflow journal run.db
+  trioflow journal run.db show "fetch *"
+  trioflow journal run.db forget count
+
+The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or nothing matches.
+"""
+
+
+class Commands(click.Group):
+    """The commands, which stand behind the file."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command; it may have changed places with the file."""
+        first = str(ctx.params.get("path"))
+        is_turned = first in self.commands
+        check_command(
+            self, ctx, args[0], f"write: trioflow journal {printable(args[0])} {first}" if is_turned else None
+        )
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
     name="journal",
+    cls=Commands,
     invoke_without_command=True,
-    epilog="The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or nothing matches.",
+    epilog=EPILOG,
 )
 @click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), shell_complete=file)
 @click.pass_context
@@ -213,7 +238,8 @@ def listed(path: Path) -> int:
     for record in records:
         state = state_of(record, runs)
         why = record.why if state == "ran" and record.why else ""
-        text = f"{state:9}{printable(record.path):{widest}}  {printable(why or short(record))}"
+        times = f"{moment(record.settled)}  {took(record.elapsed):>9}"
+        text = f"{state:9}{times}  {printable(record.path):{widest}}  {printable(why or short(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
     click.echo(summary(runs, records))
     return FINE
@@ -276,6 +302,16 @@ def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
         "result": record.result if isinstance(record.result, str) else short(record) if record.saved else None,
         "fingerprint": record.fingerprint,
     }
+
+
+def took(seconds: float | None) -> str:
+    """Return how long a job took, as it stands in a column; nothing if that is not known."""
+    return "" if seconds is None else duration_text(seconds, in_column=True)
+
+
+def moment(seconds: float) -> str:
+    """Return the date and the time of day, here."""
+    return when(seconds)[:19]
 
 
 def when(seconds: float) -> str:

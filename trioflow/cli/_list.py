@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import click
 
@@ -11,8 +12,14 @@ from ..abc import paths_of
 from ..view.text import _symbols
 from ._scenario import takes_scenario
 
+EXAMPLES: Final = """\b
+Examples:
+  trioflow list flow.py
+  trioflow list flow.py --paths --from "fetch *"
+"""
 
-@click.command(name="list")
+
+@click.command(name="list", epilog=EXAMPLES)
 @takes_scenario
 @click.option(
     "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."

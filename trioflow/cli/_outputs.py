@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
-    """Return the type of an option that names a file to be written; without suffixes, any suffix will do."""
+    """Return the type of an option that names a file to be written.
+
+    Args:
+        suffixes: what its name may end in; "" for no suffix. If there are none, any will do.
+
+    """
 
     def path(value: str) -> Path:
         from pathlib import Path  # a batch without such an option starts without it
@@ -33,14 +38,14 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
 
 def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
     """Return why a file cannot be written, as far as that can be known without writing; empty if it can."""
-    if suffixes and path.suffix.lower() not in suffixes:
-        return f"'{path}' must end in {' or '.join(suffixes)}"
     if path.is_dir():
         return f"'{path}' is a directory: name a file in it"
     if not path.parent.is_dir():
         return f"there is no directory '{path.parent}' for '{path.name}': make it first"
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         return f"there is no permission to write '{path}'"
+    if suffixes and path.suffix.lower() not in suffixes:
+        return f"'{path}' must end in {' or '.join(filter(None, suffixes))}"
     return ""
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -39,10 +39,20 @@ def positive_seconds(text: str) -> float:
     return number
 
 
-@click.command(name="run", epilog=EXIT_CODES)
+EXAMPLES: Final = """\b
+Examples:
+  trioflow run flow.py
+  trioflow run flow.py:nightly --set pages=20 -j 8 --timeout 1h
+  trioflow run flow.py --only "fetch *" --trace run.svg --report run.html
+  trioflow run flow.py --journal run.db
+"""
+
+
+@click.command(name="run", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
 @takes_scenario
 @click.option("--backend", type=click.Choice(BACKEND_NAMES), default="trio", show_default=True)
 @click.option(
+    "-j",
     "--jobs-window",
     type=click.IntRange(min=0),
     metavar="N",
@@ -71,14 +81,14 @@ def positive_seconds(text: str) -> float:
 )
 @click.option(
     "--trace",
-    type=_outputs.output_file(),
+    type=_outputs.output_file(".json", ".svg", ".csv", ""),
     metavar="FILE",
     shell_complete=file,
-    help="Write what ran when: FILE.svg is a timeline, FILE.csv a table, any other JSON for Perfetto.",
+    help="Write what ran when: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
     "--report",
-    type=_outputs.output_file(),
+    type=_outputs.output_file(".html", ".htm", ""),
     metavar="FILE",
     shell_complete=file,
     help="Write an HTML report, to be opened in a browser.",

@@ -25,8 +25,6 @@ from . import USAGE, _completion, _part, _values
 
 T = TypeVar("T")
 
-USUAL_NAME: Final = "scenario"
-
 
 class Refusal(click.ClickException):
     """What was asked for cannot be done; the message says why, and what to do.
@@ -128,15 +126,17 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     outermost = {value: key for key, value in names.items() if value.scheduler is None}
     if len(outermost) == 1:
         return next(iter(outermost))
-    usual = module.__dict__.get(USUAL_NAME)
+    usual = module.__dict__.get(_completion.USUAL)
     if isinstance(usual, Scheduler) or callable(usual):
         return usual
     shown = printable(str(path))
     if outermost:
         choices = "\n".join(f"  {shown}:{key}" for key, value in names.items() if value.scheduler is None)
-        raise click.UsageError(f"{shown} has several schedulers, and none is called {USUAL_NAME}; choose:\n{choices}")
+        raise click.UsageError(
+            f"{shown} has several schedulers, and none is called {_completion.USUAL}; choose:\n{choices}"
+        )
     raise click.UsageError(
-        f"{shown} has no global Scheduler that is not nested in another, and no function called {USUAL_NAME}: "
+        f"{shown} has no global Scheduler that is not nested in another, and no function called {_completion.USUAL}: "
         f"make one, or name a function that returns one: {shown}:NAME"
     )
 
@@ -145,7 +145,7 @@ def _names(module: ModuleType) -> dict[str, Scheduler]:
     """Return the file's global schedulers, each under the usual name if it has that, else under its first name."""
     found: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, Scheduler) and (value not in found or name == USUAL_NAME):
+        if isinstance(value, Scheduler) and (value not in found or name == _completion.USUAL):
             found[value] = name
     return {name: scheduler for scheduler, name in found.items()}
 
@@ -182,15 +182,21 @@ def not_a_scheduler(what: str, value: object) -> str:
 OPTIONS: Final = (
     click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=_completion.file_and_name),
     click.option(
-        "--set", "settings", metavar="NAME=VALUE", multiple=True,
+        "--set", "settings", metavar="NAME=VALUE", multiple=True, shell_complete=_completion.settings,
         help="A parameter of the function that returns the scenario; for a list, once for each item.",
     ),
     click.option(
-        "--only", metavar="PATH", multiple=True,
+        "--only", metavar="PATH", multiple=True, shell_complete=_completion.paths,
         help="Only the jobs with this path; * is any text, ? is any one character. `list --paths` shows the paths.",
     ),
-    click.option("--from", "starts", metavar="PATH", multiple=True, help="Only these, and all that wait for them."),
-    click.option("--until", "ends", metavar="PATH", multiple=True, help="Only these, and all that they wait for."),
+    click.option(
+        "--from", "starts", metavar="PATH", multiple=True, shell_complete=_completion.paths,
+        help="Only these, and all that wait for them.",
+    ),
+    click.option(
+        "--until", "ends", metavar="PATH", multiple=True, shell_complete=_completion.paths,
+        help="Only these, and all that they wait for.",
+    ),
 )  # fmt: skip
 
 

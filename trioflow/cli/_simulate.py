@@ -11,7 +11,7 @@ import click
 
 from .. import Scheduler, StopReason
 from ..abc import POLICY_NAMES, AbstractJob, duration_text, is_scheduler, name_of_policy
-from ._completion import file
+from ._completion import file, policy_names
 from ._scenario import Refusal, refusing, takes_scenario
 
 if TYPE_CHECKING:
@@ -44,10 +44,20 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     return names
 
 
-@click.command(name="simulate")
+EXAMPLES: Final = """\b
+Examples:
+  trioflow simulate flow.py
+  trioflow simulate flow.py -j 4,8,16 --policy fifo,critical-path
+  trioflow simulate flow.py --durations .ninja_log
+"""
+
+
+@click.command(name="simulate", epilog=EXAMPLES)
 @takes_scenario
-@click.option("--jobs-window", metavar="N,...", callback=windows, help="Windows to compare; 0 for no limit.")
-@click.option("--policy", metavar="NAME,...", callback=policies, help="Policies to compare.")
+@click.option("-j", "--jobs-window", metavar="N,...", callback=windows, help="Windows to compare; 0 for no limit.")
+@click.option(
+    "--policy", metavar="NAME,...", callback=policies, shell_complete=policy_names, help="Policies to compare."
+)
 @click.option(
     "--durations",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -50,8 +50,12 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL:
             raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
     if given:
-        known = ", ".join(signature.parameters) or "none"
-        raise click.UsageError(f"--set {printable(next(iter(given)))}=: there is no such parameter; known are: {known}")
+        name, known = next(iter(given)), list(signature.parameters)
+        import difflib  # here, because it is needed for errors alone
+
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"do you mean {near[0]}=?" if near else f"known are: {', '.join(known) or 'none'}"
+        raise click.UsageError(f"--set {printable(name)}=: there is no such parameter; {hint}")
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
     return bound
