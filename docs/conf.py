@@ -76,6 +76,7 @@ html_css_files = ["site.css"]
 html_logo = "_site/static/logo.svg"
 html_favicon = "_site/static/logo.svg"
 html_copy_source = False
+html_search_scorer = str(DOCS / "_site" / "scorer.js")
 html_show_sphinx = False
 COLOURED = ("color-brand-primary", "color-brand-content", "color-brand-visited", "color-api-name", "color-api-pre-name")
 html_theme_options = {
