@@ -42,8 +42,10 @@ if _typing.TYPE_CHECKING:
     from .jobs._thread import ThreadJob
     from .jobs.command._granted import granted
     from .jobs.command._job import CommandJob
+    from .jobs.command._ready import Line, Port, Succeeds
     from .jobs.command._result import CommandError, CommandResult
     from .jobs.command._retry import exited_with, retry_on_exit
+    from .jobs.command._service import CommandService
     from .jobs.process._job import ProcessJob
     from .jobs.ssh._errors import SshError, Unreachable
     from .jobs.ssh._job import SshJob
@@ -62,6 +64,7 @@ __all__ = [
     "CommandError",
     "CommandJob",
     "CommandResult",
+    "CommandService",
     "CycleError",
     "DaskJob",
     "Events",
@@ -75,10 +78,12 @@ __all__ = [
     "JobTimeout",
     "Journal",
     "JournalError",
+    "Line",
     "LocalNode",
     "MissingRequirement",
     "Monitor",
     "Pool",
+    "Port",
     "ProcessJob",
     "Pull",
     "Push",
@@ -97,6 +102,7 @@ __all__ = [
     "SshNode",
     "SshNodes",
     "StopReason",
+    "Succeeds",
     "ThreadJob",
     "Throttled",
     "Trace",
@@ -131,13 +137,16 @@ _LATE = {
     "CommandError": ".jobs.command._result",
     "CommandJob": ".jobs.command._job",
     "CommandResult": ".jobs.command._result",
+    "CommandService": ".jobs.command._service",
     "DaskJob": ".dask",
     "Events": ".view.events._events",
     "Executor": ".executor",
     "ExecutorJob": ".jobs._executor",
     "Journal": ".journal._journal",
+    "Line": ".jobs.command._ready",
     "LocalNode": ".jobs.ssh._nodes",
     "Monitor": ".view.monitor._monitor",
+    "Port": ".jobs.command._ready",
     "ProcessJob": ".jobs.process._job",
     "Pull": ".jobs.ssh._steps",
     "Push": ".jobs.ssh._steps",
@@ -149,6 +158,7 @@ _LATE = {
     "SshJob": ".jobs.ssh._job",
     "SshNode": ".jobs.ssh._nodes",
     "SshNodes": ".jobs.ssh._nodes",
+    "Succeeds": ".jobs.command._ready",
     "ThreadJob": ".jobs._thread",
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",

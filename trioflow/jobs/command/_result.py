@@ -157,6 +157,7 @@ class CommandError(TrioflowError):
         what: str,
         result: CommandResult | None = None,
         stderr: bytes | None = None,
+        written: str = "standard error",
     ) -> None:
         self.job: AbstractJob[Any] = job
         self.command: str = command
@@ -167,7 +168,7 @@ class CommandError(TrioflowError):
         shown = shown.encode(errors="backslashreplace").decode()  # what is not UTF-8 could not be printed
         message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
-            message += ". Its standard error ended:\n" + stderr.strip().decode(errors="backslashreplace")
+            message += f". Its {written} ended:\n" + stderr.strip().decode(errors="backslashreplace")
         super().__init__(message)
 
 

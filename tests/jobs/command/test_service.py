@@ -1,0 +1,282 @@
+"""`CommandService`: when it is ready, how it ends, and what its errors say, with programs of a line of shell."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trioflow import (
+    CommandError,
+    CommandJob,
+    CommandService,
+    JobState,
+    JobTimeout,
+    Line,
+    Port,
+    Scheduler,
+    Succeeds,
+)
+
+LISTENS = """
+import socket, sys, time
+time.sleep(0.1)
+one = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("listens", flush=True)
+time.sleep(60)
+"""
+
+
+def shell(line: str, **options: Any) -> CommandService:
+    return CommandService(line, shell=True, **{"timeout": 20, **options})
+
+
+def failed(service: CommandService, backend: Any) -> BaseException:
+    """Run a service that fails, and return its error, with what its notes say."""
+    Scheduler(service, CommandJob(["true"], required=service, run_if="succeeded")).run(backend=backend)
+    assert service.state is JobState.FAILED
+    error = service.raised_exception()
+    assert error is not None
+    return error
+
+
+def all_of(error: BaseException) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+
+
+@pytest.fixture
+def port() -> int:
+    """Return a port that nobody uses."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number: int = one.getsockname()[1]
+        return number
+
+
+# --- ready
+
+
+def test_a_line_in_two_pieces_makes_it_ready(backend: Any) -> None:
+    """The result of the service is the whole line, whichever stream it comes from."""
+    service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=Line("ready on"))
+    client = CommandJob(["echo", service], stdout=subprocess.PIPE)
+    assert Scheduler(service, client).run(backend=backend)
+    assert client.result().text == "ready on 4711\n"
+    assert service.state is JobState.SUCCEEDED
+
+
+def test_a_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, tmp_path: Path) -> None:
+    """In the file, only what this attempt has written counts."""
+    log = tmp_path / "log"
+    log.write_text("port 1\n")
+    service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=Line(re.compile(r"port \d+")), stdout=log)
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert service.result() == "port 22"
+
+
+def test_a_port_makes_it_ready(backend: Any, port: int) -> None:
+    """As soon as it accepts connections; the result is its number."""
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=Port(port), timeout=20)
+    client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
+                        required=service)  # fmt: skip
+    assert Scheduler(service, client).run(backend=backend)
+    assert client.state is JobState.SUCCEEDED
+    assert service.result() == port
+
+
+def test_a_command_that_succeeds_makes_it_ready(backend: Any, tmp_path: Path) -> None:
+    """It is called again until then; what it writes is not shown."""
+    service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=Succeeds(["ls", tmp_path / "up"]))
+    assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
+    assert service.result().returncode == 0
+
+
+def test_a_new_file_makes_it_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
+    """What an earlier run has left there does not count."""
+    path = tmp_path / "pid"
+    path.write_text("old")
+    service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
+    reads = CommandJob(["cat", path], required=service, stdout=subprocess.PIPE)
+    assert Scheduler(service, reads).run(backend=backend)
+    assert reads.result().text == "new\n"
+    assert service.result() == path
+
+
+def test_a_socket_makes_it_ready_when_somebody_listens(backend: Any, tmp_path: Path) -> None:
+    """A stale one, that a killed program has left, does not."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    code = f"import os, socket, time; os.unlink({str(path)!r}); s = socket.socket(socket.AF_UNIX); "
+    code += f"s.bind({str(path)!r}); time.sleep(0.2); s.listen(); time.sleep(60)"
+    service = CommandService([sys.executable, "-c", code], ready=path, timeout=20)
+    connects = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+    client = CommandJob([sys.executable, "-c", connects], required=service)
+    assert Scheduler(service, client).run(backend=backend)
+    assert client.state is JobState.SUCCEEDED
+
+
+# --- not ready
+
+
+def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any) -> None:
+    """With the end of its output."""
+    error = failed(shell("echo hello; exec sleep 60", ready=Line("never"), timeout=0.3), backend)
+    assert isinstance(error, JobTimeout)
+    assert "It waited for a line with 'never' in its output." in all_of(error)
+    assert "hello" in all_of(error)
+
+
+def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int) -> None:
+    """The error names the port and the address that it should have."""
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=0.8)
+    text = all_of(failed(service, backend))
+    assert f"port {port} of localhost" in text
+    assert "listens" in text
+
+
+def test_a_check_that_fails_is_quoted(backend: Any) -> None:
+    """What it wrote to its standard error the last time."""
+    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=0.3)
+    text = all_of(failed(service, backend))
+    assert "exit code 2" in text
+    assert "no answer" in text
+
+
+def test_a_check_that_cannot_be_started_is_an_error_at_once(backend: Any) -> None:
+    """There is no use in trying again."""
+    assert "there is no program 'no-such'" in str(failed(shell("exec sleep 60", ready=Succeeds(["no-such"])), backend))
+
+
+def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> None:
+    """Otherwise another program would be taken for the service."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1]
+        text = str(failed(shell("echo started; exec sleep 60", ready=Port(number, "127.0.0.1")), backend))
+    assert f"port {number} of 127.0.0.1 is in use" in text
+
+
+# --- an early end
+
+
+def test_one_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
+    """At once, with its exit code and the end of its output."""
+    error = failed(shell("echo 'no space'; exit 3", ready=Line("ready")), backend)
+    assert isinstance(error, CommandError)
+    assert error.returncode == 3
+    assert "before it was ready" in str(error)
+    assert "no space" in str(error)
+
+
+def test_one_that_goes_into_the_background_has_failed(backend: Any) -> None:
+    """The error says that it must stay in the foreground; nothing of it is left."""
+    began = time.monotonic()
+    error = failed(shell("sleep 47 & echo forked", ready=Line("never")), backend)
+    assert "must stay in the foreground" in str(error)
+    assert time.monotonic() - began < 10  # its processes are ended without waiting for the grace
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_one_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) -> None:
+    """A job that uses it need not notice; a critical one stops the run."""
+    service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=Line("ready"), critical=True)
+    client = CommandJob(["sleep", "50"], required=service)
+    began = time.monotonic()
+    assert not Scheduler(service, client).run(backend=backend)
+    assert time.monotonic() - began < 20
+    error = service.raised_exception()
+    assert "while it was in use" in str(error)
+    assert "I die" in str(error)
+    assert client.state is JobState.CANCELLED
+
+
+def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> None:
+    """Only what this attempt has written."""
+    log = tmp_path / "log"
+    log.write_text("old\n")
+    text = str(failed(shell("echo broken; exit 1", ready=Line("x"), stdout=log, stderr=subprocess.STDOUT), backend))
+    assert "broken" in text
+    assert "old" not in text
+
+
+# --- its end
+
+
+def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
+    """It gets SIGTERM, and may end in its own way."""
+    log = tmp_path / "log"
+    line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    service = shell(line, ready=Line("ready"))
+    client = CommandJob(f"sleep 0.2; echo used >> {log}", shell=True, required=service)
+    assert Scheduler(service, client).run(backend=backend)
+    assert log.read_text() == "used\nends\n"
+    assert service.state is JobState.SUCCEEDED
+
+
+def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
+    """When the grace is over."""
+    service = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=Line("ready"), terminate_grace=0.2)
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert service.pid is None
+    assert service.last_result is not None
+    assert service.last_result.returncode == -9
+
+
+def test_it_is_tried_again_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
+    """`retry` counts for early ends before that."""
+    line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
+    service = shell(line, ready=Line("ready"), retry=2)
+    assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
+    assert service.attempts == 2
+
+
+# --- options
+
+
+def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
+    """As it is, not in a group."""
+
+    def take(service: CommandService, line: str) -> None:
+        raise KeyError(line)
+
+    assert repr(failed(shell("echo x; exec sleep 60", ready=Line("ready"), on_line=take), backend)) == "KeyError('x')"
+
+
+def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """With `on_line` to that function alone; otherwise to the standard error."""
+    lines: list[str] = []
+    service = shell("echo ready; exec sleep 60", ready=Line("ready"), on_line=lambda _, line: lines.append(line))
+    loud = shell("echo ready; exec sleep 60", ready=Line("ready"))
+    Scheduler(service, loud, CommandJob(["true"], required=[service, loud])).run(backend=backend)
+    assert lines == ["ready"]
+    assert capfd.readouterr() == ("", "ready\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: shell("x", ready="ready"), "give Port"),
+        (lambda: shell("x", ready=Line("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT), "nobody sees it"),
+        (lambda: shell("x", ready=Port(1), stdout="x", on_line=print), "goes elsewhere"),
+        (lambda: CommandService([], ready=Port(1)), "command"),
+        (lambda: Port(0), "from 1 to 65535"),
+        (lambda: Port("80"), "the number of a TCP port"),  # type: ignore[arg-type]
+        (lambda: Line(""), "a part of the line"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_it_is_made(make: Any, says: str) -> None:
+    """The error says what to give."""
+    with pytest.raises((TypeError, ValueError), match=says):
+        make()
+
+
+def test_what_is_secret_is_not_shown(backend: Any) -> None:
+    """With `redact=True`, neither in the label nor in the error."""
+    error = failed(shell("echo hunter2; exit 1", ready=Line("x"), redact=True), backend)
+    assert "hunter2" not in all_of(error)
