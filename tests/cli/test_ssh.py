@@ -273,10 +273,10 @@ def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
 
 
 def test_the_page_tells_of_the_options() -> None:
-    """docs/ssh.md has each option of `trioflow ssh`, and no other."""
+    """docs/kinds/ssh.md has each option of `trioflow ssh`, and no other."""
     from trioflow.cli._ssh import command
 
-    page = (DOCS / "ssh.md").read_text(encoding="utf-8").partition("## From a shell")[2]
+    page = (DOCS / "kinds" / "ssh.md").read_text(encoding="utf-8").partition("## From a shell")[2]
     told = set(re.findall(r"^\| .*?(?= \| )", page, re.MULTILINE))
     known = {name for parameter in command.params for name in parameter.opts} - {"words"}
     words = {word.strip("`,") for line in told for word in line.split() if word.strip("`,").startswith("-")}
