@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from ._run import Run
 
 
+def may_need_order(run: Run) -> bool:
+    """Return whether the ready jobs of a run may have to start in another order than that in which they became ready.
+
+    For most small runs the answer is no: they have no `Ordering`.
+    """
+    members, policy = run.members, run.scheduler._policy
+    if members.demanding or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
+        return True
+    return _given.NAMED[policy].in_force(False).needs_heap
+
+
 class Ordering:
     """The order in which the ready jobs of one run start, by its scheduler's policy."""
 
@@ -43,11 +54,8 @@ class Ordering:
         self._has_failed = False
 
     def prepare(self) -> Iterator[None]:
-        """Choose the order, before any job is ready; yield where a pause is due. O(V + E), and nothing for fifo."""
-        members, scheduler, policy = self._members, self._scheduler, self._policy
-        knows_some = members.demanding or members.nested or scheduler._knows_durations()
-        if not knows_some and not policy.in_force(False).needs_heap:
-            return  # as it is with most small ones
+        """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
+        members, policy = self._members, self._policy
         if members.nested and policy.in_force(True).needs_durations:
             yield from self._look_inside()
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member

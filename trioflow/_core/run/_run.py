@@ -49,7 +49,7 @@ from ._grants import Grants
 from ._idle import ReportsOfThreads
 from ._links import Links, count_consumer, link
 from ._observers import Observers, fast_hooks
-from ._ordering import Ordering
+from ._ordering import Ordering, may_need_order
 from ._ready_queue import ReadyQueue
 from ._shared_resources import SharedResources
 from ._worker import Turn, Worker
@@ -72,6 +72,9 @@ class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
+        "_failure_log",
+        "_grants",
+        "_ordering",
         "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
         "admitted",
         "backend",
@@ -82,13 +85,11 @@ class Run:
         "context",
         "culprit",
         "durable",
-        "failure_log",
         "failures",
         "fast_hooks",
         "fault",
         "for_workers",
         "forever_unsettled",
-        "grants",
         "group",
         "had_ordinary",
         "home",
@@ -97,7 +98,6 @@ class Run:
         "members",
         "observers",
         "opened_block",
-        "ordering",
         "outer_worker",
         "own_tasks",
         "phase",
@@ -152,7 +152,7 @@ class Run:
         # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
-        self.ordering = Ordering(self)
+        self._ordering: Ordering | None = None
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
         self.workers: Final = Workers(self, window)
         # The run in which its workers park: itself, or one around it with which it exchanges workers.
@@ -172,13 +172,12 @@ class Run:
         self.durable: Durable | None = None if journal is None else Durable(self, journal)
         if outer is not None and outer.run.durable is not None:
             self.durable = outer.run.durable.nested(self)
-        self.grants = Grants(self)
+        self._grants: Grants | None = None
         # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
         self.admitted = 0  # how many jobs were added to the running scheduler
-        # What the log says of failed jobs; all runs nested in it use the same object.
-        self.failure_log: Final[FailureLog] = FailureLog(self) if outer is None else outer.run.failure_log
+        self._failure_log: FailureLog | None = None
         # What each worker reads first: one tuple is read in a quarter of the time.
         self.for_workers: Final = (
             self.workers,
@@ -213,6 +212,29 @@ class Run:
         """How many jobs the window lets run at once; None for no limit. For a limiter, its total number of tokens."""
         return self.workers.slots
 
+    # ---- what few runs need; each is made when it is needed
+
+    @property
+    def failure_log(self) -> FailureLog:
+        """What the log says of failed jobs; an outermost run and all runs nested in it use the same object."""
+        run = self
+        while run.outer_worker is not None:
+            run = run.outer_worker.run
+        run._failure_log = run._failure_log or FailureLog(run)
+        return run._failure_log
+
+    @property
+    def grants(self) -> Grants:
+        """What its jobs have of pools."""
+        self._grants = self._grants or Grants(self)
+        return self._grants
+
+    @property
+    def ordering(self) -> Ordering:
+        """The order in which its ready jobs start, if that is not the order in which they became ready."""
+        self._ordering = self._ordering or Ordering(self)
+        return self._ordering
+
     # ---- running
 
     async def execute(self) -> None:
@@ -227,7 +249,7 @@ class Run:
         if outer is not None and context.get(current) is outer:
             variables = variables_of(context, outer.group.variables, outer)
         else:
-            variables = tuple(item for item in context.items() if item[0] is not current)
+            variables = tuple([item for item in context.items() if item[0] is not current])
         self.group = self.backend.isolation.group(
             Worker.work,
             deadline,
@@ -251,7 +273,8 @@ class Run:
     def _break_circles(self) -> None:
         """Part from what refers to the run, so that all is freed now, without the garbage collector."""
         self.workers.part_from_run()
-        del self.ordering, self.links, self.grants, self.group
+        self._ordering = self._grants = None
+        del self.links, self.group
 
     async def _body(self) -> None:
         begun = self.clock()
@@ -287,11 +310,12 @@ class Run:
             self.prevent_drain()
         if self.watch_of_jobs is not None:
             self.watch_of_jobs.end()
-        self.ordering.tell()
+        if self._ordering is not None:
+            self._ordering.tell()
         self.queue.jobs.end()
         await Ending(self).execute()
-        if self.outer_worker is None:
-            self.failure_log.close()
+        if self._failure_log is not None:
+            self._failure_log.close()
 
     async def pausing(self, steps: Iterator[None]) -> None:
         """Do long work step by step, and let other tasks run after each step."""
@@ -301,7 +325,8 @@ class Run:
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
-        yield from self.ordering.prepare()
+        if may_need_order(self):
+            yield from self.ordering.prepare()
         for chunk, pause_is_due in _graph.in_chunks(self.members.jobs):
             self.links.link(chunk, unjudged)
             if pause_is_due:

@@ -44,8 +44,8 @@ class FastAsyncioGroup(Group):
         "_loop",
         "_parent",
         "_shielded",
-        "_spawned",
         "_turns",
+        "_unbegun",
         "_work",
         "home",
         "host",
@@ -79,7 +79,7 @@ class FastAsyncioGroup(Group):
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
-        self._spawned: list[WorkerTask] = []  # the workers whose tasks may not have made their first step...
+        self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end without having made their first step...
         self._due = 0  # ...and how many of them, the first ones, will have by the next look
         self._turns: LoopTurns = LoopTurns(self._loop, context) if outer is None else outer._turns
 
@@ -115,9 +115,8 @@ class FastAsyncioGroup(Group):
         worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
-        if not self._spawned:
-            self._loop.call_soon(self._look_at_spawned, context=self._context)
-        self._spawned.append(worker)
+        if self.names_tasks:
+            self.watch_unbegun(worker)  # a task of another class does not say when it is cancelled
 
     def take_over(self, worker: WorkerTask) -> None:
         worker.group = self
@@ -138,20 +137,23 @@ class FastAsyncioGroup(Group):
         else:
             cast(Any, worker.scope)._reparent(scope)
 
-    def _look_at_spawned(self) -> None:
-        """Let workers leave whose tasks were cancelled before their first step, and so run no code.
+    def watch_unbegun(self, worker: WorkerTask) -> None:
+        """Let a worker leave if its task is cancelled before its first step, because it runs no code then."""
+        if not self._unbegun:
+            self._loop.call_soon(self._look_at_unbegun, context=self._context)
+        self._unbegun.append(worker)
 
-        This looks at all that were spawned in a turn, because a callback for each costs a tenth of a worker.
-        """
-        due = self._spawned[: self._due]
+    def _look_at_unbegun(self) -> None:
+        """Look at all that are watched at once, because a callback for each costs a tenth of a worker."""
+        due = self._unbegun[: self._due]
         unbegun = [worker for worker in due if worker.mark is not None and not worker.mark.holders]
         for worker in unbegun:
             if worker.task.done():
                 worker.leave_unbegun()
-        self._spawned[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # those have not left
-        self._due = len(self._spawned)
+        self._unbegun[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # those have not left
+        self._due = len(self._unbegun)
         if self._due:
-            self._loop.call_soon(self._look_at_spawned, context=self._context)
+            self._loop.call_soon(self._look_at_unbegun, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
         """Work in the task that is current: if the loop's task factory is an eager one, as soon as `spawn` knows it."""
@@ -269,6 +271,12 @@ class NamedTask(asyncio.Task[None]):
 
     worker: WorkerTask | None  # until it leaves
     given: tuple[Any, str]  # a name that a job has given to its task, and this job, which alone has it
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the task, and have the group look at it if it has not made its first step."""
+        if self.worker is not None and not self.worker.mark.holders:
+            cast(FastAsyncioGroup, self.worker.group).watch_unbegun(self.worker)
+        return super().cancel(msg)
 
     def get_name(self) -> str:
         """Return the label of the job, or the name that the job has given to its task."""
