@@ -44,6 +44,7 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 # ---- cancellation as asyncio programs know it
 
 
+@pytest.mark.fast_way
 def test_a_finally_that_awaits_comes_to_its_end() -> None:
     """A job is cancelled once: at the timeout, after a critical exception, and at the end of what runs forever."""
     ended: list[str] = []
@@ -71,6 +72,7 @@ def test_a_finally_that_awaits_comes_to_its_end() -> None:
     assert ended == ["timeout", "critical", "forever", "nested"]
 
 
+@pytest.mark.fast_way
 def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
     """Once at the timeout; if it has not ended within `shutdown_timeout`, then again, as often as it takes."""
     stubborn = Stubborn(times=3, sleep=60)
@@ -80,6 +82,7 @@ def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
     assert not job.is_done()
 
 
+@pytest.mark.fast_way
 def test_without_a_limit_a_job_is_cancelled_once() -> None:
     """`shutdown_timeout=None` waits as long as it takes; a job that returns after all is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
@@ -89,6 +92,7 @@ def test_without_a_limit_a_job_is_cancelled_once() -> None:
     assert job.result() == "slept"
 
 
+@pytest.mark.fast_way
 def test_a_cancellation_from_outside_ends_the_run_in_order() -> None:
     """`wait_for` around `co_run`: jobs come to their ends, all is shut down, and the caller sees its TimeoutError."""
     notes: list[str] = []
@@ -224,6 +228,7 @@ def test_the_first_critical_exception_is_raised() -> None:
         timed(scheduler)
 
 
+@pytest.mark.fast_way
 def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
     """asynciojobs waits for it, however long it takes."""
     stubborn = Stubborn(times=1, sleep=3600)

@@ -182,6 +182,13 @@ class Group(Protocol):
         """Cancel all tasks of the group except the shielded ones."""
         ...
 
+    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
+        """Cancel these workers, shielded ones too; on asyncio only once, as its programs expect.
+
+        A worker that has not left after `patience` seconds is cancelled at each of its awaits. trio knows nothing else.
+        """
+        ...
+
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` from cancelling this worker, which calls this, and runs no job."""
         ...

@@ -76,10 +76,12 @@ class Ending:
 
     async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
         """Cancel shielded workers, and wait until they have left. Services that are ready then count as SUCCEEDED."""
-        group, alive = self._run.group, self._run.workers.alive
+        run, group, alive = self._run, self._run.group, self._run.workers.alive
         for worker in workers:
             worker.ended_by_run = worker.cancelled_alone = True
-        if alive.keys() <= set(workers):
+        if run.scheduler._cancels_once:
+            run.cancel_once(workers)
+        elif alive.keys() <= set(workers):
             group.cancel_shielded()  # at once: that costs a fifth
         else:
             for worker in workers:

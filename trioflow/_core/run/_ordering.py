@@ -18,6 +18,7 @@ from ..limits._needs import Sharing
 from ..limits._order import Order
 from ..limits._ready_jobs import RankedJobs, ReadyJobs, SharingJobs
 from ..limits.policy import _given
+from ..limits.policy._named import NAMED
 from ..limits.policy._outlook import Ranks
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def may_need_order(run: Run) -> bool:
     members, policy = run.members, run.scheduler._policy
     if members.demanding or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
         return True
-    return _given.NAMED[policy].in_force(False).needs_heap
+    return NAMED[policy].in_force(False).needs_heap
 
 
 class Ordering:

@@ -72,10 +72,10 @@ class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
+        "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
         "_failure_log",
         "_grants",
         "_ordering",
-        "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
         "admitted",
         "backend",
         "cancelled_early",
@@ -654,8 +654,20 @@ class Run:
             for job in self.queue.drain():
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
         if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
-            self.group.cancel()  # otherwise there is no job, and no wait at a gate, to cancel
+            self._cancel_workers()  # otherwise there is no job, and no wait at a gate, to cancel
         self.wake()
+
+    def _cancel_workers(self) -> None:
+        """Cancel all workers but the shielded ones."""
+        if self.scheduler._cancels_once:
+            self.cancel_once([worker for worker in self.workers.alive if not worker.shielded])
+        else:
+            self.group.cancel()
+
+    def cancel_once(self, workers: Iterable[Worker]) -> None:
+        """Cancel workers as asyncio programs expect, if their scheduler says so."""
+        seconds = self.scheduler._shutdown_timeout
+        self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
     def _time_is_over(self) -> None:
         self.stop(StopReason.TIMEOUT)

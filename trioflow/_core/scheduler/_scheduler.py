@@ -80,6 +80,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     _is_passed_as_it_is: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
+    _cancels_once: ClassVar[bool] = False
     logs_failures: ClassVar[bool] = True
     """False in a subclass that reports itself which jobs have failed and how its runs end: the log is silent then."""
 
@@ -120,6 +121,19 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _drain_at: float | None
+
+    def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
+        """Record what the class says of itself; what it leaves out is as in its base.
+
+        Args:
+            cancels_once: whether a job of it is cancelled only once on asyncio, as programs for asyncio expect, and at
+                each of its awaits only if it is still there after `shutdown_timeout` seconds.
+            kwargs: those of a class further up.
+
+        """
+        super().__init_subclass__(**kwargs)
+        if cancels_once is not None:
+            cls._cancels_once = cancels_once
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` describes, and add the jobs."""

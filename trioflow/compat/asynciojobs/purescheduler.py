@@ -354,7 +354,7 @@ class PureScheduler:
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
         if self._trioflow_is_under_way:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
-        run, jobs = self._trioflow_mirror(_running.runs_on_asyncio())
+        run, jobs = self._trioflow_mirror()
         if not self._trioflow_is_job_of_a_run():
             _listing.number(self, jobs)
         spent = [shown_label(job) for job in jobs if job._trioflow.host is not None and is_spent(job)]
@@ -383,7 +383,7 @@ class PureScheduler:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
         return fine
 
-    def _trioflow_mirror(self, task_of_its_own: bool = False) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
+    def _trioflow_mirror(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
         """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.
 
         Raises:
@@ -400,7 +400,6 @@ class PureScheduler:
                 shown_label(job),
                 critical=self._trioflow_is_critical(job),
                 forever=job in lasting,
-                task_of_its_own=task_of_its_own,
             )
         try:
             for job in jobs:
@@ -408,7 +407,7 @@ class PureScheduler:
                     hosts[job].requires(*[hosts[one] for one in by_age(job.required) if one not in lasting])
                     if lasting:
                         hosts[job].after = tuple(hosts[one] for one in job.required if one in lasting)
-            run = trioflow.Scheduler(
+            run = _running.Mirror(
                 *hosts.values(), label=self._trioflow_label(), shutdown_timeout=_seconds(self.shutdown_timeout)
             )
             order = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]

@@ -14,7 +14,7 @@ import contextvars
 import math
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -47,6 +47,7 @@ class FastAsyncioGroup(Group):
         "_turns",
         "_unbegun",
         "_work",
+        "cancelled_once",
         "home",
         "host",
         "names_tasks",
@@ -78,6 +79,7 @@ class FastAsyncioGroup(Group):
         self._parent = id(task)
         # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
+        self.cancelled_once = False  # by `cancel_once`
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end without having made their first step...
         self._due = 0  # ...and how many of them, the first ones, will have by the next look
@@ -167,7 +169,7 @@ class FastAsyncioGroup(Group):
         return self._host.call_at(when, function)
 
     def is_cancelled(self) -> bool:
-        return self._host.is_cancelled() or self.scope._effectively_cancelled
+        return self.cancelled_once or self._host.is_cancelled() or self.scope._effectively_cancelled
 
     def deadline_passed(self) -> bool:
         return self._host.expired
@@ -175,6 +177,11 @@ class FastAsyncioGroup(Group):
     def cancel(self) -> None:
         if not self.scope.cancel_called:
             self.scope.cancel()
+
+    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
+        self.cancelled_once = True
+        self.scope.shield = True  # what is cancelled around the run would be raised in jobs at each call of anyio
+        self._host.cancel_once(workers, patience, self.cancel_one)
 
     def shield(self, worker: WorkerTask) -> None:
         if self._shielded is None:
@@ -451,7 +458,8 @@ class FastAsyncio(Isolation):
         state: WorkerState = worker.mark
         if state.stopper._cancel_called or state.innermost._effectively_cancelled:
             return True
-        return worker.group.host.is_cancelled()
+        group = cast(FastAsyncioGroup, worker.group)
+        return group.cancelled_once or group.host.is_cancelled()
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
         """Return whether a job has cancelled its own task, that of `worker`, but not by a scope, and has not noticed.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
@@ -136,6 +136,10 @@ class FastTrioGroup(Group):
         if not self._scope.cancel_called:
             self._stopped = True
             self._scope.cancel()
+
+    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
+        for worker in workers:
+            self.cancel_one(worker)
 
     def is_cancelled(self) -> bool:
         return self._status is not None and bool(self._status.effectively_cancelled)

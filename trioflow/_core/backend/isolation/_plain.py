@@ -17,13 +17,14 @@ What cannot be kept without private parts:
 - trio: an async generator that is broken off with an open nursery does what it does in any task of trio, which may end
   with an internal error of trio.
 - asyncio: a worker's task that somebody cancels natively before its first step ends the run, as if that were cancelled.
+- asyncio: where jobs are to be cancelled once (`cancels_once`), they are cancelled at each await, as elsewhere.
 - asyncio: tasks in a shielded scope that a job left open are not cancelled, but waited for.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -69,6 +70,10 @@ class PlainGroup(Group):
     def cancel_one(self, worker: WorkerTask) -> None:
         if worker.mark is not None:
             scope_of(worker).cancel()
+
+    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
+        for worker in workers:
+            self.cancel_one(worker)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         scope_of(worker).deadline = when

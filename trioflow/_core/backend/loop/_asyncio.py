@@ -30,7 +30,17 @@ class AsyncioHost(HostTask):
     The deadline is not that of a scope around the task: it must be able to tell a native cancellation from a scope's.
     """
 
-    __slots__ = ("_cancellation", "_context", "_on_deadline", "_requests", "_timer", "expired", "loop", "task")
+    __slots__ = (
+        "_cancellation",
+        "_context",
+        "_losing_patience",
+        "_on_deadline",
+        "_requests",
+        "_timer",
+        "expired",
+        "loop",
+        "task",
+    )
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class AsyncioHost(HostTask):
         self.expired = False
         self._on_deadline = on_deadline
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, self._expire)
+        self._losing_patience: list[asyncio.TimerHandle] = []
 
     def _expire(self) -> None:
         self.expired = True
@@ -58,8 +69,28 @@ class AsyncioHost(HostTask):
         """Stop the timer, and return the task, which is not kept: a worker retires if its task is referred to."""
         if self._timer is not None:
             self._timer.cancel()
+        for timer in self._losing_patience:
+            timer.cancel()
         task, self.task = self.task, None
         return task
+
+    def cancel_once(
+        self, workers: Iterable[WorkerTask], patience: float, cancel_one: Callable[[WorkerTask], None]
+    ) -> None:
+        """Cancel the workers' tasks natively; and after `patience` seconds by `cancel_one`, if they are still there."""
+        workers = [worker for worker in workers if worker.task is not None]
+        current = asyncio.current_task()
+        for worker in workers:
+            if worker.task is not current:
+                worker.task.cancel()
+
+        def cancel_again() -> None:
+            for worker in workers:
+                if worker.task is not None:
+                    cancel_one(worker)
+
+        if patience != math.inf:
+            self._losing_patience.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
         """Raise the cancellation that came meanwhile, if one did."""
