@@ -34,8 +34,11 @@ class Host(trioflow.AbstractJob[Any]):
     after: Iterable[Host]
     """What runs forever and must end first: trioflow refuses that as a requirement."""
 
-    def __init__(self, job: AbstractJob, label: str, *, critical: bool, forever: bool) -> None:
-        super().__init__(label=label, critical=critical, forever=forever)
+    def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
+        if critical and not forever:  # as most are, and as its scheduler says: to check this takes as long as all else
+            super().__init__(label=label)
+        else:
+            super().__init__(label=label, critical=critical, forever=forever)
         self.job = job
         self.after = ()
 

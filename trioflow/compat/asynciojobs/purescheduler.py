@@ -328,10 +328,17 @@ class PureScheduler:
         """
         self._trioflow_instruments = instruments
         try:
+            if type(self).co_run.__module__.startswith(f"{__package__}."):  # no subclass has one of its own
+                run, options = self._trioflow_begin(self.timeout, self.jobs_window)
+                try:
+                    fine = run.run(backend=backend, **options)
+                finally:
+                    self._trioflow_is_under_way = False
+                return self._trioflow_end(fine)
             result: bool = _running.run_in_a_loop(self.co_run, backend, self._trioflow_label())
+            return result
         finally:
             self._trioflow_instruments = ()
-        return result
 
     def orchestrate(self, *args: Any, **kwds: Any) -> bool:
         """Do what `run` does."""
@@ -352,6 +359,17 @@ class PureScheduler:
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
+        run, options = self._trioflow_begin(timeout, jobs_window)
+        try:
+            fine = await run.co_run(**options)
+        finally:
+            self._trioflow_is_under_way = False
+        return self._trioflow_end(fine)
+
+    def _trioflow_begin(
+        self, timeout: float | None, jobs_window: int | None
+    ) -> tuple[trioflow.Scheduler, dict[str, Any]]:
+        """Return the trioflow scheduler of a run that is about to begin, and the options of its `run`."""
         if self._trioflow_is_under_way:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_mirror()
@@ -375,10 +393,10 @@ class PureScheduler:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
             watching.append(_running.Chronicle(self))
         self._trioflow_is_under_way = True
-        try:
-            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=watching)
-        finally:
-            self._trioflow_is_under_way = False
+        return run, {"timeout": _seconds(timeout), "jobs_window": jobs_window, "instruments": watching}
+
+    def _trioflow_end(self, fine: bool) -> bool:
+        """Tell of a run that has ended, and return or raise what comes of it."""
         if not fine:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
         return fine
@@ -393,30 +411,31 @@ class PureScheduler:
         jobs = by_age(self.jobs)
         lasting = self._trioflow_lasting()
         hosts: dict[AbstractJob, _running.Host] = {}
+        later: builtins.list[AbstractJob] = []
         for job in jobs:
             kind = _running.HostWithShutdown if has_shutdown(job) else _running.Host
-            hosts[job] = kind(
-                job,
-                shown_label(job),
-                critical=self._trioflow_is_critical(job),
-                forever=job in lasting,
-            )
+            hosts[job] = kind(job, shown_label(job), self._trioflow_is_critical(job), job in lasting)
+            if job.required:
+                later.append(job)
         try:
-            for job in jobs:
-                if job.required:
-                    hosts[job].requires(*[hosts[one] for one in by_age(job.required) if one not in lasting])
-                    if lasting:
-                        hosts[job].after = tuple(hosts[one] for one in job.required if one in lasting)
+            for job in later:
+                hosts[job].requires(*[hosts[one] for one in by_age(job.required) if one not in lasting])
+                if lasting:
+                    hosts[job].after = tuple(hosts[one] for one in job.required if one in lasting)
             run = _running.Mirror(
-                *hosts.values(), label=self._trioflow_label(), shutdown_timeout=_seconds(self.shutdown_timeout)
+                *hosts.values(),
+                label=self._trioflow_label(),
+                shutdown_timeout=_seconds(self.shutdown_timeout),
+                critical_jobs=True,
             )
-            order = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]
+            if later:
+                jobs = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]
         except KeyError as error:
             stranger = shown_label(error.args[0])
             raise Exception(f"{stranger!r} is required and is not in {self!r}: add it, or call sanitize()") from None
         except trioflow.CycleError as error:
             raise Exception(str(error)) from error
-        return run, order
+        return run, jobs
 
     def _trioflow_lasting(self) -> set[AbstractJob]:
         """Return the jobs that run forever, but for those that an ordinary job waits for, if only indirectly."""

@@ -71,7 +71,10 @@ class Scheduler(PureScheduler, AbstractJob):
             ValueError: a coroutine object of a job was awaited already.
 
         """
-        fine = await super().co_run()
+        return await super().co_run()
+
+    def _trioflow_end(self, fine: bool) -> bool:
+        super()._trioflow_end(fine)
         if not fine and self._trioflow_raises():
             self._trioflow_raise_why()
         return fine

@@ -195,7 +195,7 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
             ValueError: a coroutine object of a job was awaited already.
 
         """
-        fine = await Scheduler.co_run(self, timeout, jobs_window)
-        if not fine and self._trioflow_is_job_of_a_run() and self.is_critical():
-            self._trioflow_raise_why()
-        return fine
+        return await Scheduler.co_run(self, timeout, jobs_window)
+
+    def _trioflow_raises(self) -> bool:
+        return self._trioflow_is_job_of_a_run() and super()._trioflow_raises()

@@ -36,7 +36,7 @@ class AbstractJob(asynciojobs.AbstractJob):
     def is_critical(self) -> bool:
         """Return whether an exception of it ends the run: it says so, or its scheduler did in the last run."""
         host = self._trioflow.host
-        return bool(self.critical) or (host is not None and bool(host.critical))
+        return bool(self.critical) or (host is not None and host.is_critical())
 
 
 class Job(asynciojobs.Job, AbstractJob):
