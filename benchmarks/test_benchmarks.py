@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as suite
-from benchmarks import figures, graphs, measuring, plans, rivals, verification
+from benchmarks import asynciojobs_names, figures, graphs, measuring, plans, rivals, verification
 from benchmarks.bodies import Body
 from benchmarks.cases import features, nodes
 from benchmarks.cases.running import EmptyHooks
@@ -229,6 +229,14 @@ def test_connections_and_sessions_are_weighed() -> None:
     weighed = nodes.weigh(of_nodes.OVER_ONE[0], 4)
     assert set(weighed) == {"node", "session"}
     assert all(0 < mebibytes < 20 for mebibytes in weighed.values())
+
+
+def test_asynciojobs_names_are_compared_with_asynciojobs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line has the time of a job with both, and their ratio."""
+    asynciojobs_names.main(["--rounds", "1"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert len(rows) == 2 * len(asynciojobs_names.SHAPES)
+    assert all(min(float(figure) for figure in row[30:].split()) > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ._core.door.kinds import callback as callback
 from ._core.door.kinds import duration as duration
 from ._core.door.kinds import given_of as given_of
 from ._core.door.kinds import label_inside as label_inside
+from ._core.door.kinds import load_backend as load_backend
 from ._core.door.kinds import loop_running as loop_running
 from ._core.door.kinds import name_of as name_of
 from ._core.door.kinds import printable as printable

@@ -338,3 +338,94 @@ def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Await
 
     assert Scheduler(Sequence([Job(look) for _ in range(5)])).run(backend="asyncio", check=True) is True
     assert len(set(map(id, tasks))) == 1
+
+
+# --- schedulers whose class says that jobs are cancelled once
+
+
+class Once(Scheduler, cancels_once=True):
+    """Its jobs are cancelled as programs for asyncio expect."""
+
+
+class OnceMore(Once):
+    """What a class says of itself holds for its subclasses."""
+
+
+async def slow_to_end(notes: list[float], cancellations: int = 1, seconds: float = 0.25) -> str:
+    """Note each cancellation, and leave with the one that comes last; sleep that long after each."""
+    while True:
+        try:
+            await asyncio.sleep(60 if not notes else seconds)
+        except asyncio.CancelledError:
+            notes.append(asyncio.get_running_loop().time())
+            if len(notes) == cancellations:
+                await asyncio.sleep(seconds)  # as a `finally` does
+                raise
+        else:
+            return "slept"
+
+
+async def ended_at(scheduler: Scheduler) -> float:
+    await scheduler.co_run()
+    return anyio.current_time()
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("kind", [Once, OnceMore])
+@pytest.mark.parametrize("around", ["nothing", "Once", "Scheduler"])
+def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], around: str) -> None:
+    """At the timeout of its scheduler, at that of one around it, and at the end of what runs forever."""
+    notes: list[list[float]] = [[], []]
+    inner = kind(Job(slow_to_end, notes[0]), Job(slow_to_end, notes[1], forever=True))
+    if around == "nothing":
+        inner.timeout = 1
+        scheduler: Scheduler = inner
+    else:
+        scheduler = (Once if around == "Once" else Scheduler)(inner, timeout=1)
+    assert run_virtual(ended_at, scheduler, backend="asyncio") == 1.5
+    assert notes == [[1.0], [1.25]]  # the forever job ends after the others
+    assert all(job.state is CANCELLED for job in inner)
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
+@pytest.mark.fast_way
+def test_a_job_that_is_cancelled_once_may_return_after_all() -> None:
+    """It has succeeded then, and no other job starts in its task."""
+    notes: list[float] = []
+    job = Job(slow_to_end, notes, 2)
+    assert run_virtual(ended_at, Once(job, Job(nap, 9, required=job), timeout=1), backend="asyncio") == 1.25
+    assert (job.state, job.result()) == (SUCCEEDED, "slept")
+
+
+@pytest.mark.fast_way
+def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -> None:
+    """When `shutdown_timeout` is over; so it cannot hang the run."""
+    notes: list[float] = []
+    job = Job(slow_to_end, notes, 4, 60)
+    assert run_virtual(ended_at, Once(job, timeout=1, shutdown_timeout=2), backend="asyncio") == 3.0
+    assert notes == [1.0, 3.0, 3.0, 3.0]
+    assert job.state is CANCELLED
+
+
+def test_on_trio_there_is_no_single_cancellation() -> None:
+    """A class that says so has its jobs cancelled as all jobs are."""
+    jobs = [Job(nap, 60), Job(nap, 60, forever=True)]
+    assert run_virtual(ended_at, Once(jobs, Once(Job(nap, 60)), timeout=1), backend="trio") == 1.0
+    assert all(job.state is CANCELLED for job in jobs)
+
+
+@pytest.mark.parametrize("before_its_first_step", [True, False])
+def test_a_critical_failure_cancels_once_those_that_have_begun(before_its_first_step: bool) -> None:
+    """Workers that have no job yet leave, and a job that was not begun is CANCELLED."""
+
+    async def fail() -> None:
+        if not before_its_first_step:
+            await asyncio.sleep(1)
+        raise OSError("broken")
+
+    jobs = [Job(fail, critical=True), *[Job(slow_to_end, list[float](), 3) for _ in range(3)]]
+    scheduler = Once(jobs)
+    assert run_virtual(scheduler.co_run, backend="asyncio") is False
+    assert scheduler.stop_reason is StopReason.CRITICAL
+    assert jobs[0].state is FAILED
+    assert not any(job.state is RUNNING for job in jobs)

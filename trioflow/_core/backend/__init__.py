@@ -114,7 +114,7 @@ def current() -> Backend:
     trio = _trio_lowlevel()
     if trio is not None and trio.in_trio_task():
         return by_name("trio")
-    if loop_running() and sys.modules["asyncio"].current_task() is not None:
+    if _asyncio_running() and sys.modules["asyncio"].current_task() is not None:
         return by_name("asyncio")
     raise RuntimeError("this must be awaited in a task of trio or asyncio; from code that is not async, call run()")
 
@@ -122,8 +122,11 @@ def current() -> Backend:
 def loop_running() -> bool:
     """Return whether an event loop of trio or asyncio is running in this thread."""
     trio = _trio_lowlevel()
-    if trio is not None and trio.in_trio_run():
-        return True
+    return (trio is not None and trio.in_trio_run()) or _asyncio_running()
+
+
+def _asyncio_running() -> bool:
+    """Return whether an event loop of asyncio is running in this thread."""
     asyncio: Any = sys.modules.get("asyncio")  # not imported here: that takes 30 ms, and then no loop could be running
     running = getattr(asyncio, "_get_running_loop", None)
     return running is not None and running() is not None

@@ -15,8 +15,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, final
 
+from ..backend import by_name, loop_running
 from ..backend import current as current_backend
-from ..backend import loop_running
 from ..base._functions import is_async
 from ..job._call import Search, as_given
 from ..job._errors import JobCancelled, JobTimeout
@@ -32,7 +32,7 @@ from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
 
 if TYPE_CHECKING:
-    from ..backend import Backend, Scope
+    from ..backend import Backend, BackendName, Scope
     from ..job._options import Retry
     from ..job._work import Work
     from ..run._run import Run
@@ -52,6 +52,7 @@ __all__ = (
     "duration",
     "given_of",
     "label_inside",
+    "load_backend",
     "loop_running",
     "name_of",
     "printable",
@@ -86,6 +87,23 @@ def call_of(job: FunctionJob[T]) -> partial[T]:
     Results that no other job needs are dropped, if they are not to be kept.
     """
     return job._filled()
+
+
+def load_backend(name: BackendName) -> None:
+    """Import what a backend needs; otherwise the first run on it does, which takes some 40 ms.
+
+    Args:
+        name: "trio" or "asyncio".
+
+    Raises:
+        ValueError: there is no backend of that name.
+        ImportError: its library cannot be imported.
+
+    Example:
+        >>> load_backend("asyncio")
+
+    """
+    by_name(name)
 
 
 @final

@@ -43,7 +43,8 @@ def check(members: Members) -> Iterator[None]:
         walked[parent.owner] = parent
         parent.implied = {}
         yield from _check_jobs(parent, repeated, out_of_order)
-        _check_needs(parent.owner, parent.demanding, members.owner)
+        if parent.demanding:
+            _check_needs(parent.owner, parent.demanding, members.owner)
         for nested in parent.nested:
             nested._check_may_run()
             todo.append((nested._members, repeated or nested._repeats()))
@@ -128,7 +129,7 @@ def _refuse_crossed_needs(walked: Iterable[Members]) -> None:
                     waits_for.setdefault(home, [])
                     for one in kept:
                         waits_for.setdefault(one, []).append(home)
-    cycle = _graph.find_cycle(waits_for, waits_for.__getitem__)
+    cycle = _graph.find_cycle(waits_for, waits_for.__getitem__) if waits_for else None
     if cycle is not None:
         names = " and ".join(dict.fromkeys(name for _, name in cycle))
         raise ValueError(

@@ -5,19 +5,19 @@ When it runs, it builds a `trioflow.Scheduler` with one job for each of its own,
 schedulers run as jobs in the same way. `docs/coming-from/asynciojobs.md` says what is the same, what differs, and how
 the same program looks in trioflow's own words.
 
-On asyncio, each job runs in a task of its own and is cancelled as asyncio programs expect: once, so that a `finally`
-that awaits comes to its end. A job that has not ended within `shutdown_timeout` is then cancelled at each await. This
-needs no private part of trioflow: a job waits for its own task behind a shield of anyio.
+On asyncio, a job is cancelled as asyncio programs expect: once, so that a `finally` that awaits comes to its end. A job
+that has not ended within `shutdown_timeout` is then cancelled at each await. That is what `cancels_once=True` says of
+the class of the `trioflow.Scheduler`.
 
 The public API has no way to do the following, so this module does not do it:
 
 - A job that is added to a scheduler while that runs is not run; it waits for the next run.
 - Instruments see a nested scheduler as one job.
-- A task of its own for each job costs what a task costs: what trioflow gains by running jobs one after the other in
-  the same task is not to be had here.
 """
 
 import sys
+
+from trioflow.abc import load_backend as _load_backend
 
 from .job import AbstractJob as AbstractJob
 from .job import Job as Job
@@ -27,6 +27,8 @@ from .purescheduler import set_debug as set_debug
 from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
+
+_load_backend("asyncio")  # now, so that the first run does not take 40 ms more than the others
 
 __all__ = [
     "AbstractJob",

@@ -306,6 +306,9 @@ def has_shutdown(job: AbstractJob) -> bool:
     method = type(job).co_shutdown
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
+    nested = job._trioflow_nested()
+    if nested is not None and method.__module__.startswith(f"{__package__}."):  # it shuts its jobs down, and no more
+        return any(has_shutdown(one) for one in nested.jobs)
     return method is not AbstractJob.co_shutdown
 
 

@@ -174,7 +174,10 @@ class PureScheduler:
             Exception: requirements go round in circles, or lead out of the scheduler.
 
         """
-        yield from self._trioflow_mirror()[1]
+        if any(job.required for job in self.jobs):
+            yield from self._trioflow_mirror()[1]
+        else:
+            yield from by_age(self.jobs)
 
     def sanitize(self, verbose: bool | None = None) -> bool:
         """Drop requirements that are not in the scheduler; in nested ones too.

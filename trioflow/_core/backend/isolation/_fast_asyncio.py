@@ -102,7 +102,7 @@ class FastAsyncioGroup(Group):
 
     def _scope_around(self) -> Any:
         """Return the innermost scope of the task that hosts the run; None if there is none."""
-        state = TASK_STATES.get(self._host.task)
+        state = STATES_BY_REF.get(weakref.ref(self._host.task))
         return state.innermost if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
 
     def spawn(self, worker: WorkerTask) -> None:
