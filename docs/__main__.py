@@ -5,6 +5,7 @@ Warnings are errors, internal links are checked, and nothing is fetched: what is
 """
 
 import argparse
+import runpy
 import subprocess
 import sys
 import urllib.request
@@ -47,9 +48,7 @@ def sphinx(builder: str, to: Path, *, fresh: bool) -> int:
 
 def fetch_inventories() -> int:
     """Fetch the inventory of each project that `conf.py` names."""
-    from conf import intersphinx_mapping
-
-    for address, file in intersphinx_mapping.values():
+    for address, file in runpy.run_path(str(DOCS / "conf.py"))["intersphinx_mapping"].values():
         with urllib.request.urlopen(f"{address}/objects.inv", timeout=60) as answer:
             Path(file).write_bytes(answer.read())
         print(f"{file} is that of {address}")
