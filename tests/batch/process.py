@@ -20,6 +20,11 @@ def batch(*words: Any) -> Result:
     return trioflow("batch", *words)
 
 
+def meanwhile(stderr: str) -> str:
+    """What a batch has said while it ran: all but the lines at its end about what failed."""
+    return stderr.partition("batch  ✗ ")[0]
+
+
 @contextmanager
 def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
     """A batch that runs, started by a line of a shell; it does not outlive the test."""

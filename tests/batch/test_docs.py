@@ -37,7 +37,8 @@ def shell(directory: Path, script: str) -> str:
 
 
 def alike(text: str) -> str:
-    """A job log is the same but for times and for the names of files, which go by their size."""
+    """A text is the same but for times and for the names of files, which go by their size."""
+    text = re.sub(r"(commands? failed, )[\d.]+ m?s$", r"\1how long", text, flags=re.MULTILINE)
     text = re.sub(r"\d{10}\.\d{3}\t +\d+\.\d{3}", "when\thow long", text)
     return re.sub(r"\b\w+\.py\b", "file.py", text)
 

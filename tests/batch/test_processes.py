@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import sys
 import time
@@ -231,16 +232,43 @@ def screen_of(
 
 
 def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It counts what has ended and what has failed, gives way to output, and is gone at the end."""
+    """It looks as a monitor does, gives way to output, and is gone at the end; what has failed is said below."""
     go = tmp_path / "go"
     lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
 
     def seen(screen: pyte.Screen) -> None:
-        if "2/3" in screen.display[1]:
-            assert "1 failed" in screen.display[1]
+        first, second = screen.display[1:3]
+        if "2/3" in first and "1 succeeded" in second:
+            assert first.startswith(" batch  ━")
+            assert "1 failed" in second
+            assert "0 waiting" in second
             go.touch()
 
-    assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == (["one", "three"], 1)
+    shown, code = screen_of("--bar", "-j1", ":::", *lines, seen=seen)
+    assert shown[:2] == ["one", "three"]
+    assert re.fullmatch(r"batch  ✗ 1 of 3 commands failed, .*s", shown[2])
+    assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)
+
+
+def test_a_bar_of_words_knows_their_number_from_the_start(tmp_path: Path) -> None:
+    """It began with 0/?; of lines nobody knows how many come, so it says neither that nor a percentage."""
+    go = tmp_path / "go"
+    firsts: list[str] = []
+
+    def seen(screen: pyte.Screen) -> None:
+        if "batch" in (first := screen.display[0]):
+            firsts.append(first)
+            go.touch()
+
+    lines = [f"until [ -e {go} ]; do sleep 0.001; done", "exit 0"]
+    assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == ([], 0)
+    assert " 0%  0/2 " in firsts[0]
+    (tmp_path / "lines").write_text("\n".join(lines))
+    firsts.clear()
+    go.unlink()
+    assert screen_of("--bar", "-j1", "::::", str(tmp_path / "lines"), seen=seen) == ([], 0)
+    assert " 0/? " in firsts[0]
+    assert "%" not in firsts[0]
 
 
 def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
@@ -256,7 +284,9 @@ def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
 def test_a_bar_gives_way_to_what_is_said_of_a_signal() -> None:
     """It stood in the middle of the bar, and what was left of the bar stayed on the screen."""
     lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
-    assert lines == (["one", "SIGINT: ending in order; once more to end at once"], 130)
+    assert lines[0][:2] == ["one", "SIGINT: ending in order; once more to end at once"]
+    assert "1 of 2 commands succeeded" in lines[0][2]
+    assert lines[1] == 130
 
 
 def test_no_bar_elsewhere() -> None:

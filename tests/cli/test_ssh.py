@@ -251,8 +251,11 @@ def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
     assert done.exit_code == 3
     assert done.stdout == ""
     said = done.stderr.splitlines()
-    assert sorted(line.split(":")[1] for line in said) == [" dead1", " dead2"]
-    assert "no node is left" in said[-1]
+    told, (closing, *failed) = said[:2], said[2:]
+    assert sorted(line.split(":")[1] for line in told) == [" dead1", " dead2"]
+    assert "no node is left" in told[-1]
+    assert closing.startswith("batch  ✗ 3 of 3 commands failed, ")
+    assert sorted(line.split(":")[0] for line in failed) == ["  echo 1", "  echo 2", "  echo 3"]
 
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:

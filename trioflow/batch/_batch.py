@@ -62,6 +62,8 @@ BETWEEN_PAUSES: Final = 1000
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two looks at what a start has to wait for."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
+MOST_NAMED: Final = 5
+"""Failed commands that are named at the end; the others are counted."""
 FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """What a command fails with. OSError: the disk is full; ValueError: a NUL in an argument. All else ends the batch."""
 
@@ -217,7 +219,7 @@ class Batch:
         aside: what is done around each print.
         joblog: where each command that has ended is recorded.
         journal: where each command that has succeeded is kept, and found by a later batch.
-        progress: called when a command has ended, with the counts, and the expected total if it is known.
+        progress: called when a command has ended.
 
     """
 
@@ -232,7 +234,7 @@ class Batch:
         aside: Aside,
         joblog: Joblog | None = None,
         journal: Journal | None = None,
-        progress: Callable[[Tally, int | None], object] | None = None,
+        progress: Callable[[], object] | None = None,
     ) -> None:
         self._template: Final = template
         self._product: Final = product
@@ -244,13 +246,15 @@ class Batch:
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = Tally(options.halt, total)
-        self._expected = product.total
+        self.expected = product.total  # how many commands run in all; None while that is not known
+        self.restored = 0  # how many commands the journal had the results of
+        self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first that failed, and why
         self._printer = Printer(in_order=options.in_order, aside=aside)
         self._environment: Final = {**os.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._again if options.tries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
         teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command
-        self._scheduler: Final = Commands(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
+        self.scheduler: Final = Commands(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
         self._untold: Final[dict[Command, None]] = {}
         self._said = set[Hold]()  # the holds that have been reported
         self._stopped = False  # no further command starts
@@ -259,7 +263,7 @@ class Batch:
         self._alive: Final = set(options.nodes)  # as far as is known
         self._free: Final[deque[Node | None]] = deque()
         if options.slots is None:
-            self._scheduler.update([Job(self._count_cpus, node, forever=True) for node in options.nodes])
+            self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in options.nodes])
         else:
             self._free.extend((options.nodes or (None,)) * min(options.slots, options.at_once or options.slots))
         self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
@@ -277,25 +281,30 @@ class Batch:
         """
         try:
             # asyncio, because its import takes half as long as trio's
-            self._scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self._journal)
+            self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self._journal)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._print_untold()
             raise
-        if self._scheduler.stop_reason is StopReason.CRITICAL:
+        if self.scheduler.stop_reason is StopReason.CRITICAL:
             raise self._error()
         self._print_untold()
         return self.tally.exit_code
 
     @property
+    def running(self) -> int:
+        """How many commands run, or have ended and are about to be told."""
+        return len(self._untold)
+
+    @property
     def was_interrupted(self) -> bool:
         """Whether a signal ended the batch."""
-        return self._scheduler.stop_reason is StopReason.INTERRUPTED
+        return self.scheduler.stop_reason is StopReason.INTERRUPTED
 
     def _error(self) -> BaseException:
         """Return what ended the batch: an error of our own, or the journal could not be written."""
-        culprit = self._scheduler.culprit
-        errors = [one.exception for one in self._scheduler.incidents if isinstance(one.exception, JournalError)]
+        culprit = self.scheduler.culprit
+        errors = [one.exception for one in self.scheduler.incidents if isinstance(one.exception, JournalError)]
         found = errors[-1] if culprit is None else culprit.raised_exception()
         assert found is not None
         return found
@@ -315,8 +324,8 @@ class Batch:
             line = self._template.fill(arguments, sequence, slot)
             if self._done.take(line):
                 self._slots.give_back(slot)
-                if self._expected is not None:
-                    self._expected -= 1
+                if self.expected is not None:
+                    self.expected -= 1
                 if sequence % BETWEEN_PAUSES == 0:
                     await anyio.lowlevel.checkpoint()
                 continue
@@ -327,12 +336,12 @@ class Batch:
                 return
             command = Command(self, number, sequence, slot, arguments, line, node)
             self._untold[command] = None
-            self._scheduler.add(command)
+            self.scheduler.add(command)
             number += 1
             if not command.is_settled():  # as it is if the journal has its result
                 next_start = time.monotonic() + self.options.delay
             node = await self._where()
-        self._expected = number
+        self.expected = number
 
     async def _until_allowed(self) -> None:
         """Wait until no hold forbids a start, or the batch has stopped; say once for each hold what it waits for."""
@@ -427,7 +436,7 @@ class Batch:
     # ---- telling how they have ended
 
     async def _tell_all(self) -> None:
-        async for job in self._scheduler.as_settled():
+        async for job in self.scheduler.as_settled():
             if isinstance(job, Command) and job.state is not JobState.CANCELLED:
                 await self._tell(job)
                 self._give_room(job.node)
@@ -446,9 +455,12 @@ class Batch:
                 outcome.signal, command.line, ":" if command.node is None else command.node.name, outcome.usage,
             )  # fmt: skip
             self._joblog.add(entry)
+        if outcome.failed and len(self.failures) < MOST_NAMED:
+            self.failures.append((command.line, outcome.reason))
+        self.restored += outcome.is_restored
         met = self.tally.add(outcome.code)
         if self._progress is not None:
-            self._progress(self.tally, self._expected)
+            self._progress()
         if met and not self._stopped:
             await self._stop(command)
 
@@ -469,9 +481,9 @@ class Batch:
         what = "running commands are ended" if self.options.halt.at_once else "no further command is started"
         await self._printer.say(f"--halt: {what}, after: {shown(command.line)}")
         if self.options.halt.at_once:
-            self._scheduler.cancel()
+            self.scheduler.cancel()
         else:
-            self._scheduler.drain()
+            self.scheduler.drain()
 
     def _print_untold(self) -> None:
         """Print what is left when the run has ended: of commands that have ended, or that an interruption has."""

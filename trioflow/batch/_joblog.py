@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from ..jobs.command._result import LONG
+from ..jobs.posix._processes import describe
 from . import BatchError
 
 COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
@@ -72,13 +73,21 @@ class Outcome:
     def remark(self, line: str) -> str:
         """Return what to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
-            option = "--timeout" if self.error.missing is None else "--idle-timeout"
-            return f"ended by {option}: {shown(line)}"
+            return f"{self.reason}: {shown(line)}"
         if isinstance(self.error, Unreachable):
             return ""  # it is said once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
         return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
+
+    @property
+    def reason(self) -> str:
+        """Why the command has failed, in words."""
+        if isinstance(self.error, JobTimeout):
+            return "ended by --timeout" if self.error.missing is None else "ended by --idle-timeout"
+        if self.result is not None and isinstance(self.error, CommandError):
+            return describe(self.result.returncode)
+        return str(self.error)
 
     @property
     def usage(self) -> tuple[float, float, int | None] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import click
@@ -31,6 +31,34 @@ Exit codes:
   141  nobody reads the output any more
   255  the command line is wrong
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """The words and options, as the command line has them, each read and checked."""
+
+    words: tuple[str, ...]
+    nodes: tuple[str, ...]
+    # ---- what is done there
+    script: str | None
+    include: tuple[str, ...]
+    push: tuple[str, ...]
+    to: str
+    pull: tuple[str, ...]
+    into: str
+    # ---- how they are reached
+    login: str | None
+    identity: str | None
+    ssh_config: str | None
+    gateway: str | None
+    accept_new: bool
+    connect_timeout: float
+    # ---- how it runs
+    jobs: int
+    timeout: float | None
+    tag: bool
+    tagstring: str | None
+    quiet: bool
 
 
 PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
@@ -63,36 +91,37 @@ PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="The same with this in front: '{time} {node}: '.")
 @click.option("--quiet", is_flag=True, help="Print no table.")
-def command(words: Sequence[str], nodes: Sequence[str], **options: Any) -> int:
+def command(**options: Any) -> int:
     r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
 
     NODES is a file with a node a line, or names and ranges like node[01-37]; ":" is this machine. In COMMAND, FILE,
     PATH and PLACE, {node} stands for the name of the node. The outputs are printed node by node as they end. At the end
     a table says how it went.
     """
-    if options["include"] and options["script"] is None:
+    given = Given(**options)
+    if given.include and given.script is None:
         raise click.UsageError("--include is for files beside a script: give --script too")
-    if not (words or options["script"] or options["push"] or options["pull"]):
+    if not (given.words or given.script or given.push or given.pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _on_nodes  # late, because --help does not need it
     from .batch._run import named
 
-    own = {
-        "username": options["login"],
-        "identity": options["identity"],
-        "config": options["ssh_config"],
-        "gateway": options["gateway"],
-        "accept_new": options["accept_new"],
-        "connect_timeout": options["connect_timeout"],
-    }
-    found = named(nodes, **own)
+    found = named(
+        given.nodes,
+        username=given.login,
+        identity=given.identity,
+        config=given.ssh_config,
+        gateway=given.gateway,
+        accept_new=given.accept_new,
+        connect_timeout=given.connect_timeout,
+    )
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    fields = "script", "include", "push", "to", "pull", "into"
-    plan = _on_nodes.Plan(words, **{name: options[name] for name in fields})
+    plan = _on_nodes.Plan(
+        given.words, given.script, given.include, push=given.push, to=given.to, pull=given.pull, into=given.into
+    )
     missing = [one for one in plan.files() if not os.path.exists(one)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    tag = options["tagstring"] or options["tag"]
-    run = _on_nodes.Run(plan, found, timeout=options["timeout"] or None, tag=tag)
-    return run.run(options["jobs"] or None, with_table=not options["quiet"])
+    run = _on_nodes.Run(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
+    return run.run(given.jobs or None, with_table=not given.quiet)

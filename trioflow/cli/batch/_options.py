@@ -135,8 +135,7 @@ def check_journal(given: Given) -> None:
         raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
     if given.journal is not None and given.dry_run:
         raise click.UsageError(
-            f"--dry-run does not look into a journal: for what it has, call trioflow journal list "
-            f"{printable(given.journal)}"
+            f"--dry-run does not look into a journal: for what it has, call trioflow journal {printable(given.journal)}"
         )
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import click
 
 from ... import JournalError
 from ...abc import printable
 from ...batch import BatchError, _batch, _joblog, _resources, _sources
-from ...batch._halt import Tally
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
 from ...batch._template import Template
@@ -25,6 +25,7 @@ from ._given import Given
 if TYPE_CHECKING:
     from ... import Journal, LocalNode, Pool, SshNode
     from ...abc import Amount
+    from ._bar import Bar
 
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
@@ -37,8 +38,8 @@ def run(given: Given) -> int:
         done = former(given)
         if given.dry_run:
             return print_lines(_batch.lines(template, product, done))
-        shown = Bar() if given.bar and on_a_terminal() else NoBar()
-        with shown.shown(), log(given) as joblog:
+        with log(given) as joblog:
+            shown = bar(given)
             batch = _batch.Batch(
                 template,
                 product,
@@ -50,7 +51,14 @@ def run(given: Given) -> int:
                 aside=shown.aside,
                 progress=shown.update,
             )
-            return exit_code(batch)
+            began = time.monotonic()
+            with shown.shown(batch):
+                code = exit_code(batch)
+            if code != FINE:
+                from . import _closing  # here, because most batches do not need it
+
+                _closing.say(_closing.closing(batch, given, time.monotonic() - began))
+            return code
 
 
 def how(given: Given) -> _batch.Options:
@@ -78,7 +86,18 @@ def how(given: Given) -> _batch.Options:
     )
 
 
-def named(nodes: Sequence[str], **options: Any) -> tuple[SshNode | LocalNode, ...]:
+class NodeOptions(TypedDict, total=False):
+    """The options of nodes that a command line may have; see `SshNode`."""
+
+    username: str | None
+    identity: str | None
+    config: str | None
+    gateway: str | None
+    accept_new: bool
+    connect_timeout: float
+
+
+def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode | LocalNode, ...]:
     """Return the nodes that the user named, each once; the options are those of `SshNodes`."""
     if not nodes:
         return ()
@@ -172,65 +191,26 @@ def output() -> Generator[None]:
         raise click.exceptions.Exit(OTHER_ERROR) from None
 
 
-# ---- the bar
-
-
-class Bar:
-    """A progress bar at the bottom of the terminal, on the standard error; it is hidden while something is printed."""
-
-    def __init__(self) -> None:
-        from rich import progress  # here, because most batches do not need it
-        from rich.console import Console
-
-        columns = (
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[failed]}"),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[left]}"),
-        )
-        self._progress: Final = progress.Progress(
-            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
-        )
-        self._task: Final = self._progress.add_task("", total=None, failed="", left="")
-
-    @contextlib.contextmanager
-    def shown(self) -> Generator[None]:
-        """Show the bar during a block."""
-        with self._progress:
-            yield
-
-    def update(self, tally: Tally, expected: int | None) -> None:
-        """Show these counts; `expected` is None if the total is not known yet."""
-        failed = f"{tally.failed} failed" if tally.failed else ""
-        left = "" if expected is None else "left"
-        done = tally.failed + tally.succeeded
-        self._progress.update(self._task, completed=done, total=expected, failed=failed, left=left)
-
-    @contextlib.contextmanager
-    def aside(self) -> Generator[bool]:
-        """Hide the bar during a block."""
-        self._progress.stop()
-        try:
-            yield True
-        finally:
-            self._progress.start()
-
-
 class NoBar:
     """In place of a bar, where nothing is shown."""
 
-    shown = staticmethod(contextlib.nullcontext)
+    def shown(self, batch: _batch.Batch) -> contextlib.nullcontext[None]:
+        """Do nothing."""
+        return contextlib.nullcontext()
 
     def aside(self) -> contextlib.nullcontext[bool]:
         """Do nothing."""
         return contextlib.nullcontext(False)
 
-    def update(self, tally: Tally, expected: int | None) -> None:
+    def update(self) -> None:
         """Show nothing."""
 
 
-def on_a_terminal() -> bool:
-    """Return whether there is a terminal to draw on."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def bar(given: Given) -> Bar | NoBar:
+    """Return the bar, if one was asked for, and there is a terminal that can draw it."""
+    if not given.bar:
+        return NoBar()
+    from ...view.monitor._monitor import can_draw  # here, because most batches do not need them
+    from ._bar import Bar
+
+    return Bar() if can_draw(sys.stderr) else NoBar()

@@ -125,6 +125,11 @@ class Model:
         return self.tallies[self.root]
 
     @property
+    def total(self) -> int | None:
+        """How many jobs there are in all, as far as is known; None where nobody knows."""
+        return self.tally.jobs
+
+    @property
     def background(self) -> int:
         """How many forever jobs are background jobs: all but those in trouble, which count as what they are."""
         return sum(job.state not in _counts.TROUBLE for job in list(self.beside))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Sized
+from typing import Final, Protocol
 
-from ..._core.door.reading import JobState, RunPhase, StopReason, duration_text
+from ..._core.door.reading import BaseScheduler, JobState, RunPhase, StopReason, duration_text
 from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
 from ..text._verdict import Verdict, of_run, verdict
 from ._asked import current_run, failed_through_member, is_scheduler
 from ._display import Line, Piece
-from ._model import JobCounts, Model
+from ._model import JobCounts
 
 FURTHER: Final = tuple(
     state for state in PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
@@ -26,10 +27,32 @@ FULL: Final = 4
 """Figures in a first line that has all of them; there, the bar is at least twice as long."""
 
 
+class Figures(Protocol):
+    """What the lines show, of a `Model` or something like it."""
+
+    @property
+    def root(self) -> BaseScheduler: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def tally(self) -> JobCounts: ...
+    @property
+    def failures(self) -> Sized: ...
+    @property
+    def background(self) -> int: ...
+    @property
+    def slots(self) -> int | None: ...
+    @property
+    def ended(self) -> float | None: ...
+    def elapsed(self) -> float:
+        """Return the seconds since the beginning."""
+        ...
+
+
 class RunLines:
     """The head of each picture of one run."""
 
-    def __init__(self, model: Model, symbols: Symbols) -> None:
+    def __init__(self, model: Figures, symbols: Symbols) -> None:
         self._model: Final = model
         self._symbols: Final = symbols
         self._is_unicode: Final = symbols.set is UNICODE
@@ -61,8 +84,9 @@ class RunLines:
         """Return label, bar and figures; if they do not fit, without the estimate, then the label, then the counts."""
         tally = self._model.tally
         settled = sum(tally.settled.values())
-        percent = f"{100 * settled // tally.jobs if tally.jobs else 0:>3}%"
-        counts = f"{settled:>{len(str(tally.jobs))}}/{tally.jobs}"
+        total = self._model.total
+        percent = "" if total is None else f"{100 * settled // total if total else 0:>3}%"
+        counts = f"{settled}/?" if total is None else f"{settled:>{len(str(total))}}/{total}"
         elapsed = so_far(self._model.elapsed())
         self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_columns)
@@ -74,7 +98,7 @@ class RunLines:
             ("", [percent, elapsed.strip()]),
         ]
         for name, figures in tries:
-            end = "  ".join(["", *figures])
+            end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
             bar = columns - width(start) - width(end)
             if bar >= (2 * SHORTEST_BAR if len(figures) == FULL else SHORTEST_BAR):
@@ -99,7 +123,7 @@ class RunLines:
     def _bar(self, columns: int, tally: JobCounts) -> Line:
         done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         bad = sum(number for state, number in tally.settled.items() if LOOKS[state].style in {"failed", "trouble"})
-        parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], tally.jobs, columns)
+        parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], self._model.total or 0, columns)
         bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
         return [*bar, (rest * (columns - sum(parts)), "dim")]
 

@@ -89,7 +89,7 @@ class TerminalDisplay(Display):
         self._above.replace(self._pipes)
         if self._pipes is not None and self._takes_descriptors:
             self._pipes.replace()
-            self._input = replaced_input(self._paused)
+            self._input = replaced_input(self.paused)
         self._ticker.start()
 
     def wake(self) -> None:
@@ -134,8 +134,8 @@ class TerminalDisplay(Display):
         self._file.flush()
 
     @contextlib.contextmanager
-    def _paused(self) -> Generator[None]:
-        """Make way for a question, and for what is typed; without the picture, lines are shown at once."""
+    def paused(self) -> Generator[None]:
+        """Make way for a question, and for what is typed or written; without the picture, lines are shown at once."""
         with self._lock:
             self._pauses += 1
             self._guarded(self._ask)
@@ -145,7 +145,7 @@ class TerminalDisplay(Display):
             with self._lock:
                 self._pauses -= 1
                 self._guarded(self._screen.hide_cursor)
-            self._ticker.wake()
+                self._guarded(self._update)
 
     def _ask(self) -> None:
         self._screen.update([], self._size(), self._lines_above(), end=harmless(self._above.take_begun()))

@@ -1,0 +1,83 @@
+"""What a batch says at its end: nothing if all is well, and else how many commands failed, which, and why."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from ..jobs.posix.process_trees import until_there
+from .process import PATIENCE, batch, meanwhile, running
+
+pytestmark = pytest.mark.usefixtures("plain_shell")
+
+
+def closing(stderr: str) -> list[str]:
+    """The lines at the end, without the time."""
+    return re.sub(r", [\d.]+ m?s\n", "\n", stderr.removeprefix(meanwhile(stderr))).splitlines()
+
+
+def test_it_says_how_many_failed_and_why() -> None:
+    """A batch that failed said nothing."""
+    lines = ["exit 3", "kill -9 $$", "sleep 9", "./script", "true"]
+    Path("script").write_text("#!/no/such/interpreter\n")
+    Path("script").chmod(0o755)
+    done = batch("-j1", "--timeout", "0.3", ":::", *lines)
+    assert closing(done.stderr) == [
+        "batch  ✗ 4 of 5 commands failed",
+        "  exit 3: exit code 3",
+        "  kill -9 $$: ended by signal SIGKILL",
+        "  sleep 9: ended by --timeout",
+        "  ./script: not started: './script' is there, but the interpreter in its first line (#!) is not. "
+        "The command: ./script",
+    ]
+
+
+def test_it_names_a_few() -> None:
+    """The others are counted, and a long or strange command is one line."""
+    done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
+    head, first, second, *others = closing(done.stderr)
+    assert head == "batch  ✗ 8 of 8 commands failed"
+    assert first == r"  exit 2 #\n\x1b[31m: exit code 2"
+    assert re.fullmatch(r"  exit 3 #x+…x+: exit code 3", second)
+    assert len(second) < 125
+    assert others == ["  exit 4: exit code 4"] * 3 + ["  and 3 more"]
+
+
+def test_what_was_not_run_counts_in_the_total() -> None:
+    """Where the number of commands is known; and where it is not, those that ended do."""
+    words = ["-j1", "--halt", "soon,fail=1", "exit"]
+    assert closing(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 of 4 commands failed"
+    Path("arguments").write_text("0\n5\n6\n7\n")
+    assert closing(batch(*words, "::::", "arguments").stderr)[0] == "batch  ✗ 1 of 2 commands failed"
+
+
+def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
+    """The exit code is 0 then, whatever has failed before."""
+    done = batch("-j1", "--halt", "soon,success=1", "exit", ":::", 5, 0, 7)
+    assert (done.exit_code, closing(done.stderr)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ([], "to be able to go on: --journal FILE, or --joblog FILE and later --resume"),
+        (["--joblog", "log"], "to go on later: the same command with --resume"),
+        (["--joblog", "log", "--resume-failed"], "to go on later: the same command again"),
+        (["--journal", "run.db"], "to go on later: the same command again"),
+    ],
+)
+def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[str], advice: str) -> None:
+    """It advised to call a function of Python."""
+    here = tmp_path / "here"
+    with running(
+        "-j1", *options, ":::", "true", "exit 3", f"touch {here}; sleep 1000", "true", cwd=tmp_path
+    ) as process:
+        until_there(here)
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=PATIENCE)[1].decode()
+    assert process.returncode == 130
+    assert meanwhile(stderr) == "SIGTERM: ending in order; once more to end at once\n"
+    assert closing(stderr) == ["batch  ✗ interrupted, 1 of 4 commands failed", "  exit 3: exit code 3", f"  {advice}"]

@@ -1,0 +1,105 @@
+"""The bar of a batch: the two lines that a monitor shows of a run, at the bottom of the terminal while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Generator
+from typing import Final
+
+from ... import JobState, Scheduler
+from ...batch._batch import Batch
+from ...view.monitor._display import Line
+from ...view.monitor._model import JobCounts
+from ...view.monitor._run_lines import RunLines
+from ...view.monitor._terminal import TerminalDisplay
+from ...view.text._symbols import Symbols
+
+INTERVAL: Final = 0.1
+"""Seconds between two pictures, at least."""
+ENOUGH: Final = 3
+"""Commands that have run before the time that is left is estimated."""
+
+
+class Figures:
+    """A batch, as the lines of a monitor see a run. Its tally is the commands', not that of its scheduler's jobs."""
+
+    ended = None
+    slots = None
+    background = 0
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch: Final = batch
+        self._began: Final = time.monotonic()
+        self.root: Final[Scheduler] = batch.scheduler
+
+    @property
+    def total(self) -> int | None:
+        """How many commands run in all; None if that is not known yet."""
+        return self._batch.expected
+
+    @property
+    def failures(self) -> range:
+        """As many as have failed."""
+        return range(self._batch.tally.failed)
+
+    @property
+    def tally(self) -> JobCounts:
+        """What has become of the commands."""
+        batch, counts = self._batch, JobCounts(None)
+        counts.settled[JobState.SUCCEEDED] = batch.tally.succeeded
+        counts.settled[JobState.FAILED] = batch.tally.failed
+        counts.restored = batch.restored
+        counts.running = batch.running
+        done = batch.tally.succeeded + batch.tally.failed
+        counts.jobs = done + counts.running if batch.expected is None else batch.expected
+        return counts
+
+    def elapsed(self) -> float:
+        """Return the seconds since the batch began."""
+        return time.monotonic() - self._began
+
+    def remaining(self) -> float | None:
+        """Return how many seconds the rest takes if it goes on like this; None as long as nobody knows."""
+        tally = self.tally
+        done = sum(tally.settled.values())
+        if self.total is None or done - tally.restored < ENOUGH:
+            return None
+        return self.elapsed() / (done - tally.restored) * max(0, self.total - done)
+
+
+class Bar:
+    """Shows how far a batch is, on the standard error; it gives way while something is printed."""
+
+    def __init__(self) -> None:
+        self._figures: Figures | None = None
+        self._lines: RunLines | None = None  # while it is shown
+        self._display: Final = TerminalDisplay(sys.stderr, self._draw, INTERVAL)
+
+    @contextlib.contextmanager
+    def shown(self, batch: Batch) -> Generator[None]:
+        """Show the bar during a block."""
+        self._figures = Figures(batch)
+        self._lines = RunLines(self._figures, Symbols.of(sys.stderr))
+        self._display.start()
+        try:
+            yield
+        finally:
+            self._lines = None
+            self._display.stop()
+
+    def update(self) -> None:
+        """Show soon that a command has ended."""
+        self._display.wake()
+
+    @contextlib.contextmanager
+    def aside(self) -> Generator[bool]:
+        """Hide the bar during a block."""
+        with self._display.paused():
+            yield True
+
+    def _draw(self, columns: int, height: int) -> list[Line]:
+        if self._lines is None or self._figures is None:
+            return []
+        return self._lines.lines(columns, self._figures.remaining())[:height]
