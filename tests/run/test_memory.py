@@ -6,15 +6,17 @@ import functools
 import gc
 import traceback
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow import Adaptive, Job, Pool, Rate, Scheduler, StopReason, current_job
+from trioflow.abc import Instrument
 
-from ..bodies import Closing, turns
+from ..bodies import Closing, nap, turns
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -250,3 +252,56 @@ def test_each_run_counts_the_failures_of_jobs_that_were_dropped(
         caplog.clear()
         virtual(scheduler.co_run)
         assert caplog.messages[-1] == "3 jobs of 'grows' failed; the run went on to its end"
+
+
+async def fail() -> None:
+    raise OSError("broken")
+
+
+def naps(number: int = 6, **options: Any) -> list[Job[None]]:
+    return [Job(nap, 0.1, **options) for _ in range(number)]
+
+
+FEATURES: dict[str, Callable[[], Scheduler]] = {
+    "nothing": lambda: Scheduler(naps()),
+    "window": lambda: Scheduler(naps(), jobs_window=2),
+    "limiter": lambda: Scheduler(naps(), jobs_window=anyio.CapacityLimiter(2)),
+    "limiter around": lambda: Scheduler(Scheduler(naps()), Scheduler(naps()), jobs_window=anyio.CapacityLimiter(1)),
+    "adaptive window": lambda: Scheduler(naps(), jobs_window=Adaptive(1, 4)),
+    "interval": lambda: Scheduler(naps(), start_interval=0.01),
+    "pool": lambda: Scheduler(naps(needs={"cpu": 1}), pool=Pool(cpu=2)),
+    "rate": lambda: Scheduler(naps(needs={"api": 1}), pool=Pool(api=Rate(requests=1, per=1, burst=2))),
+    "pool around": lambda: Scheduler([Scheduler(naps(needs={"cpu": 1})) for _ in range(3)], pool=Pool(cpu=2)),
+    "part of a pool": lambda: Scheduler(Scheduler(naps(needs={"cpu": 1}), needs={"cpu": 1}), pool=Pool(cpu=2)),
+    "idle timeout": lambda: Scheduler(naps(idle_timeout=5), idle_timeout=5),
+    "timeout": lambda: Scheduler(naps(timeout=5), timeout=9),
+    "retry": lambda: Scheduler(naps(retry=2), Job(fail, retry=1)),
+    "drain": lambda: Scheduler(naps(), drain_at=60),
+    "instrument": lambda: Scheduler(naps(), instruments=[Instrument()]),
+    "forever": lambda: Scheduler(naps(), Job(anyio.sleep_forever, forever=True)),
+    "failure": lambda: Scheduler(naps(), Job(fail, critical=True)),
+    "policy": lambda: Scheduler(naps(expected_duration=1), policy="critical-path"),
+    "priority": lambda: Scheduler(naps(priority=1)),
+    "groups": lambda: Scheduler([Scheduler(naps(2)) for _ in range(3)]),
+}
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("feature", FEATURES)
+def test_run_that_is_over_leaves_nothing_to_the_garbage_collector(virtual: Virtual, feature: str) -> None:
+    """All that a run has made is freed by counting references when it is over, whatever its scheduler has."""
+
+    async def main() -> None:
+        await FEATURES[feature]().co_run()  # what is made once stays
+        await turns()
+        gc.collect()
+        gc.disable()
+        try:
+            scheduler = FEATURES[feature]()
+            await scheduler.co_run()
+            await turns()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+    virtual(main)

@@ -48,6 +48,11 @@ class AdaptiveWindow(Instrument):
             self.control.note_success(started_at, now, is_full=self._run.workers.free <= 0)
             self._run.workers.resize(self.control.size)
 
+    def after_run(self, scheduler: Any) -> None:
+        """Give up the run, which is over and refers to this."""
+        if scheduler is self._run.scheduler:
+            del self._run
+
     def _note_trouble(self, started_at: float, now: float) -> None:
         self.control.note_trouble(started_at, now)
         self._run.workers.resize(self.control.size)

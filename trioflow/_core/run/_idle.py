@@ -143,6 +143,7 @@ class WatchOfJobs(Instrument):
         """Watch no more."""
         if self._prevent is not None:
             self._prevent()
+            del self._prevent, self._run  # which refers to this
 
     def _look(self) -> None:
         assert self.watch is not None

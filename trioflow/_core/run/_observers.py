@@ -102,6 +102,10 @@ class Observers:
             for hook in HOOKS
         }
 
+    def part_from_run(self) -> None:
+        """Give up the run, which is over: from now on, what a hook raises to end it is raised."""
+        self.interrupt = _raise
+
     def notify(self, hook: str, *details: Any) -> None:
         """Call `hook` of each instrument; one that raises is logged and not called again in this run."""
         for method in self._hooks[hook]:
@@ -156,6 +160,10 @@ def fast_hooks(observers: Observers | None) -> tuple[Hook | None, Hook | None, H
         observers.fast_hook("job_finished"),
         observers.fast_hook("job_scheduled"),
     )
+
+
+def _raise(interruption: BaseException) -> None:
+    raise interruption
 
 
 def _own(instrument: Instrument) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class Ordering:
         self._jobs: Final = run.queue.jobs
         # How long the nested schedulers take, for which nobody says so but their own jobs.
         self._inside: Final[dict[BaseScheduler, float]] = {}
+        self._shares: RunOfSharing | None = None
         # What a user's policy has raised first, with the job that it was asked about, and an interruption; until told.
         self._untold: tuple[AbstractJob[Any], BaseException] | None = None
         self._interruption: BaseException | None = None
@@ -85,6 +86,11 @@ class Ordering:
         """Take in that an idle job requires more than before."""
         if isinstance(self._jobs, RankedJobs):
             self._jobs.order.note_requirements(job)
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over."""
+        if self._shares is not None:
+            self._shares.part_from_run()
 
     def tell(self) -> None:
         """Tell the run what a user's policy has raised, if it has since the last time."""
@@ -136,7 +142,8 @@ class Ordering:
         if isinstance(self._jobs, RankedJobs):
             order.outlook.starts = self._jobs.order.outlook.starts
         if shares:
-            self._jobs.share(order, Sharing(RunOfSharing(self._run), order))
+            self._shares = RunOfSharing(self._run)
+            self._jobs.share(order, Sharing(self._shares, order))
         else:
             self._jobs.rank_by(order)
 
@@ -168,7 +175,7 @@ class RunOfSharing:
     """A run as `Sharing` asks it; most of what it asks is a method of something else, and is called as often as any."""
 
     def __init__(self, run: Run) -> None:
-        self._run: Final = run
+        self._run: Run | None = run
         self.backfill = run.scheduler.backfill
         self.clock = run.clock
         self.call_in_loop = run.backend.caller()
@@ -179,9 +186,15 @@ class RunOfSharing:
 
     def starts_at_once(self) -> int:
         """Return how many more jobs would start as soon as the run looks for them."""
-        return self._run.workers.starts_at_once() if self._run.phase is RunPhase.RUNNING else 0
+        run = self._run
+        return run.workers.starts_at_once() if run is not None and run.phase is RunPhase.RUNNING else 0
 
     def wake(self) -> None:
         """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
-        if self._run.phase is RunPhase.RUNNING:
+        if self._run is not None and self._run.phase is RunPhase.RUNNING:
             self._run.workers.ensure_searcher()
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over: no job waits in it any more."""
+        self._run = None
+        del self.call_at, self.resource, self.kept_around, self.has_slot

@@ -167,7 +167,7 @@ class Run:
         self.had_ordinary = False
         self.failures = 0  # nested ones included
         # What jobs share until the outermost run ends; all runs nested in it use the same object.
-        self.shared: Final[SharedResources] = SharedResources(self) if outer is None else outer.run.shared
+        self.shared: SharedResources = SharedResources(self) if outer is None else outer.run.shared
         # What it does with its journal, if it has one.
         self.durable: Durable | None = None if journal is None else Durable(self, journal)
         if outer is not None and outer.run.durable is not None:
@@ -273,8 +273,13 @@ class Run:
     def _break_circles(self) -> None:
         """Part from what refers to the run, so that all is freed now, without the garbage collector."""
         self.workers.part_from_run()
-        self._ordering = self._grants = None
-        del self.links, self.group
+        if self._ordering is not None:
+            self._ordering.part_from_run()
+        if self.observers is not None:
+            self.observers.part_from_run()
+        self._ordering = self._grants = self._failure_log = None
+        del self.group.home  # it may be the group itself
+        del self.home, self.links, self.group, self.shared
 
     async def _body(self) -> None:
         begun = self.clock()

@@ -65,7 +65,7 @@ class OuterToken:
     __slots__ = ("_run", "_wanted_by", "_window", "_worker", "limiter", "token")
 
     def __init__(self, run: Run, worker: Worker, window: LimiterWindow, token: Token) -> None:
-        self._run: Final = run
+        self._run = run
         self._worker: Final = worker
         self._window: Final = window
         self.limiter: Final = window.limiter
@@ -75,6 +75,11 @@ class OuterToken:
     def is_of(self, run: Run) -> bool:
         """Return whether it is the token of the worker around this very run."""
         return self._run is run
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over."""
+        self._wanted_by.clear()
+        del self._run
 
     def want(self, run: Run) -> None:
         """Let the run whose token this is ask for it again, because a job of that run or of one inside could start."""
@@ -148,15 +153,15 @@ class TokenRequest:
 class Interval:
     """Keeps a number of seconds between two starts."""
 
-    __slots__ = ("_next", "_run", "_seconds")
+    __slots__ = ("_backend", "_clock", "_next", "_seconds")
 
     def __init__(self, run: Run, seconds: float) -> None:
-        self._run, self._seconds = run, seconds
+        self._backend, self._clock, self._seconds = run.backend, run.clock, seconds
         self._next = run.clock()  # the first job may start at once
 
     def is_over(self) -> bool:
         """Return whether a job may start."""
-        return self._run.clock() >= self._next
+        return self._clock() >= self._next
 
     def begin(self, now: float) -> None:
         """Record that a job starts."""
@@ -164,7 +169,7 @@ class Interval:
 
     async def wait(self) -> bool:
         """Wait until the present interval is over. Return False on cancellation."""
-        return await self._run.backend.wait_until(self._next)
+        return await self._backend.wait_until(self._next)
 
 
 class LimiterWindow:
@@ -178,6 +183,10 @@ class LimiterWindow:
         self._backend: Backend = run.backend
         self._outer: Final = tuple(_lent_by_enclosing(run, limiter))
         self._waiting: Scope | None = None  # the scope of the one worker that waits for a token
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over."""
+        del self._run
 
     @property
     def limiter(self) -> Any:

@@ -235,6 +235,10 @@ class Workers:
 
     def part_from_run(self) -> None:
         """Give up the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
+        if self.window is not None:
+            self.window.part_from_run()
+        if self.outer_token is not None:
+            self.outer_token.part_from_run()
         del self._run
 
     def leave(self, worker: Worker) -> None:

@@ -94,6 +94,7 @@ class FastAsyncioGroup(Group):
             self.scope._host_task = None
             if self._shielded is not None:
                 self._shielded._host_task = None
+                self.scope._child_scopes.discard(self._shielded)  # they refer to each other
         self._host.raise_cancellation()
         if task._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
             await asyncio.sleep(0)

@@ -154,6 +154,7 @@ class FastTrioGroup(Group):
         """Close the scope of the shielded workers, which have gone."""
         if self._shielded is not None:
             self._shielded._cancel_status.close()
+            self._shielded._cancel_status = None  # they refer to each other
 
     def cancel_shielded(self) -> None:
         if self._shielded is not None:
