@@ -53,6 +53,8 @@ if _typing.TYPE_CHECKING:
     from .jobs.ssh._steps import Pull, Push, Script, ScriptText
     from .journal._journal import Journal
     from .simulation._simulate import Simulation, simulate
+    from .view.ci._junit import JUnit
+    from .view.ci._summary import Summary
     from .view.events._events import Events
     from .view.monitor._monitor import Monitor
     from .view.trace._spans import Span
@@ -70,6 +72,7 @@ __all__ = [
     "Events",
     "Executor",
     "ExecutorJob",
+    "JUnit",
     "Job",
     "JobCancelled",
     "JobNotDone",
@@ -103,6 +106,7 @@ __all__ = [
     "SshNodes",
     "StopReason",
     "Succeeds",
+    "Summary",
     "ThreadJob",
     "Throttled",
     "Trace",
@@ -142,6 +146,7 @@ _LATE = {
     "Events": ".view.events._events",
     "Executor": ".executor",
     "ExecutorJob": ".jobs._executor",
+    "JUnit": ".view.ci._junit",
     "Journal": ".journal._journal",
     "Line": ".jobs.command._ready",
     "LocalNode": ".jobs.ssh._nodes",
@@ -159,6 +164,7 @@ _LATE = {
     "SshNode": ".jobs.ssh._nodes",
     "SshNodes": ".jobs.ssh._nodes",
     "Succeeds": ".jobs.command._ready",
+    "Summary": ".view.ci._summary",
     "ThreadJob": ".jobs._thread",
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",

@@ -107,3 +107,24 @@ def test_a_file_without_events_is_refused(tmp_path: Path) -> None:
     done = process("monitor", file)
     assert done.returncode == 2
     assert "--events" in done.stderr
+
+
+# --- CI
+
+
+def test_reports_for_ci_are_written(tmp_path: Path) -> None:
+    """`--junit` and `--summary`; the exit code is that of the run."""
+    code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
+    done = run("--junit", tmp_path / "j.xml", "--summary", tmp_path / "s.md", written(tmp_path, code))
+    assert done.exit_code == 3
+    assert 'tests="2" failures="1"' in (tmp_path / "j.xml").read_text()
+    assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
+
+
+def test_on_github_the_summary_comes_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the annotations."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
+    done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
+    assert "::error " in done.output
+    assert "1 of 1 job failed" in (tmp_path / "s.md").read_text()

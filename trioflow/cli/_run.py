@@ -103,6 +103,8 @@ def command(
     trace: Path | None,
     report: Path | None,
     events: Any,
+    junit: Path | None,
+    summary: Path | None,
     **options: Any,
 ) -> int:
     """Run the scenario.
@@ -113,7 +115,10 @@ def command(
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace", Trace) if trace or report else None
-    told = [instrument("Events", functools.partial(Events, events))] if events else []
+    reports = _told.reports(junit, summary)
+    told: list[Instrument] = [*reports]
+    if events:
+        told.append(instrument("Events", functools.partial(Events, events)))
     shown = monitors(scheduler, tag) if monitor else []
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
@@ -133,7 +138,8 @@ def command(
     elapsed = time.monotonic() - start
     code = code_of(scheduler)
     written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
-    return code if all((written, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+    is_told = all(one.is_written for one in reports)
+    return code if all((written, is_told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

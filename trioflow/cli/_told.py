@@ -1,13 +1,15 @@
-"""What `trioflow run` tells other programs: events while it runs."""
+"""What `trioflow run` tells other programs: events while it runs, and how it went to a CI system."""
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 import click
 
+from .. import JUnit, Summary
 from . import _outputs
 from ._completion import file
 
@@ -35,10 +37,39 @@ def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 
 def options(command: Any) -> Any:
     """Add the options to `trioflow run`."""
-    return click.option(
-        "--events",
-        callback=_events,
-        metavar="FILE",
-        shell_complete=file,
-        help="Write what happens as lines of JSON; for -, to the standard output, and all else to the standard error.",
-    )(command)
+    for option in (
+        click.option(
+            "--summary",
+            type=_outputs.output_file(),
+            metavar="FILE",
+            shell_complete=file,
+            help="Write the verdict, the failures and the slowest jobs as Markdown.  [default in GitHub's actions: the "
+            "summary of the step]",
+        ),
+        click.option(
+            "--junit",
+            type=_outputs.output_file(),
+            metavar="FILE",
+            shell_complete=file,
+            help="Write a test case for each job, as JUnit XML for CI systems.",
+        ),
+        click.option(
+            "--events",
+            callback=_events,
+            metavar="FILE",
+            shell_complete=file,
+            help="Write what happens as lines of JSON; for -, to the standard output, all else to the standard error.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
+    """Return what writes the reports that were asked for; in one of GitHub's actions, its summary unasked."""
+    found: list[JUnit | Summary] = []
+    if junit:
+        found.append(JUnit(junit))
+    if summary or (os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")):
+        found.append(Summary(summary))
+    return found

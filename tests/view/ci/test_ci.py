@@ -1,0 +1,203 @@
+"""`JUnit` and `Summary`: every outcome, and hostile labels and output, read by what reads them in CI."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import junitparser
+import pytest
+from markdown_it import MarkdownIt
+
+from trioflow import CommandJob, Job, JUnit, Scheduler, Summary
+from trioflow.view.ci import _cases
+
+from ...bodies import fail, nap, nothing
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+HOSTILE = "a]]>b & <i>\"'\x1b[31mred\x1b[0m\x00\x08\ufffe\udcff | `x` [y](z) ## * _ \n::error::no"
+
+
+@pytest.fixture(autouse=True)
+def not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+async def run_and_report(scheduler: Scheduler, *instruments: Any) -> None:
+    await scheduler.co_run(instruments=instruments)
+
+
+def cases_in(path: Path) -> dict[str, Any]:
+    """Return the cases of a file as junitparser reads them, by suite and name."""
+    found = junitparser.JUnitXml.fromfile(str(path))
+    return {f"{suite.name}: {case.name}": case for suite in found for case in suite}
+
+
+def kinds(case: Any) -> list[str]:
+    return [type(one).__name__ for one in case.result]
+
+
+def rendered(path: Path) -> str:
+    return MarkdownIt("gfm-like", {"linkify": False}).disable("linkify").render(path.read_text(encoding="utf-8"))
+
+
+def every_outcome() -> Scheduler:
+    broken = Job(fail, 1, label="broken")
+    inner = Scheduler(Job(nap, 2, label="deep"), Job(fail, 1, label="deep failure"), label="inner")
+    late = Scheduler(Job(nap, 50, label="cut"), label="late", timeout=3)
+    return Scheduler(
+        broken, inner, late,
+        Job(nothing, label="blocked", required=broken, run_if="succeeded"),
+        Job(nothing, label="skipped", required=Job(nothing, label="fine"), run_if="failed"),
+        Job(nap, 50, label="slow", timeout=1),
+        Job(nap, 1000, label="background", forever=True),
+        label="all",
+    )  # fmt: skip
+
+
+def test_each_outcome_is_one_that_ci_systems_know(virtual: Virtual, tmp_path: Path) -> None:
+    """Failures and timeouts are failures, what did not run is skipped, and each scheduler is a suite."""
+    scheduler = every_outcome()
+    scheduler.sanitize()
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"))
+    cases = cases_in(tmp_path / "junit.xml")
+    assert {name: kinds(case) for name, case in cases.items() if case.result} == {
+        "all: broken": ["Failure"],
+        "all: late": ["Failure"],
+        "all: slow": ["Failure"],
+        "all: blocked": ["Skipped"],
+        "all: skipped": ["Skipped"],
+        "all/inner: deep failure": ["Failure"],
+        "all/late: cut": ["Skipped"],
+    }
+    assert {"all: background", "all/inner: deep"} <= cases.keys()
+    assert cases["all: slow"].result[0].type == "JobTimeout"
+    assert "OSError: broken" in cases["all: broken"].result[0].text
+    assert cases["all/inner: deep"].time == 2
+    root = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (root.get("failures"), root.get("tests")) == ("4", str(len(cases)))
+
+
+def test_jobs_that_are_dropped_are_cases_too(virtual: Virtual, tmp_path: Path) -> None:
+    """With `keep_jobs=False` the scheduler is empty in the end."""
+    scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s", keep_jobs=False)
+    virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md"))
+    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {
+        "s: a": [],
+        "s: b": ["Failure"],
+    }
+    assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
+
+
+def hostile() -> Scheduler:
+    code = f"import sys; sys.stdout.buffer.write({HOSTILE.encode('utf-8', 'surrogateescape')!r}); sys.exit(1)"
+    command = CommandJob([sys.executable, "-c", code], label=HOSTILE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    async def raises() -> None:
+        raise ValueError(HOSTILE)
+
+    return Scheduler(command, Job(raises, label=f"{HOSTILE} 2"), label=HOSTILE)
+
+
+def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> None:
+    """Control characters, `]]>`, colours, markup, and what is not Unicode."""
+    hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
+    cases = cases_in(tmp_path / "junit.xml")
+    assert len(cases) == 2
+    other, case = sorted(cases.values(), key=lambda one: one.system_out or "")
+    assert "]]>b & <i>" in case.name
+    assert "red\\x00" in case.system_out
+    assert "\x1b" not in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+    assert kinds(case) == kinds(other) == ["Failure"]
+
+
+def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -> None:
+    """A Markdown renderer finds our headings and tables, and no others; no markup of a label is markup."""
+    hostile().run(instruments=[Summary(tmp_path / "s.md")])
+    html = rendered(tmp_path / "s.md")
+    assert re.findall(r"<(h\d)>", html) == ["h2", "h3", "h4", "h4", "h3"]
+    assert html.count("<tr>") == 3
+    for tag in ("<i>", "<a ", "<em>", "<strong>", "\x1b"):
+        assert tag not in html
+
+
+def test_huge_output_is_cut_with_a_word(tmp_path: Path) -> None:
+    """CI systems refuse files of many MB."""
+    big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
+    Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    assert f"[{3000000 + 8 - _cases.MOST_OUTPUT} bytes before this are left out]" in case.system_out
+    assert case.system_out.rstrip().endswith("the end")
+    assert (tmp_path / "junit.xml").stat().st_size < 100_000
+    assert (tmp_path / "s.md").stat().st_size < 100_000
+
+
+def test_what_is_secret_is_in_neither(tmp_path: Path) -> None:
+    """Neither the command nor its output."""
+    secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
+    Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
+    assert "hunter2" not in (tmp_path / "junit.xml").read_text() + (tmp_path / "s.md").read_text()
+
+
+def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_path: Path) -> None:
+    """In this order, the slowest job first."""
+    scheduler = every_outcome()
+    scheduler.sanitize()
+    virtual(run_and_report, scheduler, Summary(tmp_path / "s.md"))
+    text = (tmp_path / "s.md").read_text()
+    assert text.startswith("## ✗ all: 4 of ")
+    assert "#### inner/deep failure" in text
+    assert "blocked: not run, because 'broken' did not succeed" in text
+    slowest = text.partition("### Slowest jobs")[2]
+    assert re.findall(r"^\| (\S+) \|", slowest, re.M)[1:3] in (["late", "late/cut"], ["late/cut", "late"])
+
+
+# --- GitHub
+
+
+def test_failures_are_annotations_on_github(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escaped, at the line of the user's code; their details are in a group in which nothing is a command."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
+    monkeypatch.chdir(Path(__file__).parent)
+    (tmp_path / "step.md").write_text("before\n")
+    hostile().run(instruments=[Summary()])
+    lines = capsys.readouterr().out.splitlines()
+    errors = [line for line in lines if line.startswith("::error ")]
+    assert len(errors) == 2
+    error = next(line for line in errors if "ValueError" in line)
+    assert "%0A::error::no" in error
+    assert re.match(r"::error file=test_ci.py,line=\d+,title=[^:,]*::ValueError", error)
+    stops = [line.removeprefix("::stop-commands::") for line in lines if line.startswith("::stop-commands::")]
+    inside = False
+    for line in lines:  # as GitHub's runner reads them
+        if line.startswith("::stop-commands::") and not inside:
+            inside = True
+        elif line in [f"::{stop}::" for stop in stops]:
+            inside = False
+        elif not inside and line.startswith("::"):
+            assert line.startswith(("::error ", "::group::", "::endgroup::"))
+    assert (tmp_path / "step.md").read_text().startswith("before\n## ✗")
+
+
+def test_without_github_a_summary_needs_a_path() -> None:
+    """The error says so."""
+    with pytest.raises(ValueError, match="GITHUB_STEP_SUMMARY"):
+        Summary()
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The run goes on."""
+    report = JUnit(tmp_path / "no" / "junit.xml")
+    assert Scheduler(Job(nothing)).run(instruments=[report])
+    assert "cannot be written" in caplog.text
+    assert not report.is_written

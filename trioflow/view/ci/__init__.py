@@ -1,0 +1,1 @@
+"""How a run went, for systems of continuous integration."""

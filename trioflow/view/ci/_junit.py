@@ -1,0 +1,116 @@
+"""`JUnit`: a run as a file of JUnit XML, which CI systems read.
+
+There is no standard. This follows what Jenkins, GitLab and GitHub's actions read, and what pytest writes: suites stand
+beside each other, each with its cases; there are no suites in suites, which some of them pass over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final, final
+from xml.sax.saxutils import escape, quoteattr
+
+from ..._core.door.reading import JobState
+from ._cases import Case, CiReport, Report
+
+ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+"""Colours and other sequences for terminals."""
+NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""XML 1.0, section 2.2."""
+
+
+@final
+class JUnit(CiReport):
+    """Writes how a run went as JUnit XML: one test case a job, for Jenkins, GitLab, GitHub and others.
+
+    Each scheduler is a suite. A job that FAILED, by its timeout, too, is a failure with its traceback and the end of
+    the output that was captured of its command. One that is BLOCKED, SKIPPED or CANCELLED, or was never reached, is
+    skipped, with the reason. A background job that the end of the run has cancelled has passed. What `redact=True`
+    hides is not in the file.
+
+    Args:
+        path: the file, which each run replaces when it has ended.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> async def work(): ...
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "junit.xml"
+        ...     ok = Scheduler(Job(work), label="one").run(instruments=[JUnit(path)])
+        ...     print(path.read_text().splitlines()[0])
+        <?xml version="1.0" encoding="UTF-8"?>
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+
+    def _write(self, report: Report) -> None:
+        with open(self.path, "w", encoding="utf-8", newline="") as file:
+            file.writelines(xml(report))
+
+
+def xml(report: Report) -> Iterator[str]:
+    """Yield the lines of the file."""
+    suites: dict[str, list[Case]] = {report.label: []}
+    for case in report.cases:
+        suites.setdefault(case.suite, []).append(case)
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n'
+    yield f"<testsuites name={_quoted(report.label)} {_counts(report.cases)} time={_time(report.seconds)}>\n"
+    when = datetime.fromtimestamp(report.began, UTC).isoformat(timespec="seconds")
+    for name, cases in suites.items():
+        time = _time(sum(case.seconds for case in cases))
+        about = f'timestamp="{when}" hostname={_quoted(socket.gethostname())}'
+        yield f"<testsuite name={_quoted(name)} {_counts(cases)} time={time} {about}>\n"
+        for case in cases:
+            yield from _case(case)
+        yield "</testsuite>\n"
+    yield "</testsuites>\n"
+
+
+def _case(case: Case) -> Iterator[str]:
+    yield f"<testcase classname={_quoted(case.suite)} name={_quoted(case.name)} time={_time(case.seconds)}>"
+    if case.state is JobState.FAILED:
+        kind = _quoted(type(case.error).__qualname__)
+        yield f"\n<failure type={kind} message={_quoted(case.said)}>{_text(case.trace)}</failure>\n"
+    elif case.why_not:
+        yield f"\n<skipped message={_quoted(case.why_not)}/>\n"
+    if case.restored:
+        yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
+    for name, text in (("system-out", case.stdout), ("system-err", case.stderr)):
+        if text:
+            yield f"<{name}>{_text(text)}</{name}>\n"
+    yield "</testcase>\n"
+
+
+def _counts(cases: list[Case] | tuple[Case, ...]) -> str:
+    failed = sum(case.state is JobState.FAILED for case in cases)
+    skipped = sum(bool(case.why_not) for case in cases)
+    return f'tests="{len(cases)}" failures="{failed}" errors="0" skipped="{skipped}"'
+
+
+def _time(seconds: float) -> str:
+    return f'"{max(0.0, seconds):.3f}"'
+
+
+def plain(text: str) -> str:
+    """Return a text without colours for terminals."""
+    return ANSI.sub("", text)
+
+
+def clean(text: str) -> str:
+    """Return a text without colours, and with an escape sequence for each character that XML cannot have."""
+    return NOT_IN_XML.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), plain(text))
+
+
+def _text(text: str) -> str:
+    return escape(clean(text))
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(clean(text))

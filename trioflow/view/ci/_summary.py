@@ -1,0 +1,147 @@
+"""`Summary`: how a run went, in Markdown, and what GitHub's actions make of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final, final
+
+from ..._core.door.reading import JobState, duration_text, printable
+from ..text import _counts
+from ..text._symbols import Symbols
+from ._cases import CiReport, Report
+from ._junit import clean, plain
+
+MOST_FAILURES: Final = 20
+MOST_LINES: Final = 60
+"""Lines at the end of a traceback or an output; GitHub takes 1 MiB for a step."""
+SLOWEST: Final = 10
+MOST_ANNOTATIONS: Final = 10
+"""GitHub shows no more than ten errors of a step."""
+PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
+
+
+@final
+class Summary(CiReport):
+    """Writes how a run went as Markdown: the verdict, the failures, and the slowest jobs.
+
+    In GitHub's actions (the variable `GITHUB_ACTIONS` is set) it also prints each failure as an annotation, at its line
+    of your code if that is known, and below it its traceback and output in a group that can be opened. There, the page
+    of the step is the file if you give none.
+
+    Args:
+        path: the file, which each run replaces when it has ended; None for the one that `GITHUB_STEP_SUMMARY` names,
+            which is appended to.
+
+    Raises:
+        ValueError: no path is given, and `GITHUB_STEP_SUMMARY` is not set.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> async def work(): ...
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "summary.md"
+        ...     ok = Scheduler(Job(work), label="one").run(instruments=[Summary(path)])
+        ...     print(path.read_text().partition(' succeeded')[0])
+        ## ✓ one: 1 job
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        default = os.environ.get("GITHUB_STEP_SUMMARY")
+        self._appends: Final = path is None
+        if path is None and not default:
+            raise ValueError("Summary() without a path: give one; only GitHub's actions set GITHUB_STEP_SUMMARY")
+        super().__init__(path or default or "")
+
+    def _write(self, report: Report) -> None:
+        if os.environ.get("GITHUB_ACTIONS"):
+            encoding = sys.stdout.encoding or "utf-8"
+            text = "".join(workflow_commands(report))
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stdout.flush()
+        with open(self.path, "a" if self._appends else "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write("\n".join(markdown(report)) + "\n")
+
+
+# ---- Markdown
+
+
+def markdown(report: Report) -> Iterator[str]:
+    """Yield the lines of the file."""
+    yield f"## {report.verdict.sign(Symbols())} {escaped(report.label)}: {escaped(report.verdict.words)}"
+    counts = Counter(case.counted for case in report.cases)
+    states = [(state.value, counts[state]) for state in JobState] + [(_counts.BACKGROUND, counts[_counts.BACKGROUND])]
+    yield from ("", ", ".join(f"{number} {word}" for word, number in states if number))
+    failures = report.failures()
+    if failures:
+        yield from ("", "### Failures")
+    for case in failures[:MOST_FAILURES]:
+        yield from ("", f"#### {escaped(case.path)}", "", escaped(case.said), "", *fenced(case.trace))
+        for name, text in (("output", case.stdout), ("standard error", case.stderr)):
+            if text.strip():
+                yield from ("", f"The end of its {name}:", "", *fenced(text))
+    if len(failures) > MOST_FAILURES:
+        yield from ("", f"and {len(failures) - MOST_FAILURES} more failures")
+    not_run = [case for case in report.cases if case.state is JobState.BLOCKED]
+    if not_run:
+        yield from ("", "### Not run", "")
+        yield from (f"- {escaped(case.path)}: {escaped(case.why_not)}" for case in not_run[:MOST_FAILURES])
+        if len(not_run) > MOST_FAILURES:
+            yield f"- and {len(not_run) - MOST_FAILURES} more"
+    ran = sorted((case for case in report.cases if case.seconds and not case.forever), key=lambda case: -case.seconds)
+    if ran:
+        yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
+        for case in ran[:SLOWEST]:
+            yield f"| {escaped(case.path)} | {duration_text(case.seconds)} | {case.state.value} |"
+
+
+def escaped(text: str) -> str:
+    """Return a text in one line that means nothing in Markdown."""
+    return PUNCTUATION.sub(r"\\\1", printable(plain(text)))
+
+
+def fenced(text: str) -> list[str]:
+    """Return the end of a text as a block of code, with a fence that is not in it, and a word of what was cut."""
+    every = [printable(line) for line in plain(text).strip("\n").split("\n")]
+    lines = every[-MOST_LINES:]
+    if len(every) > MOST_LINES:
+        lines.insert(0, f"[{len(every) - MOST_LINES} lines before this are left out]")
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return [f"{fence}text", *lines, fence]
+
+
+# ---- GitHub's actions
+
+
+def workflow_commands(report: Report) -> Iterator[str]:
+    """Yield what the log of an action is to have: an annotation for each failure, and its details in a group.
+
+    The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". What jobs have written is no
+    command: commands are stopped around it, by a word that nobody can know.
+    """
+    failures = report.failures()
+    for number, case in enumerate(failures):
+        if number < MOST_ANNOTATIONS:
+            where = "" if case.place is None else f"file={_property(case.place[0])},line={case.place[1]},"
+            yield f"::error {where}title={_property(f'{case.path} failed')}::{_data(case.said)}\n"
+        yield f"::group::{_data(printable(case.path))} failed\n"
+        stop = secrets.token_hex(16)
+        yield f"::stop-commands::{stop}\n"
+        for text in (case.trace, case.stdout, case.stderr):
+            if text:
+                yield clean(text).rstrip("\n") + "\n"
+        yield f"::{stop}::\n::endgroup::\n"
+
+
+def _data(text: str) -> str:
+    return clean(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
