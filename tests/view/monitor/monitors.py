@@ -99,7 +99,7 @@ def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[st
 
 def jobs_only(lines: list[str]) -> list[str]:
     """Return the lines without the head and without the job that looks."""
-    return [line for line in lines[2:] if not line.endswith("  look")]
+    return [line for line in lines[2:] if not line.endswith("  look") and not line.startswith(" waiting: ")]
 
 
 async def serve(delay: float = 1, *, task_status: Any) -> None:

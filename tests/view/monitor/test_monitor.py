@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from trioflow import Job, Scheduler, Sequence, Service
+from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 
 from ...bodies import fail, nap
 from .monitors import drawn, jobs_only, look, serve, watched
@@ -102,15 +102,36 @@ def test_too_many_jobs(virtual: Virtual) -> None:
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
     scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
-    eye, lines = look(monitor, 10, height=14)
+    eye, lines = look(monitor, 10, columns=110, height=14)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert [line[13:] for line in lines[2:]] == [
-        *(f"slow {number}" for number in range(7)),
-        *(f"bad {number}   OSError: broken" for number in (6, 7, 8)),
-        "… and 33 running, 6 failed, 51 waiting",
+    assert [line[13:] for line in lines[3:]] == [
+        *(f"slow {number}" for number in range(8)),
+        "bad 0   9 × OSError: broken",
+        "… and 32 running, 51 waiting",
         "look",
     ]
+    assert lines[1].endswith("∞   1 background   ▪  40 of 40 slots")
+    assert lines[2] == " waiting: 51 for a slot"
+
+
+def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
+    """By cause: other jobs, a slot, a resource by its name, a key that is throttled; each of equal jobs once."""
+
+    async def throttle() -> None:
+        if current_job().attempts == 1 and not monitor._model.elapsed() > 1:
+            raise Throttled("api", after=50)
+
+    first = Job(nap, 9)
+    jobs = [Job(nap, 9, needs={"gpu": 1}) for _ in range(7)]
+    api = [Job(throttle, needs={"api": 1}) for _ in range(3)]
+    after = [Job(nap, 1, required=first) for _ in range(4)]
+    pool = Pool(gpu=2, api=Rate(requests=100, per=1))
+    scheduler, monitor = watched(first, *jobs, *api, *after, pool=pool)
+    eye, lines = look(monitor, 3, height=12)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[2] == " waiting: 4 for jobs · 3 api throttled · 5 gpu"
 
 
 def test_a_job_keeps_its_line(virtual: Virtual) -> None:
@@ -139,7 +160,7 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
     later, lines = look(monitor, 5, height=10)
     scheduler.update([eye, later])
     virtual(scheduler.co_run)
-    assert [line[:12].strip() for line in lines[2:5]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
+    assert [line[:12].strip() for line in lines[3:6]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
 
 
 def test_what_runs_beside_is_apart(virtual: Virtual) -> None:

@@ -92,14 +92,18 @@ def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | N
 
 
 def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
-    """The last picture of a large run has the failures, more than fit the window, up to a hundred."""
+    """The last picture of a large run has the failures, more than fit the window, up to a hundred kinds."""
     terminal = Terminal()
-    bad = [Job(fail, 1, label=f"bad {number}") for number in range(120)]
-    virtual(Scheduler(*bad, instruments=[Monitor(file=terminal)]).co_run)
+    bad = [Job(fail, 1, OSError(f"broken {number}"), label=f"bad {number}") for number in range(120)]
+    same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
+    virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
-    assert lines[-103].endswith("✗ 120 of 120 jobs failed, 1.0 s")
+    assert lines[-103].endswith("✗ 150 of 150 jobs failed, 2.0 s")
     assert sum("OSError: broken" in line for line in lines[-101:]) == 100
-    assert lines[-1] == "             … and 20 failed"
+    assert lines[-1] == "             … and 50 failed"
+    again = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
+    virtual(Scheduler(*again, instruments=[Monitor(file=terminal)]).co_run)
+    assert terminal.shown()[-1].endswith("30 × KeyError: 'k'")
 
 
 def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:

@@ -77,15 +77,36 @@ def test_narrow_head(virtual: Virtual) -> None:
     assert lines == [" ━━━━╍╍╍╍   60%  3 s", " ✓ 6  ▸ 4  ✗ 0  · 0"]
 
 
-def test_forty_columns_keep_the_name_of_the_run(virtual: Virtual) -> None:
-    """The estimate gives way before the name does: of several terminals side by side, each says what it shows."""
+def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
+    """The name of the run gives way to it, then the number of jobs; without an estimate, the name is there."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     scheduler.label = "release"
     eye, lines = look(monitor, 3, columns=40, height=2)
+    early, without = look(monitor, 0.5, columns=40, height=2)
+    scheduler.update([eye, early])
+    virtual(scheduler.co_run)
+    assert lines[0].startswith(" ━")
+    assert lines[0].endswith("≈ 5 s left")
+    assert without[0].startswith(" release  ╍")
+    assert width(lines[0]) <= 40
+    assert width(without[0]) <= 40
+
+
+def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
+    """Where they do not fit below each other, they go on in the right half, in a column of its own."""
+    scheduler, monitor = watched(*(Job(nap, 9, label=f"job {number}") for number in range(60)), jobs_window=20)
+    eye, lines = look(monitor, 3, columns=200, height=15)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[0].startswith(" release  ━")
-    assert width(lines[0]) <= 40
+    assert len(lines) == 15
+    assert [line.count("job ") for line in lines[3:]] == [2] * 8 + [1] * 4
+    assert len({line.rindex("▸") for line in lines[3:11]}) == 1
+    assert max(map(width, lines)) <= 200
+    narrow, few = look(monitor, 3, columns=149, height=15)
+    scheduler.remove(eye)
+    scheduler.add(narrow)
+    virtual(scheduler.co_run)
+    assert max(line.count("job ") for line in few) == 1
 
 
 def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual) -> None:

@@ -27,6 +27,7 @@ class Figures:
 
     ended = None
     slots = None
+    slots_taken = 0
     background = 0
 
     def __init__(self, batch: Batch) -> None:

@@ -10,6 +10,7 @@ place. So the picture grows, and never shrinks or shifts because a job has ended
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -34,10 +35,11 @@ MOST_FAILURES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """The line of one job, at `depth` in the listing; with no depth, outside of the listing."""
+    """The line of one job, at `depth` in the listing; with no depth, outside of the listing; for `alike` failures."""
 
     job: AnyJob
     depth: int | None = None
+    alike: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class JobChoice:
         """Return what to show in `height` lines."""
         beside = list(self._model.beside)
         room = height - len(beside)
-        if self._nested != "folded" and self._number_open() <= room:
+        if self.fits(height):
             return ChosenJobs(self._listing(None), beside=[JobRow(job) for job in beside])
         if self._model.ended is not None:
             return self._last()
@@ -72,6 +74,10 @@ class JobChoice:
         if folded is not None and self._nested == "folded":
             return self._with_failures(folded, room, beside)
         return self._chosen(folded or [], height, beside)
+
+    def fits(self, height: int) -> bool:
+        """Return whether each job has its line."""
+        return self._nested != "folded" and self._number_open() <= height - len(self._model.beside)
 
     # ---- in listing order
 
@@ -95,9 +101,9 @@ class JobChoice:
         return self._listing(0)
 
     def _with_failures(self, listed: list[JobRow], room: int, beside: list[AnyJob]) -> ChosenJobs:
-        inside = [job for job in list(self._model.failures) if job.scheduler is not self._model.root]
+        inside = self._failures(self._model.root)
         number = min(len(inside), room - len(listed))
-        shown = [JobRow(job) for job in inside[len(inside) - number :]]
+        shown = inside[len(inside) - number :]
         return ChosenJobs(listed + shown, beside=[JobRow(job) for job in beside])
 
     # ---- where there are too many
@@ -111,10 +117,10 @@ class JobChoice:
         if height < 3:
             beside, further = [], []
         left_out = self._model.root if listed else None
-        failures = [job for job in list(self._model.failures) if job.scheduler is not left_out]
+        failures = self._failures(left_out)
         failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
         slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
-        rows = [*listed, *(JobRow(job) for job in slots), *(JobRow(job) for job in failures)]
+        rows = [*listed, *(JobRow(job) for job in slots), *failures]
         beside += further[: max(0, room - len(beside) - len(failures) - len(slots))]
         return ChosenJobs(rows, self._rest(rows), [JobRow(job) for job in beside])
 
@@ -122,11 +128,18 @@ class JobChoice:
         """Return what remains on the terminal when the run has ended: its failures, unless they are told below."""
         if self._model.failures_are_told:
             return ChosenJobs([])
-        failures = list(self._model.failures)
-        left_out = len(failures) - MOST_FAILURES
-        return ChosenJobs(
-            [JobRow(job) for job in failures[:MOST_FAILURES]], {"failed": left_out} if left_out > 0 else None
-        )
+        failures = self._failures(None)
+        left_out = sum(row.alike for row in failures[MOST_FAILURES:])
+        return ChosenJobs(failures[:MOST_FAILURES], {"failed": left_out} if left_out else None)
+
+    def _failures(self, left_out: BaseScheduler | None) -> list[JobRow]:
+        """Return a row for each kind of failure, in the order of the first ones, without those of members of one."""
+        rows: list[JobRow] = []
+        for (is_member, _), jobs in list(self._model.failure_kinds.items()):
+            if jobs and not (is_member and left_out is self._model.root):
+                with contextlib.suppress(RuntimeError, StopIteration):  # it has changed meanwhile
+                    rows.append(JobRow(next(iter(jobs)), alike=len(jobs)))
+        return rows
 
     def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
         """Return the jobs to show in the lines for running jobs, at most `number`."""
@@ -143,7 +156,10 @@ class JobChoice:
     def _rest(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Count the jobs that have no line, each under a word for its state."""
         tally = self._model.tally
-        shown = collections.Counter(_word(row.job.state) for row in rows if not is_scheduler(row.job))
+        shown: collections.Counter[str] = collections.Counter()
+        for row in rows:
+            if not is_scheduler(row.job):
+                shown[_word(row.job.state)] += row.alike
         counts = {
             "running": tally.running,
             "failed": tally.settled[JobState.FAILED],

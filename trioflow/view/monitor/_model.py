@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState
-from ..text import _counts
+from ..text import _counts, _short_values
 from ._asked import current_run, failed_through_member, in_order, is_inside, is_scheduler, nested_in
 
 
@@ -112,12 +112,22 @@ class Model:
         self.running: Final[dict[AnyJob, None]] = {}
         self.failures: Final[dict[AnyJob, None]] = {}
         self.beside: Final[dict[AnyJob, None]] = {}  # forever jobs
+        self.in_slots: Final[dict[AnyJob, None]] = {}  # members of the outermost scheduler that take a slot of it
+        # Jobs that are ready, together if they are members of one scheduler and need the same.
+        self.ready: Final[dict[tuple[BaseScheduler, str], dict[AnyJob, None]]] = {}
+        # Equal failures; those of members of the outermost scheduler apart.
+        self.failure_kinds: Final[dict[tuple[bool, str], dict[AnyJob, None]]] = {}
         self._register(root, None, is_apart=False)
 
     @property
     def slots(self) -> int | None:
         """How many jobs may run at once now, in this run, which may have a window of its own; None for no limit."""
         return self.root.window_size
+
+    @property
+    def slots_taken(self) -> int:
+        """How many of them are taken."""
+        return len(self.in_slots)
 
     @property
     def tally(self) -> JobCounts:
@@ -146,7 +156,9 @@ class Model:
         if old.is_fresh and old.members == len(scheduler) and self.tallies.keys() >= {*nested_in(scheduler)}:
             return
         old.forget()
-        for jobs in (self.running, self.failures, self.beside):
+        for key in [key for key in self.ready if key[0] is scheduler or is_inside(key[0], scheduler)]:
+            del self.ready[key]
+        for jobs in (self.running, self.failures, self.beside, *self.failure_kinds.values()):
             for job in [one for one in jobs if is_inside(one, scheduler)]:
                 del jobs[job]
         self._register(scheduler, old.outer, scheduler.forever)
@@ -158,8 +170,16 @@ class Model:
             self._register(job, self.tallies[scheduler], job.forever)
         self.edition += 1
 
+    def schedule(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record that a job is ready, and waits until it may start."""
+        if not (job.forever or is_scheduler(job) or self.tallies[scheduler].is_apart):
+            self.ready.setdefault(_alike(scheduler, job), {})[job] = None
+
     def start(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job starts."""
+        self._no_longer_ready(scheduler, job)
+        if scheduler is self.root and not job.forever:
+            self.in_slots[job] = None
         if is_scheduler(job) or job.forever:
             return
         tally = self.tallies[scheduler]
@@ -172,16 +192,27 @@ class Model:
         if not job.forever:
             self.tallies[scheduler].count_running(-1)
             self.running.pop(job, None)
+            self.in_slots.pop(job, None)
 
     def finish(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job has settled."""
         self.running.pop(job, None)
+        self.in_slots.pop(job, None)
+        self._no_longer_ready(scheduler, job)
         if is_scheduler(job):
             self.tallies[job].give_up()
         elif not job.forever:
             self.tallies[scheduler].settle(job.state, job.started_at is not None, job.restored)
         if job.state is JobState.FAILED and not failed_through_member(job):
             self.failures[job] = None
+            error = job.raised_exception()
+            kind = scheduler is self.root, "" if error is None else _short_values.exception(error)
+            self.failure_kinds.setdefault(kind, {})[job] = None
+
+    def _no_longer_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        jobs = self.ready.get(_alike(scheduler, job))
+        if jobs is not None:
+            jobs.pop(job, None)
 
     def end(self) -> None:
         """Record that the run has ended."""
@@ -208,6 +239,12 @@ class Model:
                 tally.grow(1)
         elif not tally.is_apart:
             self.beside[job] = None
+
+
+def _alike(scheduler: BaseScheduler, job: AnyJob) -> tuple[BaseScheduler, str]:
+    """Return what jobs that wait for the same have in common."""
+    needs = getattr(job, "needs", None)  # a job that is told by events has none
+    return scheduler, str(needs) if needs else ""
 
 
 def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tuple[AnyJob, int]]:

@@ -144,13 +144,15 @@ class Monitor(Instrument):
         self._current_display().wake()
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job that ran was throttled, and waits again."""
-        if throttled(job):
-            self._show_throttled(scheduler, job)
+        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
+        self._show_ready(scheduler, job)
 
     @_releases_output
-    def _show_throttled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        self._current_model().put_back(scheduler, job)
+    def _show_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        model = self._current_model()
+        if throttled(job):
+            model.put_back(scheduler, job)
+        model.schedule(scheduler, job)
         self._current_display().wake()
 
     @_releases_output

@@ -7,6 +7,9 @@ or label comes up.
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from typing import Final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, duration_text, percent
@@ -14,6 +17,7 @@ from .._states import CRITICAL, FOREVER, LOOKS
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
 from ._asked import is_ready, is_scheduler, is_service, status_of, waiting_for
+from ._causes import waiting
 from ._display import Line
 from ._estimate import Forecast
 from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, attempt, context
@@ -29,6 +33,14 @@ AROUND_TIME: Final = 5
 SHORTEST_BAR: Final = 5
 LONGEST_BAR: Final = 12
 """Columns of the bar of a job that reports its progress."""
+
+LEAST_FOR_CAUSES: Final = 8
+"""Lines below the head: with fewer, there is none about what jobs wait for."""
+
+WIDE: Final = 150
+"""Columns: a wider terminal has jobs in both halves, if they do not fit one below the other."""
+
+GAP: Final = 2
 
 LEAST_AROUND: Final = 6
 """Columns: with less room, the schedulers that a job is in are left out."""
@@ -58,10 +70,22 @@ class Pictures:
         left = height - len(head)
         if left < 1:
             return head
-        shown = self._choice.rows(left)
-        lines = self._lines(shown, columns)
-        lines = lines if self._model.ended is not None else lines[:left]
-        return [*head, *(_cropped(line, columns) for line in lines)]
+        is_over = self._model.ended is not None
+        if self._choice.fits(left):
+            return [*head, *(_cropped(line, columns) for line in self._lines(self._choice.rows(left), columns))]
+        if not is_over and left >= LEAST_FOR_CAUSES:
+            causes = waiting(self._model, " · " if self._is_unicode else ", ")
+            head.append([(f" {self._start(causes, columns - 1)}", "figures")])
+            left -= 1
+        number = 2 if columns >= WIDE else 1
+        each = (columns - GAP * (number - 1)) // number
+        lines = self._lines(self._choice.rows(left * number), each)
+        if number == 1:
+            lines = lines if is_over else lines[:left]
+            return [*head, *(_cropped(line, columns) for line in lines)]
+        lines = [_cropped(line, each) for line in lines]
+        left = max(left, math.ceil(len(lines) / 2)) if is_over else left
+        return [*head, *_beside(lines[:left], lines[left : 2 * left], each + GAP)]
 
     def _lines(self, shown: ChosenJobs, columns: int) -> list[Line]:
         rows = [*shown.rows, *shown.beside]
@@ -72,14 +96,15 @@ class Pictures:
         widest = max((sum(width(text) for text, _ in label) for label in labels), default=0)
         limit = columns - margin if columns < NARROW else max(columns - margin - 60, (columns - margin) // 2)
         self._label_columns = max(0, min(limit, max(self._label_columns, widest)))
-        lines = [self._row(row.job, time, label, columns) for row, time, label in zip(rows, times, labels, strict=True)]
+        lines = [self._row(row, time, label, columns) for row, time, label in zip(rows, times, labels, strict=True)]
         if shown.rest is not None:
             lines.insert(len(shown.rows), self._rest(shown.rest, margin, columns))
         return lines
 
     # ---- the line of a job
 
-    def _row(self, job: AnyJob, time: str, label: Line, columns: int) -> Line:
+    def _row(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
+        job = row.job
         signs, state = self._symbols.set, job.state
         style = LOOKS[state].style
         symbol = signs.states[state]
@@ -92,16 +117,20 @@ class Pictures:
         line += [(text, one or "label") for text, one in label]
         used = sum(width(text) for text, _ in line)
         if columns >= NARROW:
-            line += self._details(job, columns - used)
+            line += self._details(row, columns - used)
         return line
 
-    def _details(self, job: AnyJob, columns: int) -> Line:
+    def _details(self, row: JobRow, columns: int) -> Line:
         """Return what follows the label, in so many columns: how much is done of a running job, and the rest."""
+        job = row.job
         found: Line = []
         if job.fraction_done is not None and job.state is JobState.RUNNING:
             found = self._bar(job.fraction_done, columns)
             columns -= sum(width(text) for text, _ in found)
-        if columns > 2 and (detail := self._detail(job)):
+        detail = self._detail(job)
+        if row.alike > 1 and detail:
+            detail = f"{row.alike} {'×' if self._is_unicode else 'x'} {detail}"
+        if columns > 2 and detail:
             found.append((self._start("  " + detail, columns), "label"))
         return found
 
@@ -192,6 +221,14 @@ class Pictures:
             return text
         end = _start(text[::-1], columns // 3)[::-1]
         return self._start(_start(text, columns) + text, columns - width(end)) + end
+
+
+def _beside(first: list[Line], second: list[Line], columns: int) -> Iterator[Line]:
+    """Put lines beside each other, the second ones from a column on."""
+    nothing: Line = []
+    for left, right in itertools.zip_longest(first, second, fillvalue=nothing):
+        room = columns - sum(width(text) for text, _ in left)
+        yield [*left, (" " * room, ""), *right] if right else left
 
 
 def _cropped(line: Line, columns: int) -> Line:

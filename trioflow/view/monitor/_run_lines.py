@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sized
 from typing import Final, Protocol
@@ -23,8 +24,6 @@ SHORT_TIME: Final = len("59.9 s")
 """Columns for a time, until one comes up that is longer than a minute."""
 
 SHORTEST_BAR: Final = 8
-FULL: Final = 4
-"""Figures in a first line that has all of them; there, the bar is at least twice as long."""
 
 
 class Figures(Protocol):
@@ -42,6 +41,8 @@ class Figures(Protocol):
     def background(self) -> int: ...
     @property
     def slots(self) -> int | None: ...
+    @property
+    def slots_taken(self) -> int: ...
     @property
     def ended(self) -> float | None: ...
     def elapsed(self) -> float:
@@ -81,7 +82,7 @@ class RunLines:
     # ---- the first line
 
     def _progress(self, columns: int, remaining: float | None) -> Line:
-        """Return label, bar and figures; if they do not fit, without the estimate, then the label, then the counts."""
+        """Return label, bar and figures; if they do not fit, without the label, then the counts, then the estimate."""
         tally = self._model.tally
         settled = sum(tally.settled.values())
         total = self._model.total
@@ -91,17 +92,21 @@ class RunLines:
         self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_columns)
         label = self._symbols.line(self._model.root.label)
-        tries: list[tuple[str, list[str]]] = [
-            (label, [percent, counts, elapsed, self._left(remaining)]),
-            (label, [percent, counts, elapsed]),
-            ("", [percent, counts, elapsed]),
-            ("", [percent, elapsed.strip()]),
+        left = self._left(remaining)
+        known = left.strip()  # the end of a run comes before its label
+        tries: list[tuple[str, list[str], int]] = [
+            (label, [percent, counts, elapsed, left], 2 * SHORTEST_BAR),
+            *[("", [percent, counts, elapsed, known], SHORTEST_BAR)] * bool(known),
+            *[("", [percent, elapsed, known], SHORTEST_BAR)] * bool(known),
+            (label, [percent, counts, elapsed], SHORTEST_BAR),
+            ("", [percent, counts, elapsed], SHORTEST_BAR),
+            ("", [percent, elapsed.strip()], SHORTEST_BAR),
         ]
-        for name, figures in tries:
+        for name, figures, least in tries:
             end = "  ".join(["", *filter(None, figures)])
             start = f" {name}  " if name else " "
             bar = columns - width(start) - width(end)
-            if bar >= (2 * SHORTEST_BAR if len(figures) == FULL else SHORTEST_BAR):
+            if bar >= least:
                 return [(start, "title"), *self._bar(bar, tally), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
@@ -138,12 +143,13 @@ class RunLines:
     # ---- the second line
 
     def _counts(self, columns: int) -> Line:
-        counted = [*self._counted(), *self._adaptive_window()]
-        digits = len(str(self._model.tally.jobs))
-        pieces: Line = [(f"{symbol} {number:>{digits}} {word}", style) for symbol, number, word, style in counted]
-        if _length(pieces, 3) > columns:
-            pieces = [(f"{symbol} {number} {word}", style) for symbol, number, word, style in counted]
-        if _length(pieces, 3) > columns:
+        counted, digits = self._counted(), len(str(self._model.tally.jobs))
+        pieces: Line = []
+        for places, shown in itertools.product((digits, 0), ([*counted, *self._window()], counted)):
+            pieces = [(f"{symbol} {number:>{places}} {word}", style) for symbol, number, word, style in shown]
+            if _length(pieces, 3) <= columns:
+                break
+        else:
             pieces = [(f"{symbol} {number}", style) for symbol, number, _, style in counted]
         while _length(pieces, 2) > columns:
             pieces.pop()
@@ -153,12 +159,12 @@ class RunLines:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
 
-    def _adaptive_window(self) -> list[tuple[str, int, str, str]]:
-        """Return how many jobs may run at once now, in the same form, if that changes."""
-        run, size = current_run(self._model.root), self._model.slots
-        if run is None or size is None or not run.has_adaptive_window:
+    def _window(self) -> list[tuple[str, int, str, str]]:
+        """Return how many slots of the window are taken, in the same form."""
+        size = self._model.slots
+        if current_run(self._model.root) is None or size is None or self._model.ended is not None:
             return []
-        return [("≤" if self._is_unicode else "<", size, "at once", "dim")]
+        return [("▪" if self._is_unicode else "=", self._model.slots_taken, f"of {size} slots", "dim")]
 
     def _counted(self) -> list[tuple[str, int, str, str]]:
         """Return for each state its symbol, the number of jobs, a word and a style."""
