@@ -45,20 +45,11 @@ toc_object_entries_show_parents = "hide"
 maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
 
-# What has no page of its own to link to.
+# What has no page to link to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(.*\.)?([ADJPQRTV]|Ts|Node)"),  # type variables
-    # Words for types in the source, where they are said once for several functions; Args tells what to give.
-    (
-        "py:.*",
-        r"Answer|Callback|Check|DrawingOptions|Durations|GraphOptions|Jobs|Need|OneNeed|Readiness|Retry|Save|Who|Window",
-    ),
-    ("py:.*", r".*\b(_checks\.OwnOutput|_plain_code\.Answer|_capture\.Spool|_steps\.Step|_options\.UnnamedOptions)"),
-    # What is given back, and not made by users.
-    ("py:.*", r"trioflow\..*\.(_decorator\.JobFunction|_scheduler\.Incident|_as_settled\.SettledJobs)"),
-    ("py:.*", r"resource\.struct_rusage"),  # on a page of Python's, without an entry
-    ("py:.*", "Digraph|Source"),  # graphviz, which publishes no inventory
-    ("py:.*", r"(typing_extensions\.)?TypeIs|re\.Pattern"),  # newer than the inventory of Python
+    ("py:.*", r"Digraph|Source|RunJournal"),  # graphviz publishes no inventory; a protocol of the engine
+    ("py:.*", r"resource\.struct_rusage|re\.Pattern"),  # on pages of Python's, without an entry
+    ("py:.*", r"(typing_extensions\.)?TypeIs"),  # newer than the inventory of Python
 ]
 
 # Stored, so that the build needs no network; `python -m docs --inventories` fetches them again. What is there now is of

@@ -15,7 +15,8 @@ from .places import ROOT
 
 def test_public_names_are_those_that_are_written_down() -> None:
     """A name, a member or a parameter comes or goes on purpose: with `python -m tests.public_names`, and a fragment."""
-    assert list(public_names.lines()) == public_names.FILE.read_text(encoding="utf-8").splitlines()
+    written = public_names.FILE.read_text(encoding="utf-8").splitlines()
+    assert list(public_names.lines()) == written, "run: python -m tests.public_names"
 
 
 def test_a_citation_names_this_version() -> None:

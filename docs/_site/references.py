@@ -5,8 +5,10 @@ Docstrings say names as Markdown does, in single backticks. A word that looks li
 (`co_run`, `timeout`, `close()`) is a link if the class that the docstring belongs to has it. All else is code.
 """
 
+import functools
 import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -14,6 +16,8 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
+
+import trioflow
 
 HOMES = ("trioflow", "trioflow.abc", "trioflow.testing", "trioflow.dask")
 """Where a name is looked for that is not in the module of its docstring."""
@@ -36,6 +40,7 @@ ELSEWHERE = {
 
 NAME = re.compile(r"(?:[A-Z]\w*[a-z]\w*|trioflow|trio|anyio|asyncio|concurrent)(?:\.\w+)*(?:\(\))?")
 """What has to be somebody's name: a class, or something in a module or class that is named too."""
+ALIAS = re.compile(r"^ *(?:class )?([A-Z]\w*)(?:: TypeAlias)?(?: = |[(:])", re.MULTILINE)
 SMALL = re.compile(r"[a-z]\w*(?:\.\w+)?(?:\(\))?")
 
 
@@ -74,6 +79,8 @@ class FullNames(SphinxPostTransform):
                 show_public_name(wanted)
                 if wanted["reftype"] == "class":  # an annotation; what it names may be a function or a value
                     wanted["reftype"] = "obj"
+                if "small" not in wanted:  # an annotation, or a base class
+                    wanted["small"] = not found and is_word_of_the_source(target)
                 if found or wanted["reftype"] == "obj":
                     wanted.attributes.pop("refspecific", None)
 
@@ -81,6 +88,18 @@ class FullNames(SphinxPostTransform):
 def is_private(name: str) -> bool:
     """Return whether a name says where something is defined, not where users find it; or is a word of its file."""
     return "." not in name or "._" in name
+
+
+@functools.cache
+def words_of_the_source() -> set[str]:
+    """Return the names that the package gives to types for its own use: aliases, type variables and private classes."""
+    sources = Path(trioflow.__file__).parent.rglob("*.py")
+    return {word for path in sources for word in ALIAS.findall(path.read_text(encoding="utf-8"))}
+
+
+def is_word_of_the_source(target: str) -> bool:
+    """Return whether an annotation names something private, which Args or Returns say in words: it is no link."""
+    return (target.startswith("trioflow.") and "._" in target) or target.rpartition(".")[2] in words_of_the_source()
 
 
 def show_public_name(wanted: addnodes.pending_xref) -> None:
