@@ -86,6 +86,16 @@ def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
     assert len(Path("log").read_text().splitlines()) == 3
 
 
+def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
+    """With one error that says so, and not with a traceback too."""
+    words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
+    with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
+        _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 255
+    assert stderr.startswith(b"Error: journal 'run.db': cannot write into it: a file may have no more than ")
+    assert stderr.count(b"\n") == 1
+
+
 def test_what_is_restored_does_not_wait_for_its_start() -> None:
     """Each of them took the time of `--delay`, although nothing was started."""
     batch("echo", ":::", "a", "b", "c")

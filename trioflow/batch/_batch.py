@@ -33,7 +33,6 @@ from .. import (
     Job,
     JobState,
     JobTimeout,
-    JournalError,
     Pool,
     Scheduler,
     SshError,
@@ -304,8 +303,9 @@ class Batch:
     def _error(self) -> BaseException:
         """Return what ended the batch: an error of our own, or the journal could not be written."""
         culprit = self.scheduler.culprit
-        errors = [one.exception for one in self.scheduler.incidents if isinstance(one.exception, JournalError)]
-        found = errors[-1] if culprit is None else culprit.raised_exception()
+        if culprit is None:
+            return next(one.exception for one in reversed(self.scheduler.incidents) if one.exception is not None)
+        found = culprit.raised_exception()
         assert found is not None
         return found
 

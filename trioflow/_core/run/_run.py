@@ -816,7 +816,9 @@ class Run:
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
         """Report an incident, something that is not the outcome of a job: in the log, to observers, in `debrief()`."""
-        _log.warn(message, exception)
+        is_of_journal = isinstance(exception, _errors.JournalError)  # its text says all, and it ends the run
+        if not is_of_journal or self.scheduler.logs_failures:
+            _log.warn(message, None if is_of_journal else exception)
         self.scheduler._note_incident(job, message, exception)
         if self.observers is not None:
             self.observers.notify("incident", self.scheduler, job, message, exception)
