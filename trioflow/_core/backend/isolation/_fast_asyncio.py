@@ -238,7 +238,9 @@ class FastAsyncioGroup(Group):
             scope._parent_scope._child_scopes.discard(scope)
         # The keys are weak, but a scope of its own would keep the task alive for ever.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
-        if not self.names_tasks:
+        if self.names_tasks:
+            worker.task.set_name(IDLE_NAME)
+        else:
             worker.task.worker = None
         worker.task = worker.mark = worker.scope = None
 
