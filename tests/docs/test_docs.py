@@ -117,3 +117,13 @@ def test_the_glossary_is_in_order() -> None:
     assert all(terms), f"not a term: {lines[terms.index(None)]}"
     names = [term[1].lower() for term in terms if term]
     assert names == sorted(set(names))
+
+
+def test_the_release_installs_each_extra_of_all() -> None:
+    """What users may install was installed, and used, before it is published."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (tried,) = re.findall(
+        r'^ +extras=\("" (.*)\)$', (ROOT / ".ci" / "release").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    (everything,) = extras["all"]
+    assert sorted(tried.split()) == sorted({"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))})
