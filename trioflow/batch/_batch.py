@@ -303,11 +303,9 @@ class Batch:
     def _error(self) -> BaseException:
         """Return what ended the batch: an error of our own, or the journal could not be written."""
         culprit = self.scheduler.culprit
-        if culprit is None:
-            return next(one.exception for one in reversed(self.scheduler.incidents) if one.exception is not None)
-        found = culprit.raised_exception()
-        assert found is not None
-        return found
+        reported = [one.exception for one in self.scheduler.incidents]
+        errors = reported if culprit is None else [culprit.raised_exception()]
+        return next(error for error in reversed(errors) if error is not None)
 
     # ---- starting commands
 
