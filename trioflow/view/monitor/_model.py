@@ -115,6 +115,7 @@ class Model:
         self.in_slots: Final[dict[AnyJob, None]] = {}  # members of the outermost scheduler that take a slot of it
         # Jobs that are ready, together if they are members of one scheduler and need the same.
         self.ready: Final[dict[tuple[BaseScheduler, str], dict[AnyJob, None]]] = {}
+        self._ready_as: Final[dict[AnyJob, tuple[BaseScheduler, str]]] = {}  # the key of each of them
         # Equal failures; those of members of the outermost scheduler apart.
         self.failure_kinds: Final[dict[tuple[bool, str], dict[AnyJob, None]]] = {}
         self._register(root, None, is_apart=False)
@@ -173,11 +174,12 @@ class Model:
     def schedule(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job is ready, and waits until it may start."""
         if not (job.forever or is_scheduler(job) or self.tallies[scheduler].is_apart):
-            self.ready.setdefault(_alike(scheduler, job), {})[job] = None
+            key = self._ready_as[job] = _alike(scheduler, job)
+            self.ready.setdefault(key, {})[job] = None
 
     def start(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record that a job starts."""
-        self._no_longer_ready(scheduler, job)
+        self._no_longer_ready(job)
         if scheduler is self.root and not job.forever:
             self.in_slots[job] = None
         if is_scheduler(job) or job.forever:
@@ -198,7 +200,7 @@ class Model:
         """Record that a job has settled."""
         self.running.pop(job, None)
         self.in_slots.pop(job, None)
-        self._no_longer_ready(scheduler, job)
+        self._no_longer_ready(job)
         if is_scheduler(job):
             self.tallies[job].give_up()
         elif not job.forever:
@@ -209,9 +211,9 @@ class Model:
             kind = scheduler is self.root, "" if error is None else _short_values.exception(error)
             self.failure_kinds.setdefault(kind, {})[job] = None
 
-    def _no_longer_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        jobs = self.ready.get(_alike(scheduler, job))
-        if jobs is not None:
+    def _no_longer_ready(self, job: AnyJob) -> None:
+        key = self._ready_as.pop(job, None)
+        if key is not None and (jobs := self.ready.get(key)):
             jobs.pop(job, None)
 
     def end(self) -> None:
