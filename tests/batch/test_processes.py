@@ -256,19 +256,21 @@ def test_a_bar_of_words_knows_their_number_from_the_start(tmp_path: Path) -> Non
     firsts: list[str] = []
 
     def seen(screen: pyte.Screen) -> None:
-        if "batch" in (first := screen.display[0]):
-            firsts.append(first)
+        if "batch" in screen.display[0] and "running" in screen.display[1]:
+            firsts.append("".join(screen.display[:2]))
             go.touch()
 
     lines = [f"until [ -e {go} ]; do sleep 0.001; done", "exit 0"]
     assert screen_of("--bar", "-j1", ":::", *lines, seen=seen) == ([], 0)
     assert " 0%  0/2 " in firsts[0]
+    assert " waiting" in firsts[0]
     (tmp_path / "lines").write_text("\n".join(lines))
     firsts.clear()
     go.unlink()
     assert screen_of("--bar", "-j1", "::::", str(tmp_path / "lines"), seen=seen) == ([], 0)
     assert " 0/? " in firsts[0]
     assert "%" not in firsts[0]
+    assert "waiting" not in firsts[0]
 
 
 def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ class RunLines:
             failed if failed[1] else (*failed[:3], "dim"),
             (signs.states[JobState.IDLE], tally.waiting, "waiting", ""),
         ]
+        if self._model.total is None:  # nobody knows how many wait
+            found.pop()
         further = [
             *(self._of(state, tally.settled[state]) for state in FURTHER),
             (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
