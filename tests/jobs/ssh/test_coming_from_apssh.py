@@ -1,0 +1,68 @@
+"""The page for those who come from apssh: its two programs do the same, and its table has each class."""
+
+from __future__ import annotations
+
+import getpass
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import apssh
+import pytest
+
+import trioflow
+
+from ...places import DOCS, ROOT
+from .servers import HOME, Site
+
+PAGE = (DOCS / "coming-from" / "apssh.md").read_text(encoding="utf-8")
+BEFORE, AFTER = re.findall(r"^```python\n(from argparse.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+STAND_IN = ROOT / "tests" / "compat" / "programs" / "stand_in"
+NAMES = ["127.0.0.2", "127.0.0.3"]
+
+
+@pytest.mark.parametrize(
+    ("program", "path"),
+    [(BEFORE, []), (BEFORE, [STAND_IN]), (AFTER, [])],
+    ids=["apssh", "apssh over our names", "trioflow"],
+)
+def test_both_programs_do_the_same(site: Site, tmp_path: Path, program: str, path: list[Path]) -> None:
+    """On a real server: scripts with what they include, allowed ends, time stamps, copies, and a command here."""
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
+    (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
+    (tmp_path / "prepare.sh").write_text('#!/bin/bash\nsource "$(dirname "$BASH_SOURCE")/functions.sh"\nhello "$1"\n')
+    (tmp_path / "results").mkdir()
+    there_before = (HOME / ".apssh-remote").exists()
+    server = site.serve(2, ListenAddress="0.0.0.0")
+    words = [*NAMES, "--user", getpass.getuser(), "--port", str(server.port), "--key", str(site.identity)]
+    known = ["--known-hosts", str(tmp_path / "known")] if program is AFTER else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))}
+    done = subprocess.run(
+        [sys.executable, "program.py", *words, *known],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    server.stop()
+    if not there_before:
+        shutil.rmtree(HOME / ".apssh-remote", ignore_errors=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "complete: True"), done.stderr
+    for name in NAMES:
+        assert re.search(rf"^\d\d-\d\d-\d\d:\S*{re.escape(name)}:hello {re.escape(name)}$", done.stdout, re.MULTILINE)
+        assert (tmp_path / "results" / f"{name}.txt").read_text() == "2\n"
+        assert not (HOME / f"probe-{name}").exists()
+    assert (tmp_path / "summary.txt").read_text() == "2\n2\n"
+
+
+def test_each_class_has_its_row() -> None:
+    """Those of the installed version, and no others; what stands beside them is there."""
+    table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]
+    rows = [row.split(" | ", 1) for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE)]
+    shown = {re.findall(r"\w+", row)[0] for row, _ in rows}
+    classes = {name for name, value in vars(apssh).items() if inspect.isclass(value) and name[0] != "_"}
+    assert shown == classes
+    ours = set(re.findall(r"`(\w+)\(", "".join(told for _, told in rows)))
+    assert {name for name in ours if not hasattr(trioflow, name)} == set()
