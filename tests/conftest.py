@@ -46,6 +46,7 @@ SLOW = (
     "cli/test_bad_input.py",
     "cli/test_ending.py",
     "cli/test_signals.py",
+    "cli/test_told.py",
     "cli/test_tag.py",
     "compat",
     "docs/test_sessions.py",

@@ -28,6 +28,8 @@ from typing import Any, Final
 LIMIT: Final = 1 << 20
 """Bytes that wait for a slow reader."""
 PIECE: Final = 1 << 15
+BETWEEN_TRIES: Final = 64
+"""Lines that are dropped between two looks at whether the reader takes more: a look costs as much as a line."""
 INTERVAL: Final = 0.05
 LOOKS: Final = 0.5
 """Seconds between two looks at jobs that change without an event."""
@@ -66,7 +68,7 @@ class Outlet:
         self._dropped_line: Final = dropped
         self._look: Final = look
         self._lines: Final[list[bytes]] = []
-        self._rest = b""  # what was taken from the lines, and is not written yet
+        self._rest = memoryview(b"")  # what was taken from the lines, and is not written yet: whole lines at first
         self._put = self._out = 0  # bytes; each has one writer: the run, and who has the lock
         self._next_try = PIECE
         self._dropped = 0
@@ -88,7 +90,8 @@ class Outlet:
             return
         waiting = self._put - self._out
         if waiting + len(line) > LIMIT:
-            self._try(waiting)
+            if self._dropped % BETWEEN_TRIES == 0:
+                self._try(waiting)
             if self._put - self._out + len(line) > LIMIT:
                 self._dropped += 1
                 return
@@ -152,22 +155,23 @@ class Outlet:
         """Write as much as the other end takes now; to be called with the lock."""
         if self.is_lost:
             return
-        taken = self._lines[:]
-        del self._lines[: len(taken)]  # lines that have come meanwhile stay
-        data = memoryview(b"".join([self._rest, *taken]))
         try:
-            while data:
-                piece = self._to.piece(data)
+            while self._to.is_ready():
+                if not self._rest:
+                    taken = self._lines[:]
+                    del self._lines[: len(taken)]  # lines that have come meanwhile stay
+                    self._rest = memoryview(b"".join(taken))
+                    if not self._rest:
+                        return
+                piece = self._to.piece(self._rest)
                 size = self._to.write(piece)
                 if not size:
-                    break
+                    return
                 self._out += size
                 self._note_partial(piece[:size])
-                data = data[size:]
+                self._rest = self._rest[size:]
         except (OSError, ValueError) as error:
             self._lose(error)
-            return
-        self._rest = bytes(data)
 
     def _note_partial(self, written: memoryview) -> None:
         end = bytes(written).rfind(b"\n")
@@ -177,7 +181,7 @@ class Outlet:
         """Write nothing more: the disk is full, or the reader is gone."""
         self.is_lost = True
         self._lines.clear()
-        self._rest = b""
+        self._rest = memoryview(b"")
         self._to.cut(self._partial)
         if not isinstance(error, BrokenPipeError):
             self._warn(f"events cannot be written to {self._name!r} any more; the run goes on without them", error)
@@ -225,6 +229,12 @@ class _Descriptor:
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._poll.register(descriptor, select.POLLOUT)
 
+    def is_ready(self) -> bool:
+        """Return whether it takes something now."""
+        if self._descriptor is None and not self._opens():
+            return False
+        return self._is_regular or bool(self._poll.poll(0))
+
     def piece(self, data: memoryview) -> memoryview:
         """Return what may be written at once: whole lines, as far as these are not longer than that."""
         if self._is_regular or len(data) <= select.PIPE_BUF:
@@ -233,11 +243,7 @@ class _Descriptor:
 
     def write(self, piece: memoryview) -> int:
         """Return how many bytes were written; 0 if it takes none now."""
-        if self._descriptor is None and not self._opens():
-            return 0
         assert self._descriptor is not None
-        if not self._is_regular and not self._poll.poll(0):
-            return 0
         try:
             return os.write(self._descriptor, piece)
         except BlockingIOError:
@@ -277,6 +283,10 @@ class _Object:
 
     def __init__(self, file: Any) -> None:
         self._file: Final = file
+
+    def is_ready(self) -> bool:
+        """Return True."""
+        return True
 
     def piece(self, data: memoryview) -> memoryview:
         """Return all of it: it ends in a newline."""
