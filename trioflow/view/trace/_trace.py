@@ -245,7 +245,7 @@ class Trace(Instrument):
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report for a browser: one file, which loads nothing else.
 
-        It has the stop reason and the counts, the failures with their tracebacks, the timeline, a table of all jobs
+        It has the verdict and the counts, the failures with their tracebacks, the timeline, a table of all jobs
         that can be sorted and searched, and the graph, with jobs that are alike as one box if there are 40 jobs or
         more. Without `dot`, grandalf draws it, `pip install 'trioflow[graph]'`; a graph too large to be read is left
         out.

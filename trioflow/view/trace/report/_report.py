@@ -27,7 +27,7 @@ from ...._core.door.reading import (
     size_text,
 )
 from ...graph import _dark
-from ...text import _counts, _debrief, _user_traceback
+from ...text import _counts, _debrief, _user_traceback, _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
@@ -90,8 +90,10 @@ def _lines(text: str) -> str:
 
 
 def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
-    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in dict.fromkeys(map(_verdict, roots))]
-    if failed := len(_failed(record)):
+    verdicts = dict.fromkeys(_verdict_on(record, run) for run in roots)
+    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in verdicts]
+    failed = len(_failed(record))
+    if failed and any(css == "open" for css, _ in verdicts):
         facts.append(f'<span class="badge bad">{failed} failed</span>')
     facts += [f"<span>{fact}</span>" for fact in _facts(record, roots)]
     return "\n".join(facts)
@@ -118,11 +120,19 @@ def _culprit(record: TraceRecord, number: int) -> str:
     return f"<b>{_name(record.spans[_innermost(record, number)])}</b>"
 
 
-def _verdict(run: RunSpan) -> tuple[str, str]:
-    """Return the style and the words for why a run ended."""
+def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
+    """Return the style and the words for how a run ended: those of all views."""
     if run.finished_at is None or run.reason is None:
         return "open", "still running"
-    return ("good" if run.reason is StopReason.COMPLETED else "bad"), f"stop reason: {run.reason.name}"
+    states = [_counts.state_of(span.state, span.forever) for span in _leaves(record)]
+    said = _verdict.verdict(
+        run.reason,
+        jobs=len(states) - states.count(_counts.BACKGROUND),
+        failed=len(_failed(record)),
+        succeeded=states.count(JobState.SUCCEEDED),
+        seconds=None,
+    )
+    return ("good" if said.is_good else "bad"), said.words
 
 
 def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
