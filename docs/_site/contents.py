@@ -11,6 +11,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+DOCS = Path(__file__).parents[1]
 SHOWN = {
     "index": "README.md",
     "changelog": "../CHANGELOG.md",
@@ -25,7 +26,7 @@ LINK = re.compile(r"(?<!!)\[((?:[^][]|\[[^][]*\])*)\]\(([^)#:\s]+)((?:#[^)\s]*)?
 
 def page_of(folder: str, path: str) -> str | None:
     """Return the page that a link from a file in a folder leads to, if that is a page of the site."""
-    target = os.path.normpath(os.path.join(folder, path))
+    target = os.path.relpath(os.path.join(DOCS, folder, path), DOCS)  # "../docs/x.md" is x.md
     if target in PAGE_OF:
         return PAGE_OF[target]
     return target.removesuffix(".md") if target.endswith(".md") and not target.startswith("..") else None

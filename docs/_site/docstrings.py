@@ -74,11 +74,11 @@ def read_where_defined(module: types.ModuleType) -> None:
 
 def read_class(seen: ModuleAnalyzer, name: str, kind: type) -> None:
     """Let an analysis know what the source says of a class, under its public name."""
-    source = next(
-        (found for found in map(analysis, sys.modules.copy()) if found is not None and kind_in(found, kind)), None
-    )
-    if source is None:
+    home = next((name for name, one in sys.modules.items() if defines(one, kind)), None)
+    if home is None:
         return
+    source = ModuleAnalyzer.for_module(home)
+    source.analyze()
     start = len(seen.tagorder)
     own = f"{kind.__name__}."
     for tag, order in source.tagorder.items():
@@ -92,18 +92,12 @@ def read_class(seen: ModuleAnalyzer, name: str, kind: type) -> None:
             seen.annotations.setdefault((name, attribute), text)
 
 
-def analysis(module: str) -> ModuleAnalyzer | None:
-    """Return what the source of a module of the package says, if it defines something of its own."""
-    if not module.startswith("trioflow.") or not inspect.ismodule(sys.modules[module]):
-        return None
-    found = ModuleAnalyzer.for_module(module)
-    found.analyze()
-    return found
-
-
-def kind_in(source: ModuleAnalyzer, kind: type) -> bool:
-    """Return whether a class is defined in this source."""
-    return kind.__name__ in source.tags and getattr(sys.modules[source.modname], kind.__name__, None) is kind
+def defines(module: types.ModuleType, kind: type) -> bool:
+    """Return whether a module of the package is the one that has the definition of a class."""
+    name = kind.__name__
+    if not module.__name__.startswith("trioflow.") or vars(module).get(name) is not kind:
+        return False
+    return re.search(rf"^class {name}\b", inspect.getsource(module), re.MULTILINE) is not None
 
 
 # ---------------------------------------------------------------- events of autodoc
