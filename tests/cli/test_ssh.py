@@ -222,6 +222,15 @@ def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
     assert hosts <= {"node1", "node2"}
 
 
+def test_this_machine_may_be_one_of_the_nodes(server: Server, tmp_path: Path) -> None:
+    """As with GNU parallel it is called ":"; it may be the only one."""
+    log = tmp_path / "log"
+    done = batch(server, "-S", "node1,:", "-j", 1, "--joblog", log, "echo {}; sleep 0.3", ":::", 1, 2)
+    assert sorted(done.stdout.split()) == ["1", "2"]
+    assert sorted(line.split("\t")[1] for line in log.read_text().splitlines()[1:]) == ["localhost", "node1"]
+    assert batch(server, "-S", ":", "echo {}", ":::", 1).stdout == "1\n"
+
+
 def test_all_nodes_are_used(server: Server) -> None:
     """With one slot each, three nodes share six commands."""
     done = batch(server, "-S", "node[1-3]", "-j", 1, "echo $PARALLEL_SSHHOST {}; sleep 0.3", ":::", *range(6))

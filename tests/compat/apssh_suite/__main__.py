@@ -32,13 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.compat.apssh_suite", description=__doc__)
     parser.add_argument("checkout", type=Path, help="a clone of apssh's repository")
     parser.add_argument("-k", dest="words", default="", help="only the tests that pytest -k chooses")
+    parser.add_argument("--seconds", type=int, default=20, help="how long a test may take; default: 20")
     options = parser.parse_args()
-    return 0 if compare(options.checkout, options.words) else 1
+    return 0 if compare(options.checkout, options.words, options.seconds) else 1
 
 
-def compare(checkout: Path, words: str) -> bool:
+def compare(checkout: Path, words: str, seconds: int) -> bool:
     """Run the suite in both ways, print what became of it, and return whether nothing is unexplained."""
-    theirs, ours = (outcomes(checkout, words, way) for way in WAYS)
+    theirs, ours = (outcomes(checkout, words, seconds, way) for way in WAYS)
     passed = {name for name in theirs if theirs[name] == "passed"}
     differing = sorted(name for name in passed if ours.get(name) != "passed")
     print(f"{len(theirs)} tests; over asynciojobs {len(passed)} pass, {len(passed) - len(differing)} of them over ours")
@@ -59,18 +60,19 @@ def explanation(name: str) -> str:
     return next((why for part, why in EXPLAINED.items() if part in name), "")
 
 
-def outcomes(checkout: Path, words: str, way: str) -> dict[str, str]:
+def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, str]:
     """Run the suite on a machine of its own, and return how each test has ended."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory, "apssh")
         shutil.copytree(checkout / "tests", place / "tests")
         report = Path(directory, "report.xml")
         path = os.pathsep.join(map(str, [*WAYS[way], Path(__file__).parent / "older", ROOT]))
+        chosen = ["-k", words] if words else []
         command = [
             *("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"),
             *(sys.executable, str(Path(__file__).with_name("_machine.py")), directory),
             *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"),
-            *("-p", "older_names", f"--junitxml={report}", "--timeout=10", "tests", *(["-k", words] if words else [])),
+            *("-p", "older_names", f"--junitxml={report}", f"--timeout={seconds}", "tests", *chosen),
         ]
         environment = {**os.environ, "PYTHONPATH": path, "LOGNAME": "root"}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
