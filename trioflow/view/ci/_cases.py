@@ -104,8 +104,8 @@ class CiReport(Instrument):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Final = os.path.abspath(path)
-        self.is_written = False
+        self.path: Final[str] = os.path.abspath(path)
+        self.is_written: bool = False
         self._root: BaseScheduler | None = None
         self._cases: Final[dict[AnyJob, Case]] = {}
         self._clock = time.monotonic
