@@ -13,7 +13,7 @@ from trioflow import JobState, StopReason
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE
 
-from ..places import ROOT
+from ..places import PACKAGE, ROOT
 
 README = ROOT / "README.md"
 STUBS = {
@@ -78,7 +78,7 @@ def test_the_extras_that_users_are_told_to_install_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     told = {
         extra.strip()
-        for file in (*PAGES, *(ROOT / "trioflow").rglob("*.py"))
+        for file in (*PAGES, *PACKAGE.rglob("*.py"))
         for extras in re.findall(r"(?:trioflow|['\"]\.)\[([a-z, ]+)\]", file.read_text(encoding="utf-8"))
         for extra in extras.split(",")
     }
