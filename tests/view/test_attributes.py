@@ -73,7 +73,7 @@ def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
     ran(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
     assert log.getvalue().count("FAILED") == 2
-    assert "completed" in log.getvalue().splitlines()[-1]
+    assert "2 of 2 jobs failed" in log.getvalue().splitlines()[-1]
 
 
 def test_in_a_trace(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
