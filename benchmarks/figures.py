@@ -15,6 +15,7 @@ from .cases.limits import ADAPTIVE
 from .cases.nodes import MANY, ONE
 from .cases.ordering import RANKED
 from .cases.running import INSTRUMENTED
+from .cases.waiting import SCENARIOS
 from .measuring import CONDITIONS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS, SCARCE
 from .rivals import OURS, all_rivals
@@ -38,6 +39,7 @@ SLEEPERS_LIMITS: Final = {"trio": 1.2, "asyncio": 1.5}
 WAITING_LIMIT: Final = 450.0  # bytes a job
 GATHER_LIMIT: Final = 0.5
 GROWTH_LIMIT: Final = 1.5
+WAITING_GROWTH_LIMIT: Final = 1.3
 ASYNCIOJOBS_LIMIT: Final = 1 / 20
 CANCEL_LIMITS: Final = {"trio": 1.0, "asyncio": 1.2}
 """With the collector off: one pause of it decides this figure."""
@@ -224,6 +226,15 @@ def others(results: Results, backend: str) -> Iterator[Figure]:
         yield figure("its ratio to gather of tasks", GATHER_LIMIT, worst(ratios), against=GATHER)
 
     yield figure("a job of 1,000,000 against one of 10,000", GROWTH_LIMIT, growth(results, backend))
+
+    for scenario in SCENARIOS:
+        costs = sorted(
+            (one.setting.size, one.best)
+            for one in results.find("waiting", "overhead", OURS, backend=backend, shape=scenario)
+        )
+        value = None if len(costs) < 2 else costs[-1][1] / costs[0][1]
+        against = "" if value is None else f"{costs[-1][0]} jobs against {costs[0][0]}"
+        yield figure(f"{scenario}: a job of many against one of few", WAITING_GROWTH_LIMIT, value, against=against)
 
     value, against = results.against_best(
         "cancel",

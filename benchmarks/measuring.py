@@ -17,6 +17,7 @@ METRICS: Final = {
     "run": ("µs/job", "CPU time to run"),
     "run wall": ("µs/job", "time to run"),
     "together": ("µs/job", "CPU time to build and run"),
+    "overhead": ("µs/job", "CPU time to run, without what the jobs compute"),
     "polls": ("polls/job", "how often the event loop asked the kernel what had happened"),
     "waiting": ("bytes/job", "memory while all wait for one job"),
     "running": ("bytes/job", "memory while all run"),

@@ -71,6 +71,7 @@ class Plan:
     kept_nodes: int = 20  # whose memory is measured, more than two; 0: none
     cluster_calls: int = 10_000
     features: int = 5_000
+    waiting_sizes: tuple[int, ...] = (250, 8_000)
     threads: int = 1_000
     workers: tuple[int, ...] = (1, 2, 8)  # processes
     requests: int = 2_000
@@ -116,6 +117,7 @@ CASES: Final = (
     "memory",
     "cancel",
     "features",
+    "waiting",
     "ticker",
     "rates",
     "adaptive",
@@ -168,6 +170,7 @@ QUICK: Final = Plan(
     storms={"no-op": 100_000, "20 µs burn": 10_000},
     commands=300,
     features=2_000,
+    waiting_sizes=(250, 2_000),
     threads=500,
     requests=500,
     features_left_out=("requests, 200 at once",),
@@ -205,6 +208,7 @@ TINY: Final = Plan(
     kept_nodes=0,
     cluster_calls=20,
     features=20,
+    waiting_sizes=(10, 20),
     threads=20,
     workers=(2,),
     requests=20,

@@ -20,6 +20,7 @@ from . import (
     ordering,
     processes,
     running,
+    waiting,
 )
 
 Case = Callable[[Plan], Iterator[Contest]]
@@ -35,6 +36,7 @@ CASES: Final[dict[str, Case]] = {
     "memory": memory.memory,
     "cancel": cancelling.cancel,
     "features": features.features,
+    "waiting": waiting.waiting,
     "ticker": delays.ticker,
     "rates": limits.rates,
     "adaptive": limits.adaptive,
