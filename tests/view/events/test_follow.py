@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import Follower, Unreadable, stand_in
+from trioflow.view.events._follow import TAKE, Follower, Unreadable, stand_in
+from trioflow.view.events._format import AnyEvent
 from trioflow.view.monitor._picture import Pictures
 from trioflow.view.text._symbols import Symbols
 
@@ -176,3 +177,8 @@ def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
     assert repr(stand_in("OSError: no: way")) == "OSError('no: way')"
     assert repr(stand_in("Flaw")) == "Flaw()"
     assert str(stand_in("not a name: x")) == "not a name: x"
+
+
+def test_each_event_is_taken_or_skipped_on_purpose() -> None:
+    """An event that is added has a place in the follower's table."""
+    assert set(TAKE) == set(get_args(AnyEvent))

@@ -32,7 +32,7 @@ from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
 from ..job._outcome import DROPPED
 from ..job._work import Hidden, Work
-from ..run._durable import NOT_KEPT, NOT_THERE, NotStored, RunJournal
+from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
 from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -68,14 +68,6 @@ __all__ = (
 ValueOf = Callable[[AbstractJob[Any]], Any]
 SERVICE: Final = object()
 """In place of the value of a service: it runs in each run, and its value may be anything."""
-
-
-class Keeper(Protocol):
-    """What a user gives to `run(journal=...)`, such as a `Journal`."""
-
-    def open_for(self, scheduler: BaseScheduler) -> RunJournal:
-        """Open it for a run of the outermost scheduler `scheduler`, or raise a `JournalError`: then nothing starts."""
-        ...
 
 
 class Settings(Protocol):

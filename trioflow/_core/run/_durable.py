@@ -17,10 +17,7 @@ from ..job._errors import JournalError
 from ._current import current
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..job._job import AbstractJob
-    from ..job._options import Save
     from ._run import Run
 
 BETWEEN_CLOCKS: Final = 8
@@ -29,17 +26,11 @@ NOT_THERE: Final = "the journal does not have it"
 NOT_KEPT: Final = "save=None: its result is not stored"
 
 
-class Journal(Protocol):
-    """A journal as users give it to a run: a `trioflow.Journal`."""
+class Keeper(Protocol):
+    """What a user gives to `run(journal=...)`, such as a `Journal`."""
 
-    @property
-    def path(self) -> Path:
-        """Where its file is."""
-        ...
-
-    @property
-    def save(self) -> Save:
-        """How it stores the results of jobs that do not say so themselves."""
+    def open_for(self, scheduler: Any) -> RunJournal:
+        """Open it for a run of the outermost scheduler `scheduler`, or raise a `JournalError`: then nothing starts."""
         ...
 
 

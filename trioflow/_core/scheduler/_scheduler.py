@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ..limits._window import Window
     from ..limits.policy._named import PolicyName
     from ..limits.policy._policy import Policy
-    from ..run._durable import Journal, RunJournal
+    from ..run._durable import Keeper, RunJournal
     from ._options import BaseSchedulerOptions
 
 T = TypeVar("T")
@@ -627,7 +627,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         handle_signals: bool | _plain_code.Answer = False,
-        journal: Journal | str | os.PathLike[str] | None = None,
+        journal: Keeper | str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in a new event loop, from code that is not async.
@@ -700,7 +700,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         jobs_window: Window | EllipsisType | None = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
-        journal: Journal | str | os.PathLike[str] | None = None,
+        journal: Keeper | str | os.PathLike[str] | None = None,
         _opened: Callable[[], None] | None = None,
         **unknown: Never,
     ) -> bool:
