@@ -247,6 +247,10 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
     process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
+    end = time.monotonic() + PATIENCE
+    while watched.alive().count("sleep 1000") < 3:  # the shells have to become these first
+        assert time.monotonic() < end
+        time.sleep(0.005)
     process.kill()
     process.wait()
     end = time.monotonic() + PATIENCE
