@@ -72,7 +72,19 @@ def test_what_is_wrong_fails_with_its_place(tmp_path: Path) -> None:
     pages.mkdir()
     (pages / "index.md").write_text(PAGE)
     (pages / "README.md").write_text(PAGE)
-    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-c", str(DOCS), str(pages)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "--no-color",
+        "-q",
+        "-n",
+        "-W",
+        "--keep-going",
+        "-c",
+        str(DOCS),
+        str(pages),
+    ]
     done = subprocess.run(
         [*command, str(tmp_path / "site")],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -159,6 +159,8 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     tally.grow(1)
     tally.settle(state, has_run=False)
     failures = {object(): None} if state is JobState.FAILED else {}
-    model: Any = SimpleNamespace(tally=tally, failures=failures, beside={}, background=0, ended=None, root=None)
+    model: Any = SimpleNamespace(
+        tally=tally, failures=failures, beside={}, background=0, ended=None, root=None, total=1
+    )
     assert re.fullmatch(r"1 \w+", _run_lines.RunLines(model, _symbols.Symbols()).counts())
     assert sum(_job_choice.JobChoice(model, "open")._rest([]).values()) == 1

@@ -7,6 +7,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
 from ..._core.door.keeping import Paths
@@ -39,6 +41,14 @@ LONGEST_TEXT: Final = 1000
 """Characters of an exception; the debrief has all of it."""
 MOST_LOOKS: Final = 200
 """Jobs that are looked at each time because they may have changed without an event."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """A job that may change without an event: its path, and what was told of it last."""
+
+    path: str
+    last: Any
 
 
 @final
@@ -96,8 +106,8 @@ class Events(Instrument):
         self._names: Final[dict[BaseScheduler, Paths]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been told
-        self._waiting: Final[dict[AnyJob, tuple[str, str]]] = {}  # SCHEDULED jobs: path, what was told last
-        self._running: Final[dict[AnyJob, tuple[str, float | None, str]]] = {}  # the same
+        self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; hooks alone add and remove
+        self._running: Final[dict[AnyJob, _Told]] = {}  # the same
 
     def __repr__(self) -> str:
         """Show where the lines go."""
@@ -188,7 +198,7 @@ class Events(Instrument):
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Tell that a job waits for its turn."""
         path, now = self._paths[job], self._clock()
-        self._waiting[job] = path, ""
+        self._waiting[job] = _Told(path, "")
         self._running.pop(job, None)
         self._line(self._format.JobScheduled(1, now + self._offset, now - self._began, path, len(throttled(job))))
 
@@ -196,7 +206,7 @@ class Events(Instrument):
         """Tell that a job starts."""
         path = self._paths[job]
         self._waiting.pop(job, None)
-        self._running[job] = path, None, ""
+        self._running[job] = _Told(path, (None, ""))
         at = job.started_at
         assert at is not None
         self._line(self._format.JobStarted(1, at + self._offset, at - self._began, path, dict(job.granted)))
@@ -271,16 +281,15 @@ class Events(Instrument):
 
     def _changed(self) -> Iterator[bytes]:
         """Yield lines about jobs that have changed without an event; called in another thread than the hooks."""
-        for job, (path, told) in list(self._waiting.items())[:MOST_LOOKS]:
-            waits = waiting_for(job)
-            if waits and waits != told and job in self._waiting:
-                self._waiting[job] = path, waits
-                yield self._format.encode(self._format.JobWaiting(*self._now(path), waits))
-        for job, said in list(self._running.items())[:MOST_LOOKS]:
-            says = path, fraction, status = said[0], job.fraction_done, status_of(job)
-            if says != said and job in self._running:
-                self._running[job] = says
-                yield self._format.encode(self._format.JobProgress(*self._now(path), fraction, status))
+        # A copy: `list` of the items may let the collector run, and with it the other thread.
+        for job, said in islice(self._waiting.copy().items(), MOST_LOOKS):
+            if (waits := waiting_for(job)) and waits != said.last and job in self._waiting:
+                said.last = waits
+                yield self._format.encode(self._format.JobWaiting(*self._now(said.path), waits))
+        for job, said in islice(self._running.copy().items(), MOST_LOOKS):
+            if (says := (job.fraction_done, status_of(job))) != said.last and job in self._running:
+                said.last = says
+                yield self._format.encode(self._format.JobProgress(*self._now(said.path), *says))
 
     def _leave(self, last: bytes = b"") -> None:
         """Write the last line, and be ready for the next run."""
