@@ -637,3 +637,17 @@ def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> N
         run_virtual(main, factory, scheduler, backend="asyncio")
         states.append([job.state for job in scheduler.iterate_jobs()])
     assert states[0] == states[1]
+
+
+@pytest.mark.fast_way
+def test_a_job_that_has_slept_leaves_its_task_to_the_next() -> None:
+    """A sleep ends by a cancellation on trio, whose frames refer to the task for a moment: nobody holds it."""
+    spawned: list[str] = []
+
+    class Counter(trio.abc.Instrument):
+        def task_spawned(self, task: trio.lowlevel.Task) -> None:
+            spawned.append(task.name)
+
+    naps = Sequence(*(Job(trio.sleep, 0.001) for _ in range(40)))
+    Scheduler(naps).run(check=True, backend_options={"instruments": [Counter()]})
+    assert len(spawned) < 20
