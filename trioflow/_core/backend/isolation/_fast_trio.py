@@ -282,8 +282,8 @@ def _entered_scope(around: Any) -> Any:
 OF_A_CANCELLATION: Final = 3
 """References to a task in the frames of trio that have cancelled its last wait, as at the end of each `trio.sleep`.
 
-trio keeps them until the next step of a task. If they counted, a worker would be used once for each sleep: 36 µs in place
-of 26. If another version of trio has more or fewer of these frames, jobs that sleep cost as much again.
+trio keeps them until the next step of a task. If they counted, a worker would be used once for each sleep: 36 µs in
+place of 26. If another version of trio has more or fewer of these frames, jobs that sleep cost as much again.
 """
 
 
