@@ -46,7 +46,7 @@ SUMMARY: Final = (
     ("with a checkpoint", "running", "checkpoint, {}"),
     ("with a sleep of 10 ms", "running", "nap, {}"),
     ("with a checkpoint, 16 at once", "running", "window 16, checkpoint, {}"),
-    ("all sleep 1 s at once", "others", "all sleep 1 s at once, CPU"),
+    ("all sleep 1 s at once", "others", "all sleep 1 s at once, CPU, collector off"),
     ("groups of five, with a checkpoint", "features", "groups of five, checkpoint"),
     ("with a timeout", "features", "timeout, nap"),
     ("HTTP requests, 16 at once", "features", "requests, 16 at once, httpx"),
