@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +14,7 @@ import click
 from .. import Events, JobState, Scheduler, StopReason, Trace
 from ..abc import BACKEND_NAMES, AbstractJob, Instrument
 from ..batch import _numbers
-from ..view.monitor._monitor import can_draw, monitor_of_command
-from ..view.monitor._print_above import is_terminal
+from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
 from ..view.text import _counts, _debrief, _symbols, _verdict
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
 from ._completion import file
@@ -189,8 +187,7 @@ def summary(scheduler: Scheduler, elapsed: float) -> Iterator[str]:
     symbols = _symbols.Symbols.of(sys.stdout)
     verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
     line = verdict.line(scheduler.label, symbols)
-    has_colours = is_terminal(sys.stdout) and not os.environ.get("NO_COLOR")
-    yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours else line
+    yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours(sys.stdout) else line
     counts = _counts.of_jobs(scheduler.iterate_jobs())
     if {",", "("} & {*counts} or not verdict.is_good:
         yield counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import click
 from ... import StopReason
 from ...abc import printable, without_middle
 from ...batch._batch import Batch
-from ...view.monitor._monitor import can_draw
+from ...view.monitor._monitor import has_colours
 from ...view.text._symbols import Symbols
 from ...view.text._verdict import verdict
 from .. import _outputs
@@ -39,8 +38,7 @@ def closing(batch: Batch, given: Given, seconds: float) -> Iterator[str]:
         seconds=seconds,
         what="command",
     ).line("batch", symbols)
-    has_colours = can_draw(sys.stderr) and not os.environ.get("NO_COLOR")
-    yield click.style(said, fg="red", bold=True) if has_colours else said
+    yield click.style(said, fg="red", bold=True) if has_colours(sys.stderr) else said
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else IN_A_FILE
     for line, reason in batch.failures:
         why = reason.removeprefix(f"{line}: ")

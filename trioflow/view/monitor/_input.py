@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from ._print_above import is_terminal
+from ._stand_in import StandIn, is_terminal
 
 
-class Input(io.TextIOBase):
+class Input(StandIn):
     """A stream in the place of the real one, from which `input()`, `pdb` and others read.
 
     `input()` reads from it because standard output is a pipe; it has no history and no completion then.
@@ -19,8 +18,8 @@ class Input(io.TextIOBase):
 
     def __init__(self, paused: Callable[[], AbstractContextManager[None]], real: TextIO) -> None:
         """Take the place of `real`; `paused` takes away the picture for a block."""
+        super().__init__(real)
         self._paused: Final = paused
-        self._real: Final = real
         self._is_open = True
 
     def restore(self) -> None:
@@ -43,30 +42,9 @@ class Input(io.TextIOBase):
         with self._paused():
             return read()
 
-    def isatty(self) -> bool:
-        """Return whether the real stream is a terminal."""
-        return self._real.isatty()
-
-    def fileno(self) -> int:
-        """Return the descriptor of the real stream."""
-        return self._real.fileno()
-
     def readable(self) -> bool:
         """Return that it can be read."""
         return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the real stream."""
-        return self._real.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        """What the real stream does with bytes that it cannot decode."""
-        return self._real.errors
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
 
 
 def replaced_input(paused: Callable[[], AbstractContextManager[None]]) -> Input | None:

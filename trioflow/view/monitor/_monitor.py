@@ -17,7 +17,7 @@ from ._job_choice import Nested, name_in
 from ._log import LogDisplay
 from ._model import Model
 from ._picture import Pictures
-from ._print_above import is_terminal
+from ._stand_in import is_terminal
 
 MOTIONLESS: Final = ("dumb", "unknown")
 """Types of terminals that cannot move their cursor."""
@@ -222,6 +222,11 @@ class Monitor(Instrument):
 def can_draw(stream: TextIO | None) -> bool:
     """Return whether there is a picture on a stream: it is a terminal that can move its cursor."""
     return is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS
+
+
+def has_colours(stream: TextIO | None) -> bool:
+    """Return whether a stream shows colours, and the user wants them."""
+    return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def monitor_of_command(tag: bool) -> Monitor:

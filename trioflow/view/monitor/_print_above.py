@@ -10,8 +10,6 @@ caller whose they are. Output that bypasses it, by a descriptor, is the subject 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import sys
@@ -21,6 +19,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from ..._core.door import current_job
 from ..._core.door.reading import AnyJob
+from ._stand_in import StandIn, is_terminal
 
 MOST: Final = 1 << 16
 LONGEST: Final = 1 << 16
@@ -170,13 +169,13 @@ class Above:
         self.finish()
 
 
-class Replacement(io.TextIOBase):
+class Replacement(StandIn):
     """A stream whose lines go above the picture while there is one, and to the real stream afterwards."""
 
     def __init__(self, above: Above, real: TextIO) -> None:
         """Take the place of `real`."""
+        super().__init__(real)
         self._above: Final = above
-        self._real: Final = real
 
     def write(self, text: str, /) -> int:
         """Collect the lines that `text` completes; whatever the real stream would refuse is refused here."""
@@ -201,30 +200,9 @@ class Replacement(io.TextIOBase):
         """Return a way for the output of another process; None if there is none."""
         return self._above.outputs.open() if self._above.is_open and self._above.outputs is not None else None
 
-    def isatty(self) -> bool:
-        """Return whether the real stream is a terminal, so that what is printed may have colours."""
-        return self._real.isatty()
-
-    def fileno(self) -> int:
-        """Return the descriptor of the real stream."""
-        return self._real.fileno()
-
     def writable(self) -> bool:
         """Return that it takes text."""
         return True
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the real stream."""
-        return self._real.encoding
-
-    @property
-    def errors(self) -> str | None:  # type: ignore[override]
-        """What the real stream does with characters that it cannot encode."""
-        return self._real.errors
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
 
 
 def split(text: str) -> tuple[list[str], str]:
@@ -241,15 +219,6 @@ def split(text: str) -> tuple[list[str], str]:
 def last_state(line: str) -> str:
     """Return what a terminal would show of a line with carriage returns, which start the line again."""
     return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
-
-
-def is_terminal(stream: Any) -> bool:
-    """Return whether a stream is a terminal on which no monitor draws yet."""
-    if stream is None or isinstance(stream, Replacement):
-        return False
-    with contextlib.suppress(Exception):  # closed, or not really a stream
-        return bool(stream.isatty())
-    return False
 
 
 def _writer() -> AnyJob | None:
