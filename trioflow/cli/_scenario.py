@@ -5,7 +5,6 @@ The user's file is loaded, and the scheduler found in it; what the user's code r
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 import inspect
@@ -22,6 +21,7 @@ from .. import JournalError, Scheduler
 from ..abc import printable
 from ..view.text import _symbols, _user_traceback
 from . import USAGE, _completion, _part, _values
+from ._unknown import nearest
 
 T = TypeVar("T")
 
@@ -154,8 +154,8 @@ def _named(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler
     shown = printable(str(path))
     if name not in module.__dict__:
         choices = [*names, *_functions(module)]
-        near = difflib.get_close_matches(name, choices, n=1)
-        hint = f"do you mean {near[0]!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
+        near = nearest(name, choices)
+        hint = f"do you mean {near!r}?" if near else f"its schedulers and functions: {', '.join(choices) or 'none'}"
         raise click.UsageError(f"{shown} has no {name!r}; {hint}")
     value = module.__dict__[name]
     if not (isinstance(value, Scheduler) or callable(value)):

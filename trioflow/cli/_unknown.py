@@ -1,10 +1,19 @@
-"""The error for a word that is no subcommand says what to write."""
+"""The error for an unknown name says what may be meant."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import click
 
 from ..abc import printable
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant; None if none is like it."""
+    import difflib  # here, because it is needed for errors alone
+
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def check_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
@@ -23,8 +32,6 @@ def check_command(group: click.Group, context: click.Context, name: str, hint: s
     known = group.list_commands(context)
     if name in known or name.startswith("-") or context.resilient_parsing:
         return
-    import difflib  # here, because it is needed for errors alone
-
-    near = difflib.get_close_matches(name, known, n=1)
-    meant = hint or (f"do you mean {near[0]!r}?" if near else f"there are {', '.join(known)}")
+    near = nearest(name, known)
+    meant = hint or (f"do you mean {near!r}?" if near else f"there are {', '.join(known)}")
     raise click.UsageError(f"there is no command {printable(name)!r}; {meant}", context)

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import click
 
 from ..abc import printable
+from ._unknown import nearest
 
 CONVERTED_BY_CLICK: Final[dict[Any, click.ParamType[Any]]] = {
     bool: click.BOOL,
@@ -51,10 +52,8 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
             raise click.UsageError(f"the scenario needs a value for {name!r}: --set {name}=...")
     if given:
         name, known = next(iter(given)), list(signature.parameters)
-        import difflib  # here, because it is needed for errors alone
-
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"do you mean {near[0]}=?" if near else f"known are: {', '.join(known) or 'none'}"
+        near = nearest(name, known)
+        hint = f"do you mean {near}=?" if near else f"known are: {', '.join(known) or 'none'}"
         raise click.UsageError(f"--set {printable(name)}=: there is no such parameter; {hint}")
     bound = inspect.BoundArguments(signature, values)
     bound.apply_defaults()
