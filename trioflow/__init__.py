@@ -36,6 +36,7 @@ if _os.environ.get("TRIOFLOW_PLAIN"):
     _take_the_plain_way()
 
 if _typing.TYPE_CHECKING:
+    from ._core.door.keeping import Depfile, Optional
     from .dask import DaskJob
     from .executor import Executor
     from .jobs._executor import ExecutorJob
@@ -69,6 +70,7 @@ __all__ = [
     "CommandService",
     "CycleError",
     "DaskJob",
+    "Depfile",
     "Events",
     "Executor",
     "ExecutorJob",
@@ -85,6 +87,7 @@ __all__ = [
     "LocalNode",
     "MissingRequirement",
     "Monitor",
+    "Optional",
     "Pool",
     "Port",
     "ProcessJob",
@@ -143,6 +146,7 @@ _LATE = {
     "CommandResult": ".jobs.command._result",
     "CommandService": ".jobs.command._service",
     "DaskJob": ".dask",
+    "Depfile": "._core.door.keeping",
     "Events": ".view.events._events",
     "Executor": ".executor",
     "ExecutorJob": ".jobs._executor",
@@ -151,6 +155,7 @@ _LATE = {
     "Line": ".jobs.command._ready",
     "LocalNode": ".jobs.ssh._nodes",
     "Monitor": ".view.monitor._monitor",
+    "Optional": "._core.door.keeping",
     "Port": ".jobs.command._ready",
     "ProcessJob": ".jobs.process._job",
     "Pull": ".jobs.ssh._steps",

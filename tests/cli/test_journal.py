@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import sqlite3
 from pathlib import Path
@@ -131,6 +132,32 @@ def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
         "large: its stored result cannot be used: its contents have changed",
         "4 jobs, 1 large result: 2 damaged; these jobs run again",
     ]
+
+
+def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
+    """With the time that it took, and the reason; then how many were restored."""
+    ran(tmp_path, file)
+    first = lines(file, "why")
+    assert first[0].split() == ["job", "took", "why", "it", "ran"]
+    assert all(line.endswith("the journal did not have it") for line in first[1:-1])
+    ran(tmp_path, file)
+    assert lines(file, "why")[1:] == ["0 ran, 3 restored"]
+    assert lines(file, "forget", "a") == ["forgotten: 1 job"]
+    ran(tmp_path, file)
+    assert [line.split()[0] for line in lines(file, "why")[1:]] == ["a", "1"]
+
+
+def test_files_count_by_their_contents(tmp_path: Path) -> None:
+    """With --journal-hash, as a fresh checkout needs it; it says what it is about if --journal is missing."""
+    code = "from trioflow import CommandJob, Scheduler\nscenario = Scheduler(CommandJob(['true'], reads=__file__))\n"
+    (tmp_path / "flow.py").write_text(code)
+    for said in ("1 job succeeded", "1 restored"):
+        os.utime(tmp_path / "flow.py")
+        options = ["--journal", tmp_path / "run.db", "--journal-hash"]
+        assert said in trioflow("run", "--no-monitor", *options, tmp_path / "flow.py").output
+    refused = trioflow("run", "--journal-hash", tmp_path / "flow.py")
+    assert refused.exit_code == 2
+    assert "give --journal FILE too" in refused.output
 
 
 def test_check_says_that_an_older_journal_has_no_checksums(tmp_path: Path, file: Path) -> None:

@@ -12,8 +12,21 @@ from typing import Any
 
 import pytest
 
-from trioflow import AbstractJob, CommandError, CommandJob, Journal, Push, Scheduler, Script, SshJob
+from trioflow import (
+    AbstractJob,
+    CommandError,
+    CommandJob,
+    Depfile,
+    Journal,
+    Optional,
+    Push,
+    Scheduler,
+    Script,
+    SshJob,
+)
 from trioflow.abc import Hidden, Work
+from trioflow.journal import _depfile
+from trioflow.journal._values import Unstorable
 
 
 @pytest.fixture
@@ -52,7 +65,7 @@ def touch_time(path: Path) -> None:
 CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
     ("in", "file '.*in' has changed", touch, True),
     ("in", "file '.*in' has changed", touch_time, False),
-    ("in", "file '.*in' has changed", os.unlink, True),
+    ("in", "file '.*in' is not there any more", os.unlink, True),
     ("out", "its output '.*out' has changed", touch, True),
     ("out", "its output '.*out' has changed", touch_time, False),
     ("out", "its output '.*out' is not there", os.unlink, True),
@@ -164,6 +177,137 @@ def test_paths_are_checked(name: str) -> None:
         CommandJob(["true"], **options)
 
 
+# ---- what it reads that nobody has listed
+
+
+def compiled(place: Path, backend: str, **options: Any) -> str:
+    """Compile `main.c` as a build would; return why it was not restored."""
+    command = ["gcc", "-MMD", "-c", "main.c", "-o", "out dir/main.o"]
+    reads: list[Any] = [place / "main.c", Depfile(place / "out dir" / "main.d")]
+    job = CommandJob(command, cwd=place, reads=reads, writes=[place / "out dir" / "main.o"], label="main.o")
+    return run(job, backend, Journal(place / "run.db", **options))
+
+
+@pytest.mark.parametrize("hashes", [False, True])
+def test_a_compiler_says_what_it_has_read(place: Path, backend: str, hashes: bool) -> None:
+    """A header that is nowhere listed but in the depfile counts, by its contents or its time; also when it is gone."""
+    header, other = place / "a header.h", place / "other.h"
+    header.write_text('#include "other.h"\n')
+    other.write_text("int x;\n")
+    (place / "main.c").write_text('#include "a header.h"\nint main(void) { return x; }\n')
+    (place / "out dir").mkdir()
+    assert "does not have it" in compiled(place, backend, hash=hashes)
+    assert compiled(place, backend, hash=hashes) == ""
+    other.write_text("int x, y;\n")
+    assert re.search(r"file '.*/other\.h' has changed", compiled(place, backend, hash=hashes))
+    assert compiled(place, backend, hash=hashes) == ""
+    header.write_text("int x;\n")
+    assert re.search(r"file '.*/a header\.h' has changed", compiled(place, backend, hash=hashes))
+    other.write_text("int z;\n")  # no longer included
+    assert compiled(place, backend, hash=hashes) == ""
+    header.rename(place / "gone.h")
+    assert re.search(
+        r"not restored: file '.*/a header\.h' is not there any more", compiled(place, backend, hash=hashes)
+    )
+
+
+def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: str) -> None:
+    """Nobody knows which state the command has seen, so it runs again, once."""
+    for code, said in (
+        ("sleep 0.02; echo other >> in", "does not have it"),
+        ("true", "in' has changed while the job ran"),
+        ("true", ""),
+    ):
+        job = CommandJob(
+            f"{code}; echo 'out: in' > out.d", shell=True, cwd=place, reads=Depfile(place / "out.d"), key=1, label="x"
+        )
+        why = run(job, backend, place / "run.db")
+        assert said in why if said else not why
+
+
+@pytest.mark.parametrize("text", ["", "no rule", "# a comment alone\n"])
+def test_a_depfile_that_is_none_is_told(place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Such a command runs each time, and the warning says what was found."""
+    for _ in range(2):
+        job = CommandJob(["true"], stdin=place / "in", reads=Depfile(place / "bad.d"), label="compile")
+        (place / "bad.d").write_text(text)
+        assert run(job, backend, place / "run.db")
+    assert re.search(r"cannot store 1 job, .*: 'compile'; .*what it reads, by '.*bad\.d', which", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("main.o: main.c table.h\n", ["main.c", "table.h"]),
+        ("a.o b.o: a.c \\\n  b.h \\\r\n c.h\n\nb.h:\n\nc.h:\n", ["a.c", "b.h", "c.h"]),
+        (r"a.o: a\ b.h c\\\ d.h end\\ x$$y \#z c:\d.h", ["a b.h", "c\\ d.h", "end\\", "x$y", "#z", "c:\\d.h"]),
+        (r"out\:1.o: in:2.c", ["in:2.c"]),
+        ("# by rustc\nlib.rlib: src/lib.rs a.c a.c\n", ["src/lib.rs", "a.c"]),
+    ],
+)  # fmt: skip
+def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
+    """Several rules, long lines, and names with whatever may be in them."""
+    assert _depfile.names(text) == names
+    with pytest.raises(Unstorable, match="no rule"):
+        _depfile.names("main.c")
+
+
+@pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
+def test_directories_and_patterns_count_by_their_files(place: Path, backend: str, pattern: str) -> None:
+    """A file that changes, comes or goes."""
+    sub = place / "src" / "sub"
+    sub.mkdir(parents=True)
+    (sub / "a.c").write_text("a")
+    changes: list[Callable[[], object]] = [
+        lambda: touch(sub / "a.c"),
+        lambda: (sub / "b.c").write_text("b"),
+        lambda: (sub / "b.c").unlink(),
+    ]
+    assert "does not have it" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+    for change in changes:
+        assert run(copy(place, reads=[place / pattern]), backend, place / "run.db") == ""
+        change()
+        assert f"{pattern}' has changed" in run(copy(place, reads=[place / pattern]), backend, place / "run.db")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(place: Path, backend: str) -> None:
+    """What the pattern would match does not count then."""
+    for name in ("a[1].c", "a1.c"):
+        (place / name).write_text(name)
+    run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+    touch(place / "a1.c")
+    assert run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db") == ""
+    touch(place / "a[1].c")
+    assert "has changed" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
+
+
+def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) -> None:
+    """With or without a journal; unless it is optional. A depfile is an output too."""
+    out = tmp_path / "out"
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"writes": out}, False), ({"writes": [Optional(out)]}, True), ({"writes": Optional(out)}, True),
+        ({"reads": Depfile(out)}, False), ({"writes": [tmp_path, Optional(out)]}, True),
+    ]  # fmt: skip
+    for options, fine in cases:
+        for journal in (None, tmp_path / "run.db"):
+            job = CommandJob(["true"], **options)
+            Scheduler(job).run(backend=backend, journal=journal)
+            assert (job.raised_exception() is None) is fine
+            if not fine:
+                assert str(job.raised_exception()) == f"it has not written {str(out)!r}: true"
+                assert isinstance(job.raised_exception(), CommandError)
+
+
+def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: str) -> None:
+    """What is there is compared with how the command has left it."""
+    for change, said in ((None, "does not have it"), (None, ""), (place / "log", "its output '.*log' has changed")):
+        if change is not None:
+            touch(change)
+        assert re.search(
+            said, run(copy(place, writes=[place / "out", Optional(place / "log")]), backend, place / "run.db")
+        )
+
+
 # ---- files that its streams name, and what a run that was killed has left
 
 
@@ -172,7 +316,7 @@ def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
             (place / "words").write_text(content)
-        job = copy(place, "cat", stdin=place / "words", stdout=subprocess.PIPE)
+        job = copy(place, "cat", stdin=place / "words", stdout=subprocess.PIPE, writes=[])
         assert (run(job, backend, place / "run.db") == "") is restored
         assert job.result().stdout == content.encode()
 
@@ -191,7 +335,7 @@ def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: 
 def test_an_output_file_that_is_gone_is_written_again(place: Path, backend: str, stream: str, append: bool) -> None:
     """Or one that has changed; `stdout=` and `stderr=` name files that it writes."""
     log = place / "log"
-    options: dict[str, Any] = {stream: log, "append": append}
+    options: dict[str, Any] = {stream: log, "append": append, "writes": []}
     for change, said in ((None, "does not have it"), (None, ""), (log.unlink, "'.*log' is not there"),
                          (lambda: touch(log), "'.*log' has changed"), (None, "")):  # fmt: skip
         if change is not None:

@@ -40,6 +40,7 @@ COMMAND_RESULT: Final = '{"$":"CommandResult",'
 EPILOG: Final = """\b
 Examples:
   trioflow journal run.db
+  trioflow journal run.db why
   trioflow journal run.db show "fetch *"
   trioflow journal run.db forget count
 
@@ -83,6 +84,28 @@ def command(context: click.Context, path: Path) -> int:
 def list_jobs(path: Path) -> int:
     """Print one line for each job: whether the last run restored it or ran it, and why it ran."""
     return listed(path)
+
+
+@command.command()
+@click.pass_obj
+def why(path: Path) -> int:
+    """Print a table of the jobs that the last run did not restore, and why each of them ran.
+
+    Jobs that have not succeeded are not in a journal: what a run says at its end has the reasons for them.
+    """
+    runs, records = contents(path)
+    states = [state_of(record, runs) for record in records]
+    rows = [
+        (record.path, took(record.elapsed), record.why or "the journal did not have it")
+        for record, state in zip(records, states, strict=True)
+        if state in ("ran", "unstored")
+    ]
+    shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
+    first, second = (max(len(row[column]) for row in shown) for column in range(2))
+    for job, time, reason in shown:
+        click.echo(f"{job:{first}}  {time:>{second}}  {reason}".encode(errors="backslashreplace"))
+    click.echo(f"{len(rows)} ran, {states.count('restored')} restored")
+    return FINE
 
 
 @command.command()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from .. import Events, JobState, Scheduler, StopReason, Trace
+from .. import Events, JobState, Journal, Scheduler, StopReason, Trace
 from ..abc import BACKEND_NAMES, AbstractJob, Instrument
 from ..batch import _numbers
 from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
@@ -78,6 +78,11 @@ Examples:
     help="Keep in this file what has succeeded, and restore what an earlier run has kept there.",
 )
 @click.option(
+    "--journal-hash",
+    is_flag=True,
+    help="With --journal: files count by their contents, not by size and time, which differ in a fresh checkout.",
+)
+@click.option(
     "--trace",
     type=_outputs.output_file(".json", ".svg", ".csv", ""),
     metavar="FILE",
@@ -100,6 +105,8 @@ def command(
     tag: bool,
     trace: Path | None,
     report: Path | None,
+    journal: Path | None,
+    journal_hash: bool,
     events: Any,
     junit: Path | None,
     summary: Path | None,
@@ -125,6 +132,7 @@ def command(
     watching = [*shown, *told, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     start = time.monotonic()
+    options["journal"] = kept_in(journal, journal_hash)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
     try:
@@ -138,6 +146,18 @@ def command(
     written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
     is_told = all(one.is_written for one in reports)
     return code if all((written, is_told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+
+
+def kept_in(path: Path | None, by_contents: bool) -> Any:
+    """Return what the run gets as its journal: a path, or a `Journal` if files count by their contents."""
+    if not by_contents:
+        return path
+    if path is None:
+        raise click.UsageError("--journal-hash is about a journal: give --journal FILE too")
+    try:
+        return Journal(path, hash=True)
+    except ImportError as error:
+        raise Refusal(str(error)) from None
 
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:

@@ -2,22 +2,29 @@
 
 A stamp is a text: the size of a file and its time, or a hash of its contents. That of a file which is appended to has a
 hash of its end as well: so it still holds when somebody else, another job with the same log, has appended more.
+
+What a `Depfile` names is known when the job has succeeded. So its stamps are kept with those of what the job has
+written, and are of that time; a file that has changed since the job began has none that could come again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
 import stat
+import time
 from collections.abc import Container, Iterable
 from typing import Any, Final
 
-from .._core.door.keeping import Work
+from .._core.door.keeping import Depfile, Work
+from . import _depfile
 from ._values import Unstorable, digest
 
 ABSENT: Final = "absent"
+MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
 """Appended to the name of a file that an attempt has left half-written."""
 END: Final = 4096
@@ -49,7 +56,31 @@ class Files:
             Unstorable: one cannot be read.
 
         """
-        return self._stamps(work.reads, "a file that it reads")
+        return self._stamps((one for one in work.reads if not isinstance(one, Depfile)), "a file that it reads", True)
+
+    def named(self, work: Work, seconds: float) -> dict[str, str] | None:
+        """Return the stamps of the files that a job has read, as its depfiles say; None if it has none.
+
+        Args:
+            work: what the job reads and writes.
+            seconds: how long it has run until now.
+
+        Raises:
+            Unstorable: a depfile cannot be read.
+
+        """
+        depfiles = [one for one in work.reads if isinstance(one, Depfile)]
+        if not depfiles:
+            return None
+        began = time.time_ns() - int(seconds * 1e9)
+        with _explained("the file that says what it reads"):
+            names = [path for one in depfiles for path in _named_in(one)]
+        stamps = self._stamps(names, "a file that it reads")
+        for path in stamps:
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_mtime_ns > began:
+                    stamps[path] = MEANWHILE
+        return stamps
 
     def written(self, work: Work) -> dict[str, str]:
         """Return the stamps of the files that a job writes, as they are now.
@@ -75,6 +106,17 @@ class Files:
                 return f"its output {path!r} {'is not there' if now.get(path) == ABSENT else 'has changed'}"
         return None
 
+    def change_of_named(self, work: Work, then: dict[str, str] | None) -> str | None:
+        """Return what has changed among the files that a depfile named; None if nothing has, or there is no depfile."""
+        if not any(isinstance(one, Depfile) for one in work.reads):
+            return None
+        if then is None:
+            return "what its depfile names is not known"
+        now = self._stamps(then, "a file that it reads")
+        return next(
+            (f"file {path!r} {change(then[path], now[path])}" for path in then if then[path] != now[path]), None
+        )
+
     def put_aside(self, work: Work, before: dict[str, str]) -> None:
         """Rename what an attempt that came to no end has left half-written.
 
@@ -83,7 +125,7 @@ class Files:
             before: the stamps of its files before that attempt.
 
         """
-        reads = {os.path.realpath(one) for one in work.reads}
+        reads = {os.path.realpath(one) for one in work.reads if not isinstance(one, Depfile)}
         for path in work.writes:
             then = before.get(shown(path))
             with contextlib.suppress(OSError):  # then the job itself will say so
@@ -107,29 +149,34 @@ class Files:
 
     # ---- stamps
 
-    def _stamps(self, paths: Iterable[Any], what: str) -> dict[str, str]:
+    def _stamps(self, paths: Iterable[Any], what: str, may_be_patterns: bool = False) -> dict[str, str]:
         with _explained(what):
-            return {shown(path): self._stamp(path) for path in paths}
+            return {shown(path): self._stamp(path, may_be_patterns) for path in paths}
 
-    def _stamp(self, path: Any) -> str:
-        """Return the stamp of a file, or of a directory by those of all files in it.
+    def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
+        """Return the stamp of a file, of a directory by those of all files in it, or of all that match a pattern.
 
         Raises:
             OSError: it cannot be read; a file that is not there has a stamp of its own.
 
         """
         if os.path.isdir(path):
-            return f"directory {digest(chr(0).join(self._inside(path)).encode(errors='surrogatepass'))}"
+            return f"directory {_digest(self._inside(path))}"
         try:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return ABSENT
+            return self._stamp_of_matching(path) if may_be_pattern and glob.has_magic(os.fspath(path)) else ABSENT
         if not stat.S_ISREG(found.st_mode):
             return f"special {stat.S_IFMT(found.st_mode):o}"  # a pipe or a device: to read it may never end
         if not self._contents:
             return f"{found.st_size} {found.st_mtime_ns}"
         with open(path, "rb") as file:
             return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"
+
+    def _stamp_of_matching(self, pattern: Any) -> str:
+        found = sorted(os.fsdecode(one) for one in glob.iglob(os.fspath(pattern), recursive=True))
+        matching = [f"{path} {self._stamp(path)}" for path in found if os.path.realpath(path) not in self._own]
+        return f"pattern {_digest(matching)}" if matching else ABSENT
 
     def _inside(self, path: Any) -> Iterable[str]:
         for directory, names, files in os.walk(os.fsdecode(path)):
@@ -149,6 +196,30 @@ class Files:
         with contextlib.suppress(OSError):
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
         return False
+
+
+def change(old: str | None, new: str | None) -> str:
+    """Say in words how a file has changed, by its stamps."""
+    if new in (ABSENT, None):
+        return "is not there any more" if new else "does not count any more"
+    if old in (ABSENT, None):
+        return "was not there" if old else "did not count"
+    return "has changed while the job ran" if old == MEANWHILE else "has changed"
+
+
+def _named_in(depfile: Depfile) -> list[str]:
+    """Return the files that a depfile names."""
+    with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
+        text = file.read()
+    try:
+        found = _depfile.names(text)
+    except Unstorable as error:
+        raise Unstorable(f"what it reads, by {shown(depfile.path)!r}, {error}") from None
+    return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), one) for one in found]
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return digest(chr(0).join(lines).encode(errors="surrogatepass"))
 
 
 @contextlib.contextmanager

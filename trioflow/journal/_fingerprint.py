@@ -35,7 +35,7 @@ from .._core.door.keeping import (
     with_inputs,
 )
 from . import _json
-from ._files import Files
+from ._files import Files, change
 from ._values import BIG, PLAIN, Unstorable, digest, dumps, form, type_name
 
 if TYPE_CHECKING:
@@ -281,8 +281,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[An
         old, new = before.get(part, {}), now.get(part, {})
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
-                change = "" if part == "r" else _from_to(old.get(key), new.get(key))
-                return f"{name} {key!r} has changed{change}"
+                if part == "r":
+                    return f"{name} {key!r} {change(old.get(key), new.get(key))}"
+                return f"{name} {key!r} has changed{_from_to(old.get(key), new.get(key))}"
     return "its fingerprint has changed"
 
 

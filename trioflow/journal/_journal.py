@@ -205,11 +205,10 @@ class Session:
             if record is not None:
                 value = self._match(job, record, fingerprint, save, work)
         if type(value) is NotStored:
-            if work is not None and not (work.writes or work.appends or work.begins_anew):
-                work = None
+            writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
             moves_on = settings is not None and job.on_timeout == "move_on"
             self._running[job] = path, fingerprint, save, None if value is IS_NOT_THERE else value.why, work, moves_on
-            if work is not None:
+            if work is not None and writes:
                 self._begin(work, path)
         else:
             self._taken.add(path)
@@ -228,7 +227,10 @@ class Session:
             return NotStored(f"its result could not be stored: {record.why}")
         if record.saved != _name(save):
             return NotStored(f"its result is stored by {record.saved}, and save= now says {_name(save)}")
-        changed = None if work is None else self._files.change(work, _stamps(record.outputs))
+        changed = None
+        if work is not None:
+            changed = self._files.change(work, _stamps(record.outputs))
+            changed = changed or self._files.change_of_named(work, _named(record.outputs))
         if changed is not None:
             return NotStored(changed)
         try:
@@ -295,11 +297,15 @@ class Session:
         data: str | bytes | None = None
         outputs: str | None = None
         file: str | None = None
+        elapsed = job.elapsed if took is None else took
         try:
             saved, data = _stored(save, value)
             self._forms[job] = form(data)
             if work is not None:
-                outputs = _json.encode(self._files.written(work)).decode()
+                stamps: dict[str, Any] = dict(self._files.written(work))
+                if (named := self._files.named(work, elapsed or 0.0)) is not None:
+                    stamps[NAMED] = named
+                outputs = _json.encode(stamps).decode() if stamps else None
             if len(data) > LARGE:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
@@ -309,7 +315,7 @@ class Session:
         self._records.append(
             (  # a Record; as a plain tuple it is made in a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
-                job.elapsed if took is None else took, why,
+                elapsed, why,
             )
         )  # fmt: skip
         if outputs is not None:
@@ -419,14 +425,27 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
         raise Unstorable(f"which {_name(save)} cannot store: {error!r}") from None
 
 
+NAMED: Final = ""
+"""In place of a path: with it are the stamps of what depfiles named."""
+
+
 def _stamps(stored: Any) -> dict[str, str]:
-    """Return the stamps of files that a journal has; none if that is not what it has there."""
+    """Return the stamps of the files that a job has written; none if that is not what a journal has there."""
+    return {path: str(stamp) for path, stamp in _files_in(stored).items() if path != NAMED}
+
+
+def _named(stored: Any) -> dict[str, str] | None:
+    """Return the stamps of the files that depfiles named; None if a journal has none there."""
+    found: Any = _files_in(stored).get(NAMED)
+    return {path: str(stamp) for path, stamp in found.items()} if isinstance(found, dict) else None
+
+
+def _files_in(stored: Any) -> dict[str, Any]:
     try:
         found: Any = _json.decode(stored or "{}")
     except Exception:  # the file has been changed by somebody
         found = None
-    stamps = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
-    return {path: str(stamp) for path, stamp in stamps.items()}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _name(save: Save) -> str:

@@ -31,7 +31,7 @@ from ..job._function import FunctionJob
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
 from ..job._outcome import DROPPED
-from ..job._work import Hidden, Work
+from ..job._work import Depfile, Hidden, Optional, Work
 from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
 from ..scheduler._scheduler import BaseScheduler
 
@@ -46,11 +46,13 @@ __all__ = (
     "SERVICE",
     "AbstractJob",
     "BaseScheduler",
+    "Depfile",
     "FunctionJob",
     "Hidden",
     "JournalError",
     "Keeper",
     "NotStored",
+    "Optional",
     "Paths",
     "RunJournal",
     "Settings",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -22,6 +22,46 @@ class Hidden:
     value: Any
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Depfile:
+    """A file in which a compiler says what it has read, in the form that make reads: `gcc -MMD` writes one.
+
+    A command with `reads=Depfile("main.d")` runs again when one of the files has changed that this file names, or when
+    one of them is gone. What these are is known once the command has succeeded: a journal keeps it. A command that does
+    not write the file has failed.
+
+    Args:
+        path: the file.
+        cwd: the directory that names in it are relative to; None for that of the command.
+
+    Example:
+        >>> job = CommandJob(
+        ...     ["gcc", "-MMD", "-c", "main.c"], reads=["main.c", Depfile("main.d")], writes=["main.o"]
+        ... )
+
+    """
+
+    path: Path
+    cwd: Path | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """A file that a command may write, among its `writes`: if it is not there, the command has not failed.
+
+    Args:
+        path: the file.
+
+    Example:
+        >>> job = CommandJob(["make"], writes=["program", Optional("warnings.txt")])
+
+    """
+
+    path: Path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What a job does, as far as a journal has to know it; see `AbstractJob.for_journal`.
@@ -33,7 +73,7 @@ class Work:
         what: the kind of work: "command", for example.
         arguments: what it works on, in its order.
         options: what else decides how it is done, in an order that stays. All of them None or False are as none.
-        reads: files and directories that it reads.
+        reads: files, directories and patterns, such as `src/**/*.c`, that it reads; and each `Depfile`.
         writes: those that it writes anew. What an attempt that came to no end has left of them is renamed to
             NAME.partial before the job runs again.
         appends: files that it appends to. They are cut back to the length that they had before such an attempt.
@@ -53,7 +93,7 @@ class Work:
     what: str
     arguments: Iterable[Any] = ()
     options: Iterable[Any] = ()
-    reads: Iterable[Path] = ()
+    reads: Iterable[Path | Depfile] = ()
     writes: Iterable[Path] = ()
     appends: Iterable[Path] = ()
     begins_anew: Iterable[Path] = ()
@@ -67,5 +107,5 @@ class Work:
 
 
 def _is_path(given: Any) -> bool:
-    """Return whether this names a file."""
-    return isinstance(given, (str, bytes, os.PathLike))
+    """Return whether this names a file, or a file with the names of files."""
+    return isinstance(given, (str, bytes, os.PathLike, Depfile))

@@ -77,7 +77,7 @@ class Attempt:
         if self._error is not None:
             raise self._error
         result = self._result
-        failure = self._options.failure(result.returncode)
+        failure = self._options.failure(result.returncode) or self._options.missing()
         if failure is not None:
             raise CommandError(job, self._line, failure, result, self._tail())
         return result

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack
 
+from ... import Optional
 from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
 from ..posix._memory import memory
 from . import _granted, _line
@@ -15,6 +16,7 @@ from ._options import CommandOptions, Path, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
+    from ... import Depfile
     from ...abc import Work
     from ..posix._processes import Process
 
@@ -72,9 +74,12 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         pin: "slot" lets the k-th slot of the window run on the k-th CPU, modulo their number (Linux).
         leftovers: what happens to the processes that are left in its group when it has ended by itself: "wait" lets
             them end by themselves within `terminate_grace` seconds, and "end" ends them at once.
-        reads: files that it reads: with a journal, it runs again when one of them has changed.
-        writes: files that it writes: with a journal, it runs again when one of them is not as the command left it.
-            What a killed or failed command has written of them is renamed to NAME.partial before it runs again.
+        reads: what it reads: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a compiler
+            says what it has read. With a journal, the command runs again when one of these has changed. Without
+            `reads`, it is restored although what it reads has changed: nobody knows.
+        writes: files and directories that it writes. If one is not there after the command has succeeded, that is a
+            `CommandError`, unless it is an `Optional`. With a journal, the command runs again when one is not as it has
+            left it; what a killed or failed one has written of them is renamed to NAME.partial before it runs again.
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
             begins. They may name the same file.
         options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of a scheduler around it,
@@ -129,8 +134,8 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         memory_limit: int | None = None,
         pin: Literal["slot"] | None = None,
         leftovers: Literal["wait", "end"] = "wait",
-        reads: Iterable[Path] = (),
-        writes: Iterable[Path] = (),
+        reads: Path | Depfile | Iterable[Path | Depfile] = (),
+        writes: Path | Optional | Iterable[Path | Optional] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -201,8 +206,8 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
             what="command",
             arguments=arguments,
             options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
-            reads=[*options.reads, *options.files_read()],
-            writes=options.writes,
+            reads=options.files_read(),
+            writes=[one.path if isinstance(one, Optional) else one for one in options.writes],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
         )

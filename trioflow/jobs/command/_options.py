@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ... import Depfile, Optional
 from ...abc import callback, duration
 from ..posix import _limits
 from . import _exits
@@ -42,8 +43,8 @@ class CommandOptions:
     memory_limit: int | None = None
     pin: Literal["slot"] | None = None
     leftovers: Literal["wait", "end"] = "wait"
-    reads: tuple[Path, ...] = ()
-    writes: tuple[Path, ...] = ()
+    reads: tuple[Path | Depfile, ...] = ()
+    writes: tuple[Path | Optional, ...] = ()
     append: bool = True
 
     def failure(self, returncode: int) -> str | None:
@@ -76,10 +77,10 @@ class CommandOptions:
         _limits.check(self.nice, self.memory_limit, who)
         if self.stdin in (subprocess.PIPE, subprocess.STDOUT) and isinstance(self.stdin, int):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
-        for name in ("reads", "writes"):
-            for path in getattr(self, name):
-                if not is_path(path):
-                    raise TypeError(f"{name}={path!r} of {who}: give a list of paths")
+        for name, kind in (("reads", Depfile), ("writes", Optional)):
+            for one in getattr(self, name):
+                if not is_path(one.path if isinstance(one, kind) else one):
+                    raise TypeError(f"{name}={one!r} of {who}: give a list of paths")
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
 
@@ -94,9 +95,19 @@ class CommandOptions:
             if getattr(getattr(self, name), "closed", False) is True:
                 raise ValueError(f"{name} of {who} is a closed file: keep it open until the job has ended")
 
-    def files_read(self) -> list[Path]:
-        """Return the file that the standard input comes from, if that has a name."""
-        return [self.stdin] if is_path(self.stdin) else []
+    def missing(self) -> str | None:
+        """Return in words which file the command should have written, and has not; None if all are there."""
+        for one in (*self.writes, *(one.path for one in self.reads if isinstance(one, Depfile))):
+            if not isinstance(one, Optional) and not os.path.exists(one):
+                return f"it has not written {os.fsdecode(one)!r}"
+        return None
+
+    def files_read(self) -> list[Path | Depfile]:
+        """Return what it reads, with the file that the standard input comes from, if that has a name."""
+        named = [
+            Depfile(one.path, self.cwd) if isinstance(one, Depfile) and one.cwd is None else one for one in self.reads
+        ]
+        return [*named, self.stdin] if is_path(self.stdin) else named
 
     def files_written(self) -> list[Path]:
         """Return the files that the standard output and error go to, as far as these have names."""
@@ -173,7 +184,7 @@ def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
 
 def paths(given: Any) -> tuple[Any, ...]:
     """Return paths as a tuple; one alone may stand for itself."""
-    return (given,) if is_path(given) else tuple(given)
+    return (given,) if is_path(given) or isinstance(given, (Depfile, Optional)) else tuple(given)
 
 
 def is_path(given: Any) -> bool:
