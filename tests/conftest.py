@@ -184,6 +184,14 @@ def states_move_along_the_table(checked_states: transitions.CheckedState) -> Ite
 
 
 @pytest.fixture(autouse=True)
+def assertions_in_jobs_hold(checked_states: transitions.CheckedState) -> Iterator[None]:
+    """Check after each test that no job failed by an assertion: unless the run is asked, nobody would notice."""
+    checked_states.assertions.clear()
+    yield
+    assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"
+
+
+@pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Check after each test that all coroutines were awaited, and that only idle workers of the libraries are left."""
     before = _threads()

@@ -172,9 +172,9 @@ def test_a_call_that_waits_can_be_cancelled(backend: str) -> None:
     """One that has begun cannot, and those behind it run."""
     go, began = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold() -> bool:
         began.set()
-        assert go.wait(PATIENCE)
+        return go.wait(PATIENCE)
 
     with made(backend, 1) as pool:
         first = pool.submit(hold)
@@ -185,15 +185,16 @@ def test_a_call_that_waits_can_be_cancelled(backend: str) -> None:
         go.set()
         assert third.result(PATIENCE) == 0
         assert second.cancelled()
+        assert first.result() is True
 
 
 def test_shutdown_cancels_what_waits_on_request(backend: str) -> None:
     """The running call ends, and all others are cancelled."""
     go, began = threading.Event(), threading.Event()
 
-    def hold() -> None:
+    def hold() -> bool:
         began.set()
-        assert go.wait(PATIENCE)
+        return go.wait(PATIENCE)
 
     pool = made(backend, 1)
     futures = [pool.submit(hold), *(pool.submit(int) for _ in range(5))]
@@ -204,6 +205,7 @@ def test_shutdown_cancels_what_waits_on_request(backend: str) -> None:
     go.set()
     pool.shutdown()
     assert [future.cancelled() for future in futures] == [False, True, True, True, True, True]
+    assert futures[0].result() is True
 
 
 def test_its_thread_ends_by_itself_and_comes_again(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

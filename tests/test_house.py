@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -284,11 +284,62 @@ def test_no_test_file_imports_from_another() -> None:
     ] == []
 
 
-def test_each_test_says_which_law_it_checks() -> None:
-    """A sentence says more than a name: what holds, and often why."""
-    assert [
-        f"{path.relative_to(ROOT)}: {node.name}"
+RUNNERS = ("virtual", "run_virtual", "natively", "trio.run", "anyio.run", "asyncio.run")
+"""What runs a function in tests, and returns its value."""
+
+
+def inner_nodes(outer: ast.AST, left_out: tuple[type[ast.AST], ...]) -> Iterator[ast.AST]:
+    """Yield the nodes inside of one, but not those of these types, nor what is in them."""
+    for node in ast.iter_child_nodes(outer):
+        if not isinstance(node, left_out):
+            yield node
+            yield from inner_nodes(node, left_out)
+
+
+def answers(function: ast.AST) -> bool:
+    """Return whether a function returns a value somewhere."""
+    own = inner_nodes(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef))
+    return any(isinstance(node, ast.Return) and node.value is not None for node in own)
+
+
+def dropped_answers(test: ast.AST) -> Iterator[str]:
+    """Yield the functions inside of a test whose value the test drops: it calls or runs them, and looks away.
+
+    Under `with`, the call may be there to raise.
+    """
+    inside = {node.name for node in ast.walk(test) if isinstance(node, FUNCTION) and node is not test and answers(node)}
+    for node in inner_nodes(test, (ast.With,)) if inside else ():
+        if isinstance(node, ast.Expr):
+            call = node.value.value if isinstance(node.value, ast.Await) else node.value
+            if isinstance(call, ast.Call):
+                run = call.args[:1] if ast.unparse(call.func) in RUNNERS else [call.func]
+                yield from (ast.unparse(one) for one in run if ast.unparse(one) in inside)
+
+
+class Found(NamedTuple):
+    """A test, as far as it is read; its syntax tree would slow down the collector for all other tests."""
+
+    name: str  # with its file
+    has_docstring: bool
+    dropped: list[str]
+
+
+@functools.cache
+def all_tests() -> list[Found]:
+    """Return every test."""
+    return [
+        Found(f"{path.relative_to(ROOT)}: {node.name}", bool(ast.get_docstring(node)), list(dropped_answers(node)))
         for path in sorted(TESTS.rglob("test_*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, FUNCTION) and node.name.startswith("test_") and not ast.get_docstring(node)
-    ] == []
+        if isinstance(node, FUNCTION) and node.name.startswith("test_")
+    ]
+
+
+def test_each_test_says_which_law_it_checks() -> None:
+    """A sentence says more than a name: what holds, and often why."""
+    assert [test.name for test in all_tests() if not test.has_docstring] == []
+
+
+def test_each_test_looks_at_what_its_functions_return() -> None:
+    """A function in a test returns what is to be compared: a test that drops it would check nothing."""
+    assert [f"{test.name} drops what {name} returns" for test in all_tests() for name in test.dropped] == []

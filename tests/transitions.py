@@ -1,4 +1,7 @@
-"""Each write of a job's state, in any test, is checked against the table of transitions; who writes it is recorded."""
+"""Each write of a job's state, in any test, is checked against the table of transitions; who writes it is recorded.
+
+An assertion that fails in a job is recorded too: a job's failure alone fails no test.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,14 @@ class CheckedState:
     """Stands in for the slot `AbstractJob._state`: reads through, and checks each write.
 
     An illegal step raises at once. It is kept in `illegal` too, in case whoever made it swallows the exception.
+    `assertions` has the failed assertions of jobs.
     `writers` has the functions of the package that have written a state.
     """
 
     def __init__(self, slot: Any) -> None:
         self.slot = slot
         self.illegal: list[str] = []
+        self.assertions: list[str] = []
         self.writers: set[tuple[str, str]] = set()
 
     def __get__(self, job: AbstractJob[Any] | None, owner: type | None = None) -> Any:
@@ -57,7 +62,14 @@ class CheckedState:
             step = f"{job._label!r}: {old} -> {state}"
             self.illegal.append(step)
             raise IllegalStep(step)
+        if state is JobState.FAILED:
+            self._note(job)
         self.slot.__set__(job, state)
+
+    def _note(self, job: AbstractJob[Any]) -> None:
+        error = getattr(job._outcome, "exception", None)
+        if isinstance(error, AssertionError):
+            self.assertions.append(f"{job._label!r}: {error}")
 
     @staticmethod
     def _is_legal(old: JobState | None, new: JobState, in_reset: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -175,12 +176,18 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
     scheduler = Scheduler(jobs_window=Adaptive(1, 3), instruments=[trace])
     scheduler.map(anyio.sleep, [1] * 6)
 
-    async def look() -> None:
-        head = RunLines(Model(scheduler), Symbols())
-        assert any("≤ 1 at once" in "".join(text for text, _ in line) for line in head.lines(100, None))
+    shown: list[str] = []
 
-    scheduler.add(Job(look))
+    async def look() -> None:
+        await anyio.sleep(0.5)
+        while True:
+            lines = RunLines(Model(scheduler), Symbols()).lines(100, None)
+            shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
+            await anyio.sleep(1)
+
+    scheduler.add(Job(look, forever=True))
     assert virtual(scheduler.co_run)
+    assert shown == ["1", "2", "3"]
     trace.export_as_json(tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]

@@ -111,7 +111,7 @@ def test_context_reaches_nested_schedulers_and_added_jobs(virtual: Virtual) -> N
         plain.set("callers")
         return await timed(scheduler)
 
-    virtual(main)
+    assert virtual(main) == (True, 1)
     assert (added.result(), inside.result()) == ("callers", "callers")
 
 

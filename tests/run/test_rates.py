@@ -75,13 +75,18 @@ def test_it_is_not_given_back(virtual: Virtual) -> None:
     assert virtual(Scheduler(*first, after, last, pool=shared).co_run)
     assert last.started_at == 8
 
-    async def levels() -> list[Any]:
+    async def levels() -> list[float]:
         found = [shared.free["api"]["tokens"]]
-        await anyio.sleep(2)
-        return [*found, shared.free["api"]["tokens"]]
+        for _ in range(4):
+            await anyio.sleep(2)
+            found.append(shared.free["api"]["tokens"])
+        return found
 
     shared = pool()
-    assert virtual(Scheduler(Job(anyio.sleep, 0, needs={"api": {"tokens": 24}}), Job(levels), pool=shared).co_run)
+    taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
+    reader = Job(levels, required=taker)
+    assert virtual(Scheduler(taker, reader, pool=shared).co_run)
+    assert reader.result() == [8, 16, 24, 32, 32]
 
 
 def test_nothing_is_held_while_a_job_waits(virtual: Virtual) -> None:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, JobState
+from trioflow import AbstractJob, Job, JobState, Scheduler
 from trioflow._core.base._states import TRANSITIONS
 
+from ..bodies import fail_now
 from ..places import PACKAGE
 from ..transitions import WRITERS, CheckedState, IllegalStep
 
 if TYPE_CHECKING:
-    pass
+    from ..conftest import Virtual
 
 
 def writers_in(node: ast.AST, qualified: str = "") -> Iterator[str]:
@@ -88,6 +89,13 @@ def test_only_steps_of_the_table_pass(checked_states: CheckedState, old: JobStat
         assert job.state is old
         assert len(checked_states.illegal) == 1
         checked_states.illegal.clear()
+
+
+def test_an_assertion_that_fails_in_a_job_is_kept(checked_states: CheckedState, virtual: Virtual) -> None:
+    """The run goes on to its end, and the test would pass: it is kept for the end of the test, with the job's name."""
+    assert virtual(Scheduler(Job(fail_now, AssertionError("one is not two"), label="mine"), Job(fail_now)).co_run)
+    assert checked_states.assertions == ["'mine': one is not two"]
+    checked_states.assertions.clear()
 
 
 @pytest.mark.parametrize("old", JobState)
