@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import time
@@ -96,6 +97,7 @@ Examples:
     shell_complete=file,
     help="Write an HTML report, to be opened in a browser.",
 )
+@click.option("--live", is_flag=True, help="Keep the report up to date during the run; its page loads itself again.")
 @_told.options
 def command(
     scheduler: Scheduler,
@@ -107,6 +109,7 @@ def command(
     report: Path | None,
     journal: Path | None,
     journal_hash: bool,
+    live: bool,
     events: Any,
     junit: Path | None,
     summary: Path | None,
@@ -117,6 +120,8 @@ def command(
     Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end a line says how it went. If any
     job failed, each kind of failure follows on the standard error, with a traceback.
     """
+    if live and (report is None or (report.exists() and not report.is_file())):
+        raise click.UsageError("--live keeps a file up to date by renaming: give --report FILE.html with it")
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace", Trace) if trace or report else None
@@ -135,12 +140,12 @@ def command(
     options["journal"] = kept_in(journal, journal_hash)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
-    try:
-        with engine_log({"failure", "end"} if is_picture else {"end"}):
+    with engine_log({"failure", "end"} if is_picture else {"end"}), live_report(live, traced, report):
+        try:
             refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
-    except BaseException:
-        if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
-            raise  # Ctrl-C may have ended a run that was draining
+        except BaseException:
+            if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
+                raise  # Ctrl-C may have ended a run that was draining
     elapsed = time.monotonic() - start
     code = code_of(scheduler)
     written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
@@ -211,6 +216,15 @@ def summary(scheduler: Scheduler, elapsed: float) -> Iterator[str]:
     counts = _counts.of_jobs(scheduler.iterate_jobs())
     if {",", "("} & {*counts} or not verdict.is_good:
         yield counts
+
+
+def live_report(live: bool, traced: Any, report: Path | None) -> contextlib.AbstractContextManager[object]:
+    """Return what keeps a report up to date around the run; nothing, unless that was asked for."""
+    if not live or report is None:
+        return contextlib.nullcontext()
+    from ..view.trace.report._live import LiveReport
+
+    return LiveReport(traced._record, report)
 
 
 def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:

@@ -30,6 +30,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}  # what scrolls slowly cannot be clicked at
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+        self.driver.get("about:blank")  # the same page twice would be loaded again, as its reader left it
         self.driver.get(path.as_uri())
         self.next_frame()  # only when the page has a height does the table make its rows for good
 

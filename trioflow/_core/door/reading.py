@@ -345,8 +345,12 @@ def waiting_since(job: AnyJob) -> float | None:
 
 
 def find_implied(scheduler: BaseScheduler) -> None:
-    """Find what members wait for because of the inputs of jobs nested in them; check nothing. O(V + E)."""
-    _checks.imply_all(scheduler._members)
+    """Find what members wait for because of the inputs of jobs nested in them; check nothing. O(V + E).
+
+    A run that is under way has found it; then this does nothing, and any thread may call it.
+    """
+    if all(one._run is None for one in (scheduler, *outwards(scheduler))):
+        _checks.imply_all(scheduler._members)
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:

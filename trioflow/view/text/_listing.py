@@ -175,6 +175,7 @@ def _restored(job: AnyJob) -> str:
 
 def rows(scheduler: BaseScheduler) -> Iterator[Row]:
     """Yield what the listing shows, line by line; a stack, not recursion, reaches any depth of nesting."""
+    find_implied(scheduler)
     stack = [_rows_inside(scheduler, 0)]
     while stack:
         for row in stack[-1]:
@@ -207,7 +208,6 @@ def _digits(jobs: Sized) -> int:
 
 def _rows_inside(scheduler: BaseScheduler, depth: int) -> Iterator[Row]:
     jobs = tuple(scheduler)
-    find_implied(scheduler)
     order = in_order(scheduler)
     yield from (_row(job, depth) for job in order)
     if len(order) < len(jobs):

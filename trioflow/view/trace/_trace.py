@@ -20,6 +20,7 @@ from ..._core.door.reading import (
     throttled,
 )
 from .. import _in_cells
+from . import _file
 from ._log import EventKind, JobEnd, RunEnd, RunStart, command_end
 from ._record import TraceRecord, record
 from ._spans import Span
@@ -200,7 +201,7 @@ class Trace(Instrument):
         """
         from . import _table
 
-        _write(path, _table.csv_text(self._record()))
+        _file.write(path, _table.csv_text(self._record()))
 
     def export_as_json(self, path: str | PathLike[str]) -> None:
         """Write the run in the trace event format, which https://ui.perfetto.dev and chrome://tracing show.
@@ -218,7 +219,7 @@ class Trace(Instrument):
         """
         from . import _json
 
-        _write(path, _json.text(self._record()))
+        _file.write(path, _json.text(self._record()))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and how full the window was.
@@ -240,7 +241,7 @@ class Trace(Instrument):
         """
         from .timeline import _timeline
 
-        _write(path, _timeline.svg(self._record(), width))
+        _file.write(path, _timeline.svg(self._record(), width))
 
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report for a browser: one file, which loads nothing else.
@@ -259,7 +260,7 @@ class Trace(Instrument):
         """
         from .report import _report
 
-        _write(path, _report.html(self._record(), Path(path).parent))
+        _file.write(path, _report.html(self._record(), Path(path).parent))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the timeline in a notebook."""
@@ -279,7 +280,3 @@ class Trace(Instrument):
         """Show how many jobs it has seen."""
         number = len(self._record().spans)
         return f"<Trace of {number} job{'s' * (number != 1)}{', running' * bool(self._open)}>"
-
-
-def _write(path: str | PathLike[str], text: str) -> None:
-    Path(path).write_text(text, encoding="utf-8", newline="")

@@ -25,7 +25,7 @@ def section(scheduler: Any) -> str:
     drawing = Drawing(scheduler, bundle=bundle)
     boxes = sum(not isinstance(item, Close) for item in drawing.items())
     if boxes > LARGEST:
-        return _note(
+        return note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     has_shapes = any(_legend.kinds(drawing))
@@ -36,10 +36,10 @@ def section(scheduler: Any) -> str:
         try:
             drawn = _layered.svg(drawing)
         except ImportError:
-            return _note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
-    notes = [_note(SHAPES)] * has_shapes
+            return note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
+    notes = [note(SHAPES)] * has_shapes
     if drawing.bundles:
-        notes.append(_note(f"{jobs} jobs: those that are alike are one box."))
+        notes.append(note(f"{jobs} jobs: those that are alike are one box."))
     picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
     return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
 
@@ -49,10 +49,11 @@ def _svg(digraph: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _note(text: str) -> str:
-    note = Tree.Element("p", {"class": "note"})
-    note.text = printable(text)
-    return Tree.tostring(note, encoding="unicode", method="html")
+def note(text: str) -> str:
+    """Return a remark below the picture, as HTML."""
+    element = Tree.Element("p", {"class": "note"})
+    element.text = printable(text)
+    return Tree.tostring(element, encoding="unicode", method="html")
 
 
 # ---- the legend

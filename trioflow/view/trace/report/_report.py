@@ -11,10 +11,10 @@ import html as escapes
 import json
 import string
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...._core.door.reading import (
     HOW_RUNS_END,
@@ -42,7 +42,18 @@ MOST_INCIDENTS: Final = 5
 TIMELINE_WIDTH: Final = 1200
 
 
-def html(record: TraceRecord, folder: Path) -> str:
+class Live(NamedTuple):
+    """What makes a page one that will be replaced by another."""
+
+    every: float
+    """Seconds until then."""
+    written: float
+    """The time of day, as `time.time` tells it."""
+    graph: Callable[[Any], str]
+    """Returns the graph of a scheduler."""
+
+
+def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
@@ -52,16 +63,16 @@ def html(record: TraceRecord, folder: Path) -> str:
         title=_text(shortened(name)),
         style=_part("report.css"),
         style_of_the_graph=_dark.rules(),
-        sentence=_sentence(record, roots),
+        sentence=_sentence(record, roots, live),
         summary=_summary(record, roots),
-        graph="\n".join(map(_graph.section, dict.fromkeys(run.scheduler for run in roots))),
+        graph="\n".join(map(live.graph if live else _graph.section, dict.fromkeys(run.scheduler for run in roots))),
         words=_words.section(record),
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         failure_count=str(len(failures)),
         failures=_failures(record, failures, commands),
         background=_background(record),
-        data=_data(record, commands),
+        data=_data(record, commands, live),
         script=_part("report.js"),
     )
 
@@ -91,7 +102,7 @@ def _lines(text: str) -> str:
 
 def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
     verdicts = dict.fromkeys(_verdict_on(record, run) for run in roots)
-    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in verdicts]
+    facts = [f'<span class="badge {css}"{SILENT * (css == "open")}>{_text(text)}</span>' for css, text in verdicts]
     failed = len(_failed(record))
     if failed and any(css == "open" for css, _ in verdicts):
         facts.append(f'<span class="badge bad">{failed} failed</span>')
@@ -99,7 +110,11 @@ def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
     return "\n".join(facts)
 
 
-def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
+SILENT: Final = ' data-silent="no news"'
+"""What a live page says in place of "still running" when nothing new comes."""
+
+
+def _sentence(record: TraceRecord, roots: list[RunSpan], live: Live | None) -> str:
     """Return how the run went, for readers who know nothing of stop reasons, as HTML."""
     if not roots:
         return "Nothing has run."
@@ -107,7 +122,11 @@ def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
     failed, number = len(_failed(record)), sum(1 for _ in _leaves(record))
     jobs = f"{failed} of {number} job{'s' * (number != 1)} failed" if failed else "no job failed"
     if run.finished_at is None or run.reason is None:
-        return f"The run was still under way when this report was written; so far {jobs}."
+        if live is None:
+            return f"The run was still under way when this report was written; so far {jobs}."
+        settled = sum(span.finished_at is not None or span.restored for span in _leaves(record))
+        now = '<span data-silent="was">is</span>'
+        return f"The run {now} under way: {settled} of {number} job{'s' * (number != 1)} have settled; so far {jobs}."
     culprit = "" if run.culprit is None else f" of {_culprit(record, run.culprit)}"
     more = DRAINED if run.reason is StopReason.DRAINED else ""
     return f"The run {HOW_RUNS_END[run.reason]}{culprit}{more}; {jobs}."
@@ -139,7 +158,8 @@ def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
     """Yield what else is known of the whole run, as HTML."""
     if not roots:
         return
-    yield f"took {duration_text(record.now - record.began)}"
+    is_over = all(run.finished_at is not None for run in roots)
+    yield f"{'took' if is_over else 'for'} {duration_text(record.now - record.began)}{'' if is_over else ' so far'}"
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
     leaves = [*_leaves(record)]
     yield _counts.in_words(((span.state, span.forever) for span in leaves), sum(span.restored for span in leaves))
@@ -212,7 +232,7 @@ def _group(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str,
     trace = _user_traceback.formatted(failure.exception, failure.traceback)
     command = _command(commands[first.number]) if first.number in commands else ""
     return (
-        f'<details class="failure"{" open" * is_open}><summary>{critical}<b>{title}</b> '
+        f'<details class="failure" data-first="{first.number}"{" open" * is_open}><summary>{critical}<b>{title}</b> '
         f"{_exception(first)}</summary>{names}{command}<pre>{_lines(trace)}</pre></details>"
     )
 
@@ -257,8 +277,8 @@ def _background(record: TraceRecord) -> str:
         items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
     title = f"{len(spans)} background job{'s' * (len(spans) > 1)}"
     return (
-        f'<details class="card fold background"><summary>{title}</summary><p class="note">A background job '
-        f"(forever=True) runs beside the others, and the run ends it when these have settled.</p>"
+        f'<details id="background" class="card fold background"><summary>{title}</summary><p class="note">'
+        f"A background job (forever=True) runs beside the others, and the run ends it when these have settled.</p>"
         f"<ul>{''.join(items)}</ul></details>"
     )
 
@@ -274,19 +294,21 @@ def _life(record: TraceRecord, span: Span) -> str:
 # ---- table
 
 
-def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
+def _data(record: TraceRecord, commands: dict[int, dict[str, Any]], live: Live | None) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
     leaves = {span.number for span in _leaves(record)}
     places = [0 if span.number not in leaves else 2 if _is_background(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
-    data = {
+    data: dict[str, Any] = {
         "states": [[state.value, states[state]] for state in JobState if states[state]],
         "rows": [
             _row(record, span, span.number in marked, place) for span, place in zip(record.spans, places, strict=True)
         ],
         "commands": commands,
     }
+    if live is not None:
+        data["live"] = {"every": live.every, "written": live.written}
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
