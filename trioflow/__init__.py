@@ -60,6 +60,7 @@ if _typing.TYPE_CHECKING:
     from .view.monitor._monitor import Monitor
     from .view.trace._spans import Span
     from .view.trace._trace import Trace
+    from .view.trace._waits import Wait
 
 __all__ = [
     "AbstractJob",
@@ -115,6 +116,7 @@ __all__ = [
     "Trace",
     "TrioflowError",
     "Unreachable",
+    "Wait",
     "current_job",
     "exited_with",
     "granted",
@@ -173,6 +175,7 @@ _LATE = {
     "ThreadJob": ".jobs._thread",
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",
+    "Wait": ".view.trace._waits",
     "exited_with": ".jobs.command._retry",
     "granted": ".jobs.command._granted",
     "retry_on_exit": ".jobs.command._retry",

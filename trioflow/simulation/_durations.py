@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, paths_of, warn
+from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, held, paths_of, warn
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         return _read(Path(cast("str", given)))
     if isinstance(given, Trace):
         return {
-            span.path: span.elapsed
+            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause == "machine")
             for span in given.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
@@ -81,7 +81,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
     """Write into a file how long the jobs that SUCCEEDED have taken; what cannot be written is reported."""
     path = Path(file)
     new = {
-        name: job.elapsed
+        name: job.elapsed - sum(until - since for since, until in held(job))
         for job, name in paths_of(scheduler).items()
         if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
     }

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import Job, Pool, Rate, Scheduler, Throttled
 from trioflow.view.monitor import _estimate
 
 from ...bodies import nap
@@ -91,3 +91,32 @@ def test_a_known_duration_is_enough(virtual: Virtual) -> None:
     scheduler.add(Job(look, forever=True))
     virtual(scheduler.co_run)
     assert seen == [pytest.approx(5, abs=0.1)]
+
+
+def test_pools_rates_and_throttles_count(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five trainings on two cards take 15 seconds, not 7; then a rate, and while it is throttled, that."""
+    clock = Clock(monkeypatch)
+    seen: list[float] = []
+    refused: list[bool] = []
+
+    async def ask() -> None:
+        if not refused:
+            refused.append(True)
+            await anyio.sleep(1)
+            raise Throttled("api", after=40)
+        await anyio.sleep(1)
+
+    async def look() -> None:
+        forecast = forecast_of(monitor)
+        for pause in (0.5, 1, 14):
+            await anyio.sleep(pause)
+            clock.now += 1000
+            seen.append(forecast.remaining())
+
+    trains = [Job(nap, one, expected_duration=one, needs={"gpu": 1}) for one in (3, 4, 5, 6, 7)]
+    asks = [Job(ask, expected_duration=1, needs={"api": 1}) for _ in range(4)]
+    inner = Scheduler(*asks, pool=Pool(api=Rate(requests=1, per=3, burst=1)))
+    scheduler, monitor = watched(*trains, inner, pool=Pool(gpu=2), policy="fifo")
+    scheduler.add(Job(look, forever=True))
+    virtual(scheduler.co_run)
+    assert seen == pytest.approx([14.5, 49.5, 35.5])

@@ -125,7 +125,7 @@ def test_a_bar_tells_its_details(virtual: Virtual, tmp_path: Path) -> None:
     titles = [group.findtext(f"{SVG}title") for group in of(picture, "job")]
     assert titles == [
         "a\nJob, succeeded\nstarted at 0 s, took 2 s",
-        "b\nJob, failed\nstarted at 2 s, took 2 s\nhad waited 2 s since it could\n2 attempts\nOSError: broken",
+        "b\nJob, failed\nstarted at 2 s, took 2 s\nwaited 2 s for a slot, until a\n2 attempts\nOSError: broken",
     ]
 
 

@@ -153,6 +153,11 @@ class RunHandle:
         """Tell people something that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
         self._run.report(job, message, exception)
 
+    def note_hold(self, job: AbstractJob[Any], since: float) -> None:
+        """Record that a job, which runs, has waited since then for room on the machine; a trace tells it."""
+        facts = self._run.facts(job)
+        facts.held += ((since, self.clock()),)
+
     # ---- waiting
 
     def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:

@@ -7,7 +7,7 @@ the section "before a run", and sees what was true a moment ago.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..backend import BACKEND_NAMES, LOOP_PACKAGES, BackendName
@@ -22,9 +22,10 @@ from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
 from ..job._labels import paths_of, percent, printable, shortened
 from ..job._options import duration
-from ..job._outcome import DROPPED, Failure
+from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..limits._pool import Pool
+from ..limits._resource import Stock
 from ..limits._window import Adaptive
 from ..limits._window import slots as slots_of
 from ..limits._window import window as checked_window
@@ -46,6 +47,7 @@ from ..scheduler._plain_code import in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
 
 if TYPE_CHECKING:
+    from ..limits._resource import Resource
     from ..limits._window import Window as Window
 
 __all__ = (
@@ -72,10 +74,12 @@ __all__ = (
     "Policy",
     "PolicyName",
     "Pool",
+    "ResourceView",
     "RunPhase",
     "RunView",
     "Service",
     "StopReason",
+    "Throttling",
     "amount_of",
     "backlinks",
     "check_late_input",
@@ -98,6 +102,7 @@ __all__ = (
     "find_cycle",
     "find_implied",
     "given_label",
+    "held",
     "in_cell",
     "in_order",
     "inputs_of",
@@ -120,6 +125,7 @@ __all__ = (
     "printable",
     "ranks_of",
     "reachable",
+    "resources_of",
     "result_was_dropped",
     "runs_commands",
     "shortened",
@@ -129,6 +135,7 @@ __all__ = (
     "status_of",
     "still_waits_for",
     "throttled",
+    "throttlings",
     "topological_order",
     "usual_duration",
     "waiting_for",
@@ -168,6 +175,11 @@ class RunView:
     def window(self) -> int | None:
         """The most jobs that its window ever lets run at once; None for no limit. Now it is `scheduler.window_size`."""
         return self._run.slots
+
+    @property
+    def has_limiter(self) -> bool:
+        """Whether its window is a limiter, of which others may have tokens too."""
+        return self._run.workers.window is not None
 
     @property
     def has_adaptive_window(self) -> bool:
@@ -249,6 +261,44 @@ def may_repeat(job: AnyJob) -> bool:
     return job._repeats()
 
 
+@final
+class ResourceView:
+    """A resource of a pool, to look at: how much there is of it, and what jobs need of it."""
+
+    __slots__ = ("_resource",)
+
+    def __init__(self, resource: Any) -> None:
+        self._resource: Final[Resource] = resource
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._resource.name
+
+    @property
+    def total(self) -> float | None:
+        """How much there is of it; None for a `Rate`."""
+        return self._resource.total_shown() if self._resource.is_kept else None
+
+    def shown(self, amount: float) -> str:
+        """Return an amount in words: of what was given as a size, "1.5 GiB"."""
+        return self._resource.shown_as(amount_of(amount, self.name)) if isinstance(self._resource, Stock) else ""
+
+    def opens_in(self, jobs: Iterable[AnyJob]) -> float:
+        """Return after how many seconds so much has come as these jobs need, and it is not throttled; 0 if now."""
+        resource = self._resource
+        need: Any = None
+        for job in jobs:
+            one = resource.need(job._needs()[self.name], job.label)
+            need = one if need is None else resource.both(1, one, need)
+        return 0.0 if need is None else max(0.0, resource.all_taken_at(need) - resource.clock())
+
+
+def resources_of(pool: Pool) -> list[ResourceView]:
+    """Return the resources of a pool."""
+    return [ResourceView(resource) for resource in pool._resources.values()]
+
+
 def copy_of_pool(pool: Pool) -> Pool:
     """Return another pool that has as much in all."""
     return Pool(**pool._settings())
@@ -296,7 +346,17 @@ def result_was_dropped(job: AnyJob) -> bool:
 
 def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return when its attempts that do not count began and ended, because it raised `Throttled`."""
+    return tuple((one.began, one.ended) for one in throttlings(job))
+
+
+def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
+    """Return its attempts that do not count, each with the keys on which nothing started after it."""
     return () if job._facts is None else job._facts.throttled
+
+
+def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return when it ran, but waited for room on the machine."""
+    return () if job._facts is None else job._facts.held
 
 
 def not_restored(job: AnyJob) -> str | None:

@@ -7,7 +7,7 @@ import gc
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from types import CoroutineType, FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaves_of
 from ..base import _functions
@@ -90,6 +90,15 @@ DROPPED: Final = object()
 """The outcome of a job whose result was dropped."""
 
 
+class Throttling(NamedTuple):
+    """An attempt that does not count, because it raised `Throttled`. Times are those of the loop's clock."""
+
+    began: float
+    ended: float
+    closed: tuple[tuple[str, float], ...]
+    """The keys on which nothing starts from then on, each with the time until when."""
+
+
 class RareFacts:
     """Facts about a job in a run that few jobs have; made when first needed."""
 
@@ -100,6 +109,7 @@ class RareFacts:
         "fraction",
         "further_attempts",
         "grant",
+        "held",
         "listeners",
         "not_restored",
         "ready",
@@ -122,8 +132,8 @@ class RareFacts:
         self.further_attempts = 0
         self.fraction: float | None = None  # how much of its work it has done, as far as it has said so
         self.watch: Any = None  # while it is called: what its signs of life put off, if it has an `idle_timeout`
-        # When its attempts that did not count began and ended, because it raised `Throttled`.
-        self.throttled: tuple[tuple[float, float], ...] = ()
+        self.throttled: tuple[Throttling, ...] = ()  # its attempts that did not count, because it raised `Throttled`
+        self.held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
         self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
         self.runs_once = False  # whether no later run of its scheduler can reach it
         self.adds_jobs = False  # whether it has added jobs, in a run with a journal

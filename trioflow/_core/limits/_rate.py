@@ -232,6 +232,15 @@ class RateResource(Resource):
         buckets = self.buckets
         return max([self.gate.opens_at, *(buckets[key].opens_at(amount) for key, amount in need.items())])
 
+    def all_taken_at(self, need: Needed) -> float:
+        """Return when so much, which may be more than there ever is at once, can have been taken bit by bit."""
+        begins = max(self.gate.opens_at, self.clock())
+        found = [begins]
+        for key, amount in need.items():
+            bucket = self.buckets[key]
+            found.append(max(bucket.full_at, begins) - float(bucket.burst - amount) * bucket.seconds_each)
+        return max(found)
+
     def why_not(self, need: Needed, before: int) -> str:
         """Say of what there is not enough, and when there will be, if nobody else takes any meanwhile."""
         if not self.is_open():

@@ -141,6 +141,10 @@ class Resource(ABC):
     def opens_at(self, need: Any) -> float:
         """Return from when on time itself does not stand in the way of a need; `-inf` if it never did."""
 
+    def all_taken_at(self, need: Any) -> float:
+        """Return when time does not stand in the way of a need, or of several together, any more."""
+        return self.opens_at(need)
+
     @abstractmethod
     def why_not(self, need: Any, before: int) -> str:
         """Say why there is not enough now for a job that waits behind so many others with the same need."""

@@ -35,7 +35,8 @@ class AdaptiveWindow(Instrument):
         if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
-            self._note_trouble(*job._facts.throttled[-1])
+            last = job._facts.throttled[-1]
+            self._note_trouble(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Take in how a job has ended."""

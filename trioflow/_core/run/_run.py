@@ -38,7 +38,7 @@ from ..base._states import (
 )
 from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure, RareFacts, explain, interruption_in
+from ..job._outcome import CancelledOutcome, Failure, RareFacts, Throttling, explain, interruption_in
 from ..limits.policy._given import refuse_in_policy
 from ._attempts import throttles_in, was_drained
 from ._current import current
@@ -452,11 +452,12 @@ class Run:
         self.notify("job_started", job)
         self.notify("job_attempt", job)
 
-    def put_back(self, job: AbstractJob[Any], now: float) -> None:
+    def put_back(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
         """Let a job that was throttled wait again, before all others that are ready. Its attempt does not count."""
         assert job._started_at is not None
         facts = self.facts(job)
-        facts.throttled += ((job._started_at, now),)
+        closed = tuple((key, self.grants.find(key).gate.opens_at) for key in keys)
+        facts.throttled += (Throttling(job._started_at, now, closed),)
         facts.fraction = None
         job._worker = job._started_at = None
         job._state = SCHEDULED
@@ -585,7 +586,7 @@ class Run:
                 if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
-                    self.put_back(job, now)
+                    self.put_back(job, [one.key for one in throttles], now)
                 return
             failure = refused
         hint = self.backend.hint(failure)

@@ -69,7 +69,9 @@ class Attempt:
         starts = self._run.shared(Starts)
         with _limits.slot(self._options.pin, self._run, job) as cpu:
             self._prepare()
-            await starts.start(lambda: self._start(cpu))
+            asked = self._clock()
+            if await starts.start(lambda: self._start(cpu)):
+                self._run.note_hold(job, asked)
             with starts.running(), self._limit:
                 await self._until_ended()
         if self._streams.error is not None:

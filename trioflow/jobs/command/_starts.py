@@ -47,21 +47,26 @@ class Starts:
             self._running -= 1
             self._call_next()
 
-    async def start(self, start: Callable[[], None]) -> None:
+    async def start(self, start: Callable[[], None]) -> bool:
         """Call `start()`, which raises what keeps the command from starting; if that is want of room, wait for room.
+
+        Return whether it has waited.
 
         Raises:
             CommandError: what it raised last.
 
         """
-        if self._waiting:
+        has_waited = bool(self._waiting)
+        if has_waited:
             await self._wait(at_end=True)
         try:
             while (lack := self._lack(start)) is not None:
+                has_waited = True
                 self._warn(lack)
                 await self._wait(at_end=False)
         finally:
             self._call_next()  # there may be room for more than one
+        return has_waited
 
     def _lack(self, start: Callable[[], None]) -> str | None:
         """Call `start()`; return what the system has too little of if the command has to wait, and else None."""

@@ -6,11 +6,11 @@ The types are those of live jobs. A told one has all that is read here and in th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..._core.door import reading
-from ..._core.door.reading import AnyJob, BaseScheduler, RunView
+from ..._core.door.reading import AnyJob, BaseScheduler, ResourceView, RunView
 from ._told import ToldJob, ToldScheduler
 
 if TYPE_CHECKING:
@@ -107,6 +107,31 @@ def waiting_for(job: AnyJob) -> str:
     """Return what a SCHEDULED job waits for."""
     told: Any = job
     return told.waiting_for if isinstance(told, ToldJob) else reading.waiting_for(job)
+
+
+def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return when it ran, but waited for room on the machine."""
+    told: Any = job
+    return () if isinstance(told, ToldJob) else reading.held(job)
+
+
+def needs_of(job: AnyJob) -> Mapping[str, Any]:
+    """Return what a job needs of pools: a number, or of a rate perhaps a dict by key."""
+    told: Any = job
+    return {} if isinstance(told, ToldJob) else job.needs or {}
+
+
+def resources_in(scheduler: BaseScheduler) -> list[ResourceView]:
+    """Return the resources of the scheduler's own pool."""
+    told: Any = scheduler
+    pool = None if isinstance(told, ToldScheduler) else scheduler.pool
+    return [] if pool is None else reading.resources_of(pool)
+
+
+def is_longest_first(scheduler: BaseScheduler) -> bool:
+    """Return whether its members start in the order of their longest chains."""
+    told: Any = scheduler
+    return not isinstance(told, ToldScheduler) and scheduler.policy in ("auto", "critical-path")
 
 
 def outwards(job: AnyJob) -> Iterator[BaseScheduler]:

@@ -1,9 +1,11 @@
 """How long a run still takes, from how long its jobs are expected to take and how long they have taken.
 
-The theory: a scheduler still needs at least the time of its longest chain of jobs, and at least all the work that is
-left, divided by the slots of its window. The larger of the two is the estimate (Graham 1966: a scheduler that leaves no
-slot idle needs at most their sum). A nested scheduler counts as a job that takes its own estimate. This is evaluated
-from the innermost scheduler outwards, each in O(jobs that have not settled).
+The theory: a scheduler still needs at least the time of its longest chain of jobs. It needs as long as the slots of its
+window take for the work that is left, if each takes the next job when it is free; and each resource of its pool is as
+many slots as jobs can have it at once, for the jobs that need it. Rates, and keys that are throttled, open with time.
+The largest of these is the estimate (Graham 1966: a scheduler that leaves no slot idle needs at most the sum of two of
+them). A nested scheduler counts as a job that takes its own estimate. This is evaluated from the innermost scheduler
+outwards, each in O(n log slots) for n jobs that have not settled.
 
 A job without an expected duration is expected to take the median of the others; if none has one, each takes one unit of
 time. The jobs that have succeeded show how much longer jobs really take than expected, and the rest is corrected by
@@ -18,15 +20,26 @@ The `Forecast` asks it now and then about the run that a monitor watches.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, longest_paths, slots_of, usual_duration
-from ._asked import expected_durations, in_order, is_scheduler, waits_for
+from ._asked import (
+    expected_durations,
+    held,
+    in_order,
+    is_longest_first,
+    is_scheduler,
+    needs_of,
+    resources_in,
+    waits_for,
+)
 from ._model import Model
 
 Node = TypeVar("Node", bound=Hashable)
@@ -53,6 +66,24 @@ SETTLED: Final = "settled"
 
 
 @dataclass(slots=True)
+class Limit(Generic[Node]):
+    """A resource of a pool.
+
+    Args:
+        jobs: those that need it, at any depth.
+        needs: how much each of them needs.
+        total: how much there is; infinity for a rate.
+        opens_in: returns after how many seconds these jobs may have started, as far as time alone decides.
+
+    """
+
+    jobs: list[Node]
+    needs: Callable[[Node], float]
+    total: float = math.inf
+    opens_in: Callable[[list[Node]], float] = lambda jobs: 0.0
+
+
+@dataclass(slots=True)
 class Level(Generic[Node]):
     """The jobs of one scheduler.
 
@@ -62,6 +93,8 @@ class Level(Generic[Node]):
         waits_for: what a job requires, among these.
         slots: how many may run at once; infinity for no limit.
         nested: the jobs that are schedulers.
+        limits: the resources of its pool, and those that it has for its jobs.
+        longest_first: whether the job with the longest chain behind it starts first; otherwise in their order.
 
     """
 
@@ -70,6 +103,8 @@ class Level(Generic[Node]):
     waits_for: Callable[[Node], Iterable[Node]]
     slots: float = math.inf
     nested: frozenset[Node] = frozenset()
+    limits: list[Limit[Node]] = field(default_factory=list[Limit[Node]])
+    longest_first: bool = False
     expected: dict[Node, float] = field(default_factory=dict[Node, float])
     chain_after: dict[Node, float] = field(default_factory=dict[Node, float])  # the longest chain that waits for a job
 
@@ -114,8 +149,9 @@ class Estimator(Generic[Node]):
                 return None
             factor = 1.0  # it is not used: all that is left has said how much that is
         left: dict[Node, float] = {}
+        works: dict[Node, Work] = {}
         for level, state in zip(reversed(self._levels), reversed(states), strict=True):
-            left[level.node] = _left(level, state, left, factor)
+            left[level.node] = _left(level, state, left, factor, works)
         return left[self._levels[0].node] if self._levels else 0.0
 
     def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[Unsettled[Node]]:
@@ -139,16 +175,54 @@ class Estimator(Generic[Node]):
         return (prior + self._measured) / (prior + self._foreseen) if prior + self._foreseen else 1.0
 
 
-def _left(level: Level[Node], state: list[Unsettled[Node]], left: dict[Node, float], factor: float) -> float:
-    path = work = 0.0
+def _left(
+    level: Level[Node],
+    state: list[Unsettled[Node]],
+    left: dict[Node, float],
+    factor: float,
+    works: dict[Node, Work],
+) -> float:
+    path = 0.0
+    own: list[Work] = []
     for job, seconds, rest in state:
         if job in level.nested:
             rest = left[job]
         elif rest is None:
             rest = max(0.0, factor * level.expected[job] - seconds)
-        work += rest
-        path = max(path, rest + factor * level.chain_after[job])
-    return max(path, work / level.slots)
+        behind = factor * level.chain_after[job]
+        path = max(path, rest + behind)
+        works[job] = work = (-math.inf if seconds else -rest - behind if level.longest_first else 0.0), rest
+        own.append(work)
+    return max([path, _shared(own, level.slots), *(_limited(limit, works) for limit in level.limits)])
+
+
+Work = tuple[float, float]
+"""Of a job: its place in the order, negative infinity if it runs; and the seconds that are left of it."""
+
+
+def _shared(works: list[Work], slots: float) -> float:
+    """Return how long so many slots take, if each takes the next job as soon as it is free. O(n log n)."""
+    if not works or slots >= len(works):
+        return max((rest for _, rest in works), default=0.0)
+    ends = [0.0] * int(slots)
+    for _, rest in sorted(works, key=itemgetter(0)):
+        heapq.heapreplace(ends, ends[0] + rest)
+    return max(ends)
+
+
+def _limited(limit: Limit[Node], works: dict[Node, Work]) -> float:
+    """Return how long a resource takes: as many slots as can have it at once, or all the work that it has to do."""
+    limit.jobs = [job for job in limit.jobs if job in works]
+    if not limit.jobs:
+        return 0.0
+    needed = [limit.needs(job) for job in limit.jobs]
+    found = [works[job] for job in limit.jobs]
+    work = sum(amount * rest for amount, (_, rest) in zip(needed, found, strict=True)) / limit.total
+    is_kept_alike = limit.total < math.inf and min(needed) == max(needed)
+    alike = _shared(found, limit.total // needed[0]) if is_kept_alike else 0.0
+    waiting = [job for job in limit.jobs if works[job][0] > -math.inf]
+    last = min((works[job][1] for job in waiting), default=0.0)
+    return max(work, alike, limit.opens_in(waiting) + last if waiting else 0.0)
 
 
 INTERVAL: Final = 1.0
@@ -216,7 +290,7 @@ class Forecast:
         started, finished = job.started_at, job.finished_at
         if finished is not None:
             if started is not None and job.state is JobState.SUCCEEDED:
-                return SUCCEEDED, finished - started, None
+                return SUCCEEDED, finished - started - sum(until - since for since, until in held(job)), None
             return SETTLED, 0.0, None
         if started is None:
             return WAITING, 0.0, None
@@ -229,13 +303,40 @@ class Forecast:
 
 def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
     """Yield the levels of a scheduler whose run has so many slots, without forever jobs; None for no limit."""
-    todo = [root]
+    todo: list[tuple[BaseScheduler, dict[str, Limit[AnyJob]]]] = [(root, {})]
     while todo:
-        scheduler = todo.pop()
+        scheduler, around = todo.pop()
         jobs = [job for job in in_order(scheduler) if not job.forever]
         nested = [job for job in jobs if is_scheduler(job)]
         own = slots if scheduler is root else slots_of(scheduler.jobs_window)
+        limits = dict(_limits(scheduler, is_nested=scheduler is not root))
+        scope = {**around, **limits}
+        for job in jobs if scope else ():
+            for name in needs_of(job):
+                if name in scope:
+                    scope[name].jobs.append(job)
         yield Level(
-            scheduler, jobs, partial(waits_for, scheduler), math.inf if own is None else max(1, own), frozenset(nested)
+            scheduler,
+            jobs,
+            partial(waits_for, scheduler),
+            math.inf if own is None else max(1, own),
+            frozenset(nested),
+            [*limits.values()],
+            is_longest_first(scheduler),
         )
-        todo += nested
+        todo += [(one, scope) for one in nested]
+
+
+def _limits(scheduler: BaseScheduler, *, is_nested: bool) -> Iterator[tuple[str, Limit[AnyJob]]]:
+    """Yield the resources that the members of a scheduler find there, and not further out, by name."""
+    for name, given in needs_of(scheduler).items() if is_nested else ():
+        if isinstance(given, (int, float)):  # of a rate nothing is kept for its members
+            yield name, Limit([], partial(_need, name), given)
+    for one in resources_in(scheduler):
+        total = math.inf if one.total is None else one.total
+        yield one.name, Limit([], partial(_need, one.name), total, one.opens_in)
+
+
+def _need(name: str, job: AnyJob) -> float:
+    given = needs_of(job)[name]
+    return given if isinstance(given, (int, float)) else 1.0

@@ -13,11 +13,14 @@ import bisect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ._spans import RunSpan, Span
 
-Reason = Literal["start", "requirement", "slot"]
+Reason = Literal["start", "requirement", "slot", "resource", "rate", "throttled"]
+
+
+AT_RESOURCES: Final = ("resource", "rate", "throttled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,11 @@ def _cleans_up(span: Span, over: float) -> bool:
 
 def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, Reason]:
     """Return the job whose end let this one start, and how."""
+    for wait in reversed(span.waits):
+        if wait.cause not in AT_RESOURCES:
+            break
+        if wait.released_by is not None and wait.released_by < span.number:  # not itself, before it was throttled
+            return spans[wait.released_by], wait.cause
     giver = slots.giver(span)
     if giver is not None:
         return giver, "slot"
@@ -108,13 +116,15 @@ class SlotGivers:
         for one in sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number)):
             self._in_lane.setdefault(one.lane, []).append((_or_infinity(one.finished_at), one))
 
-    def giver(self, span: Span) -> Span | None:
+    def giver(self, span: Span, until: float | None = None) -> Span | None:
         """Return the job whose slot `span` waited for and got; None if it did not have to wait for one.
+
+        It got the slot when it started, or `until` then, to go on waiting for something else.
 
         A free slot at the moment when it was scheduled does not mean that it need not wait: jobs that were scheduled
         together with it may start first.
         """
-        since, start = span.scheduled_at, span.started_at
+        since, start = span.scheduled_at, span.started_at if until is None else until
         if span.forever or since is None or start is None or start <= since:
             return None
         place = bisect.bisect_right(self._ends, start) - 1

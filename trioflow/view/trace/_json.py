@@ -18,6 +18,7 @@ from ..._core.door.reading import printable
 from ._record import TraceRecord
 from ._spans import RunSpan, Span
 from ._table import wall
+from ._waits import Wait
 
 Event = dict[str, Any]
 
@@ -101,12 +102,21 @@ class _Events:
         if span.throttled:
             details["throttled"] = len(span.throttled)
         details["waited_us"] = None if span.waited is None else round(span.waited * 1e6, 3)
+        if span.waits:
+            details["waits"] = [self._wait(wait) for wait in span.waits]
         details["run"] = span.run
         if span.timed_out:
             details["timed_out"] = True
         if span.exception is not None:
             details["exception"] = printable(span.exception_text)
         return details
+
+    def _wait(self, wait: Wait) -> Event:
+        found: Event = {"cause": wait.cause, "name": printable(wait.name)}
+        found |= {"ts": self._microseconds(wait.since), "dur": round(wait.seconds * 1e6, 3)}
+        if wait.released_by is not None:
+            found["released_by"] = printable(self._record.spans[wait.released_by].path)
+        return found
 
     def _arrows(self, span: Span) -> Iterator[Event]:
         """Yield an arrow from each requirement that ran; a slice that took no time cannot have one."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Failure, StopReason
+from ..._core.door.reading import AnyJob, BaseScheduler, Failure, Pool, StopReason, Throttling
 
 WIDTH: Final = 6
 """Items of the list per event."""
@@ -49,6 +49,9 @@ class RunStart:
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock for the time of day, as time.time() tells it
     window: int | None  # how many jobs at once
+    has_limiter: bool = False  # whether the window is a limiter
+    pool: Pool | None = None
+    interval: float = 0.0  # seconds between two starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class JobEnd(NamedTuple):
     through_member: bool  # it is a scheduler that failed because a job of its own did
     command: CommandEnd | None = None
     restored: bool = False  # its result comes from a journal
-    throttled: tuple[tuple[float, float], ...] = ()  # when attempts that do not count began and ended
+    throttled: tuple[Throttling, ...] = ()  # attempts that do not count
+    held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
 
 
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:

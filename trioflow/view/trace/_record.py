@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, cast
 
 from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of, waits_for
-from ._critical import Link, critical_chain
+from ._critical import Link, SlotGivers, critical_chain, settled_at
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
+from ._resources import Needs, Resource, Scopes, needs_in
 from ._spans import IncidentMark, RunSpan, Span
+from ._waits import Interval, RunFacts, Waits
 
 PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
 
@@ -118,6 +120,7 @@ class TraceRecord:
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()  # each after the one around it, including those that never began
+    resources: tuple[Resource, ...] = ()  # of all pools, and the parts of them that nested schedulers have
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
@@ -162,6 +165,8 @@ class _Builder:
         self._numbers: Final = {(id(run), job): number for number, (*_, run, job) in enumerate(self._order)}
         self._lanes: Final = self._find_lanes()
         self._paths: Final = self._find_paths()
+        self._scopes: Final = Scopes()
+        self._needs: Final = self._find_needs()
 
     def record(self) -> TraceRecord:
         """Put it all together."""
@@ -171,16 +176,80 @@ class _Builder:
         )
         last = next(run for run in reversed(self._runs) if run.beginning is not None)
         assert last.beginning is not None
-        ends = [run.ended if run.ended is not None else last.beginning.clock() for run in self._runs if run.beginning]
+        now = max(run.ended if run.ended is not None else last.beginning.clock() for run in self._runs if run.beginning)
+        runs = tuple(self._run_span(run) for run in self._runs)
         return TraceRecord(
-            spans=tuple(self._span(run, job) for *_, run, job in self._order),
-            runs=tuple(self._run_span(run) for run in self._runs),
+            spans=self._with_waits([self._span(run, job) for *_, run, job in self._order], runs, now),
+            runs=runs,
+            resources=tuple(self._scopes.all),
             incidents=tuple(incidents),
             wall_offset=last.beginning.wall_offset,
-            now=max(ends),
+            now=now,
             failures=dict(self._failures()),
             commands=dict(self._commands()),
         )
+
+    def _find_needs(self) -> dict[int, Needs]:
+        """Return what each span needed, as far as it needed anything, and note when keys were throttled."""
+        scopes: dict[int, dict[str, Resource]] = {}
+        found: dict[int, Needs] = {}
+        for run in self._runs:  # each comes after the one around it
+            around = {} if run.outer is None else scopes[id(run.outer)]
+            reserved = () if run.outer is None else found.get(self._number(run.outer, run.scheduler), ())
+            pool = None if run.beginning is None else run.beginning.pool
+            scope = scopes[id(run)] = self._scopes.of_run(around, reserved, pool)
+            for job, facts in run.jobs.items() if scope else ():
+                needs = needs_in(scope, job.needs or {})
+                if not needs:
+                    continue
+                number = self._number(run, job)
+                found[number] = needs
+                for throttled in facts.end.throttled:
+                    for name, until in throttled.closed:
+                        scope[name].gate.closed.append((throttled.ended, until, number))
+        return found
+
+    def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
+        """Return the spans with what each of them waited for."""
+        run_of = {number: place for place, run in enumerate(runs) for number in run.members}
+        givers = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
+        intervals: list[Interval] = []
+        for number, (*_, run, job) in enumerate(self._order):
+            span, facts = spans[number], run.jobs[job]
+            over = now if run.ended is None else run.ended
+            end = facts.finished_at if facts.finished_at is not None else over
+            intervals.append(
+                Interval(
+                    number,
+                    run_of[number],
+                    span.forever,
+                    span.state,
+                    since=max(run.began or 0.0, run.added.get(job, 0.0)) if run.began is not None else end,
+                    ready=span.scheduled_at,
+                    started=span.started_at,
+                    end=end,
+                    refused=span.throttled,
+                    held=facts.end.held,
+                    required=span.required,
+                    needs=self._needs.get(number, ()),
+                )
+            )
+        facts_of_runs = [self._facts(run, one) for run, one in zip(runs, self._runs, strict=True)]
+
+        def giver(number: int, until: float) -> int | None:
+            found = givers[run_of[number]].giver(spans[number], until)
+            return None if found is None else found.number
+
+        waits = Waits(facts_of_runs, intervals, lambda number: settled_at(spans[number]), giver)
+        found = (waits.of(interval) for interval in intervals)
+        return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, found, strict=True))
+
+    @staticmethod
+    def _facts(run: RunSpan, notes: RunNotes) -> RunFacts:
+        beginning = notes.beginning
+        sizes = run.window_sizes or (() if run.window is None else ((run.started_at or 0.0, run.window),))
+        has_interval = beginning is not None and beginning.interval > 0
+        return RunFacts(sizes, has_interval, beginning is not None and beginning.has_limiter)
 
     def _failures(self) -> Iterator[tuple[int, Failure]]:
         for number, (*_, run, job) in enumerate(self._order):
@@ -266,7 +335,7 @@ class _Builder:
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=facts.end.throttled,
+            throttled=tuple((one.began, one.ended) for one in facts.end.throttled),
             restored=facts.end.restored,
         )
 

@@ -7,6 +7,7 @@ from typing import final
 
 from ..._core.door.reading import AnyJob, BaseScheduler, JobState, StopReason
 from ..text import _short_values
+from ._waits import Wait
 
 
 @final
@@ -66,6 +67,8 @@ class Span:
     """When attempts that do not count, because it raised `Throttled`, began and ended: before its start."""
     restored: bool = False
     """Whether its result comes from the journal of an earlier run: then it has no start."""
+    waits: tuple[Wait, ...] = ()
+    """What it waited for, in the order of time, and who ended each of these waits."""
 
     @property
     def elapsed(self) -> float | None:
@@ -80,6 +83,13 @@ class Span:
         if self.started_at is None or self.scheduled_at is None:
             return None
         return self.started_at - self.scheduled_at
+
+    @property
+    def worked(self) -> float:
+        """Seconds in which it ran, attempts that do not count included, without waits for the machine. 0 if never."""
+        attempts = sum(ended - began for began, ended in self.throttled)
+        held = sum(wait.seconds for wait in self.waits if wait.cause == "machine")
+        return attempts + (self.elapsed or 0.0) - held
 
     @property
     def exception_text(self) -> str:

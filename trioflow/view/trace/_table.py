@@ -22,7 +22,7 @@ FIELDS: Final = (
     *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),
     *("scheduled", "started", "ready", "finished", "waited", "elapsed", "attempts", "lane", "timed_out"),
     *("on_critical_path", "required", "exception", "started_wall"),
-    *("returncode", "user_time", "system_time", "max_rss", "restored"),
+    *("returncode", "user_time", "system_time", "max_rss", "restored", "waited_for"),
 )
 
 
@@ -97,6 +97,7 @@ def _fields(record: TraceRecord, span: Span, marked: bool) -> Iterator[str]:
     yield printable(span.exception_text)
     yield wall(record, span.started_at)
     yield from map(_plain, (span.returncode, span.user_time, span.system_time, span.max_rss, span.restored))
+    yield printable("; ".join(f"{wait.words} {round(wait.seconds, 9)}" for wait in span.waits))
 
 
 def _plain(value: object) -> str:

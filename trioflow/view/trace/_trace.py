@@ -15,9 +15,10 @@ from ..._core.door.reading import (
     end_of,
     failed_through_member,
     failure_of,
+    held,
     is_further_attempt,
     runs_commands,
-    throttled,
+    throttlings,
 )
 from .. import _in_cells
 from . import _file
@@ -78,7 +79,8 @@ class Trace(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        beginning = RunStart(clock, time.time() - now, run.window)
+        limits = run.has_limiter, scheduler.pool, scheduler.start_interval
+        beginning = RunStart(clock, time.time() - now, run.window, *limits)
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
             self._note_window_size(scheduler)
@@ -111,7 +113,8 @@ class Trace(Instrument):
                 through_member,
                 ended,
                 job.restored,
-                throttled(job),
+                throttlings(job),
+                held(job),
             )
         self._note((state, scheduler, job, started, finished, more))
         if scheduler in self._window_sizes:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.door.reading import JobState, duration_text, printable, shortened
 from ..._states import LOOKS
 from .._critical import Link, settled_at
+from .._record import TraceRecord
 from .._spans import Span
 from ._paint import add, clipped, text_width
 from ._places import HEAD, Places
@@ -67,7 +68,7 @@ def _narrow_bar(places: Places, span: Span) -> tuple[str, str]:
 def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
     kind = "nest" if places.boxes[span.number].height > 1 else "bar"
     group = add(svg, "g", css="job", data_number=span.number)
-    add(group, "title", "\n".join(map(printable, _details(span, places.began))))
+    add(group, "title", "\n".join(map(printable, _details(places, span))))
     add(group, "rect", css=f"{kind} {_style(span)}", **places.rectangle(span))
     _draw_attempts(group, places, span)
 
@@ -137,15 +138,22 @@ def _ends_of_room(places: Places) -> dict[int, float]:
     return found
 
 
-def _details(span: Span, began: float) -> Iterator[str]:
+def waits_in_words(record: TraceRecord, span: Span) -> Iterator[str]:
+    """Yield for each wait of a job how long it was, for what, and who ended it; the requirements come last."""
+    for wait in sorted(span.waits, key=lambda wait: wait.cause == "jobs"):
+        by = "" if wait.released_by is None else f", until {shortened(record.spans[wait.released_by].path)}"
+        yield f"waited {duration_text(wait.seconds)} for {wait.words}{by}"
+
+
+def _details(places: Places, span: Span) -> Iterator[str]:
     """Yield the lines of a tooltip."""
+    began = places.began
     assert span.started_at is not None
     yield shortened(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
     end = "still runs" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
     yield f"started at {duration_text(span.started_at - began)}, {end}"
-    if span.waited:
-        yield f"had waited {duration_text(span.waited)} since it could"
+    yield from waits_in_words(places.record, span)
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
@@ -198,7 +206,8 @@ def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> boo
     if end - start < 1 and above == below:
         return False
     corner = max(start, end - min(6.0, (end - start) / 2))
-    add(svg, "path", css=f"chain {link.reason}", d=f"M{start:.1f} {above:.1f}H{corner:.1f}V{below:.1f}H{end:.1f}")
+    css = f"chain {link.reason if link.reason == 'requirement' else 'slot'}"
+    add(svg, "path", css=css, d=f"M{start:.1f} {above:.1f}H{corner:.1f}V{below:.1f}H{end:.1f}")
     add(svg, "path", css="arrow", d=f"M{end:.1f} {below:.1f}l-4 -3v6z")
     return True
 

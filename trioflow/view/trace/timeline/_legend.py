@@ -71,7 +71,7 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
         (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
         ("path" in lines, _bar("bar succeeded", "on-path"), "critical path"),
         ("requirement" in lines, _line("chain"), "required by the next"),
-        ("slot" in lines, _line("chain slot"), "gave its slot to the next"),
+        (bool(lines - {"path", "requirement"}), _line("chain slot"), _gave(lines)),
         (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
     )
     return ((draw, text) for needed, draw, text in entries if needed)
@@ -79,6 +79,13 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
 
 def _text(state: JobState) -> str:
     return f"{FAILED} failed" if state is JobState.FAILED else state.value
+
+
+def _gave(lines: set[str]) -> str:
+    """Return what a dotted line stands for."""
+    if lines & {"rate", "throttled"}:
+        return "held up the next: a slot, a resource or a rate"
+    return "gave its slot or a resource to the next" if "resource" in lines else "gave its slot to the next"
 
 
 def _shape(css: str, right: float, down: float, outline: str) -> Draw:

@@ -1,0 +1,200 @@
+"""What each span waited for, since when, and who ended it."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
+from trioflow.view.trace import _waits
+
+from ...bodies import fail, nap, serve
+from .scenarios import traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def told(trace: Trace) -> dict[str, list[str]]:
+    """Return the waits of each span, by path: how long, for what, and until whom."""
+    spans, found = trace.spans, dict[str, list[str]]()
+    for span in spans:
+        for wait in span.waits:
+            by = "" if wait.released_by is None else f" until {spans[wait.released_by].label}"
+            found.setdefault(span.path, []).append(f"{wait.seconds:g} s {wait.words}{by}")
+    return found
+
+
+def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
+    return [Job(nap, one, label=f"train {one:g}", needs={"gpu": 1}, **options) for one in seconds]
+
+
+def path(trace: Trace) -> str:
+    reasons = (f" [{link.reason}] " for link in trace._record().chain)
+    return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
+
+
+def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
+    """The critical path began at the last training: nobody knew that it had waited for the card of another."""
+    jobs = trainings(3, 4, 5, 6, 7)
+    report = Job(nap, 1, label="report", required=jobs)
+    trace = traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=["0", "1"])))
+    assert path(trace) == " [start] train 3 [resource] train 5 [resource] train 7 [requirement] report"
+    assert told(trace) == {
+        "train 5": ["3 s gpu until train 3"],
+        "train 6": ["4 s gpu until train 4"],
+        "train 7": ["8 s gpu until train 5"],
+        "report": ["15 s jobs until train 7"],
+    }
+
+
+def test_a_slot_then_a_resource(virtual: Virtual) -> None:
+    """Without a slot a job does not wait for resources, as in the engine; then it does."""
+    first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})
+    jobs = [first, Job(nap, 2, label="short"), last]
+    trace = traced(virtual, Scheduler(*jobs, jobs_window=2, pool=Pool(disk=1)))
+    assert told(trace)["last"] == ["2 s a slot until short", "3 s disk until first"]
+    assert path(trace) == " [start] first [resource] last"
+
+
+def test_a_rate_leads_to_who_took_from_it_before(virtual: Virtual) -> None:
+    """Nobody gives anything back to a rate: what decided is when the others had taken."""
+    jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
+    assert told(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
+    assert path(trace) == " [start] b [rate] c [rate] d"
+
+
+def test_throttled_then_a_rate(virtual: Virtual) -> None:
+    """Who is throttled says by whom; when that is over, the rate may still be short of requests."""
+
+    async def ask() -> None:
+        await anyio.sleep(1)
+        if not refused:
+            refused.append(current_job())
+            raise Throttled("api", after=5)
+
+    refused: list[Any] = []
+    jobs = [Job(ask, label=label, needs={"api": 1}) for label in "abc"]
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=8, burst=1))))
+    assert told(trace) == {
+        "a": ["5 s throttled by api until a", "2 s rate of api"],
+        "b": ["1 s rate of api until a", "5 s throttled by api until a", "10 s rate of api until a"],
+        "c": ["1 s rate of api until a", "5 s throttled by api until a", "18 s rate of api until b"],
+    }
+    assert path(trace) == " [start] a [rate] b [rate] c"
+    assert [span.worked for span in trace.spans] == [2, 1, 1]
+
+
+def test_the_start_interval(virtual: Virtual) -> None:
+    """It is nobody who ends it."""
+    trace = traced(virtual, Scheduler(*(Job(nap, 1, label=label) for label in "abc"), start_interval=2))
+    assert told(trace) == {"b": ["2 s the start interval"], "c": ["4 s the start interval"]}
+
+
+def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
+    """A nested scheduler waits for its part like a job, and its members for what is left of that."""
+    inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
+    late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
+    found = told(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
+    assert found["inner/train 4"] == ["2 s gpu until train 2"]
+    assert (found["late"], found[more.label]) == (["1 s gpu until train 1"], ["6 s gpu until inner"])
+
+
+def test_a_pool_that_others_use(virtual: Virtual) -> None:
+    """Who has it may be in no trace: it is the resource that was waited for, and nobody is named."""
+    pool, trace = Pool(disk=1), Trace()
+    mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(Scheduler(Job(nap, 3, needs={"disk": 1}), pool=pool).co_run)
+            await anyio.sleep(1)
+            await mine.co_run()
+
+    virtual(both)
+    assert told(trace) == {"mine": ["2 s disk"]}
+
+
+def test_what_never_started_has_waited_until_it_settled(virtual: Virtual) -> None:
+    """A job that is blocked waited for what failed; one that the end of the run cancelled, for its slot."""
+    bad = Job(fail, 2, label="bad")
+    blocked = Job(nap, label="blocked", required=bad, run_if="succeeded")
+    jobs = [bad, *(Job(nap, 9, label=label) for label in ("first", "next", "last")), blocked]
+    trace = traced(virtual, Scheduler(*jobs), jobs_window=2, timeout=5)
+    assert told(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
+
+
+def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
+    """Services and what they hold count like others; a job that requires one starts when it is ready."""
+    service: Service[Any] = Service(serve, 3, label="db", needs={"port": 1})
+    user = Job(nap, 1, label="user", required=service)
+    scheduler = Scheduler(service, user, Job(nap, 1, label="other", needs={"port": 1}), pool=Pool(port=1), timeout=9)
+    assert told(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
+
+
+def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
+    """A trace can be read at any time."""
+    trace = Trace()
+
+    async def look() -> dict[str, list[str]]:
+        await anyio.sleep(2)
+        return told(trace)
+
+    watcher = Job(look, label="watcher")
+    jobs = [watcher, *trainings(5, 6), Job(nap, 1, label="then", required=watcher)]
+    virtual(functools.partial(Scheduler(*jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
+    assert watcher.result() == {"train 6": ["2 s gpu"], "then": ["2 s jobs"]}
+
+
+def test_real_time_has_gaps_that_are_no_waits(backend: Any) -> None:
+    """A card is free for microseconds, until the next one takes it; and what need not wait is started after some."""
+    jobs = trainings(0.01, 0.011, 0.012)
+    after = Job(anyio.sleep, 0.01, label="after", required=jobs[0])
+    trace = Trace()
+    Scheduler(*jobs, after, pool=Pool(gpu=1)).run(backend=backend, instruments=[trace])
+    causes = {span.label: [wait.words for wait in span.waits] for span in trace.spans}
+    assert causes == {"train 0.01": [], "train 0.011": ["gpu"], "train 0.012": ["gpu"], "after": ["jobs"]}
+
+
+def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
+    """However often a resource was there for others, a wait is told in few pieces, which leave nothing out."""
+    monkeypatch.setattr(_waits, "MOST", 4)
+    monkeypatch.setattr(_waits, "MOST_STEPS", 20)
+    often = Sequence([Job(nap, 1 + 0.01 * place, needs={"disk": 1, "cpu": place % 2}) for place in range(40)])
+    big = Job(nap, 1, label="big", needs={"disk": 1, "cpu": 2})
+    late = Job(nap, 0, label="late", needs={"disk": 2, "cpu": 1})
+    trace = traced(virtual, Scheduler(often, big, late, pool=Pool(disk=2, cpu=2), backfill=100))
+    for span in trace.spans:
+        assert len(span.waits) <= 5
+        assert sum(wait.seconds for wait in span.waits) == pytest.approx((span.started_at or 0) - trace._record().began)
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 2), st.integers(0, 1), st.integers(-3, -1)), max_size=12),
+    st.sampled_from([None, 1, 2, 3]),
+)
+def test_waits_and_work_fill_the_time(
+    virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
+) -> None:
+    """From the beginning of the run to its start a job waits, without a gap; whoever ended a wait did so at its end."""
+    jobs: list[Job[Any]] = []
+    for seconds, disk, api, behind in drawn:
+        needs = {"disk": disk, "api": api}
+        jobs.append(Job(nap, seconds, label=str(len(jobs)), needs=needs, required=jobs[behind:][:1]))
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(disk=2, api=Rate(requests=1, per=2)), jobs_window=window))
+    for span in trace.spans:
+        ends = [trace._record().began, *(wait.until for wait in span.waits)]
+        assert ends == pytest.approx([*(wait.since for wait in span.waits), span.started_at])
+        for wait in span.waits:
+            by = None if wait.released_by is None else trace.spans[wait.released_by]
+            assert wait.cause in ("rate", "resource") or by is not None
+            if wait.cause in ("jobs", "slot", "resource") and by is not None:
+                assert by.finished_at is not None
+                assert wait.cause == "slot" or by.finished_at == pytest.approx(wait.until)

@@ -1,0 +1,120 @@
+"""What the jobs of a trace had of pools: who had how much of what, and until when keys were throttled.
+
+A name is looked up as in a run: in the own pool, in what the scheduler itself needs and has for its members, then
+further out.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final
+
+from ..._core.door.reading import Pool, resources_of
+
+Steps = tuple[list[float], list[float]]
+"""Times in ascending order, and the value from each of them on."""
+
+
+def steps(changes: Iterable[tuple[float, float]]) -> Steps:
+    """Return the sums of changes, each with its time. O(n log n)."""
+    summed: dict[float, float] = {}
+    for at, change in changes:
+        summed[at] = summed.get(at, 0.0) + change
+    times = sorted(summed)
+    return times, list(accumulate(summed[at] for at in times))
+
+
+@dataclass(slots=True)
+class Gate:
+    """When nothing started on a key, because it was throttled: since when, until when, and by which span."""
+
+    closed: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
+
+
+@dataclass(slots=True, eq=False)
+class Resource:
+    """One resource of one pool, or the part of it that a nested scheduler has for its members."""
+
+    name: str
+    total: float | None
+    """How much there is; None for a rate, of which nobody keeps anything."""
+    shown: Callable[[float], str]
+    """Returns an amount in words."""
+    gate: Gate
+    is_part: bool = False
+    uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
+    """Since when, until when, how much, and by which span; of a rate it is the time of the attempt."""
+
+    def used(self) -> Steps:
+        """Return how much was held, or for a rate how many jobs that had taken from it ran, at each time."""
+        changes = [(since, amount) for since, _, amount, _ in self.uses]
+        return steps(changes + [(until, -amount) for _, until, amount, _ in self.uses])
+
+    def released_by(self, since: float, until: float, number: int) -> int | None:
+        """Return the span that ended the wait of the one with this number, from `since` to `until`.
+
+        It is the last that gave something back; of a rate, which nobody gives anything back, the last that took of it.
+        """
+        if self.total is None:
+            found = self._last(0, until - 1e-9, number)
+            return None if found is None else found[3]
+        found = self._last(1, until, number)
+        return found[3] if found is not None and found[1] > since else None
+
+    def sort(self) -> None:
+        """Prepare the two orders in which uses are looked for."""
+        self._orders = tuple(sorted(self.uses, key=lambda use: (use[place], use[3])) for place in (0, 1))
+
+    def _last(self, place: int, until: float, number: int) -> tuple[float, float, float, int] | None:
+        uses = self._orders[place]
+        index = bisect.bisect_right(uses, until, key=lambda use: use[place]) - 1
+        while index >= 0 and uses[index][3] == number:
+            index -= 1
+        return uses[index] if index >= 0 else None
+
+    _orders: tuple[list[tuple[float, float, float, int]], ...] = ()
+
+
+Needs = tuple[tuple[Resource, float], ...]
+"""What a job needed of which resource; of a rate, 1."""
+
+
+class Scopes:
+    """The resources that the members of each run find, made once for each pool."""
+
+    def __init__(self) -> None:
+        self.all: Final[list[Resource]] = []
+        self._of_pools: Final[dict[tuple[int, str], Resource]] = {}
+
+    def of_run(self, around: Mapping[str, Resource], reserved: Needs, pool: Pool | None) -> dict[str, Resource]:
+        """Return the resources by name.
+
+        Args:
+            around: those of the run around it.
+            reserved: what its scheduler has of these, for its members.
+            pool: its own pool.
+
+        """
+        found = dict(around)
+        for one, amount in reserved:
+            if one.total is not None:
+                found[one.name] = self._new(Resource(one.name, amount, one.shown, one.gate, is_part=True))
+        for view in () if pool is None else resources_of(pool):
+            key = id(pool), view.name
+            if key not in self._of_pools:
+                self._of_pools[key] = self._new(Resource(view.name, view.total, view.shown, Gate()))
+            found[view.name] = self._of_pools[key]
+        return found
+
+    def _new(self, resource: Resource) -> Resource:
+        self.all.append(resource)
+        return resource
+
+
+def needs_in(scope: Mapping[str, Resource], needs: Mapping[str, object]) -> Needs:
+    """Return what `job.needs` means in a scope; names that are not there, because it was changed, are left out."""
+    found = ((scope[name], given) for name, given in needs.items() if name in scope)
+    return tuple((one, 1.0 if one.total is None else float(str(given))) for one, given in found)

@@ -1,0 +1,359 @@
+"""What each job of a past run waited for, since when, and who ended it.
+
+Nothing of this is recorded while a run is under way. It follows from when jobs started and settled, from what they
+needed, and from what there was: the slots of each window, and the amounts in each pool. Whoever needs the same in the
+same run lacks the same at the same time. So for each such kind of jobs the times are found in which a slot was lacking,
+or a resource, or a key was throttled; and what a job waited for is the part of these in which it was ready. Where
+nothing is seen to be lacking, it is what the trace cannot see: how much of a rate was there, or who else has a part of
+a shared pool.
+
+The order is that of the engine: without a slot a job does not wait for resources. O(n log n) for n jobs, if few of them
+need different things; what is lacking is told in at most `MOST` pieces for each kind, so that it never becomes n².
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final, Literal, final
+
+from ..._core.door.reading import JobState
+from ._resources import Gate, Needs, Resource, Steps, steps
+
+Cause = Literal["jobs", "slot", "resource", "rate", "throttled", "interval", "machine", "loop"]
+
+SHORT: Final = 0.001
+"""Seconds: in shorter gaps between two waits nothing else was waited for; the engine was about to start a job."""
+MOST: Final = 200
+"""Pieces in which a time without a slot, or without enough of a resource, is told: of more, the shortest gaps close."""
+MOST_STEPS: Final = 2_000_000
+"""Steps of resources that are looked at in all; of more, several are taken together."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A time in which a job waited, and for what."""
+
+    cause: Cause
+    """"jobs": for what it requires; "slot": for a slot of the window; "resource": for enough of a resource; "rate": for
+    a `Rate` to have come so far; "throttled": for the end of a throttle; "interval": for the `start_interval` to be
+    over; "machine": for the system to have room for one more command; "loop": for the event loop, which was busy."""
+    name: str
+    """The name of the resource, or empty."""
+    since: float
+    """When it began, on the clock of `span.started_at`."""
+    until: float
+    """When it ended: another wait follows, or the job started, or settled without a start."""
+    released_by: int | None = None
+    """The number of the span that ended it; None if that was none, or is not known.
+
+    It is the last of what the job required to settle, who gave its slot or the resource back, who took from the rate
+    before, or who raised `Throttled`.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.until - self.since
+
+    @property
+    def words(self) -> str:
+        """What was waited for, in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
+        return words(self.cause, self.name)
+
+
+def words(cause: Cause, name: str) -> str:
+    """Return a cause in words."""
+    told = {"slot": "a slot", "interval": "the start interval", "machine": "room on the machine", "loop": "the loop"}
+    return {"resource": name, "rate": f"rate of {name}", "throttled": f"throttled by {name}"}.get(
+        cause, told.get(cause, cause)
+    )
+
+
+What = tuple[Cause, Resource | None]
+Piece = tuple[float, float, Cause, Resource | None]
+"""Since when, until when, what was lacking, and of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What the waits of one span are found from."""
+
+    number: int
+    run: int
+    forever: bool
+    state: JobState
+    since: float
+    """When it was added, or its run began."""
+    ready: float | None
+    started: float | None
+    end: float
+    """When it settled; now, if it has not; when its run ended, if it was never reached."""
+    refused: tuple[tuple[float, float], ...]
+    """Its attempts that did not count."""
+    held: tuple[tuple[float, float], ...]
+    """When it ran, but waited for room on the machine."""
+    required: Sequence[int]
+    needs: Needs
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known of a run."""
+
+    sizes: tuple[tuple[float, int], ...]
+    """The sizes of its window, each with the time since when; none if it has no limit."""
+    has_interval: bool
+    has_limiter: bool
+
+
+class Waits:
+    """The waits of all spans."""
+
+    def __init__(
+        self,
+        runs: Sequence[RunFacts],
+        intervals: Sequence[Interval],
+        settled_at: Callable[[int], float],
+        giver: Callable[[int, float], int | None],
+    ) -> None:
+        """Find what was lacking.
+
+        Args:
+            runs: the runs.
+            intervals: the spans, by number.
+            settled_at: returns when what requires a span could start.
+            giver: returns the span that gave its slot to one that had to wait for it, until then.
+
+        """
+        self._runs: Final = runs
+        self._intervals: Final = intervals
+        self._settled_at: Final = settled_at
+        self._giver: Final = giver
+        amounts: dict[Resource, set[float]] = {}
+        running: list[list[tuple[float, float]]] = [[] for _ in runs]
+        for one in intervals:
+            end = math.inf if one.state is JobState.RUNNING else one.end
+            ran = [*one.refused, (one.started, end)] if one.started is not None else one.refused
+            for began, ended in ran:
+                for resource, amount in one.needs:
+                    resource.uses.append((began, ended, amount, one.number))
+                if not one.forever:
+                    running[one.run] += (began, 1.0), (ended, -1.0)
+            for resource, amount in one.needs:
+                amounts.setdefault(resource, set()).add(amount)
+        number = sum(len(found) * 2 * len(one.uses) for one, found in amounts.items())
+        together = max(1, math.ceil(number / MOST_STEPS))
+        self._used: Final = {one: _thinned(one.used(), together) for one in amounts if one.total is not None}
+        self._full: Final = [
+            _when_full(steps(changes), facts.sizes) for changes, facts in zip(running, runs, strict=True)
+        ]
+        self._lacking: Final[dict[tuple[Resource, float], list[Piece]]] = {}
+        self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}
+        for resource in amounts:
+            resource.sort()
+
+    def of(self, one: Interval) -> tuple[Wait, ...]:
+        """Return the waits of one span, in the order of time."""
+        return tuple(self._of(one))
+
+    def _of(self, one: Interval) -> Iterator[Wait]:
+        was_reached = one.ready is not None
+        until = one.end if one.ready is None else one.ready
+        if until > one.since and (was_reached or one.state is not JobState.RUNNING):
+            yield Wait("jobs", "", one.since, until, self._last_required(one) if was_reached else None)
+        if one.ready is None:
+            return
+        since = one.ready
+        starts = [*(began for began, _ in one.refused), one.started if one.started is not None else one.end]
+        ends = [*(ended for _, ended in one.refused), None]
+        for start, end in zip(starts, ends, strict=True):
+            if start > since:
+                yield from self._between(one, since, start)
+            since = start if end is None else end
+        for began, ended in one.held:
+            yield Wait("machine", "", began, ended)
+
+    def _last_required(self, one: Interval) -> int | None:
+        return max(one.required, key=lambda number: (self._settled_at(number), number), default=None)
+
+    def _between(self, one: Interval, since: float, until: float) -> Iterator[Wait]:
+        """Yield the waits of a job that was ready all the time; without gaps, and those after each other differ."""
+        exact, rough = self._pieces(one)
+        pieces = _cut(exact if until - since < SHORT else rough, since, until)
+        for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(one), self._unknown(one)):
+            over = one.started is None and ended == one.end  # nobody gave it anything
+            by = None if over else self._released_by(one, cause, resource, began, ended)
+            yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
+
+    def _released_by(
+        self, one: Interval, cause: Cause, resource: Resource | None, since: float, until: float
+    ) -> int | None:
+        if cause == "slot":
+            return self._giver(one.number, until)
+        if resource is None:
+            return None
+        if cause == "throttled":
+            return max(
+                (entry for entry in resource.gate.closed if entry[0] < until and entry[1] > since),
+                key=itemgetter(1),
+                default=(0, 0, None),
+            )[2]
+        return resource.released_by(since, until, one.number)
+
+    def _unseen(self, one: Interval) -> What | None:
+        """Return what a job waits for when nothing is seen to be lacking; None for what was lacking before."""
+        rate = next((resource for resource, _ in one.needs if resource.total is None), None)
+        if rate is not None:
+            return "rate", rate
+        return ("interval", None) if self._runs[one.run].has_interval and not one.forever else None
+
+    def _unknown(self, one: Interval) -> What:
+        """Return what a job waits for when nothing was seen to be lacking before, either."""
+        if one.needs:  # somebody has it of whom the trace knows nothing, or a reservation keeps it
+            return "resource", one.needs[0][0]
+        return ("slot" if self._runs[one.run].has_limiter and not one.forever else "loop"), None
+
+    def _pieces(self, one: Interval) -> tuple[list[Piece], list[Piece]]:
+        """Return the times in which something was lacking for such a job: as they are, and with short gaps closed."""
+        key = one.run, one.forever, one.needs
+        if key not in self._kinds:
+            lacking = [] if one.forever else [self._full[one.run]]
+            lacking += [_when_throttled(resource) for resource, _ in one.needs]
+            lacking += [self._when_lacking(resource, amount) for resource, amount in one.needs]
+            lacking = [pieces for pieces in lacking if pieces]
+            exact = lacking[0] if len(lacking) == 1 else _overlaid(lacking)
+            self._kinds[key] = exact, _closed(exact)
+        return self._kinds[key]
+
+    def _when_lacking(self, resource: Resource, amount: float) -> list[Piece]:
+        """Return when there was less of a resource than this amount."""
+        if resource.total is None:
+            return []
+        key = resource, amount
+        if key not in self._lacking:
+            most = resource.total - amount + 1e-9 * max(1.0, resource.total)
+            times, used = self._used[resource]
+            self._lacking[key] = list(_where(times, [value > most for value in used], "resource", resource))
+        return self._lacking[key]
+
+
+# ---- pieces of time
+
+
+def _when_full(running: Steps, sizes: Sequence[tuple[float, int]]) -> list[Piece]:
+    """Return when so many jobs ran that there was no slot left."""
+    if not sizes:
+        return []
+    times, numbers = running
+    changes = [since for since, _ in sizes]
+    flags: list[bool] = []
+    both = sorted({*times, *changes})
+    for at in both:
+        place, size = bisect.bisect_right(times, at) - 1, bisect.bisect_right(changes, at) - 1
+        flags.append(place >= 0 and numbers[place] >= sizes[max(size, 0)][1])
+    return list(_where(both, flags, "slot", None))
+
+
+def _when_throttled(resource: Resource) -> list[Piece]:
+    gate: Gate = resource.gate
+    changes = [(since, 1.0) for since, _, _ in gate.closed] + [(until, -1.0) for _, until, _ in gate.closed]
+    times, closed = steps(changes)
+    return list(_where(times, [number > 0 for number in closed], "throttled", resource))
+
+
+def _where(times: Sequence[float], flags: Sequence[bool], cause: Cause, resource: Resource | None) -> Iterator[Piece]:
+    """Yield the times in which a flag, each of which holds until the next, is set."""
+    since = None
+    for at, flag in zip(times, flags, strict=True):
+        if flag and since is None:
+            since = at
+        elif not flag and since is not None:
+            yield since, at, cause, resource
+            since = None
+    if since is not None:
+        yield since, math.inf, cause, resource
+
+
+def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
+    """Return one list of pieces, in which the first of those that were lacking at once stands for all of them."""
+    bounds = sorted({at for pieces in layers for piece in pieces for at in piece[:2]})
+    places, found = [0] * len(layers), list[Piece]()
+    for since, until in itertools.pairwise(bounds):
+        for layer, pieces in enumerate(layers):
+            while places[layer] < len(pieces) and pieces[places[layer]][1] <= since:
+                places[layer] += 1
+            if places[layer] < len(pieces) and pieces[places[layer]][0] <= since:
+                _, _, cause, resource = pieces[places[layer]]
+                found.append((since, until, cause, resource))
+                break
+    return found
+
+
+def _closed(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return the pieces with short gaps closed, and at most `MOST` of them."""
+    found, short = list(pieces), SHORT
+    while True:
+        before, found = found, list[Piece]()
+        for piece in before:
+            if not found or piece[0] - found[-1][1] >= short:
+                found.append(piece)
+            elif piece[2:] == found[-1][2:] or (short > SHORT and piece[1] - piece[0] < short):
+                found[-1] = found[-1][0], piece[1], *found[-1][2:]
+            else:
+                found[-1] = found[-1][0], piece[0], *found[-1][2:]
+                found.append(piece)
+        if len(found) <= MOST:
+            return found
+        short *= 2
+
+
+def _cut(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
+    """Yield what of the pieces is between two times."""
+    for place in range(bisect.bisect_right(pieces, since, key=itemgetter(1)), len(pieces)):
+        began, ended, cause, resource = pieces[place]
+        if began >= until:
+            return
+        yield max(began, since), min(ended, until), cause, resource
+
+
+def _filled(pieces: Iterable[Piece], since: float, until: float, unseen: What | None, unknown: What) -> list[Piece]:
+    """Return the pieces without the gaps between them, those in one that follow each other and are of the same.
+
+    A short gap goes to the piece before it, or to the first one after it; if nothing was lacking, it was no wait. In a
+    long one the `unseen` was waited for, or else what was lacking before, and if that is not known the `unknown`.
+    """
+    found: list[Piece] = []
+    at = since
+    for began, ended, cause, resource in pieces:
+        if began - at >= SHORT:
+            _append(found, at, began, unseen or (found[-1][2:] if found else unknown))
+            at = began
+        _append(found, at, ended, (cause, resource))
+        at = ended
+    if until - at >= SHORT:
+        _append(found, at, until, unseen or (found[-1][2:] if found else unknown))
+    elif found:
+        _append(found, at, until, found[-1][2:])
+    return found
+
+
+def _append(found: list[Piece], since: float, until: float, what: What) -> None:
+    if found and found[-1][2:] == what:
+        found[-1] = found[-1][0], until, *what
+    elif until > since:
+        found.append((since, until, *what))
+
+
+def _thinned(used: Steps, together: int) -> Steps:
+    """Return fewer steps: of so many that are taken together, the highest."""
+    if together == 1:
+        return used
+    times, values = used
+    places = range(0, len(times), together)
+    return [times[place] for place in places], [max(values[place : place + together]) for place in places]
