@@ -1,4 +1,4 @@
-"""`trioflow batch`, in this process and in one of its own."""
+"""`trioflow batch`, in this process and in one of its own; and GNU parallel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from click.testing import Result
@@ -23,6 +24,19 @@ def batch(*words: Any) -> Result:
 def meanwhile(stderr: str) -> str:
     """What a batch has said while it ran: all but the lines at its end about what failed."""
     return stderr.partition("batch  ✗ ")[0]
+
+
+def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PARALLEL_SHELL": "/bin/sh"}
+    command = [os.fsencode(str(word)) for word in ("parallel", "--will-cite", *words)]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
+    return subprocess.run(command, env=environment, check=False, timeout=50, **options)
+
+
+def columns(log: Path) -> list[str]:
+    """A job log without the times."""
+    lines = [line.split(b"\t") for line in log.read_bytes().splitlines()]
+    return [os.fsdecode(b"\t".join([*line[:2], *line[4:]])) for line in lines]
 
 
 @contextmanager

@@ -341,8 +341,10 @@ def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
             "cannot write the job log '/dev/full': No space left on device",
         ),
         (["--joblog", "-", "true", ":::", "a"], "--joblog - is not supported: name a file"),
-        (["--results", "x.csv", "true", ":::", "a"], "--results x.csv: tables are not supported; name a directory"),
-        (["--results", "od/{}/", "true", ":::", "a"], "--results od/{}/: replacement strings are for commands only"),
+        (
+            ["--results", "x.csv", "true", ":::", "a"],
+            "--results x.csv: tables are not supported; name a file FILE.jsonl",
+        ),
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],
 )

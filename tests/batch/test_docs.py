@@ -59,9 +59,10 @@ def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
 def test_the_options_of_the_page() -> None:
     """The page and --help tell of the same options."""
     from trioflow.cli.batch._options import command
+    from trioflow.cli.batch._words import OTHER_NAMES
 
-    table = PAGE.partition("## How they run")[2].partition("\nThe output of")[0]
-    told = set(re.findall(r"(?<=[`, ])--?[FSa-z0][a-z-]*", table))
+    table = PAGE.partition("## How arguments are read")[2].partition("\nThe output of")[0]
+    told = set(re.findall(r"(?<=[`, ])--?[CEFINSa-z0][a-z-]*", table))
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} - {"words"}
     assert {name for name in known if name not in told} <= {"-P", "--arg-file", "--null"}
-    assert told <= known
+    assert told <= known | OTHER_NAMES.keys()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ..cli.command_line import trioflow
+from .process import columns, gnu
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 
@@ -25,13 +24,6 @@ RULES = (
 ).split()
 CODES = [0, 5, 0, 6, 7, 0, 8]
 MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "exit 300", "no-such-program", "exit -1"]
-
-
-def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "PARALLEL_SHELL": "/bin/sh"}
-    command = [os.fsencode(str(word)) for word in ("parallel", "--will-cite", *words)]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run(command, env=environment, check=False, timeout=50, **options)
 
 
 def texts(source: random.Random, number: int) -> list[str]:
@@ -88,12 +80,6 @@ def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         yield dict(zip(RULES, pool.map(ask, RULES), strict=True))
-
-
-def columns(log: Path) -> list[str]:
-    """A job log without the times."""
-    lines = [line.split(b"\t") for line in log.read_bytes().splitlines()]
-    return [os.fsdecode(b"\t".join([*line[:2], *line[4:]])) for line in lines]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trioflow.batch import _batch, _machine, _numbers, _resources
-from trioflow.batch._template import Template
+from trioflow.batch._template import Strings, Template
 
 from .process import batch, meanwhile
 
@@ -132,7 +132,7 @@ def test_several_things_and_amounts() -> None:
 
 def test_a_place_for_what_is_granted_is_none_for_an_argument() -> None:
     """The argument is appended as without it, and quoted even if the first word has such a place."""
-    template = Template(["CARD={gpu}", "run"], resources=["gpu"])
+    template = Template(["CARD={gpu}", "run"], Strings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
     assert Template(["run {gpu}"]).fill(["a"], 1, 1) == "run {gpu} a"

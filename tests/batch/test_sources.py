@@ -6,18 +6,19 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError
-from trioflow.batch._sources import Lines, Product, Values, parse
+from trioflow.batch._sources import Lines, Product, Reading, Values, parse
 
 
-def product(*words: str, files: tuple[str, ...] = (), end: bytes = b"\n") -> list[tuple[str, ...]]:
-    _, groups = parse(words, files, end)
-    return [item for item in Product(groups).items(blocking=True) if item is not None]
+def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tuple[str, ...]]:
+    _, groups = parse(words, files, Reading(**options))
+    return [item for item in Product(groups, Reading(**options)).items(blocking=True) if item is not None]
 
 
 @pytest.fixture

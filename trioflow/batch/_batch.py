@@ -14,14 +14,15 @@ when there is room for it, because only then is it known which number is the low
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import anyio
 import anyio.lowlevel
@@ -45,7 +46,7 @@ from ..jobs.command._limits import Slots
 from ._halt import Halt, Tally
 from ._joblog import Done, Entry, Joblog, Outcome, outputs, shown
 from ._machine import Hold
-from ._output import Aside, Printer, results_directory, save
+from ._output import Aside, Lines, Printer, results_directory, save, tagged
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._template import Template
@@ -53,6 +54,7 @@ from ._template import Template
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
     from .. import Journal, LocalNode, SshJob, SshNode
     from ..abc import Amount
+    from ._records import Records
 
     Node = SshNode | LocalNode
 
@@ -67,12 +69,26 @@ FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """What a command fails with. OSError: the disk is full; ValueError: a NUL in an argument. All else ends the batch."""
 
 
-def lines(template: Template, product: Product, done: Done) -> Iterator[str]:
-    """Yield the command lines that would run, waiting for their arguments where necessary."""
-    for sequence, arguments in enumerate(filter(None, product.items(blocking=True)), 1):
+def lines(
+    template: Template,
+    product: Product,
+    done: Done,
+    tag: Template | None = None,
+    sequences: Iterable[int] | None = None,
+) -> Iterator[bytes]:
+    """Yield the command lines that would run, tagged as their output, waiting for their arguments where necessary."""
+    every = (one for one in product.items(blocking=True) if one is not None)
+    for sequence, arguments in zip(itertools.count(1) if sequences is None else sequences, every, strict=False):
         line = template.fill(arguments, sequence, 1)
-        if not done.take(line):
-            yield line
+        if done.take(line):
+            continue
+        data = os.fsencode(line)
+        yield data if tag is None else b"".join(tagged([data], tag_of(tag, arguments, sequence, 1)))
+
+
+def tag_of(tag: Template, arguments: Arguments, sequence: int, slot: int) -> bytes:
+    """Return what stands before each line that a command prints."""
+    return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +102,14 @@ class Options:
         delay: seconds between two starts.
         halt: when to stop before all is done.
         in_order: whether outputs are printed in the order of the arguments.
-        tag: whether each line is printed with the arguments before it.
-        results: a directory where outputs are saved, instead of being printed.
+        passing: how outputs are printed: "whole" when a command has ended; by "lines" as they come; or "through", by
+            the commands themselves.
+        tag: what is printed before each line.
+        shows_lines: whether each command line is printed before its output: on the standard output, 0, or on the
+            standard error as soon as it starts, 1.
+        results: where outputs are saved instead of being printed: a directory, or names with replacement strings.
+        columns: the names of the arguments, in the names of these directories.
+        slot_variable: the name of a variable that has the number of the slot, from 0.
         nodes: where commands run; here, if there are none.
         reads: with a journal, the files that a command reads: if one has changed, the command runs again.
         writes: with a journal, the files that it writes: if one is not as the command has left it, it runs again.
@@ -106,8 +128,12 @@ class Options:
     delay: float = 0.0
     halt: Halt | None = None
     in_order: bool = False
-    tag: bool = False
-    results: str | None = None
+    passing: Literal["whole", "lines", "through"] = "whole"
+    tag: Template | None = None
+    shows_lines: int | None = None
+    results: Template | str | None = None
+    columns: Sequence[str] = ()
+    slot_variable: bytes | None = None
     nodes: tuple[Node, ...] = ()
     reads: Sequence[Template] = ()
     writes: Sequence[Template] = ()
@@ -133,7 +159,10 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
 
     """
 
-    __slots__ = ("_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "number", "sequence", "slot")
+    __slots__ = (
+        "_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "number", "printing", "sequence",
+        "slot",
+    )  # fmt: skip
 
     def __init__(
         self, batch: Batch, number: int, sequence: int, slot: int, arguments: Arguments, line: str, node: Node | None
@@ -145,6 +174,7 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
         self.arguments: Final = arguments
         self.line: Final = line
         self.node = node
+        self.printing: tuple[Lines, Lines] | None = None  # its output, if that is printed as it comes
         self._attempt: CommandJob | SshJob | None = None  # the latest
         self._started, self._began = time.time(), time.monotonic()
         super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
@@ -190,7 +220,20 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
         if error is not None and not isinstance(error, FAILURES):
             raise error
         runtime = time.monotonic() - self._began if result is None else result.elapsed
-        return Outcome(result, error, self._started, runtime, self.restored)
+        printed = 0 if self.printing is None else self.printing[0].received
+        received = printed or outputs(result)[0].seek(0, io.SEEK_END)
+        return Outcome(result, error, self._started, runtime, self.restored, received)
+
+    @property
+    def tag(self) -> bytes | None:
+        """What is printed before each of its lines."""
+        tag = self._batch.options.tag
+        return None if tag is None else tag_of(tag, self.arguments, self.sequence, self.slot)
+
+    @property
+    def shown_line(self) -> bytes:
+        """Its line, as it is printed before its output; empty if it is not."""
+        return os.fsencode(self.line + "\n") if self._batch.options.shows_lines == 0 else b""
 
 
 def ssh_job() -> type[SshJob]:
@@ -217,6 +260,8 @@ class Batch:
         done: the commands that need not run again.
         aside: what is done around each print.
         joblog: where each command that has ended is recorded.
+        records: where that is recorded with its output.
+        sequences: the numbers of the commands; None for 1, 2, 3 and so on.
         journal: where each command that has succeeded is kept, and found by a later batch.
         progress: called when a command has ended.
 
@@ -232,6 +277,8 @@ class Batch:
         done: Done,
         aside: Aside,
         joblog: Joblog | None = None,
+        records: Records | None = None,
+        sequences: Iterable[int] | None = None,
         journal: Journal | None = None,
         progress: Callable[[], object] | None = None,
     ) -> None:
@@ -241,6 +288,8 @@ class Batch:
         self._shell: Final = shell
         self._done: Final = done
         self._joblog: Final = joblog
+        self._records: Final = records
+        self._sequences: Final = itertools.count(1) if sequences is None else iter(sequences)
         self._journal: Final = journal
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
@@ -313,12 +362,11 @@ class Batch:
         """Add one command after another, each when it may start."""
         node = await self._where()
         number, next_start = 0, time.monotonic()
-        sequences = itertools.count(1)
         for arguments in self._product.items(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            sequence, slot = next(sequences), self._slots.take()
+            sequence, slot = next(self._sequences), self._slots.take()
             line = self._template.fill(arguments, sequence, slot)
             if self._done.take(line):
                 self._slots.give_back(slot)
@@ -374,24 +422,44 @@ class Batch:
     def attempt(self, command: Command) -> CommandJob | SshJob:
         """Return the job that makes one attempt of a command."""
         options, node, line = self.options, command.node, command.line
+        stdout, stderr = self._streams(command)
         if node is not None:
             return ssh_job()(
                 node,
                 line if options.nice is None else ("nice", f"-n{options.nice}", "/bin/sh", "-c", line),
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
                      "PARALLEL_SSHHOST": node.hostname},
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=options.timeout,
+                stdout=stdout, stderr=stderr, timeout=options.timeout,
                 idle_timeout=options.idle_timeout, label=shown(line),
             )  # fmt: skip
         numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
+        if options.slot_variable is not None:
+            numbers[options.slot_variable] = b"%d" % (command.slot - 1)
         if options.needs:
             has = {name: granted(name).text(command) for name in options.needs}
             line = self._template.fill(command.arguments, command.sequence, command.slot, has)
         return CommandJob(
             self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=options.timeout,
+            stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shown(command.line),
         )  # fmt: skip
+
+    def _streams(self, command: Command) -> tuple[Any, Any]:
+        """Return where an attempt of a command writes; its line may be printed there before."""
+        if self.options.shows_lines == 1:
+            self._printer.print_now(self._printer.next, 1, os.fsencode(command.line + "\n"))
+        if self.options.passing == "whole":
+            return subprocess.PIPE, subprocess.PIPE
+        if self.options.passing == "lines":
+            if command.printing is None:
+                command.printing = (self._lines(command, 0), self._lines(command, 1))
+                command.printing[0].show(command.shown_line)
+            return command.printing
+        self._printer.print_now(self._printer.next, 0, command.shown_line)
+        return None, None
+
+    def _lines(self, command: Command, stream: int) -> Lines:
+        return Lines(lambda data: self._printer.print_now(command.number, stream, data), command.tag)
 
     # ---- room for commands, on nodes
 
@@ -445,13 +513,15 @@ class Batch:
         self._slots.give_back(command.slot)
         if remark := outcome.remark(command.line):
             await self._printer.say(remark)
+        entry = Entry(
+            command.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
+            command.line, ":" if command.node is None else command.node.name, outcome.usage,
+        )  # fmt: skip
+        if self._records is not None:
+            self._records.add(entry, command.arguments, outputs(outcome.result))
         self._keep(command, outputs(outcome.result))
         await self._printer.print(command.number)
         if self._joblog is not None and not outcome.is_restored:
-            entry = Entry(
-                command.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value,
-                outcome.signal, command.line, ":" if command.node is None else command.node.name, outcome.usage,
-            )  # fmt: skip
             self._joblog.add(entry)
         if outcome.failed and len(self.failures) < MOST_NAMED:
             self.failures.append((command.line, outcome.reason))
@@ -465,11 +535,18 @@ class Batch:
     def _keep(self, command: Command, written: tuple[BinaryIO, BinaryIO]) -> None:
         """Save what a command has written, or hand it over to the printer."""
         del self._untold[command]
-        if self.options.results is None:
-            tag = os.fsencode(" ".join(command.arguments) + "\t") if self.options.tag else None
-            self._printer.keep(command.number, written, tag)
+        results = self.options.results
+        if self._records is not None:
+            return
+        if results is None:
+            before = command.shown_line if self.options.passing == "whole" else b""
+            self._printer.keep(command.number, before, written, command.tag)
+            return
+        if isinstance(results, str):
+            path = results_directory(results, command.arguments, self.options.columns) + "/"
         else:
-            save(results_directory(self.options.results, command.arguments), command.sequence, written)
+            path = results.fill(command.arguments, command.sequence, command.slot)
+        save(path, command.sequence, written)
 
     async def _stop(self, command: Command) -> None:
         """Stop as the --halt rule says; this command has met it."""

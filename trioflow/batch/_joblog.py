@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from ..jobs.command._result import LONG
@@ -39,6 +39,7 @@ class Outcome:
     started: float
     runtime: float
     is_restored: bool = False  # from a journal: it did not run
+    received: int = 0  # bytes of its standard output that came through this program
 
     @property
     def failed(self) -> bool:
@@ -94,15 +95,17 @@ class Outcome:
         """CPU seconds of user and system, and the largest memory in bytes; None if it was not started."""
         return None if self.result is None else (self.result.user_time, self.result.system_time, self.result.max_rss)
 
-    @property
-    def received(self) -> int:
-        """How many bytes the command wrote to its standard output."""
-        return self.result.open("stdout").seek(0, io.SEEK_END) if self.result else 0
-
 
 def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
-    """Return what a command wrote to its standard output, and to its standard error."""
-    return (io.BytesIO(), io.BytesIO()) if result is None else (result.open("stdout"), result.open("stderr"))
+    """Return what was captured of a command's standard output, and of its standard error."""
+    return _captured(result, "stdout"), _captured(result, "stderr")
+
+
+def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"]) -> BinaryIO:
+    try:
+        return io.BytesIO() if result is None else result.open(stream)
+    except ValueError:  # it was not captured
+        return io.BytesIO()
 
 
 def shown(line: str) -> str:
@@ -266,10 +269,25 @@ def done(path: str, *, failed_again: bool = False) -> Done:
         BatchError: it cannot be read.
 
     """
+    return Done(_former(path), failed_again=failed_again)
+
+
+def failed(path: str) -> dict[int, str]:
+    """Return the commands whose last entry in an earlier log says that they have failed, by their numbers.
+
+    Raises:
+        BatchError: it cannot be read.
+
+    """
+    last = {entry.sequence: entry for entry in _former(path)}
+    return {sequence: entry.command for sequence, entry in sorted(last.items()) if entry.failed}
+
+
+def _former(path: str) -> Iterator[Entry]:
     try:
         with open(path, encoding=sys.getfilesystemencoding(), errors="surrogateescape", newline="\n") as file:
-            return Done(entries(file), failed_again=failed_again)
+            yield from entries(file)
     except FileNotFoundError:
-        return Done()
+        return
     except OSError as error:
         raise BatchError(f"cannot read the job log {path!r}: {error.strerror}") from None

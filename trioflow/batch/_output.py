@@ -1,8 +1,9 @@
-"""The output of the commands: each one's in one piece, printed in any order or in that of the arguments, or saved."""
+"""The output of the commands: printed in one piece or line by line, in any order or that of the arguments; or saved."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import os
 import select
@@ -190,20 +191,22 @@ class Printer:
     """
 
     def __init__(self, *, in_order: bool, aside: Aside) -> None:
+        self.next = 0  # the number of the command whose turn it is to be printed, if they are printed in order
         self._outlets: Final = (Outlet("stdout"), Outlet("stderr"))
         self._in_order: Final = in_order
         self._aside: Final = aside
         self._lock: Final = anyio.Lock(fast_acquire=True)  # saves a turn of the loop for each command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
+        self._early: Final[dict[int, list[tuple[Outlet, Place]]]] = {}  # of commands that run, and whose turn will come
         self._unwritten: Output = iter(())  # the rest of what is being written
-        self._next = 0
 
-    def keep(self, number: int, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
+    def keep(self, number: int, before: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
         """Keep what a command has written until it is printed.
 
         Args:
             number: the number of the command, from 0, without gaps.
+            before: what is printed before that.
             outputs: its standard output, and its standard error.
             tag: what is put before each line, if anything.
 
@@ -212,10 +215,33 @@ class Printer:
 
         """
         if self._in_order:  # this may take long: the files themselves would stay open
-            kept = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
+            kept: list[Iterator[bytes]] = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
         else:
             kept = [pieces(output) for output in outputs]
-        self._waiting[number] = self._cut(kept, tag)
+        if before:
+            kept[0] = itertools.chain([before], kept[0])
+        self._waiting[number] = itertools.chain(self._taken_early(number), self._cut(kept, tag))
+
+    def print_now(self, number: int, stream: int, data: bytes) -> None:
+        """Print what a command has just written, or keep it until its turn comes; waits where the reader is slow.
+
+        Args:
+            number: the number of the command.
+            stream: 0 for the standard output, 1 for the standard error.
+            data: whole lines.
+
+        Raises:
+            OSError: the stream cannot be written, or a temporary file.
+
+        """
+        if not data:
+            return
+        outlet = self._outlets[stream]
+        if self._in_order and number != self.next:
+            place = self._backlog.keep(io.BytesIO(data))
+            self._early.setdefault(number, []).append((outlet, place))
+        else:
+            self._write_now(iter([(outlet, data)]))
 
     async def print(self, number: int) -> None:
         """Print what is kept for a command, or wait until its turn comes.
@@ -227,16 +253,19 @@ class Printer:
         async with self._lock:
             if not self._in_order:
                 await self._write(self._waiting.pop(number, iter(())))
-            while self._next in self._waiting:
-                await self._write(self._waiting.pop(self._next))
-                self._next += 1
+            while self.next in self._waiting:
+                await self._write(self._waiting.pop(self.next))
+                self.next += 1
+                self._write_now(self._taken_early(self.next))  # of one that still runs
 
     def flush(self) -> None:
         """Print what is still kept; for use after the event loop has ended."""
-        for output in (self._unwritten, *(self._waiting[number] for number in sorted(self._waiting))):
-            with self._aside() as is_drawn_over:
-                for outlet, piece in whole_lines(output) if is_drawn_over else output:
-                    outlet.write_now(piece)
+        rest = (
+            (self._taken_early(number), self._waiting.get(number, ()))
+            for number in sorted({*self._early, *self._waiting})
+        )
+        for output in (self._unwritten, *itertools.chain.from_iterable(rest)):
+            self._write_now(iter(output))
 
     async def say(self, text: str) -> None:
         """Print a message of the batch itself on the standard error."""
@@ -247,6 +276,15 @@ class Printer:
         for outlet, output in zip(self._outlets, outputs, strict=True):
             for piece in output if tag is None else tagged(output, tag):
                 yield outlet, piece
+
+    def _taken_early(self, number: int) -> Output:
+        early = self._early.pop(number, ())
+        return ((outlet, piece) for outlet, place in early for piece in self._backlog.take(place))
+
+    def _write_now(self, output: Output) -> None:
+        with self._aside() as is_drawn_over:
+            for outlet, piece in whole_lines(output) if is_drawn_over else output:
+                outlet.write_now(piece)
 
     async def _write(self, output: Output) -> None:
         with self._aside() as is_drawn_over:
@@ -259,14 +297,60 @@ class Printer:
                     outlet.write_now(piece[start : start + PIPE_PIECE])
 
 
+class Lines(io.RawIOBase):
+    r"""Takes what a command writes, and passes on whole lines, each with a tag before it; its last one at `flush`.
+
+    Attributes:
+        received: how many bytes it has taken.
+
+    Example:
+        >>> lines = Lines(print, b"1: ")
+        >>> lines.write(b"a\nb"), lines.write(b"c"), lines.flush()
+        b'1: a\n'
+        b'1: bc'
+        (3, 1, None)
+
+    """
+
+    def __init__(self, take: Callable[[bytes], object], tag: bytes | None) -> None:
+        self._take: Final = take
+        self._tag: Final = tag
+        self._rest: list[bytes] = []
+        self.received = 0
+
+    def write(self, data: Any) -> int:
+        """Take the next piece."""
+        self.received += len(data)
+        whole, newline, rest = bytes(data).rpartition(b"\n")
+        if newline:
+            self._pass_on(b"".join([*self._rest, whole, newline]))
+            self._rest = []
+        self._rest.append(rest)
+        return len(data)
+
+    def show(self, line: bytes) -> None:
+        """Pass on a line that the command has not written itself."""
+        if line:
+            self._pass_on(line)
+
+    def flush(self) -> None:
+        """Pass on a last line that has no end."""
+        rest, self._rest = b"".join(self._rest), []
+        if rest:
+            self._pass_on(rest)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._take(data if self._tag is None else b"".join(tagged([data], self._tag)))
+
+
 # ---- --results: saved in files, not printed
 
 LONGEST: Final = 255
 """The number of bytes that a file's name may have, on all file systems in common use."""
 
 
-def results_directory(directory: str, arguments: Sequence[str]) -> str:
-    r"""Return the directory for some arguments: for each source its number, and in it the argument.
+def results_directory(directory: str, arguments: Sequence[str], names: Sequence[str] = ()) -> str:
+    r"""Return the directory for some arguments: for each source its number, or its name, and in it the argument.
 
     A `/` in an argument is written `\_`, and a `\` is doubled. Arguments that cannot name a directory (empty, `.` and
     `..`) get `\.` before them. An argument that is too long for a file's name is cut off and ends with a digest.
@@ -276,8 +360,8 @@ def results_directory(directory: str, arguments: Sequence[str]) -> str:
         'results/1/a\\_b/2/\\./3/\\...'
 
     """
-    parts = [part for number, argument in enumerate(arguments, 1) for part in (str(number), _name(argument))]
-    return os.path.join(directory, *parts)
+    sources = itertools.chain(map(_name, names), map(str, itertools.count(len(names) + 1)))
+    return os.path.join(directory, *(part for argument in arguments for part in (next(sources), _name(argument))))
 
 
 def _name(argument: str) -> str:
@@ -294,19 +378,19 @@ def _shortened(name: bytes) -> bytes:
     return name[: LONGEST - len(digest)] + digest
 
 
-def save(directory: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-    """Write the files `seq`, `stdout` and `stderr`.
+def save(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
+    """Write the files `seq`, `stdout` and `stderr` of a directory, whose path ends in `/`; or PATH.seq, PATH, PATH.err.
 
     Raises:
         BatchError: they cannot be written.
 
     """
+    names = ("seq", "stdout", "stderr") if path.endswith("/") else (".seq", "", ".err")
+    contents = (io.BytesIO(b"%d" % sequence), *outputs)
     try:
-        os.makedirs(directory, exist_ok=True)
-        with open(os.path.join(directory, "seq"), "w", encoding="ascii") as file:
-            file.write(str(sequence))
-        for name, output in zip(("stdout", "stderr"), outputs, strict=True):
-            with open(os.path.join(directory, name), "wb") as target:
-                shutil.copyfileobj(output, target)
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        for name, content in zip(names, contents, strict=True):
+            with open(path + name, "wb") as target:
+                shutil.copyfileobj(content, target)
     except OSError as error:
-        raise BatchError(f"cannot write the results in {directory!r}: {error.strerror}") from None
+        raise BatchError(f"cannot write the results in {path!r}: {error.strerror}") from None

@@ -2,6 +2,10 @@
 
 The first source is read as its items are needed, so a million lines are never in memory at once. A file that has
 nothing to read yet, such as a pipe, gives None instead of an item; the caller may wait for `descriptor` then.
+
+```
+a source ──► items ──► cut into columns, trimmed ──► linked, or combined with other sources ──► -N at a time
+```
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import select
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +22,73 @@ from typing import Final
 
 from . import BatchError
 
-SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
-"""Each with two flags: whether files follow, and whether the source is linked to the one before."""
 STDIN: Final = "-"
 PIECE: Final = 1 << 16
+
+
+Arguments = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How arguments are made of what stands in the sources.
+
+    Attributes:
+        end: what ends an item of a file; with `cuts_words` also of a word.
+        cuts_words: whether words of the command line are cut there too.
+        stop: an item that ends its source; None for none.
+        skips_blank: whether items without any visible character are left out.
+        columns: what stands between the columns of an item; None if each item is one argument.
+        trim: the ends of each argument that lose their blanks: "l", "r", "lr", or "n" for neither.
+        has_header: whether the first item of each source names its columns.
+        is_linked: whether the sources are read side by side, the shorter ones again from their beginning.
+        is_shuffled: whether all combinations come in an order that chance decides.
+        at_once: how many items one command gets: 1 if it is None; with 0 it gets one, and nothing of it.
+        words_follow: the separator before words.
+        files_follow: the separator before files.
+
+    """
+
+    end: bytes = b"\n"
+    cuts_words: bool = False
+    stop: str | None = None
+    skips_blank: bool = False
+    columns: re.Pattern[str] | None = None
+    trim: str = "n"
+    has_header: bool = False
+    is_linked: bool = False
+    is_shuffled: bool = False
+    at_once: int | None = None
+    words_follow: str = ":::"
+    files_follow: str = "::::"
+
+    def separators(self) -> dict[str, tuple[bool, bool]]:
+        """Return each separator with two flags: whether files follow, and whether it is linked to the one before."""
+        return {
+            self.words_follow: (False, False),
+            f"{self.words_follow}+": (False, True),
+            self.files_follow: (True, False),
+            f"{self.files_follow}+": (True, True),
+        }
+
+    def records(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
+        """Yield what each item stands for: its columns, or itself; None stays None."""
+        for item in items:
+            if item is None:
+                yield None
+            elif item == self.stop:
+                return
+            elif not self.skips_blank or item.strip():
+                yield tuple(self._trimmed(column) for column in self._columns(item))
+
+    def _columns(self, item: str) -> Sequence[str | None]:
+        return (item,) if self.columns is None else self.columns.split(item)
+
+    def _trimmed(self, argument: str | None) -> str:
+        found = argument or ""  # None: a group of the separator that was not there
+        if "l" in self.trim:
+            found = found.lstrip()
+        return found.rstrip() if "r" in self.trim else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +97,8 @@ class Values:
 
     items: Sequence[str]
 
-    def __iter__(self) -> Iterator[str]:
+    def as_they_come(self) -> Iterator[str | None]:
+        """Yield the words."""
         return iter(self.items)
 
 
@@ -41,12 +110,14 @@ class Lines:
         path: the file; `-` for the standard input.
         end: what ends a line.
         descriptor: the open file.
+        waits: whether reading waits until there is something to read.
 
     """
 
     path: str
     end: bytes = b"\n"
     descriptor: int = field(default=-1, init=False)
+    waits: bool = field(default=True, init=False)
 
     def open(self) -> None:
         """Open the file.
@@ -71,11 +142,8 @@ class Lines:
             os.close(self.descriptor)
             self.descriptor = -1
 
-    def __iter__(self) -> Iterator[str]:
-        return (line for line in self.as_they_come(blocking=True) if line is not None)
-
-    def as_they_come(self, *, blocking: bool = False) -> Iterator[str | None]:
-        """Yield the lines, and None wherever there is nothing to read yet.
+    def as_they_come(self) -> Iterator[str | None]:
+        """Yield the lines, and None wherever there is nothing to read yet, unless it `waits`.
 
         Raises:
             BatchError: the file cannot be read.
@@ -83,7 +151,7 @@ class Lines:
         """
         rest: list[bytes] = []
         while True:
-            if not blocking and not readable(self.descriptor):
+            if not self.waits and not readable(self.descriptor):
                 yield None
             elif piece := self._read():
                 *lines, last = piece.split(self.end)
@@ -116,35 +184,46 @@ Group = list[Source]
 """Linked sources: their first items are taken together, then their second ones, and so on, as long as all have one."""
 
 
-def parse(words: Sequence[str], files: Sequence[str] = (), end: bytes = b"\n") -> tuple[list[str], list[Group]]:
+def parse(
+    words: Sequence[str], files: Sequence[str] = (), reading: Reading = Reading()
+) -> tuple[list[str], list[Group]]:
     """Return the words of the command, and the groups of sources; if there are none, the standard input is the source.
 
     Args:
         words: the command, the separators, and what follows them.
         files: the files of further sources, which come first.
-        end: what ends a line of a file.
+        reading: which separators there are, and what ends an item.
 
     Example:
         >>> parse(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
         (['cp', '{1}', '{2}'], [[Values(items=['a', 'b']), Values(items=['c', 'd'])]])
 
     """
-    command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
-    groups: list[Group] = [[Lines(path, end)] for path in files]
+    separators = reading.separators()
+    command = list(itertools.takewhile(lambda word: word not in separators, words))
+    groups: list[Group] = [[Lines(path, reading.end)] for path in files]
     separator, items = "", list[str]()
-    for word in [*words[len(command) :], ":::"]:
-        if word not in SEPARATORS:
+    for word in [*words[len(command) :], reading.words_follow]:
+        if word not in separators:
             items.append(word)
             continue
         if separator:
-            _append(groups, separator, items, end)
+            _append(groups, separators[separator], items, reading)
         separator, items = word, []
-    return command, groups or [[Lines(STDIN, end)]]
+    groups = groups or [[Lines(STDIN, reading.end)]]
+    return command, [list(itertools.chain.from_iterable(groups))] if reading.is_linked else groups
 
 
-def _append(groups: list[Group], separator: str, items: list[str], end: bytes) -> None:
-    are_files, linked = SEPARATORS[separator]
-    sources: Group = [Lines(path, end) for path in items] if are_files else [Values(items)]
+def of_words(words: Sequence[str]) -> list[Group]:
+    """Return a single source."""
+    return [[Values(words)]]
+
+
+def _append(groups: list[Group], flags: tuple[bool, bool], items: list[str], reading: Reading) -> None:
+    are_files, linked = flags
+    if reading.cuts_words and not are_files:
+        items = [part for item in items for part in item.split(os.fsdecode(reading.end))]
+    sources: Group = [Lines(path, reading.end) for path in items] if are_files else [Values(items)]
     for source in sources:
         if linked and groups:
             groups[-1].append(source)
@@ -152,18 +231,16 @@ def _append(groups: list[Group], separator: str, items: list[str], end: bytes) -
             groups.append([source])
 
 
-Arguments = tuple[str, ...]
-
-
 class Product:
     """All combinations of the items of the groups; the last group varies fastest.
 
     Attributes:
-        total: how many there are; None as long as this would take reading all lines.
+        total: how many commands they are for; None as long as this would take reading all lines.
+        names: those of the columns, from the first items of the sources; empty without a header.
 
     """
 
-    def __init__(self, groups: Sequence[Group]) -> None:
+    def __init__(self, groups: Sequence[Group], reading: Reading = Reading()) -> None:
         """Open all files, and read all groups but the first.
 
         Raises:
@@ -171,13 +248,19 @@ class Product:
 
         """
         self._groups: Final = groups
+        self._reading: Final = reading
         self._first: list[Arguments] | None = None
         self.total: int | None = None
+        self.names: Final[list[str]] = []
         try:
             for source in self._files():
                 source.open()
-            self._others: Final = [list(zip(*group, strict=False)) for group in groups[1:]]
-            if self._lazy is None:
+            self._records: Final = [[reading.records(source.as_they_come()) for source in group] for group in groups]
+            if reading.has_header:
+                for records in itertools.chain.from_iterable(self._records):
+                    self.names.extend(next(filter(None, records), ()))
+            self._others: Final = [self._read(group) for group in self._records[1:]]
+            if self._lazy is None or reading.is_shuffled:
                 self.count()
         except BaseException:
             self.close()
@@ -197,11 +280,26 @@ class Product:
         source = self._groups[0][0]
         return source if isinstance(source, Lines) and len(self._groups[0]) == 1 else None
 
+    def _read(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
+        """Return what a group has in all; its files wait."""
+        columns = [[record for record in records if record is not None] for records in group]
+        if self._reading.is_linked and all(columns):
+            most = max(map(len, columns))
+            columns = [list(itertools.islice(itertools.cycle(one), most)) for one in columns]
+        return [sum(records, ()) for records in zip(*columns, strict=False)]
+
     def count(self) -> int:
-        """Read everything, unless that has been done, and return how many combinations there are."""
+        """Read everything, unless that has been done, and return for how many commands it is."""
         if self._first is None:
-            self._first = list(zip(*self._groups[0], strict=False))
-        self.total = math.prod([len(self._first), *map(len, self._others)])
+            self._first = self._read(self._records[0])
+            if self._reading.is_shuffled:
+                import random  # few batches need it
+
+                self._first = [sum(one, ()) for one in itertools.product(self._first, *self._others)]
+                self._others.clear()
+                random.shuffle(self._first)
+        combinations = math.prod([len(self._first), *map(len, self._others)])
+        self.total = math.ceil(combinations / (self._reading.at_once or 1))
         return self.total
 
     @property
@@ -210,16 +308,31 @@ class Product:
         return -1 if self._lazy is None else self._lazy.descriptor
 
     def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
-        """Yield the combinations, once; and None wherever the next line is not there yet, unless `blocking`."""
-        for first in self._first_items(blocking):
+        """Yield the arguments of each command, once; and None wherever there is nothing yet, unless `blocking`."""
+        if self._lazy is not None:
+            self._lazy.waits = blocking
+        at_once = self._reading.at_once
+        if at_once is None:
+            yield from self._combinations()
+            return
+        together: list[str] = []
+        taken = 0
+        for arguments in self._combinations():
+            if arguments is None:
+                yield None
+                continue
+            together += arguments if at_once else ()
+            taken += 1
+            if taken >= at_once:
+                yield tuple(together)
+                together, taken = [], 0
+        if taken:
+            yield tuple(together)
+
+    def _combinations(self) -> Iterator[Arguments | None]:
+        for first in self._records[0][0] if self._first is None else self._first:
             if first is None:
                 yield None
                 continue
             for rest in itertools.product(*self._others):
                 yield sum(rest, first)
-
-    def _first_items(self, blocking: bool) -> Iterable[Arguments | None]:
-        if self._first is not None:
-            return self._first
-        assert self._lazy is not None
-        return (None if line is None else (line,) for line in self._lazy.as_they_come(blocking=blocking))

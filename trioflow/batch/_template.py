@@ -1,7 +1,7 @@
 """Replacement strings: a command line with places in it, and what is put there for given arguments.
 
 The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. Those for an argument may have `.`, `/`, `//` or `/.`
-before the closing brace.
+before the closing brace. `Strings` says what else there is: other spellings, names of columns, names of resources.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ._quoting import quoted
 
-PLACE: Final = re.compile(r"\{(?:(?P<number>[#%])|(?P<index>-?\d+)?(?P<part>//|/\.|/|\.)?)\}")
 EXPLAINED: Final = """\
   {}    the argument                {.} without its extension
   {/}   its base name               {/.} base name without extension
   {//}  its directory
   {1}   that of the first :::       {1.} {1/} {1//} {1/.} likewise
   {#}   the number of the job       {%} the number of its slot
+  {name} with --header :            {name.} {name/} likewise
   {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
 """All of them, for the help of the command."""
 END_OF_NAME: Final = re.compile(r"[ \t\n=]")
@@ -47,13 +47,15 @@ def directory_name(argument: str) -> str:
     return directory.rstrip("/") or ("/" if is_at_root else ".")
 
 
-PARTS: Final[dict[str | None, Callable[[str], str]]] = {
-    None: lambda argument: argument,
+PARTS: Final[dict[str, Callable[[str], str]]] = {
+    "": lambda argument: argument,
     ".": without_extension,
     "/": base_name,
     "//": directory_name,
     "/.": lambda argument: without_extension(base_name(argument)),
 }
+"""What may stand before the closing brace, and what it makes of an argument."""
+INDEXED: Final = re.compile(r"\{(?P<index>-?\d+)(?P<part>//|/\.|/|\.)?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,16 @@ class Place:
 
     number: str | None  # "#" or "%"; None if it is for arguments
     index: int  # which argument, 1 for the first, -1 for the last; 0 for all
-    part: str | None
+    part: str
 
-    def fill(self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str]) -> str:
-        """Return what is put there."""
+    def fill(
+        self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], between: str = " "
+    ) -> str:
+        """Return what is put there, with something between several arguments."""
         if self.number is not None:
             return str(sequence if self.number == "#" else slot)
         of = PARTS[self.part]
-        return " ".join(quote(of(argument)) for argument in self._chosen(arguments))
+        return between.join(quote(of(argument)) for argument in self._chosen(arguments))
 
     def _chosen(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
@@ -85,20 +89,88 @@ class Granted:
     name: str
 
 
-class Template:
-    """A command line with places in it.
+Piece = str | Place | Granted
 
-    Without any place, the arguments are appended. Arguments are quoted for a shell, unless the first word has a place:
-    then they are the command, or a part of its name. A place after a `=` there is the value of a variable, and quoted.
-    A template without words is the arguments alone.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strings:
+    """Which replacement strings there are, besides `{2}` and the like.
+
+    Attributes:
+        resources: the names of what commands need.
+        columns: the names of the arguments, in their order.
+        spelled: what is written in place of `{}`, `{.}`, `{#}` and so on; `{2.}` is gone with its `{.}`.
+
+    Example:
+        >>> strings = Strings(columns=["file", "to"], spelled={"{}": ",,"})
+        >>> Template(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
+        'cp a b a b'
+
+    """
+
+    resources: Collection[str] = ()
+    columns: Sequence[str] = ()
+    spelled: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def find(self, line: str) -> Iterable[Piece]:
+        """Yield a line in pieces.
+
+        Raises:
+            ValueError: there is a string in it that only GNU parallel understands.
+
+        """
+        if found := UNKNOWN.search(line):
+            raise ValueError(
+                f"{found[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
+                "a={}; echo ${a%.*}"
+            )
+        known = self._known()
+        position = 0
+        for found in re.finditer("|".join([re.escape(text) for text in known] + [INDEXED.pattern]), line):
+            place = known.get(found[0]) or self._indexed(found)
+            if place is None:
+                continue
+            if found.start() > position:
+                yield line[position : found.start()]
+            yield place
+            position = found.end()
+        if position < len(line):
+            yield line[position:]
+
+    def _known(self) -> dict[str, Place | Granted]:
+        """Return all strings but those with an index."""
+        parts = [f"{{{part}}}" for part in PARTS]
+        known: dict[str, Place | Granted] = {
+            self.spelled.get(f"{{{one}}}", f"{{{one}}}"): Place(one, 0, "") for one in "#%"
+        }
+        known.update({self.spelled.get(text, text): Place(None, 0, text[1:-1]) for text in parts})
+        for index, name in enumerate(self.columns, 1):
+            known.update({f"{{{name}{part}}}": Place(None, index, part) for part in PARTS})
+        known.update({f"{{{name}}}": Granted(name) for name in self.resources})
+        return dict(sorted(known.items(), key=lambda item: -len(item[0])))
+
+    def _indexed(self, found: re.Match[str]) -> Place | None:
+        if f"{{{found['part'] or ''}}}" in self.spelled:
+            return None
+        return Place(None, int(found["index"]), found["part"] or "")
+
+
+class Template:
+    """A command line with replacement strings in it.
+
+    Without any for arguments, all arguments come at the end. In the first word, an argument is not quoted, because it
+    is the command itself; elsewhere it is quoted. The value of a variable before the command (`A={} run`) is quoted.
+    When all words are quoted, this holds for none of them.
 
     Args:
-        words: the words of the command, not quoted: joined by blanks, they are a shell's line.
-        is_line: whether it is a command line; otherwise it is the name of a file, where nothing is appended or quoted.
-        resources: names that stand in braces for what a command is granted, and not for an argument.
+        words: the command's words; joined by blanks.
+        strings: which replacement strings there are.
+        is_line: whether it is a command line; otherwise it is a file's name, say: nothing comes at the end, and nothing
+            is quoted.
+        quotes_words: whether each word stands for itself, and its characters mean nothing to a shell.
 
     Raises:
-        ValueError: a Perl expression, which only GNU parallel supports.
+        ValueError: there is a string in it that only GNU parallel understands.
 
     Example:
         >>> Template(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -108,17 +180,30 @@ class Template:
 
     """
 
-    __slots__ = ("_pieces", "_quote")
+    __slots__ = ("_quote", "_quotes_words", "_words")
 
-    def __init__(self, words: Iterable[str], *, is_line: bool = True, resources: Collection[str] = ()) -> None:
-        line = " ".join(words)
-        if found := UNKNOWN.search(line):
-            raise ValueError(f"{found[0]}: Perl expressions work in GNU parallel only")
-        pieces = list(_cut(line, resources))
-        if is_line and not any(isinstance(piece, Place) for piece in pieces):
-            pieces += [" "] * bool(line) + [Place(None, 0, None)]
-        self._pieces: Final = pieces
-        self._quote: Final[Callable[[str], str]] = str if not is_line or _is_in_first_word(pieces) else quoted
+    def __init__(
+        self,
+        words: Iterable[str],
+        strings: Strings = Strings(),
+        *,
+        is_line: bool = True,
+        quotes_words: bool = False,
+    ) -> None:
+        lines = list(words) if quotes_words else [" ".join(words)]
+        found = [list(strings.find(line)) for line in lines]
+        if is_line and not any(isinstance(piece, Place) for pieces in found for piece in pieces):
+            found = _with_arguments(found, apart=quotes_words)
+        self._words: Final = found
+        self._quote: Final[Callable[[str], str]] = (
+            str if quotes_words or not is_line or _is_in_first_word(found[0]) else quoted
+        )
+        self._quotes_words: Final = quotes_words
+
+    @property
+    def has_places(self) -> bool:
+        """Whether there is a replacement string in it, for arguments or numbers."""
+        return any(isinstance(piece, Place) for pieces in self._words for piece in pieces)
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
         """Return the command line for some arguments.
@@ -130,31 +215,36 @@ class Template:
             granted: what it is granted, by the names of resources; the places of others stay as they are.
 
         """
-        filled: list[str] = []
-        for piece in self._pieces:
+        between = BETWEEN_WORDS if self._quotes_words else " "
+
+        def filled(piece: Piece) -> str:
             match piece:
                 case Place():
-                    filled.append(piece.fill(arguments, sequence, slot, self._quote))
+                    return piece.fill(arguments, sequence, slot, self._quote, between)
                 case Granted(name):
-                    filled.append(quoted(granted[name]) if name in granted else f"{{{name}}}")
+                    has = granted.get(name, f"{{{name}}}")
+                    return quoted(has) if name in granted and not self._quotes_words else has
                 case _:
-                    filled.append(piece)
-        return "".join(filled)
+                    return piece
+
+        words = ["".join(map(filled, pieces)) for pieces in self._words]
+        if not self._quotes_words:
+            return words[0]
+        return " ".join(quoted(part) for word in words for part in word.split(BETWEEN_WORDS))
 
 
-def _cut(line: str, resources: Collection[str]) -> Iterable[str | Place | Granted]:
-    places = re.compile("|".join([PLACE.pattern, *(rf"\{{(?:{re.escape(name)})\}}" for name in resources)]))
-    position = 0
-    for found in places.finditer(line):
-        if found.start() > position:
-            yield line[position : found.start()]
-        name = found[0][1:-1]
-        yield Granted(name) if name in resources else Place(found["number"], int(found["index"] or 0), found["part"])
-        position = found.end()
-    if position < len(line):
-        yield line[position:]
+BETWEEN_WORDS: Final = "\0"
+"""Stands between arguments that become words; no argument has it."""
 
 
-def _is_in_first_word(pieces: Iterable[str | Place | Granted]) -> bool:
+def _with_arguments(words: list[list[Piece]], *, apart: bool) -> list[list[Piece]]:
+    """Return the pieces with all arguments at the end, as a word of their own."""
+    everything: Piece = Place(None, 0, "")
+    if apart:
+        return [*words, [everything]]
+    return [[*words[0], *[" "] * bool(words[0]), everything]]
+
+
+def _is_in_first_word(pieces: Iterable[Piece]) -> bool:
     before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not END_OF_NAME.search(piece), pieces)
     return any(isinstance(piece, Place) for piece in before)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import re
+
     from ...abc import Amount
     from ...batch._halt import Halt
     from ...batch._machine import FreeMemory, Load
@@ -20,6 +22,21 @@ class Given:
     # ---- arguments
     files: tuple[str, ...]
     null: bool
+    delimiter: bytes | None
+    end_of_items: str | None
+    no_run_if_empty: bool
+    colsep: re.Pattern[str] | None
+    trim: str | None
+    header: str | None
+    link: bool
+    shuf: bool
+    at_once: int | None
+    arg_sep: str
+    arg_file_sep: str
+    # ---- the command line
+    quote: bool
+    spelled: Mapping[str, str]  # replacement strings, by the usual ones
+    slot_variable: str | None
     # ---- how they run
     jobs: int | None
     nodes: tuple[str, ...]
@@ -39,12 +56,18 @@ class Given:
     joblog_usage: bool
     resume: bool
     resume_failed: bool
+    retry_failed: bool
     journal: str | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     # ---- what is printed
     results: str | None
     keep_order: bool
+    ungroup: bool
+    line_buffer: bool
     tag: bool
+    tagstring: str | None
+    verbose: bool
+    trace: bool
     bar: bool
     dry_run: bool

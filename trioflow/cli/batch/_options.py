@@ -11,12 +11,14 @@ from typing import Any, Final, TypeVar
 import click
 
 from ...abc import printable
-from ...batch import BatchError, _machine, _numbers, _resources
+from ...batch import BatchError, _machine, _numbers, _resources, _texts
 from ...batch._halt import Halt
-from ...batch._template import EXPLAINED, PLACE
+from ...batch._template import EXPLAINED
 from .._completion import file
 from . import OTHER_ERROR
+from ._checks import check
 from ._given import Given
+from ._words import Known, translated
 
 CODES: Final = """\b
 Exit codes:
@@ -29,6 +31,16 @@ Exit codes:
   141  nobody reads the output any more
   255  the command line is wrong, or the batch could not go on
 """
+SPELLED: Final = {
+    "spelled_all": "{}",
+    "spelled_stem": "{.}",
+    "spelled_base": "{/}",
+    "spelled_directory": "{//}",
+    "spelled_name": "{/.}",
+    "spelled_number": "{#}",
+    "spelled_slot": "{%}",
+}
+"""The options that say how a replacement string is written."""
 T = TypeVar("T")
 
 
@@ -75,6 +87,12 @@ class BatchCommand(click.Command):
         with own_exit_code():
             return super().make_context(*args, **options)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words, with the names that options have for users of GNU parallel."""
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        known = Known({name: not (one.is_flag or one.count) for one in options for name in one.opts})
+        return super().parse_args(ctx, args if ctx.resilient_parsing else translated(args, known))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the batch, with the exit code for its errors."""
         with own_exit_code():
@@ -90,64 +108,6 @@ def own_exit_code() -> Generator[None]:
         raise Wrong(error.format_message(), error.ctx) from None
     except BatchError as error:
         raise Impossible(printable(str(error))) from None
-
-
-def check(given: Given) -> None:
-    """Refuse what makes no sense together.
-
-    Raises:
-        click.UsageError: it does not.
-
-    """
-    if (given.resume or given.resume_failed) and not given.joblog:
-        raise click.UsageError("--resume needs --joblog, which records what has run")
-    if given.joblog_usage and not given.joblog:
-        raise click.UsageError("--joblog-usage needs --joblog, to which it adds columns")
-    check_files(given.joblog, given.results)
-    check_journal(given)
-    check_resources(given)
-
-
-def check_files(joblog: str | None, results: str | None) -> None:
-    """Refuse what GNU parallel takes for something other than the name of a file or directory."""
-    if joblog in ("-", "+-"):
-        raise click.UsageError("--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -")
-    if results is None:
-        return
-    if results.endswith((".csv", ".tsv", ".json")):
-        raise click.UsageError(
-            f"--results {printable(results)}: tables are not supported; name a directory, which gets a file for each "
-            f"output, or use --joblog"
-        )
-    if PLACE.search(results):
-        raise click.UsageError(
-            f"--results {printable(results)}: replacement strings are for commands only; name a directory DIR, which "
-            f"gets the files DIR/1/ARGUMENT/stdout and stderr"
-        )
-
-
-def check_journal(given: Given) -> None:
-    """Refuse what makes no sense with a journal, or without one."""
-    names_files = given.reads or given.writes
-    if names_files and given.journal is None:
-        raise click.UsageError("--reads and --writes need --journal, which keeps how the files were")
-    if names_files and given.nodes:
-        raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
-    if given.journal is not None and given.dry_run:
-        raise click.UsageError(
-            f"--dry-run does not look into a journal: for what it has, call trioflow journal {printable(given.journal)}"
-        )
-
-
-def check_resources(given: Given) -> None:
-    """Refuse what makes no sense on nodes, or alone."""
-    if given.pool and not given.needs:
-        raise click.UsageError("--pool needs --needs, which says what each command takes of it")
-    about_here = (("--memfree", given.memfree), ("--load", given.load), ("--needs", given.needs))
-    here = [name for name, value in about_here if value]
-    if given.nodes and here:
-        verb = "is" if len(here) == 1 else "are"
-        raise click.UsageError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
 
 
 @click.command(
@@ -217,15 +177,45 @@ def check_resources(given: Given) -> None:
 @click.option(
     "--writes", multiple=True, metavar="FILE", help="With --journal: run again unless this is as it was left."
 )
-@click.option("--results", metavar="DIR", help="Save what the commands write in files, instead of printing it.")
+@click.option("--retry-failed", is_flag=True, help="Run what failed in the job log again, and nothing else.")
+@click.option(
+    "--results", metavar="DIR", help="Save what the commands write, instead of printing it; also in a file *.jsonl."
+)
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
+@click.option("--line-buffer", is_flag=True, help="Print each line as it comes, not each output in one piece.")
+@click.option("-u", "--ungroup", is_flag=True, help="Let the commands print by themselves; lines may be mixed.")
 @click.option("--tag", is_flag=True, help="Print the arguments before each line.")
+@click.option("--tagstring", metavar="TEXT", help="Print this before each line; {} and the like are replaced.")
+@click.option("-v", "verbose", is_flag=True, help="Print each command line before its output.")
+@click.option("-t", "--verbose", "trace", is_flag=True, help="Print each command line on the standard error.")
 @click.option("--bar", is_flag=True, help="Show the progress, on a terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
 @click.option(
     "-a", "--arg-file", "files", multiple=True, metavar="FILE", help="Read arguments from a file, - for stdin."
 )
 @click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
+@click.option("-d", "--delimiter", type=parsed(_texts.delimiter), metavar="C", help="Arguments end in this.")
+@click.option("-E", "end_of_items", metavar="TEXT", help="An argument like this ends its source.")
+@click.option("-r", "--no-run-if-empty", is_flag=True, help="Leave out blank lines.")
+@click.option("-C", "--colsep", type=parsed(_texts.expression), metavar="REGEXP", help="Cut lines into {1}, {2}, ...")
+@click.option("--trim", type=click.Choice(["n", "l", "r", "lr", "rl"]), help="Take blanks off the ends of arguments.")
+@click.option("--header", metavar=":", help="The first line has the names of the columns: {name}.")
+@click.option("-N", "at_once", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
+@click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
+@click.option("--shuf", is_flag=True, help="Take the arguments in an order that chance decides.")
+@click.option("--arg-sep", default=":::", metavar="TEXT", help="What stands for :::", hidden=True)
+@click.option("--arg-file-sep", default="::::", metavar="TEXT", help="What stands for ::::", hidden=True)
+@click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
+@click.option("-I", "spelled_all", metavar="TEXT", help="What stands for the argument, in place of {}.")
+@click.option("--extensionreplace", "--er", "spelled_stem", metavar="TEXT", hidden=True)
+@click.option("--basenamereplace", "--bnr", "spelled_base", metavar="TEXT", hidden=True)
+@click.option("--dirnamereplace", "--dnr", "spelled_directory", metavar="TEXT", hidden=True)
+@click.option("--basenameextensionreplace", "--bner", "spelled_name", metavar="TEXT", hidden=True)
+@click.option("--seqreplace", "spelled_number", metavar="TEXT", hidden=True)
+@click.option("--slotreplace", "spelled_slot", metavar="TEXT", hidden=True)
+@click.option(
+    "--process-slot-var", "slot_variable", metavar="NAME", help="A variable with the number of the slot, from 0."
+)
 def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
@@ -244,7 +234,8 @@ def command(**options: Any) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """  # noqa: D301 - click needs the character itself
-    given = Given(**options)
+    spelled = {usual: options.pop(name) for name, usual in SPELLED.items()}
+    given = Given(**options, spelled={usual: text for usual, text in spelled.items() if text})
     check(given)
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"

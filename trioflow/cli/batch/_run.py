@@ -16,7 +16,7 @@ from ...abc import printable
 from ...batch import BatchError, _batch, _joblog, _resources, _sources
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
-from ...batch._template import Template
+from ...batch._template import Strings, Template
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
@@ -25,28 +25,40 @@ from ._given import Given
 if TYPE_CHECKING:
     from ... import Journal, LocalNode, Pool, SshNode
     from ...abc import Amount
+    from ...batch._records import Records
     from ._bar import Bar
 
+RECORDS: Final = ".jsonl"
+"""How the name of a file ends that gets results as lines of JSON."""
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
 
 
 def run(given: Given) -> int:
     """Run a batch, or print what it would run, and return the exit code."""
-    template, product = described(given)
-    with contextlib.closing(product):
+    reading = how_to_read(given)
+    words, groups = _sources.parse(given.words, given.files, reading)
+    failed = _joblog.failed(given.joblog.removeprefix("+")) if given.retry_failed and given.joblog else None
+    if failed is not None:  # the log has their whole lines
+        words, groups, reading = ["{}"], _sources.of_words(list(failed.values())), _sources.Reading()
+    with contextlib.closing(opened(groups, reading)) as product:
+        strings = Strings(resources=given.needs, columns=product.names, spelled={} if failed else given.spelled)
+        template = line_template(words, given, strings)
+        tag = name_template("{}" if given.tag else given.tagstring, strings)
         done = former(given)
         if given.dry_run:
-            return print_lines(_batch.lines(template, product, done))
-        with log(given) as joblog:
+            return print_lines(_batch.lines(template, product, done, tag, failed))
+        with log(given) as joblog, records(given) as recorded:
             shown = bar(given)
             batch = _batch.Batch(
                 template,
                 product,
-                how(given),
+                how(given, strings, tag),
                 shell=Shell(os.environ),
                 done=done,
                 joblog=joblog,
+                records=recorded,
+                sequences=failed,
                 journal=journal(given),
                 aside=shown.aside,
                 progress=shown.update,
@@ -61,7 +73,7 @@ def run(given: Given) -> int:
             return code
 
 
-def how(given: Given) -> _batch.Options:
+def how(given: Given, strings: Strings, tag: Template | None) -> _batch.Options:
     """Return the options of the batch itself."""
     pool, at_once = pool_for(given.needs, given.pool)
     nodes = named(given.nodes, config=given.ssh_config)
@@ -78,12 +90,24 @@ def how(given: Given) -> _batch.Options:
         delay=given.delay,
         halt=given.halt,
         nice=given.nice,
-        results=given.results,
+        results=results(given, strings),
+        columns=strings.columns,
         in_order=given.keep_order,
-        tag=given.tag,
-        reads=[Template([one], is_line=False) for one in given.reads],
-        writes=[Template([one], is_line=False) for one in given.writes],
+        passing="through" if given.ungroup else "lines" if given.line_buffer else "whole",
+        tag=tag,
+        shows_lines=0 if given.verbose else 1 if given.trace else None,
+        slot_variable=os.fsencode(given.slot_variable) if given.slot_variable else None,
+        reads=[Template([one], strings, is_line=False) for one in given.reads],
+        writes=[Template([one], strings, is_line=False) for one in given.writes],
     )
+
+
+def results(given: Given, strings: Strings) -> Template | str | None:
+    """Return where outputs are saved, but for lines of JSON."""
+    if given.results is None or given.results.endswith(RECORDS):
+        return None
+    template = name_template(given.results, strings)
+    return template if template is not None and template.has_places else given.results
 
 
 class NodeOptions(TypedDict, total=False):
@@ -118,17 +142,49 @@ def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
         raise click.UsageError(printable(str(error))) from None
 
 
-def described(given: Given) -> tuple[Template, _sources.Product]:
-    """Return the command and its arguments."""
-    words, groups = _sources.parse(given.words, given.files, b"\0" if given.null else b"\n")
+def how_to_read(given: Given) -> _sources.Reading:
+    """Return how arguments are made of what stands in the sources."""
+    return _sources.Reading(
+        end=given.delimiter or (b"\0" if given.null else b"\n"),
+        cuts_words=given.delimiter is not None,
+        stop=given.end_of_items,
+        skips_blank=given.no_run_if_empty,
+        columns=given.colsep,
+        trim=given.trim or ("n" if given.colsep is None else "lr"),
+        has_header=given.header is not None,
+        is_linked=given.link,
+        is_shuffled=given.shuf,
+        at_once=given.at_once,
+        words_follow=given.arg_sep,
+        files_follow=given.arg_file_sep,
+    )
+
+
+def opened(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sources.Product:
+    """Return the arguments."""
+    if any(source == _sources.Lines(_sources.STDIN, reading.end) for group in groups for source in group) and os.isatty(
+        0
+    ):
+        click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
+    return _sources.Product(groups, reading)
+
+
+def line_template(words: Sequence[str], given: Given, strings: Strings) -> Template:
+    """Return the command line."""
     try:
-        template = Template(words, resources=given.needs)
+        return Template(
+            words, strings, is_line=not given.retry_failed, quotes_words=given.quote and not given.retry_failed
+        )
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
-    product = _sources.Product(groups)
-    if product.descriptor == 0 and os.isatty(0):
-        click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
-    return template, product
+
+
+def name_template(text: str | None, strings: Strings) -> Template | None:
+    """Return a text in which arguments are filled in as they are."""
+    try:
+        return None if text is None else Template([text], strings, is_line=False)
+    except ValueError as error:
+        raise click.UsageError(printable(str(error))) from None
 
 
 def former(given: Given) -> _joblog.Done:
@@ -144,8 +200,21 @@ def log(given: Given) -> Generator[_joblog.Joblog | None]:
     if given.joblog is None:
         yield None
         return
-    path, append = given.joblog.removeprefix("+"), given.resume or given.resume_failed or given.joblog.startswith("+")
+    path = given.joblog.removeprefix("+")
+    append = given.resume or given.resume_failed or given.retry_failed or given.joblog.startswith("+")
     with contextlib.closing(_joblog.Joblog(path, append=append, usage=given.joblog_usage)) as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def records(given: Given) -> Generator[Records | None]:
+    """Open the file for lines of JSON for a block, if one was asked for."""
+    if given.results is None or not given.results.endswith(RECORDS):
+        yield None
+        return
+    from ...batch._records import Records  # here, because few batches need it
+
+    with contextlib.closing(Records(given.results)) as opened:
         yield opened
 
 
@@ -158,11 +227,11 @@ def journal(given: Given) -> Journal | None:
     return Journal(given.journal)
 
 
-def print_lines(lines: Iterable[str]) -> int:
+def print_lines(lines: Iterable[bytes]) -> int:
     """Print command lines, and return the exit code."""
     with output():
         for line in lines:
-            click.echo(os.fsencode(line))
+            click.echo(line)
     return FINE
 
 

@@ -1,0 +1,84 @@
+"""How each command has ended, with its output, as a line of JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, BinaryIO, Final
+
+from . import BatchError
+from ._joblog import Entry
+
+
+class Records:
+    """A file that gets a line for each command. Each is written at once, so that a crash loses none.
+
+    Args:
+        path: the file; it is begun anew.
+
+    Raises:
+        BatchError: it cannot be written.
+
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path: Final = path
+        try:
+            self._file: Final = open(path, "wb")  # noqa: SIM115 - it is closed by `close`
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def add(self, entry: Entry, arguments: Sequence[str], outputs: Sequence[BinaryIO]) -> None:
+        """Write the line of a command.
+
+        Args:
+            entry: what a job log says of it.
+            arguments: its arguments.
+            outputs: what it wrote to its standard output, and to its standard error.
+
+        Raises:
+            BatchError: it cannot be written.
+
+        """
+        user, system, max_rss = entry.usage or (None, None, None)
+        record: dict[str, Any] = {
+            "seq": entry.sequence, "arguments": [printable(one) for one in arguments],
+            "command": printable(entry.command), "host": entry.host, "started": entry.started,
+            "seconds": round(entry.runtime, 6), "exit_code": entry.exit_value, "signal": entry.signal,
+            "user_time": user, "system_time": system, "max_rss": max_rss,
+        }  # fmt: skip
+        for name, output in zip(("stdout", "stderr"), outputs, strict=True):
+            record.update(text_or_base64(name, output.read()))
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _unwritable(self, error: OSError) -> BatchError:
+        return BatchError(f"cannot write the results in {self._path!r}: {error.strerror}")
+
+
+def printable(text: str) -> str:
+    r"""Return a text that any reader of JSON takes: bytes that are not UTF-8 become \xNN."""
+    return os.fsencode(text).decode(errors="backslashreplace")
+
+
+def text_or_base64(name: str, data: bytes) -> dict[str, str]:
+    r"""Return data as a text; under another name in base64, if it is not UTF-8.
+
+    Example:
+        >>> text_or_base64("stdout", b"caf\xc3\xa9") | text_or_base64("stderr", b"\xff")
+        {'stdout': 'café', 'stderr_base64': '/w=='}
+
+    """
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
