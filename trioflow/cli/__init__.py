@@ -15,7 +15,8 @@ EXIT_CODES: Final = """\b
 Exit codes:
   0    all is fine
   1    the run was stopped: a critical failure, its timeout, cancel(), drain();
-       check found something; an output could not be written
+       check found something; a run took longer than --fail-above allows;
+       an output could not be written
   2    the command line is wrong, the file cannot be loaded,
        or its scenario cannot run
   3    the run went on to its end, but some jobs failed

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "graph": ("._graph", "Draw the jobs and what they require."),
     "check": ("._check", "Find cycles, missing requirements, and jobs that can never run."),
     "simulate": ("._simulate", "Print how long a run would take."),
+    "compare": ("._compare", "Print why one run took longer than another."),
     "monitor": ("._monitor", "Show a run from its events."),
     "batch": (".batch._options", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -30,6 +30,37 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     if round(seconds / MINUTE) * MINUTE < DAY:
         return _pair(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
     return _pair(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+
+
+def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
+    """Return times as they stand in one column of a table: the unit for its head, and each time without it.
+
+    The longest decides: "s", "ms", "µs" or "ns" for less than 100 s; "min:s" or "h:min:s" for more. All have as many
+    decimals, so that the digits stand below each other; None is an empty text.
+
+    Example:
+        >>> durations_in_column([0.0104, 12.5, None])
+        ('s', ['0.01', '12.50', ''])
+
+    """
+    times = [*seconds]
+    longest = max((abs(one) for one in times if one is not None), default=0.0)
+    if longest >= 99.995:
+        unit, shown = ("min:s", _minutes) if longest < HOUR else ("h:min:s", _hours)
+        return unit, ["" if one is None else "-" * (one < 0) + shown(abs(one)) for one in times]
+    size, unit = next((one for one in UNITS if longest >= one[0] * 0.9995), UNITS[0])
+    places = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
+    return unit, ["" if one is None else f"{one / size:.{places}f}" for one in times]
+
+
+def _minutes(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds * 10), 600)
+    return f"{minutes}:{rest / 10:04.1f}"
+
+
+def _hours(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def _below_a_minute(seconds: float, figures: Callable[[float], str]) -> str:

@@ -15,7 +15,7 @@ from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
-from ..base._units import duration_text, size_text
+from ..base._units import duration_text, durations_in_column, size_text
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._function import Job
@@ -95,6 +95,7 @@ __all__ = (
     "current_run",
     "duration",
     "duration_text",
+    "durations_in_column",
     "end_of",
     "expected_durations",
     "failed_through_member",

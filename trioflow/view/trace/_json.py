@@ -22,14 +22,24 @@ from ._waits import Wait
 
 Event = dict[str, Any]
 
+VERSION: Final = 1
+"""What `otherData` says of the format: one more when a reader of the last one would misread it. Absent: 0."""
+
 JUST_BEFORE: Final = 0.001
 """Microseconds: a nanosecond is the unit in which Perfetto counts."""
 
 
 def text(record: TraceRecord) -> str:
     """Return the whole file, one event per line."""
-    events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in _Events(record).all())
-    about = {"began": wall(record, record.began), "program": "trioflow"} if record.runs else {"program": "trioflow"}
+    written = _Events(record)
+    events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in written.all())
+    about: Event = {"program": "trioflow", "version": VERSION}
+    if record.runs:
+        about |= {"began": wall(record, record.began), "seconds": round(record.now - record.began, 9)}
+        about["roots"] = written.roots
+        about["notStarted"] = {
+            printable(span.path): span.state.value for span in record.spans if span.started_at is None
+        }
     return f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n{events}\n]}}\n'
 
 
@@ -40,6 +50,12 @@ class _Events:
         self._record: Final = record
         self._processes: Final = self._find_processes()
         self._marked: Final = {link.number for link in record.chain}
+
+    @property
+    def roots(self) -> list[int]:
+        """The processes of the schedulers that are in no other."""
+        pairs = zip(self._record.runs, self._processes, strict=True)
+        return sorted({pid for run, pid in pairs if run.parent is None})
 
     def all(self) -> Iterator[Event]:
         """Yield the names, then what happened."""

@@ -1,0 +1,196 @@
+"""Why one run took longer than another: the changes along both critical paths add up, and other files are refused."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as Tree
+
+import pytest
+
+from trioflow import Job, Pool, Scheduler, Trace
+from trioflow.testing import run_virtual
+from trioflow.view.trace.compare import _differences, _picture, _read
+
+from ...bodies import fail, nap
+from ...cli.command_line import trioflow
+from .scenarios import NASTY, everything
+
+
+def traced(path: Path, *jobs: Any, **options: Any) -> Path:
+    """Run these jobs, and write the trace."""
+    trace = Trace()
+    scheduler = Scheduler(*jobs, **{"label": "training", **options})
+    run_virtual(lambda: scheduler.co_run(instruments=[trace]))
+    trace.export_as_json(path)
+    return path
+
+
+def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:
+    """Three trainings on one GPU; what is reported comes after all of them."""
+    first = Job(nap, 1, label="download")
+    models: list[Job[Any]] = [
+        Job(nap, seconds if number == 1 else 2, label=f"model {number}", required=first, needs={"gpu": 1})
+        for number in range(3)
+    ]
+    beside = Job(nap, flaky, label="flaky", required=first)
+    reports = [Job(nap, 1, label="report", required=models)] if report else []
+    last = Job(nap, 0.5, label="publish", required=[*models, *reports, beside])
+    return traced(path, first, *models, beside, *reports, last, pool=Pool(gpu=1))
+
+
+def test_what_made_the_difference(tmp_path: Path) -> None:
+    """A job that took longer, one that is new, who waited longer and for whom; and the job beside them that did not."""
+    before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7.5, flaky=2, report=True)
+    done = trioflow("compare", before, after)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "training: 14 s, before 11.5 s: 2.5 s longer (+22 %)",
+        "",
+        "Along the critical paths:",
+        "  change, s                   before  after",
+        "     +1.500  model 1: longer   6.000  7.500",
+        "     +1.000  report: new              1.000",
+        "",
+        "Waited longer:",
+        "  model 2: 8 s, now 9.5 s for gpu, until model 1",
+        "",
+        "On neither critical path, but changed by more than 20 %:",
+        "  flaky: 9 s, now 2 s",
+    ]
+    back = trioflow("compare", after, before).stdout
+    assert "model 1: shorter" in back
+    assert "report: gone" in back
+    assert trioflow("compare", before, before).stdout == "training: 11.5 s, before 11.5 s: as long as before\n"
+
+
+def test_the_changes_add_up(tmp_path: Path) -> None:
+    """Whatever ran, nested and retried, with services and failures: the parts are the whole, in each run and in all."""
+    numbers = random.Random(5)
+    files = [traced(tmp_path / "all.json", everything()), training(tmp_path / "x.json")]
+    for place in range(6):
+        jobs = [Job(nap, numbers.randint(0, 9), label=f"job {n}") for n in range(12)]
+        for n, job in enumerate(jobs):
+            job.requires(numbers.sample(jobs[:n], min(n, numbers.randint(0, 2))))
+        nested = Scheduler(*(Job(nap, n, label=f"inner {n}") for n in range(1 + place)), label="inner", jobs_window=2)
+        jobs[-1].requires(nested)
+        files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
+    runs = [_read.read(file) for file in files]
+    for run in runs:
+        assert sum(piece.seconds for piece in run.pieces) == pytest.approx(run.seconds)
+    for before in runs:
+        for after in runs:
+            compared = _differences.compare(before, after)
+            parts = sum(change.seconds for change in compared.changes)
+            assert parts == pytest.approx(compared.seconds, abs=0.001 * max(before.seconds, after.seconds))
+
+
+def test_on_and_off_the_path(tmp_path: Path) -> None:
+    """A job that is in both runs, but decides only one; and one whose result came from elsewhere in the other."""
+    before = training(tmp_path / "a.json", 2, flaky=3)
+    after = training(tmp_path / "b.json", 2, flaky=9)
+    shown = trioflow("compare", before, after).stdout
+    assert "flaky: new on the critical path" in shown
+    assert "beside it, it took 3 s" in shown
+    assert "model 0: off the critical path" in shown
+
+
+def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:
+    """A run may be shorter because something failed."""
+    before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
+    after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
+    assert "Ended otherwise:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
+
+
+def test_the_exit_code_says_whether_it_took_too_long(tmp_path: Path) -> None:
+    """For CI: above the allowance it is 1; an allowance is a percentage."""
+    before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
+    assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
+    done = trioflow("compare", before, after, "--fail-above", "8.5%")
+    assert done.exit_code == 1
+    assert "Error: it took 8.7 % longer; 8.5 % is allowed" in done.stderr
+    assert trioflow("compare", after, before, "--fail-above", "0%").exit_code == 0
+    for wrong in ("10", "-1%", "nan%", "much"):
+        done = trioflow("compare", before, after, "--fail-above", wrong)
+        assert done.exit_code == 2
+        assert "give a percentage of 0% or more, such as 10%" in done.stderr
+
+
+NOT_TRACES = {
+    "": "is not a trace: it is not JSON",
+    '{"schema":1}\n{"schema":1}\n': "is not a trace: it is not JSON",
+    "[" * 100_000: "is not a trace: it is not JSON",
+    "[]": "is not a trace of trioflow",
+    "17": "is not a trace of trioflow",
+    '{"traceEvents":[]}': "is not a trace of trioflow",
+    '{"traceEvents":[],"otherData":{"program":"other"}}': "is not a trace of trioflow",
+    '{"traceEvents":[],"otherData":{"program":"trioflow","version":2}}': "written by a newer trioflow: its format is 2",
+    '{"traceEvents":[],"otherData":{"program":"trioflow","version":"x"}}': "written by a newer trioflow",
+    '{"otherData":{"program":"trioflow","version":1}}': "is a damaged trace: KeyError",
+    '{"traceEvents":[{"ph":"X","cat":"job","ts":0}],"otherData":{"program":"trioflow"}}': "is a damaged trace",
+    '{"traceEvents":[{"ph":"X","cat":"job","ts":0,"dur":NaN,"args":{"path":"a","state":"failed"}}],"otherData":'
+    '{"program":"trioflow"}}': "is a damaged trace",
+}
+
+
+@pytest.mark.parametrize("text", NOT_TRACES)
+def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
+    """The error names the file, and says what it is not."""
+    (tmp_path / "x.json").write_text(text)
+    done = trioflow("compare", training(tmp_path / "a.json"), tmp_path / "x.json")
+    assert done.exit_code == 2
+    assert NOT_TRACES[text] in done.stderr
+    assert "x.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_trace_of_the_version_before_is_read(tmp_path: Path) -> None:
+    """It has no number, nor how long the run took, nor what never started."""
+    after = training(tmp_path / "b.json", 7)
+    old = json.loads(training(tmp_path / "a.json").read_text())
+    old["otherData"] = {"program": "trioflow", "began": old["otherData"]["began"]}
+    for event in old["traceEvents"]:
+        event.get("args", {}).pop("waits", None)
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    shown = trioflow("compare", tmp_path / "old.json", after)
+    assert shown.exit_code == 0
+    assert "model 1: longer" in shown.stdout
+
+
+def test_the_picture_tells_the_same(tmp_path: Path) -> None:
+    """It is whole whatever the labels are, is dark in the dark, and its bars lead from one run to the other."""
+    before = traced(tmp_path / "a.json", *(Job(nap, 1, label=label) for label in NASTY), jobs_window=1)
+    after = traced(tmp_path / "b.json", *(Job(nap, 2, label=label) for label in NASTY), jobs_window=1)
+    assert trioflow("compare", before, after, "-o", tmp_path / "x.svg").exit_code == 0
+    picture = Tree.parse(tmp_path / "x.svg").getroot()
+    bars = [one for one in picture.iter("{http://www.w3.org/2000/svg}rect") if one.get("class") != "paper"]
+    assert [bar.get("class") for bar in bars] == ["run", *["longer"] * len(NASTY), "run"]
+    assert float(bars[-1].get("width", "")) == pytest.approx(2 * float(bars[0].get("width", "")), rel=0.01)
+    assert "prefers-color-scheme: dark" in (tmp_path / "x.svg").read_text()
+
+
+def test_changes_that_are_small_beside_the_runs_can_be_seen(tmp_path: Path) -> None:
+    """Then the bars do not begin at 0, and the picture says so; of many changes the last ones are one bar."""
+    runs = []
+    for by in (0, 16):
+        jobs = [Job(nap, 100 + by * (-1) ** n, label=f"job {n}") for n in range(30)]
+        runs.append(_read.read(traced(tmp_path / "x.json", *jobs, jobs_window=1)))
+    drawn = _picture.svg(_differences.compare(*runs))
+    assert "The bars do not begin at 0." in drawn
+    assert len(re.findall('class="(longer|less)"', drawn)) == 20
+    assert "further changes" in drawn
+
+
+def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
+    """They can be compared, but hardly should; neither can an empty one do harm."""
+    one, other = (
+        traced(tmp_path / "a.json", Job(nap, 1, label="a")),
+        traced(tmp_path / "b.json", Job(nap, 1, label="b")),
+    )
+    empty = traced(tmp_path / "c.json")
+    assert "are these traces of the same scenario?" in trioflow("compare", one, other).stdout
+    assert trioflow("compare", empty, one, "-o", tmp_path / "x.svg", "--fail-above", "5%").exit_code == 1
+    assert trioflow("compare", empty, empty, "-o", tmp_path / "x.svg", "--fail-above", "5%").exit_code == 0

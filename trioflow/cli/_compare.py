@@ -1,0 +1,70 @@
+"""`trioflow compare`: why one run took longer than another, by their traces."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..view.text import _symbols
+from . import EXIT_CODES, FINE, STOPPED
+from ._completion import file
+from ._outputs import output_file, written
+from ._scenario import Refusal
+
+EXAMPLES: Final = """\b
+Examples:
+  trioflow run flow.py --trace today.json
+  trioflow compare yesterday.json today.json
+  trioflow compare main.json branch.json --fail-above 10% -o why.svg
+"""
+
+
+def share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Parse a percentage, 0% or more, and return it as a share."""
+    if text is None:
+        return None
+    try:
+        number = float(text.removesuffix("%").strip())
+    except ValueError:
+        number = math.nan
+    if not text.endswith("%") or not 0 <= number < math.inf:
+        raise click.BadParameter(f"{text!r}: give a percentage of 0% or more, such as 10%")
+    return number / 100
+
+
+EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
+@click.argument("before", type=EXISTING, shell_complete=file)
+@click.argument("after", type=EXISTING, shell_complete=file)
+@click.option("-o", "--output", metavar="FILE.svg", type=output_file(".svg"), shell_complete=file, help="Draw it, too.")
+@click.option(
+    "--fail-above", metavar="N%", callback=share, help="Exit code 1 if the second run took longer by more than this."
+)
+def command(before: Path, after: Path, output: Path | None, fail_above: float | None) -> int:
+    """Print why one run took longer than another, or less: what became longer along their critical paths.
+
+    BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The changes add
+    up to the difference of the two runs; a job beside the critical paths makes none.
+    """
+    from ..view.trace.compare import _differences, _picture, _read, _text
+
+    try:
+        compared = _differences.compare(_read.read(before), _read.read(after))
+    except _read.Unreadable as error:
+        raise Refusal(str(error)) from None
+    for line in _text.lines(compared, _symbols.Symbols.of(sys.stdout)):
+        click.echo(line)
+    if output is not None:
+        drawn = _picture.svg(compared)
+        if not written(lambda path: Path(path).write_text(drawn, encoding="utf-8"), output):
+            return STOPPED
+    if fail_above is not None and compared.share > fail_above:
+        click.echo(f"Error: it took {100 * compared.share:.1f} % longer; {100 * fail_above:g} % is allowed", err=True)
+        return STOPPED
+    return FINE

@@ -1,0 +1,155 @@
+"""`compare`: what makes the difference between two runs, along both critical paths.
+
+Each critical path fills its run without a gap, so it is cut into parts: what a job took, and what it waited. A part
+that is in both has become longer or shorter; one that is in a single one has come or gone. All of these together are
+the difference of the two runs, to the last digit. That is what a list of all jobs that became slower cannot say:
+most of them do not matter, because something else took longer meanwhile.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ...._core.door.reading import duration_text, shortened
+from ._read import JobTimes, RunTimes
+
+SMALL: Final = 0.005
+"""Changes of less than this share of the longer run are added up."""
+NOTABLE: Final = 0.2
+"""Jobs on neither path are told if they have changed by more than this share."""
+
+
+class Kind(enum.Enum):
+    """What has happened to a part of the critical path; the value is its style in the picture."""
+
+    LONGER = "longer"
+    WAIT = "waited"
+    NEW = "new"
+    LESS = "less"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One part that is not as it was."""
+
+    kind: Kind
+    path: str
+    what: str
+    """In words, such as "waited longer for gpu"."""
+    before: float | None
+    """Seconds; None if it is not in that run."""
+    after: float | None
+    note: str = ""
+    """What else there is to say."""
+
+    @property
+    def seconds(self) -> float:
+        """By how much the run became longer."""
+        return (self.after or 0.0) - (self.before or 0.0)
+
+    @property
+    def text(self) -> str:
+        """The job, and what has happened to it."""
+        return f"{shortened(self.path)}: {self.what}" if self.path else self.what
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What makes the difference, the greatest changes first."""
+
+    before: RunTimes
+    after: RunTimes
+    changes: tuple[Change, ...]
+    beside: tuple[tuple[str, float, float], ...]
+    """Jobs on neither path that took longer or shorter by more than a fifth: path, and seconds before and after."""
+    waited: tuple[tuple[str, JobTimes, JobTimes], ...]
+    """Jobs on one of the paths that waited longer, though what they require had settled: path, before, after."""
+    ended_otherwise: tuple[tuple[str, str, str], ...]
+    """Jobs with another state: path, and the states before and after."""
+
+    @property
+    def seconds(self) -> float:
+        """By how much the second run took longer."""
+        return self.after.seconds - self.before.seconds
+
+    @property
+    def share(self) -> float:
+        """The same as a share of the first; 0 if neither took any time."""
+        if self.before.seconds == 0:
+            return float("inf") if self.after.seconds else 0.0
+        return self.seconds / self.before.seconds
+
+
+def compare(before: RunTimes, after: RunTimes) -> Comparison:
+    """Return what makes the difference between two runs. O(n log n)."""
+    least = SMALL * max(before.seconds, after.seconds)
+    changes = sorted(_changes(before, after), key=lambda change: -abs(change.seconds))
+    shown = [change for change in changes if abs(change.seconds) >= least]
+    rest = sum(change.seconds for change in changes[len(shown) :])
+    if abs(rest) >= least / 10:
+        number = len(changes) - len(shown)
+        kind = Kind.LONGER if rest > 0 else Kind.LESS
+        words = f"{number} smaller change{'s' * (number != 1)}"
+        shown.append(Change(kind, "", words, max(0.0, -rest), max(0.0, rest)))
+    on_path = {piece.path for run in (before, after) for piece in run.pieces}
+    beside = [
+        (path, job.seconds, after.jobs[path].seconds)
+        for path, job in before.jobs.items()
+        if path in after.jobs and path not in on_path and _is_notable(job.seconds, after.jobs[path].seconds, least)
+    ]
+    both = (
+        (path, before.jobs[path], after.jobs[path]) for path in on_path if path in before.jobs and path in after.jobs
+    )
+    waited = [one for one in both if one[2].waited - one[1].waited >= least]
+    states = {path: job.state for path, job in before.jobs.items()} | before.not_started
+    now = {path: job.state for path, job in after.jobs.items()} | after.not_started
+    return Comparison(
+        before,
+        after,
+        tuple(shown),
+        tuple(sorted(beside, key=lambda one: -abs(one[2] - one[1]))),
+        tuple(sorted(waited, key=lambda one: (one[1].waited - one[2].waited, one[0]))),
+        tuple((path, state, now[path]) for path, state in states.items() if path in now and now[path] != state),
+    )
+
+
+def _is_notable(before: float, after: float, least: float) -> bool:
+    return abs(after - before) > max(NOTABLE * before, least)
+
+
+def _changes(before: RunTimes, after: RunTimes) -> Iterator[Change]:
+    old, new = _lengths(before), _lengths(after)
+    for path, is_wait in dict.fromkeys([*old, *new]):
+        was, now = old.get((path, is_wait)), new.get((path, is_wait))
+        is_more = (now or 0.0) > (was or 0.0)
+        kind = Kind.LESS if not is_more else Kind.WAIT if is_wait else Kind.LONGER
+        if path == "":
+            yield Change(kind, "", f"the end, after the last job: {'longer' if is_more else 'shorter'}", was, now)
+        elif is_wait:
+            job = (after if now is not None else before).jobs[path]
+            cause = f" for {job.waited_for}" if job.waited_for else ""
+            yield Change(kind, path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
+        elif was is None:
+            what = "new on the critical path" if path in before.jobs else "new"
+            yield Change(Kind.NEW, path, what, was, now, _took("it took", before.jobs.get(path)))
+        elif now is None:
+            what = "off the critical path" if path in after.jobs else "gone"
+            state = after.not_started.get(path, "")
+            yield Change(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
+        else:
+            yield Change(kind, path, "longer" if is_more else "shorter", was, now)
+
+
+def _lengths(run: RunTimes) -> dict[tuple[str, bool], float]:
+    """Return the seconds of each part of a critical path; what a job did in several runs of its scheduler is added."""
+    found: dict[tuple[str, bool], float] = {}
+    for path, is_wait, seconds in run.pieces:
+        found[path, is_wait] = found.get((path, is_wait), 0.0) + seconds
+    return found
+
+
+def _took(words: str, job: JobTimes | None) -> str:
+    return "" if job is None else f"beside it, {words} {duration_text(job.seconds)}"

@@ -1,0 +1,159 @@
+"""`read`: what a comparison needs of a trace, from the file that `Trace.export_as_json` has written.
+
+The critical path is in the file: its jobs have the category `critical-path`. Here it becomes `Piece`s that follow each
+other from the beginning of the run to its end without a gap. So the differences of their lengths add up to the
+difference of the whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from ...._core.door.reading import JobState
+from .._json import VERSION
+from .._waits import words
+
+Event = dict[str, Any]
+HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
+
+
+class Unreadable(ValueError):
+    """A file is not a trace, or not one that can be read here."""
+
+
+class Piece(NamedTuple):
+    """A part of the critical path."""
+
+    path: str
+    """Of the job; empty for the rest, after the last job."""
+    is_wait: bool
+    """Whether the job had not begun: the time between the end of the job before it and its start."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobTimes:
+    """What is known of a job; if a nested scheduler has run it several times, of all of these together."""
+
+    seconds: float
+    waited: float
+    """Seconds in which it waited, though what it requires had settled."""
+    state: str
+    waited_for: str = ""
+    """What it waited for the longest, and until whom; empty if the trace does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTimes:
+    """One run."""
+
+    name: str
+    seconds: float
+    pieces: tuple[Piece, ...]
+    jobs: dict[str, JobTimes]
+    """Those that are not schedulers, by their paths; without those that never started."""
+    not_started: dict[str, str]
+    """The states of the others. Empty in traces of old versions."""
+
+
+def read(path: Path) -> RunTimes:
+    """Return what is in a file.
+
+    Raises:
+        Unreadable: it cannot be read as a trace; the message says why.
+
+    """
+    try:
+        whole: Any = json.loads(path.read_bytes())
+    except OSError as error:
+        raise Unreadable(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise Unreadable(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
+    try:
+        about: Any = whole["otherData"]
+        is_ours, version = about["program"] == "trioflow", about.get("version", 0)
+    except (TypeError, KeyError, IndexError, AttributeError):
+        is_ours, about, version = False, None, 0
+    if not is_ours:
+        raise Unreadable(f"{str(path)!r} is not a trace of trioflow; {HINT}")
+    if not isinstance(version, int) or version > VERSION:
+        raise Unreadable(
+            f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads up to "
+            f"{VERSION}; compare the two with that one, or make both anew"
+        )
+    try:
+        return _run_times(whole, about)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unreadable(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
+
+
+def _run_times(whole: Event, about: Event) -> RunTimes:
+    events: list[Event] = whole["traceEvents"]
+    processes = {one["pid"]: str(one["args"]["name"]) for one in events if one.get("name") == "process_name"}
+    roots = {*about["roots"]} if "roots" in about else {*sorted(processes)[:1]}
+    nested = {name for pid, name in processes.items() if pid not in roots}
+    slices = [one for one in events if one.get("ph") == "X" and str(one.get("cat", "")).startswith("job")]
+    leaves = [one for one in slices if str(one["args"]["path"]) not in nested]
+    ends = [_seconds(one["ts"]) + _seconds(one["dur"]) for one in slices]
+    seconds = float(about.get("seconds", max(ends, default=0.0)))
+    return RunTimes(
+        name=", ".join(processes[pid] for pid in sorted(roots)) or "nothing has run",
+        seconds=seconds,
+        pieces=tuple(_pieces([one for one in leaves if "critical-path" in one["cat"]], seconds)),
+        jobs=_jobs(leaves),
+        not_started={str(path): JobState(state).value for path, state in about.get("notStarted", {}).items()},
+    )
+
+
+def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
+    found: dict[str, JobTimes] = {}
+    for one in leaves:
+        args = one["args"]
+        path = str(args["path"])
+        before = found.get(path, JobTimes(0.0, 0.0, ""))
+        waits: list[Event] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
+        found[path] = JobTimes(
+            before.seconds + _seconds(one["dur"]),
+            before.waited + _seconds(args.get("waited_us") or 0.0),
+            JobState(args["state"]).value,
+            _told(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
+        )
+    return found
+
+
+def _told(wait: Event) -> str:
+    by = f", until {wait['released_by']}" if "released_by" in wait else ""
+    return f"{words(wait['cause'], str(wait['name']))}{by}"
+
+
+def _pieces(chain: list[Event], total: float) -> Iterator[Piece]:
+    """Yield the parts of the critical path, which is given without nested schedulers, whose jobs are in it."""
+    chain.sort(key=lambda one: float(one["ts"]))
+    now = 0.0
+    for one, following in itertools.pairwise([*chain, None]):
+        assert one is not None
+        path, start = str(one["args"]["path"]), _seconds(one["ts"])
+        if start > now:
+            yield Piece(path, True, start - now)
+            now = start
+        end = start + _seconds(one["dur"])
+        if following is not None:
+            end = min(end, _seconds(following["ts"]))  # a service goes on when what waited for it begins
+        if end > now:
+            yield Piece(path, False, end - now)
+            now = end
+    if total > now:
+        yield Piece("", True, total - now)
+
+
+def _seconds(microseconds: Any) -> float:
+    seconds = float(microseconds) / 1e6
+    if not math.isfinite(seconds):
+        raise ValueError(f"{microseconds} is not a time")
+    return seconds
