@@ -165,7 +165,7 @@ class Files:
         try:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return self._stamp_of_matching(path) if may_be_pattern and glob.has_magic(os.fspath(path)) else ABSENT
+            return self._stamp_of_matching(path) if may_be_pattern and glob.has_magic(os.fsdecode(path)) else ABSENT
         if not stat.S_ISREG(found.st_mode):
             return f"special {stat.S_IFMT(found.st_mode):o}"  # a pipe or a device: to read it may never end
         if not self._contents:
@@ -174,7 +174,7 @@ class Files:
             return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"
 
     def _stamp_of_matching(self, pattern: Any) -> str:
-        found = sorted(os.fsdecode(one) for one in glob.iglob(os.fspath(pattern), recursive=True))
+        found = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         matching = [f"{path} {self._stamp(path)}" for path in found if os.path.realpath(path) not in self._own]
         return f"pattern {_digest(matching)}" if matching else ABSENT
 

@@ -436,8 +436,10 @@ def _stamps(stored: Any) -> dict[str, str]:
 
 def _named(stored: Any) -> dict[str, str] | None:
     """Return the stamps of the files that depfiles named; None if a journal has none there."""
-    found: Any = _files_in(stored).get(NAMED)
-    return {path: str(stamp) for path, stamp in found.items()} if isinstance(found, dict) else None
+    found = _files_in(stored).get(NAMED)
+    return (
+        {path: str(stamp) for path, stamp in cast("dict[str, Any]", found).items()} if isinstance(found, dict) else None
+    )
 
 
 def _files_in(stored: Any) -> dict[str, Any]:
