@@ -79,6 +79,11 @@ class Scheduler(BaseScheduler):
         keep_jobs: False removes each job from the scheduler when it has settled, if no later run can reach it: all of
             them inside `async with`, and those that are added during any other run. Only critical failures stay. A
             program that adds jobs for a year does not grow.
+        jobserver: lends slots of the window that no job needs to commands that know GNU make's jobserver: make, ninja
+            from 1.13 on, cargo, gcc -flto. So there are never more compilers and other jobs at once than slots. "fifo"
+            passes them the name of a pipe, which make knows from 4.4 on and which ninja needs; "pipe" two descriptors,
+            which all versions of make, cargo and gcc know; True chooses "pipe" if the make that is found is older than
+            4.4. It holds for nested schedulers too, unless they have their own.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 

@@ -16,6 +16,7 @@ from ._core.door.kinds import JobOptions as JobOptions
 from ._core.door.kinds import Look as Look
 from ._core.door.kinds import RunHandle as RunHandle
 from ._core.door.kinds import SharedResource as SharedResource
+from ._core.door.kinds import SpareSlots as SpareSlots
 from ._core.door.kinds import ThreadEvent as ThreadEvent
 from ._core.door.kinds import TimeLimit as TimeLimit
 from ._core.door.kinds import arguments_of as arguments_of

@@ -18,7 +18,7 @@ from trioflow._core.job._option import Fixed, Option, table
 from trioflow._core.job._options import JobOptions
 from trioflow._core.run._current import current
 from trioflow._scheduler import SchedulerOptions
-from trioflow.abc import Instrument
+from trioflow.abc import Instrument, run_of
 
 OF_JOBS = AbstractJob._declared
 OF_SCHEDULERS = Scheduler._declared
@@ -169,6 +169,15 @@ def filling() -> Effect:
     return in_order("backfill", 0, "acB", "aBc", *jobs, pool=Pool(cpu=2))
 
 
+def lending() -> Effect:
+    async def ask() -> bool:
+        return run_of(current_job()).spare_slots() is not None
+
+    job = Job(ask)
+    scheduler = Scheduler(job, jobs_window=2)
+    return Effect(scheduler, scheduler, "fifo", lambda _: job.result(), False, True)
+
+
 EFFECTS: dict[str, Callable[[], Effect]] = {
     "label": relabelled,
     "critical": lambda: ended("critical", True, StopReason.CRITICAL, job=Job(fail_now)),
@@ -203,6 +212,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "instruments": watching,
     "drain_at": lambda: ended("drain_at", 0.5, StopReason.DRAINED, job=Job(nap, 1)),
     "keep_jobs": keeping,
+    "jobserver": lending,
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
 }  # fmt: skip
 """What shows that an option is in effect. What a journal goes by is in tests/journal."""

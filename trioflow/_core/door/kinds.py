@@ -28,6 +28,7 @@ from ..job._outcome import Failure, RareFacts
 from ..run._attempts import as_often
 from ..run._current import current
 from ..run._idle import PROGRESS, Watch
+from ..run._lending import SpareSlots, spare_slots
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
 
@@ -44,6 +45,7 @@ __all__ = (
     "Look",
     "RunHandle",
     "SharedResource",
+    "SpareSlots",
     "ThreadEvent",
     "TimeLimit",
     "arguments_of",
@@ -186,6 +188,16 @@ class RunHandle:
 
         """
         return self._backend.outlast(wait)
+
+    # ---- slots that no job needs
+
+    def spare_slots(self) -> SpareSlots | None:
+        """Return the slots that are lent to the present job; None if no scheduler around it has `jobserver`.
+
+        A forever job, such as a service, is lent none.
+        """
+        worker = current.get(None)
+        return None if worker is None or worker.shielded else spare_slots(self._run)
 
     # ---- threads
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
 
 from ..job import _errors, _options
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..job._options import Who
 
     Window: TypeAlias = "int | Adaptive | CapacityLimiter"
+    Jobserver: TypeAlias = Literal[False, True, "fifo", "pipe"]
 
 BACKOFF: Final = 0.7
 """What is left of the window after a failure that says so: beta of CUBIC."""
@@ -178,6 +179,13 @@ def window(value: Any, name: str, who: Who) -> Window | None:
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
     raise TypeError(f"{name}={value!r} of {_options.named(who)}: give {wanted}")
+
+
+def jobserver(value: Any, name: str, who: Who) -> Jobserver:
+    """Check and return whether, and how, a window lends its slots to programs that know GNU make's jobserver."""
+    if value in (False, True, "fifo", "pipe"):
+        return cast("Jobserver", value)
+    raise ValueError(f"{name}={value!r} of {_options.named(who)}: choose True, 'fifo', 'pipe' or False")
 
 
 def slots(window: Window | None) -> int | None:

@@ -47,6 +47,7 @@ from ._ending import Ending
 from ._failure_log import FailureLog
 from ._grants import Grants
 from ._idle import ReportsOfThreads
+from ._lending import LendingWorkers
 from ._links import Links, count_consumer, link
 from ._observers import Observers, fast_hooks
 from ._ordering import Ordering, may_need_order
@@ -154,7 +155,8 @@ class Run:
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: Ordering | None = None
         self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
-        self.workers: Final = Workers(self, window)
+        style = scheduler._jobserver
+        self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
         # The run in which its workers park: itself, or one around it with which it exchanges workers.
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.

@@ -75,6 +75,11 @@ class Workers:
         self.forever = 0
 
     @property
+    def lent(self) -> int:
+        """How many slots are lent on, to the builds that jobs run."""
+        return 0
+
+    @property
     def slots(self) -> int | None:
         """How many jobs the window lets run at once, at most; None for no limit."""
         return slots(self._given)

@@ -83,7 +83,8 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"waits for a token of the window, a limiter that is used up: {holders}{_before(run, job)}"
     if run.workers.free <= 0:
         running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
-        return f"waits for a slot: the window is full, with {_names(running)}{_before(run, job)}"
+        lent = f", and {run.workers.lent} lent to the builds among them" if run.workers.lent else ""
+        return f"waits for a slot: the window is full, with {_names(running)}{lent}{_before(run, job)}"
     if run.workers.interval is not None:
         interval = f"there are {scheduler.start_interval:g} s between two starts"
         return f"waits for the start interval: {interval}{_before(run, job)}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..limits._pool import Pool
-    from ..limits._window import Window
+    from ..limits._window import Jobserver, Window
     from ..limits.policy._named import PolicyName
     from ..limits.policy._policy import Policy
     from ..run._observers import Instrument
@@ -30,3 +30,4 @@ class BaseSchedulerOptions(JobOptions, total=False):
     instruments: Iterable[Instrument]
     drain_at: float | None
     keep_jobs: bool
+    jobserver: Jobserver

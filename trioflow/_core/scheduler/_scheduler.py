@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
     from ..backend import Backend
     from ..job._requirements import Required
-    from ..limits._window import Window
+    from ..limits._window import Jobserver, Window
     from ..limits.policy._named import PolicyName
     from ..limits.policy._policy import Policy
     from ..run._durable import Keeper, RunJournal
@@ -112,6 +112,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _observers.checked)
     drain_at: Option[float | None] = Option(None, _options.seconds)
     keep_jobs: Option[bool] = Option(True, _options.flag)
+    jobserver: Option[Jobserver] = Option(False, _window.jobserver)
     # Where these are kept, for what each nested run reads: it takes a fifth of the time.
     _jobs_window: Window | None
     _start_interval: float
@@ -121,6 +122,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _drain_at: float | None
+    _jobserver: Jobserver
 
     def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
         """Record what the class says of itself; what it leaves out is as in its base.
@@ -783,6 +785,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={window!r} of {who()}: {problem}")
+        if self._jobserver and _window.slots(window) is None:
+            raise ValueError(
+                f"jobserver={self._jobserver!r} of {who()}: its tokens are the slots of the window; "
+                f"say how many these are, by jobs_window="
+            )
         watching = self._instruments
         if instruments != ():
             watching = (*watching, *_observers.checked(instruments, "instruments", who))

@@ -22,6 +22,7 @@ from ..posix._limits import renice
 from ..posix._processes import Process, spawn
 from . import _faults, _limits, _line
 from ._granted import filled_in
+from ._jobserver import Client, Pipes
 from ._result import CommandError, CommandResult
 from ._starts import Starts
 from ._streams import Streams
@@ -44,6 +45,7 @@ class Attempt:
     _streams: Streams
     _process: Process
     _stderr_size: int
+    _client: Client | None = None  # of a jobserver, if it has one
     # ---- set when it has ended
     _result: CommandResult
 
@@ -70,10 +72,14 @@ class Attempt:
         with _limits.slot(self._options.pin, self._run, job) as cpu:
             self._prepare()
             asked = self._clock()
-            if await starts.start(lambda: self._start(cpu)):
-                self._run.note_hold(job, asked)
-            with starts.running(), self._limit:
-                await self._until_ended()
+            try:
+                if await starts.start(lambda: self._start(cpu)):
+                    self._run.note_hold(job, asked)
+                with starts.running(), self._limit:
+                    await self._until_ended()
+            finally:
+                if self._client is not None:
+                    self._client.leave()
         if self._streams.error is not None:
             raise self._streams.error
         if self._error is not None:
@@ -97,6 +103,8 @@ class Attempt:
         self._began = self._clock()
         self._limit = limit = self._run.time_limit(job, "output")
         try:
+            if self._client is None and (slots := self._run.spare_slots()) is not None:
+                self._client = self._run.shared(Pipes).join(slots)
             self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
         except OSError as error:
             raise CommandError(job, self._line, _faults.of_streams(error)) from error
@@ -124,11 +132,13 @@ class Attempt:
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
+                kept=() if self._client is None else self._client.descriptors,
             )
 
     def _environment(self) -> Mapping[bytes, bytes] | None:
         env, own = self._options.env, self._job._granted_env
-        return env if env is None or not own else filled_in(env, own, self._job)
+        found = env if env is None or not own else filled_in(env, own, self._job)
+        return found if self._client is None else self._client.environment(found)
 
     def _begin(self) -> None:
         """Do what has to be done once the process exists; if anything fails here, it is ended."""

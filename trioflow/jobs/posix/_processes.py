@@ -144,6 +144,7 @@ def spawn(
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
+    kept: Sequence[int] = (),
 ) -> Process:
     """Start a program in a process group of its own, with the run's mark in its environment.
 
@@ -155,6 +156,16 @@ def spawn(
     The usual case is one call of `posix_spawn`, which saves a tenth of the time of a short command. All other cases,
     and those in which `posix_spawn` fails, go through `subprocess`, which reports errors in detail.
 
+    Args:
+        guard: the guard of the run.
+        command: the program and its arguments.
+        environment: its variables; None for this program's.
+        cwd: the directory to run it in; None for this program's.
+        stdin: what it has as its standard input; None for nothing.
+        stdout: what it has as its standard output; None for this program's.
+        stderr: what it has as its standard error; None for this program's.
+        kept: further descriptors that it has, under the same numbers.
+
     Raises:
         OSError, ValueError: the program could not be started.
 
@@ -162,7 +173,9 @@ def spawn(
     read = guard.nothing if stdin is None else stdin
     variables = guard.environment(environment)
     pid = None
-    if cwd is None and (environment is None or "/" in os.fsdecode(command[0])):  # Popen looks through another PATH
+    if (
+        cwd is None and not kept and (environment is None or "/" in os.fsdecode(command[0]))
+    ):  # Popen looks through another PATH
         pid = _spawn_plainly(guard, command, variables, read, stdout, stderr)
     if pid is None:
         started: Any = subprocess.Popen(
@@ -172,6 +185,7 @@ def spawn(
             stderr=stderr,
             cwd=cwd,
             env=variables,
+            pass_fds=kept,
             start_new_session=guard.has_terminal,
             process_group=None if guard.has_terminal else 0,
         )
