@@ -26,12 +26,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import anyio
 import graphviz
 import pyte
 from selenium import webdriver
 
-from trioflow import JobState, Trace, simulate
+from trioflow import Job, JobState, Pool, Rate, Scheduler, Throttled, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
+from trioflow.testing import virtual_options
 from trioflow.view.text._symbols import UNICODE
 
 DOCS = Path(__file__).resolve().parent
@@ -60,6 +62,29 @@ def draw_release() -> None:
     scheduler.run(instruments=[trace])
     scheduler.export_as_svgfile(PICTURES / "release-graph.svg")
     trace.export_as_svgfile(PICTURES / "release-timeline.svg", width=1000)
+
+
+def draw_waits() -> None:
+    """Draw where the time goes in a scenario with cards, memory, and a server that throttles."""
+
+    async def ask(number: int) -> None:
+        await anyio.sleep(0.05)
+        if number == 0 and not refused:
+            refused.append(number)
+            raise Throttled("api", after=2)
+        await anyio.sleep(0.25)
+
+    refused: list[int] = []
+    times = enumerate((2.8, 3.8, 5, 6, 7))
+    trains = [Job(anyio.sleep, seconds, label=f"train model {one}", needs={"gpu": 1}) for one, seconds in times]
+    asks = [Job(ask, number, label=f"ask {number}", needs={"api": 1}) for number in range(8)]
+    big = [Job(anyio.sleep, number, label=f"big memory {number}", needs={"ram": "16 GiB"}) for number in (1, 2)]
+    report = Job(anyio.sleep, 1, label="report", required=[trains, asks])
+    pool, trace = Pool(gpu=2, ram="24 GiB", api=Rate(requests=1, per=1, burst=5)), Trace()
+    Scheduler(*trains, *asks, *big, report, pool=pool).run(
+        backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
+    )
+    trace.time_spent().export_as_svgfile(PICTURES / "waits.svg", width=1000)
 
 
 def names_of_the_page(page: str) -> dict[str, Any]:
@@ -259,6 +284,7 @@ DRAWN = {
     "release": draw_release,
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
+    "waits": draw_waits,
     "states": draw_states,
     "mosaic": draw_mosaic,
     "monitor": photograph_release,

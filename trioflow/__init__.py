@@ -59,6 +59,7 @@ if _typing.TYPE_CHECKING:
     from .view.events._events import Events
     from .view.monitor._monitor import Monitor
     from .view.trace._spans import Span
+    from .view.trace._time_spent import KindTime, TimeSpent
     from .view.trace._trace import Trace
     from .view.trace._waits import Wait
 
@@ -84,6 +85,7 @@ __all__ = [
     "JobTimeout",
     "Journal",
     "JournalError",
+    "KindTime",
     "Line",
     "LocalNode",
     "MissingRequirement",
@@ -113,6 +115,7 @@ __all__ = [
     "Summary",
     "ThreadJob",
     "Throttled",
+    "TimeSpent",
     "Trace",
     "TrioflowError",
     "Unreachable",
@@ -154,6 +157,7 @@ _LATE = {
     "ExecutorJob": ".jobs._executor",
     "JUnit": ".view.ci._junit",
     "Journal": ".journal._journal",
+    "KindTime": ".view.trace._time_spent",
     "Line": ".jobs.command._ready",
     "LocalNode": ".jobs.ssh._nodes",
     "Monitor": ".view.monitor._monitor",
@@ -173,6 +177,7 @@ _LATE = {
     "Succeeds": ".jobs.command._ready",
     "Summary": ".view.ci._summary",
     "ThreadJob": ".jobs._thread",
+    "TimeSpent": ".view.trace._time_spent",
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",
     "Wait": ".view.trace._waits",

@@ -136,6 +136,18 @@ def test_an_ending_that_nobody_knows_is_refused(tmp_path: Path, option: str) -> 
     assert run(written(tmp_path, CODE), option, tmp_path / "x").exit_code == 0
 
 
+def test_waits(tmp_path: Path) -> None:
+    """--waits says where the time went: as a picture, as a table in a file, or at the end of the output."""
+    file = written(tmp_path, BROKEN)
+    for name in "x.svg", "x.txt":
+        assert run(file, "--waits", tmp_path / name).exit_code == 3
+    assert ElementTree.parse(tmp_path / "x.svg").getroot().get("class") == "timeline waits"
+    heads = "kind count work waits p50 p95 waited for".split()
+    for table in (tmp_path / "x.txt").read_text(), run(file, "--waits", "-").stdout:
+        assert heads in [line.split() for line in table.splitlines()]
+    assert run(file, "--waits", tmp_path / "x.pdf").exit_code == 2
+
+
 def test_report(tmp_path: Path) -> None:
     """--report writes a page about the run, failures included; also of a run that was stopped."""
     target = tmp_path / "x.html"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def output_file(*suffixes: str) -> Callable[[str], Path]:
+STANDARD_OUTPUT: Final = "-"
+
+
+def output_file(*suffixes: str, or_standard_output: bool = False) -> Callable[[str], Path]:
     """Return the type of an option that names a file to be written.
 
     Args:
         suffixes: what its name may end in; "" for no suffix. If there are none, any will do.
+        or_standard_output: whether `-` stands for the standard output.
 
     """
 
     def path(value: str) -> Path:
         from pathlib import Path  # a batch without such an option starts without it
 
+        if or_standard_output and value == STANDARD_OUTPUT:
+            return Path(value)
         problem = _problem(Path(value), suffixes)
         if problem:
             raise click.BadParameter(printable(problem))

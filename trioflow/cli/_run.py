@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +23,9 @@ from ._engine_log import engine_log
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
 from .batch._options import parsed
+
+if TYPE_CHECKING:
+    from .. import TimeSpent
 
 
 def positive_seconds(text: str) -> float:
@@ -91,6 +94,14 @@ Examples:
     help="Write what ran when: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
+    "--waits",
+    type=_outputs.output_file(".svg", ".txt", "", or_standard_output=True),
+    metavar="FILE",
+    shell_complete=file,
+    help="Write where the time went, work and waits by what was waited for: FILE.svg is a picture, FILE.txt a table by "
+    "kind of job, and - prints the table.",
+)
+@click.option(
     "--report",
     type=_outputs.output_file(".html", ".htm", ""),
     metavar="FILE",
@@ -106,6 +117,7 @@ def command(
     monitor: bool,
     tag: bool,
     trace: Path | None,
+    waits: Path | None,
     report: Path | None,
     journal: Path | None,
     journal_hash: bool,
@@ -124,7 +136,7 @@ def command(
         raise click.UsageError("--live keeps a file up to date by renaming: give --report FILE.html with it")
     if critical:
         scheduler.critical_jobs = True
-    traced = instrument("Trace", Trace) if trace or report else None
+    traced = instrument("Trace", Trace) if trace or waits or report else None
     reports = _told.reports(junit, summary)
     told: list[Instrument] = [*reports]
     if events:
@@ -150,7 +162,7 @@ def command(
     code = code_of(scheduler)
     written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
     is_told = all(one.is_written for one in reports)
-    return code if all((written, is_told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+    return code if all((written, is_told, *_written(traced, trace, waits, report))) or code == INTERRUPTED else STOPPED
 
 
 def kept_in(path: Path | None, by_contents: bool) -> Any:
@@ -227,10 +239,22 @@ def live_report(live: bool, traced: Any, report: Path | None) -> contextlib.Abst
     return LiveReport(traced._record, report)
 
 
-def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:
+def _written(traced: Any, trace: Path | None, waits: Path | None, report: Path | None) -> Iterator[bool]:
     """Write the files that were asked for, and yield for each whether it could be written."""
     if trace is not None:
         exports = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
         yield _outputs.written(exports.get(trace.suffix.lower(), traced.export_as_json), trace)
+    if waits is not None:
+        yield _write_waits(traced.time_spent(), waits)
     if report is not None:
         yield _outputs.written(traced.export_as_htmlfile, report)
+
+
+def _write_waits(spent: TimeSpent, file: Path) -> bool:
+    text = f"{spent}\n\n{spent.table()}\n"
+    if file == Path(_outputs.STANDARD_OUTPUT):
+        return _outputs.said(f"\n{text}", nl=False)
+    is_picture = file.suffix.lower() == ".svg"
+    return _outputs.written(
+        spent.export_as_svgfile if is_picture else lambda path: Path(path).write_text(text, encoding="utf-8"), file
+    )

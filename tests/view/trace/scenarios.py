@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as Tree
 
 import anyio
 
@@ -82,3 +83,15 @@ def traced(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
     return trace
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def of(picture: Tree.Element, css: str) -> list[Tree.Element]:
+    """The elements that have all these classes."""
+    return [one for one in picture.iter() if set(css.split()) <= set(one.get("class", "").split())]
+
+
+def texts(picture: Tree.Element) -> list[str]:
+    return [one.text or "" for one in picture.iter(f"{SVG}text")]

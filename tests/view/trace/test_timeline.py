@@ -19,26 +19,15 @@ from trioflow.view.trace.timeline._places import layout
 from trioflow.view.trace.timeline._timeline import style
 
 from ...bodies import fail, nap, nothing
-from .scenarios import NASTY, everything, traced
+from .scenarios import NASTY, SVG, everything, of, texts, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
-
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(trace: Trace, path: Path, **options: Any) -> Tree.Element:
     trace.export_as_svgfile(path, **options)
     return Tree.parse(path).getroot()
-
-
-def of(picture: Tree.Element, css: str) -> list[Tree.Element]:
-    """The elements that have all these classes."""
-    return [one for one in picture.iter() if set(css.split()) <= set(one.get("class", "").split())]
-
-
-def texts(picture: Tree.Element) -> list[str]:
-    return [one.text or "" for one in picture.iter(f"{SVG}text")]
 
 
 def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:

@@ -8,12 +8,22 @@ of all runs in the order of their starts, numbers them, and makes the spans.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, cast
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Failure, JobState, is_scheduler, paths_of, waits_for
+from ..._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    Failure,
+    JobState,
+    given_label,
+    is_scheduler,
+    paths_of,
+    waits_for,
+)
 from ._critical import Link, SlotGivers, critical_chain, settled_at
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
@@ -124,6 +134,7 @@ class TraceRecord:
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
+    kinds: tuple[str, ...] = ()  # of each span, what its label has in common with those of jobs like it
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
 
@@ -136,6 +147,11 @@ class TraceRecord:
     def began(self) -> float:
         """When the first run began."""
         return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
+
+    @cached_property
+    def nested(self) -> frozenset[int]:
+        """The numbers of the spans that are schedulers."""
+        return frozenset(run.parent for run in self.runs if run.parent is not None)
 
     @cached_property
     def run_of(self) -> dict[int, int]:
@@ -182,6 +198,7 @@ class _Builder:
             spans=self._with_waits([self._span(run, job) for *_, run, job in self._order], runs, now),
             runs=runs,
             resources=tuple(self._scopes.all),
+            kinds=tuple(kind_of(job.label, given_label(job) is not None) for *_, job in self._order),
             incidents=tuple(incidents),
             wall_offset=last.beginning.wall_offset,
             now=now,
@@ -375,6 +392,16 @@ class _Builder:
 
     def _number(self, run: RunNotes, job: AnyJob) -> int:
         return self._numbers[id(run), job]
+
+
+NUMBERS: Final = re.compile(r"[\s_.:#-]*\d+([.,:]\d+)*")
+
+
+def kind_of(label: str, is_given: bool) -> str:
+    """Return the kind of a job: its label without numbers; of a label that nobody gave, the function or the program."""
+    if not is_given:
+        return label.partition("(")[0].split(" ")[0] or label
+    return NUMBERS.sub("", label).strip() or label
 
 
 def _attempts(facts: JobNotes, further: Iterable[float]) -> Iterator[float]:

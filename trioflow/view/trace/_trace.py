@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from os import PathLike
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from ..._core.door.reading import (
     AnyJob,
@@ -25,6 +25,9 @@ from . import _file
 from ._log import EventKind, JobEnd, RunEnd, RunStart, command_end
 from ._record import TraceRecord, record
 from ._spans import Span
+
+if TYPE_CHECKING:
+    from ._time_spent import TimeSpent
 
 
 @final
@@ -186,6 +189,27 @@ class Trace(Instrument):
         from . import _table
 
         return _table.text(self._record())
+
+    def time_spent(self) -> TimeSpent:
+        """Return where the time went: how long jobs worked, and how long they waited for what, as table and picture.
+
+        Returns:
+            A record that prints as a sentence, with a `table()` by kind of job, and with `export_as_svgfile`.
+
+        Example:
+            >>> async def train(): await anyio.sleep(0.02)
+            >>> trace = Trace()
+            >>> jobs = [Job(train, needs={"gpu": 1}) for _ in range(3)]
+            >>> Scheduler(*jobs, pool=Pool(gpu=1)).run(instruments=[trace])
+            True
+            >>> spent = trace.time_spent()
+            >>> [*spent.waits], spent.kinds[0].count
+            (['gpu'], 3)
+
+        """
+        from . import _time_spent
+
+        return _time_spent.time_spent(self._record())
 
     def export_as_csvfile(self, path: str | PathLike[str]) -> None:
         """Write the spans as CSV, in UTF-8: a line of headings, then one line for each job and each run of it.

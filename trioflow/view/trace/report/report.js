@@ -173,7 +173,8 @@
 
   // ---- the timeline and the table point to each other
 
-  const timeline = document.querySelector("svg.timeline");
+  const pictures = document.querySelectorAll("svg.timeline"); // where the time went is the second one
+  const timeline = pictures[0];
   const bars = new Map([...timeline.querySelectorAll("g.job")].map((bar) => [Number(bar.dataset.number), bar]));
   let hot = null;
 
@@ -200,18 +201,18 @@
     tip.style.top = `${Math.max(4, below ? event.clientY - height - 10 : event.clientY + 18)}px`;
   }
 
-  timeline.addEventListener("pointermove", (event) => {
+  for (const picture of pictures) picture.addEventListener("pointermove", (event) => {
     const bar = event.target.closest("g.job");
     if (bar && bar !== hot) tip.textContent = tipText(bar);
     if (bar !== hot) highlight(bar);
     tip.hidden = !bar;
     if (bar) moveTip(event);
   });
-  timeline.addEventListener("pointerleave", () => {
+  for (const picture of pictures) picture.addEventListener("pointerleave", () => {
     tip.hidden = true;
     highlight(null);
   });
-  timeline.addEventListener("click", (event) => {
+  for (const picture of pictures) picture.addEventListener("click", (event) => {
     const bar = event.target.closest("g.job");
     if (!bar) return;
     const number = Number(bar.dataset.number);

@@ -31,8 +31,7 @@ def svg(record: TraceRecord, width: int) -> str:
     """
     if width < NARROWEST:
         raise ValueError(f"width={width} of a timeline: give {NARROWEST} pixels or more")
-    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": "timeline"})
-    paper = _prepare(picture)
+    picture, paper = prepared("timeline")
     places = Places(record, width)
     draw_title(picture, places)
     draw_axis(picture, places)
@@ -54,16 +53,23 @@ def style() -> str:
     return (resources.files("trioflow.view.trace.report") / "timeline.css").read_text(encoding="utf-8")
 
 
-def _prepare(picture: Tree.Element) -> Tree.Element:
-    """Add the style sheet, the hatching, and the paper; return the paper, whose height is not set yet."""
+def prepared(css: str, more: str = "") -> tuple[Tree.Element, Tree.Element]:
+    """Return a picture with style sheet, hatching and paper, and the paper, whose height is not set yet.
+
+    Args:
+        css: the class of the picture.
+        more: of the style sheet, what a timeline does not have.
+
+    """
+    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css})
     definitions = add(picture, "defs")
-    add(definitions, "style").text = style()
+    add(definitions, "style").text = style() + more
     size = {"width": 6, "height": 6}
     hatch = add(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
     hatch.set("patternTransform", "rotate(45)")
     add(hatch, "rect", css="hatched", **size)
     add(hatch, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
-    return add(picture, "rect", css="paper", width="100%", height=0)
+    return picture, add(picture, "rect", css="paper", width="100%", height=0)
 
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0

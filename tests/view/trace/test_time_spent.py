@@ -1,0 +1,190 @@
+"""Where the time went: sentence, table by kind of job, and picture."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as Tree
+
+import pytest
+
+from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
+from trioflow.view.trace._record import kind_of
+from trioflow.view.trace.timeline import _time_spent
+
+from ...bodies import fail, nap
+from .scenarios import NASTY, SVG, of, texts, traced
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def trainings(*seconds: float) -> list[Job[Any]]:
+    return [Job(nap, one, label=f"train {place}", needs={"gpu": 1}) for place, one in enumerate(seconds)]
+
+
+def five(virtual: Virtual) -> TimeSpent:
+    jobs = trainings(3, 4, 5, 6, 7)
+    report = Job(nap, 1, label="report", required=jobs)
+    return traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=2))).time_spent()
+
+
+def drawn(spent: TimeSpent, path: Path, **options: Any) -> Any:
+    spent.export_as_svgfile(path, **options)
+    return Tree.parse(path).getroot()
+
+
+def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
+    """It worked, or waited for something; together that is the time from the beginning of the run to their ends."""
+    spent = five(virtual)
+    assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
+    assert spent.job_seconds == 3 + 4 + 8 + 10 + 15 + 16
+    assert str(spent) == "of 56 job-seconds, 26 were work, 15 gpu, 15 waiting for other jobs"
+
+
+def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
+    """Jobs whose labels differ in their numbers are one kind; percentiles are of the work."""
+    assert five(virtual).table() == "\n".join(
+        [
+            "kind    count  work  waits  p50  p95  waited for",
+            "train       5  25 s   15 s  5 s  7 s  gpu 15 s",
+            "report      1   1 s   15 s  1 s  1 s  jobs 15 s",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "is_given", "kind"),
+    [
+        ("train model 12", True, "train model"),
+        ("fetch-3.5 of 7", True, "fetch of"),
+        ("12", True, "12"),
+        ("fetch('a', 3)", False, "fetch"),
+        ("gcc -c a.c", False, "gcc"),
+        ("", True, ""),
+    ],
+)
+def test_kinds(label: str, is_given: bool, kind: str) -> None:
+    """A label without numbers; of one that nobody gave, the function or the program."""
+    assert kind_of(label, is_given) == kind
+
+
+def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
+    """The job ran; then it was throttled."""
+
+    async def ask() -> None:
+        await nap(1)
+        if not refused:
+            refused.append(True)
+            raise Throttled("api", after=5)
+
+    refused: list[bool] = []
+    spent = traced(virtual, Scheduler(Job(ask, needs={"api": 1}), pool=Pool(api=2))).time_spent()
+    assert (spent.work, dict(spent.waits)) == (2, {"throttled by api": 5})
+
+
+def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
+    """Its own time would be told twice; forever jobs, and what is in one, are not told at all."""
+    inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
+    beside = Scheduler(Job(nap, 99), forever=True)
+    spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
+    assert (spent.work, dict(spent.waits)) == (5, {"jobs": 3})
+    assert {one.kind for one in spent.kinds} == {"a", "b", "inner"}
+
+
+def test_nothing_has_run(tmp_path: Path) -> None:
+    """There is nothing to tell, and no error."""
+    spent = Trace().time_spent()
+    assert (str(spent), spent.kinds, spent.job_seconds) == ("no job took any time", (), 0)
+    assert "nothing has run" in texts(drawn(spent, tmp_path / "w.svg"))
+
+
+def test_a_long_run_is_told_in_hours(virtual: Virtual) -> None:
+    """Nobody divides seconds by 3600."""
+    jobs = [Job(nap, 36_000, label="a"), Job(nap, 18_000, label="b")]
+    assert str(traced(virtual, Scheduler(*jobs), jobs_window=1).time_spent()) == (
+        "of 25 job-hours, 15 were work, 10 a slot"
+    )
+
+
+def test_the_picture_shows_it_all(virtual: Virtual, tmp_path: Path) -> None:
+    """The stack has a layer, and the legend a colour, for each cause; each job has a row, each resource a strip."""
+    jobs = [Job(nap, 3, label="a"), Job(nap, 3, label="b"), *trainings(4, 4, 4)]
+    last = Job(nap, 1, label="report", required=jobs)
+    trace = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=2)), jobs_window=3)
+    picture = drawn(trace.time_spent(), tmp_path / "w.svg")
+    shown = texts(picture)
+    assert {"Where the time went", "working", "waits for gpu", "waits for a slot", "waits for jobs"} <= {*shown}
+    assert {"slots", "70 % of 3", "gpu", "67 % of 2", "6 jobs"} <= {*shown}
+    assert len(of(picture, "job")) == 6
+    titles = [group.findtext(f"{SVG}title") for group in of(picture, "job")]
+    assert titles[4] == "train 2\nwaited 3 s for a slot, until b\nwaited 1 s for gpu, until train 0\nworked 4 s"
+    for css in ("work", "resource0", "slot", "jobs"):
+        assert [one for one in picture.iter(f"{SVG}path") if one.get("class") == css], css
+
+
+def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
+    """Of jobs and of resources, in picture, table and report."""
+    jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
+    trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
+    picture = drawn(trace.time_spent(), tmp_path / "w.svg", width=300)
+    assert not [one for one in picture.iter() if one.tag.endswith(("script", "img", "}b"))]
+    assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)
+    trace.export_as_htmlfile(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="time-spent">') : page.index('<section id="jobs">')]
+    assert not re.search(r"<(script|img|b>)", section)
+    assert "waits for &lt;b&gt;&amp;" in section
+
+
+def test_many_jobs_are_a_small_picture(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every n-th has a row, without a name; the stack shows averages."""
+    monkeypatch.setattr(_time_spent, "SIZES", ((4, 16.0), (20, 3.0)))
+    monkeypatch.setattr(_time_spent, "MOST_COLUMNS", 10)
+    jobs = [Job(nap, 1 + place % 3, label=f"n {place}") for place in range(40)]
+    spent = traced(virtual, Scheduler(*jobs), jobs_window=2).time_spent()
+    picture = drawn(spent, tmp_path / "w.svg")
+    assert "a row for every 2nd of 40 jobs, in the order of their starts" in texts(picture)
+    assert not of(picture, "job")
+    (stack,) = [one for one in picture.iter(f"{SVG}path") if one.get("class") == "work" and "h" not in one.get("d", "")]
+    assert stack.get("d", "").count("V") <= 22
+    height = max(float(y) for y in re.findall(r"V([\d.]+)", stack.get("d", "")))
+    assert height == pytest.approx(_time_spent.TOP + _time_spent.STACK)
+
+
+def test_it_fits_a_width(virtual: Virtual, tmp_path: Path) -> None:
+    """The sentence is broken into lines; too narrow is refused."""
+    spent = five(virtual)
+    picture = drawn(spent, tmp_path / "w.svg", width=300)
+    assert " ".join(texts(picture)).startswith(f"Where the time went 16 s · {spent}")
+    with pytest.raises(ValueError, match="width=299 of a picture: give 300 pixels or more"):
+        spent.export_as_svgfile(tmp_path / "w.svg", width=299)
+
+
+def test_all_outcomes_and_kinds_of_jobs(backend: Any, tmp_path: Path) -> None:
+    """Failures and commands work like others; a run that is under way is told until now."""
+    trace = Trace()
+    jobs = [Job(fail, 0.01, label="bad"), CommandJob(["true"]), Job(nap, 0.01, needs={"api": 1})]
+    rate = Rate(requests=100, per=1)
+    Scheduler(*jobs, pool=Pool(api=rate)).run(backend=backend, instruments=[trace])
+    spent = trace.time_spent()
+    assert {one.kind: one.count for one in spent.kinds} == {"bad": 1, "true": 1, "nap": 1}
+    assert min(one.p50 for one in spent.kinds) > 0
+    shown = trace.time_spent()._repr_mimebundle_()
+    assert "<img" in shown["text/html"]
+    assert shown["text/plain"].startswith("of 0.")
+
+
+def test_while_it_runs(virtual: Virtual) -> None:
+    """What has not ended has worked, or waited, until now."""
+    trace = Trace()
+    told: list[str] = []
+
+    async def look() -> None:
+        await nap(2)
+        told.append(str(trace.time_spent()))
+
+    virtual(functools.partial(Scheduler(Job(look), Job(nap, 9), jobs_window=1).co_run, instruments=[trace]))
+    assert told == ["of 4 job-seconds, 2 were work, 2 a slot"]

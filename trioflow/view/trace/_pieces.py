@@ -1,0 +1,71 @@
+"""What each job did when: pieces of work, and of waits by what was waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from ._record import TraceRecord
+from ._spans import Span
+from ._waits import Cause, words
+
+WORK: Final = "work", ""
+ORDER: Final[tuple[Cause, ...]] = ("resource", "throttled", "rate", "slot", "interval", "machine", "loop", "jobs")
+"""In which causes stand above each other, from the work upwards."""
+
+What = tuple[Cause | Literal["work"], str]
+"""A cause, and the name of a resource; or work."""
+
+
+def counted(record: TraceRecord) -> list[Span]:
+    """Return the spans that count: neither forever jobs, nor what is in one."""
+    found: list[Span] = []
+    apart: set[int] = set()
+    for span in sorted(record.spans, key=lambda one: len(around(record, one))):
+        if span.forever or span.parent in apart:
+            apart.add(span.number)
+        elif span.number not in record.nested or span.waits:
+            found.append(span)
+    return sorted(found, key=lambda one: one.number)
+
+
+def around(record: TraceRecord, span: Span) -> list[int]:
+    """Return the numbers of the schedulers around a span."""
+    found: list[int] = []
+    while span.parent is not None:
+        found.append(span.parent)
+        span = record.spans[span.parent]
+    return found
+
+
+def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, float]]]:
+    """Return when a job worked, and when it waited for what."""
+    found: dict[What, list[tuple[float, float]]] = {}
+    held = [(wait.since, wait.until) for wait in span.waits if wait.cause == "machine"]
+    if span.number not in record.nested:
+        ran = [*span.throttled]
+        if span.started_at is not None:
+            at = span.started_at
+            for since, until in sorted(held):
+                ran.append((at, since))
+                at = until
+            ran.append((at, record.now if span.finished_at is None else span.finished_at))
+        found[WORK] = [one for one in ran if one[1] > one[0]]
+    for wait in span.waits:
+        found.setdefault((wait.cause, wait.name), []).append((wait.since, wait.until))
+    return found
+
+
+def causes(record: TraceRecord, spans: Iterable[Span]) -> list[What]:
+    """Return all that jobs did, in the order in which it is stacked: the work, then what they waited for."""
+    found = {(wait.cause, wait.name) for span in spans for wait in span.waits}
+    return [WORK, *sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
+
+
+def legend(what: What) -> str:
+    """Return what a colour means."""
+    cause, name = what
+    if cause == "work":
+        return "working"
+    told = words(cause, name)
+    return told if cause in ("throttled", "rate") else f"waits for {told}"

@@ -1,0 +1,180 @@
+"""Where the time of a past run went: how long jobs worked, and how long they waited for what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, Final, final
+
+from ..._core.door.reading import duration_text, printable
+from .. import _in_cells
+from ..text import _symbols
+from . import _file
+from ._pieces import WORK, counted, pieces
+from ._record import TraceRecord
+from ._spans import Span
+from ._waits import words
+
+MOST_KINDS: Final = 50
+"""Kinds that have a line of their own."""
+LONGEST: Final = 40
+"""Columns: longer names of kinds are cut."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class KindTime:
+    """Where the time of the jobs of one kind went. All times are in seconds."""
+
+    kind: str
+    """What their labels have in common: a label without its numbers; of one that was not given, the function, or the
+    program."""
+    count: int
+    """How many there are."""
+    work: float
+    """How long they worked, together."""
+    waits: Mapping[str, float]
+    """How long they waited, together, by what they waited for; the longest first."""
+    p50: float
+    """How long half of those that started worked at most."""
+    p95: float
+    """How long 95 % of them worked at most."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TimeSpent:
+    """Where the time of a run went: a table, and a picture. Times are in seconds.
+
+    Each job counts from the moment when it was added, or its run began, to its end: it worked, or it waited. Forever
+    jobs do not count. Of a nested scheduler its waits count, and then what its jobs do.
+    """
+
+    seconds: float
+    """How long the run took."""
+    work: float
+    """How long jobs worked, together: job-seconds."""
+    waits: Mapping[str, float]
+    """How long they waited, together, by what they waited for, as `Wait.words` says it; the longest first."""
+    kinds: tuple[KindTime, ...]
+    """The same for each kind of jobs, that with most time first."""
+    _record: TraceRecord = field(repr=False)
+
+    @property
+    def job_seconds(self) -> float:
+        """How long jobs worked and waited, together."""
+        return self.work + sum(self.waits.values())
+
+    def __str__(self) -> str:
+        """Say it in a sentence: "of 75 job-seconds, 34 were work, 14 gpu, 19 waiting for other jobs"."""
+        if not self.job_seconds:
+            return "no job took any time"
+        unit, name = next((one for one in UNITS if self.job_seconds >= 10 * one[0]), UNITS[-1])
+        parts = [f"of {_figures(self.job_seconds / unit)} {name}, {_figures(self.work / unit)} were work"]
+        parts += [f"{_figures(took / unit)} {printable(what)}" for what, took in self.waits.items() if what != "jobs"]
+        if "jobs" in self.waits:
+            parts.append(f"{_figures(self.waits['jobs'] / unit)} waiting for other jobs")
+        return ", ".join(parts)
+
+    def table(self) -> str:
+        """Return a line for each kind of jobs: how many there are, how long they worked and waited, and for what.
+
+        Example:
+            >>> trace = Trace()
+            >>> Scheduler(*(Job(anyio.sleep, 0.01, label=f"nap {n}") for n in range(3))).run(instruments=[trace])
+            True
+            >>> trace.time_spent().table().split()[7:9]
+            ['nap', '3']
+
+        """
+        rows = [HEADINGS, *map(_row, self.kinds[:MOST_KINDS])]
+        if len(self.kinds) > MOST_KINDS:
+            rows.append((f"and {len(self.kinds) - MOST_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
+        widths = [max(map(_symbols.width, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(_line(row, widths) for row in rows)
+
+    def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
+        """Draw the jobs by what they did, stacked over time, the use of each resource, and a row for each job.
+
+        A row is thin where the job waited, in the colour of what it waited for, and thick where it worked.
+
+        Args:
+            path: the file, which is replaced.
+            width: of the picture, in pixels, 300 or more.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: `width` is too small.
+
+        """
+        _file.write(path, self._svg(width))
+
+    def _svg(self, width: int) -> str:
+        from .timeline import _time_spent
+
+        return _time_spent.svg(self._record, width, str(self))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show the picture in a notebook."""
+        return {"text/plain": f"{self}\n\n{self.table()}", **_in_cells.bundle(self._svg(1000), "where the time went")}
+
+
+UNITS: Final = ((3600.0, "job-hours"), (60.0, "job-minutes"), (1.0, "job-seconds"))
+
+
+def _figures(number: float) -> str:
+    return f"{number:.0f}" if number >= 9.95 or number == 0 else f"{number:.2g}"
+
+
+HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
+
+
+def _row(one: KindTime) -> tuple[str, ...]:
+    name = printable(one.kind) or "(no label)"
+    name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    waited = ", ".join(f"{printable(what)} {duration_text(seconds)}" for what, seconds in one.waits.items())
+    times = (one.work, sum(one.waits.values()), one.p50, one.p95)
+    return name, str(one.count), *(duration_text(seconds) for seconds in times), waited
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells: list[str] = []
+    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        blanks = " " * (width - _symbols.width(cell))
+        cells.append(cell + blanks if place in (0, len(row) - 1) else blanks + cell)
+    return "  ".join(cells).rstrip()
+
+
+def time_spent(record: TraceRecord) -> TimeSpent:
+    """Return where the time of a run went. O(n log n) for n jobs."""
+    by_kind: dict[str, list[Span]] = {}
+    for span in counted(record):
+        by_kind.setdefault(record.kinds[span.number], []).append(span)
+    kinds = [_of_kind(record, kind, spans) for kind, spans in by_kind.items()]
+    kinds.sort(key=lambda one: -one.work - sum(one.waits.values()))
+    waits: Counter[str] = Counter()
+    for one in kinds:
+        waits.update(one.waits)
+    work = sum(one.work for one in kinds)
+    return TimeSpent(record.now - record.began, work, dict(waits.most_common()), tuple(kinds), record)
+
+
+def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:
+    waits: Counter[str] = Counter()
+    worked: list[float] = []
+    count = 0
+    for span in spans:
+        count += 1
+        took = {what: sum(until - since for since, until in parts) for what, parts in pieces(record, span).items()}
+        if span.number not in record.nested and span.started_at is not None:
+            worked.append(took.pop(WORK, 0.0))
+        waits.update({words(cause, name): seconds for (cause, name), seconds in took.items() if cause != "work"})
+    worked.sort()
+    return KindTime(kind, count, sum(worked), dict(waits.most_common()), _share(worked, 0.5), _share(worked, 0.95))
+
+
+def _share(ordered: Sequence[float], share: float) -> float:
+    """Return what this share of some numbers, in ascending order, are at most: the nearest rank."""
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)] if ordered else 0.0

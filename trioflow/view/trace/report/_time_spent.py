@@ -1,0 +1,45 @@
+"""In a report: where the time went, as picture and as a table by kind of job."""
+
+from __future__ import annotations
+
+import html as escapes
+from typing import Final
+
+from ...._core.door.reading import duration_text, printable
+from .._record import TraceRecord
+from .._time_spent import HEADINGS, MOST_KINDS, KindTime, time_spent
+from ..timeline import _time_spent
+
+WIDTH: Final = 1200
+
+
+def section(record: TraceRecord) -> str:
+    """Return the section as HTML."""
+    spent = time_spent(record)
+    if not spent.kinds:
+        return '<p class="note">No job took any time.</p>'
+    numbers = {"count", "work", "waits", "p50", "p95"}
+    heads = "".join(f"<th{' class=number' * (name in numbers)}>{name}</th>" for name in HEADINGS)
+    rows = "".join(map(_row, spent.kinds[:MOST_KINDS]))
+    more = len(spent.kinds) - MOST_KINDS
+    note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
+    told = str(spent)[:1].upper() + str(spent)[1:]
+    picture = _time_spent.svg(record, WIDTH)
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return (
+        f'<p class="note">{_text(told)}. In a row, a job is thin while it waited, and thick while it worked. '
+        f"p50 and p95: half of the jobs of a kind, and 95 % of them, worked at most so long.</p>"
+        f'<div class="card scroll" tabindex="0">{picture}</div>'
+        f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}'
+    )
+
+
+def _row(one: KindTime) -> str:
+    times = (one.work, sum(one.waits.values()), one.p50, one.p95)
+    numbers = "".join(f"<td class=number>{cell}</td>" for cell in (one.count, *map(duration_text, times)))
+    waited = ", ".join(f"{_text(what)} {duration_text(seconds)}" for what, seconds in one.waits.items())
+    return f"<tr><td><bdi>{_text(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
+
+
+def _text(text: str) -> str:
+    return escapes.escape(printable(text[:200]))
