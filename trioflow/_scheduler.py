@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
 from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
-from ._core.door.reading import outermost
+from ._core.door.reading import file_path, flag, outermost
 
 if TYPE_CHECKING:
     import os
@@ -272,6 +272,7 @@ class Scheduler(BaseScheduler):
         from .view.text._debrief import debrief
 
         stream = _symbols.stream(file, f"debrief() of {self.label!r}")
+        flag(listing, "listing", "debrief()")
         print(debrief(self, _symbols.Symbols.of(stream), listing), file=stream)
 
     # ---- as a picture; what draws it is imported only when something is drawn
@@ -330,7 +331,7 @@ class Scheduler(BaseScheduler):
         """
         from pathlib import Path
 
-        Path(path).write_text(self.graph(**options).source, encoding="utf-8")
+        Path(file_path(path, "path", "export_as_dotfile()")).write_text(self.graph(**options).source, encoding="utf-8")
 
     def export_as_svgfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph as an SVG picture, drawn by `dot`, which may take half a minute for a thousand boxes.
@@ -406,7 +407,7 @@ class Scheduler(BaseScheduler):
         """
         from pathlib import Path
 
-        Path(path).write_text(self.mermaid(**options), encoding="utf-8")
+        Path(file_path(path, "path", "export_as_mermaid()")).write_text(self.mermaid(**options), encoding="utf-8")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show itself in Jupyter: as its graph, or as the listing where there is only text."""

@@ -23,13 +23,17 @@ from ._core.door.kinds import arguments_of as arguments_of
 from ._core.door.kinds import call_of as call_of
 from ._core.door.kinds import callback as callback
 from ._core.door.kinds import duration as duration
+from ._core.door.kinds import file_path as file_path
+from ._core.door.kinds import flag as flag
 from ._core.door.kinds import given_of as given_of
+from ._core.door.kinds import is_among as is_among
 from ._core.door.kinds import label_inside as label_inside
 from ._core.door.kinds import load_backend as load_backend
 from ._core.door.kinds import loop_running as loop_running
 from ._core.door.kinds import name_of as name_of
 from ._core.door.kinds import printable as printable
 from ._core.door.kinds import run_of as run_of
+from ._core.door.kinds import shown as shown
 from ._core.door.kinds import whole as whole
 from ._core.door.kinds import without_middle as without_middle
 from ._core.door.reading import BACKEND_NAMES as BACKEND_NAMES

@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 import anyio.to_thread
 
 from . import AbstractJob, JobState, Scheduler, ThreadJob
-from .abc import FunctionJob, Instrument, JobOptions, Look, ThreadEvent, call_of, loop_running, ranks_of, run_of
+from .abc import (
+    FunctionJob,
+    Instrument,
+    JobOptions,
+    Look,
+    ThreadEvent,
+    call_of,
+    flag,
+    loop_running,
+    ranks_of,
+    run_of,
+    shown,
+)
 
 if TYPE_CHECKING:
     from .abc import BackendName, RunHandle
@@ -91,10 +103,15 @@ class DaskJob(
         **options: Unpack[JobOptions],
     ) -> None:
         if client is not None and not hasattr(client, "submit"):
-            raise TypeError(f"client={client!r} of DaskJob: give a distributed.Client, or None")
+            raise TypeError(f"client={shown(client)} of DaskJob: give a distributed.Client, or None")
         self._client: Final = client
-        self._gather: Final = bool(gather)
+        self._gather: Final = flag(gather, "gather", "DaskJob()")
+        if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"resources={shown(resources)} of DaskJob(): give a dict of names and amounts, or None")
         self._resources: Final = None if resources is None else dict(resources)
+        given: Any = workers
+        if given is not None and (isinstance(given, bytes) or not isinstance(given, Iterable)):
+            raise TypeError(f"workers={shown(workers)} of DaskJob(): give the addresses of workers, or None")
         self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
         super().__init__(function, args, kwargs, options)
 

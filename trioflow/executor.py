@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 import anyio
 
 from . import Job, Scheduler
-from .abc import BACKEND_NAMES, ThreadEvent, name_of
+from .abc import BACKEND_NAMES, ThreadEvent, is_among, name_of, shown
 
 if TYPE_CHECKING:
     from .abc import BackendName
@@ -70,12 +70,12 @@ class Executor(concurrent.futures.Executor):
         if max_workers is None:
             max_workers = min(32, (os.cpu_count() or 1) + 4)
         if isinstance(max_workers, bool) or not isinstance(max_workers, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"max_workers={max_workers!r}: give a whole number, 1 or more, or None")
+            raise TypeError(f"max_workers={shown(max_workers)}: give a whole number, 1 or more, or None")
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         self._max_workers: Final = max_workers
-        if backend not in BACKEND_NAMES:
-            raise ValueError(f"backend={backend!r}: choose one of {', '.join(BACKEND_NAMES)}")
+        if not is_among(backend, BACKEND_NAMES):
+            raise ValueError(f"backend={shown(backend)}: choose one of {', '.join(BACKEND_NAMES)}")
         self._backend: Final = backend
         self._lock: Final = threading.Lock()
         # ---- under the lock

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, run_of
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, run_of, shown
 from . import T, _pickling
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ExecutorJob(
         restart_broken: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
-        _check_executor(executor, bool(restart_broken))
+        _check_executor(executor, flag(restart_broken, "restart_broken", "ExecutorJob()"))
         self._executor: Final = executor
         self._restart_broken: Final = bool(restart_broken)
         super().__init__(function, args, kwargs, options)
@@ -208,7 +208,7 @@ def _shut_down(executor: concurrent.futures.Executor) -> None:
 def _made_by(maker: Any) -> concurrent.futures.Executor:
     made = maker()
     if not isinstance(made, concurrent.futures.Executor):
-        raise TypeError(f"ExecutorJob: {maker!r} was to make an executor, and returned {made!r}")
+        raise TypeError(f"ExecutorJob: {shown(maker)} was to make an executor, and returned {shown(made)}")
     return made
 
 
@@ -230,7 +230,7 @@ def _check_executor(executor: Any, restart_broken: bool) -> None:
     elif hasattr(executor, "get_executor"):
         raise TypeError(f"ExecutorJob({type(executor).__name__}): give its get_executor(), or use DaskJob")
     elif not callable(executor):
-        raise TypeError(f"ExecutorJob({executor!r}): give an executor, or a function that makes one")
+        raise TypeError(f"ExecutorJob({shown(executor)}): give an executor, or a function that makes one")
 
 
 def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler | None:

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, name_of, run_of
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
 from . import T
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class ThreadJob(
     ) -> None:
         if limiter is not None and not hasattr(limiter, "acquire_on_behalf_of"):
             name = options.get("label") or name_of(function)
-            raise TypeError(f"limiter={limiter!r} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
-        self._abandon_on_cancel = bool(abandon_on_cancel)
+            raise TypeError(f"limiter={shown(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
+        self._abandon_on_cancel = flag(abandon_on_cancel, "abandon_on_cancel", "ThreadJob()")
         self._limiter = limiter
         super().__init__(function, args, kwargs, options)
 

@@ -31,9 +31,15 @@ from .._core.door.keeping import (
     RunJournal,
     Work,
     always_runs,
+    file_path,
+    flag,
+    is_among,
     settings_of,
     value_of,
     warn,
+)
+from .._core.door.keeping import (
+    shown as shown_value,
 )
 from . import _json
 from ._files import Files, shown
@@ -99,19 +105,20 @@ class Journal:
     ) -> None:
         """Check the options, and that msgspec is there; the file is opened by a run."""
         _json.library()
-        if durable not in ("group", "each"):
-            raise ValueError(f"durable={durable!r} of a Journal: choose 'group' or 'each'")
+        if not is_among(durable, ("group", "each")):
+            raise ValueError(f"durable={shown_value(durable)} of a Journal: choose 'group' or 'each'")
         pair: Any = save
         is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair))  # pyright: ignore[reportUnknownArgumentType]
-        if save not in ("json", "pickle", None) and not is_pair:
+        if not is_pair and not is_among(save, ("json", "pickle", None)):
             raise ValueError(
-                f"save={save!r} of a Journal: choose 'json', 'pickle', a pair (dump, load) of functions, or None"
+                f"save={shown_value(save)} of a Journal: "
+                "choose 'json', 'pickle', a pair (dump, load) of functions, or None"
             )
-        self.path: Final = Path(path)
+        self.path: Final = Path(file_path(path, "path", "a Journal"))
         self.durable: Final = durable
         self.save: Final[Save] = save
-        self.hash: Final = bool(hash)
-        self.source: Final = bool(source)
+        self.hash: Final = flag(hash, "hash", "a Journal")
+        self.source: Final = flag(source, "source", "a Journal")
 
     def open_for(self, scheduler: BaseScheduler) -> RunJournal:
         """Open it for a run of `scheduler`, which does this by itself.
@@ -142,7 +149,7 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     if isinstance(journal, (str, os.PathLike)):
         journal = Journal(cast("str | os.PathLike[str]", journal))
     if not hasattr(journal, "open_for"):
-        raise TypeError(f"journal={journal!r} of {scheduler.label!r}: give a Journal, or the path of one")
+        raise TypeError(f"journal={shown_value(journal)} of {scheduler.label!r}: give a Journal, or the path of one")
     return cast("Keeper", journal).open_for(scheduler)
 
 

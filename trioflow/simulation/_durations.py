@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, held, paths_of, warn
+from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, file_path, held, paths_of, shown, warn
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -67,14 +67,16 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         named = cast("Mapping[Any, Any]", given)  # type: ignore[redundant-cast]  # pyright needs it
         return {str(name): duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
     if isinstance(given, (str, os.PathLike)):
-        return _read(Path(cast("str", given)))
+        return _read(Path(file_path(given, what, "a scheduler")))
     if isinstance(given, Trace):
         return {
             span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause == "machine")
             for span in given.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
-    raise TypeError(f"{what}: {given!r} is not a mapping of labels or paths to seconds, a Trace, or the path of a file")
+    raise TypeError(
+        f"{what}: {shown(given)} is not a mapping of labels or paths to seconds, a Trace, or the path of a file"
+    )
 
 
 def learn(file: Any, scheduler: BaseScheduler) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .._core.door.reading import (
     is_scheduler,
     is_service,
     longest_paths,
+    shown,
     usual_duration,
     waits_for,
 )
@@ -113,7 +115,7 @@ def simulate(
 
     """
     if not is_scheduler(scheduler):
-        raise TypeError(f"simulate({scheduler!r}): give a Scheduler")
+        raise TypeError(f"simulate({shown(scheduler)}): give a Scheduler")
     who = repr(scheduler.label)
     window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", who)
     if policy is not None:
@@ -235,7 +237,7 @@ def _found(
         paths[scheduler].bound,
         tuple(paths[scheduler].critical_path(paths)),
         slack,
-        used / (size * makespan) if size and makespan else None,
+        used / (min(size, sys.maxsize) * makespan) if size and makespan else None,
         _peak(starts, ends),
         starts,
         ends,
@@ -272,7 +274,7 @@ class _Paths:
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of a job, with the job
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         work = sum(number for job, number in self._own.items() if not job.forever)
-        self.bound: Final = max(length, work / size if size else 0.0)
+        self.bound: Final = max(length, work / min(size, sys.maxsize) if size else 0.0)
 
     def critical_path(self, paths: dict[BaseScheduler, _Paths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with those of nested schedulers in their place."""

@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
+from ..base._shown import is_among, shown
 from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
@@ -54,8 +55,8 @@ def by_name(name: str) -> Backend:
         ImportError: its library cannot be imported.
 
     """
-    if name not in LIBRARIES:
-        raise ValueError(f"backend={name!r}: choose one of {', '.join(LIBRARIES)}")
+    if not is_among(name, tuple(LIBRARIES)):
+        raise ValueError(f"backend={shown(name)}: choose one of {', '.join(LIBRARIES)}")
     return _loaded.get(name) or _load(name)
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ._shown import shown
+
 if TYPE_CHECKING:
     from fractions import Fraction
     from typing import TypeAlias
@@ -85,7 +87,7 @@ def amount_or_parts(value: Any, what: str) -> Given:
         return amount_of(value, what)
     for key in parts:
         if not isinstance(key, str):
-            raise TypeError(f"{what}: {key!r} is not a key; keys are text")
+            raise TypeError(f"{what}: {shown(key)} is not a key; keys are text")
     return tuple((key, amount_of(parts[key], what)) for key in sorted(parts))
 
 
@@ -103,7 +105,7 @@ def shown_parts(given: Given) -> str:
     """Return an amount, or amounts by key, as people write them."""
     if not isinstance(given, tuple):
         return shown_amount(given)
-    return "{" + ", ".join(f"{key!r}: {shown_amount(number)}" for key, number in given) + "}"
+    return "{" + ", ".join(f"{shown(key)}: {shown_amount(number)}" for key, number in given) + "}"
 
 
 def as_user_gave(given: Given) -> Any:

@@ -25,11 +25,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from ..base._log import warn
+from ..base._shown import is_among, shown
 from ..job._call import Arguments, Call, DirectArguments, Search
 from ..job._errors import JournalError
 from ..job._function import FunctionJob
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
+from ..job._options import file_path, flag
 from ..job._outcome import DROPPED
 from ..job._work import Depfile, Hidden, Optional, Work
 from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
@@ -59,9 +61,13 @@ __all__ = (
     "Work",
     "always_runs",
     "call_with",
+    "file_path",
+    "flag",
     "input_at",
+    "is_among",
     "is_scheduler",
     "settings_of",
+    "shown",
     "value_of",
     "warn",
     "with_inputs",

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast, final
 from ..backend import by_name, loop_running
 from ..backend import current as current_backend
 from ..base._functions import is_async
+from ..base._shown import is_among, shown
 from ..job._call import Search, as_given
 from ..job._errors import JobCancelled, JobTimeout
 from ..job._function import FunctionJob, name_of
 from ..job._job import AbstractJob, Look, T
 from ..job._labels import DEPTH, label_inside, printable, without_middle
-from ..job._options import JobOptions, callback, duration, whole
+from ..job._options import JobOptions, callback, duration, file_path, flag, whole
 from ..job._outcome import Failure, RareFacts
 from ..run._attempts import as_often
 from ..run._current import current
@@ -52,13 +53,17 @@ __all__ = (
     "call_of",
     "callback",
     "duration",
+    "file_path",
+    "flag",
     "given_of",
+    "is_among",
     "label_inside",
     "load_backend",
     "loop_running",
     "name_of",
     "printable",
     "run_of",
+    "shown",
     "whole",
     "without_middle",
 )

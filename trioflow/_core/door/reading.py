@@ -14,6 +14,7 @@ from ..backend import BACKEND_NAMES, LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
+from ..base._shown import beginning, is_among, shown
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
 from ..job._around import is_inside, outermost, outwards
@@ -21,7 +22,7 @@ from ..job._errors import CycleError
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
 from ..job._labels import paths_of, percent, printable, shortened
-from ..job._options import duration
+from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..limits._pool import Pool
@@ -82,6 +83,7 @@ __all__ = (
     "Throttling",
     "amount_of",
     "backlinks",
+    "beginning",
     "check_late_input",
     "check_may_run",
     "check_one_shot",
@@ -100,13 +102,16 @@ __all__ = (
     "expected_durations",
     "failed_through_member",
     "failure_of",
+    "file_path",
     "find_cycle",
     "find_implied",
+    "flag",
     "given_label",
     "held",
     "in_cell",
     "in_order",
     "inputs_of",
+    "is_among",
     "is_further_attempt",
     "is_inside",
     "is_ready",
@@ -130,6 +135,7 @@ __all__ = (
     "result_was_dropped",
     "runs_commands",
     "shortened",
+    "shown",
     "shown_amount",
     "size_text",
     "slots_of",
@@ -143,6 +149,7 @@ __all__ = (
     "waiting_since",
     "waits_for",
     "warn",
+    "whole",
 )
 
 # ---- a run

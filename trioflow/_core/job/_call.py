@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
+from ..base._shown import shown
 from ._job import AbstractJob
 from ._outcome import DROPPED
 
@@ -55,7 +56,7 @@ def ref(job: AbstractJob[Any]) -> Any:
 
     """
     if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"ref({job!r}): give a job")
+        raise TypeError(f"ref({shown(job)}): give a job")
     return Ref(job)
 
 

@@ -7,6 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
+from ..base._shown import shown
 from ._function import Job
 from ._given import A, A_contra, B, B_contra, C, C_contra, Container, GivenJob, T_co
 from ._options import JobOptions
@@ -181,7 +182,7 @@ def job(function: Any = None, /, **options: Unpack[JobOptions]) -> Any:
 
 def _decorate(function: Any, options: JobOptions) -> JobFunction[Any, Any]:
     if isinstance(function, Coroutine):
-        raise TypeError(f"job({function!r}): this is a coroutine object; decorate the async function that makes them")
+        raise TypeError(f"job({shown(function)}): a coroutine object; decorate the async function that makes them")
     own: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
     Job(function, **own).close()  # checks the function and the options
     return JobFunction(function, options)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base import _amounts
+from ..base._shown import shown
 from . import _labels
 from ._around import way_out
 
@@ -147,14 +148,16 @@ class Throttled(TrioflowError):
     def __init__(self, key: str, after: float = 1.0) -> None:
         given: tuple[Any, Any] = key, after
         if not isinstance(given[0], str):
-            raise TypeError(f"Throttled({key!r}): give the name of a resource, such as 'api'")
+            raise TypeError(f"Throttled({shown(key)}): give the name of a resource, such as 'api'")
         if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
-            raise TypeError(f"Throttled({key!r}, after={after!r}): give a number of seconds")
+            raise TypeError(f"Throttled({shown(key)}, after={shown(after)}): give a number of seconds")
         if not (_amounts.is_finite(after) and after >= 0):
-            raise ValueError(f"Throttled({key!r}, after={after!r}): give a finite number of seconds, 0 or more")
+            raise ValueError(
+                f"Throttled({shown(key)}, after={shown(after)}): give a finite number of seconds, 0 or more"
+            )
         self.key: str = key
         self.after: float = after
-        super().__init__(f"{key!r} is throttled for {after:g} s")
+        super().__init__(f"{shown(key)} is throttled for {after:g} s")
 
     def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
         """Return how a process that gets it makes it again."""

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _functions
+from ..base._shown import shown
 from . import _labels, _options
 from ._call import ATOMS, Call, DirectArguments, Search, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import NO_LIMITS, AbstractJob, T
 from ._options import JobOptions
-from ._outcome import is_awaitable, not_awaitable, shown
+from ._outcome import is_awaitable, not_awaitable
 
 FUNCTION: Final = types.FunctionType
 ASYNC: Final = _functions.IS_COROUTINE | _functions.IS_ITERABLE_COROUTINE
@@ -168,8 +169,8 @@ def check_function(
     called, name = unwrapped(function), name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
-            raise TypeError(f"{kind}({called!r}): a coroutine object is not for {place}; use Job instead")
-        raise TypeError(f"{kind}({called!r}): this is a coroutine object, which runs once; give {wanted}")
+            raise TypeError(f"{kind}({shown(called)}): a coroutine object is not for {place}; use Job instead")
+        raise TypeError(f"{kind}({shown(called)}): this is a coroutine object, which runs once; give {wanted}")
     if hasattr(cast(Any, type(called)), "_builds_jobs"):
         raise TypeError(f"{kind}({name}): it is decorated with @job already: call it, {name}(...), to build the job")
     if not callable(called):
@@ -330,7 +331,7 @@ class Job(FunctionJob[T]):
             if not isinstance(function, Coroutine):
                 check_function(function, "Job", WANTED)
             elif args or kwargs:
-                raise TypeError(f"Job({function!r}, ...): a coroutine object takes no further arguments")
+                raise TypeError(f"Job({shown(function)}, ...): a coroutine object takes no further arguments")
         self._function = function
         self._args = args
         if args or kwargs:

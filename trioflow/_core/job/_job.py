@@ -25,6 +25,7 @@ from typing import (
 
 from .. import backend as _backend
 from ..base import _amounts
+from ..base._shown import shown
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _labels, _option, _options, _requirements
 from ._around import outermost, outwards
@@ -269,7 +270,7 @@ class AbstractJob(Generic[T]):
         scheduler = options.pop("scheduler", None)
         given: dict[str, Any] = options  # type: ignore[assignment]
         if label is not None:
-            self._label = label if type(label) is str else _options.text(label, "label", f"a {type(self).__name__}")
+            self._label = label if type(label) is str else _options.text(label, "label", f"a new {type(self).__name__}")
         if given:
             if given.get("redact"):
                 self._limits = REDACTED
@@ -316,7 +317,7 @@ class AbstractJob(Generic[T]):
         if look is not None:
             if not isinstance(look, Look):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.Look, Look({cls.__name__.lower()!r}, 'box')"
-                raise TypeError(f"look={look!r} of class {cls.__name__}: {advice}")
+                raise TypeError(f"look={shown(look)} of class {cls.__name__}: {advice}")
             cls._look = look
         if keeps_time is not None:
             cls._keeps_time = keeps_time
@@ -441,7 +442,7 @@ class AbstractJob(Generic[T]):
             [<AbstractJob `a` idle>]
 
         """
-        if remove:
+        if remove and _options.flag(remove, "remove", self._name_for_errors):
             self._refuse_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
@@ -717,7 +718,7 @@ class AbstractJob(Generic[T]):
             )
         if limits.restarts is not None and limits.on_timeout != "restart":
             raise ValueError(
-                f"restarts={limits.restarts!r} of {self._name_for_errors()}: nothing is restarted; "
+                f"restarts={shown(limits.restarts)} of {self._name_for_errors()}: nothing is restarted; "
                 f"give on_timeout='restart' too"
             )
 
@@ -830,4 +831,4 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 def not_a_scheduler(given: object, who: str) -> TypeError:
     """Return the error for what was given as `scheduler=` and is none."""
-    return TypeError(f"scheduler={given!r} of {who}: give a Scheduler")
+    return TypeError(f"scheduler={shown(given)} of {who}: give a Scheduler")

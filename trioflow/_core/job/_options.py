@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast
 
 from ..base import _amounts, _functions
+from ..base._shown import is_among, shown
 from ..base._states import OnTimeout, RunIf
 
 if TYPE_CHECKING:
@@ -125,8 +127,8 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
     """Return the check of an option that is one of these words."""
 
     def check(value: Any, name: str, who: Who) -> Any:
-        if value not in choices:
-            raise ValueError(f"{name}={value!r} of {named(who)}: choose one of {', '.join(choices)}")
+        if not is_among(value, choices):
+            raise ValueError(f"{name}={shown(value)} of {named(who)}: choose one of {', '.join(choices)}")
         return value
 
     return check
@@ -152,10 +154,10 @@ def retry(value: Any, name: str, who: Who) -> Retry:
 def save(value: Any, name: str, who: Who) -> JobSave:
     """Check how a result is to be stored."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
-    if not is_pair and value is not None and value not in ("default", "json", "pickle"):
+    if not is_pair and not is_among(value, ("default", "json", "pickle", None)):
         raise ValueError(
-            f"{name}={value!r} of {named(who)}: choose 'default', 'json', 'pickle', a pair (dump, load) of functions, "
-            f"or None"
+            f"{name}={shown(value)} of {named(who)}: "
+            "choose 'default', 'json', 'pickle', a pair (dump, load) of functions, or None"
         )
     return cast("JobSave", value)
 
@@ -163,7 +165,7 @@ def save(value: Any, name: str, who: Who) -> JobSave:
 def priority(value: Any, name: str, who: Who) -> int:
     """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give a whole number; the higher one starts first")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a whole number; the higher one starts first")
     return value
 
 
@@ -173,28 +175,42 @@ def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
     if value is None:
         return found
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give a dict of names and amounts, such as {{'cpu': 2}}")
+        raise TypeError(
+            f"{name}={shown(value)} of {named(who)}: give a dict of names and amounts, such as {{'cpu': 2}}"
+        )
     key: Any
     given: Any
     for key, given in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise TypeError(f"{name}={value!r} of {named(who)}: {key!r} is not a name; names are text")
-        found[key] = _amounts.amount_or_parts(given, f"{name}={{{key!r}: {given!r}}} of {named(who)}")
+            raise TypeError(f"{name}={shown(value)} of {named(who)}: {shown(key)} is not a name; names are text")
+        found[key] = _amounts.amount_or_parts(given, f"{name}={{{shown(key)}: {shown(given)}}} of {named(who)}")
     return {key: number for key, number in found.items() if number != 0}
 
 
 def flag(value: Any, name: str, who: Who) -> bool:
     """Check and return True or False; the text "no" would mean True."""
-    if value not in (True, False):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give True or False")
+    if not is_among(value, (True, False)):
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give True or False")
     return bool(value)
 
 
 def text(value: Any, name: str, who: Who) -> str:
     """Return a text as it is; of a kind of text, such as a member of an enumeration, the plain one."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give text, such as {name}={str(value)!r}")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give text, such as {name}={shown(value)!r}")
     return str(value)
+
+
+def file_path(value: Any, name: str, who: Who) -> str:
+    """Check and return a path as text; an empty one mostly comes from a variable that is not set."""
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if not isinstance(path, str):
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a path, as text or a pathlib.Path")
+    if not path or "\0" in path:
+        raise ValueError(
+            f"{name}={shown(value)} of {named(who)}: {'a path has no NUL in it' if path else 'give a path'}"
+        )
+    return path
 
 
 def flag_or_none(value: Any, name: str, who: Who) -> bool | None:
@@ -208,7 +224,9 @@ def seconds(value: float | None, name: str, who: Who) -> float | None:
         return None
     number = _number(value, name, who)
     if math.isnan(number) or number <= 0:
-        raise ValueError(f"{name}={value!r} of {named(who)}: give a positive number of seconds, or None for no limit")
+        raise ValueError(
+            f"{name}={shown(value)} of {named(who)}: give a positive number of seconds, or None for no limit"
+        )
     return None if number == math.inf else number
 
 
@@ -229,7 +247,7 @@ def duration(value: float, name: str, who: Who) -> float:
     """Check and return a finite number of seconds, 0 or more."""
     number = _number(value, name, who)
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}={value!r} of {named(who)}: give a finite number of seconds, 0 or more")
+        raise ValueError(f"{name}={shown(value)} of {named(who)}: give a finite number of seconds, 0 or more")
     return number
 
 
@@ -237,7 +255,7 @@ def fraction(value: float, name: str, who: Who) -> float:
     """Check and return a fraction, from 0 to 1."""
     number = _number(value, name, who, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
-        raise ValueError(f"{name}={value!r} of {named(who)}: give a fraction from 0 to 1, such as 0.4 for 40 %")
+        raise ValueError(f"{name}={shown(value)} of {named(who)}: give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
@@ -247,27 +265,39 @@ def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limi
         return None
     wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} of {named(who)}: {wanted}")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: {wanted}")
     if value < 0:
-        raise ValueError(f"{name}={value!r} of {named(who)}: {wanted}")
+        raise ValueError(f"{name}={shown(value)} of {named(who)}: {wanted}")
     return value
 
 
 def number(value: Any, name: str, who: Who) -> int:
     """Check and return a whole number, 0 or more."""
     if value is None or isinstance(value, float):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give a whole number, 0 or more")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a whole number, 0 or more")
     checked = whole(value, name, who, "")
     assert checked is not None
     return checked
 
 
+def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
+    """Check and return keyword arguments; None stands for none."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a dict of names and values, or None")
+    for key in value:  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(key, str):
+            raise TypeError(f"{name}={shown(value)} of {named(who)}: the name {shown(key)} is not a string")
+    return {**value}
+
+
 def callback(value: Any, name: str, who: Who) -> None:
     """Check a plain function that is called back, or None."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give a plain function, or None")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a plain function, or None")
     if _functions.is_async(value):
-        raise TypeError(f"{name}={value!r} of {named(who)}: this is async, and not awaited; give a plain function")
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: this is async, and not awaited; give a plain function")
 
 
 def named(who: Who) -> str:
@@ -283,7 +313,7 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r} of {named(who)}: give {wanted}") from None
+        raise TypeError(f"{name}={shown(value)} of {named(who)}: give {wanted}") from None
 
 
 ELSEWHERE_CALLED: Final = {

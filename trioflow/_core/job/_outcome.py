@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaves_of
 from ..base import _functions
+from ..base._shown import shown
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -226,14 +227,6 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
         return _functions.is_awaitable(value)
     except Exception:
         return False
-
-
-def shown(value: object) -> str:
-    """Return the `repr` of a user's object, or a description of it if its `repr` raises."""
-    try:
-        return repr(value)
-    except Exception as fault:
-        return f"<{type(value).__name__} whose __repr__ raised {type(fault).__name__}>"
 
 
 def in_one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts, _units
+from ..base._shown import shown
 from ..job import _options
 from ..job._job import AbstractJob
 from ._rate import Rate, RateResource
@@ -161,7 +162,7 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
     """
     if pool is not None and not isinstance(pool, Pool):
         raise TypeError(
-            f"{name}={pool!r} of {_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
+            f"{name}={shown(pool)} of {_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
         )
     return pool
 
@@ -193,7 +194,7 @@ def _resource(name: str, given: Any) -> Resource:
     if isinstance(given, (list, tuple)):
         things: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(thing in things[:place] for place, thing in enumerate(things)):
-            raise ValueError(f"Pool({name}={given!r}): a thing is listed twice; each can be given to one job only")
+            raise ValueError(f"Pool({name}={shown(given)}): a thing is listed twice; each can be given to one job only")
         return Stock(name, len(things), things)
-    amount = _amounts.amount_of(given, f"Pool({name}={given!r})")
+    amount = _amounts.amount_of(given, f"Pool({name}={shown(given)})")
     return Stock(name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown_amount)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts
+from ..base._shown import shown
 from ..base._units import duration_text
 from ..job._job import AbstractJob
 from ._resource import SECONDS_APART, Resource
@@ -61,25 +62,29 @@ class Rate:
 
     def __init__(self, *, per: float, burst: Need | None = None, **limits: OneNeed) -> None:
         if not limits:
-            raise TypeError(f"Rate(per={per!r}): give at least one key with its amount, such as requests=500")
-        self._limits: Final = {name: _positive(given, f"Rate({name}={given!r})") for name, given in limits.items()}
-        self._per: Final = float(_positive(per, f"Rate(per={per!r})"))
+            raise TypeError(f"Rate(per={shown(per)}): give at least one key with its amount, such as requests=500")
+        self._limits: Final = {name: _positive(given, f"Rate({name}={shown(given)})") for name, given in limits.items()}
+        self._per: Final = float(_positive(per, f"Rate(per={shown(per)})"))
         for name, amount in self._limits.items():
             if not 0 < self._per / float(amount) < math.inf:
-                raise ValueError(f"Rate({name}={limits[name]!r}, per={per!r}): that is too fast, or too slow, to count")
+                raise ValueError(
+                    f"Rate({name}={shown(limits[name])}, per={shown(per)}): that is too fast, or too slow, to count"
+                )
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
-            raise TypeError(f"Rate(burst={burst!r}): there are several keys; give a dict such as {{{first!r}: 10}}")
+            raise TypeError(
+                f"Rate(burst={shown(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
+            )
         own: dict[str, Amount] = {}
         if not isinstance(burst, Mapping):
-            own = {} if burst is None else {first: _positive(burst, f"Rate(burst={burst!r})")}
+            own = {} if burst is None else {first: _positive(burst, f"Rate(burst={shown(burst)})")}
             burst = {}
         for name, one in burst.items():
             if name not in self._limits:
                 raise ValueError(
-                    f"Rate(burst={burst!r}): {name!r} is not a key of this rate: it has {', '.join(limits)}"
+                    f"Rate(burst={shown(burst)}): {name!r} is not a key of this rate: it has {', '.join(limits)}"
                 )
-            own[name] = _positive(one, f"Rate(burst={{{name!r}: {one!r}}})")
+            own[name] = _positive(one, f"Rate(burst={{{name!r}: {shown(one)}}})")
         self._bursts: Final = {**self._limits, **own}
 
     @property
@@ -190,7 +195,7 @@ class RateResource(Resource):
 
                 close = difflib.get_close_matches(key, self.buckets, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
-                raise ValueError(f"{what}, and this Rate has no key {key!r}: {hint}")
+                raise ValueError(f"{what}, and this Rate has no key {shown(key)}: {hint}")
         return dict(given)
 
     def used(self, given: Given, what: str) -> Needed:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
 
+from ..base._shown import is_among, shown
 from ..job import _errors, _options
 
 if TYPE_CHECKING:
@@ -84,13 +85,13 @@ class Adaptive:
         self._maximum: Final = _options.number(maximum, "maximum", "Adaptive")
         if not 1 <= self._minimum <= self._maximum:
             raise ValueError(
-                f"Adaptive({minimum!r}, {maximum!r}): the minimum is 1 or more, the maximum at least as large"
+                f"Adaptive({shown(minimum)}, {shown(maximum)}): the minimum is 1 or more, the maximum at least as large"
             )
         given: Any = slower_on
         types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for one in types:
             if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise TypeError(f"Adaptive(slower_on={slower_on!r}): {one!r} is not an exception type")
+                raise TypeError(f"Adaptive(slower_on={shown(slower_on)}): {shown(one)} is not an exception type")
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
@@ -178,14 +179,14 @@ def window(value: Any, name: str, who: Who) -> Window | None:
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise TypeError(f"{name}={value!r} of {_options.named(who)}: give {wanted}")
+    raise TypeError(f"{name}={shown(value)} of {_options.named(who)}: give {wanted}")
 
 
 def jobserver(value: Any, name: str, who: Who) -> Jobserver:
     """Check and return whether, and how, a window lends its slots to programs that know GNU make's jobserver."""
-    if value in (False, True, "fifo", "pipe"):
+    if is_among(value, (False, True, "fifo", "pipe")):
         return cast("Jobserver", value)
-    raise ValueError(f"{name}={value!r} of {_options.named(who)}: choose True, 'fifo', 'pipe' or False")
+    raise ValueError(f"{name}={shown(value)} of {_options.named(who)}: choose True, 'fifo', 'pipe' or False")
 
 
 def slots(window: Window | None) -> int | None:

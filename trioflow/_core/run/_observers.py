@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
 from ..base._functions import is_async
+from ..base._shown import shown
 from ..job import _options
-from ..job._outcome import shown
 
 if TYPE_CHECKING:
     from ..._scheduler import Scheduler
@@ -179,16 +179,17 @@ def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
     """
     if isinstance(instruments, Instrument):
         raise TypeError(
-            f"{name}={instruments!r} of {_options.named(who)}: give a list of instruments, such as [{instruments!r}]"
+            f"{name}={shown(instruments)} of {_options.named(who)}: "
+            f"give a list of instruments, such as [{shown(instruments)}]"
         )
     try:
         given = iter(instruments)
     except TypeError:
-        what = f"{name}={instruments!r} of {_options.named(who)}"
+        what = f"{name}={shown(instruments)} of {_options.named(who)}"
         raise TypeError(f"{what}: give a list of instruments, such as [Monitor()]") from None
     found = tuple(given)
     for instrument in found:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
-            what = f"{instrument!r} among the {name} of {_options.named(who)}"
+            what = f"{shown(instrument)} among the {name} of {_options.named(who)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
     return found

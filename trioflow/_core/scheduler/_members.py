@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
+from ..base._shown import shown
 from ..base._states import JobState
 from ..job import _errors
 from ..job._around import is_inside
@@ -132,8 +133,8 @@ class Members:
             KeyError: it is not a member.
 
         """
-        if job not in self.jobs:
-            name = repr(job.label) if isinstance(job, AbstractJob) else repr(job)
+        if not isinstance(job, AbstractJob) or job not in self.jobs:
+            name = repr(job.label) if isinstance(job, AbstractJob) else shown(job)
             raise KeyError(f"{what}: {name} is not in {self.owner.label!r}")
 
     def followers(self) -> dict[AbstractJob[Any], list[AbstractJob[Any]]]:

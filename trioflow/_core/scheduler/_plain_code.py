@@ -28,6 +28,7 @@ from typing import Any, Final, Self, TypeVar
 
 from ..backend import LOOP_PACKAGES
 from ..base import _log
+from ..base._shown import shown
 from ..job import _function, _service
 from ..run import _attempts, _worker
 
@@ -70,7 +71,7 @@ class SignalWatch:
     ) -> None:
         if not isinstance(handle, bool) and not callable(handle):
             raise TypeError(
-                f"handle_signals={handle!r} of {label!r}: give True, False, or a function of a signal's number"
+                f"handle_signals={shown(handle)} of {label!r}: give True, False, or a function of a signal's number"
             )
         self._label = label
         self._interrupt = interrupt
@@ -86,7 +87,7 @@ class SignalWatch:
         main = threading.current_thread() is threading.main_thread()
         if handle and not main:
             raise ValueError(
-                f"handle_signals={handle!r}: Python handles signals in the main thread only; call run() there"
+                f"handle_signals={shown(handle)}: Python handles signals in the main thread only; call run() there"
             )
         self._signals: list[int] = []
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -24,6 +24,7 @@ from typing import (
 from .. import backend as _backend
 from ..backend import BackendName
 from ..base import _graph
+from ..base._shown import shown
 from ..base._states import StopReason
 from ..job import _labels, _options
 from ..job._around import is_inside, outwards
@@ -371,8 +372,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             discard_forever: whether to leave out forever jobs.
 
         """
+        discards = _options.flag(discard_forever, "discard_forever", self._name_for_errors)
         required = {requirement for job in self._members.jobs for requirement in job._required}
-        return [job for job in self._members.jobs if job not in required and not (discard_forever and job._forever)]
+        return [job for job in self._members.jobs if job not in required and not (discards and job._forever)]
 
     def predecessors(self, *jobs: Required) -> Jobs:
         """Return the members that these jobs require directly, as an ordered set.
@@ -409,7 +411,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             nested: whether each nested scheduler is followed by its own jobs.
 
         """
-        return self._members.iterate(nested)
+        return self._members.iterate(_options.flag(nested, "nested", self._name_for_errors))
 
     def rain_check(self) -> bool:
         """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
@@ -519,7 +521,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments after the function")
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"map() of {self.label!r}: {iterable!r} is not iterable; give lists of arguments")
+                raise TypeError(f"map() of {self.label!r}: {shown(iterable)} is not iterable; give lists of arguments")
         make: Callable[..., Job[T]]
         if isinstance(function, JobFunction):
             make = cast("JobFunction[..., T]", function).options(**options)
@@ -596,7 +598,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         """
         if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"explain() of {self.label!r}: {job!r} is not a job: give one of its jobs")
+            raise TypeError(f"explain() of {self.label!r}: {shown(job)} is not a job: give one of its jobs")
         if not is_inside(job, self):
             raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
         return _explain.explain(self, job)
@@ -686,14 +688,15 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             finally:
                 watch.loop_ended()
 
+        given = _options.keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _plain_code.in_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
         with _plain_code.SignalWatch(self.label, self._interrupt, self._is_stopping, handle_signals) as watch:
             if _backend.loop_running():
-                return _plain_code.run_in_thread(lambda: chosen.run(main, backend_options or {}), watch.interrupt)
-            return chosen.run(main, backend_options or {})
+                return _plain_code.run_in_thread(lambda: chosen.run(main, given), watch.interrupt)
+            return chosen.run(main, given)
 
     async def co_run(
         self,
@@ -739,6 +742,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         if unknown:
             raise _options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
+        _options.flag(check, "check", self._name_for_errors)
         backend = _backend.current() if self._worker is None else self._worker.run.backend
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
@@ -784,14 +788,14 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
-                raise TypeError(f"jobs_window={window!r} of {who()}: {problem}")
+                raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
         if self._jobserver and _window.slots(window) is None:
             raise ValueError(
                 f"jobserver={self._jobserver!r} of {who()}: its tokens are the slots of the window; "
                 f"say how many these are, by jobs_window="
             )
         watching = self._instruments
-        if instruments != ():
+        if not (isinstance(instruments, tuple) and not instruments):
             watching = (*watching, *_observers.checked(instruments, "instruments", who))
         watch = None if limits is None or limits.idle_timeout is None else WatchOfJobs()
         if watch is not None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ...abc import shown
 from ..posix._processes import describe
 
 Check = bool | Iterable[int | str]
@@ -28,7 +29,7 @@ def allowed(check: Check, who: str) -> frozenset[int] | None:
         return ZERO if check else None
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"check={check!r} of {who}: give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
+            f"check={shown(check)} of {who}: give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
         )
     found = frozenset(_code(one, who) for one in check)
     if not found:
@@ -56,9 +57,9 @@ def _code(given: Any, who: str) -> int:
         try:
             return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         except KeyError:
-            raise ValueError(f"check of {who}: there is no signal {given!r}; give a name, as 'TERM'") from None
+            raise ValueError(f"check of {who}: there is no signal {shown(given)}; give a name, as 'TERM'") from None
     if not isinstance(given, int) or isinstance(given, bool):
-        raise TypeError(f"check of {who}: found {given!r} in the list; give exit codes and names of signals")
+        raise TypeError(f"check of {who}: found {shown(given)} in the list; give exit codes and names of signals")
     if not -signal.NSIG < given <= MOST:
         raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MOST}")
     return given

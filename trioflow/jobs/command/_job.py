@@ -143,9 +143,9 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         arguments = _line.check(command, shell, who)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
-            bool(shell), cwd, environment(env, who), read,
+            shell, cwd, environment(env, who), read,
             stdout, stderr, allowed(check, who), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, paths(reads), paths(writes), append,
+            nice, memory_limit, pin, leftovers, paths(reads, "reads", who), paths(writes, "writes", who), append,
         )  # fmt: skip
         self._options.validate(who)
         self._command: Final = arguments

@@ -8,7 +8,8 @@ import shlex
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...abc import AbstractJob, label_inside, without_middle
+from ...abc import AbstractJob, flag, label_inside, without_middle
+from ...abc import shown as shown_value
 from ._capture import Spool
 from ._granted import granted
 from ._result import CommandResult
@@ -33,13 +34,14 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
         ValueError: an empty list, or a NUL in an argument.
 
     """
-    if shell:
+    if flag(shell, "shell", who):
         if not isinstance(command, (str, bytes, JOB)):
-            raise TypeError(f"{who}: with shell=True give the command as one string, not {command!r}")
+            raise TypeError(f"{who}: with shell=True give the command as one string, not {shown_value(command)}")
         command = SHELL, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
-        words = shown(command).split()
-        raise TypeError(f"{who}: give a list, CommandJob({words!r}), or a shell's line with shell=True")
+        is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
+        such = f"CommandJob({shown(command).split()!r})" if is_one else f"not {shown_value(command)}"
+        raise TypeError(f"{who}: give a list, {such}, or a shell's line with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{who}: the command is empty: give a program and its arguments")
@@ -63,8 +65,8 @@ def text(argument: Any, number: int | str, who: str) -> str | bytes:
         found = os.fspath(given)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(found, (str, bytes)):
         raise TypeError(
-            f"{who}: argument {number} is {argument!r}, a {type(argument).__name__}: give a string, bytes, a path, "
-            f"a number, or a job whose result is one"
+            f"{who}: argument {number} is {shown_value(argument)}, a {type(argument).__name__}: "
+            f"give a string, bytes, a path, a number, or a job whose result is one"
         )
     if b"\0" in os.fsencode(found):
         raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
@@ -98,7 +100,7 @@ def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
         given.fileno()  # io.BytesIO has the method but no descriptor
         return given
     raise TypeError(
-        f"stdin of {job.label!r}: {given!r}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
+        f"stdin of {job.label!r}: {shown(given)}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ... import Depfile, Optional
-from ...abc import callback, duration
+from ...abc import callback, duration, file_path, flag, is_among, shown
 from ..posix import _limits
 from . import _exits
 from ._granted import granted
+from ._line import IN_MEMORY
 
 if TYPE_CHECKING:
     from ._job import CommandJob
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+LARGEST_DESCRIPTOR: Final = 1 << 31
+"""Descriptors are a C `int`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +69,29 @@ class CommandOptions:
         duration(self.terminate_grace, "terminate_grace", who)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, who)
-        if self.pin not in (None, "slot"):
-            raise ValueError(f"pin={self.pin!r} of {who}: choose 'slot', or None")
-        if self.leftovers not in ("wait", "end"):
-            raise ValueError(f"leftovers={self.leftovers!r} of {who}: choose 'wait' or 'end'")
+        if not is_among(self.pin, (None, "slot")):
+            raise ValueError(f"pin={shown(self.pin)} of {who}: choose 'slot', or None")
+        if not is_among(self.leftovers, ("wait", "end")):
+            raise ValueError(f"leftovers={shown(self.leftovers)} of {who}: choose 'wait' or 'end'")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={self.pin!r} of {who}: this system cannot bind a process to a CPU")
-        if not isinstance(self.append, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"append={self.append!r} of {who}: give True or False")
+            raise ValueError(f"pin={shown(self.pin)} of {who}: this system cannot bind a process to a CPU")
+        flag(self.append, "append", who)
+        if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"tag={shown(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '")
         _limits.check(self.nice, self.memory_limit, who)
-        if self.stdin in (subprocess.PIPE, subprocess.STDOUT) and isinstance(self.stdin, int):
+        if self.cwd is not None and not isinstance(self.cwd, bytes):
+            file_path(self.cwd, "cwd", who)
+        readable = (
+            self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, IN_MEMORY) or is_path(self.stdin)
+        )
+        if not readable and not hasattr(self.stdin, "fileno"):
+            raise TypeError(f"stdin={shown(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
+        if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
         for name, kind in (("reads", Depfile), ("writes", Optional)):
             for one in getattr(self, name):
                 if not is_path(one.path if isinstance(one, kind) else one):
-                    raise TypeError(f"{name}={one!r} of {who}: give a list of paths")
+                    raise TypeError(f"{name}={shown(one)} of {who}: give a list of paths")
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
 
@@ -126,13 +137,18 @@ class CommandOptions:
             given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
         ):
             raise TypeError(
-                f"{name}={given!r} of {who}: give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
+                f"{name}={shown(given)} of {who}: "
+                "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
-        if name == "stdout" and given == subprocess.STDOUT:
+        if is_path(given):
+            file_path(given, name, who)
+        if isinstance(given, int) and not min(SPECIAL) <= given < LARGEST_DESCRIPTOR:
+            raise ValueError(f"{name}={shown(given)} of {who}: there is no such descriptor")
+        if name == "stdout" and isinstance(given, int) and given == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {who}: this is for stderr, which then goes where stdout goes")
         if self.goes_by_lines and not (given is None or given in SPECIAL):
             raise ValueError(
-                f"{name}={given!r} of {who}: with on_line or tag, output is handed over line by line; "
+                f"{name}={shown(given)} of {who}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
             )
 
@@ -157,9 +173,9 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
         try:
             key, text = os.fsencode(name), os.fsencode(value)
         except TypeError:
-            raise TypeError(f"env of {who}: {name!r}: {value!r}; names and values must be strings") from None
+            raise TypeError(f"env of {who}: {name!r}: {shown(value)}; names and values must be strings") from None
         if b"=" in key or b"\0" in key + text or not key:
-            raise ValueError(f"env of {who}: {name!r}: {value!r}; no NUL can be in either, and no '=' in a name")
+            raise ValueError(f"env of {who}: {name!r}: {shown(value)}; no NUL can be in either, and no '=' in a name")
         found[key] = text
     return found
 
@@ -182,9 +198,18 @@ def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
-def paths(given: Any) -> tuple[Any, ...]:
-    """Return paths as a tuple; one alone may stand for itself."""
-    return (given,) if is_path(given) or isinstance(given, (Depfile, Optional)) else tuple(given)
+def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
+    """Return paths as a tuple; one alone may stand for itself.
+
+    Raises:
+        TypeError: it is neither a path nor a list.
+
+    """
+    if is_path(given) or isinstance(given, (Depfile, Optional)):
+        return (given,)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{name}={shown(given)} of {who}: give a list of paths")
+    return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def is_path(given: Any) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 from ... import CommandError, CommandJob
+from ...abc import shown
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -86,9 +87,11 @@ class Port(Readiness):
     def __init__(self, number: int, host: str = "localhost") -> None:
         given: Any = number
         if isinstance(given, bool) or not isinstance(given, int):
-            raise TypeError(f"Port({number!r}): give the number of a TCP port, such as 5432")
+            raise TypeError(f"Port({shown(number)}): give the number of a TCP port, such as 5432")
         if not 1 <= number <= 65535:
-            raise ValueError(f"Port({number!r}): a TCP port is a number from 1 to 65535")
+            raise ValueError(f"Port({shown(number)}): a TCP port is a number from 1 to 65535")
+        if not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Port({number}, host={shown(host)}): give the name or the address of a host")
         self.number: Final = number
         self.host: Final = host
 
@@ -144,7 +147,7 @@ class Line(Readiness):
     def __init__(self, text: str | re.Pattern[str]) -> None:
         given: Any = text
         if not isinstance(given, (str, re.Pattern)) or not given:
-            raise TypeError(f"Line({text!r}): give a part of the line, or a compiled regular expression of text")
+            raise TypeError(f"Line({shown(text)}): give a part of the line, or a compiled regular expression of text")
         self.text: Final = text
         self._lines: list[str] = []
         self._came: anyio.Event | None = None
@@ -286,4 +289,4 @@ def readiness(given: Any, who: str) -> Readiness:
     if isinstance(given, Path):
         return Exists(given)
     advice = "give Port(5432), Line('ready to accept'), Succeeds(['pg_isready']), or a pathlib.Path"
-    raise TypeError(f"ready={given!r} of {who}: {advice}")
+    raise TypeError(f"ready={shown(given)} of {who}: {advice}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from ...abc import duration, whole
+from ...abc import duration, shown, whole
 from ._result import CommandError
 
 Attempt = Callable[[], Awaitable[Any]]
@@ -33,7 +33,7 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     """
     for code in codes:
         if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"exited_with({code!r}): give exit codes, whole numbers")
+            raise TypeError(f"exited_with({shown(code)}): give exit codes, whole numbers")
     chosen = frozenset(codes)
 
     def has_exited_with(error: BaseException) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from ...abc import shown
+
 if TYPE_CHECKING:
     from ._processes import Process
 
@@ -25,10 +27,10 @@ def check(nice: Any, memory_limit: Any, who: str) -> None:
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={value!r} of {who}: give {wanted}, or None")
+            raise TypeError(f"{name}={shown(value)} of {who}: give {wanted}, or None")
     if memory_limit is not None and not 0 < memory_limit < TOO_MUCH:
         wanted = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={memory_limit!r} of {who}: give {wanted}, or None")
+        raise ValueError(f"memory_limit={shown(memory_limit)} of {who}: give {wanted}, or None")
 
 
 def renice(process: Process, nice: int) -> None:

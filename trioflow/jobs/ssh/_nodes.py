@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args, overload
 
-from ...abc import duration, whole
+from ...abc import duration, file_path, flag, is_among, shown, whole
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]
@@ -67,27 +67,28 @@ class SshNode:
 
     def __post_init__(self) -> None:
         """Check what the user gave."""
-        who = f"SshNode({self.hostname!r})"
+        who = f"SshNode({shown(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.username is not None:
             _check_word(self.username, "username", who)
         if self.port is not None and not 0 < (whole(self.port, "port", who) or 0) < 1 << 16:
-            raise ValueError(f"port={self.port!r} of {who}: give a number from 1 to 65535, or None")
+            raise ValueError(f"port={shown(self.port)} of {who}: give a number from 1 to 65535, or None")
         for name in ("max_sessions", "max_handshakes"):
             if not whole(getattr(self, name), name, who, "1 at least"):
-                raise ValueError(f"{name}={getattr(self, name)!r} of {who}: give a whole number, 1 or more")
+                raise ValueError(f"{name}={shown(getattr(self, name))} of {who}: give a whole number, 1 or more")
         if not duration(self.connect_timeout, "connect_timeout", who):
             raise ValueError(f"connect_timeout=0 of {who}: give a positive number of seconds")
-        if self.on_unreachable not in get_args(OnUnreachable):
-            raise ValueError(f"on_unreachable={self.on_unreachable!r} of {who}: choose 'fail' or 'skip'")
+        if not is_among(self.on_unreachable, get_args(OnUnreachable)):
+            raise ValueError(f"on_unreachable={shown(self.on_unreachable)} of {who}: choose 'fail' or 'skip'")
         for name in ("identity", "config", "known_hosts"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, os.fspath(given))
+                object.__setattr__(self, name, file_path(given, name, who))
+        flag(self.accept_new, "accept_new", who)
         if isinstance(self.gateway, str):
             object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"gateway={self.gateway!r} of {who}: give an SshNode, its name, or None")
+            raise TypeError(f"gateway={shown(self.gateway)} of {who}: give an SshNode, its name, or None")
 
     @property
     def name(self) -> str:
@@ -129,14 +130,10 @@ class LocalNode:
 
     def __post_init__(self) -> None:
         """Check what the user gave."""
-        who = f"LocalNode({self.hostname!r})"
+        who = f"LocalNode({shown(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.directory is not None:
-            if not isinstance(self.directory, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"directory={self.directory!r} of {who}: give a path, or None")
-            object.__setattr__(self, "directory", os.path.expanduser(os.fspath(self.directory)))
-            if not self.directory:
-                raise ValueError(f"directory='' of {who}: give a path, or None for this program's directory")
+            object.__setattr__(self, "directory", os.path.expanduser(file_path(self.directory, "directory", who)))
 
     @property
     def name(self) -> str:
@@ -157,6 +154,8 @@ def node(given: Node | str) -> Node:
     """Return a node, given itself or its name."""
     if isinstance(given, str):
         return LocalNode() if given == HERE else SshNode(given)
+    if not isinstance(given, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"node={shown(given)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
     return given
 
 
@@ -194,7 +193,7 @@ class SshNodes(Sequence[Node]):
             elif isinstance(one, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 found += [_node(name, options) for name in _expanded(one)]
             else:
-                raise TypeError(f"SshNodes: {one!r}: give names, ranges, or SshNodes")
+                raise TypeError(f"SshNodes: {shown(one)}: give names, ranges, or SshNodes")
         self._nodes: Final = tuple(dict.fromkeys(found))
 
     @overload
@@ -228,9 +227,9 @@ _WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^
 def _check_word(word: Any, name: str, who: str) -> None:
     """Refuse what ssh, or a shell, would take for something else than a name."""
     if not isinstance(word, str):
-        raise TypeError(f"{name}={word!r} of {who}: give a string")
+        raise TypeError(f"{name}={shown(word)} of {who}: give a string")
     if not _WORD.fullmatch(word) or word.startswith("-"):
-        raise ValueError(f"{name}={word!r} of {who}: give a name without spaces, quotes, and '-' in front")
+        raise ValueError(f"{name}={shown(word)} of {who}: give a name without spaces, quotes, and '-' in front")
 
 
 def _listed(nodes: Any) -> Iterator[Any]:
@@ -242,7 +241,7 @@ def _listed(nodes: Any) -> Iterator[Any]:
     elif isinstance(nodes, Iterable):
         yield from nodes
     else:
-        raise TypeError(f"SshNodes({nodes!r}): give a list, a path, or a range like 'node[01-37]'")
+        raise TypeError(f"SshNodes({shown(nodes)}): give a list, a path, or a range like 'node[01-37]'")
 
 
 def _split(text: str) -> list[str]:
@@ -254,13 +253,15 @@ def _expanded(text: str) -> Iterator[str]:
     """Yield the names of a range."""
     pieces = _BRACKETS.split(text)  # text, what is in brackets, text, ...
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
-        raise ValueError(f"{text!r}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'")
+        raise ValueError(f"{shown(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'")
     choices = [[piece] if number % 2 == 0 else _choices(piece, text) for number, piece in enumerate(pieces)]
     size = 1
     for choice in choices:
         size *= len(choice)
     if size > LIMIT:
-        raise ValueError(f"{text!r} stands for {size} nodes: more than {LIMIT} are taken for a mistake in the range")
+        raise ValueError(
+            f"{shown(text)} stands for {size} nodes: more than {LIMIT} are taken for a mistake in the range"
+        )
     return map("".join, itertools.product(*choices))
 
 
@@ -274,13 +275,13 @@ def _choices(inside: str, text: str) -> list[str]:
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise ValueError(
-                f"{text!r}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
+                f"{shown(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
             )
         if int(last) - int(first) >= LIMIT:
-            raise ValueError(f"{text!r}: more than {LIMIT} nodes are taken for a mistake in the range")
+            raise ValueError(f"{shown(text)}: more than {LIMIT} nodes are taken for a mistake in the range")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in found:
-        raise ValueError(f"{text!r}: nothing stands between two commas or brackets")
+        raise ValueError(f"{shown(text)}: nothing stands between two commas or brackets")
     return found
 
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
-from ...abc import AbstractJob
+from ...abc import AbstractJob, is_among, shown
 from ..command import _line
 from ..command._granted import granted
 from ..command._options import is_path
@@ -191,8 +191,8 @@ class Push(Step):
     def __init__(self, *sources: Path | AbstractJob[Any], to: Path | AbstractJob[Any]) -> None:
         if not sources:
             raise ValueError("Push(): give the files and directories to be copied, and to=")
-        if to in ("", b""):
-            raise ValueError(f"Push(): to={to!r} names nothing: give a path there, or '~'")
+        if is_among(to, ("", b"")):
+            raise ValueError(f"Push(): to={shown(to)} names nothing: give a path there, or '~'")
         super().__init__((*sources, to))
 
     def files_read(self) -> Iterable[Any]:
@@ -269,7 +269,7 @@ def _step(given: Any, who: str) -> Step:
             raise ValueError(f"{who}: the command is empty")
         return Command(given, who)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{who}: {given!r} cannot be done on a node: give a command (a string, or a tuple of words), a Script, "
+        f"{who}: {shown(given)} cannot be done on a node: give a command (a string, or a tuple of words), a Script, "
         f"a ScriptText, a Push, a Pull, or several of these in a list"
     )
 
@@ -298,7 +298,7 @@ def _paths(given: Any, who: str) -> tuple[Any, ...]:
     if is_path(found) or isinstance(given, (bytes, AbstractJob)):
         return (found,)
     if not isinstance(given, Iterable):
-        raise TypeError(f"{who}(includes={given!r}): give a list of files and directories")
+        raise TypeError(f"{who}(includes={shown(given)}): give a list of files and directories")
     return tuple(found)
 
 

@@ -19,6 +19,7 @@ from ..._core.door.reading import (
     current_run,
     failed_through_member,
     failure_of,
+    file_path,
     is_scheduler,
     outwards,
     paths_of,
@@ -104,7 +105,7 @@ class CiReport(Instrument):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: Final[str] = os.path.abspath(path)
+        self.path: Final[str] = os.path.abspath(file_path(path, "path", f"{type(self).__name__}()"))
         self.is_written: bool = False
         self._root: BaseScheduler | None = None
         self._cases: Final[dict[AnyJob, Case]] = {}

@@ -57,7 +57,7 @@ class Summary(CiReport):
         self._appends: Final = path is None
         if path is None and not default:
             raise ValueError("Summary() without a path: give one; only GitHub's actions set GITHUB_STEP_SUMMARY")
-        super().__init__(path or default or "")
+        super().__init__(default or "" if path is None else path)
 
     def _write(self, report: Report) -> None:
         if os.environ.get("GITHUB_ACTIONS"):

@@ -20,11 +20,13 @@ from ..._core.door.reading import (
     end_of,
     expected_durations,
     failed_through_member,
+    file_path,
     is_further_attempt,
     is_scheduler,
     is_service,
     nested_in,
     runs_commands,
+    shown,
     status_of,
     throttled,
     waiting_for,
@@ -91,13 +93,15 @@ class Events(Instrument):
                 "Events() needs msgspec, which is not installed: pip install 'trioflow[events]'", name="msgspec"
             )
         if not isinstance(file, (str, os.PathLike)) and not callable(getattr(file, "write", None)):
-            raise TypeError(f"Events({file!r}): give a path, or a file that is open for writing")
+            raise TypeError(f"Events({shown(file)}): give a path, or a file that is open for writing")
         from . import _format
 
         self._format: Final = _format
         self._encode: Final = _format.encode
         self._put: Callable[[bytes], None] = _nowhere
-        self._target: Final = os.path.abspath(file) if isinstance(file, (str, os.PathLike)) else file
+        self._target: Final = (
+            os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
+        )
         self._had_run = False
         self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
         self._outlet: Outlet | None = None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.door.reading import BaseScheduler
+from ..._core.door.reading import BaseScheduler, file_path, shown
 from ..text._selection import Wanted
 from . import _dot, _legend, _mermaid
 from ._drawing import Drawing
@@ -60,7 +60,7 @@ def mermaid(scheduler: BaseScheduler, **options: Unpack[DrawingOptions]) -> str:
 
 def _drawing(scheduler: BaseScheduler, *, direction: Direction = "TB", **options: Any) -> tuple[Drawing, Direction]:
     if direction not in get_args(Direction):
-        raise ValueError(f"direction={direction!r}: choose one of {', '.join(get_args(Direction))}")
+        raise ValueError(f"direction={shown(direction)}: choose one of {', '.join(get_args(Direction))}")
     return Drawing(scheduler, **options), direction
 
 
@@ -122,5 +122,6 @@ def export(
         OSError: the file cannot be written.
 
     """
+    file = Path(file_path(path, "path", f"export_as_{image}file()"))
     data = rendered(graph(scheduler, **options), image, f"export_as_{image}file() of {scheduler.label!r}")
-    Path(path).write_bytes(data)
+    file.write_bytes(data)

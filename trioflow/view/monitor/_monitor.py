@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, in_cell
+from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, is_among, shown
 from ..text import _symbols
 from ._asked import throttled
 from ._display import Display
@@ -99,16 +99,18 @@ class Monitor(Instrument):
         _require_rich()
         if file is not None:
             _symbols.stream(file, "Monitor()")
-        if nested not in get_args(Nested):
-            raise ValueError(f"nested={nested!r} of Monitor(): choose one of {', '.join(get_args(Nested))}")
+        if not is_among(nested, get_args(Nested)):
+            raise ValueError(f"nested={shown(nested)} of Monitor(): choose one of {', '.join(get_args(Nested))}")
         rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
         if not 0.1 <= rate <= 60:
-            raise ValueError(f"refresh_per_second={refresh_per_second!r} of Monitor(): give a number from 0.1 to 60")
+            raise ValueError(
+                f"refresh_per_second={shown(refresh_per_second)} of Monitor(): give a number from 0.1 to 60"
+            )
         self._file: Final = file
         self._nested: Final[Nested] = nested
         self._interval: Final = 1 / rate
-        self._tag: Final = tag
-        self._child_output: Final = child_output
+        self._tag: Final = flag(tag, "tag", "Monitor()")
+        self._child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._failures_are_told = False
         self._model: Model | None = None  # like the display, there while a run is watched
         self._display: Display | None = None

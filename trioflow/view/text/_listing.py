@@ -27,6 +27,7 @@ from ..._core.door.reading import (
     JobState,
     find_cycle,
     find_implied,
+    flag,
     in_order,
     inputs_of,
     is_scheduler,
@@ -34,6 +35,7 @@ from ..._core.door.reading import (
     percent,
     result_was_dropped,
     shortened,
+    shown,
     status_of,
     waiting_for,
     waits_for,
@@ -98,9 +100,16 @@ class Listing:
         self._margin: Final = " " * (_digits(self.jobs) + 2 + Symbols.columns + 2)
 
     def text(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
-        """Return the lines, without a newline after the last; the legend stands below them."""
-        shown = _without_done(self._rows) if silence_done_jobs else self._rows
-        lines = "\n".join(_aligned([self._line(row, details) for row in shown]))
+        """Return the lines, without a newline after the last; the legend stands below them.
+
+        Raises:
+            TypeError: something is neither True nor False.
+
+        """
+        for name, given in (("details", details), ("silence_done_jobs", silence_done_jobs), ("legend", legend)):
+            flag(given, name, "list()")
+        rows = _without_done(self._rows) if silence_done_jobs else self._rows
+        lines = "\n".join(_aligned([self._line(row, details) for row in rows]))
         return "\n\n".join(filter(None, [lines, self._symbols.legend() if legend else ""]))
 
     def name(self, job: AnyJob) -> str:
@@ -140,7 +149,7 @@ class Listing:
             return f"!! {self._symbols.line(_short_values.exception(error))}"
         if job.state is JobState.SUCCEEDED:
             given_up = result_was_dropped(job)
-            result = "(given up)" if given_up else self._symbols.line(_short_values.result(job.result()))
+            result = "(given up)" if given_up else self._symbols.line(shown(job.result()))
             why = not_restored(job)
             return "  ".join(
                 filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core.door.reading import AbstractJob, AnyJob, BaseScheduler, paths_of, printable
+from ..._core.door.reading import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, shown
 
 K = TypeVar("K")
 Wanted = AnyJob | str | Iterable[AnyJob | str]
@@ -36,7 +36,7 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
         elif isinstance(one, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
             found.add(_below(one, paths, scheduler, option))
         else:
-            raise TypeError(f"{option}={one!r}: give jobs, or strings that match their job.path")
+            raise TypeError(f"{option}={shown(one)}: give jobs, or strings that match their job.path")
     return found
 
 
@@ -68,7 +68,7 @@ def _as_collection(wanted: Wanted, option: str) -> tuple[AnyJob | str, ...]:
     try:
         return tuple(wanted)
     except TypeError:
-        raise TypeError(f"{option}={wanted!r}: give jobs, or strings that match their job.path") from None
+        raise TypeError(f"{option}={shown(wanted)}: give jobs, or strings that match their job.path") from None
 
 
 def _matches(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.door.reading import AnyJob, JobState, printable
+from ..._core.door.reading import AnyJob, JobState, printable, shown
 from .._states import CRITICAL, FOREVER, LOOKS
 
 
@@ -98,5 +98,5 @@ def stream(file: TextIO | None, who: str) -> TextIO:
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(f"{who}: file={file!r} is not a stream; options go by name, as in list(details=True)")
+        raise TypeError(f"{who}: file={shown(file)} is not a stream; options go by name, as in list(details=True)")
     return file

@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from ..._core.door.reading import file_path
+
 
 def write(path: str | os.PathLike[str], text: str) -> None:
     """Put a text in the place of a file, so that whoever opens it finds the old one or the new one, whole.
@@ -13,10 +15,11 @@ def write(path: str | os.PathLike[str], text: str) -> None:
     It is written beside and renamed, unless it is a device or a pipe, or nothing may be written beside it.
 
     Raises:
+        TypeError, ValueError: it is not a path.
         OSError: it cannot be written; then the old one is left.
 
     """
-    place = Path(path).resolve()  # of a link, where it leads
+    place = Path(file_path(path, "path", "a Trace")).resolve()  # of a link, where it leads
     if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
         place.write_text(text, encoding="utf-8", newline="")
         return

@@ -15,6 +15,7 @@ from ..._core.door.reading import (
     end_of,
     failed_through_member,
     failure_of,
+    file_path,
     held,
     is_further_attempt,
     runs_commands,
@@ -287,7 +288,7 @@ class Trace(Instrument):
         """
         from .report import _report
 
-        _file.write(path, _report.html(self._record(), Path(path).parent))
+        _file.write(path, _report.html(self._record(), Path(file_path(path, "path", "a Trace")).parent))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the timeline in a notebook."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ...base._functions import is_async, signature_of
+from ...base._shown import shown
 from ...job import _options
 from ._named import NAMED, NAMES, RunPolicy
 from ._outlook import RunOutlook
@@ -35,7 +36,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
         TypeError: it is not an object that can be one.
 
     """
-    what, choices = f"{name}={policy!r} of {_options.named(who)}", ", ".join(NAMES)
+    what, choices = f"{name}={shown(policy)} of {_options.named(who)}", ", ".join(NAMES)
     if isinstance(policy, str):
         if policy not in NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
@@ -49,7 +50,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
             f"trioflow.abc.Policy"
         )
     if not isinstance(policy.needs_ranks, bool):
-        raise TypeError(f"{what}: its needs_ranks is {policy.needs_ranks!r}; set it to True or False")
+        raise TypeError(f"{what}: its needs_ranks is {shown(policy.needs_ranks)}; set it to True or False")
     for method in ("key", "reason"):
         _check_method(getattr(policy, method), f"{what}: its {method}")
     given: Policy = policy
@@ -58,7 +59,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
 
 def _check_method(method: Any, what: str) -> None:
     if not callable(method):
-        raise TypeError(f"{what} is {method!r}: make it a method, called with a job and an outlook")
+        raise TypeError(f"{what} is {shown(method)}: make it a method, called with a job and an outlook")
     if is_async(method):
         raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
     try:
@@ -145,7 +146,7 @@ def _number(given: Any) -> float:
         from numbers import Real
 
         if not isinstance(given, Real):
-            raise TypeError(f"key() returned {given!r}: return a number, or a tuple of numbers")
+            raise TypeError(f"key() returned {shown(given)}: return a number, or a tuple of numbers")
         given = float(given)
     if given != given:
         raise ValueError("key() returned nan, which cannot be compared: return another number")

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text
+from ...._core.door.reading import duration_text, shown, whole
 from ...text import _counts
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
@@ -20,6 +20,8 @@ from ._paint import add, clipped, text_width
 from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
 
 NARROWEST: Final = 300
+WIDEST: Final = 1_000_000
+"""Pixels; browsers show no wider picture."""
 
 
 def svg(record: TraceRecord, width: int) -> str:
@@ -29,8 +31,8 @@ def svg(record: TraceRecord, width: int) -> str:
         ValueError: `width` is too small.
 
     """
-    if width < NARROWEST:
-        raise ValueError(f"width={width} of a timeline: give {NARROWEST} pixels or more")
+    if not NARROWEST <= (whole(width, "width", "a timeline") or 0) <= WIDEST:
+        raise ValueError(f"width={shown(width)} of a timeline: give {NARROWEST} to {WIDEST} pixels")
     picture, paper = prepared("timeline")
     places = Places(record, width)
     draw_title(picture, places)

@@ -1,0 +1,352 @@
+"""Writes `reference/bad-input.md`: each public parameter is given all that is bad: `python docs/_site/bad_input.py`.
+
+Each call below is complete and right. Then one of its parameters at a time gets each of the values, and what is raised
+is noted.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import importlib.util
+import inspect
+import io
+import logging
+import math
+import os
+import tempfile
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trioflow
+from trioflow import Job, Port, Scheduler, current_job
+from trioflow.abc import shown
+
+PACKAGE = Path(trioflow.__file__).parent
+PAGE = Path(__file__).parents[1] / "reference" / "bad-input.md"
+
+
+class Thing:
+    """An object of a type that nothing asks for."""
+
+    def __repr__(self) -> str:
+        return "<Thing>"
+
+
+class Hostile:
+    """An object that cannot be shown, compared or used as a key."""
+
+    def _refuse(self, *_: Any) -> Any:
+        raise LookupError("hostile")
+
+    __repr__ = __str__ = __eq__ = __hash__ = _refuse  # type: ignore[assignment]
+
+
+VALUES: dict[str, Any] = {
+    "None": None,
+    "True": True,
+    "0": 0,
+    "-1": -1,
+    "1.5": 1.5,
+    "NaN": math.nan,
+    "infinity": math.inf,
+    "-infinity": -math.inf,
+    "10**400": 10**400,
+    "1e308": 1e308,
+    "1j": 1j,
+    '""': "",
+    '"text"': "text",
+    '"a\\0b"': "a\0b",
+    'b"x"': b"x",
+    "[1]": [1],
+    "{1: 2}": {1: 2},
+    "object": Thing(),
+    "hostile": Hostile(),
+}
+"""What each parameter is given, by the name that the page has for it."""
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+def home() -> Scheduler:
+    """Return a scheduler with a job."""
+    return Scheduler(Job(nothing, label="a"), label="home")
+
+
+def method(make: Callable[[], Any], name: str) -> Callable[..., Any]:
+    """Return a function that calls a method of a new object, with its signature."""
+    function = getattr(type(make()), name)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(make(), name)(*args, **kwargs)
+
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    call.__signature__ = inspect.signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
+    """Return a function that calls a method of a job from inside of it."""
+
+    def call(**kwargs: Any) -> Any:
+        job = Job(lambda: body(kwargs), label="a", **options)
+        Scheduler(job).run()
+        return job.result()
+
+    async def body(kwargs: dict[str, Any]) -> None:
+        getattr(current_job(), name)(**kwargs)
+
+    parameters = list(inspect.signature(getattr(Job, name)).parameters.values())[1:]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
+    """Yield what can be called: its name, the function, and the arguments that it needs, by the names of parameters."""
+    one = {"function": nothing}
+    pool = concurrent.futures.ThreadPoolExecutor
+    has_dask = importlib.util.find_spec("distributed") is not None
+    yield "AbstractJob", trioflow.AbstractJob, {}
+    yield "Job", Job, one
+    yield "Service", trioflow.Service, one
+    yield "ThreadJob", trioflow.ThreadJob, {"function": os.getpid}
+    yield "ProcessJob", trioflow.ProcessJob, {"function": os.getpid}
+    yield "ExecutorJob", trioflow.ExecutorJob, {"executor": pool, "function": os.getpid}
+    if has_dask:
+        yield "DaskJob", trioflow.DaskJob, {"function": os.getpid}
+    yield "CommandJob", trioflow.CommandJob, {"command": ["true"]}
+    yield "CommandService", trioflow.CommandService, {"command": ["true"], "ready": Port(1)}
+    yield "Port", Port, {"number": 1}
+    yield "Line", trioflow.Line, {"text": "ready"}
+    yield "Succeeds", trioflow.Succeeds, {"command": ["true"]}
+    yield "SshJob", trioflow.SshJob, {"node": "node", "command": "true"}
+    yield "SshNode", trioflow.SshNode, {"hostname": "node"}
+    yield "SshNodes", trioflow.SshNodes, {"nodes": ["node"]}
+    yield "LocalNode", trioflow.LocalNode, {}
+    yield "Push", trioflow.Push, {"sources": "here", "to": "there"}
+    yield "Pull", trioflow.Pull, {"sources": "there", "to": "here"}
+    yield "Script", trioflow.Script, {"path": "script", "args": "a"}
+    yield "ScriptText", trioflow.ScriptText, {"text": "true", "args": "a"}
+    yield "Scheduler", Scheduler, {}
+    yield "Sequence", trioflow.Sequence, {}
+    yield "Adaptive", trioflow.Adaptive, {"minimum": 1, "maximum": 2}
+    yield "Pool", lambda *, cpu: trioflow.Pool(cpu=cpu), {"cpu": 1}
+    yield "Rate", lambda *, per, burst, requests: trioflow.Rate(per=per, burst=burst, requests=requests), {
+        "per": 1, "burst": 1, "requests": 1,
+    }  # fmt: skip
+    yield "exited_with", trioflow.exited_with, {"codes": ()}
+    yield "retry_on_exit", trioflow.retry_on_exit, {}
+    yield "Throttled", trioflow.Throttled, {"key": "api"}
+    yield "Journal", trioflow.Journal, {"path": "run.db"}
+    yield "Monitor", trioflow.Monitor, {}
+    yield "Events", trioflow.Events, {"file": "events"}
+    yield "JUnit", trioflow.JUnit, {"path": "junit.xml"}
+    yield "Summary", trioflow.Summary, {"path": "summary.md"}
+    yield "Executor", trioflow.Executor, {}
+    yield "simulate", trioflow.simulate, {"scheduler": home()}
+    yield "ref", trioflow.ref, {"job": Job(nothing)}
+    for name, needed in METHODS.items():
+        yield f"scheduler.{name}", method(home, name), needed
+    for name in ("export_as_csvfile", "export_as_json", "export_as_svgfile", "export_as_htmlfile"):
+        yield f"trace.{name}", method(trioflow.Trace, name), {"path": "trace"}
+    yield "job.requires", method(lambda: Job(nothing, label="a"), "requires"), {}
+    yield "job.progress", while_it_runs("progress"), {}
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "run": {},
+    "add": {"job": None},
+    "update": {"jobs": ()},
+    "remove": {"job": None},
+    "bypass_and_remove": {"job": None},
+    "keep_only": {"jobs": ()},
+    "keep_only_between": {},
+    "predecessors": {"jobs": None},
+    "successors": {"jobs": None},
+    "explain": {"job": None},
+    "exit_jobs": {},
+    "iterate_jobs": {},
+    "map": {"function": nothing, "iterables": ()},
+    "list": {},
+    "listing": {},
+    "debrief": {},
+    "export_as_dotfile": {"path": "graph.dot"},
+    "export_as_mermaid": {"path": "graph.mmd"},
+}
+"""The methods of a scheduler, with the arguments that they need."""
+
+ELSEWHERE = {
+    "CommandResult": "made by a command",
+    "SchedulerJob": "the same as Scheduler",
+    "Trace": "takes nothing",
+    "current_job": "takes nothing",
+    "job": "has the options of Job",
+}
+"""What is public and not called here, with the reason."""
+
+ANY = {
+    "args": "what the function gets",
+    "default": "what is returned in place of a result",
+    "key": "what tells a job apart in a journal",
+    "version": "what a journal compares",
+}
+"""Parameters that take any value, with the reason."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A value that a parameter does not take."""
+
+    call: str
+    parameter: str
+    value: str  # its name in `VALUES`
+    error: BaseException
+
+    @property
+    def text(self) -> str:
+        """The type and the message, with an ellipsis in place of the value."""
+        message = str(self.error.args[0]) if isinstance(self.error, KeyError) else str(self.error)
+        given = VALUES[self.value]
+        message = message.replace(f"found {type(given).__name__}", "found …")
+        message = message.replace(repr(shown(given)), "'…'")
+        for before in ("=", "(", ": ", "is ", "not "):
+            message = message.replace(f"{before}{shown(given)}", f"{before}…", 1)
+        return f"{type(self.error).__name__}: {message}"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it was refused by a check, and the error says what was called, or which parameter it is."""
+        place = traceback.extract_tb(self.error.__traceback__)[-1].filename
+        in_job = place == __file__ and self.call.startswith("job.")  # errors of jobs are without frames of the engine
+        words = str(self.error).lower()
+        names = self.parameter.rstrip("s"), self.call.rpartition(".")[2].lower()
+        return (
+            isinstance(self.error, (TypeError, ValueError, KeyError))
+            and (in_job or Path(place).is_relative_to(PACKAGE))
+            and any(name in words for name in names)
+        )
+
+
+def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Parameter]:
+    """Return the parameters of a function that are not known already, and do not take anything."""
+    return [
+        one
+        for one in inspect.signature(function).parameters.values()
+        if one.name not in known | ANY.keys() and one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")
+    ]
+
+
+def attempt(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseException | None:
+    """Call a function with arguments by the names of its parameters, and return what it raises."""
+    args, kwargs = [], {}
+    for one in inspect.signature(function).parameters.values():
+        if one.name in arguments:
+            given = arguments[one.name]
+            if one.kind is one.VAR_POSITIONAL:
+                args += given if isinstance(given, tuple) else (given,)
+            elif one.kind is one.POSITIONAL_ONLY:
+                args.append(given)
+            else:
+                kwargs[one.name] = given
+    try:
+        made = function(*args, **kwargs)
+        if isinstance(made, Iterator):
+            list(made)
+    except Exception as error:
+        return error
+    return None
+
+
+def walked() -> Iterator[tuple[str, str, list[Refused]]]:
+    """Yield each call, each of its parameters, and the values that it refuses."""
+    known: set[str] = set()
+    for name, function, needed in calls():
+        for one in parameters(function, known):
+            found = [
+                Refused(name, one.name, value, error)
+                for value, given in VALUES.items()
+                if (error := attempt(function, {**needed, one.name: given})) is not None
+            ]
+            yield name, one.name, found
+        if name == "AbstractJob":  # every other kind has the same
+            known = set(inspect.signature(trioflow.AbstractJob).parameters)
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Let the calls write their files in a directory of their own, and nothing to the terminal."""
+    logging.disable()
+    try:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            contextlib.chdir(directory),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def walk() -> list[tuple[str, str, list[Refused]]]:
+    """Return each call, each of its parameters, and the values that it refuses."""
+    with aside():
+        return list(walked())
+
+
+def page(found: Iterable[tuple[str, str, list[Refused]]]) -> str:
+    """Return the page, with what was found."""
+    by_call: dict[str, list[str]] = {}
+    for name, parameter, refused in found:
+        by_text: dict[str, list[str]] = {}
+        for one in refused:
+            by_text.setdefault(one.text, []).append(one.value)
+        taken = [value for value in VALUES if value not in {one.value for one in refused}]
+        groups = sorted(by_text.items(), key=lambda pair: len(pair[1]))
+        errors = [
+            f"{'all else' if pair is groups[-1] and len(pair[1]) > 3 else listed(pair[1])}: {cell(pair[0])}"
+            for pair in groups
+        ]
+        row = f"| `{parameter}` | {listed(taken) if errors else 'all'} | {'<br>'.join(errors)} |"
+        by_call.setdefault(name, []).append(row)
+    parts = [HEAD]
+    for name, rows in by_call.items():
+        summary = f"<code>{name}</code>: {len(rows)} parameter{'s' * (len(rows) != 1)}"
+        table = "\n".join(["| parameter | takes | refuses |", "| --- | --- | --- |", *rows])
+        parts.append(f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>")
+    return "\n\n".join(parts) + "\n"
+
+
+def listed(values: list[str]) -> str:
+    """Return names of values as they stand in a cell."""
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def cell(text: str) -> str:
+    """Return an error as it stands in a cell."""
+    kind, _, message = text.partition(": ")
+    ticks = "``" if "`" in message else "`"
+    pipe = message.replace("|", "\\|")
+    return f"{kind}: {ticks}{pipe}{ticks}"
+
+
+HEAD = """# Bad input
+
+What is wrong is refused where it is given: when the job, the scheduler or the view is made, or called. The error names
+the parameter, shows what was found, and says what to give. It is a `TypeError` if the type is wrong, and a `ValueError`
+if only the value is, or if it is none of the words to choose from. Nothing has been started by then, and nothing has
+changed.
+
+Below, each parameter is given `None`, `True`, numbers (`NaN`, infinite and huge ones too), texts (empty, or with a
+NUL), bytes, a list, a dict, an object of another type, and a hostile one, whose `repr`, `str`, `eq` and `hash` raise.
+In the errors, `…` stands for what was given: of a long value the first 100 characters, of a huge number its size, and
+of an object that cannot be shown its type. The options that all kinds of jobs have are under `AbstractJob` alone."""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(walk()), encoding="utf-8")
