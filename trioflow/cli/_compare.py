@@ -49,8 +49,8 @@ EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 def command(before: Path, after: Path, output: Path | None, fail_above: float | None) -> int:
     """Print why one run took longer than another, or less: what became longer along their critical paths.
 
-    BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The changes add
-    up to the difference of the two runs; a job beside the critical paths makes none.
+    BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
+    changes add up to the difference of the two runs; a job beside the critical paths makes none.
     """
     from ..view.trace.compare import _differences, _picture, _read, _text
 
