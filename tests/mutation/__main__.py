@@ -35,7 +35,7 @@ from .mutants import Mutant, mutants_of
 from .survivors import EXPLAINED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/test_testing.py")
+ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "door", "job", "limits", "run", "scheduler")},
     "base": ("trioflow/_core/base", (*ENGINE, "tests/view/test_units.py")),

@@ -1,44 +1,4 @@
-"""What users need to test their own jobs and scenarios: virtual time, on both backends.
-
-Under virtual time nothing really waits. As soon as no task can go on, the clock jumps to the next deadline. So a
-scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
-`anyio.current_time`, which works on both backends.
-
->>> import anyio
->>> from trioflow.testing import run_virtual
->>> async def nap() -> float:
-...     await anyio.sleep(3600)
-...     return anyio.current_time()
->>> run_virtual(nap, backend="trio"), run_virtual(nap, backend="asyncio")
-(3600.0, 3600.0)
-
-To start a scenario under virtual time with ``run``, pass the clock in its options::
-
-    scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"))
-
-Tests that anyio's pytest plugin runs get the clock in the same way::
-
-    @pytest.fixture(params=["trio", "asyncio"])
-    def anyio_backend(request):
-        return request.param, virtual_options(request.param)
-
-What to know before relying on it:
-
-- **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them. While
-  a thread works for a real second, all sleeps in other tasks end at once, and all timeouts expire. The loop really
-  waits only when no deadline is left.
-- A task that waits without a deadline for something that never comes waits for ever, as in real time.
-- The clock stands still while any task is busy, for example one that polls, or that swallows a cancellation which is
-  delivered again and again. Time passes only between turns of the loop in which there is something to do, never during
-  them.
-- Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
-  other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
-  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
-- While only threads or processes work, the clock may jump to where the timeout of a job that has ended would have been.
-- A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
-  asyncio the thread then never begins.
-- Tasks that wake at the same time wake in any order, on both backends, as in real time.
-"""
+"""Virtual time: a clock that jumps to the next deadline as soon as nothing can run, on both backends."""
 
 from __future__ import annotations
 
@@ -49,8 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, TypeVarTuple, final
 
 import anyio
-
-__all__ = ["VirtualTimeEventLoop", "run_virtual", "virtual_options"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -137,14 +95,16 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     0.25
     """
 
-    # Two private fields of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout
-    # of select() is rounded, and cut off at a day), or to set the resolution.
+    # Private fields of asyncio, unchanged since 3.4. There is no public way to get the next deadline (the timeout of
+    # select() is rounded, and cut off at a day), to set the resolution, or to choose the order of what is ready.
     _scheduled: list[asyncio.TimerHandle]  # a heap, the earliest first; when select() is called, that is not cancelled
     _clock_resolution: float  # a timer fires when its time is below now + this
+    _ready: Any  # a deque of handles: what is called in the next turn
 
     def __init__(self) -> None:
         """Make a loop whose clock shows 0.0."""
-        super().__init__(_AutojumpSelector(self._autojump))
+        self._before_turn: Callable[[Any], None] | None = None  # called with the queue; an exploration orders it
+        super().__init__(_AutojumpSelector(self._begin_turn, self._autojump))
         self._set_time(0.0)
 
     def time(self) -> float:
@@ -161,6 +121,10 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
             timeout: ignored.
         """
         await super().shutdown_default_executor()
+
+    def _begin_turn(self) -> None:
+        if self._before_turn is not None:
+            self._before_turn(self._ready)
 
     def _autojump(self) -> bool:
         """Move the clock to the earliest timer; return False if that one is never due (``sleep_forever``)."""
@@ -181,12 +145,14 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
 class _AutojumpSelector(selectors.DefaultSelector):
     """The platform's selector, except that it moves a clock where it would wait for a timer."""
 
-    def __init__(self, autojump: Callable[[], bool]) -> None:
+    def __init__(self, begin_turn: Callable[[], None], autojump: Callable[[], bool]) -> None:
         super().__init__()
+        self._begin_turn = begin_turn
         self._autojump = autojump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready. Really wait only if nothing is ready and there is no timer to jump to."""
+        self._begin_turn()
         if timeout is None:
             return super().select(None)
         ready = super().select(0)  # I/O that has happened takes precedence over time that has not passed

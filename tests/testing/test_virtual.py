@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from trioflow.testing import VirtualTimeEventLoop, run_virtual, virtual_options
 
-from . import conftest
-from .conftest import Virtual
+from .. import conftest
+from ..conftest import Virtual
 
 pytest_plugins = ["pytester"]
 

@@ -1,0 +1,55 @@
+"""The page about exploring: what it shows is what users get, and its file of tests passes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from trioflow.testing import BrokenRun, explore
+
+from ..examples.scripts import load_example
+from ..places import ROOT
+
+pytest_plugins = ["pytester"]
+
+PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
+SIX = load_example("six_faults").SIX
+
+
+def test_the_story_is_that_of_the_example() -> None:
+    """The text under the first example is what its seed tells of it."""
+    code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
+    heading, _, shown = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)[0].partition("\n\n")
+    assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) breaks what must hold. The shortest story of it:", heading)
+    (seed,) = re.findall(r"seed='(.*)'\)$", shown)
+    names: dict[str, str] = {}
+    exec(compile(code.replace("seed=1", f"seed={seed!r}"), "transfers.py", "exec"), names)
+    lines = code.splitlines()
+
+    def with_code(found: re.Match[str]) -> str:  # the page is in no file of its own, so no line is found
+        return f"{found[0]}: {lines[int(found[1]) - 1].strip()}"
+
+    assert re.sub(r"transfers\.py:(\d+)", with_code, names["story"].partition("\n\n")[2]) == shown
+
+
+@pytest.mark.parametrize("scenario", SIX, ids=lambda scenario: scenario.__name__)
+def test_the_table_has_the_stories_of_the_six_faults(scenario: Any) -> None:
+    """Each row says what is wrong, and what its seed tells of it."""
+    check, faults = SIX[scenario]
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{scenario.__name__}`")]
+    (seed,) = re.findall(r"`seed='(.*)'` \|$", row)
+    with pytest.raises(BrokenRun) as broken:
+        explore(scenario, check=check, faults=faults, seed=seed)
+    lines = broken.value.story.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    told = "<br>".join(f"`{' '.join(line.split())}`" for line in lines)
+    assert row == f"| `{scenario.__name__}`: {' '.join(scenario.__doc__.split())} | {told}<br>`seed='{seed}'` |"
+
+
+def test_the_file_of_tests_passes(pytester: pytest.Pytester) -> None:
+    """With the plugin that the page names."""
+    found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    pytester.makepyfile(found[2])
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", *found[1].split()).assert_outcomes(passed=1)

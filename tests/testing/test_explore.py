@@ -1,0 +1,406 @@
+"""Scenarios explored: which faults are found, how they are told, and that nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow.abc import AbstractJob
+from trioflow.testing import FAULTS, BrokenRun, Exploration, explore, run_virtual
+
+from ..examples.scripts import load_example
+from ..transitions import CheckedState
+from .mended import MENDED, World, no_more_than_once
+
+Make = Callable[..., Scheduler]
+SIX = load_example("six_faults").SIX
+NAMES = [scenario.__name__ for scenario in SIX]
+
+
+def story(make: Make, **options: Any) -> str:
+    """Return the story of what an exploration finds, without its heading."""
+    with pytest.raises(BrokenRun) as broken:
+        explore(make, **{"seed": 1, **options})
+    assert broken.value.story == str(broken.value)
+    return broken.value.story.partition("\n\n")[2]
+
+
+def plain() -> Scheduler:
+    """Return a scenario in which nothing can break."""
+    return Scheduler(Job(anyio.sleep, 1, label="a"), Job(anyio.sleep, 2, label="b"))
+
+
+# ---------------------------------------------------------------- what is found
+
+
+@pytest.mark.parametrize("scenario", SIX, ids=NAMES)
+def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
+    """Each is found within a hundred runs; its story has few lines, and its seed repeats exactly this run."""
+    check, faults = SIX[scenario]
+    with pytest.raises(BrokenRun) as broken:
+        explore(scenario, check=check, faults=faults, backends=[backend], runs=100, seed=1)
+    told = broken.value.story.partition("\n\n")[2]
+    assert len(told.splitlines()) <= 8
+    with pytest.raises(BrokenRun) as again:
+        explore(scenario, check=check, faults=faults, seed=broken.value.seed)
+    assert again.value.story.partition("\n\n")[2] == told
+
+
+@pytest.mark.parametrize("scenario", SIX, ids=NAMES)
+def test_none_of_them_is_there_in_a_plain_run(scenario: Make, backend: str) -> None:
+    """Without anything done to them, all six scenarios run as their authors have meant."""
+    check, _ = SIX[scenario]
+    assert explore(scenario, check=check, faults=(), backends=[backend], runs=2).tried == {}
+
+
+@pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
+def test_a_good_scenario_raises_no_alarm(scenario: Make) -> None:
+    """Where the fault is mended, nothing is found, whatever is done."""
+    explored = explore(scenario, check=no_more_than_once, runs=60, seed=2)
+    assert explored.runs == 60
+    assert set(explored.tried) >= {"order", "durations", "failures", "cancellation"}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
+def test_a_good_scenario_raises_no_alarm_for_long(scenario: Make) -> None:
+    """As above, in ten thousand runs."""
+    explore(scenario, check=no_more_than_once, runs=10_000, seed=3)
+
+
+def test_the_story_says_what_happened_and_where() -> None:
+    """It has the time, the job, the line of its code, who holds what of a pool, and where all others wait."""
+
+    def scenario() -> Scheduler:
+        free = anyio.Semaphore(1)
+
+        async def work() -> None:
+            await free.acquire()
+            await anyio.sleep(1)
+            free.release()
+
+        holder = Job(anyio.sleep, 5, label="holder", needs={"gpu": 1})
+        return Scheduler(holder, Job(work, label="a"), Job(work, label="b"), pool=Pool(gpu=1))
+
+    told = story(scenario, seed="trio fail@2:a")
+    assert re.sub(r"test_explore.py:\d+", "HERE", told).splitlines() == [
+        "on trio: stands still",
+        "         1  'a' fails at HERE: await anyio.sleep(1) while 'holder' holds gpu=1",
+        "         5  nothing goes on any more:",
+        "              'b' waits since 0, at HERE: await free.acquire()",
+        "",
+        "To repeat this run: explore(..., seed='trio fail@2:a')",
+    ]
+
+
+def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: CheckedState) -> None:
+    """If the plain run breaks, the story says that nothing was done to it."""
+
+    async def wrong() -> None:
+        assert current_job().label == "right"
+
+    told = story(lambda: Scheduler(Job(wrong, label="left")))
+    assert "nothing was done to this run" in told
+    assert "an assert in 'left' fails: AssertionError" in told
+    assert told.endswith("seed='trio')")
+    checked_states.assertions.clear()  # it was meant to fail
+
+
+def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
+    """A run that never ends is found also if a job of it beats for ever, so that time goes on."""
+
+    def scenario() -> Scheduler:
+        done = anyio.Event()
+
+        async def beat() -> None:
+            for _ in itertools.count():
+                await anyio.sleep(1)
+
+        async def work() -> None:
+            await anyio.sleep(1)
+            done.set()
+
+        return Scheduler(Job(beat, label="beat", forever=True), Job(work, label="work"), Job(done.wait, label="waiter"))
+
+    told = story(scenario, faults=["failures"], backends=[backend])
+    assert "comes to no end" in told
+    assert "'waiter' waits since 0" in told
+
+
+def test_a_task_left_running_is_found() -> None:
+    """On asyncio, a task that a job has started for itself and that outlives the run is named."""
+
+    async def work() -> None:
+        keep.append(asyncio.create_task(anyio.sleep(100), name="stray"))
+        await anyio.sleep(1)
+
+    keep: list[Any] = []
+    told = story(lambda: Scheduler(Job(work)), backends=["asyncio"])
+    assert "these tasks are left running: stray" in told
+
+
+def test_a_token_that_is_not_given_back_is_found() -> None:
+    """A limiter that is a window has all its tokens when the run is over."""
+
+    def scenario() -> Scheduler:
+        tokens = anyio.CapacityLimiter(2)
+
+        async def work() -> None:
+            tokens.acquire_on_behalf_of_nowait("work")
+            await anyio.sleep(1)
+            tokens.release_on_behalf_of("work")
+
+        return Scheduler(Job(work, label="work"), jobs_window=tokens)
+
+    assert "1 tokens of" in story(scenario, faults=["failures"])
+
+
+def test_each_job_is_shut_down_once_whatever_happens() -> None:
+    """That is asked of every job with a `co_shutdown`, also of those in nested schedulers."""
+    calls: list[str] = []
+
+    class Connection(AbstractJob[None]):
+        async def co_run(self) -> None:
+            await anyio.sleep(1)
+
+        async def co_shutdown(self) -> None:
+            calls.append(self.label)
+
+    def scenario() -> Scheduler:
+        inner = Scheduler(Connection(label="inner"), label="nested", retry=0)
+        return Scheduler(Connection(label="outer", critical=True), inner)
+
+    explored = explore(scenario, runs=100, seed=4)
+    assert calls.count("inner") == calls.count("outer") == explored.runs
+
+
+def test_a_crash_keeps_what_was_committed_and_the_world() -> None:
+    """After a crash, jobs in the journal are restored, and others run again in the world as it was."""
+
+    def scenario(world: World) -> Scheduler:
+        log = world.setdefault("log", [])
+
+        async def step(name: str, *_: object) -> str:
+            log.append(name)
+            try:
+                await anyio.sleep(1)
+                await anyio.sleep(1)
+            finally:
+                log.append(f"{name} unwinds")
+            return name
+
+        first = Job(step, "first", label="first")
+        return Scheduler(first, Job(step, "second", first, label="second"))
+
+    def check(scheduler: Scheduler, world: World) -> None:
+        assert world["log"] == ["first", "first unwinds", "second", "second", "second unwinds"]  # once: it was killed
+        assert [job.restored for job in scheduler] == [True, False]
+        assert scheduler.stop_reason is not None
+
+    for backend in ("trio", "asyncio"):
+        assert explore(scenario, check=check, seed=f"{backend} crash@2:second").tried == {"crash": 1}
+
+
+# ---------------------------------------------------------------- what is done
+
+
+def test_a_number_repeats_an_exploration() -> None:
+    """With the same number, all runs are the same again; with another one they are not."""
+    first, second, other = (explore(plain, runs=50, seed=seed) for seed in (5, 5, 6))
+    assert first == second
+    assert first.tried != other.tried
+    assert str(first) == (
+        f"50 runs, seed=5, nothing broken: {', '.join(f'{name} in {count}' for name, count in first.tried.items())}"
+    )
+
+
+def test_explored_runs_are_those_of_any_program(backend: str) -> None:
+    """Nothing changes for jobs that are not disturbed: labels, classes by name, results, times, attempts."""
+
+    class Double(Job[Any]):
+        async def co_run(self) -> int:
+            return 2 * await super().co_run()
+
+    async def number(value: int) -> int:
+        await anyio.sleep(value)
+        return value
+
+    async def serve(task_status: Any) -> None:
+        task_status.started("up")
+        await anyio.sleep_forever()
+
+    def scenario() -> Scheduler:
+        one = Job(number, 1)
+        service = Service(serve, label="service")
+        return Scheduler(one, service, Double(number, one, timeout=5), Job(number, 3, required=service, retry=1))
+
+    def facts(scheduler: Scheduler) -> None:
+        seen.append(
+            [
+                (type(job).__name__, job.label, job.result(), job.started_at, job.elapsed, job.attempts)
+                for job in scheduler
+            ]
+        )
+
+    seen: list[Any] = []
+    explore(scenario, check=facts, faults=(), backends=[backend], runs=1)
+
+    async def main() -> None:
+        scheduler = scenario()
+        await scheduler.co_run()
+        facts(scheduler)
+
+    run_virtual(main, backend=backend)
+    assert seen[0] == seen[1]
+
+
+def test_jobs_that_are_added_are_explored_too(backend: str) -> None:
+    """A job that another adds while the scenario runs fails, hangs and is cancelled as the others."""
+
+    def scenario() -> Scheduler:
+        async def add() -> None:
+            await anyio.sleep(1)
+            scheduler.add(Job(anyio.sleep, 1, label="late"))
+
+        scheduler = Scheduler(Job(add, label="early"))
+        return scheduler
+
+    def check(scheduler: Scheduler) -> None:
+        assert [job.state for job in scheduler] == [JobState.SUCCEEDED, JobState.FAILED]
+
+    explore(scenario, check=check, seed=f"{backend} fail@1:late")
+
+
+@pytest.mark.parametrize(
+    ("change", "states", "reason"),
+    [
+        ("cancel@1:a", "CANCELLED SUCCEEDED", "COMPLETED"),
+        ("stop@1:a", "CANCELLED CANCELLED", "CANCELLED"),
+        ("cut@1:a", "CANCELLED CANCELLED", "CANCELLED"),
+        ("cut@1:a=1", "CANCELLED CANCELLED", "CANCELLED"),
+        ("ctrl-c@1:a", "CANCELLED CANCELLED", "INTERRUPTED"),
+        ("fail@0:a", "FAILED SUCCEEDED", "COMPLETED"),
+        ("fail@1:b", "SUCCEEDED FAILED", "COMPLETED"),
+        ("fail@end:b", "SUCCEEDED FAILED", "COMPLETED"),
+        ("late@0:b=7", "SUCCEEDED SUCCEEDED", "COMPLETED"),
+    ],
+)
+def test_each_change_does_what_it_says(backend: str, change: str, states: str, reason: str) -> None:
+    """The seed of one run names its changes, and each has its effect on the jobs and the run."""
+
+    def check(scheduler: Scheduler) -> None:
+        assert " ".join(job.state.name for job in scheduler) == states
+        assert scheduler.stop_reason is not None
+        assert scheduler.stop_reason.name == reason
+        assert not change.startswith("late") or [job.elapsed for job in scheduler] == [1, 9]
+
+    assert explore(plain, check=check, seed=f"{backend} {change}").runs == 1
+
+
+def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
+    """Only jobs that have a timeout, or are in a scheduler with one, hang."""
+
+    def scenario() -> Scheduler:
+        return Scheduler(Job(anyio.sleep, 1, label="limited", timeout=5), Job(anyio.sleep, 1, label="free"))
+
+    def check(scheduler: Scheduler) -> None:
+        limited, free = scheduler
+        hung.append(limited.timed_out)
+        assert free.state is JobState.SUCCEEDED
+
+    hung: list[bool] = []
+    explore(scenario, check=check, faults=["timeouts"], backends=[backend], runs=20, seed=1)
+    assert True in hung
+    assert False in hung
+
+
+# ---------------------------------------------------------------- bad input
+
+
+async def in_loop() -> Exploration:
+    return explore(plain)
+
+
+def with_thread() -> Scheduler:
+    return Scheduler(ThreadJob(sorted, [2, 1], label="sort"))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda: explore(plain, runs=0), ValueError, "runs=0: give a whole number of at least 1"),
+        (lambda: explore(plain, runs=1.5), TypeError, "runs=1.5: give a whole number"),
+        (lambda: explore(plain, seed=1.5), TypeError, "seed=1.5: give a whole number, or the text"),
+        (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
+        (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),
+        (lambda: explore(plain, faults=["orders"]), ValueError, "there is no 'orders'; choose of 'order', 'durations'"),
+        (lambda: explore(plain, faults="order"), TypeError, "faults='order': give a tuple of names"),
+        (lambda: explore(plain, faults=["crash"]), ValueError, "let it take the world, which outlives a crash"),
+        (lambda: explore(plain, backends=()), ValueError, "backends=(): choose one of 'trio' and 'asyncio'"),
+        (lambda: explore(plain, backends=["curio"]), ValueError, "there is no 'curio'"),
+        (lambda: explore(plain()), TypeError, "give a function"),
+        (lambda: explore(lambda a, b: plain()), TypeError, "let it take no argument, or the world"),
+        (lambda: explore(plain, check=lambda: None), TypeError, "let it take the scheduler, or the scheduler and"),
+        (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
+        (lambda: explore(with_thread), TypeError, "'sort' is a ThreadJob, which works in real time"),
+        (lambda: run_virtual(in_loop), RuntimeError, "an event loop runs in this thread"),
+    ],
+)
+def test_bad_input_is_refused(call: Callable[[], object], error: type[Exception], says: str) -> None:
+    """Each error says what was found, and what to do."""
+    with pytest.raises(error, match=re.escape(says)):
+        call()
+
+
+def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
+    """As one that is there from the beginning."""
+
+    def scenario() -> Scheduler:
+        async def add() -> None:
+            scheduler.add(ThreadJob(sorted, [2, 1], label="sort"))
+
+        scheduler = Scheduler(Job(add))
+        return scheduler
+
+    with pytest.raises(TypeError, match="'sort' is a ThreadJob, which works in real time"):
+        explore(scenario)
+
+
+def test_a_scheduler_is_explored_once() -> None:
+    """`make_scheduler` must build a new one at each call."""
+    scheduler = plain()
+    with pytest.raises(ValueError, match="which has run before: build a new one at each call"):
+        explore(lambda: scheduler)
+
+
+def test_a_scenario_that_cannot_run_says_so_itself() -> None:
+    """What a run refuses is raised as it is, and is no broken run."""
+
+    def scenario() -> Scheduler:
+        return Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1}))
+
+    with pytest.raises(ValueError, match="which is in no pool around it"):
+        explore(scenario)
+
+
+def test_a_world_that_cannot_be_copied_is_refused() -> None:
+    """What outlives a crash is copied at that moment."""
+
+    def scenario(world: World) -> Scheduler:
+        world["generator"] = (number for number in range(3))
+        return plain()
+
+    with pytest.raises(TypeError, match=r"the world cannot be copied, which a crash does .*: keep plain data in it"):
+        explore(scenario, seed="trio crash@1:a")
+
+
+def test_faults_have_names() -> None:
+    """These may be chosen; the documentation lists them."""
+    assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")

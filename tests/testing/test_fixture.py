@@ -1,0 +1,62 @@
+"""The fixture of pytest: its seeds, and the options that go before them."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+TESTS = """
+import anyio
+from trioflow import Job, Scheduler
+
+
+def slots():
+    free = anyio.Semaphore(1)
+
+    async def work():
+        await free.acquire()
+        await anyio.sleep(1)
+        free.release()
+
+    return Scheduler(Job(work, label="a"), Job(work, label="b"))
+
+
+def test_good(explore):
+    print("GOOD", explore(slots, faults=["durations"], runs=20))
+
+
+def test_bad(explore):
+    explore(slots, faults=["failures"])
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """Return a project with two tests of a scenario, in which a slot is lost if a job fails."""
+    pytester.makeconftest("pytest_plugins = ['trioflow.testing.pytest_plugin']")
+    pytester.makepyfile(TESTS)
+    return pytester
+
+
+def lines(project: pytest.Pytester, *options: str, passed: int = 1) -> list[str]:
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-rP", *options)
+    assert result.parseoutcomes().get("passed", 0) == passed
+    return [line for line in result.outlines if line.startswith(("GOOD", "E  ")) and "stands still" not in line]
+
+
+def test_a_test_fails_with_the_story_and_alike_each_time(project: pytest.Pytester) -> None:
+    """The seed comes from the name of the test; the frames of explore are not shown."""
+    first = lines(project)
+    assert not any("_explore.py" in line for line in first)
+    assert first == lines(project)
+    assert any("To repeat this run: explore(..., seed='trio fail@2:a')" in line for line in first)
+    assert any(line.startswith("GOOD 20 runs, seed=") for line in first)
+
+
+def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
+    """For a night with more runs, or other ones."""
+    told = lines(project, "--explore-runs=30", "--explore-seed=7")
+    assert any(line.startswith("GOOD 30 runs, seed=7,") for line in told)
+    told = lines(project, "--explore-seed", "trio fail@2:a late@1:b=2", passed=0)
+    assert any("This run breaks what must hold" in line for line in told)

@@ -1,0 +1,85 @@
+"""What users need to test their own jobs and scenarios: virtual time, and runs explored, on both backends.
+
+`explore` runs a scenario many times, each time with other orders, durations and faults, and tells in a few lines what
+breaks it. It stands on virtual time, which tests can use by themselves.
+
+Under virtual time nothing really waits. As soon as no task can go on, the clock jumps to the next deadline. So a
+scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
+`anyio.current_time`, which works on both backends.
+
+>>> import anyio
+>>> from trioflow.testing import run_virtual
+>>> async def nap() -> float:
+...     await anyio.sleep(3600)
+...     return anyio.current_time()
+>>> run_virtual(nap, backend="trio"), run_virtual(nap, backend="asyncio")
+(3600.0, 3600.0)
+
+To start a scenario under virtual time with ``run``, pass the clock in its options::
+
+    scheduler.run(backend="asyncio", backend_options=virtual_options("asyncio"))
+
+Tests that anyio's pytest plugin runs get the clock in the same way::
+
+    @pytest.fixture(params=["trio", "asyncio"])
+    def anyio_backend(request):
+        return request.param, virtual_options(request.param)
+
+What to know before relying on it:
+
+- **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them. While
+  a thread works for a real second, all sleeps in other tasks end at once, and all timeouts expire. The loop really
+  waits only when no deadline is left.
+- A task that waits without a deadline for something that never comes waits for ever, as in real time.
+- The clock stands still while any task is busy, for example one that polls, or that swallows a cancellation which is
+  delivered again and again. Time passes only between turns of the loop in which there is something to do, never during
+  them.
+- Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
+  other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
+  with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
+- While only threads or processes work, the clock may jump to where the timeout of a job that has ended would have been.
+- A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
+  asyncio the thread then never begins.
+- Tasks that wake at the same time wake in any order, on both backends, as in real time.
+"""
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+from ._virtual import VirtualTimeEventLoop as VirtualTimeEventLoop
+from ._virtual import run_virtual as run_virtual
+from ._virtual import virtual_options as virtual_options
+
+if _TYPE_CHECKING:
+    from ._explore import FAULTS as FAULTS
+    from ._explore import BrokenRun as BrokenRun
+    from ._explore import Exploration as Exploration
+    from ._explore import explore as explore
+
+__all__ = [
+    "FAULTS",
+    "BrokenRun",
+    "Exploration",
+    "VirtualTimeEventLoop",
+    "explore",
+    "run_virtual",
+    "virtual_options",
+]
+
+for _public in (VirtualTimeEventLoop, run_virtual, virtual_options):
+    _public.__module__ = __name__
+
+
+def __getattr__(name: str) -> _Any:
+    """Import what only explorations need when it is asked for: simulations need the clocks alone (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _explore
+
+    public = getattr(_explore, name)
+    globals()[name] = public
+    return public
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,89 @@
+"""Changes: what a run is made to do in another way than the plain run does it, and how that is written.
+
+A plan is a backend and the changes to one run; it says all that is special about it. As text it is what users give to
+repeat a run: ``trio late@1:a=3 fail@0:b``. A place is counted in a job: 0 is its beginning, 1 its first wait, "end"
+the moment in which it has returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, unquote
+
+END: Final = -1
+MOMENT: Final = 2.0**-20
+"""Seconds by which a job is late that lets all others go on first: the clock goes on when they have come to a stop."""
+
+KINDS: Final = {
+    "first": "order",  # in turn `at` of the loop, the task of the job goes on before all others
+    "turn": "order",  # in turn `at`, the tasks go on in an order that `value` determines
+    "rank": "order",  # of all tasks that are ready, those of jobs with lower ranks go on first
+    "late": "durations",  # the job goes on `value` seconds after it could
+    "hang": "timeouts",  # the job never begins, until something cancels it
+    "fail": "failures",  # the job raises an exception
+    "cancel": "cancellation",  # `cancel()` of the job
+    "stop": "cancellation",  # `cancel()` of its scheduler
+    "cut": "cancellation",  # of a scope around the whole run, or natively, of the task that awaits it
+    "ctrl-c": "ctrl-c",
+    "crash": "crash",
+}
+"""Each kind of change, and the fault, as users name it, that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is done to a run."""
+
+    kind: str
+    name: str = ""  # the path of the job
+    at: int = 0
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        at = "end" if self.at == END else str(self.at)
+        value = "=moment" if self.value == MOMENT else f"={self.value!r}".removesuffix(".0") if self.value else ""
+        return f"{self.kind}@{at}:{quote(self.name, safe='/()#,[]')}{value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run: its backend, and what is done to it."""
+
+    backend: str
+    changes: tuple[Change, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([self.backend, *map(str, self.changes)])
+
+
+def read_plan(text: str) -> Plan:
+    """Return the plan that was written as `text`.
+
+    Raises:
+        ValueError: it is not a plan.
+
+    """
+    backend, *words = text.split() or [""]
+    try:
+        if backend not in ("trio", "asyncio"):
+            raise ValueError
+        return Plan(backend, tuple(map(_read_change, words)))
+    except ValueError:
+        raise ValueError(
+            f"seed={text!r}: give a number, or the text after 'seed=' in the story of a broken run, such as "
+            f"'trio fail@1:fetch'"
+        ) from None
+
+
+def _read_change(word: str) -> Change:
+    kind, _, rest = word.partition("@")
+    at, found, rest = rest.partition(":")
+    name, _, value = rest.partition("=")
+    if kind not in KINDS or not found:
+        raise ValueError
+    return Change(kind, unquote(name), END if at == "end" else int(at), _seconds(value))
+
+
+def _seconds(value: str) -> float:
+    return MOMENT if value == "moment" else float(value or 0)

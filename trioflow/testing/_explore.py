@@ -1,0 +1,289 @@
+"""`explore`: a scenario run many times, each time with other orders, durations and faults.
+
+```
+plain runs ──► which places there are ──► a plan ──► Session.run ──► a law is broken? ──► shrunk ──► BrokenRun, a story
+                                            ▲             │ no
+                                            └─────────────┘ until there were as many runs as asked for
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, final
+
+from .._core.door.kinds import loop_running
+from ._changes import KINDS, Plan, read_plan
+from ._draw import Drawer
+from ._session import AT_MOST, TOO_MANY, Outcome, Session, takes
+from ._shrink import Shrinking
+
+if TYPE_CHECKING:
+    from .. import Scheduler
+
+FAULTS: Final = tuple(dict.fromkeys(KINDS.values()))
+"""What `explore` may do to a run: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
+
+BACKENDS: Final = ("trio", "asyncio")
+BETWEEN_COLLECTIONS: Final = 50
+"""So many runs are made between two collections of garbage, which otherwise take a fifth of the time."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What an exploration did that has found nothing.
+
+    Attributes:
+        runs: how many runs there were.
+        seed: what `explore` needs to do all of it again.
+        tried: in how many runs each fault was there.
+        places: how many single faults there are: each kind at each place of each job. They are tried first.
+
+    """
+
+    runs: int
+    seed: int | str
+    tried: dict[str, int]
+    places: int
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        tried = ", ".join(f"{name} in {count}" for name, count in self.tried.items())
+        return f"{self.runs} runs, seed={self.seed!r}, nothing broken: {tried or 'no fault'}"
+
+
+class BrokenRun(AssertionError):
+    """A run in which something did not hold that must hold; its text is the story.
+
+    Attributes:
+        story: what happened, a line each.
+        seed: the `seed` with which `explore` repeats exactly this run.
+
+    """
+
+    def __init__(self, story: str, seed: str) -> None:
+        """Keep both."""
+        super().__init__(story)
+        self.story: Final = story
+        self.seed: Final = seed
+
+
+def explore(
+    make_scheduler: Callable[[], Scheduler] | Callable[[dict[Any, Any]], Scheduler],
+    *,
+    runs: int = 1000,
+    seed: int | str | None = None,
+    check: Callable[[Scheduler], object] | Callable[[Scheduler, dict[Any, Any]], object] | None = None,
+    faults: Collection[str] = FAULTS,
+    backends: Collection[str] = BACKENDS,
+) -> Exploration:
+    """Run a scenario many times on virtual time, each time with other orders and faults, and tell what breaks it.
+
+    The first runs are plain. Then, in each run, tasks go on in other orders, jobs take longer, fail, time out or are
+    cancelled at any of their waits, the run is interrupted, or the program is killed and started again with its
+    journal. After each run these must hold:
+
+    - no job raised an AssertionError, and `check` raised nothing;
+    - the run came to an end: it did not stand still, and its jobs did not wait for ever and ever;
+    - no job and no task of asyncio is left running, and `co_shutdown` of each job was called once;
+    - pools and limiters are whole.
+
+    What breaks is repeated with fewer faults, until none can be left out; see `BrokenRun`.
+
+    Args:
+        make_scheduler: builds the scenario, a new one at each call, in the event loop. If it takes an argument, it gets
+            the world: a dict that is new for each run, and outlives a crash, as a disk or a bank does. All else that
+            it builds is lost in a crash, as it is in a real one.
+        runs: how many runs there are, at least 1.
+        seed: a whole number, with which all runs are the same again; or the text that a `BrokenRun` has as its `seed`,
+            for exactly this run; None for another number each time.
+        check: called with the scheduler after each run, in the event loop; it raises, as `assert` does, if something
+            does not hold. It must hold whatever happened: a job that was cancelled has no result. If it takes two
+            arguments, the second is the world.
+        faults: what may be done to a run, of `FAULTS`. Crashes need msgspec, for the journal, and are left out if
+            `make_scheduler` takes no world, because nothing that anyone could check would outlive them.
+        backends: on which the scenario runs, in turns: "trio", "asyncio".
+
+    Returns:
+        What was tried.
+
+    Raises:
+        BrokenRun: something did not hold.
+        TypeError, ValueError: an argument is not what it has to be; or a job works in a thread or a process, which
+            takes real time.
+        RuntimeError: an event loop runs in this thread; or this version of trio cannot repeat a run.
+        Exception: what `make_scheduler` raised, or why the scenario cannot run at all.
+
+    Example:
+        >>> from trioflow.testing import explore
+        >>> def slots():
+        ...     free = anyio.Semaphore(1)
+        ...     async def work():
+        ...         await free.acquire()
+        ...         await anyio.sleep(1)
+        ...         free.release()
+        ...     return Scheduler(Job(work, label="a"), Job(work, label="b"))
+        >>> try:
+        ...     explore(slots, seed=1, faults=["failures"], backends=["trio"])
+        ... except AssertionError as broken:
+        ...     print(broken.seed)
+        trio fail@2:a
+
+    """
+    __tracebackhide__ = True
+    takes_world = takes(make_scheduler, "make_scheduler", 1) == 1
+    if check is not None:
+        takes(check, "check", 2)
+    runs = _whole(runs)
+    chosen = _chosen(faults, FAULTS, "faults", "all of them")
+    on = _chosen(backends, BACKENDS, "backends", "both")
+    if not on:
+        raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
+    if not takes_world:
+        if chosen == ("crash",):
+            raise ValueError(
+                "faults=('crash',): make_scheduler takes no argument; let it take the world, which outlives a crash"
+            )
+        chosen = tuple(fault for fault in chosen if fault != "crash")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"seed={seed!r}: give a whole number, or the text from the story of a broken run")
+    if loop_running():
+        raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
+    exploring = _Exploring(make_scheduler, check)
+    with _quiet():
+        if isinstance(seed, str):
+            return exploring.repeat(read_plan(seed), seed)
+        return exploring.explore(runs, random.randrange(10**6) if seed is None else seed, chosen, on)
+
+
+class _Exploring:
+    """The runs of one exploration."""
+
+    def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
+        self._make: Final = make
+        self._check: Final = check
+        self._most = AT_MOST
+        self._tried: Final[Counter[str]] = Counter()
+        self._made = 0
+
+    def _run(self, plan: Plan, every: int | None = None) -> Outcome:
+        self._made += 1
+        if not self._made % BETWEEN_COLLECTIONS:
+            gc.collect()
+        return Session(self._make, self._check, plan, self._most, every).run()
+
+    def repeat(self, plan: Plan, seed: str) -> Exploration:
+        """Make one run."""
+        __tracebackhide__ = True
+        outcome = self._run(plan)
+        if outcome.broken is not None:
+            raise _broken(outcome, "This run breaks what must hold:")
+        self._count(outcome, None)
+        return Exploration(1, seed, dict(self._tried), 0)
+
+    def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
+        """Make many."""
+        __tracebackhide__ = True
+        drawer = Drawer(seed, faults)
+        waits, span = 0, 0.0
+        for number in range(runs):
+            backend = backends[number % len(backends)]
+            if number < len(backends):
+                plan, every = Plan(backend), None
+            else:
+                if number == len(backends):
+                    self._most = TOO_MANY * waits + 1000
+                    drawer.begin(span)
+                plan, every = drawer.plan(backend)
+            outcome = self._run(plan, every)
+            if outcome.broken is not None:
+                self._tell(outcome, every, number, runs, seed)
+            if number < len(backends):
+                waits, span = max(waits, outcome.waits), max(span, outcome.ended_at)
+            drawer.note(outcome)
+            self._count(outcome, every)
+        tried = {fault: self._tried[fault] for fault in faults if self._tried[fault]}
+        return Exploration(runs, seed, tried, drawer.places)
+
+    def _count(self, outcome: Outcome, every: int | None) -> None:
+        seen = {KINDS[change.kind] for change in outcome.applied}
+        if every is not None:
+            seen.add("order")
+        self._tried.update(seen)
+
+    def _tell(self, outcome: Outcome, every: int | None, number: int, runs: int, seed: int) -> None:
+        """Shrink a broken run, and raise its story."""
+        __tracebackhide__ = True
+        shrinking = Shrinking(outcome, every, self._run)
+        smallest = shrinking.shrink()
+        raise _broken(
+            smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks what must hold. The shortest story of it:"
+        )
+
+
+def _broken(outcome: Outcome, heading: str) -> BrokenRun:
+    """Return the story of a broken run."""
+    plan = outcome.plan
+    turns = outcome.turns
+    lines = [heading, "", f"on {plan.backend}: {outcome.broken}"]
+    for change in plan.changes:
+        if change.kind == "rank":
+            when = "before" if change.value < 0 else "after"
+            lines.append(f"{'':10}whenever several can go on, {change.name!r} goes on {when} the others")
+        elif change.kind == "first":
+            lines.append(f"{'':10}in turn {change.at} of the loop, {change.name!r} goes on before the others")
+        elif change.kind == "turn" and turns is not None:
+            names = [repr(name) for name in turns.chosen.get(change.at, []) if name]
+            lines.append(f"{'':10}in turn {change.at} of the loop, the order is {', '.join(names) or 'another one'}")
+    if not plan.changes:
+        lines.append(f"{'':10}nothing was done to this run")
+    lines += [f"  {line}" for line in outcome.told]
+    lines += ["", f"To repeat this run: explore(..., seed={str(plan)!r})"]
+    broken = BrokenRun("\n".join(lines), str(plan))
+    broken.__cause__ = outcome.error
+    return broken
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep the log of failures to itself: they are made on purpose. Collect garbage seldom."""
+    log = logging.getLogger("trioflow")
+    disabled, collects = log.disabled, gc.isenabled()
+    log.disabled = True
+    gc.disable()
+    try:
+        yield
+    finally:
+        log.disabled = disabled
+        if collects:
+            gc.enable()
+
+
+def _whole(runs: object) -> int:
+    if isinstance(runs, bool) or not isinstance(runs, int):
+        raise TypeError(f"runs={runs!r}: give a whole number")
+    if runs < 1:
+        raise ValueError(f"runs={runs!r}: give a whole number of at least 1")
+    return runs
+
+
+def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
+    """Return those of `known` that were chosen, in their order."""
+    is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
+    if not is_collection:
+        raise TypeError(f"{name}={given!r}: give a tuple of names, or leave it out for {all_of_them}")
+    for one in given:
+        if one not in known:
+            raise ValueError(f"{name}=...: there is no {one!r}; choose of {', '.join(map(repr, known))}")
+    return tuple(one for one in known if one in given)
+
+
+for _public in (Exploration, BrokenRun, explore):
+    _public.__module__ = "trioflow.testing"

@@ -1,0 +1,81 @@
+"""Where a job waits: the line of the user's code, and whether it sleeps there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import linecache
+import os
+import sys
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+
+LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
+OURS: Final = f"{os.path.dirname(os.path.dirname(__file__))}{os.sep}"
+
+
+def line_of(coroutine: Any) -> str:
+    """Return the innermost line of the user's code in which a coroutine waits: file, number and text."""
+    found: FrameType | None = None
+    for frame in _frames(coroutine):
+        if not frame.f_code.co_filename.startswith(_libraries()):
+            found = frame
+    if found is None:
+        return "a place that is not in Python code of yours"
+    return line_at(found, found.f_lineno)
+
+
+def line_at(frame: FrameType, number: int) -> str:
+    """Return a line of code: file, number and text."""
+    file = frame.f_code.co_filename
+    text = linecache.getline(file, number, frame.f_globals).strip()
+    return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
+
+
+def sleeps(coroutine: Any) -> bool:
+    """Return whether what the user's code awaits is a sleep or a checkpoint, and nothing else of a library."""
+    codes = _sleeps()
+    for frame in _frames(coroutine):
+        if frame.f_code in codes:
+            return True
+        if frame.f_code.co_filename.startswith(_libraries()):
+            return False
+    return False
+
+
+def _frames(awaited: Any) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine that waits, outermost first."""
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        frame = frame or getattr(awaited, "ag_frame", None)
+        if frame is not None:
+            yield frame
+        awaited = (
+            getattr(awaited, "cr_await", None)
+            or getattr(awaited, "gi_yieldfrom", None)
+            or getattr(awaited, "ag_await", None)
+        )
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Return what the file names of libraries begin with."""
+    files = [module.__file__ for name in LIBRARIES if (module := sys.modules.get(name)) and module.__file__]
+    folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
+    return (OURS, *folders)
+
+
+@functools.cache
+def _sleeps() -> frozenset[CodeType]:
+    """Return the code of all functions that only let time pass."""
+    found: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
+    with contextlib.suppress(ImportError):
+        import trio
+
+        found += [trio.sleep, trio.sleep_until, trio.lowlevel.checkpoint]
+    return frozenset(function.__code__ for function in found)

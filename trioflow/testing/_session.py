@@ -1,0 +1,730 @@
+"""One run of a scenario as a plan says: the jobs driven from wait to wait, what is done to them, and what must hold.
+
+```
+plan ──► Session.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
+             │                                   │ each call of a job
+             │ crash: again                      ▼
+             └──────────            drive(): begin ──► wait ──► go on ──► wait ──► ... ──► end
+                                              at each: what the plan says is done here
+```
+
+Every call of a job is driven by hand: `drive` sends to its coroutine what the loop sends, and hands on what it waits
+for. So it knows each moment at which the job waits, and can let it go on later, fail, or never go on. Where something
+may be done without breaking what a library promises is the theory of this file:
+
+- Cancellations, Ctrl-C and crashes come while a job waits. The loop delivers them, as in any run.
+- An exception stands for what the world does to a job. So it is raised where the job has slept, which stands for work
+  in the world; and at the beginning and the end of its body. Out of the wait for a lock, nothing can come.
+- A job goes on later than it could: that is always possible. On trio it may have got what it waited for, so nothing
+  may interrupt it then; on asyncio a task may be cancelled although it has got it.
+- A crash is a copy of the world at that moment, and a journal into which nothing is written any more. The program that
+  was killed is wound up like any other, in a world that nobody will look at; the next one gets the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+import inspect
+import os
+import tempfile
+import types
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+
+from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_scheduler, paths_of
+from .._core.door.steering import interrupt, steer, works_elsewhere
+from . import _places
+from ._changes import END, MOMENT, Change, Plan
+from ._turns import Turns, ordered
+
+if TYPE_CHECKING:
+    from .. import Scheduler
+
+LIMIT: Final = 1e9
+"""Virtual seconds after which a run stands still: nothing else was left that the clock could go on to."""
+FEW_TURNS: Final = 4
+"""Turns of the loop in which tasks that are about to end do so."""
+AT_MOST: Final = 100_000
+"""Waits in the plain run of a scenario after which it does not come to an end."""
+TOO_MANY: Final = 50
+"""So many times the waits of the plain run, and 1,000 more, do not come to an end."""
+
+NOTHING: Final[list[Change]] = []
+
+current: Final[contextvars.ContextVar[Session]] = contextvars.ContextVar("trioflow exploration")
+
+
+class Injected(Exception):
+    """What an exploration lets a job fail with; it stands for whatever the job may raise."""
+
+
+class GaveUp(BaseException):
+    """Ends what would not end."""
+
+
+@dataclass(slots=True)
+class Driven:
+    """A job whose calls are driven."""
+
+    name: str
+    job: AnyJob
+    steps: int = 0  # waits, in all of its calls
+    calls: int = 0
+    inside: bool = False
+    waits: Any = None  # its coroutine, while it waits
+    since: float = 0.0  # when it began to wait
+    shutdowns: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one run."""
+
+    plan: Plan
+    broken: str | None = None  # the law that did not hold; None if all did
+    error: BaseException | None = None
+    told: list[str] = field(default_factory=list[str])  # what happened, line by line
+    applied: set[Change] = field(default_factory=set[Change])
+    steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
+    limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or of a scheduler around them
+    turns: Turns | None = None
+    waits: int = 0
+    ended_at: float = 0.0
+
+
+class Session:
+    """One run of a scenario.
+
+    Args:
+        make: makes the scheduler; it gets `world` if it takes an argument.
+        check: called with the scheduler after the run, and with the world if it takes two arguments; may be None.
+        plan: what is special about the run.
+        most: after so many waits it does not come to an end.
+        every: a seed for the order of tasks in all turns; None for none.
+
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Scheduler],
+        check: Callable[..., object] | None,
+        plan: Plan,
+        most: int = AT_MOST,
+        every: int | None = None,
+    ) -> None:
+        self._make: Final = make
+        self._check: Final = check
+        self._most: Final = most
+        self.plan: Final = plan
+        self.outcome: Final = Outcome(plan)
+        self._places: Final[dict[str, dict[int, list[Change]]]] = {}  # changes by job and place
+        seeds: dict[int, int] = {}
+        ranks: dict[str, float] = {}
+        first: dict[int, str] = {}
+        for change in plan.changes:
+            if change.kind == "turn":
+                seeds[change.at] = int(change.value)
+            elif change.kind == "first":
+                first[change.at] = change.name
+            elif change.kind == "rank":
+                ranks[change.name] = change.value
+            else:
+                self._places.setdefault(change.name, {}).setdefault(change.at, []).append(change)
+            if change.kind in ("turn", "first", "rank"):
+                self.outcome.applied.add(change)
+        self.turns: Final = Turns(seeds, ranks, first, every)
+        self.outcome.turns = self.turns
+        self._world: dict[Any, Any] = {}
+        self._outlives: dict[Any, Any] = {}  # a crash: a copy of the world at that moment
+        self._driven: dict[AnyJob, Driven] = {}
+        self._steps: Counter[str] = Counter()  # of jobs before a crash
+        self._crashed = self._gave_up = False
+        self._allowed: BaseException | None = None  # what the run may raise
+        self._clock: Callable[[], float] = float
+        self._pause: Callable[[float], Awaitable[None]]
+        self._scheduler: Any = None
+        self._cut: Any = None
+        self._host: Any = None
+        self._native_cancels = 0
+        self._refused: Exception | None = None
+        self._journal: str | None = None
+
+    # ---- the whole run
+
+    def run(self) -> Outcome:
+        """Run the scenario as the plan says, and return what became of it."""
+        crashes = any(change.kind == "crash" for change in self.plan.changes)
+        with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
+            if directory is not None:
+                self._journal = os.path.join(directory, "run.db")
+            self._run_once()
+            while self._crashed and self._refused is None:
+                self._crashed, self._world = False, self._outlives
+                self.tell("the program starts again, with the same journal", 0.0)
+                self._run_once()
+        if self._refused is not None:
+            raise self._refused
+        self._note_profile()
+        for driven in self._driven.values():
+            driven.waits = None
+        self._driven = {}
+        return self.outcome
+
+    def _note_profile(self) -> None:
+        out = self.outcome
+        for driven in self._driven.values():
+            out.steps[driven.name] = self._steps[driven.name] + driven.steps
+            if any(one.timeout is not None or one.idle_timeout is not None for one in _with_those_around(driven.job)):
+                out.limited.add(driven.name)
+        out.waits = sum(out.steps.values())
+
+    def _run_once(self) -> None:
+        for driven in self._driven.values():
+            self._steps[driven.name] += driven.steps
+        self._driven = {}
+        self.turns.names.clear()
+        with ordered(self.turns, self.plan.backend) as options:
+            if self.plan.backend == "trio":
+                import trio
+
+                trio.run(self._main, **options)
+            else:
+                anyio.run(self._main, backend="asyncio", backend_options=options)
+
+    async def _main(self) -> None:
+        is_trio = self.plan.backend == "trio"
+        self._clock = anyio.current_time
+        self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
+        current.set(self)
+        self._scheduler = scheduler = _made(self._make, self._world)
+        self._prepare(scheduler)
+        raised: BaseException | None = None
+        before: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
+        self._host, self._native_cancels = None if is_trio else asyncio.current_task(), 0
+        journal = None if self._journal is None else _CrashingJournal(self._journal, self)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch)
+                with anyio.CancelScope() as self._cut:
+                    try:
+                        await scheduler.co_run(instruments=[_Steering(self)], journal=journal)
+                    except anyio.get_cancelled_exc_class():
+                        if not self._native_cancels:
+                            raise
+                        for _ in range(self._native_cancels):
+                            self._host.uncancel()
+                    except BaseException as error:
+                        raised = error
+                group.cancel_scope.cancel()
+        finally:
+            self._host = self._cut = None
+        self.outcome.ended_at = anyio.current_time()
+        if self._crashed:
+            return
+        for _ in range(0 if is_trio else FEW_TURNS):
+            await asyncio.sleep(0)
+        left: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
+        self._judge(scheduler, raised, [task.get_name() for task in left])
+
+    def _prepare(self, scheduler: Scheduler) -> None:
+        if scheduler.stop_reason is not None:
+            raise ValueError(
+                f"make_scheduler returned {scheduler.label!r}, which has run before: build a new one at each call"
+            )
+        names = paths_of(scheduler)
+        for job in scheduler.iterate_jobs():
+            self.take(job, names[job])
+
+    def take(self, job: AnyJob, name: str) -> None:
+        """Drive the calls of a job of the scenario, or of one that was added to it."""
+        if job in self._driven:
+            return
+        if works_elsewhere(job):
+            raise TypeError(
+                f"{job.label!r} is a {type(job).__name__}, which works in real time, and explore runs on virtual time: "
+                f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
+            )
+        self._driven[job] = Driven(name, job)
+        steer(job, _call, _shut_down)
+        if is_scheduler(job):
+            for member in job:
+                self.take(member, f"{name}/{member.label}")
+
+    async def _watch(self) -> None:
+        """End a run that stands still."""
+        await anyio.sleep_until(LIMIT)
+        self._break("stands still", None)
+        self.tell("nothing goes on any more:", self._last_moment())
+        self._tell_where()
+        self._give_up()
+        await anyio.sleep_until(2 * LIMIT)  # it has not even ended by a cancellation
+        if self.plan.backend == "asyncio":
+            for task in asyncio.all_tasks():
+                task.cancel()
+        else:
+            import outcome
+            import trio
+
+            for task in _tasks_of_trio():
+                if id(task) in self.turns.names and task is not trio.lowlevel.current_task():
+                    trio.lowlevel.reschedule(task, outcome.Error(GaveUp()))
+
+    def _give_up(self) -> None:
+        self._gave_up = True
+        if self._cut is not None:
+            self._cut.cancel()
+
+    # ---- what must hold
+
+    def _break(self, law: str, error: BaseException | None) -> None:
+        if self.outcome.broken is None:
+            self.outcome.broken, self.outcome.error = law, error
+
+    def _judge(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
+        """Find out whether all holds that must hold after a run."""
+        if raised is not None and raised is not self._allowed and not isinstance(raised, GaveUp):
+            if self.outcome.broken is None and not self._driven_at_all():
+                raise raised  # the scenario cannot run at all
+            self._break(f"the run raises {type(raised).__name__}", raised)
+            self.tell(f"the run raises {_in_words(raised)}")
+        if self.outcome.broken is not None:
+            return
+        for job, error in scheduler.failures().items():
+            broken = _assertion_in(error)
+            if broken is not None:
+                self._break("an assert in a job fails", broken)
+                self.tell(f"an assert in {job.path!r} fails: {_in_words(broken)}", job.finished_at)
+                return
+        for law, words in self._faults(scheduler, left):
+            self._break(law, None)
+            self.tell(words)
+            return
+        if self._check is not None:
+            try:
+                _call_with(self._check, "check", scheduler, self._world)
+            except Exception as error:
+                self._break(f"check raises {type(error).__name__}", error)
+                self.tell(f"after the run, the check fails: {_in_words(error)}")
+
+    def _driven_at_all(self) -> bool:
+        return any(driven.calls for driven in self._driven.values())
+
+    def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
+        """Yield what is left of the run that should not be."""
+        if left:
+            yield "a task is left running", f"after the run, these tasks are left running: {', '.join(sorted(left))}"
+        once = {one for one in self._driven if is_scheduler(one) and one.retry is None and one.on_timeout != "restart"}
+        for job, driven in self._driven.items():
+            if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
+                yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
+            around = [one for one in _with_those_around(job) if one is not job and one is not scheduler]
+            if driven.shutdowns != 1 and _has_shutdown(job) and all(one in once for one in around):
+                yield (
+                    "co_shutdown is not called once",
+                    f"co_shutdown of {driven.name!r} was called {driven.shutdowns} times",
+                )
+        for one in (scheduler, *filter(is_scheduler, self._driven)):
+            if one.pool is not None:
+                for name, total in one.pool.total.items():
+                    if not isinstance(total, dict) and one.pool.free[name] != total:
+                        free = one.pool.free[name]
+                        yield "a pool is not whole", f"after the run, {free} of {name}={total} are free"
+            borrowed = getattr(one.jobs_window, "borrowed_tokens", 0)
+            if borrowed:
+                yield "a window is not whole", f"after the run, {borrowed} tokens of {one.label!r} are borrowed"
+
+    # ---- the jobs
+
+    def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """Return what to await in place of a job."""
+        driven = self._driven.get(job)
+        if driven is None or is_scheduler(job):
+            return function()
+        return self._drive(driven, function)
+
+    async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
+        """Await this in place of the `co_shutdown` of a job."""
+        if job in self._driven:
+            self._driven[job].shutdowns += 1
+        await function()
+
+    @types.coroutine
+    def _drive(self, driven: Driven, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
+        task = self._enter(driven)
+        places = self._places.get(driven.name)  # what has been done is taken out: it is done once
+        coroutine: Any = None
+        try:
+            here = places.pop(0, NOTHING) if places else NOTHING
+            if here:
+                yield from self._begin(driven, here).__await__()
+            coroutine = _as_coroutine(function())
+            value: Any = None
+            error: BaseException | None = None
+            while True:
+                try:
+                    trap = coroutine.send(value) if error is None else coroutine.throw(error)
+                except StopIteration as stop:
+                    result = stop.value
+                    break
+                value = error = None
+                driven.steps += 1
+                step = driven.steps + self._steps[driven.name]
+                driven.waits, driven.since = coroutine, self._clock()
+                here = places.pop(step, NOTHING) if places else NOTHING
+                if here:
+                    self._disturb(driven, here)
+                self._count()
+                try:
+                    value = yield trap
+                except BaseException as raised:
+                    error = raised
+                if here:
+                    try:
+                        yield from self._delay(driven, here).__await__()
+                    except asyncio.CancelledError as raised:  # never on trio
+                        error = raised
+                    error = self._failure(driven, here, error)
+                driven.waits = None
+            here = places.pop(END, NOTHING) if places else NOTHING
+            if here:
+                driven.waits = None
+                self._end(driven, here)
+            return result
+        finally:
+            self.turns.names.pop(task, None)
+            driven.inside, driven.waits = False, None
+            value = error = coroutine = None
+
+    def _enter(self, driven: Driven) -> int:
+        driven.calls += 1
+        driven.inside = True
+        task = id(_current_task(self.plan.backend))
+        self.turns.names[task] = driven.name
+        return task
+
+    def _count(self) -> None:
+        self.outcome.waits += 1
+        if self.outcome.waits > self._most:
+            if not self._gave_up:
+                self._break("it comes to no end", None)
+                self.tell(f"it comes to no end: its jobs have waited {self._most} times")
+                self._tell_where()
+                self._give_up()
+            elif self.outcome.waits > self._most + 1000:
+                raise GaveUp
+
+    # ---- what is done to them
+
+    async def _begin(self, driven: Driven, here: list[Change]) -> None:
+        """Do what is to be done before the body of a job begins."""
+        self._disturb(driven, here)
+        for change in here:
+            if change.kind == "late":
+                self._apply(change, f"{driven.name!r} begins {_late(change.value)}")
+                await anyio.sleep(change.value)
+            elif change.kind == "hang":
+                self._apply(change, f"{driven.name!r} hangs at its beginning")
+                await anyio.sleep_forever()
+            elif change.kind == "fail":
+                self._apply(change, f"{driven.name!r} fails at its beginning{self._others(driven)}")
+                raise Injected(f"explore lets {driven.name!r} fail at its beginning")
+
+    def _end(self, driven: Driven, here: list[Change]) -> None:
+        """Do what is to be done when the body of a job has returned, and nobody knows it yet."""
+        self._disturb(driven, here)
+        for change in here:
+            if change.kind == "fail":
+                self._apply(change, f"{driven.name!r} fails at its end{self._others(driven)}")
+                raise Injected(f"explore lets {driven.name!r} fail at its end")
+
+    def _disturb(self, driven: Driven, here: list[Change]) -> None:
+        """Do to a job that waits, or is at its beginning or end, or to its run, what comes from outside."""
+        job = driven.job
+        for change in here:
+            place = self._place(driven, change)
+            if change.kind == "cancel":
+                self._apply(change, f"{driven.name!r} is cancelled {place}{self._others(driven)}")
+                with contextlib.suppress(RuntimeError):
+                    job.cancel()
+            elif change.kind == "stop":
+                around: Any = job.scheduler
+                self._apply(change, f"{around.label!r} is cancelled, while {driven.name!r} is {place}")
+                with contextlib.suppress(RuntimeError):
+                    around.cancel()
+            elif change.kind == "cut" and self._cut is not None:
+                self._apply(change, f"the whole run is cancelled from outside, while {driven.name!r} is {place}")
+                if self._host is not None and change.value:
+                    self._host.cancel()
+                    self._native_cancels += 1
+                else:
+                    self._cut.cancel()
+            elif change.kind == "ctrl-c":
+                self._apply(change, f"Ctrl-C, while {driven.name!r} is {place}")
+                self._allowed = self._allowed or KeyboardInterrupt()
+                interrupt(self._scheduler, self._allowed)
+            elif change.kind == "crash":
+                self._apply(change, f"the program is killed, while {driven.name!r} is {place}{self._others(driven)}")
+                self._crash()
+
+    def _crash(self) -> None:
+        self._crashed = True
+        try:
+            self._outlives = copy.deepcopy(self._world)
+        except Exception as error:
+            self.refuse(
+                TypeError(
+                    f"the world cannot be copied, which a crash does ({error}): keep plain data in it, and make locks, "
+                    f"events and connections in make_scheduler"
+                )
+            )
+        if self._cut is not None:
+            self._cut.cancel()
+
+    def refuse(self, error: Exception) -> None:
+        """Raise this when the run is over, which ends now: it cannot be explored."""
+        self._refused = self._refused or error
+        if self._cut is not None:
+            self._cut.cancel()
+
+    async def _delay(self, driven: Driven, here: list[Change]) -> None:
+        """Let time pass before a job goes on that could go on."""
+        for change in here:
+            if change.kind == "late":
+                place = self._place(driven, change)
+                self._apply(change, f"{driven.name!r} goes on {_late(change.value)} {place}{self._others(driven)}")
+                await self._pause(change.value)
+
+    def _failure(self, driven: Driven, here: list[Change], error: BaseException | None) -> BaseException | None:
+        """Return what to raise in a job that goes on, in place of `error`, which the loop has for it."""
+        if error is not None and not (self.plan.backend == "trio" and _is_over(error)):
+            return error
+        for change in here:
+            if change.kind == "fail" and _places.sleeps(driven.waits):
+                place = self._place(driven, change)
+                self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
+                return Injected(f"explore lets {driven.name!r} fail {place}")
+        return error
+
+    # ---- the story
+
+    def _apply(self, change: Change, words: str) -> None:
+        self.outcome.applied.add(change)
+        self.tell(words)
+
+    def tell(self, words: str, when: float | None = None) -> None:
+        """Add a line to the story."""
+        moment = self._clock() if when is None else when
+        self.outcome.told.append(f"{round(moment, 3):>8g}  {words}")
+
+    def _place(self, driven: Driven, change: Change) -> str:
+        if change.at == 0:
+            return "at its beginning"
+        return "at its end" if change.at == END else f"at {_places.line_of(driven.waits)}"
+
+    def _others(self, driven: Driven) -> str:
+        """Return who holds something of a pool at this moment, and what."""
+        holds: list[str] = []
+        for one in self._driven.values():
+            if one is not driven and one.job.state is JobState.RUNNING:
+                granted = {name: has for name, has in one.job.granted.items() if not isinstance(has, dict)}
+                if granted:
+                    holds.append(f"{one.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
+        return f" while {' and '.join(holds)}" if holds else ""
+
+    def _last_moment(self) -> float:
+        moments = [driven.since for driven in self._driven.values() if driven.waits is not None]
+        return max(moments + [job.finished_at for job in self._driven if job.finished_at is not None], default=0.0)
+
+    def _tell_where(self) -> None:
+        """Tell where each job is that runs, and which wait for a slot or for what they need."""
+        waiting = [driven.name for driven in self._driven.values() if driven.job.state is JobState.SCHEDULED]
+        for driven in self._driven.values():
+            if driven.waits is not None:
+                self.outcome.told.append(
+                    f"{'':12}{driven.name!r} waits since {round(driven.since, 3):g}, at {_places.line_of(driven.waits)}"
+                )
+        if waiting:
+            more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+            self.outcome.told.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+
+
+def _call(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    session = current.get(None)
+    return function() if session is None else session.call(job, function)
+
+
+async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
+    session = current.get(None)
+    await (function() if session is None else session.shut_down(job, function))
+
+
+class _Steering(Instrument):
+    """Takes jobs that are added while the scenario runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Final = session
+
+    def job_added(self, scheduler: Any, job: AnyJob) -> None:
+        """Drive its calls."""
+        try:
+            self._session.take(job, job.path)
+        except TypeError as error:
+            self._session.refuse(error)
+
+
+class _CrashingJournal:
+    """A journal into which nothing more is written when the program is killed."""
+
+    def __init__(self, path: str, session: Session, opened: Any = None) -> None:
+        self._path: Final = path
+        self._session: Final = session
+        self._opened: Any = opened
+
+    def open_for(self, scheduler: Any) -> Any:
+        from .. import Journal
+
+        return _CrashingJournal(self._path, self._session, Journal(self._path).open_for(scheduler))
+
+    @property
+    def commits_each(self) -> bool:
+        return bool(self._opened.commits_each)
+
+    def nested(self, scheduler: AnyJob) -> Any:
+        return _CrashingJournal(self._path, self._session, self._opened.nested(scheduler))
+
+    def look_up(self, job: AnyJob) -> Any:
+        return self._opened.look_up(job)
+
+    def record(self, job: AnyJob, value: Any) -> None:
+        if not self._session._crashed:
+            self._opened.record(job, value)
+
+    def forget(self, job: AnyJob) -> None:
+        self._opened.forget(job)
+
+    def commit(self) -> None:
+        if not self._session._crashed:
+            self._opened.commit()
+
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
+        self._opened.close(None if self._session._crashed else outcome, report)
+
+
+def _made(make: Callable[..., Any], world: dict[Any, Any]) -> Any:
+    """Call what makes the scheduler."""
+    scheduler: Any = _call_with(make, "make_scheduler", None, world)
+    if not is_scheduler(scheduler):
+        what = "nothing" if scheduler is None else repr(scheduler)
+        raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
+    return scheduler
+
+
+def takes(function: Callable[..., object], name: str, most: int) -> int:
+    """Return how many arguments a function of the user's takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
+
+    Raises:
+        TypeError: it takes others.
+
+    """
+    least = most - 1
+    if not callable(function):
+        raise TypeError(f"{name}={function!r}: give a function")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return least
+    for number in (most, least):
+        with contextlib.suppress(TypeError):
+            signature.bind(*range(number))
+            return number
+    wanted = "no argument, or the world" if most == 1 else "the scheduler, or the scheduler and the world"
+    raise TypeError(f"{name}={getattr(function, '__name__', function)}{signature}: let it take {wanted}")
+
+
+def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
+    if scheduler is None:
+        return function(world) if takes(function, name, 1) else function()
+    return function(scheduler, world) if takes(function, name, 2) == 2 else function(scheduler)
+
+
+async def _pause_on_trio(seconds: float) -> None:
+    import trio
+
+    with trio.CancelScope(shield=True):
+        await trio.sleep(seconds)
+
+
+async def _pause_on_asyncio(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _is_over(error: BaseException) -> bool:
+    """Return whether this is how trio ends a sleep: by the deadline of a scope."""
+    import trio
+
+    return isinstance(error, trio.Cancelled)
+
+
+def _as_coroutine(awaitable: Any) -> Any:
+    return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _current_task(backend: str) -> Any:
+    if backend == "trio":
+        import trio
+
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
+
+
+def _tasks_of_trio() -> list[Any]:
+    import trio
+
+    todo: list[Any] = [trio.lowlevel.current_root_task()]
+    for task in todo:
+        todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return todo
+
+
+def _with_those_around(job: AnyJob) -> Iterable[AnyJob]:
+    one: Any = job
+    while one is not None:
+        yield one
+        one = one.scheduler
+
+
+def _has_shutdown(job: AnyJob) -> bool:
+    return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
+
+
+def _assertion_in(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        inner: tuple[BaseException, ...] = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return next((found for one in inner if (found := _assertion_in(one)) is not None), None)
+    return error if isinstance(error, AssertionError) else None
+
+
+def _in_words(error: BaseException) -> str:
+    """Return an exception in a line, with the line of code that raised it if it says nothing itself."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    text = " ".join(str(error).split())
+    line = "" if trace is None else _places.line_at(trace.tb_frame, trace.tb_lineno)
+    where = f" ({line.partition(': ')[0] if text else line})" if line else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
+
+
+def _late(seconds: float) -> str:
+    return "after all others" if seconds == MOMENT else f"{seconds:g} s later"

@@ -1,0 +1,56 @@
+"""A fixture for pytest, `explore`: `trioflow.testing.explore` with a seed of its own for each test.
+
+Switch it on in ``conftest.py``. It is no entry point, for that would import trioflow in each session of pytest::
+
+    pytest_plugins = ["trioflow.testing.pytest_plugin"]
+"""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from . import Exploration
+from . import explore as explore_scenario
+
+__all__ = ["explore", "pytest_addoption"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options `--explore-runs` and `--explore-seed`."""
+    group = parser.getgroup("trioflow")
+    group.addoption("--explore-runs", type=int, default=None, help="how many runs each exploration makes")
+    group.addoption(
+        "--explore-seed",
+        default=None,
+        help="a number for all explorations, 'random', or the seed of a broken run; the default is fixed for each test",
+    )
+
+
+@pytest.fixture
+def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
+    """Explore scenarios: call it as `trioflow.testing.explore`.
+
+    The seed depends on the name of the test, so that a test passes or fails each time alike. `--explore-seed` and
+    `--explore-runs` go before what the test says.
+    """
+    given: str | None = request.config.getoption("--explore-seed")
+    runs: int | None = request.config.getoption("--explore-runs")
+
+    def explore_in_test(make_scheduler: Callable[..., Any], **options: Any) -> Exploration:
+        __tracebackhide__ = True
+        if given == "random":
+            options["seed"] = random.randrange(10**6)
+        elif given is not None:
+            options["seed"] = int(given) if given.isdecimal() else given
+        else:
+            options.setdefault("seed", zlib.crc32(request.node.nodeid.encode()) % 10**6)
+        if runs is not None:
+            options["runs"] = runs
+        return explore_scenario(make_scheduler, **options)
+
+    return explore_in_test
