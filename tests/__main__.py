@@ -29,6 +29,7 @@ DEBIAN: dict[str, str] = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "dot": "graphviz",
+    "faketime": "faketime",
     "fish": "fish",
     "gzip": "gzip",
     "parallel": "parallel",

@@ -151,7 +151,7 @@ def test_no_more_descriptors(backend: str) -> None:
     """Starts wait until other commands have ended, with one warning; they made commands fail that had a slot."""
     warning, outcome = child(NARROW.format(backend=backend))
     assert outcome == r"{b'a\n'} 0"
-    assert "others wait until one of them has ended: no more open files are allowed (ulimit -n)" in warning
+    assert "others wait until one has ended: no more open files are allowed (ulimit -n)" in warning
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE])
@@ -238,7 +238,7 @@ def test_no_more_processes(backend: str) -> None:
     """As another user, for root is exempt: the same."""
     warning, succeeded = child(CROWDED.format(backend=backend))
     assert succeeded == "30"
-    assert "others wait until one of them has ended: no more processes are allowed (ulimit -u)" in warning
+    assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in warning
 
 
 def test_a_guard_that_cannot_be_started_fails_the_command_and_is_tried_again(

@@ -224,6 +224,7 @@ def test_change_of_a_running_scheduler_is_refused(virtual: Virtual, change: str)
         lambda scheduler, job: job.requires(next(iter(scheduler))),
         lambda scheduler, job: job.cancel(),
         lambda scheduler, job: scheduler.cancel(),
+        lambda scheduler, job: scheduler.drain(),
     ],
 )
 def test_use_from_another_thread_is_refused(virtual: Virtual, use: Callable[[Any, Any], object]) -> None:

@@ -86,7 +86,9 @@ class Starts:
     def _warn(self, lack: str) -> None:
         if not self._has_warned:
             self._has_warned = True
-            self._run.report(f"{self._running} commands run, and others wait until one of them has ended: {lack}")
+            number = self._running
+            runs = "1 command runs" if number == 1 else f"{number} commands run"
+            self._run.report(f"{runs}, and others wait until one has ended: {lack}")
 
     async def _wait(self, *, at_end: bool) -> None:
         event = anyio.Event()

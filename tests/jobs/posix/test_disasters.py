@@ -1,0 +1,202 @@
+"""What happens to machines: no more processes, a clock that jumps, a terminal that is gone, a laptop that sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
+
+from ...bodies import run
+from ...places import PATIENCE
+from .process_trees import TREE, VARIABLE, Watched, until_there
+from .process_trees import watched as watched
+
+# ---- no more processes
+
+AS_ANOTHER_USER = (
+    "setpriv", "--reuid=54321", "--clear-groups", "--inh-caps=-all,+dac_override,+dac_read_search",
+    "--ambient-caps=-all,+dac_override,+dac_read_search",
+)  # fmt: skip
+"""Another user, for whom limits hold, who can read our files."""
+
+MANY_COMMANDS = """
+import sys
+from trioflow import CommandJob, Scheduler
+scheduler = Scheduler(CommandJob(["sleep", 0.02]) for _ in range(10))
+print(scheduler.run(backend=sys.argv[1]), *[incident.message for incident in scheduler.incidents])
+scheduler = Scheduler(CommandJob(["no such program"], label="odd"), CommandJob(["true"], retry=1))
+print(scheduler.run(backend=sys.argv[1]), *[job.state.value for job in scheduler])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root may become somebody else")
+@pytest.mark.parametrize("most", [1, 4])
+def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: int) -> None:
+    """With room for a few they run one after the other, and one line says so; with none they fail, and say why."""
+    words = [*AS_ANOTHER_USER, "prlimit", f"--nproc={most}", sys.executable, "-B", "-c", MANY_COMMANDS, backend]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    first, second = found.stdout.splitlines()
+    if most == 4:
+        assert first.startswith("True ")
+        assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in first
+        assert second == "True failed succeeded"
+    else:
+        assert first == "True"
+        assert "10 jobs of 'Scheduler' failed" in found.stderr
+        assert "not started: no more processes are allowed (ulimit -u): run fewer commands at once" in found.stderr
+
+
+# ---- a clock that jumps
+
+JUMPS = """
+import os, sys, time
+from pathlib import Path
+from trioflow import CommandJob, Scheduler, Sequence, ThreadJob, Trace
+
+def jump(text):
+    before = time.time()
+    Path(os.environ["FAKETIME_TIMESTAMP_FILE"]).write_text(text)
+    return time.time() - before
+
+days = [ThreadJob(jump, text, label=text) for text in ("-2d", "+2d", "-400d")]
+jobs = [Scheduler(CommandJob(["sleep", 0.05], timeout=30), day, timeout=30, idle_timeout=30) for day in days]
+late = CommandJob(["sleep", 1000], timeout=0.2, terminate_grace=0.1)
+trace = Trace()
+scheduler = Scheduler(Sequence(*jobs), late, jobs_window=2, instruments=[trace])
+result = scheduler.run(backend=sys.argv[1], journal="run.db")
+print(result, [int(day.result() // 86400) for day in days], late.timed_out)
+print(all(0 <= span.elapsed < 20 for span in trace.spans))
+print(scheduler.run(backend=sys.argv[1], journal="run.db"), [day.restored for day in days])
+"""
+
+
+@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
+def test_jumps_of_the_clock_are_not_noticed(backend: str, tmp_path: Path) -> None:
+    """Timeouts, lengths and the journal go by a clock that only goes forward; a day back and a year are nothing."""
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    stamp = tmp_path / "stamp"
+    stamp.write_text("+0")
+    fake = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(stamp), "FAKETIME_NO_CACHE": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", JUMPS, backend],
+        env={**os.environ, **fake, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert found.stdout.splitlines() == ["True [-2, 4, -402] True", "True", "True [True, True, True]"], found.stderr
+
+
+# ---- a terminal that is gone
+
+ON_A_TERMINAL = f"""
+import signal, sys
+from pathlib import Path
+from trioflow import CommandJob, Monitor, Scheduler
+if sys.argv[2] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+tree = CommandJob({TREE!r}, shell=True, label="tree", timeout=0.7, terminate_grace=0.1)
+began = CommandJob(["touch", "began"], label="began")
+scheduler = Scheduler(began, tree, CommandJob(["true"], required=tree), instruments=[Monitor()])
+result = scheduler.run(backend=sys.argv[1], handle_signals=True)
+Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
+"""
+
+
+@pytest.mark.parametrize(("how", "ends"), [("heeded", "False interrupted"), ("ignored", "True completed")])
+def test_a_terminal_that_hangs_up(backend: str, watched: Watched, tmp_path: Path, how: str, ends: str) -> None:
+    """The run ends in order, and nothing of it is left; if the signal is ignored, it goes on, though nobody sees it."""
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-c", ON_A_TERMINAL, backend, how],
+        stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        os.close(slave)
+        until_there(tmp_path / "began")
+        os.close(master)
+        process.wait(PATIENCE)
+    assert (tmp_path / "ended").read_text() == ends
+    assert watched.gone_in_time()
+
+
+# ---- a laptop that sleeps
+
+SLEEPER = f"""
+import os
+from trioflow import CommandJob, Scheduler
+os.environ[{VARIABLE!r}] = "{{mark}}"
+jobs = [CommandJob(["sleep", 0.3], timeout=60) for _ in range(3)]
+tell = lambda job: print("asleep", flush=True)
+late = CommandJob({TREE!r}, shell=True, timeout=0.3, terminate_grace=0.1, on_start=tell)
+scheduler = Scheduler(*jobs, late, CommandJob(["true"], required=late))
+print(scheduler.run(backend="{{backend}}"), [job.state.value for job in scheduler], late.timed_out)
+"""
+
+
+def test_a_laptop_that_was_asleep(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """All processes stand still, and go on: what is late by then is ended, the rest goes on as if nothing was."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER.format(mark=watched.mark, backend=backend)], stdout=subprocess.PIPE, text=True
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "asleep\n"
+        everybody = [program.pid, *(int(path.name) for path in watched.processes() if path.name != str(program.pid))]
+        for how in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in everybody if how is signal.SIGSTOP else reversed(everybody):
+                with contextlib.suppress(ProcessLookupError):  # it has just become another one
+                    os.kill(pid, how)
+            time.sleep(0.6 if how is signal.SIGSTOP else 0)
+        said, _ = program.communicate(timeout=PATIENCE)
+    states = ["succeeded", "succeeded", "succeeded", "failed", "succeeded"]
+    assert said == f"True {states} True\n"
+    assert watched.gone_in_time()
+
+
+def test_a_command_that_was_stopped_is_ended(backend: str, watched: Watched) -> None:
+    """It does not get the SIGTERM, because it stands still; after its grace it is killed."""
+    job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
+    after = CommandJob(["true"], required=job)
+    run(backend, job, after)
+    with pytest.raises(JobTimeout):
+        job.result()
+    assert after.state is JobState.SUCCEEDED
+    assert watched.alive() == []
+
+
+# ---- forks
+
+
+def forked(ends: object) -> int:
+    """Fork; let the child end in this way, and return its exit code."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        assert callable(ends)
+        ends()
+    finally:
+        os._exit(7)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_inside_a_job_is_the_jobs_own_affair(backend: str, watched: Watched) -> None:
+    """A child that ends, in the loop's thread or in another, leaves the commands beside it and the guard alone."""
+
+    async def fork() -> int:
+        return forked(int)
+
+    beside = CommandJob(["sleep", 0.3])
+    jobs = [Job(fork), ThreadJob(forked, int)]
+    after = CommandJob("setsid sleep 1000 &", shell=True, required=jobs)
+    assert Scheduler(beside, *jobs, after).run(backend=backend, check=True)
+    assert [job.result() for job in jobs] == [7, 7]
+    assert watched.alive() == []
