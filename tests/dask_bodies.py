@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trioflow import current_job
+
 from .jobs.executor_bodies import add as add
 
 
@@ -32,3 +34,27 @@ def until_told(directory: str, value: Any = None) -> Any:
 def note(path: str, name: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(name + "\n")
+
+
+def noted(path: str, value: Any) -> Any:
+    note(path, "noted")
+    return value
+
+
+def fail_once(flag: str, value: Any) -> Any:
+    """Fail at the first call."""
+    if not Path(flag).exists():
+        Path(flag).touch()
+        raise OSError("the first time")
+    return value
+
+
+def report(times: int) -> str:
+    for _ in range(times):
+        current_job().progress(0.5)
+        time.sleep(0.05)
+    return "reported"
+
+
+def ask_for_label() -> str:
+    return current_job().label

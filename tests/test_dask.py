@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +23,25 @@ from dask.callbacks import Callback
 from distributed import Client, Future, LocalCluster
 
 import trioflow.dask
-from trioflow import CommandJob, DaskJob, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler, Trace
+from trioflow import (
+    CommandJob,
+    DaskJob,
+    ExecutorJob,
+    Job,
+    JobCancelled,
+    JobNotDone,
+    JobState,
+    JobTimeout,
+    ProcessJob,
+    Scheduler,
+    Trace,
+)
+from trioflow.abc import kept_of
+from trioflow.dask import Cluster
+from trioflow.dask._library import imported
 
 from . import dask_bodies as bodies
-from .bodies import Flaw, run, take
+from .bodies import Flaw, notes, run, take
 from .places import PATIENCE
 
 pytestmark = [
@@ -254,12 +274,12 @@ def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path:
 
 def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, client: Client) -> None:
     """Not for one that hangs on its way either."""
-    asked, go, late = threading.Event(), threading.Event(), list[bool]()
+    asked, gone = threading.Event(), list[bool]()
 
-    def hang(_: Any) -> None:
+    async def hang(*_: Any, **options: Any) -> Any:
         asked.set()
-        go.wait(PATIENCE)
-        late.append(not go.is_set())
+        await asyncio.sleep(PATIENCE)
+        gone.append(True)
 
     job = DaskJob(bodies.add, 1, client=client, gather=True)
 
@@ -270,10 +290,9 @@ def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, cli
     client.gather, gather = hang, client.gather
     try:
         run(backend, job, Job(cancel))
-        assert late == []
+        assert gone == []
     finally:
         client.gather = gather
-        go.set()
     with pytest.raises(JobCancelled):
         job.result()
 
@@ -353,7 +372,214 @@ def test_it_needs_a_run() -> None:
 def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the command that installs it."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
-        trioflow.dask._imported("no_such_module")
+        imported("no_such_module")
+
+
+# ---- a cluster as the place of ProcessJobs
+
+
+def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tmp_path: Path) -> None:
+    """One option decides where the calls are made: nested ones too, with retries, timeouts, and jobs that await."""
+
+    def run_it(processes: Any) -> list[Any]:
+        flag = tmp_path / f"flag {processes is None}"
+        parts = [ProcessJob(bodies.add, number, timeout=30) for number in range(3)]
+        nested = Scheduler(label="nested")
+        doubled = [nested.add(ProcessJob(bodies.add, part, part)) for part in parts]
+        here = Job(take, doubled[0], parts[0])
+        again = ProcessJob(bodies.fail_once, str(flag), doubled[1], retry=1)
+        total = ProcessJob(sum, [*doubled, again])
+        scheduler = Scheduler(parts, nested, here, total, processes=processes)
+        assert scheduler.run(backend=backend)
+        assert again.attempts == 2
+        return [here.result(), again.result(), total.result(), parts[1].result()]
+
+    assert run_it(Cluster(client)) == run_it(None) == [(0, 0), 2, 8, 1]
+
+
+def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: Client) -> None:
+    """What cannot come here goes from one job to the next; what is used here, or by nobody, comes."""
+    first = ProcessJob(_only_there)
+    nested = Scheduler(ProcessJob(_size, first, label="inner"), label="nested")
+    there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
+    of_both = ProcessJob(bodies.where, both)
+    dask_job = DaskJob(bodies.add, there, client=client)
+    of_dask_job = ProcessJob(bodies.add, dask_job, both)
+    awaiting = Job(take, both, here)
+    cluster = Cluster(client)
+    scheduler = Scheduler(nested, first, of_both, of_dask_job, awaiting, processes=cluster)
+    assert scheduler.run(backend=backend)
+    assert [repr(kept_of(job)) for job in (first, there)] == [
+        f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("OnlyThere", "int")
+    ]
+    assert [kept_of(job) for job in (both, here)] == [2, 3]
+    assert scheduler.results()[first] is kept_of(first)
+    assert there.result() == there.result(default=0) == 1
+    assert awaiting.result() == (2, 3)
+    assert of_dask_job.result() == 3
+    assert repr(cluster) == f"<Cluster at {client.scheduler.address}>"
+    assert f"<int on the Dask cluster at {client.scheduler.address}>" in scheduler.listing(details=True)
+
+
+def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Client) -> None:
+    """On the cluster the future, here the value, also where it has stayed on the cluster before anybody knew."""
+
+    async def main() -> None:
+        async with Scheduler(processes=Cluster(client)) as scheduler:
+            first = scheduler.add(ProcessJob(bodies.add, 1))
+            second = scheduler.add(ProcessJob(bodies.add, first, 10))
+            assert await second == 11
+            third = scheduler.add(ProcessJob(bodies.add, second, 100))
+            late = scheduler.add(Job(take, first, [second]))
+            assert (await late, await third) == ((1, [11]), 111)
+        assert "on the Dask cluster" in repr(kept_of(first))
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_journal_restores_what_another_place_has_made(backend: str, client: Client, tmp_path: Path) -> None:
+    """Results that it stores come here, and go back to the cluster as arguments."""
+    journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
+
+    def jobs(number: int) -> list[ProcessJob[Any]]:
+        first = ProcessJob(bodies.noted, notes, 5, label="noted")
+        others = [ProcessJob(bodies.add, first, further, label=f"more {further}") for further in (100, number)]
+        return [first, *others]
+
+    for number, processes in enumerate((Cluster(client), None, Cluster(client))):
+        made = jobs(number)
+        assert Scheduler(made, processes=processes).run(backend=backend, journal=journal)
+        assert [job.result() for job in made] == [5, 105, 5 + number]
+        assert [job.restored for job in made] == [number > 0, number > 0, False]
+    assert Path(notes).read_text() == "noted\n"
+
+
+def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None:
+    """`keep_result=False` holds there too."""
+    first = ProcessJob(bodies.add, 1, keep_result=False)
+    last = ProcessJob(bodies.add, first, 1)
+    assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
+    assert last.result() == 2
+    with pytest.raises(JobNotDone, match="was dropped"):
+        first.result()
+
+
+def test_a_value_that_is_gone_is_named() -> None:
+    """When the client is closed, what has stayed on its cluster cannot come any more."""
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        with Client(cluster, set_as_default=False) as own:
+            first = ProcessJob(bodies.add, 1)
+            last = ProcessJob(bodies.add, first, 1)
+            assert Scheduler(last, processes=Cluster(own)).run()
+            place = Cluster(own)
+        with pytest.raises(
+            RuntimeError, match=r"'add\(1\)': its value has stayed on the Dask cluster at inproc://.*open"
+        ):
+            first.result()
+        late = ProcessJob(bodies.add, 1)
+        Scheduler(late, processes=place).run()
+        assert "its Dask client is closed: close it after the run" in str(late.raised_exception())
+    assert last.result() == 2
+
+
+def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str) -> None:
+    """With its address: those that wait there, and those that come later."""
+    program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
+    with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "Scheduler at:" in line)
+        with Client(line.split()[-1], set_as_default=False, timeout=1) as own:
+            waiting = ProcessJob(bodies.add, 1)
+            timed = DaskJob(bodies.add, 1, client=own, timeout=60)
+            later = ProcessJob(bodies.add, 2, required=waiting)
+
+            async def kill() -> float:
+                while len(own.futures) < 2:  # noqa: ASYNC110 - it has no event
+                    await anyio.sleep(0.01)
+                process.kill()
+                return time.monotonic()
+
+            killed = Job(kill)
+            Scheduler(waiting, timed, later, killed, processes=Cluster(own)).run(backend=backend)
+            assert time.monotonic() - killed.result() < PATIENCE
+            for job in (waiting, timed, later):
+                assert f"the connection to the Dask scheduler at {line.split()[-1]} is lost" in str(
+                    job.raised_exception()
+                )
+
+
+def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job waits, and runs when there is one: a cluster may grow."""
+    monkeypatch.setattr("trioflow.dask._calls.PATIENCE", 0.05)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as own,
+    ):
+        job = ProcessJob(bodies.add, 1)
+
+        async def grow() -> None:
+            while not scheduler.incidents:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.01)
+            await anyio.to_thread.run_sync(cluster.scale, 1)
+
+        scheduler = Scheduler(job, Job(grow), processes=Cluster(own))
+        assert scheduler.run(backend=backend)
+    assert job.result() == 1
+    assert "'add(1)' waits: the cluster has no worker at all; start one" in scheduler.incidents[0].message
+
+
+def test_workers_of_another_python_are_refused(backend: str, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions that are sent by value are code of one version: the error names the worker and both versions."""
+    versions = client.get_versions()
+    address = next(iter(versions["workers"]))
+    versions["workers"][address]["host"]["python"] = "3.9.1.final.0"
+    monkeypatch.setattr(client, "get_versions", lambda: versions)
+    jobs = [ProcessJob(bodies.add, number) for number in range(2)]
+    Scheduler(jobs, processes=Cluster(client)).run(backend=backend)
+    for job in jobs:
+        assert f"the Dask worker at {address} runs in Python 3.9, and this program in 3." in str(job.raised_exception())
+
+
+def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) -> None:
+    """It puts off the end by `idle_timeout`, and the monitor sees it; nothing else of the job is there."""
+    job = ProcessJob(bodies.report, 8, idle_timeout=5)
+    wrong = ProcessJob(bodies.ask_for_label)
+    seen: list[float | None] = []
+
+    async def watch() -> None:
+        while not job.is_settled():
+            seen.append(job.fraction_done)
+            await anyio.sleep(0.01)
+
+    Scheduler(job, wrong, Job(watch), processes=Cluster(client)).run(backend=backend)
+    assert job.result() == "reported"
+    assert {0.5} < set(seen)
+    assert "current_job() can only report progress()" in str(wrong.raised_exception())
+
+
+def test_what_cannot_be_sent_to_a_cluster_is_named(
+    backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An argument, a keyword argument; and a module that workers cannot import, with what to do."""
+    (tmp_path / "only_here.py").write_text("def f(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    lock, named = ProcessJob(bodies.add, threading.Lock()), ProcessJob(bodies.add, kwargs={"extra": threading.Lock()})
+    missing = ProcessJob(importlib.import_module("only_here").f)
+    Scheduler(lock, named, missing, processes=Cluster(client)).run(backend=backend)
+    assert "argument 1, a lock, cannot be sent to a worker of the Dask cluster: cannot" in str(lock.raised_exception())
+    assert "argument 'extra', a lock, cannot be sent" in str(named.raised_exception())
+    assert "have to import only_here: install it there, or write client" in notes(missing.raised_exception())
+
+
+def test_a_cluster_takes_a_client_that_any_loop_can_use(client: Client) -> None:
+    """The error says what to give."""
+    with pytest.raises(TypeError, match=r"Cluster\(5\): give a distributed.Client"):
+        Cluster(5)
+    with (
+        unittest.mock.patch.object(Client, "asynchronous", True),
+        pytest.raises(TypeError, match="make it without that"),
+    ):
+        Cluster(client)
 
 
 # ---- Dask's graphs

@@ -33,6 +33,8 @@ BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",
     "trioflow.compat.asynciojobs._running.Host": "only a job that has a shutdown of its own may be asked for it",
     "trioflow.jobs.command._job.CommandJob": "what runs ssh is ended in a way of its own",
+    "trioflow.jobs.process._place.Elsewhere": "jobs stand below what knows clusters",
+    "trioflow.jobs.process._place.Place": "jobs stand below what knows clusters",
     "trioflow.jobs.ssh._errors.SshError": "users catch the one or the other",
     "trioflow.journal._values._Writer": "only strings with lone surrogates need the slow one",
     "trioflow.compat.asynciojobs.purescheduler.PureScheduler": "a public name of its own",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
     from ._core.door import AnyJob, Backend, Instrument, Required, Run, RunJournal
+    from .jobs.process._place import Processes
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -22,6 +23,7 @@ class SchedulerOptions(BaseSchedulerOptions, total=False):
     """The keyword options of a scheduler; `Scheduler` says what each of them means."""
 
     durations: Durations | None
+    processes: Processes
 
 
 def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
@@ -30,6 +32,15 @@ def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
 
     _durations.seconds(given, f"{name} of {who if isinstance(who, str) else who()}")
     return given
+
+
+def _processes(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+    """Check where the calls of ProcessJobs are to be made."""
+    if given is None:
+        return None
+    from .jobs.process import _place
+
+    return _place.checked(given, f"{name} of {who if isinstance(who, str) else who()}")
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
@@ -84,6 +95,10 @@ class Scheduler(BaseScheduler):
             passes them the name of a pipe, which make knows from 4.4 on and which ninja needs; "pipe" two descriptors,
             which all versions of make, cargo and gcc know; True chooses "pipe" if the make that is found is older than
             4.4. It holds for nested schedulers too, unless they have their own.
+        processes: where the calls of its ProcessJobs are made, those of nested schedulers included unless these say
+            otherwise: None or "local" for worker processes of this machine ("local" also inside a scheduler that says
+            otherwise); any executor (`concurrent.futures.Executor`), which is never shut down; or a
+            `trioflow.dask.Cluster`, on which results stay.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
@@ -108,6 +123,7 @@ class Scheduler(BaseScheduler):
     """
 
     durations: Option[Durations | None] = Option(None, _durations)
+    processes: Option[Processes] = Option(None, _processes)
     _durations: Durations | None
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:

@@ -34,6 +34,7 @@ from ._core.door.kinds import name_of as name_of
 from ._core.door.kinds import printable as printable
 from ._core.door.kinds import run_of as run_of
 from ._core.door.kinds import shown as shown
+from ._core.door.kinds import users_of as users_of
 from ._core.door.kinds import whole as whole
 from ._core.door.kinds import without_middle as without_middle
 from ._core.door.reading import BACKEND_NAMES as BACKEND_NAMES
@@ -50,6 +51,7 @@ from ._core.door.reading import is_ready as is_ready
 from ._core.door.reading import is_scheduler as is_scheduler
 from ._core.door.reading import is_service as is_service
 from ._core.door.reading import is_size as is_size
+from ._core.door.reading import kept_of as kept_of
 from ._core.door.reading import name_of_policy as name_of_policy
 from ._core.door.reading import not_restored as not_restored
 from ._core.door.reading import outwards as outwards

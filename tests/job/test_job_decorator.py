@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, JobState, JobTimeout, Scheduler, current_job, job
+from trioflow import CommandJob, Job, JobState, JobTimeout, ProcessJob, Scheduler, ThreadJob, current_job, job
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -381,3 +381,44 @@ def test_wrong_options_are_refused_where_they_are_written(options: Any, error: t
     """`options` checks at once, not when the first job is built."""
     with pytest.raises(error, match=next(iter(options))):
         fetch.options(**options)
+
+
+# --- other kinds
+
+
+def test_a_kind_may_be_given() -> None:
+    """The decorated function is plain then; options, methods and jobs among the arguments are as with `Job`."""
+
+    class Text:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        @job(kind=ThreadJob)
+        def length(self, times: int) -> int:
+            return len(self.text) * times
+
+    @job(kind=functools.partial(ThreadJob, abandon_on_cancel=True), label="twice")
+    def double(number: int) -> int:
+        return 2 * number
+
+    once = double(21)
+    again = double.options(label="again")(Text("abc").length(once))
+    assert Scheduler(again).run()
+    assert (type(once), once.label, again.label, again.result()) == (ThreadJob, "twice", "again", 252)
+
+
+@pytest.mark.parametrize("kind", [CommandJob, 5, "ThreadJob"])
+def test_what_calls_no_function_is_not_a_kind(kind: Any) -> None:
+    """The error says what is."""
+    with pytest.raises(TypeError, match=r"kind=.* of job\(\): give a kind of job that calls a function"):
+        job(kind=kind)(len)
+    with pytest.raises(TypeError, match=r"kind=.* of map\(\) of 'Scheduler': give a kind of job"):
+        Scheduler().map(len, ["a"], kind=kind)
+
+
+def test_the_options_of_a_kind_are_checked_at_once() -> None:
+    """When a function is decorated, not when its first job is built."""
+    with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
+        job(kind=ProcessJob, memory_limt=5)(len)
+    with pytest.raises(TypeError, match="write Job"):
+        job(kind=ThreadJob)(fetch.function)

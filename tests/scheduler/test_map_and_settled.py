@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow import Job, Scheduler, StopReason, ThreadJob, current_job
 from trioflow import job as decorate
 
 from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, add, fail, nap
@@ -364,3 +364,14 @@ def test_results_in_the_order_of_settling(virtual: Virtual) -> None:
     assert virtual(main)[:2] == ["b", "c"]
     with pytest.raises(RuntimeError, match="current_job"):
         current_job()
+
+
+def test_map_makes_jobs_of_a_kind(backend: str) -> None:
+    """Of plain functions, with the options of the kind; labels and jobs among the arguments are as ever."""
+    scheduler = Scheduler()
+    lengths = scheduler.map(len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}")
+    sums = scheduler.map(pow, lengths, [2, 2], kind=ThreadJob)
+    assert scheduler.run(backend=backend)
+    assert [job.result() for job in sums] == [1, 4]
+    assert [job.label for job in lengths] == ["length of a", "length of bc"]
+    assert {type(job) for job in scheduler} == {ThreadJob}

@@ -147,6 +147,12 @@ def keeping() -> Effect:
     return Effect(scheduler, scheduler, False, lambda _: scheduler.keep_jobs, True, False)
 
 
+def placing() -> Effect:
+    """Virtual time is not for processes: what it does is in `tests/jobs/process/test_places.py`."""
+    scheduler = Scheduler(Job(nothing))
+    return Effect(scheduler, scheduler, "local", lambda _: scheduler.processes, None, "local")
+
+
 def relabelled() -> Effect:
     job = Job(nothing, label="old")
     scheduler = Scheduler(job)
@@ -214,6 +220,7 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
     "keep_jobs": keeping,
     "jobserver": lending,
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
+    "processes": placing,
 }  # fmt: skip
 """What shows that an option is in effect. What a journal goes by is in tests/journal."""
 IN_JOURNALS = {"save": "json", "key": "what it does", "version": 2}

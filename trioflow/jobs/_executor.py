@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import pickle
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Unpack, cast
@@ -94,62 +93,83 @@ class ExecutorJob(
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        run, started, ended = run_of(self), ThreadEvent(), ThreadEvent()
-        future = self._submit(run, started)
-
-        def wake(_: object) -> None:
-            started.set()
-            ended.set()
-
-        future.add_done_callback(wake)
-        try:
-            await started.wait()
-            with run.time_limit(self, cancels=True):
-                await ended.wait()
-        except BaseException:
-            if not future.cancel():
-                await ended.outlast()
-            raise
-        return self._outcome_of(future)
-
-    def _submit(self, run: RunHandle, started: ThreadEvent) -> Future[T]:
-        executors = run.shared(Executors)
-        executor = executors.get(self._executor)
-        call = call_of(self)
-        if self.timeout is self.idle_timeout is None or not _has_threads(executor):
-            started.set()
-        else:
-            call = functools.partial(_call_and_tell, started, call)
-        make_pickler = _pickler_of(executor)
-        if make_pickler is not None:
-            _pickling.check(call, repr(self.label), f"a worker of {type(executor).__name__}", make_pickler)
-        try:
-            return executor.submit(call.func, *call.args, **call.keywords)
-        except BrokenExecutor as error:
-            if not self._restart_broken:
-                raise self._with_advice_on_broken(error) from None
-        except RuntimeError as error:
-            error.add_note(f"{self.label!r} could not be submitted: its executor must not be shut down before the run")
-            raise
-        return executors.replace(self._executor).submit(call.func, *call.args, **call.keywords)
-
-    def _outcome_of(self, future: Future[T]) -> T:
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise RuntimeError(
-                f"{self.label!r}: its future was cancelled, and not by the run: was the executor shut down, or "
-                f"has it lost its workers?"
-            ) from None
-        except BrokenExecutor as error:
-            raise self._with_advice_on_broken(error) from None
-        finally:
-            del future  # it has the exception, whose traceback has this frame
-
-    def _with_advice_on_broken(self, error: BrokenExecutor) -> BrokenExecutor:
         advice = "retry=1 runs the job again" if self._restart_broken else "restart_broken=True makes a new one"
-        error.add_note(f"{self.label!r}: its executor has broken, and takes no more calls; {advice}")
-        return error
+        return await call_in(self._executor, self, self._restart_broken, advice)
+
+
+async def call_in(given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: bool, advice: str) -> T:
+    """Have an executor make the call of a job, in its `co_run`, and return what the call returns.
+
+    Args:
+        given: the executor, or a function that makes one for all jobs of the run.
+        job: the job.
+        restart_broken: makes a new executor in the place of a broken one.
+        advice: what to do when it has broken, for the error.
+
+    Raises:
+        BaseException: as `ExecutorJob.co_run`.
+
+    """
+    run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
+    try:
+        future = _submit(run.shared(Executors), given, job, restart_broken, started)
+    except BrokenExecutor as error:
+        raise _with_advice(error, job, advice) from None
+
+    def wake(_: object) -> None:
+        started.set()
+        ended.set()
+
+    future.add_done_callback(wake)
+    try:
+        await started.wait()
+        with run.time_limit(job, cancels=True):
+            await ended.wait()
+    except BaseException:
+        if not future.cancel():
+            await ended.outlast()
+        raise
+    try:
+        return future.result()
+    except concurrent.futures.CancelledError:
+        raise RuntimeError(
+            f"{job.label!r}: its future was cancelled, and not by the run: was the executor shut down, or "
+            f"has it lost its workers?"
+        ) from None
+    except BrokenExecutor as error:
+        raise _with_advice(error, job, advice) from None
+    finally:
+        del future  # it has the exception, whose traceback has this frame
+
+
+def _submit(
+    executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: bool, started: ThreadEvent
+) -> Future[T]:
+    executor = executors.get(given)
+    call = call_of(job)
+    if job.timeout is job.idle_timeout is None or not _has_threads(executor):
+        started.set()
+    else:
+        call = functools.partial(_call_and_tell, started, call)
+    make_pickler = _pickler_of(executor)
+    if make_pickler is not None:
+        if not _is_by_value(executor):
+            call = functools.partial(_pickling.sendable(call.func), *call.args, **call.keywords)
+        _pickling.check(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
+    try:
+        return executor.submit(call.func, *call.args, **call.keywords)
+    except BrokenExecutor:
+        if not restart_broken:
+            raise
+    except RuntimeError as error:
+        error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
+        raise
+    return executors.replace(given).submit(call.func, *call.args, **call.keywords)
+
+
+def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], advice: str) -> BrokenExecutor:
+    error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
+    return error
 
 
 def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
@@ -233,6 +253,11 @@ def _check_executor(executor: Any, restart_broken: bool) -> None:
         raise TypeError(f"ExecutorJob({shown(executor)}): give an executor, or a function that makes one")
 
 
+def _is_by_value(executor: concurrent.futures.Executor) -> bool:
+    """Return whether an executor sends functions by cloudpickle, which sends those as they are that have no name."""
+    return type(executor).__module__.startswith(("distributed", "loky"))
+
+
 def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler | None:
     """Return what pickles calls as an executor does; None where it does not, or it is not known how."""
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
@@ -241,12 +266,6 @@ def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler 
         return cast(_pickling.MakePickler, ForkingPickler)
     if type(executor).__name__ == "InterpreterPoolExecutor" or type(executor).__module__.startswith("mpi4py"):
         return pickle.Pickler
-    if type(executor).__module__.startswith(("distributed", "loky")):
-        cloudpickle: Any = sys.modules.get("cloudpickle")
-        if cloudpickle is not None:
-            return functools.partial(_cloudpickler, cloudpickle)
+    if _is_by_value(executor):
+        return _pickling.by_cloudpickle()
     return None
-
-
-def _cloudpickler(cloudpickle: Any, file: Any, protocol: int, _: bool, callback: Any) -> Any:
-    return cloudpickle.Pickler(file, protocol, callback)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, Final
@@ -65,6 +66,55 @@ def unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePick
         if _error_of(value, make_pickler) is not None:
             return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {place}"
     return f"its arguments together cannot be sent to {place}"
+
+
+def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what is to be pickled for a function, which by its name is another one if `@job` has decorated it.
+
+    Raises:
+        TypeError: it is a method that `@job` has decorated.
+
+    """
+    plain: Any = getattr(function, "__func__", function)
+    found: Any = sys.modules.get(getattr(plain, "__module__", None) or "")
+    for name in getattr(plain, "__qualname__", "").split("."):
+        own: dict[str, Any] = getattr(found, "__dict__", {})  # a method is what stands in its class
+        found = own.get(name)
+    if found is None or getattr(found, "function", None) is not plain:
+        return function
+    if plain is not function:
+        raise TypeError(f"{name_of(plain)} is a method that @job has decorated, which cannot be sent: take a function")
+    return Decorated(found)
+
+
+class Decorated:
+    """The function inside of what `@job` has made of it, which stands under its name."""
+
+    def __init__(self, found: Any) -> None:
+        self._found: Final = found
+
+    def __reduce__(self) -> Any:
+        """Have it looked up there."""
+        return getattr, (self._found, "function")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self._found.function(*args, **kwargs)
+
+
+def can_be_sent(call: functools.partial[Any], make_pickler: MakePickler) -> bool:
+    """Return whether a call can be pickled."""
+    return _error_of((call.func, call.args, call.keywords), make_pickler) is None
+
+
+def by_cloudpickle() -> MakePickler | None:
+    """Return what pickles as those do that send functions by value; None if they have not been imported."""
+    cloudpickle: Any = sys.modules.get("cloudpickle")
+    return None if cloudpickle is None else functools.partial(_cloudpickler, cloudpickle)
+
+
+def _cloudpickler(cloudpickle: Any, file: Any, protocol: int, _: bool, callback: Any) -> Any:
+    return cloudpickle.Pickler(file, protocol, callback)
 
 
 def _error_of(value: Any, make_pickler: MakePickler) -> Exception | None:

@@ -13,9 +13,19 @@ from typing import Any
 
 import anyio
 
-from trioflow import current_job
+from trioflow import ProcessJob, current_job, job
 
 counter = 0
+
+
+@job(kind=ProcessJob, label="decorated")
+def decorated(number: int) -> tuple[int, int]:
+    return os.getpid(), number
+
+
+class Holder:
+    @job(kind=ProcessJob)
+    def method(self) -> None: ...
 
 
 def add(a: Any, b: Any = 0, *, c: Any = 0) -> Any:

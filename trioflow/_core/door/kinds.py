@@ -30,6 +30,7 @@ from ..run._attempts import as_often
 from ..run._current import current
 from ..run._idle import PROGRESS, Watch
 from ..run._lending import SpareSlots, spare_slots
+from ..run._links import successors_of
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
 
@@ -64,6 +65,7 @@ __all__ = (
     "printable",
     "run_of",
     "shown",
+    "users_of",
     "whole",
     "without_middle",
 )
@@ -88,12 +90,22 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
     return RunHandle(worker.run)
 
 
-def call_of(job: FunctionJob[T]) -> partial[T]:
+def call_of(job: FunctionJob[T], value_of: Callable[[AbstractJob[Any]], Any] | None = None) -> partial[T]:
     """Return the call that a job makes, with results in place of jobs; to be called in its `co_run`, once.
 
     Results that no other job needs are dropped, if they are not to be kept.
+
+    Args:
+        job: the job.
+        value_of: a function that returns what is to stand for an input; None for its result.
+
     """
-    return job._filled()
+    return job._filled(value_of)
+
+
+def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the jobs that get the result of a running job, of those that wait for it now in its own scheduler."""
+    return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
 
 
 def load_backend(name: BackendName) -> None:
@@ -164,6 +176,10 @@ class RunHandle:
         """Record that a job, which runs, has waited since then for room on the machine; a trace tells it."""
         facts = self._run.facts(job)
         facts.held += ((since, self.clock()),)
+
+    def stores(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a journal is to store the result of `job`, so that its value has to be here."""
+        return self._run.durable is not None and job.save is not None
 
     # ---- waiting
 

@@ -118,6 +118,7 @@ __all__ = (
     "is_scheduler",
     "is_service",
     "is_size",
+    "kept_of",
     "longest_paths",
     "look_of",
     "may_repeat",
@@ -345,6 +346,14 @@ def failure_of(job: AnyJob) -> Failure | None:
     """
     outcome = job._outcome
     return outcome if isinstance(outcome, Failure) else None
+
+
+def kept_of(job: AnyJob) -> Any:
+    """Return what a job that has succeeded keeps as its result: where a value is elsewhere, what stands for it.
+
+    The `result()` of its kind may fetch that value, which may take long.
+    """
+    return job._outcome
 
 
 def result_was_dropped(job: AnyJob) -> bool:

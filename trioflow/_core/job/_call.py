@@ -87,8 +87,8 @@ class Step:
         container = self.template.copy()
         for key, job in self._results:
             outcome = job._outcome
-            # `result()` raises if the result was dropped, or if a service has failed since it was ready
-            container[key] = job.result() if outcome is DROPPED or job._is_service else outcome
+            # `result()` raises if the result was dropped, or if a service has failed since it was ready; or fetches it
+            container[key] = job.result() if outcome is DROPPED or job._result_is_asked_for else outcome
         for key, number in self._made:
             container[key] = made[number]
         return tuple(container) if self._makes_tuple else container
@@ -146,7 +146,8 @@ class Arguments:
 class DirectArguments:
     """The same as `Arguments`, but faster, for the usual case: jobs are arguments themselves, not in containers.
 
-    None of the jobs is a service or has `keep_result=False`: if there is such a job, `Arguments` is used.
+    None of the jobs is a service, is of a kind with a `result()` of its own, or has `keep_result=False`: if there is
+    such a job, `Arguments` is used.
     """
 
     __slots__ = ("_places", "_values")
@@ -187,7 +188,7 @@ def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
         if kind in ATOMS:
             continue
         if isinstance(value, AbstractJob):
-            if value._is_service or (value._rule is not None and not value._rule.keep_result):
+            if value._result_is_asked_for or (value._rule is not None and not value._rule.keep_result):
                 return None
             if not value._is_passed_as_it_is:
                 places.append(place)

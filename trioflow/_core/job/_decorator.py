@@ -1,14 +1,14 @@
-"""`@job`: an async function that builds a job when it is called."""
+"""`@job`: a function that builds a job when it is called: an async one, or with `kind=` a plain one."""
 
 from __future__ import annotations
 
 import functools
 import types
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
 from ..base._shown import shown
-from ._function import Job
+from ._function import FunctionJob, Job, check_kind
 from ._given import A, A_contra, B, B_contra, C, C_contra, Container, GivenJob, T_co
 from ._options import JobOptions
 
@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 
 Q = ParamSpec("Q")
+Kind: TypeAlias = Callable[..., FunctionJob[Any]]
+"""A class of jobs that call a function, or another maker of such jobs."""
 
 
 # ---- for type checkers only
@@ -54,14 +56,32 @@ class Takes3(Protocol[A_contra, B_contra, C_contra, Q, T_co]):
         ...
 
 
+class KindFunction(Protocol[T]):
+    """A function that builds a job of another kind than `Job`; its arguments are not checked."""
+
+    @property
+    def function(self) -> Callable[..., T]:
+        """The function that was decorated."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> FunctionJob[T]:
+        """Build a job that calls the function with these arguments; jobs among them become inputs."""
+        ...
+
+    def options(self, **options: Any) -> KindFunction[T]:
+        """Return a copy that builds jobs with these options changed."""
+        ...
+
+
 class JobFunction(Generic[P, T]):
     """An async function that builds a `Job` when it is called; `options` changes the options of that job."""
 
     _builds_jobs = True
 
-    def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions) -> None:
+    def __init__(self, function: Callable[P, Awaitable[T]], options: JobOptions, kind: Kind = Job) -> None:
         self._function = function
         self._options = options
+        self._kind: Any = kind
         functools.update_wrapper(self, function, updated=())  # the function's attributes must not hide those here
 
     @property
@@ -119,7 +139,8 @@ class JobFunction(Generic[P, T]):
     def __call__(self, **kwargs: GivenJob[Any] | Container) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
-        return Job(self._function, *args, kwargs=kwargs, **self._options)
+        built: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)
+        return built
 
     def options(self, **options: Unpack[JobOptions]) -> JobFunction[P, T]:
         """Return a copy that builds jobs with these options changed.
@@ -132,7 +153,11 @@ class JobFunction(Generic[P, T]):
             ValueError: an option is out of its range.
 
         """
-        return _decorate(self._function, {**self._options, **options})
+        return _decorate(self._function, {**self._options, **options}, self._kind)
+
+    def __reduce__(self) -> str:
+        """Let it be found by its name, as a function is."""
+        return str(cast(Any, self).__qualname__)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> JobFunction[P, T]: ...
@@ -142,25 +167,29 @@ class JobFunction(Generic[P, T]):
         """Bind the function to an object, like a method."""
         if instance is None:
             return self
-        return JobFunction(types.MethodType(self._function, instance), self._options)
+        return JobFunction(types.MethodType(self._function, instance), self._options, self._kind)
 
 
 @overload
 def job(function: Callable[P, Awaitable[T]], /) -> JobFunction[P, T]: ...
 @overload
 def job(**options: Unpack[JobOptions]) -> Callable[[Callable[P, Awaitable[T]]], JobFunction[P, T]]: ...
-def job(function: Any = None, /, **options: Unpack[JobOptions]) -> Any:
+@overload
+def job(*, kind: Kind, **options: Any) -> Callable[[Callable[..., T]], KindFunction[T]]: ...
+def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
     """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
 
     Args:
-        function: an async function, a method, or a partial of one.
-        options: the options of these jobs; see `AbstractJob`.
+        function: an async function, a method, or a partial of one; with `kind`, what that takes.
+        kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or what
+            makes such a job of a function, its arguments and options, such as `functools.partial(ExecutorJob, pool)`.
+        options: the options of these jobs; see `AbstractJob`, and what the kind has besides.
 
     Returns:
-        A callable that builds a `Job` at each call. Its method `options(...)` returns a callable with other options.
+        A callable that builds a job at each call. Its method `options(...)` returns a callable with other options.
 
     Raises:
-        TypeError: `function` is not an async callable, or a job has no such option.
+        TypeError: `function` or `kind` is not what it has to be, or a job has no such option.
         ValueError: an option is out of its range.
 
     Example:
@@ -176,13 +205,16 @@ def job(function: Any = None, /, **options: Unpack[JobOptions]) -> Any:
 
     """
     if function is None:
-        return functools.partial(_decorate, options=options)
-    return _decorate(function, options)
+        return functools.partial(_decorate, options=cast(JobOptions, options), kind=kind)
+    return _decorate(function, cast(JobOptions, options), kind)
 
 
-def _decorate(function: Any, options: JobOptions) -> JobFunction[Any, Any]:
+def _decorate(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
     if isinstance(function, Coroutine):
         raise TypeError(f"job({shown(function)}): a coroutine object; decorate the async function that makes them")
+    check_kind(kind, "job()")
     own: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
-    Job(function, **own).close()  # checks the function and the options
-    return JobFunction(function, options)
+    made = kind(function, **own)  # checks the function and the options
+    if isinstance(made, Job):
+        made.close()
+    return JobFunction(function, options, kind)

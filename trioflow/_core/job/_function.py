@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Unpack, cast, overload
 from ..base import _functions
 from ..base._shown import shown
 from . import _labels, _options
-from ._call import ATOMS, Call, DirectArguments, Search, direct_places
+from ._call import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import NO_LIMITS, AbstractJob, T
 from ._options import JobOptions
@@ -94,13 +94,22 @@ class FunctionJob(AbstractJob[T]):
             self._function = search.keywords(self._function, kwargs)
         return tuple(search.inputs)
 
-    def _filled(self) -> functools.partial[Any]:
-        """Return the call, with results in place of jobs, and drop the results that no other job needs."""
+    def _filled(self, value_of: ValueOf | None = None) -> functools.partial[Any]:
+        """Return the call, with results in place of jobs, and drop the results that no other job needs.
+
+        Args:
+            value_of: returns what stands for a job instead of its result.
+
+        """
         function: Any = self._function
+        args: Any = self._args
+        if value_of is not None and type(args) is not tuple:
+            args = args.with_inputs(value_of)
         if isinstance(function, Call):
-            filled = functools.partial(function.func, *self._args, **function.filled())
+            keywords = function.filled() if value_of is None else function.with_inputs(value_of)
+            filled = functools.partial(function.func, *args, **keywords)
         else:
-            filled = functools.partial(function, *self._args)
+            filled = functools.partial(function, *args)
         self._release_inputs()
         return filled
 
@@ -184,6 +193,17 @@ def check_function(
             raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
     if place is None and called is function:  # nothing is known of what a partial returns
         _refuse_plain(function, kind, name)
+
+
+def check_kind(kind: Any, who: str) -> None:
+    """Refuse what is given as `kind=` and makes no jobs that call a function.
+
+    Raises:
+        TypeError: it is neither a class of such jobs nor a function.
+
+    """
+    if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
+        raise TypeError(f"kind={shown(kind)} of {who}: give a kind of job that calls a function, such as ThreadJob")
 
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
@@ -353,7 +373,7 @@ class Job(FunctionJob[T]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Record whether a worker may call the function itself, because the subclass has no `co_run` of its own."""
         super().__init_subclass__(**kwargs)
-        cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run
+        cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._checks_itself
         if not cls._called_in_frame:
             cast(Any, cls)._call_once = AbstractJob._call_once
 

@@ -187,8 +187,12 @@ class AbstractJob(Generic[T]):
     _called_in_frame: ClassVar[bool] = False
     # Whether its class defines a `co_shutdown` of its own.
     _shuts_down: ClassVar[bool] = False
+    # Whether its class defines a `check_before_run` of its own.
+    _checks_itself: ClassVar[bool] = False
     # Whether it is a forever job that may be required, because it says when it is ready.
     _is_service: ClassVar[bool] = False
+    # Whether its result is what `result()` says, and not just what is kept of its end.
+    _result_is_asked_for: ClassVar[bool] = False
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
     # ---- what a class says of itself; `__init_subclass__` says what each of these means
@@ -325,6 +329,8 @@ class AbstractJob(Generic[T]):
             cls._cannot_be_interrupted = cannot_be_interrupted
         # so that a run need not look at each job
         cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
+        cls._checks_itself = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
+        cls._result_is_asked_for = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
 
     async def co_run(self) -> T:
         """Do the job's work and return its result; each kind of job defines this.
@@ -334,6 +340,12 @@ class AbstractJob(Generic[T]):
 
         """
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
+
+    def check_before_run(self) -> None:
+        """Raise why the job cannot run where it stands: then the run is refused, and nothing starts.
+
+        Each run calls it, and `add` to a running scheduler does. Here it does nothing.
+        """
 
     async def co_shutdown(self) -> None:
         """Release what the job holds. Each run calls this once at its end, even for jobs that were not started.

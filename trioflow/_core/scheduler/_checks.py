@@ -277,6 +277,9 @@ def refuse_cycle(members: Members) -> None:
 
 
 def _check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
+    """Refuse a job that would run again and cannot, and one that refuses itself."""
+    if job._checks_itself:
+        job.check_before_run()
     if not job._is_one_shot():
         return
     if job._is_spent():

@@ -28,8 +28,8 @@ from ..base._shown import shown
 from ..base._states import StopReason
 from ..job import _labels, _options
 from ..job._around import is_inside, outwards
-from ..job._decorator import JobFunction
-from ..job._function import WANTED, Job, check_function
+from ..job._decorator import JobFunction, Kind, KindFunction
+from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
 from ..job._job import AbstractJob, Look, is_scheduler, state_of
 from ..job._option import Option
@@ -435,6 +435,15 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         **options: Unpack[UnnamedOptions],
     ) -> list[Job[T]]: ...
     @overload
+    def map(  # type: ignore[overload-overlap]  # what @job has made of a function is never async itself
+        self,
+        function: KindFunction[T],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
     def map(
         self,
         function: Function1[A, T],
@@ -480,29 +489,41 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         label: str | Callable[..., str] | None = None,
         **options: Unpack[UnnamedOptions],
     ) -> list[Job[T]]: ...
+    @overload
     def map(
         self,
-        function: Callable[..., Awaitable[T]] | JobFunction[..., T],
+        function: Callable[..., T],
         /,
         *iterables: Iterable[Any],
+        kind: Kind,
         label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
-    ) -> list[Job[T]]:
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind = Job,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> Any:
         """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
 
         Args:
-            function: an async callable, or a function decorated with `@job`.
+            function: an async callable, or a function decorated with `@job`; with `kind`, what that takes.
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
+            kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
             label: a format string, such as "page {}", or a function; both get the job's arguments and give its label.
                 None shows the call.
-            options: the options of each job; see `AbstractJob`.
+            options: the options of each job; see `AbstractJob`, and what the kind has besides.
 
         Returns:
             The jobs, in order. If one of them is refused, none is added.
 
         Raises:
-            TypeError: `function` is not an async callable, an argument is not iterable, or `label` gives no text.
+            TypeError: `function` is not what the kind takes, an argument is not iterable, or `label` gives no text.
             ValueError: `label` cannot be filled in, or raises.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
@@ -522,12 +543,14 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"map() of {self.label!r}: {shown(iterable)} is not iterable; give lists of arguments")
-        make: Callable[..., Job[T]]
-        if isinstance(function, JobFunction):
-            make = cast("JobFunction[..., T]", function).options(**options)
+        make: Callable[..., FunctionJob[Any]]
+        if isinstance(function, JobFunction) and kind is Job:
+            make = cast("JobFunction[..., Any]", function).options(**options)
         else:
-            check_function(function, "Job", WANTED)
-            make = functools.partial(Job[T], function, **options)
+            check_kind(kind, f"map() of {self.label!r}")
+            if kind is Job:
+                check_function(function, "Job", WANTED)
+            make = functools.partial(kind, function, **options)
         sets = list(zip(*iterables, strict=False))
         labels = [None if label is None else self._label_for(label, arguments) for arguments in sets]
         jobs = [make(*arguments) for arguments in sets]
@@ -972,7 +995,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
 
         Jobs of nested schedulers are included, and the nested schedulers themselves are not. A result that was dropped
-        because of `keep_result=False` is left out. Nothing is raised, whatever became of the run.
+        because of `keep_result=False` is left out, and for one that has stayed on a cluster there is what stands for
+        it; `job.result()` fetches that. Nothing is raised, whatever became of the run.
 
         Example:
             >>> async def divide(a, b):

@@ -5,21 +5,38 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Unpack, cast
+from concurrent.futures import Executor, ProcessPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ...abc import FunctionJob, JobOptions, Look, call_of, name_of, run_of
 from .. import T
-from .._pickling import WithoutMain, unpicklable
+from .._executor import call_in
+from .._pickling import WithoutMain, sendable, unpicklable
 from ..posix._limits import check
 from . import _child
+from ._place import LOCAL, Elsewhere, place_of
 from ._pool import WorkerDied, WorkerPool, has_main_file
+
+if TYPE_CHECKING:
+    from ...abc import RunHandle
+
+D = TypeVar("D")
 
 DIED: Final = 1.0
 """Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
 
 
-class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), calls_in="a process of its own"):
-    """A Python function with its arguments, called in a worker process.
+class ProcessJob(
+    FunctionJob[T],
+    look=Look("process", "component", place=4),
+    calls_in="a process of its own",
+    keeps_time=True,
+    cannot_be_interrupted="what processes= has taken cannot be interrupted; a worker process of this machine is killed",
+):
+    """A Python function with its arguments, called in a worker process: of this machine, or where its scheduler says.
+
+    `Scheduler(processes=...)` chooses the place, for nested schedulers too: an executor, as for an `ExecutorJob`, or a
+    `trioflow.dask.Cluster`. Without it, what follows holds.
 
     The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
     process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
@@ -44,11 +61,13 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
             0. Such a process serves only jobs with the same `nice`.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
             start a process first. The first one of a run takes some 100 ms, and what the main module takes to import.
+            In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
 
     Raises:
         TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
             something that cannot be pickled, which the error names.
-        ValueError: an option out of its range.
+        ValueError: an option out of its range; before a run, a `memory_limit` or `nice` where `processes` is not this
+            machine.
         RuntimeError: when the job runs, the process has died, or the function called sys.exit().
         OSError: when the job runs, no more processes or descriptors are allowed, or a `nice` below 0.
 
@@ -84,8 +103,42 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
         """The id of its process while it runs; None before and afterwards."""
         return self._process
 
+    def check_before_run(self) -> None:
+        """Refuse what only a worker process of this machine can keep, where another place makes the call.
+
+        Raises:
+            ValueError: `memory_limit` or `nice` was given.
+
+        """
+        given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
+        if (self._memory_limit is not None or self._nice is not None) and (place := place_of(self)) is not None:
+            raise ValueError(
+                f"{self.label!r} has {given}, which only worker processes of this machine can keep, and processes= is "
+                f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
+            )
+
+    @overload
+    def result(self) -> T: ...
+    @overload
+    def result(self, *, default: D) -> T | D: ...
+    def result(self, **given: Any) -> Any:
+        """Return what the job returned, or raise why it has no result, as that of every job does.
+
+        A value that has stayed on a cluster comes here now, and again with each call.
+
+        Args:
+            given: perhaps `default`, which is returned if the job has no result.
+
+        Raises:
+            BaseException: as `AbstractJob.result`.
+            RuntimeError: the value had stayed on a cluster, which does not have it any more.
+
+        """
+        found = super().result(**given)
+        return found.fetch(self.label) if isinstance(found, Elsewhere) else found
+
     async def co_run(self) -> T:
-        """Call the function in a worker process.
+        """Call the function in a worker process, or where the `processes` of its scheduler are.
 
         Raises:
             Exception: what the function raised, with its traceback in the worker as a note.
@@ -94,7 +147,18 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
                 BaseException there, or no run has called this.
 
         """
-        run = run_of(self)
+        run, place = run_of(self), place_of(self)
+        if place is None:
+            with run.time_limit(self, cancels=True):
+                return await self._call_here(run)
+        if isinstance(place, Executor):
+            renews = type(place) is ProcessPoolExecutor  # another one like it can be made
+            advice = "retry=1 runs the job in another one" if renews else "give a new one to the next run"
+            return await call_in(place, self, renews, advice)
+        return cast(T, await place.call(self))
+
+    async def _call_here(self, run: RunHandle) -> T:
+        """Call the function in a worker process of this machine."""
         request = self._request()
         pool = run.shared(WorkerPool)
         process = await pool.take(self._nice or 0)
@@ -123,7 +187,7 @@ class ProcessJob(FunctionJob[T], look=Look("process", "component", place=4), cal
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else WithoutMain, io.BytesIO()
         try:
-            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump((call.func, call.args, call.keywords))
+            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump((sendable(call.func), call.args, call.keywords))
         except Exception as error:
             raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process', make_pickler)}: {error}") from error
         return buffer.getvalue()

@@ -31,6 +31,7 @@ from ..._core.door.reading import (
     in_order,
     inputs_of,
     is_scheduler,
+    kept_of,
     not_restored,
     percent,
     result_was_dropped,
@@ -149,7 +150,7 @@ class Listing:
             return f"!! {self._symbols.line(_short_values.exception(error))}"
         if job.state is JobState.SUCCEEDED:
             given_up = result_was_dropped(job)
-            result = "(given up)" if given_up else self._symbols.line(shown(job.result()))
+            result = "(given up)" if given_up else self._symbols.line(shown(kept_of(job)))
             why = not_restored(job)
             return "  ".join(
                 filter(None, (f"-> {result}", _restored(job), why and f"not restored: {self._symbols.line(why)}"))
