@@ -42,6 +42,8 @@ from trioflow.dask._library import imported
 
 from . import dask_bodies as bodies
 from .bodies import Flaw, notes, run, take
+from .cli.command_line import process, written
+from .cli.command_line import run as command_line
 from .places import PATIENCE
 
 pytestmark = [
@@ -555,6 +557,33 @@ def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) 
     assert job.result() == "reported"
     assert {0.5} < set(seen)
     assert "current_job() can only report progress()" in str(wrong.raised_exception())
+
+
+def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Path) -> None:
+    """What the file defines is sent as it is: workers do not have it. A nested scheduler may stay here."""
+    file = written(tmp_path, """
+        import os
+        def process(*_): return os.getpid()
+        @job(kind=ProcessJob)
+        def one_more(*_): return process()
+        async def note(*pids):
+            open(os.path.dirname(__file__) + "/pids", "w").write(" ".join(map(str, pids)))
+        there = one_more(ProcessJob(process))
+        local = Scheduler(here := ProcessJob(process), processes="local")
+        main = Scheduler(there, local, Job(note, there, here))
+    """)  # fmt: skip
+    assert command_line("--dask", client.scheduler.address, file).exit_code == 0
+    workers = set(client.run(os.getpid).values())
+    there, here = map(int, (tmp_path / "pids").read_text().split())
+    assert there in workers
+    assert here not in {*workers, os.getpid()}
+
+
+def test_the_command_says_when_nobody_answers(tmp_path: Path) -> None:
+    """Before anything runs."""
+    done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--dask nonsense://x: no Dask scheduler answers there" in done.stderr
 
 
 def test_what_cannot_be_sent_to_a_cluster_is_named(

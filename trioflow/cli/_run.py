@@ -19,6 +19,7 @@ from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
 from ..view.text import _counts, _debrief, _symbols, _verdict
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
 from ._completion import file
+from ._dask import on_cluster
 from ._engine_log import engine_log
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
@@ -47,6 +48,7 @@ Examples:
   trioflow run flow.py:nightly --set pages=20 -j 8 --timeout 1h
   trioflow run flow.py --only "fetch *" --trace run.svg --report run.html
   trioflow run flow.py --journal run.db
+  trioflow run flow.py --dask tcp://10.0.0.1:8786
 """
 
 
@@ -87,6 +89,11 @@ Examples:
     help="With --journal: files count by their contents, not by size and time, which differ in a fresh checkout.",
 )
 @click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Have the calls of ProcessJobs made by the workers of the Dask scheduler at this address.",
+)
+@click.option(
     "--trace",
     type=_outputs.output_file(".json", ".svg", ".csv", ""),
     metavar="FILE",
@@ -121,6 +128,7 @@ def command(
     report: Path | None,
     journal: Path | None,
     journal_hash: bool,
+    dask: str | None,
     live: bool,
     events: Any,
     junit: Path | None,
@@ -152,7 +160,11 @@ def command(
     options["journal"] = kept_in(journal, journal_hash)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
-    with engine_log({"failure", "end"} if is_picture else {"end"}), live_report(live, traced, report):
+    with (
+        on_cluster(scheduler, dask),
+        engine_log({"failure", "end"} if is_picture else {"end"}),
+        live_report(live, traced, report),
+    ):
         try:
             refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
         except BaseException:

@@ -72,6 +72,10 @@ def parse_file(given: str) -> tuple[Path, str | None]:
     return path, name or None
 
 
+loaded: Final[list[ModuleType]] = []
+"""The user's files."""
+
+
 def load(path: Path) -> ModuleType:
     """Execute the file as a module that is not `__main__`, with its directory first on `sys.path`.
 
@@ -97,6 +101,7 @@ def load(path: Path) -> ModuleType:
     called(
         lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
     )
+    loaded.append(module)
     return module
 
 
