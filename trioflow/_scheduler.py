@@ -301,8 +301,9 @@ class Scheduler(BaseScheduler):
         the listing; a critical job has a thick border and an exclamation mark, a forever job a dashed one. A grey arrow
         means that a job requires another, a thick blue one that starts with a dot that it gets the other's result as an
         argument. An arrow is dashed if the job runs only after a failure. A job that is required but not in this
-        scheduler has a question mark and a dotted border. Long labels are cut; SVG shows kind, path and state under the
-        pointer.
+        scheduler has a question mark and a dotted border. After a run each box says how long its job took, and the
+        critical path has double borders and black arrows. Long labels are cut; SVG shows kind, path and state under the
+        pointer, and is dark in a page with a dark scheme.
 
         Args:
             only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern for
@@ -311,8 +312,10 @@ class Scheduler(BaseScheduler):
                 be many, they meet in a point.
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
             bundle: draws jobs that are alike as one box, with their number: jobs of the same kind, whose labels differ
-                only in numbers, and which require the same jobs or jobs that are alike. For wide graphs.
-            direction: "TB", from top to bottom, or "LR", from left to right.
+                only in numbers, and which require the same jobs or jobs that are alike. A chain of three or more such
+                jobs is one box, too, and nested schedulers are one frame if all in them is alike. For large graphs.
+            direction: "TB", from top to bottom, or "LR", from left to right. None: from left to right if there are more
+                than 40 boxes.
             legend: adds an explanation of the colours, shapes and lines that occur.
 
         Returns:
@@ -330,8 +333,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
+        from .view.trace._trace import critical_path_of
 
-        return _render.graph(self, **options)
+        return _render.graph(self, path=critical_path_of(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph in the language of Graphviz; this needs no other program.
@@ -363,8 +367,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
+        from .view.trace._trace import critical_path_of
 
-        _render.export(self, path, "svg", **options)
+        _render.export(self, path, "svg", critical_path_of(self), **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
@@ -380,8 +385,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
+        from .view.trace._trace import critical_path_of
 
-        _render.export(self, path, "png", **options)
+        _render.export(self, path, "png", critical_path_of(self), **options)
 
     def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
         """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
@@ -406,8 +412,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
+        from .view.trace._trace import critical_path_of
 
-        return _render.mermaid(self, **options)
+        return _render.mermaid(self, path=critical_path_of(self), **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
         """Write what `mermaid` returns; this needs no other program.

@@ -94,7 +94,7 @@ def test_a_job_shows_itself_among_its_neighbours(outputs: dict[str, Any]) -> Non
     """A job is drawn with what it requires and what requires it; one that is in no scheduler has its repr."""
     shown = data(outputs, "job")
     assert shown["text/plain"] == "<Job `first` succeeded>"
-    assert sorted(texts(shown["image/svg+xml"])) == ["1 job", "first", "nested"]
+    assert {*texts(shown["image/svg+xml"])} > {"1 job", "first", "nested"}  # and how long they took
     assert data(outputs, "job without a scheduler") == {"text/plain": "<Job `alone` idle>"}
 
 

@@ -31,7 +31,11 @@ Examples:
     "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
 )
 @click.option("--bundle", is_flag=True, help="Draw jobs that are alike as one box.")
-@click.option("--direction", type=click.Choice(["TB", "LR"]), help="From top to bottom, or from left to right.")
+@click.option(
+    "--direction",
+    type=click.Choice(["TB", "LR"]),
+    help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
+)
 @click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
     """Draw the jobs and what they require.

@@ -283,7 +283,7 @@ def test_what_requires_stands_below(random: Any) -> None:
         return made
 
     scheduler = Scheduler(members(0))
-    rows, frames = positions(scheduler.graph())
+    rows, frames = positions(scheduler.graph(direction="TB"))
     numbers = dict(zip(_in_listing_order(scheduler), itertools.count(1), strict=False))
     width = len(str(len(numbers)))
 

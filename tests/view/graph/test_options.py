@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -200,11 +201,40 @@ def test_bundle_keeps_apart_what_differs() -> None:
     jobs = [
         idle("j 1"), idle("j 2"), Job(take, label="j 3"), idle("j 4", critical=True), idle("j 5", forever=True),
         idle("j 6", run_if="failed", required=a), idle("j 7", required=a), idle("j 8", required=[a, b]),
-        Scheduler(idle("j 9")), Scheduler(idle("j 10")),
+        Scheduler(idle("j 9")), Scheduler(idle("k 10")), Scheduler(idle("j 11"), idle("k")),
     ]  # fmt: skip
     assert drawn(Scheduler(a, b, jobs), bundle=True)[0] == {
-        "a", "b", "j *|× 2", "j 3", "! j 4", "j 5", "j 6|if failed", "j 7", "j 8", "j 9", "j 10"
+        "a", "b", "j *|× 2", "j 3", "! j 4", "j 5", "j 6|if failed", "j 7", "j 8", "j 9", "k 10",
+        "j 11", "k",
     }  # fmt: skip
+
+
+def test_bundle_joins_groups_that_are_alike() -> None:
+    """With all that is in them, at any depth, and the lines; what they get from outside may be alike, too."""
+    fetches = [idle(f"fetch {n}") for n in range(3)]
+    groups = []
+    for n, fetch in enumerate(fetches):
+        compile, test = idle(f"compile {n}", required=fetch), idle(f"test {n}")
+        test.requires(compile)
+        inner = Scheduler(idle(f"part {n}"), idle(f"part {n + 1}"), label=f"inner {n}", required=test)
+        groups.append(Scheduler(compile, test, inner, label=f"group {n}", required=fetch))
+    last = idle("last", required=groups)
+    found = seen(Scheduler(fetches, groups, last).graph(bundle=True))
+    assert set(found.boxes) == {"fetch *|× 3", "compile *|× 3", "test *|× 3", "part *|× 6", "last"}
+    assert set(found.frames) == {"group *|× 3", "inner *|× 3"}
+    assert len(found.lines) == 5
+
+
+def test_bundle_joins_chains() -> None:
+    """Three and more, one after the other; a job that others require as well ends a chain, and two are none."""
+    long = [idle(f"step {n}") for n in range(6)]
+    short = idle("a 1"), idle("a 2")
+    for chain in (long, short):
+        for one, following in itertools.pairwise(chain):
+            following.requires(one)
+    beside = idle("beside", required=long[3])
+    boxes = drawn(Scheduler(long, short, beside), bundle=True)[0]
+    assert boxes == {"step *|× 4, one after the other", "step 4", "step 5", "beside", "a 1", "a 2"}
 
 
 def test_bundle_shows_the_state_that_tells_most() -> None:
@@ -214,7 +244,8 @@ def test_bundle_shows_the_state_that_tells_most() -> None:
     scheduler.run()
     assert jobs[2].state is JobState.FAILED
     found = seen(scheduler.graph(bundle=True))
-    assert set(found.boxes) == {"✗ j*|× 4|1 failed, 3 succeeded"}
+    (box,) = found.boxes
+    assert box.startswith("✗ j*|× 4|1 failed, 3 succeeded|")
 
 
 # --- what is asked for is not there

@@ -141,15 +141,15 @@ def test_a_graph_that_takes_long_is_drawn_less_often(monkeypatch: pytest.MonkeyP
     """In its place stands the one before, with its age."""
     clock = [0.0]
 
-    def section(scheduler: object) -> str:
+    def section(scheduler: object, path: object) -> str:
         clock[0] += 1.0
         return f"drawn at {clock[0]:g}"
 
     monkeypatch.setattr(_live._graph, "section", section)
     monkeypatch.setattr(_live.time, "monotonic", lambda: clock[0])
     graph = _live.SparingGraph()
-    assert graph.section("x") == "drawn at 1"
+    assert graph.section("x", {}) == "drawn at 1"
     clock[0] += 20
-    assert graph.section("x").startswith('drawn at 1<p class="note">The graph is drawn less often')
+    assert graph.section("x", {}).startswith('drawn at 1<p class="note">The graph is drawn less often')
     clock[0] += 1 / _live.GRAPHS
-    assert graph.section("x").startswith("drawn at 222")
+    assert graph.section("x", {}).startswith("drawn at 222")

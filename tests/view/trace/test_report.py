@@ -230,8 +230,8 @@ def test_without_dot_grandalf_draws_the_graph(virtual: Virtual, tmp_path: Path) 
 
 
 def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> None:
-    """From forty jobs on, and without `dot` too; twenty thousand that are alike are one box."""
-    few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (39, 40))
+    """Above forty, and without `dot` too; twenty thousand that are alike are one box."""
+    few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
     assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("<script")[0]
     assert "ping *" in graph
@@ -402,7 +402,11 @@ def test_the_legend_of_the_graph_explains_what_is_in_it(virtual: Virtual, tmp_pa
     first = Job(nap, label="first")
     text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
     legend = re.sub("<.*?>", "|", text.partition('<ul class="legend">')[2].partition("</ul>")[0])
-    assert list(filter(None, legend.split("|"))) == ["succeeded", "the second gets the result of the first"]
+    assert list(filter(None, legend.split("|"))) == [
+        "succeeded",
+        "the second gets the result of the first",
+        "the critical path: the jobs with a double border decided when the run ended",
+    ]
 
 
 def test_shapes_are_explained_where_there_are_several(virtual: Virtual, tmp_path: Path) -> None:

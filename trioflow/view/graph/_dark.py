@@ -7,12 +7,14 @@ from typing import Final
 
 from ..._core.door.reading import JobState
 from .._states import INK_IN_THE_DARK, LOOKS
-from . import _dot
+from . import _dot, _style
 from ._drawing import LineKind
 
 PAPER: Final = "#1b1f26"
 LINES: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
 CLASS: Final = "trioflow-graph"
+NO_TITLE: Final = "<title>%3</title>\n"
+"""What `dot` makes of a graph without a name: a tooltip everywhere."""
 
 
 def rules() -> str:
@@ -21,7 +23,8 @@ def rules() -> str:
 
 
 def adapted(svg: str) -> str:
-    """Return a picture that goes by the scheme of the page that it is in."""
+    """Return what `dot` has drawn as a picture that goes by the scheme of the page that it is in, or of the browser."""
+    svg = svg.replace(NO_TITLE, "", 1)
     start = svg.index("<svg ")
     end = svg.index(">", start) + 1
     tag = svg[start:end].replace("<svg ", f'<svg class="{CLASS}" ', 1)
@@ -39,6 +42,8 @@ def _rules() -> Iterator[str]:
         yield _rule(f'text[fill="{text}"]', "fill", dark.text)
     failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
     yield _rule(f'[stroke="{LOOKS[failed].light.fill}"]', "stroke", LOOKS[failed].dark.fill)
+    for attribute in ("stroke", "fill"):
+        yield _rule(f'[{attribute}="{_style.PATH}"]', attribute, "#ffffff")
     for sort, colour in LINES.items():
         light = _dot.LINES[sort].get("color", _dot.FAINT)
         yield _rule(f'[stroke="{light}"]', "stroke", colour)

@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
-from .._states import LOOKS
+from ..._core.door.reading import AnyJob, BaseScheduler, look_of, printable
+from .._states import LOOKS, Colours
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
 from ._frame_ends import Anchor, FrameEnds, Point, PointPlace
@@ -30,17 +30,18 @@ def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
         node_attr=NODE,
         edge_attr=EDGE,
     )
-    DotWriter(drawing, graph).write()
+    DotWriter(drawing, graph, direction).write()
     return graph
 
 
 class DotWriter:
     """Writes a drawing into a `Digraph`, statement by statement: its `subgraph` would copy each level once more."""
 
-    def __init__(self, drawing: Drawing, graph: Digraph) -> None:
+    def __init__(self, drawing: Drawing, graph: Digraph, direction: _style.Direction) -> None:
         """Name the jobs and choose the ends of the lines; the graph is still empty."""
         self._drawing: Final = drawing
         self._graph: Final = graph
+        self._order: Final = 1 if direction == "TB" else -1  # from left to right is upwards, for dot
         self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside(), 1)}}
         self._ends: Final = FrameEnds(drawing)
         self._ties: Final[
@@ -51,7 +52,7 @@ class DotWriter:
         """Write all of it."""
         for item in self._drawing.items():
             if isinstance(item, Close):
-                self._graph.body.append("\t}\n")
+                self._close(item.job)
             elif isinstance(item, Open):
                 self._open(item.job)
             else:
@@ -65,21 +66,33 @@ class DotWriter:
 
     def _open(self, scheduler: BaseScheduler) -> None:
         self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
-        self._graph.attr("graph", **of_frame(scheduler, self._drawing.paths[scheduler]))
+        jobs = self._drawing.jobs_drawn_as(scheduler)
+        self._graph.attr("graph", **of_frame(jobs, self._drawing.paths[scheduler]))
         for point in self._ends.points(scheduler):
             attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
             self._graph.node(self._name(point), **attributes)
             self._ties.extend(self._ends.ties(point))
+
+    def _close(self, scheduler: BaseScheduler) -> None:
+        """End a frame. dot would put its first boxes from right to left, if nothing kept them in their order."""
+        first = [self._names[job] for job in self._ends.first(scheduler)]
+        if 1 < len(first) <= MOST_IN_ORDER:
+            chain = " -> ".join(f'"{name}"' for name in first[:: self._order])
+            self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
+        self._graph.body.append("\t}\n")
 
     def _node(self, job: AnyJob) -> None:
         jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
         if self._drawing.part(job) is DrawnAs.JUNCTION:
             self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
         else:
-            self._graph.node(self._names[job], **of_jobs(jobs, path))
+            marks = DOUBLE if job in self._drawing.critical else {}
+            self._graph.node(self._names[job], **of_jobs(jobs, path), **marks)
 
     def _line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
         attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
+        if (tail, head) in self._drawing.critical_lines:
+            attributes |= ON_PATH
         if self._drawing.part(head) is DrawnAs.JUNCTION:
             attributes["arrowhead"] = "none"
         start, end = self._ends.of_line(tail, head)
@@ -128,6 +141,10 @@ LINES: Final[Mapping[LineKind, Attributes]] = {
     LineKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     LineKind.DETOUR: {"style": "dotted", "penwidth": "1.6"},
 }
+ON_PATH: Final[Attributes] = {"color": _style.PATH, "penwidth": "2.4"}
+DOUBLE: Final[Attributes] = {"peripheries": "2"}
+MOST_IN_ORDER: Final = 40
+"""Boxes: if there are more beside each other in a frame, nobody looks for their order."""
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
@@ -160,24 +177,23 @@ def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
     return {
         "label": _formatted(label, remarks) if remarks else text(label),
         "tooltip": tooltip(jobs, path),
-        **colours(_style.state(jobs)),
+        **colours(_style.colours(jobs)),
         **box,
         **_marks(jobs[0], box),
     }
 
 
-def of_frame(scheduler: BaseScheduler, path: str) -> Attributes:
-    """Return the attributes of the frame around a nested scheduler."""
-    chosen = LOOKS[scheduler.state].light
-    label, remarks = _style.caption([scheduler])
+def of_frame(schedulers: list[AnyJob], path: str) -> Attributes:
+    """Return the attributes of the frame around a nested scheduler, or around the first of several that are alike."""
+    label, remarks = _style.caption(schedulers, is_frame=True)
     return {
         **FRAME,
-        "label": _formatted(label, remarks[1:], "b"),  # without the number of its jobs, which are drawn
-        "tooltip": tooltip([scheduler], path),
-        "fillcolor": chosen.frame,
-        "color": LOOKS[JobState.FAILED].light.fill if _style.failures_inside(scheduler) else chosen.line,
+        "label": _formatted(label, remarks, "b"),
+        "tooltip": tooltip(schedulers, path),
+        "fillcolor": LOOKS[_style.state(schedulers)].light.frame,
+        "color": _style.colours(schedulers).line,
         "penwidth": "1",  # otherwise it inherits that of the frame around it
-        **_marks(scheduler, FRAME),
+        **_marks(schedulers[0], FRAME),
     }
 
 
@@ -189,9 +205,9 @@ def of_outside(job: AnyJob) -> Attributes:
     return {**OUTSIDE, "label": text(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
 
 
-def colours(state: JobState) -> Attributes:
-    """Return the colours of a box in this state."""
-    fill, line, text, _ = LOOKS[state].light
+def colours(chosen: Colours) -> Attributes:
+    """Return the colours of a box."""
+    fill, line, text, _ = chosen
     return {"fillcolor": fill, "color": line, "fontcolor": text}
 
 

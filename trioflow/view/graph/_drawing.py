@@ -13,7 +13,8 @@ from __future__ import annotations
 import enum
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ..._core.door.reading import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, outwards, paths_of
@@ -61,6 +62,11 @@ class Single(NamedTuple):
     job: AnyJob
 
 
+CriticalPath = Mapping[AnyJob, AnyJob | None]
+"""The jobs that decided when the last run ended, each with the one before it."""
+NO_PATH: Final[CriticalPath] = MappingProxyType({})
+
+
 class Drawing:
     """What to draw of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
 
@@ -71,6 +77,7 @@ class Drawing:
         only: _selection.Wanted | None = None,
         collapse: _selection.Wanted | bool = False,
         bundle: bool = False,
+        critical_path: CriticalPath = NO_PATH,
     ) -> None:
         """Decide what is drawn; `Scheduler.graph` says what the options mean."""
         self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
@@ -79,7 +86,11 @@ class Drawing:
         self._parts: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
-        self.bundles: Final = _simplify.bundles(self._plain_jobs(), self._stand_ins) if bundle else {}
+        self.bundles: Final = self._find_bundles() if bundle else {}
+        self.critical: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
+        self.critical_lines: Final = {
+            (self._stand_ins.get(before), self._stand_ins.get(job)) for job, before in critical_path.items() if before
+        }
         self.lines: Final[Lines] = self._find_lines()
         self._bridge()
 
@@ -131,10 +142,12 @@ class Drawing:
             if isinstance(row, Begin) and self._parts[job] is not DrawnAs.WHOLE:
                 around = job
 
-    def _plain_jobs(self) -> Iterator[AnyJob]:
-        for job, part in self._parts.items():
-            if part is DrawnAs.WHOLE and not is_scheduler(job):
-                yield job
+    def _find_bundles(self) -> dict[AnyJob, list[AnyJob]]:
+        drawn = [job for job, part in self._parts.items() if part in (DrawnAs.WHOLE, DrawnAs.FOLDED)]
+        folded = {job for job in drawn if self._parts[job] is DrawnAs.FOLDED}
+        found = _simplify.Bundler(self._stand_ins, folded).bundles(drawn)
+        self._stand_ins.update((job, self._stand_ins[one]) for job, one in self._stand_ins.items())
+        return found
 
     # ---- the lines
 

@@ -92,6 +92,7 @@ class FrameEnds:
     def __init__(self, drawing: Drawing) -> None:
         """Find them. O(V + E)."""
         self._members: Final = _members(drawing)
+        self._heads: Final = {head for _, head in drawing.lines}
         self._top: Final = Side(PointPlace.TOP, self._members, drawing.lines)
         self._bottom: Final = Side(PointPlace.BOTTOM, self._members, drawing.lines)
 
@@ -104,6 +105,10 @@ class FrameEnds:
         """Return the invisible lines beside it, between all the other pairs of anchors."""
         drawn = self.of_line(tail, head)
         return [ends for ends in itertools.product(self._bottom.of(tail), self._top.of(head)) if ends != drawn]
+
+    def first(self, frame: BaseScheduler) -> list[AnyJob]:
+        """Return the boxes in a frame at which no line ends, so that they may stand beside each other."""
+        return [job for job in self._members[frame] if job not in self._heads and job not in self._members]
 
     def points(self, frame: BaseScheduler) -> list[Point]:
         """Return the points in a frame; an empty one always has one, because dot leaves out a frame around nothing."""

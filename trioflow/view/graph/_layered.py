@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any, Final, cast
 from xml.etree import ElementTree as Tree
 
-from ..._core.door.reading import AnyJob, JobState, is_scheduler, printable, shortened
-from .._states import LOOKS
+from ..._core.door.reading import AnyJob, printable, shortened
 from . import _style
-from ._dot import FAINT, LINES, WHEN_FAILED
+from ._dot import FAINT, LINES, ON_PATH, WHEN_FAILED, Attributes
 from ._drawing import Drawing, LineKind, Single
 
 CHARACTER: Final = 6.6
@@ -99,8 +98,10 @@ def svg(drawing: Drawing) -> str:
         {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {size['width']} {size['height']}", **size},
     )
     for (tail, head), line in lines.items():
+        is_critical = (tail, head) in drawing.critical_lines
         inner = cast(LineView, line.view).points[1:-1]
-        _draw_line(picture, drawing.lines[tail, head], head, _ends(drawing, boxes, places, tail, head, inner))
+        points = _ends(drawing, boxes, places, tail, head, inner)
+        _draw_line(picture, drawing.lines[tail, head], head, points, ON_PATH if is_critical else {})
     for job in jobs:
         _draw_box(picture, drawing, job, places[job], boxes[job].view)
     return Tree.tostring(picture, encoding="unicode")
@@ -129,8 +130,10 @@ def _ends(
     return [(x, y + boxes[tail].view.h / 2), *inner, (u, v - boxes[head].view.h / 2 - 5)]
 
 
-def _draw_line(picture: Tree.Element, line: LineKind, head: AnyJob, points: list[tuple[float, float]]) -> None:
-    look = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
+def _draw_line(
+    picture: Tree.Element, line: LineKind, head: AnyJob, points: list[tuple[float, float]], mark: Attributes
+) -> None:
+    look = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {}), **mark}
     colour = look.get("color", FAINT)
     (x, y), *others = points
     path = f"M{x:.1f} {y:.1f}"
@@ -150,15 +153,14 @@ def _draw_line(picture: Tree.Element, line: LineKind, head: AnyJob, points: list
 
 def _draw_box(picture: Tree.Element, drawing: Drawing, job: AnyJob, place: tuple[float, float], view: BoxView) -> None:
     jobs = drawing.jobs_drawn_as(job)
-    colours = LOOKS[_style.state(jobs)].light
+    colours = _style.colours(jobs)
     label, remarks = _style.caption(jobs)
     x, y = place
     group = Tree.SubElement(picture, "g")
     Tree.SubElement(group, "title").text = f"{printable(shortened(drawing.paths[job]))} ({_style.state(jobs).value})"
-    has_failures = is_scheduler(job) and _style.failures_inside(job)
     look = {
         "fill": colours.fill,
-        "stroke": LOOKS[JobState.FAILED].light.fill if has_failures else colours.line,
+        "stroke": colours.line,
         "rx": "5",
         "stroke-width": "2.6" if job.is_critical() else "1",
     }

@@ -21,7 +21,7 @@ FRAME: Final[_dot.Attributes] = {
     "color": _dot.FAINT,
     "margin": "10",
 }
-PLAIN: Final = _dot.colours(JobState.IDLE)
+PLAIN: Final = _dot.colours(LOOKS[JobState.IDLE].light)
 WORDS: Final = {
     LineKind.ORDER: "requires",
     LineKind.DATA: "result is an argument",
@@ -71,7 +71,7 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
             sign = LOOKS[state].box_sign
-            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(state)}
+            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(LOOKS[state].light)}
 
 
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
@@ -101,5 +101,7 @@ def lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
     for line, words in WORDS.items():
         if line in found:
             yield {"label": words, **_dot.LINES[line]}
+    if drawing.critical_lines & {*drawing.lines}:
+        yield {"label": "critical path", **_dot.ON_PATH}
     if any(head.run_if == "failed" for _, head in drawing.lines):
         yield {"label": "if that failed", **_dot.WHEN_FAILED}

@@ -48,13 +48,15 @@ class MermaidWriter:
             label = quoted(printable(f"? {job.label}"))
             yield f"{INDENT}{self._names[job]}({label})"
             self._style(job, "stroke-dasharray:2 3")
-        for (tail, head), line in self._drawing.lines.items():
+        for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
             yield f"{INDENT}{self._names[tail]} {self._arrow(head, line)} {self._names[head]}"
+            if (tail, head) in self._drawing.critical_lines:
+                self._styles.append(f"{INDENT}linkStyle {number} stroke:{_style.PATH},stroke-width:4px")
         yield from self._styles
 
     def _classes(self) -> Iterator[str]:
         boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
-        frames = {scheduler.state for scheduler in self._framed if scheduler in self._names}
+        frames = {self._state(scheduler) for scheduler in self._framed if scheduler in self._names}
         for state in JobState:
             fill, line, text, frame = LOOKS[state].light
             if state in boxes:
@@ -76,13 +78,14 @@ class MermaidWriter:
                 yield f"{INDENT * depth}end"
 
     def _open(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
-        label, remarks = _style.caption([scheduler])
-        yield f"{indent}subgraph {self._names[scheduler]}[{quoted(label, *remarks[1:])}]"
+        jobs = self._drawing.jobs_drawn_as(scheduler)
+        label, remarks = _style.caption(jobs, is_frame=True)
+        yield f"{indent}subgraph {self._names[scheduler]}[{quoted(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
         self._mark(scheduler)
-        self._styles.append(f"{INDENT}class {self._names[scheduler]} {scheduler.state.value}Frame")
-        if _style.failures_inside(scheduler):
-            self._style(scheduler, f"stroke:{LOOKS[JobState.FAILED].light.fill}")
+        self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
+        if (line := _style.colours(jobs).line) != LOOKS[self._state(scheduler)].light.line:
+            self._style(scheduler, f"stroke:{line}")
 
     def _box(self, job: AnyJob) -> str:
         name = self._names[job]
@@ -92,6 +95,9 @@ class MermaidWriter:
         begin, end = SEVERAL if len(jobs) > 1 else look_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._mark(job)
+        fill, line, text, _ = _style.colours(jobs)
+        if fill != LOOKS[self._state(job)].light.fill:  # it hides a failure
+            self._style(job, f"fill:{fill},stroke:{line},color:{text}")
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
 
     def _arrow(self, head: AnyJob, line: LineKind) -> str:

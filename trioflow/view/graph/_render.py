@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_ar
 
 from ..._core.door.reading import BaseScheduler, file_path, shown
 from ..text._selection import Wanted
-from . import _dot, _legend, _mermaid
-from ._drawing import Drawing
+from . import _dark, _dot, _legend, _mermaid
+from ._drawing import NO_PATH, Close, CriticalPath, Drawing
 from ._style import Direction
 
 if TYPE_CHECKING:
@@ -23,19 +23,24 @@ DOTS_PER_INCH: Final = "144"
 """For a PNG: sharp on paper at the width of a column, which dot's own 96 are not."""
 
 
-QUICK: Final = 100
-"""Boxes: so few are drawn a second time, from left to right, if the first picture is too wide for a page."""
+MANY: Final = 40
+"""Boxes: if there are more, a picture goes from left to right by itself, because it would be too wide for a page."""
 WIDE: Final = 1600
 """Points, which a page of 1,280 pixels shows at somewhat more than half their size."""
 
 
-class DrawingOptions(TypedDict, total=False):
+class Selection(TypedDict, total=False):
     """What is drawn of a scheduler; `Scheduler.graph` explains each option."""
 
     only: Wanted | None
     collapse: Wanted | bool
     bundle: bool
-    direction: Direction
+
+
+class DrawingOptions(Selection, total=False):
+    """What is drawn of a scheduler, and in which direction."""
+
+    direction: Direction | None
 
 
 class GraphOptions(DrawingOptions, total=False):
@@ -44,24 +49,34 @@ class GraphOptions(DrawingOptions, total=False):
     legend: bool
 
 
-def graph(scheduler: BaseScheduler, *, legend: bool = False, **options: Unpack[DrawingOptions]) -> Digraph:
-    """Return what `Scheduler.graph` returns."""
-    drawing, direction = _drawing(scheduler, **options)
+def graph(
+    scheduler: BaseScheduler, *, legend: bool = False, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]
+) -> Digraph:
+    """Return what `Scheduler.graph` returns; `path` is the critical path, as `Drawing` takes it."""
+    drawing, direction = _drawing(scheduler, critical_path=path, **options)
     digraph = _dot.digraph(drawing, direction)
     if legend:
         _legend.add(drawing, digraph)
     return digraph
 
 
-def mermaid(scheduler: BaseScheduler, **options: Unpack[DrawingOptions]) -> str:
+def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]) -> str:
     """Return what `Scheduler.mermaid` returns."""
-    return _mermaid.mermaid(*_drawing(scheduler, **options))
+    return _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
 
 
-def _drawing(scheduler: BaseScheduler, *, direction: Direction = "TB", **options: Any) -> tuple[Drawing, Direction]:
-    if direction not in get_args(Direction):
+def _drawing(
+    scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
+) -> tuple[Drawing, Direction]:
+    if direction is not None and direction not in get_args(Direction):
         raise ValueError(f"direction={shown(direction)}: choose one of {', '.join(get_args(Direction))}")
-    return Drawing(scheduler, **options), direction
+    drawing = Drawing(scheduler, **options)
+    return drawing, direction or ("LR" if number_of_boxes(drawing) > MANY else "TB")
+
+
+def number_of_boxes(drawing: Drawing) -> int:
+    """Return how many boxes and frames there are."""
+    return sum(not isinstance(item, Close) for item in drawing.items())
 
 
 def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
@@ -94,16 +109,15 @@ def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
         raise RuntimeError(f"{who}: dot ended with {error.returncode}: {said[-500:]}") from None
 
 
-def narrow(draw: Callable[[Direction], str], boxes: int) -> str:
-    """Return an SVG for a page: from top to bottom, or from left to right if that makes a wide one narrower.
+def narrow(draw: Callable[[Direction | None], str]) -> str:
+    """Return an SVG for a page: as it would be drawn, or from left to right if that makes a wide one narrower.
 
     Args:
         draw: returns the picture, as drawn by `dot`.
-        boxes: how many there are.
 
     """
-    drawn = draw("TB")
-    return min(drawn, draw("LR"), key=_width) if boxes <= QUICK and _width(drawn) > WIDE else drawn
+    drawn = draw(None)
+    return min(drawn, draw("LR"), key=_width) if _width(drawn) > WIDE else drawn
 
 
 def _width(svg: str) -> float:
@@ -113,7 +127,11 @@ def _width(svg: str) -> float:
 
 
 def export(
-    scheduler: BaseScheduler, path: str | os.PathLike[str], image: Format, **options: Unpack[GraphOptions]
+    scheduler: BaseScheduler,
+    path: str | os.PathLike[str],
+    image: Format,
+    critical_path: CriticalPath,
+    **options: Unpack[GraphOptions],
 ) -> None:
     """Write the picture of a scheduler; nothing is written if it cannot be drawn.
 
@@ -123,5 +141,6 @@ def export(
 
     """
     file = Path(file_path(path, "path", f"export_as_{image}file()"))
-    data = rendered(graph(scheduler, **options), image, f"export_as_{image}file() of {scheduler.label!r}")
-    file.write_bytes(data)
+    who = f"export_as_{image}file() of {scheduler.label!r}"
+    data = rendered(graph(scheduler, path=critical_path, **options), image, who)
+    file.write_bytes(_dark.adapted(data.decode()).encode() if image == "svg" else data)

@@ -4,34 +4,140 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..._core.door.reading import AnyJob, JobState
+from ..._core.door.reading import AnyJob, JobState, is_inside, is_scheduler
 from .._states import PRECEDENCE
 
 DIGITS: Final = re.compile(r"(\d+)")
 
 
-def bundles(jobs: Iterable[AnyJob], stand_ins: dict[AnyJob, AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-    """Return the bundles of more than one job, each under its first job, which becomes the stand-in for all of them.
+CHAIN: Final = 3
+"""Jobs in a chain: so many and more are one box, because two have too little in common to hide which comes first."""
 
-    Jobs are alike if they are in the same scheduler, of the same class, have the same settings as far as a picture
-    shows them, labels that differ only in numbers, and require the same jobs or jobs that are alike. O(V + E).
+
+class Bundler:
+    """Finds what is alike, in topological order: jobs, jobs in chains, and nested schedulers with all that is in them.
+
+    Two are alike if they are in the same scheduler, of the same class, have the same settings as far as a picture shows
+    them, labels that differ only in numbers, and require the same jobs or jobs that are alike; schedulers, if all that
+    is in them is alike, too. In a chain, each requires the one before and nothing else, and that nobody else requires.
+
+    A scheduler that is drawn as a single box is like another one only inside of schedulers that are alike.
 
     Args:
-        jobs: the jobs to compare, in topological order.
         stand_ins: the stand-in of every job; changed in place.
+        folded: the schedulers that are drawn as single boxes.
 
     """
-    alike: dict[Any, list[AnyJob]] = {}
+
+    def __init__(self, stand_ins: dict[AnyJob, AnyJob], folded: Container[AnyJob]) -> None:
+        self._stand_ins: Final = stand_ins
+        self._folded: Final = folded
+        self._alike: Final[dict[Any, AnyJob]] = {}
+        self._found: Final[dict[AnyJob, list[AnyJob]]] = {}
+
+    def bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
+        """Return the bundles of more than one, each under its first, which is the stand-in for all of them. O(V + E).
+
+        Args:
+            jobs: what is drawn as itself, each after what it requires, and after the scheduler that it is in.
+
+        """
+        inside = _inside(jobs, self._folded)
+        shapes = _shapes(inside)
+        before = _chains(jobs)
+        for job in jobs:
+            if self._stand_ins[job] is not job:
+                continue  # it is in a scheduler that is like another one
+            first = (
+                self._stand_ins[before[job]] if job in before else self._alike.setdefault(self._key(job, shapes), job)
+            )
+            if job in before or first is job:
+                self._join(job, first)
+                continue
+            for one, like in zip(_whole(job, inside), _whole(first, inside), strict=True):
+                self._join(one, self._stand_ins[like])
+        return {first: bundle for first, bundle in self._found.items() if len(bundle) > 1}
+
+    def _key(self, job: AnyJob, shapes: dict[AnyJob, Shape]) -> Any:
+        if job in self._folded:
+            return job
+        number, outside = shapes.get(job, (0, ()))
+        stand_in = self._stand_ins.get
+        return (
+            *(job.scheduler, _look(job), number),
+            *(frozenset(stand_in(one, one) for one in ends) for ends in (job.required, outside)),
+        )
+
+    def _join(self, job: AnyJob, first: AnyJob) -> None:
+        self._stand_ins[job] = first
+        self._found.setdefault(first, []).append(job)
+
+
+Shape = tuple[int, frozenset[AnyJob]]
+"""A number, the same for all schedulers with the same inside, and what that requires from outside."""
+
+
+def _look(job: AnyJob) -> Any:
+    return type(job), DIGITS.sub("0", job.label), job.is_critical(), job.forever, job.run_if
+
+
+def _inside(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
+    """Return the schedulers among these jobs, from outside inwards, each with those that are directly in it."""
+    inside: dict[AnyJob, list[AnyJob]] = {}
     for job in jobs:
-        required = frozenset(stand_ins.get(one, one) for one in job.required)
-        settings = job.is_critical(), job.forever, job.run_if
-        bundle = alike.setdefault((job.scheduler, type(job), DIGITS.sub("0", job.label), settings, required), [])
-        bundle.append(job)
-        stand_ins[job] = bundle[0]
-    return {bundle[0]: bundle for bundle in alike.values() if len(bundle) > 1}
+        if job.scheduler in inside:
+            inside[job.scheduler].append(job)
+        if is_scheduler(job) and job not in folded:
+            inside[job] = []
+    return inside
+
+
+def _whole(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
+    """Yield a job, and all that is in it."""
+    todo = [job]
+    while todo:
+        one = todo.pop()
+        yield one
+        todo += inside.get(one, ())
+
+
+def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
+    numbers: dict[Any, int] = {}
+    found: dict[AnyJob, Shape] = {}
+    for scheduler, members in reversed(inside.items()):
+        places = {job: place for place, job in enumerate(members)}
+        outside: set[AnyJob] = set()
+        shape: list[Any] = []
+        for job in members:
+            number, further = found.get(job, (0, frozenset()))
+            outside |= {one for one in {*job.required, *further} if one not in places and not is_inside(one, scheduler)}
+            local = frozenset(places[one] for one in job.required if one in places)
+            shape.append((_look(job), local, number))
+        found[scheduler] = numbers.setdefault(tuple(shape), len(numbers) + 1), frozenset(outside)
+    return found
+
+
+def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
+    """Return the job before each one that goes on a chain."""
+    successors = collections.Counter(one for job in jobs for one in job.required)
+    before: dict[AnyJob, AnyJob] = {}
+    for job in jobs:
+        if len(job.required) == 1 and not is_scheduler(job):
+            (one,) = job.required
+            if one.scheduler is job.scheduler and successors[one] == 1 and _look(one) == _look(job):
+                before[job] = one
+    lengths: dict[AnyJob, int] = {}  # from a job to the end of its chain
+    for job in reversed(jobs):
+        if job in before:
+            lengths[before[job]] = lengths.get(job, 1) + 1
+    long: set[AnyJob] = set()
+    for job in jobs:
+        if job in before and (before[job] in long or lengths.get(before[job], 1) >= CHAIN):
+            long.add(job)
+    return {job: before[job] for job in long}
 
 
 def common_label(jobs: list[AnyJob]) -> str:

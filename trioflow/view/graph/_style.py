@@ -6,14 +6,17 @@ listing, critical jobs `!` and a thick border, forever jobs a dashed one.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, is_scheduler, printable
-from .._states import CRITICAL, LOOKS
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
+from .._states import CRITICAL, INK, LOOKS, Colours
 from . import _simplify
 
 Direction = Literal["TB", "LR"]
 """Top to bottom, or left to right."""
+
+PATH: Final = "#111418"
+"""The colour of lines on the critical path, as in a timeline."""
 
 
 class Caption(NamedTuple):
@@ -28,17 +31,40 @@ def state(jobs: list[AnyJob]) -> JobState:
     return _simplify.shown_state(jobs)
 
 
-def caption(jobs: list[AnyJob]) -> Caption:
-    """Return the words in the box for one job, or for several that are alike."""
+def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
+    """Return the words in the box for one job, or for several that are alike; a frame needs not tell what is in it."""
     job = jobs[0]
     label = printable(_simplify.common_label(jobs) if len(jobs) > 1 else job.label)
-    remarks = [f"× {len(jobs)}", _simplify.state_counts(jobs)] if len(jobs) > 1 else []
+    remarks = [_number(jobs), _simplify.state_counts(jobs)] if len(jobs) > 1 else []
     if is_scheduler(job):
-        remarks += [_size(job), f"{failures} failed" if (failures := failures_inside(job)) else ""]
+        failures = sum(failures_inside(one) for one in jobs if is_scheduler(one))
+        remarks += ["" if is_frame else _size(job), f"{failures} failed" if failures else ""]
     if job.run_if != "settled":
         remarks.append(f"if {job.run_if}")
+    remarks.append(_took(jobs))
     critical = CRITICAL.sign if job.is_critical() else ""
     return Caption(f"{critical}{LOOKS[state(jobs)].box_sign} {label}".lstrip(), list(filter(None, remarks)))
+
+
+def _number(jobs: list[AnyJob]) -> str:
+    """Return how many there are, and whether they are a chain."""
+    is_chain = jobs[0] in jobs[1].required
+    return f"× {len(jobs)}{', one after the other' * is_chain}"
+
+
+def _took(jobs: list[AnyJob]) -> str:
+    """Return how long jobs took in the last run; of several the shortest and the longest time."""
+    times = [job.elapsed for job in jobs if job.elapsed is not None and not job.forever]
+    shown = dict.fromkeys(duration_text(seconds) for seconds in (min(times), max(times))) if times else {}
+    return " to ".join(shown)
+
+
+def colours(jobs: list[AnyJob]) -> Colours:
+    """Return the colours of the box for these jobs; a scheduler that hides a failure is pale, with a red border."""
+    found, failed = LOOKS[state(jobs)].light, LOOKS[JobState.FAILED].light
+    if found is failed or not any(is_scheduler(job) and failures_inside(job) for job in jobs):
+        return found
+    return found._replace(fill=failed.frame, line=failed.fill, text=INK)
 
 
 def failures_inside(scheduler: BaseScheduler) -> int:

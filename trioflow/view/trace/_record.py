@@ -137,6 +137,7 @@ class TraceRecord:
     kinds: tuple[str, ...] = ()  # of each span, what its label has in common with those of jobs like it
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
+    jobs: tuple[AnyJob, ...] = ()  # of the spans
 
     @property
     def roots(self) -> list[RunSpan]:
@@ -162,6 +163,11 @@ class TraceRecord:
     def chain(self) -> tuple[Link, ...]:
         """The critical path."""
         return critical_chain(self.runs, self.spans)
+
+    @property
+    def critical_jobs(self) -> dict[AnyJob, AnyJob | None]:
+        """The jobs on the critical path, each with the one before it."""
+        return {self.jobs[link.number]: None if link.after is None else self.jobs[link.after] for link in self.chain}
 
 
 def record(log: list[Any]) -> TraceRecord:
@@ -204,6 +210,7 @@ class _Builder:
             now=now,
             failures=dict(self._failures()),
             commands=dict(self._commands()),
+            jobs=tuple(job for *_, job in self._order),
         )
 
     def _find_needs(self) -> dict[int, Needs]:

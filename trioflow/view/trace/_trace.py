@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..._core.door.reading import (
+    AbstractJob,
     AnyJob,
     BaseScheduler,
     Instrument,
@@ -18,6 +19,7 @@ from ..._core.door.reading import (
     file_path,
     held,
     is_further_attempt,
+    is_scheduler,
     runs_commands,
     throttlings,
 )
@@ -274,10 +276,10 @@ class Trace(Instrument):
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report for a browser: one file, which loads nothing else.
 
-        It has the verdict and the counts, the failures with their tracebacks, the timeline, a table of all jobs
-        that can be sorted and searched, and the graph, with jobs that are alike as one box if there are 40 jobs or
-        more. Without `dot`, grandalf draws it, `pip install 'trioflow[graph]'`; a graph too large to be read is left
-        out.
+        It has the verdict and the counts, the failures with their tracebacks, where the time went, the timeline, a
+        table of all jobs that can be sorted and searched, and the graph. If that would have more than 40 boxes, jobs
+        that are alike are one box, or each nested scheduler. Without `dot`, grandalf draws it, `pip install
+        'trioflow[graph]'`; a graph too large to be read is left out.
 
         Args:
             path: the file, which is replaced.
@@ -304,7 +306,33 @@ class Trace(Instrument):
         self._made = None if self._open else (len(self._log), made)
         return made
 
+    def _afterwards(self, scheduler: BaseScheduler) -> TraceRecord:
+        """Return what it would have recorded of the last run of a scheduler, as far as the jobs still know."""
+        nested = [one for one in scheduler.iterate_jobs() if is_scheduler(one) and one.started_at is not None]
+        ran: list[BaseScheduler] = [scheduler, *nested]
+        for one in ran:
+            began = one.started_at or min((job.started_at for job in one if job.started_at is not None), default=0.0)
+            start = RunStart(self._clock, 0.0, one.window_size, pool=one.pool, interval=one.start_interval)
+            self._note((EventKind.BEGIN, one, None, began, None, start))
+            for job in filter(AbstractJob.is_settled, one):
+                self.job_finished(one, job)
+        for one in reversed(ran):
+            over = max((job.finished_at for job in one if job.finished_at is not None), default=0.0)
+            unsettled = tuple(job for job in one if job.finished_at is None)
+            self._note((EventKind.END, one, None, over, None, RunEnd(one.stop_reason, one.culprit, unsettled)))
+        return self._record()
+
     def __repr__(self) -> str:
         """Show how many jobs it has seen."""
         number = len(self._record().spans)
         return f"<Trace of {number} job{'s' * (number != 1)}{', running' * bool(self._open)}>"
+
+
+def critical_path_of(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
+    """Return the jobs on the critical path of the last run of a scheduler, each with the one before it.
+
+    It needs no trace: what the jobs know after the run is written into a new one. Empty before a run, and during it.
+    """
+    if scheduler.stop_reason is None or current_run(scheduler) is not None:
+        return {}
+    return Trace()._afterwards(scheduler).critical_jobs

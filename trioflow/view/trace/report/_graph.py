@@ -7,32 +7,32 @@ from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import is_scheduler, printable
-from ...graph import _dot, _layered, _legend, _render
-from ...graph._drawing import Close, Drawing
+from ...graph import _dark, _dot, _layered, _legend, _render
+from ...graph._drawing import CriticalPath, Drawing
+from ...graph._render import Selection
 
-BUNDLED: Final = 40
-"""Jobs: from this many on, those that are alike are drawn as one box."""
 LARGEST: Final = 300
 """Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
+WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
+"""What may be drawn, from the most that can be seen to the least."""
 SAMPLE: Final = 26
 """Pixels."""
 
 
-def section(scheduler: Any) -> str:
+def section(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or why there is none, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    bundle = jobs >= BUNDLED
-    drawing = Drawing(scheduler, bundle=bundle)
-    boxes = sum(not isinstance(item, Close) for item in drawing.items())
-    if boxes > LARGEST:
+    way, drawing = _chosen(scheduler, path)
+    if _render.number_of_boxes(drawing) > LARGEST:
         return note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     has_shapes = any(_legend.kinds(drawing))
     try:
-        drawn = _render.narrow(lambda way: _svg(scheduler.graph(bundle=bundle, direction=way)), boxes)
+        drawn = _render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to)))
     except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        drawing, has_shapes = Drawing(scheduler, collapse=True, bundle=bundle), False
+        way = Selection(collapse=True, bundle=way.get("bundle", False))
+        drawing, has_shapes = Drawing(scheduler, **way, critical_path=path), False
         try:
             drawn = _layered.svg(drawing)
         except ImportError:
@@ -40,13 +40,33 @@ def section(scheduler: Any) -> str:
     notes = [note(SHAPES)] * has_shapes
     if drawing.bundles:
         notes.append(note(f"{jobs} jobs: those that are alike are one box."))
+    elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
+        notes.append(note(f"{jobs} jobs: each group of them is one box."))
     picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
     return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
 
 
+def _chosen(scheduler: Any, path: CriticalPath) -> tuple[Selection, Drawing]:
+    """Return the way that shows the most and can still be read; if none can, the one that shows the least.
+
+    After a run people look for the group in which something went wrong: groups are not joined if they can be boxes.
+    """
+    found: list[tuple[int, Selection, Drawing]] = []
+    for way in WAYS:
+        drawing = Drawing(scheduler, **way, critical_path=path)
+        boxes = _render.number_of_boxes(drawing)
+        found.append((boxes, way, drawing))
+        if not way and boxes <= _render.MANY:
+            break
+    readable = [one for one in found if one[0] <= _render.MANY]
+    if not readable:
+        return min(found, key=lambda one: one[0])[1:]
+    return max(readable, key=lambda one: (not any(map(is_scheduler, one[2].bundles)), one[0]))[1:]
+
+
 def _svg(digraph: Any) -> str:
     text: str = digraph.pipe("svg").decode("utf-8")
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace(_dark.NO_TITLE, "", 1)
 
 
 def note(text: str) -> str:
@@ -66,6 +86,7 @@ MEANINGS: Final = {
     "requires": "the second starts when the first has settled",
     "result is an argument": "the second gets the result of the first",
     "by way of jobs left out": "by way of jobs left out",
+    "critical path": "the critical path: the jobs with a double border decided when the run ended",
     "if that failed": "the second runs only if something failed",
 }
 """What the legend of `Scheduler.graph` says, in words for readers who know nothing of the program."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...._core.door.reading import warn
+from ...graph._drawing import CriticalPath
 from .. import _file
 from .._record import TraceRecord
 from . import _graph, _report
@@ -96,12 +97,12 @@ class SparingGraph:
     def __init__(self) -> None:
         self._drawn: Final[dict[Any, tuple[float, float, str]]] = {}  # when, the seconds it took, and the picture
 
-    def section(self, scheduler: Any) -> str:
+    def section(self, scheduler: Any, path: CriticalPath) -> str:
         """Return the graph of a scheduler, perhaps as it was some time ago."""
         began = time.monotonic()
         at, took, drawn = self._drawn.get(scheduler, (began, 0.0, ""))
         if drawn and began - at < took / GRAPHS:
             return drawn + _graph.note(f"The graph is drawn less often than the rest: it is {began - at:.0f} s older.")
-        drawn = _graph.section(scheduler)
+        drawn = _graph.section(scheduler, path)
         self._drawn[scheduler] = began, time.monotonic() - began, drawn
         return drawn

@@ -27,6 +27,7 @@ from ...._core.door.reading import (
     size_text,
 )
 from ...graph import _dark
+from ...graph._drawing import CriticalPath
 from ...text import _counts, _debrief, _user_traceback, _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
@@ -49,13 +50,14 @@ class Live(NamedTuple):
     """Seconds until then."""
     written: float
     """The time of day, as `time.time` tells it."""
-    graph: Callable[[Any], str]
+    graph: Callable[[Any, CriticalPath], str]
     """Returns the graph of a scheduler."""
 
 
 def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
+    graph = live.graph if live else _graph.section
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     failures = _failed(record)
     commands = _commands.details(record, folder)
@@ -65,7 +67,7 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
         style_of_the_graph=_dark.rules(),
         sentence=_sentence(record, roots, live),
         summary=_summary(record, roots),
-        graph="\n".join(map(live.graph if live else _graph.section, dict.fromkeys(run.scheduler for run in roots))),
+        graph="\n".join(graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)),
         words=_words.section(record),
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),

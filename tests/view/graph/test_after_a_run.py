@@ -1,0 +1,117 @@
+"""What a graph tells after a run: times, the critical path, failures in what is folded; and how it fits its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trioflow import Job, Pool, Scheduler
+from trioflow.view.graph import _render, _style
+from trioflow.view.trace.report import _graph
+
+from ...bodies import fail, idle, nap
+from .pictures import dot, seen
+
+if TYPE_CHECKING:
+    from ...conftest import Virtual
+
+
+def ran(virtual: Virtual, *jobs: Any, **options: Any) -> Scheduler:
+    scheduler = Scheduler(*jobs, label="all", **options)
+    virtual(scheduler.co_run)
+    return scheduler
+
+
+def name(box: str) -> str:
+    return box.partition("|")[0]
+
+
+def test_boxes_say_how_long_their_jobs_took(virtual: Virtual) -> None:
+    """Of several that are alike the shortest and the longest; nothing before the run, or of what the run has ended."""
+    jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
+    inner = Scheduler(Job(nap, 90, label="x"), label="inner")
+    scheduler = Scheduler(jobs, inner, Job(nap, 999, label="forever", forever=True))
+    assert not any("|" in box for box in seen(scheduler.graph()).boxes)
+    virtual(scheduler.co_run)
+    found = seen(scheduler.graph(bundle=True))
+    assert {"j *|× 2|2 s to 5 s", "x|1 min 30 s"} <= {*found.boxes}
+    assert {*found.frames} == {"inner|1 min 30 s"}
+    assert [box for box in found.boxes if "forever" in box and "min" in box] == []
+
+
+def test_the_critical_path_is_marked(virtual: Virtual) -> None:
+    """By double borders and dark lines, in a frame and for a resource, too; a second run forgets the first."""
+    first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")
+    models = [Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1}) for n in range(2)]
+    inner = Scheduler(models, Job(nap, 1, label="sum", required=models), label="inner", required=first)
+    last = Job(nap, 1, label="last", required=[inner, beside])
+    scheduler = Scheduler(first, beside, inner, last, label="all", pool=Pool(gpu=1))
+    for job in models:
+        job.requires(first, remove=True)
+    virtual(scheduler.co_run)
+    found = seen(scheduler.graph())
+    double = {name(box) for box, how in found.boxes.items() if how.get("peripheries") == "2"}
+    assert double == {"first", "m0", "m1", "sum", "last"}
+    dark = {(name(tail), name(head)) for (tail, head), how in found.lines.items() if how["color"] == _style.PATH}
+    assert dark == {("first", "inner"), ("m1", "sum"), ("inner", "last")}
+    assert "linkStyle" in scheduler.mermaid()
+    assert "critical path" in scheduler.graph(legend=True).source
+
+
+def test_a_folded_scheduler_with_a_failure_is_not_plain_green(virtual: Virtual) -> None:
+    """Pale, with a red border and the number, in pictures of dot and Mermaid; it may have succeeded itself."""
+    inner = Scheduler(Job(fail, 1, OSError("x"), label="broken"), Job(nap, 1, label="fine"), label="inner")
+    scheduler = ran(virtual, inner, Scheduler(Job(nap, 1, label="z"), label="other"))
+    boxes = seen(scheduler.graph(collapse=True)).boxes
+    broken, fine = (next(how for box, how in boxes.items() if name(box) == one) for one in ("inner", "other"))
+    assert (broken["fillcolor"], broken["color"]) == ("#fdf0ee", "#b3261e")
+    assert fine["fillcolor"] == "#c9e7d2"
+    assert "1 failed" in next(box for box in boxes if box.startswith("inner"))
+    assert "fill:#fdf0ee,stroke:#b3261e" in scheduler.mermaid(collapse=True)
+
+
+def test_members_of_a_frame_stand_in_their_order() -> None:
+    """From left to right, or from top to bottom, where nothing else decides."""
+    for direction, place, sign in (("TB", 2, 1), ("LR", 3, -1)):
+        members = [idle(f"m{n}") for n in range(6)]
+        frame = Scheduler(members, idle("end", required=members), label="frame")
+        graph = Scheduler(frame, Scheduler([idle(f"n{n}") for n in range(4)], label="next", required=frame)).graph(
+            direction=direction  # type: ignore[arg-type]
+        )
+        rows = [line.split() for line in dot(graph.source, "plain").splitlines() if line.startswith("node")]
+        for letter in "mn":
+            found = sorted((sign * float(row[place]), row[6]) for row in rows if row[6].startswith(letter))
+            assert [label for _, label in found] == sorted(label for _, label in found)
+
+
+def test_large_graphs_go_from_left_to_right() -> None:
+    """Above 40 boxes, by themselves; unless asked otherwise."""
+    few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
+    assert "rankdir=TB" in few.graph().source
+    assert "rankdir=LR" in many.graph().source
+    assert "rankdir=TB" in many.graph(direction="TB").source
+    assert many.mermaid().startswith("flowchart LR")
+
+
+def test_a_picture_has_a_dark_scheme_and_no_tooltip_for_nothing(tmp_path: Path) -> None:
+    """On a page with a dark ground it is no white sheet; and its background says nothing under the pointer."""
+    Scheduler(idle("a")).export_as_svgfile(tmp_path / "x.svg")
+    text = (tmp_path / "x.svg").read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "<title>%3" not in text
+
+
+def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
+    """500 jobs in 20 groups and one job are 21 boxes; jobs that are alike are one; a few are all there."""
+    groups = [
+        Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
+        for g in range(20)
+    ]
+    many = ran(virtual, groups, Job(nap, 1, label="last", required=groups))
+    alike = ran(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
+    few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
+    for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
+        assert _render.number_of_boxes(_graph._chosen(scheduler, {})[1]) == boxes
+    section = _graph.section(many, {})
+    assert "each group of them is one box" in section
+    assert section.count('class="node"') == 21
