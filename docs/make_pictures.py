@@ -34,6 +34,8 @@ from selenium import webdriver
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Throttled, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
+from trioflow.view._states import LOOKS
+from trioflow.view.graph import _dark, _dot
 from trioflow.view.text._symbols import UNICODE
 
 DOCS = Path(__file__).resolve().parent
@@ -130,14 +132,19 @@ REASONS = {
 
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
-    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15"})
-    steps.attr("node", shape="box", style="rounded", fontname="Helvetica,Arial,sans-serif", fontsize="11")
-    steps.attr("edge", color="#7b8794", fontcolor="#3e4c59", fontname="Helvetica,Arial,sans-serif", fontsize="9")
+    steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "white"})
+    idle = _dot.colours(LOOKS[JobState.IDLE].light)  # colours that have their like in the dark
+    steps.attr(
+        "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
+    )
+    faint = _dot.OUTSIDE["fontcolor"]
+    steps.attr("edge", color=_dot.FAINT, fontcolor=faint, fontname="Helvetica,Arial,sans-serif", fontsize="9")
     for old, following in TRANSITIONS.items():
         steps.node(old.name, f"{UNICODE.states[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    (PICTURES / "states.svg").write_text(steps.pipe(format="svg", encoding="utf-8"), encoding="utf-8")
+    drawn = _dark.adapted(steps.pipe(format="svg", encoding="utf-8"))
+    (PICTURES / "states.svg").write_text(drawn, encoding="utf-8")
 
 
 def draw_mosaic() -> None:
