@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import click
 
-from ..abc import paths_of
+from ..abc import paths_of, printable
 from . import FINE, STOPPED
 from ._completion import file
 from ._outputs import output_file, written
 from ._part import matching
-from ._scenario import takes_scenario
+from ._scenario import Refusal, takes_scenario
 
 EXAMPLES: Final = """\b
 Examples:
@@ -36,13 +36,18 @@ Examples:
     type=click.Choice(["TB", "LR"]),
     help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
 )
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the commands as JSON, which `trioflow run` takes as FILE.json."
+)
 @click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
-def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **options: Any) -> int:
+def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Draw the jobs and what they require.
 
     Pictures need Graphviz's command dot. Nothing is run.
     """
     given = {name: value for name, value in options.items() if value}
+    if as_json:
+        return _print_json(scheduler, output, bool(given or collapse))
     if collapse:
         named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
@@ -52,6 +57,18 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         click.echo(scheduler.graph(**given).source.encode())  # as bytes, because this text is UTF-8 on any terminal
         return FINE
     return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
+
+
+def _print_json(scheduler: Any, output: Path | None, has_more: bool) -> int:
+    if output is not None or has_more:
+        raise click.UsageError("--json prints the graph as it is: leave out the other options")
+    from . import _graph_file  # msgspec takes 30 ms
+
+    try:
+        click.echo(_graph_file.text(scheduler))
+    except _graph_file.BadGraph as error:
+        raise Refusal(printable(str(error))) from None
+    return FINE
 
 
 def _export(scheduler: Any, output: Path) -> Any:

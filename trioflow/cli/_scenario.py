@@ -233,6 +233,11 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
         ClickException: there is none, or the user's code raises.
 
     """
+    if path.suffix.lower() == ".json":
+        if name is not None or settings:
+            what = f":{name}" if name is not None else f"--set {printable(settings[0])}"
+            raise click.UsageError(f"{what}: {printable(str(path))} is a graph in JSON, which has no functions")
+        return graph_in(path)
     sys.argv = [str(path)]  # as a script would see it, without the options of the command
     meant = find(load(path), path, name)
     if isinstance(meant, Scheduler):
@@ -252,6 +257,26 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
     if not isinstance(made, Scheduler):
         raise click.UsageError(printable(f"{what} returned {type(made).__name__}, not a Scheduler: return one"))
     return made
+
+
+def graph_in(path: Path) -> Scheduler:
+    """Return the graph in a JSON file.
+
+    Raises:
+        Refusal: it cannot be read.
+
+    """
+    shown = printable(str(path))
+    try:
+        from . import _graph_file
+
+        return _graph_file.read(path)
+    except ImportError as error:
+        raise Refusal(f"{shown} needs {error.name}: pip install 'trioflow[cli]'") from None
+    except OSError as error:
+        raise Refusal(f"cannot read {shown!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise Refusal(printable(f"{shown} is not a graph of commands: {error}")) from None
 
 
 def refusing(call: Callable[[], Any]) -> Any:

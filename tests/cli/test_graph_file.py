@@ -1,0 +1,175 @@
+"""Graphs of commands as JSON: `trioflow run graph.json`, and `trioflow graph --json`, which writes them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from trioflow import CommandJob, CommandService, Depfile, Job, Optional, Pool, Port, Scheduler
+from trioflow.cli import _graph_file
+
+from .command_line import trioflow, written
+
+SCHEMA = json.loads(_graph_file.SCHEMA.read_text())
+CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
+
+
+def graph(tmp_path: Path, jobs: Any, **top: Any) -> Path:
+    path = tmp_path / "graph.json"
+    path.write_text(json.dumps({"trioflow": 1, "jobs": jobs, **top}))
+    return path
+
+
+def entry(name: str, *requires: str, **options: Any) -> dict[str, Any]:
+    return {"name": name, "command": ["true"], **({"requires": requires} if requires else {}), **options}
+
+
+def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of its requirements, with results and groups; a second run restores it."""
+    monkeypatch.chdir(tmp_path)
+    jobs = [
+        entry("last", "group", command="cat > out", stdin={"result": "first"}, writes=["out"]),
+        entry("first", command="echo one; echo two", stdout={"to": "PIPE"}, retry=2, timeout=20),
+        {"name": "group", "jobs": [entry("b", "a"), entry("a", needs={"cpu": 0.5})], "requires": ["first"]},
+    ]  # fmt: skip
+    path = graph(tmp_path, jobs, jobs_window=2, pool={"cpu": 2, "gpu": ["0", "1"]}, label="mine")
+    CHECK(json.loads(path.read_text()))
+    options = ["--journal", "run.db", "--report", "r.html", "--events", "e.jsonl", "--no-monitor"]
+    done = trioflow("run", *options, path)
+    assert done.exit_code == 0, done.output
+    assert "mine" in done.output
+    assert (tmp_path / "out").read_text() == "one\ntwo\n"
+    assert "4 restored" in trioflow("run", "--journal", "run.db", "--no-monitor", path).output
+    assert "group/a" in trioflow("list", path, "--paths").output
+
+
+def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
+    """All options that are not as they are by default; and the schema in the package knows them."""
+    first = CommandJob(["echo", 1, "é\n"], stdout=subprocess.PIPE, label="x", timeout=2.5, retry=1, priority=3)
+    second = CommandJob(
+        "cat; true", shell=True, stdin=first, label="x", cwd="/tmp", env={"A": "b"}, stderr=subprocess.STDOUT,
+        reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"], append=False, nice=3,
+        run_if="succeeded", key="k", redact=True, needs={"cpu": 1}, idle_timeout=4, leftovers="end", critical=True,
+    )  # fmt: skip
+    third = CommandJob(["echo", second], stdin="in", label="x (2)", check=False, stdout="log", required=first)
+    group = Scheduler(CommandJob(["true"]), label="group", jobs_window=3, policy="critical-path", jobserver="fifo")
+    whole = Scheduler(first, second, third, group, pool=Pool(cpu=4, disk="2 GiB", gpu=["a", "b"]), timeout=9, label="w")
+    text = _graph_file.text(whole)
+    CHECK(json.loads(text))
+    (tmp_path / "w.json").write_text(text)
+    again = _graph_file.read(tmp_path / "w.json")
+    assert _graph_file.text(again) == text
+    assert [job.label for job in again] == ["x", "x (3)", "x (2)", "group"]
+    assert [len(job.required) for job in again] == [0, 1, 2, 0]
+
+
+RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"jobs": []}', "missing required field `trioflow`"),
+        ('{"trioflow": 2, "more": 1}', "version 2, and this trioflow reads version 1 - at `$.trioflow`"),
+        ('{"trioflow": 1}', "there is no list of jobs - at `$.jobs`"),
+        (b'{"trioflow": 1, "label": "\xff"}', "graph.json"),
+        ('{"trioflow":1,"jobs":' + '[{"name":"g","jobs":' * 50_000, "nested too deep"),
+    ],
+)  # fmt: skip
+def test_what_is_no_graph_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
+    """With exit code 2, the file and the place; nothing runs."""
+    path = tmp_path / "graph.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = trioflow("run", path)
+    assert done.exit_code == 2
+    assert "graph.json is not a graph of commands" in done.output
+    assert said in done.output
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ([entry("a", comand=1)], "unknown field `comand` - at `$.jobs[0]`"),
+        ([entry("a"), entry("b", timeout="5")], "Expected `float`, got `str` - at `$.jobs[1].timeout`"),
+        ([{"name": "a"}], "'a' has neither a command nor jobs: give one of them - at `$.jobs[0]`"),
+        ([entry("a", jobs=[])], "'a' has both a command and jobs"),
+        ([entry("a", command=[])], "the command is empty: give a program and its arguments - at `$.jobs[0]`"),
+        ([entry("a", command=["\0"])], "has a NUL in it, which no program can be given - at `$.jobs[0]`"),
+        ([entry("a"), entry("a")], "two jobs are called 'a' - at `$.jobs[1]`"),
+        ([entry("a", "z")], "'a' requires 'z', which is not in its list - at `$.jobs[0]`"),
+        ([entry("a", stdin={"result": "z"})], "'a' requires 'z'"),
+        ([entry("c", "b"), entry("a", "b"), entry("b", "a")], "in a circle: b -> a -> b - at"),
+        ([entry("a", "a")], "in a circle: a -> a - at `$.jobs`"),
+        (RING, "circle: j0 -> j1 -> j2 -> j3 -> j4 -> j5 -> j6 -> j7 -> ... -> j0"),
+        ([{"name": "g", "jobs": [entry("a", "g")]}], "which is not in its list - at `$.jobs[0].jobs[0]`"),
+        ([entry("a", jobs_window=2)], "'jobs_window' is for groups, not for 'a'"),
+        ([{"name": "g", "jobs": [], "cwd": "/"}], "'cwd' is for commands, not for 'g'"),
+        ([entry("a", needs={"cpu": 1})], "cpu"),
+        ([entry("a", stdout={"to": "file"})], "Invalid enum value 'file' - at `$.jobs[0].stdout.to`"),
+    ],
+)  # fmt: skip
+def test_a_job_that_cannot_be_is_refused_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
+    """Circles with the names in them; long ones shortened."""
+    done = trioflow("run", graph(tmp_path, jobs))
+    assert done.exit_code == 2, done.output
+    assert said in done.output
+
+
+def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
+    """They are names: no path, no control of the terminal, nothing that is run."""
+    names = ["../../etc", "\x1b[31mred\x07", "a/b", "$(touch owned)", "__proto__", "", " ", "x" * 10_000, "‮abc", "-rf"]
+    done = trioflow("run", "--no-monitor", graph(tmp_path, [entry(name) for name in names]))
+    assert done.exit_code == 0, done.output
+    listed = trioflow("list", tmp_path / "graph.json").output
+    assert "\x1b" not in listed
+    assert "\x07" not in listed
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        (lambda: Job(print_nothing, label="f"), "'f' is a Job: a graph in JSON has CommandJobs and groups alone"),
+        (lambda: CommandService(["x"], ready=Port(1), label="s"), "'s' is a CommandService"),
+        (lambda: CommandJob(["x"], on_line=print, label="c"), "on_line= of 'c' is for Python programs"),
+        (lambda: CommandJob(["x"], retry=lambda attempt: attempt, label="c"), "retry= of 'c' is a Python object"),
+        (lambda: CommandJob(["\udc80"], label="c"), "which is not Unicode"),
+    ],
+)  # fmt: skip
+def test_what_json_cannot_have_is_said(job: Any, said: str) -> None:
+    """With the path of the job."""
+    with pytest.raises(_graph_file.BadGraph) as refused:
+        _graph_file.text(Scheduler(job()))
+    assert said in str(refused.value)
+
+
+async def print_nothing() -> None:
+    pass
+
+
+def test_the_command_line_writes_graphs(tmp_path: Path) -> None:
+    """And says which options make no sense; a graph in JSON takes no values."""
+    path = written(tmp_path, "from trioflow import CommandJob\nscenario = Scheduler(CommandJob(['true'], label='a'))")
+    done = trioflow("graph", "--json", path)
+    assert json.loads(done.output) == {
+        "trioflow": 1,
+        "label": "Scheduler",
+        "jobs": [{"name": "a", "command": ["true"]}],
+    }
+    assert "leave out the other options" in trioflow("graph", "--json", "--bundle", path).output
+    path = graph(tmp_path, [entry("a")])
+    assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
+    assert "which has no functions" in trioflow("run", f"{path}:scenario").output
+
+
+def test_the_schema_in_the_package_is_that_of_the_reader() -> None:
+    """Whoever changes the form writes the schema again: `json.dumps(_graph_file.schema(), indent=1)`."""
+    assert _graph_file.schema() == SCHEMA
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -1,0 +1,446 @@
+"""Graphs of commands as JSON: read, so that `trioflow run graph.json` runs them; written by `trioflow graph --json`.
+
+msgspec reads the text and checks it against the classes below, which are the schema as well: what does not fit is
+refused with its place in the file. What the schema cannot say (names, circles) is checked here, with the same places.
+
+Programs that were written in another language write such files. Python functions cannot be in them, nor services.
+"""
+
+from __future__ import annotations
+
+import fractions
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from .. import CommandJob, Depfile, Optional, Pool, Scheduler
+from ..abc import AbstractJob, given_of, is_scheduler, printable
+from ..jobs.command._exits import ZERO
+from ..jobs.command._options import CommandOptions
+
+VERSION: Final = 1
+SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
+STREAMS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
+FEW: Final = 8
+"""So many names of a long circle an error shows."""
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Number = Annotated[int, msgspec.Meta(ge=0)]
+Amount = int | float | str
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Fields that nobody knows are refused: a wrong spelling would do nothing."""
+
+
+class Result(Strict):
+    """In place of an argument, or as `stdin`: what another command has written to `{"to": "PIPE"}`."""
+
+    result: str
+
+
+class Stream(Strict):
+    """In place of a path: captured, dropped, or where the standard output goes."""
+
+    to: Literal["PIPE", "DEVNULL", "STDOUT"]
+
+
+class DepfileRead(Strict):
+    """A file in which a compiler says what it has read."""
+
+    depfile: str
+    cwd: str | None = None
+
+
+class OptionalWritten(Strict):
+    """A file that a command may write."""
+
+    optional: str
+
+
+class Group(Strict):
+    """What is true of all jobs of a list, and the list."""
+
+    jobs: list[Entry] | UnsetType = UNSET
+    jobs_window: Number | UnsetType = UNSET
+    cleanup_timeout: Seconds | UnsetType | None = UNSET
+    shutdown_timeout: Seconds | UnsetType | None = UNSET
+    critical_jobs: bool | UnsetType = UNSET
+    start_interval: Seconds | UnsetType = UNSET
+    policy: Literal["auto", "fifo", "critical-path", "depth-first"] | UnsetType = UNSET
+    pool: dict[str, int | float | str | list[str]] | UnsetType = UNSET
+    backfill: Number | UnsetType = UNSET
+    drain_at: Seconds | UnsetType = UNSET
+    jobserver: bool | Literal["fifo", "pipe"] | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    idle_timeout: Seconds | UnsetType = UNSET
+
+
+class Entry(Group, kw_only=True):
+    """A command, or a group of jobs: `command` or `jobs` says which."""
+
+    name: str
+    requires: list[str] = []
+    # ---- of every job
+    critical: bool | UnsetType = UNSET
+    run_if: Literal["settled", "succeeded", "failed"] | UnsetType = UNSET
+    on_timeout: Literal["fail", "restart", "move_on"] | UnsetType = UNSET
+    restarts: Number | UnsetType = UNSET
+    retry: Number | UnsetType = UNSET
+    needs: dict[str, Amount] | UnsetType = UNSET
+    priority: int | UnsetType = UNSET
+    expected_duration: Seconds | UnsetType = UNSET
+    # ---- of a command
+    command: str | list[str | int | float | Result] | UnsetType = UNSET
+    cwd: str | UnsetType = UNSET
+    env: dict[str, str] | UnsetType = UNSET
+    stdin: str | Result | UnsetType = UNSET
+    stdout: str | Stream | UnsetType = UNSET
+    stderr: str | Stream | UnsetType = UNSET
+    append: bool | UnsetType = UNSET
+    check: bool | list[int | str] | UnsetType = UNSET
+    terminate_grace: Seconds | UnsetType = UNSET
+    nice: int | UnsetType = UNSET
+    memory_limit: Number | UnsetType = UNSET
+    pin: Literal["slot"] | UnsetType = UNSET
+    leftovers: Literal["wait", "end"] | UnsetType = UNSET
+    reads: list[str | DepfileRead] | UnsetType = UNSET
+    writes: list[str | OptionalWritten] | UnsetType = UNSET
+    key: str | int | UnsetType = UNSET
+    version: str | int | UnsetType = UNSET
+    redact: bool | UnsetType = UNSET
+
+
+class Graph(Group, kw_only=True):
+    """A whole graph; `trioflow` is the version of this form."""
+
+    trioflow: int
+    label: str | UnsetType = UNSET
+
+
+OF_GROUPS: Final = frozenset(Group.__struct_fields__) - {"timeout", "idle_timeout"}
+OF_COMMANDS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.index("command") :])
+OF_JOBS: Final = (
+    "critical", "run_if", "timeout", "idle_timeout", "on_timeout", "restarts", "retry", "needs", "priority",
+    "expected_duration",
+)  # fmt: skip
+
+
+class BadGraph(ValueError):
+    """What is in a file is not a graph of commands; the text says where, and why."""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a graph; the file `SCHEMA` has the same."""
+    (found,), parts = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
+    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A graph of commands for trioflow"}
+    return {**about, **found, "$defs": parts}
+
+
+# ---- reading
+
+
+class Version(msgspec.Struct):
+    """What a file says before anything else in it is looked at."""
+
+    trioflow: int
+
+
+def read(path: Path) -> Scheduler:
+    """Return the graph in a file.
+
+    Raises:
+        OSError: the file cannot be read.
+        BadGraph: there is something else in it.
+
+    """
+    data = path.read_bytes()
+    try:
+        version = msgspec.json.decode(data, type=Version).trioflow
+        if version != VERSION:
+            raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
+        graph = msgspec.json.decode(data, type=Graph)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadGraph("groups are nested too deep" if isinstance(error, RecursionError) else str(error)) from None
+    if graph.jobs is UNSET:
+        raise BadGraph("there is no list of jobs - at `$.jobs`")
+    options = _given(graph, "$")
+    scheduler: Scheduler = _made(
+        "$", lambda: Scheduler(label=path.stem if graph.label is UNSET else graph.label, **options)
+    )
+    groups = [(scheduler, graph.jobs, "$")]
+    while groups:  # not by recursion
+        around, entries, place = groups.pop()
+        jobs = _jobs(entries, place)
+        _made(place, partial(around.update, jobs.values()))
+        for number, entry in enumerate(entries):
+            if entry.jobs is not UNSET:
+                groups.append((jobs[entry.name], entry.jobs, f"{place}.jobs[{number}]"))
+    return scheduler
+
+
+def _made(place: str, make: Callable[[], Any]) -> Any:
+    """Return what `make()` returns, with its errors as those of a place in the file."""
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise BadGraph(f"{error} - at `{place}`") from None
+
+
+def _jobs(entries: list[Entry], place: str) -> dict[str, Any]:
+    """Return the jobs of one list by their names, in its order."""
+    places: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        if entry.name in places:
+            raise BadGraph(f"two jobs are called {printable(entry.name)!r} - at `{place}.jobs[{number}]`")
+        places[entry.name] = number
+    before = {entry.name: [*dict.fromkeys(_before(entry))] for entry in entries}
+    for name, names in before.items():
+        for one in names:
+            if one not in places:
+                raise BadGraph(
+                    f"{printable(name)!r} requires {printable(one)!r}, which is not in its list - at "
+                    f"`{place}.jobs[{places[name]}]`"
+                )
+    made: dict[str, Any] = {}
+    for name in _in_order(before, place):
+        where = f"{place}.jobs[{places[name]}]"
+        made[name] = _made(where, partial(_job, entries[places[name]], made, where))
+    return {name: made[name] for name in places}
+
+
+def _before(entry: Entry) -> Iterator[str]:
+    """Yield the names of the jobs that an entry requires, or whose results it has."""
+    yield from entry.requires
+    arguments = entry.command if isinstance(entry.command, list) else ()
+    yield from (one.result for one in (*arguments, entry.stdin) if isinstance(one, Result))
+
+
+def _in_order(before: dict[str, list[str]], place: str) -> list[str]:
+    """Return the names, each after those that it requires (Kahn 1962)."""
+    missing = {name: len(names) for name, names in before.items()}
+    after: dict[str, list[str]] = {}
+    for name, names in before.items():
+        for one in names:
+            after.setdefault(one, []).append(name)
+    order = [name for name, number in missing.items() if not number]
+    for name in order:  # it grows
+        for one in after.get(name, ()):
+            missing[one] -= 1
+            if not missing[one]:
+                order.append(one)
+    if len(order) == len(before):
+        return order
+    left = {name: None for name, number in missing.items() if number}
+    walk: dict[str, None] = {}
+    name = next(iter(left))
+    while name not in walk:
+        walk[name] = None
+        name = next(one for one in before[name] if one in left)
+    names = list(walk)
+    circle = names[names.index(name) :]
+    shown = [*map(printable, circle[:FEW]), *(["..."] if len(circle) > FEW else []), printable(name)]
+    raise BadGraph(f"jobs require each other in a circle: {' -> '.join(shown)} - at `{place}.jobs`")
+
+
+def _given(found: Group, place: str) -> dict[str, Any]:
+    """Return the options that an entry says, as keyword arguments."""
+    options: dict[str, Any] = {}
+    for name in found.__struct_fields__:
+        value = getattr(found, name)
+        if value is not UNSET and name not in ("name", "requires", "jobs", "command", "trioflow", "label"):
+            options[name] = value
+    if "pool" in options:
+        pool = options["pool"]
+        options["pool"] = _made(f"{place}.pool", lambda: Pool(**pool))
+    return options
+
+
+def _job(entry: Entry, made: dict[str, Any], place: str) -> AbstractJob[Any]:
+    """Return the job of an entry; the jobs that it requires are made."""
+    is_group = entry.jobs is not UNSET
+    if is_group is (entry.command is not UNSET):
+        both = "both a command and jobs" if is_group else "neither a command nor jobs"
+        raise ValueError(f"{printable(entry.name)!r} has {both}: give one of them")
+    options = _given(entry, place)
+    if strange := sorted(options.keys() & (OF_COMMANDS if is_group else OF_GROUPS)):
+        raise ValueError(f"{strange[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
+    options |= {"label": entry.name, "required": [made[name] for name in entry.requires]}
+    if is_group:
+        return Scheduler(**options)
+    for stream in ("stdin", "stdout", "stderr"):
+        if isinstance(options.get(stream), Stream):
+            options[stream] = STREAMS[options[stream].to]
+        elif isinstance(options.get(stream), Result):
+            options[stream] = made[options[stream].result]
+    options["reads"] = [
+        Depfile(one.depfile, one.cwd) if isinstance(one, DepfileRead) else one for one in options.get("reads", ())
+    ]
+    options["writes"] = [
+        Optional(one.optional) if isinstance(one, OptionalWritten) else one for one in options.get("writes", ())
+    ]
+    if isinstance(entry.command, str):
+        return CommandJob(entry.command, shell=True, **options)
+    assert isinstance(entry.command, list)
+    return CommandJob([made[one.result] if isinstance(one, Result) else one for one in entry.command], **options)
+
+
+# ---- writing
+
+
+def text(scheduler: Scheduler) -> str:
+    """Return a graph as JSON.
+
+    Raises:
+        BadGraph: something in it cannot be written; the text names the job.
+
+    """
+    found: dict[str, Any] = {"trioflow": VERSION, "label": scheduler.label, **_own(scheduler, is_outermost=True)}
+    groups: list[tuple[Any, dict[str, Any]]] = [(scheduler, found)]
+    while groups:
+        around, target = groups.pop()
+        names = _names(around)
+        entries: list[dict[str, Any]] = []
+        target["jobs"] = entries
+        for job in around:
+            entry: dict[str, Any] = {"name": names[job]}
+            if is_scheduler(job):
+                entry |= _own(job)
+                groups.append((job, entry))
+            else:
+                entry |= _command(job, names)
+            strange = [one for one in job.required if one not in names]
+            if strange:
+                raise BadGraph(f"{job.path!r} requires {strange[0].path!r}, which is not in its list")
+            inputs = set(_inputs(job))
+            requires = [names[one] for one in job.required if one not in inputs]
+            if requires:
+                entry["requires"] = requires
+            entries.append(entry)
+    try:
+        return msgspec.json.format(msgspec.json.encode(found, enc_hook=_plain), indent=2).decode()
+    except UnicodeEncodeError as error:
+        raise BadGraph(f"JSON cannot have {error.object!r}, which is not Unicode") from None
+
+
+def _names(scheduler: Any) -> dict[AbstractJob[Any], str]:
+    """Return a name for each job of a list: its label, with a number if others have the same."""
+    taken: dict[str, int] = {}
+    names: dict[AbstractJob[Any], str] = {}
+    labels = {job.label for job in scheduler}
+    for job in scheduler:
+        name = job.label
+        while name in taken or (name != job.label and name in labels):
+            taken[job.label] += 1
+            name = f"{job.label} ({taken[job.label]})"
+        taken[name] = 1
+        names[job] = name
+    return names
+
+
+def _own(job: Any, is_outermost: bool = False) -> dict[str, Any]:
+    """Return the options of every job, and those of a group, that are not as they are by default."""
+    kind: Any = type(job)
+    declared: dict[str, Any] = kind._declared
+    names = [*(OF_JOBS if not is_outermost else ("timeout", "idle_timeout"))]
+    names += sorted(OF_GROUPS - {"jobs"}) if is_scheduler(job) else ()
+    found = {name: getattr(job, name) for name in names if getattr(job, name) != declared[name].default}
+    if not found.get("needs", True):
+        del found["needs"]
+    if "pool" in found:
+        found["pool"] = found["pool"].total
+    for name, value in found.items():
+        if callable(value) or (name == "policy" and not isinstance(value, str)):
+            raise BadGraph(f"{name}= of {job.path!r} is a Python object, which JSON cannot have")
+    if is_scheduler(job) and type(found.get("jobs_window", 0)) is not int:
+        raise BadGraph(f"jobs_window= of {job.path!r} is a Python object, which JSON cannot have")
+    return found
+
+
+def _inputs(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
+    given: tuple[Any, ...] = given_of(job) if isinstance(job, CommandJob) else ()
+    return [one for one in given if isinstance(one, AbstractJob)]  # pyright: ignore[reportUnknownVariableType]
+
+
+def _command(job: AbstractJob[Any], names: dict[AbstractJob[Any], str]) -> dict[str, Any]:
+    """Return what a command is, but for what it requires."""
+    if type(job) is not CommandJob:
+        raise BadGraph(f"{job.path!r} is a {type(job).__name__}: a graph in JSON has CommandJobs and groups alone")
+    options = job._options
+    for name in ("on_start", "on_line", "tag"):
+        if getattr(options, name) not in (None, False):
+            raise BadGraph(f"{name}= of {job.path!r} is for Python programs, and JSON cannot have it")
+    if job._granted_env:
+        raise BadGraph(f"env= of {job.path!r} has granted() in it, which JSON cannot have")
+    shown = [_argument(one, job, names) for one in job.command]
+    found: dict[str, Any] = {"command": shown[0] if options.shell else shown, **_own(job)}
+    if options.shell and not isinstance(shown[0], str):
+        raise BadGraph(f"the line of {job.path!r} is the result of a job, which JSON cannot have")
+    stdin = given_of(job)[-1]
+    if stdin is not None:
+        found["stdin"] = _argument(stdin, job, names)
+    if options.allowed != ZERO:
+        found["check"] = options.allowed is not None and sorted(options.allowed)
+    for name in ("key", "version", "redact"):
+        if (value := getattr(job, name)) != type(job)._declared[name].default:
+            found[name] = value
+    for name in COMMAND_OPTIONS:
+        if (value := getattr(options, name)) != DEFAULTS[name]:
+            found[name] = _option(name, value, job)
+    return found
+
+
+COMMAND_OPTIONS: Final = sorted(OF_COMMANDS & set(CommandOptions.__dataclass_fields__))
+DEFAULTS: Final = {name: getattr(CommandOptions(), name) for name in COMMAND_OPTIONS}
+
+
+def _argument(one: Any, job: AbstractJob[Any], names: dict[AbstractJob[Any], str]) -> Any:
+    if isinstance(one, AbstractJob):
+        found: Any = one  # pyright: ignore[reportUnknownVariableType]
+        if found not in names:
+            raise BadGraph(f"{job.path!r} has the result of {found.path!r}, which is not in its list")
+        return {"result": names[found]}
+    return one if isinstance(one, (int, float)) else _text(one, "an argument", job)
+
+
+def _text(value: Any, what: str, job: AbstractJob[Any]) -> str:
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return os.fsdecode(value)  # pyright: ignore[reportUnknownArgumentType]
+    raise BadGraph(f"{what} of {job.path!r} is a Python object, {value!r}, which JSON cannot have")
+
+
+def _option(name: str, value: Any, job: AbstractJob[Any]) -> Any:
+    """Return an option of a command as JSON has it."""
+    what = f"{name}="
+    if name == "env":
+        return {os.fsdecode(variable): os.fsdecode(given) for variable, given in value.items()}
+    if name == "reads":
+        return [_depfile(one, job) if isinstance(one, Depfile) else _text(one, what, job) for one in value]
+    if name == "writes":
+        return [
+            {"optional": _text(one.path, what, job)} if isinstance(one, Optional) else _text(one, what, job)
+            for one in value
+        ]
+    if name in ("stdin", "stdout", "stderr") and isinstance(value, int):
+        return {"to": next((one for one, number in STREAMS.items() if number == value), None)}
+    return _text(value, what, job) if name in ("cwd", "stdin", "stdout", "stderr") else value
+
+
+def _depfile(one: Depfile, job: AbstractJob[Any]) -> dict[str, str]:
+    cwd = {} if one.cwd is None else {"cwd": _text(one.cwd, "a Depfile", job)}
+    return {"depfile": _text(one.path, "a Depfile", job), **cwd}
+
+
+def _plain(value: Any) -> Any:
+    """Return an amount, which may be a fraction, as a number."""
+    if isinstance(value, fractions.Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    if isinstance(value, Mapping):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    raise BadGraph(f"JSON cannot have {value!r}")
