@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.door.kinds import loop_running
+from .._core.door.kinds import is_among, loop_running, shown
 from ._changes import KINDS, Plan, read_plan
 from ._draw import Drawer
 from ._session import AT_MOST, TOO_MANY, Outcome, Session, takes
@@ -153,7 +153,7 @@ def explore(
             )
         chosen = tuple(fault for fault in chosen if fault != "crash")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"seed={seed!r}: give a whole number, or the text from the story of a broken run")
+        raise TypeError(f"seed={shown(seed)}: give a whole number, or the text from the story of a broken run")
     if loop_running():
         raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
     exploring = _Exploring(make_scheduler, check)
@@ -268,9 +268,9 @@ def _quiet() -> Generator[None]:
 
 def _whole(runs: object) -> int:
     if isinstance(runs, bool) or not isinstance(runs, int):
-        raise TypeError(f"runs={runs!r}: give a whole number")
+        raise TypeError(f"runs={shown(runs)}: give a whole number")
     if runs < 1:
-        raise ValueError(f"runs={runs!r}: give a whole number of at least 1")
+        raise ValueError(f"runs={shown(runs)}: give a whole number of at least 1")
     return runs
 
 
@@ -278,10 +278,10 @@ def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> 
     """Return those of `known` that were chosen, in their order."""
     is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
     if not is_collection:
-        raise TypeError(f"{name}={given!r}: give a tuple of names, or leave it out for {all_of_them}")
+        raise TypeError(f"{name}={shown(given)}: give a tuple of names, or leave it out for {all_of_them}")
     for one in given:
-        if one not in known:
-            raise ValueError(f"{name}=...: there is no {one!r}; choose of {', '.join(map(repr, known))}")
+        if not is_among(one, known):
+            raise ValueError(f"{name}=...: there is no {shown(one)}; choose of {', '.join(map(repr, known))}")
     return tuple(one for one in known if one in given)
 
 

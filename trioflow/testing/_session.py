@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
+from .._core.door.kinds import name_of, shown
 from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_scheduler, paths_of
 from .._core.door.steering import interrupt, steer, works_elsewhere
 from . import _places
@@ -621,7 +622,7 @@ def _made(make: Callable[..., Any], world: dict[Any, Any]) -> Any:
     """Call what makes the scheduler."""
     scheduler: Any = _call_with(make, "make_scheduler", None, world)
     if not is_scheduler(scheduler):
-        what = "nothing" if scheduler is None else repr(scheduler)
+        what = "nothing" if scheduler is None else shown(scheduler)
         raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
     return scheduler
 
@@ -635,7 +636,7 @@ def takes(function: Callable[..., object], name: str, most: int) -> int:
     """
     least = most - 1
     if not callable(function):
-        raise TypeError(f"{name}={function!r}: give a function")
+        raise TypeError(f"{name}={shown(function)}: give a function")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -645,7 +646,7 @@ def takes(function: Callable[..., object], name: str, most: int) -> int:
             signature.bind(*range(number))
             return number
     wanted = "no argument, or the world" if most == 1 else "the scheduler, or the scheduler and the world"
-    raise TypeError(f"{name}={getattr(function, '__name__', function)}{signature}: let it take {wanted}")
+    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {wanted}")
 
 
 def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
