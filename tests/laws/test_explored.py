@@ -1,0 +1,100 @@
+"""The laws under exploration: tasks go on in any order, and anything happens to the jobs of random scenarios.
+
+trio turns the order of a turn round by chance, and asyncio always has the same; here any order may come, on both. In
+the suite a few scenarios each; for more of them::
+
+    TRIOFLOW_SOAK=2000 python -m tests --soak -- tests/laws/test_explored.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioflow import Scheduler
+from trioflow.testing import explore
+from trioflow.testing._turns import Turns, ordered
+
+from ..conftest import Virtual
+from .checks import FEW, MANY, check
+from .flow_laws import LAWS_OF_FLOW, ends_services_after_their_users
+from .laws import LAWS_OF_RUNS, ends_forever_jobs_last
+from .real_run import RealRun, Recorder
+from .scenarios import LAST_CALL, Scenario, scenarios
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+SEEDS = st.integers(0, 2**32 - 1)
+ALONE = {ends_forever_jobs_last, ends_services_after_their_users}  # they hold of jobs that nobody else ends
+
+
+class Ordered(Virtual):
+    """As `Virtual`, with tasks that go on in an order that the seed determines."""
+
+    def __init__(self, backend: str, seed: int) -> None:
+        super().__init__(backend)
+        self.seed = seed
+
+    def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        with ordered(Turns(every=self.seed), self.backend) as options:
+            if self.backend == "trio":
+                return trio.run(async_fn, *args, **options)
+            return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
+
+
+def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
+    """Explore a scenario: whatever is done to its jobs, the laws hold that do not count on being left alone."""
+    real_runs: list[RealRun] = []
+
+    def make() -> Scheduler:
+        real = RealRun(scenario)
+        real.root.instruments = [Recorder(real)]
+        real.root.timeout = real.root.timeout or LAST_CALL
+        real_runs[:] = [real]
+        root: Any = real.root
+        return root
+
+    def keeps_laws(scheduler: Scheduler) -> None:
+        real_runs[0].look()
+        for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
+            if law not in ALONE:
+                law(real_runs[0].seen)
+
+    explore(make, check=keeps_laws, runs=runs, seed=seed)
+
+
+@settings(FEW, max_examples=20)
+@given(scenario=scenarios(), seed=SEEDS)
+def test_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+    """In whatever order tasks go on, any scenario keeps all laws, and comes out as the oracle says."""
+    check(Ordered(backend, seed), scenario)
+
+
+@settings(FEW, max_examples=6)
+@given(scenario=scenarios(), seed=SEEDS)
+def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
+    """Jobs that are late, fail, hang, are cancelled, or are interrupted do no law any harm."""
+    explore_scenario(scenario, seed, 20)
+
+
+@pytest.mark.soak
+@MANY
+@given(scenario=scenarios(), seed=SEEDS)
+def test_many_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+    """As `test_scenarios_in_other_orders`, for long."""
+    check(Ordered(backend, seed), scenario)
+
+
+@pytest.mark.soak
+@settings(MANY, max_examples=int(os.environ.get("TRIOFLOW_SOAK", "1000")) // 10)
+@given(scenario=scenarios(), seed=SEEDS)
+def test_many_explored_scenarios(scenario: Scenario, seed: int) -> None:
+    """As `test_explored_scenarios`, for long."""
+    explore_scenario(scenario, seed, 200)
