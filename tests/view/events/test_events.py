@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,34 @@ def test_jobs_that_are_added_are_told(virtual: Virtual) -> None:
     assert added == ["grow", "more", "more#2", "more#3", "inner", "inner/deep"]
     finished = [one["path"] for one in events if one["event"] == "job_finished"]
     assert sorted(finished) == sorted(added)
+
+
+def test_a_culprit_of_a_run_that_gives_jobs_up_is_told(virtual: Virtual) -> None:
+    """Its path was forgotten with those of the jobs that nobody needs, and the last line never came."""
+    events = told(virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False))
+    assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
+
+
+def test_nested_schedulers_that_are_given_up_are_not_kept(virtual: Virtual) -> None:
+    """A server may add a million of them: names and paths, which kept them alive, are forgotten when they settle."""
+    inside: list[weakref.ref[Any]] = []
+    alive: list[bool] = []
+
+    async def grow() -> None:
+        for _ in range(3):
+            member = Job(nap, label="deep")
+            nested = Scheduler(Scheduler(member), label="inner")
+            inside.append(weakref.ref(member))
+            scheduler.add(nested)
+            await nested.wait_settled()
+            del nested, member
+        await nap()
+        gc.collect()
+        alive.extend(one() is not None for one in inside)
+
+    scheduler = Scheduler(Job(grow), keep_jobs=False)
+    told(virtual, scheduler)
+    assert alive == [False, False, False]
 
 
 def test_incidents_are_told(virtual: Virtual) -> None:

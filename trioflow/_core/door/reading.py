@@ -113,6 +113,7 @@ __all__ = (
     "inputs_of",
     "is_among",
     "is_further_attempt",
+    "is_given_up",
     "is_inside",
     "is_ready",
     "is_scheduler",
@@ -359,6 +360,11 @@ def kept_of(job: AnyJob) -> Any:
 def result_was_dropped(job: AnyJob) -> bool:
     """Return whether a job had a result that is gone, because of `keep_result=False`."""
     return job._outcome is DROPPED
+
+
+def is_given_up(scheduler: BaseScheduler, job: AnyJob) -> bool:
+    """Return whether `keep_jobs=False` gives up a settled job, whose shutdown or failure nobody needs."""
+    return not scheduler.keep_jobs and scheduler._members.may_drop(job)
 
 
 def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:

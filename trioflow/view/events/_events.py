@@ -22,6 +22,7 @@ from ..._core.door.reading import (
     failed_through_member,
     file_path,
     is_further_attempt,
+    is_given_up,
     is_scheduler,
     is_service,
     nested_in,
@@ -242,9 +243,20 @@ class Events(Instrument):
             event.restored = job.restored
             event.through_member = failed_through_member(job)
         self._line(event)
-        if not scheduler.keep_jobs and not is_scheduler(job):
+        if is_given_up(scheduler, job):
             self._names[scheduler].forget(job)
-            del self._paths[job]
+            self._forget(job)
+
+    def _forget(self, job: AnyJob) -> None:
+        """Forget the path of a job that nobody will ask for, and those of all jobs in it."""
+        todo = [job]
+        while todo:
+            one = todo.pop()
+            self._paths.pop(one, None)
+            if is_scheduler(one):
+                self._names.pop(one, None)
+                self._members.pop(one, None)
+                todo += one
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
