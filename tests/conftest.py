@@ -61,6 +61,7 @@ SLOW = (
     "mutation",
     "pytest_trio",
     "scheduler/test_signals.py",
+    "soak",
     "test_executor.py",
     "testing/test_fixture.py",
     "view/graph",
