@@ -142,16 +142,6 @@ class Counting(Instrument):
         self.ended += 1
 
 
-async def nothing() -> None:
-    """Return at once."""
-
-
-async def fail(error: type[Exception] = ValueError) -> None:
-    """Raise an error after a turn of the loop."""
-    await anyio.lowlevel.checkpoint()
-    raise error("on purpose")
-
-
 def plain(number: int = 0) -> int:
     """Return a number."""
     return number
