@@ -62,6 +62,7 @@ if _typing.TYPE_CHECKING:
     from .view.trace._time_spent import KindTime, TimeSpent
     from .view.trace._trace import Trace
     from .view.trace._waits import Wait
+    from .view.trace._what_if import WhatIf, WhatIfPoint
 
 __all__ = [
     "AbstractJob",
@@ -120,6 +121,8 @@ __all__ = [
     "TrioflowError",
     "Unreachable",
     "Wait",
+    "WhatIf",
+    "WhatIfPoint",
     "current_job",
     "exited_with",
     "granted",
@@ -181,6 +184,8 @@ _LATE = {
     "Trace": ".view.trace._trace",
     "Unreachable": ".jobs.ssh._errors",
     "Wait": ".view.trace._waits",
+    "WhatIf": ".view.trace._what_if",
+    "WhatIfPoint": ".view.trace._what_if",
     "exited_with": ".jobs.command._retry",
     "granted": ".jobs.command._granted",
     "retry_on_exit": ".jobs.command._retry",

@@ -86,3 +86,42 @@ def test_sentences() -> None:
     assert of_windows([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
     assert of_windows([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
     assert of_windows([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"
+
+
+WHAT_IF = """
+async def never():
+    raise SystemExit("ran")
+jobs = [Job(never, expected_duration=seconds, needs={"gpu": 1}) for seconds in (3, 4, 5, 6, 7)]
+scenario = Scheduler(*jobs, pool=Pool(gpu=2), jobs_window=3)
+"""
+
+
+def test_what_if_there_were_more(tmp_path: Path) -> None:
+    """A table of many windows, or amounts of a resource, a sentence with the best, and a picture."""
+    file = written(tmp_path, "from trioflow import Pool\n" + WHAT_IF)
+    done = trioflow("simulate", file, "--what-if", "-j", "1,2,0", "--policy", "fifo")
+    assert done.stdout.splitlines()[:4] == [
+        "slots  fifo   bound",
+        "    1  25 s    25 s",
+        "    2  15 s  12.5 s  best: fifo",
+        " none  15 s  12.5 s",
+    ]
+    assert "With fifo, 2 slots take 15 s; more gain nothing. It assumes that each job takes as long as" in done.stdout
+    done = trioflow("simulate", file, "--what-if", "gpu", "-o", tmp_path / "w.svg")
+    assert "With critical-path, 3 gpu take 9 s; more gain nothing." in done.stdout
+    assert (tmp_path / "w.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_what_if_is_asked_for_something_else(tmp_path: Path) -> None:
+    """Each says what was wrong, without a traceback."""
+    file = written(tmp_path, "from trioflow import Pool\n" + WHAT_IF)
+    for options, message in (
+        (["--what-if", "disk"], "no pool has it; there are 'gpu'"),
+        (["--what-if", "gpu", "-j", "0"], "there is always a limit to 'gpu'"),
+        (["-o", tmp_path / "w.svg"], "--output draws what --what-if finds: give that too"),
+        (["--what-if", "-o", tmp_path / "w.png"], "must end in .svg"),
+    ):
+        done = trioflow("simulate", file, *options)
+        assert done.exit_code == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

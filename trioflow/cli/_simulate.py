@@ -11,7 +11,9 @@ import click
 
 from .. import Scheduler, StopReason
 from ..abc import POLICY_NAMES, AbstractJob, duration_text, is_scheduler, name_of_policy
+from . import STOPPED
 from ._completion import file, policy_names
+from ._outputs import output_file, written
 from ._scenario import Refusal, refusing, takes_scenario
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Found: TypeAlias = dict[tuple[int | None, str], Simulation]
     """By window, None for no limit, and policy."""
 
+WINDOW: Final = "window"
 NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
 """A larger window is worth mentioning if it gains more than this share of the time."""
@@ -49,6 +52,8 @@ Examples:
   trioflow simulate flow.py
   trioflow simulate flow.py -j 4,8,16 --policy fifo,critical-path
   trioflow simulate flow.py --durations .ninja_log
+  trioflow simulate flow.py --what-if -o what-if.svg
+  trioflow simulate flow.py --what-if gpu -j 1,2,4
 """
 
 
@@ -65,7 +70,30 @@ Examples:
     shell_complete=file,
     help="How long the jobs take: a file that a Scheduler has kept, or ninja's .ninja_log.",
 )
-def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
+@click.option(
+    "--what-if",
+    is_flag=False,
+    flag_value=WINDOW,
+    metavar="[RESOURCE]",
+    help="Compare many windows, or amounts of this resource, under several policies, and say which is best. With -j, "
+    "just these.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=output_file(".svg"),
+    metavar="FILE.svg",
+    shell_complete=file,
+    help="With --what-if: draw the time against the size.",
+)
+def command(
+    scheduler: Scheduler,
+    jobs_window: list[int | None],
+    policy: list[str],
+    durations: Path | None,
+    what_if: str | None,
+    output: Path | None,
+) -> int | None:
     """Print how long a run would take, by the expected durations of the jobs.
 
     Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
@@ -74,6 +102,11 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     from ..simulation._simulate import OWN, simulate
 
     known = None if durations is None else read(durations)
+    if what_if is not None:
+        resource = None if what_if == WINDOW else what_if
+        return compare_many(scheduler, known, resource, jobs_window or None, policy or None, output)
+    if output is not None:
+        raise click.UsageError("--output draws what --what-if finds: give that too")
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
     found: Found = {}
@@ -86,6 +119,25 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
         if sentence:
             click.echo(f"\n{sentence}")
+    return None
+
+
+def compare_many(
+    scheduler: Scheduler, known: Any, resource: str | None, sizes: Any, policies: Any, output: Path | None
+) -> int | None:
+    """Print, and draw, how long a run takes with many sizes; return the exit code if the picture cannot be written."""
+    from ..simulation import _simulate
+    from ..simulation._what_if import of_scheduler
+
+    found = refusing(functools.partial(of_scheduler, scheduler, known, resource, sizes, policies))
+    click.echo(found.table())
+    seconds, durations = _simulate.seconds_of(scheduler, known)
+    guessed = {job: one for job, one in seconds.items() if job not in durations and not job.forever}
+    guessed = {job: one for job, one in guessed.items() if not is_scheduler(job)}
+    for sentence in (str(found), about_guesses(scheduler, guessed)):
+        if sentence:
+            click.echo(f"\n{sentence}")
+    return STOPPED if output is not None and not written(found.export_as_svgfile, output) else None
 
 
 def read(durations: Path) -> dict[str, float]:

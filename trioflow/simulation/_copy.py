@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -94,6 +94,7 @@ class ScenarioCopy:
         seconds: how long each job takes; for nested schedulers it is not used.
         known: how long jobs are expected to take, as far as policies know it.
         window, policy: what to use in place of the scheduler's own.
+        change: changes the settings of each pool; None for those that it has.
 
     """
 
@@ -104,7 +105,9 @@ class ScenarioCopy:
         known: Mapping[AnyJob, float],
         window: Any,
         policy: Any,
+        change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        self._change: Final = change
         self._seconds: Final = seconds
         self._known: Final = known
         self._limiters: Final[dict[int, Any]] = {}
@@ -168,7 +171,7 @@ class ScenarioCopy:
         if pool is None:
             return None
         if pool not in self._pools:
-            self._pools[pool] = copy_of_pool(pool)
+            self._pools[pool] = copy_of_pool(pool, self._change)
         return self._pools[pool]
 
     def _own_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from .._core.door.reading import (
     AnyJob,
     BaseScheduler,
     Instrument,
+    Pool,
     StopReason,
     check_scenario,
     checked_policy,
@@ -25,6 +26,8 @@ from .._core.door.reading import (
     is_scheduler,
     is_service,
     longest_paths,
+    outwards,
+    resources_of,
     shown,
     usual_duration,
     waits_for,
@@ -55,8 +58,8 @@ class Simulation:
     makespan: float
     """Seconds from the start of the run to the end of its last job that is not forever."""
     lower_bound: float
-    """Seconds that no order can beat: the longest path, or the work that the slots of a window have to do. What is in a
-    pool does not count."""
+    """Seconds that no order can beat: the longest path, or the work that the slots of a window, or what is in a pool,
+    have to do."""
     critical_path: tuple[AnyJob, ...]
     """The jobs of the longest path; in place of a nested scheduler, those of the longest path through it."""
     slack: Mapping[AnyJob, float]
@@ -121,23 +124,35 @@ def simulate(
     if policy is not None:
         checked_policy(policy, "policy", who)
     check_scenario(scheduler)
-    _refuse_endless(scheduler)
-    seconds, known = _seconds(scheduler, durations)
-    copy = ScenarioCopy(scheduler, seconds, known, window, policy)
-    trace, end = Trace(), EndOfTime(copy.scheduler)
-    with ThreadPoolExecutor(1, THREADS) as thread, _unlogged():  # this thread may have an event loop
-        thread.submit(
-            copy.scheduler.run,
-            backend="asyncio",
-            backend_options=virtual_options("asyncio"),
-            instruments=[trace, end],
-        ).result()
-    if end.waiting:
-        raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
+    refuse_endless(scheduler)
+    seconds, known = seconds_of(scheduler, durations)
+    copy, trace = ScenarioCopy(scheduler, seconds, known, window, policy), Trace()
+    with ThreadPoolExecutor(1, THREADS) as thread, unlogged():  # this thread may have an event loop
+        thread.submit(run, copy, OWN, trace).result()
     return _found(scheduler, copy, seconds, known, slots(window), trace)
 
 
-def _refuse_endless(scheduler: BaseScheduler) -> None:
+def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None:
+    """Run a copy on a virtual clock; with another window, if one is given.
+
+    Raises:
+        ValueError: it would never end.
+
+    """
+    end = EndOfTime(copy.scheduler)
+    options: dict[str, Any] = {} if window is OWN else {"jobs_window": window}
+    copy.scheduler.run(
+        backend="asyncio",
+        backend_options=virtual_options("asyncio"),
+        instruments=[*instruments, end],
+        **options,
+    )
+    if end.waiting:
+        who = repr(copy.scheduler.label)
+        raise ValueError(f"{who} would never end: {end.waiting}; give it a timeout= to simulate it")
+
+
+def refuse_endless(scheduler: BaseScheduler) -> None:
     """Refuse a scenario in which some scheduler has only jobs that the clock would never end.
 
     Raises:
@@ -176,7 +191,7 @@ class EndOfTime(Instrument):
 
 
 @contextlib.contextmanager
-def _unlogged() -> Generator[None]:
+def unlogged() -> Generator[None]:
     """Keep what threads of simulations report out of the log: it has not happened."""
     logger = logging.getLogger("trioflow")
 
@@ -190,7 +205,7 @@ def _unlogged() -> Generator[None]:
         logger.removeFilter(from_elsewhere)
 
 
-def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
+def seconds_of(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
     """Return how long each job takes, and how long as far as that is known; the rest are guesses.
 
     Nested schedulers take as long as their jobs.
@@ -198,9 +213,13 @@ def _seconds(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, flo
     given = getattr(scheduler, "durations", None) if durations is None else durations
     known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
     known.update(_durations.of_jobs(given, scheduler))
+    return all_seconds(scheduler, known), known
+
+
+def all_seconds(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
+    """Return how long each job takes, those of which it is not known by a guess."""
     unknown = usual_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
-    seconds = {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
-    return seconds, known
+    return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
 
 
 def _found(
@@ -219,10 +238,8 @@ def _found(
             ends[job] = double.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
     used = sum(ends[job] - starts[job] for job in scheduler if job in ends and not job.forever)
-    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
-    paths: dict[BaseScheduler, _Paths] = {}
-    for level in reversed(levels):  # each before the one around it
-        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window))
+    paths = _all_paths(scheduler, seconds, size)
+    levels = list(reversed(paths))
     slack: dict[AnyJob, float] = {}
     for level in levels:
         around = slack.get(level, 0.0)
@@ -234,7 +251,7 @@ def _found(
     assert reason is not None
     return Simulation(
         makespan,
-        paths[scheduler].bound,
+        max([paths[scheduler].bound, *_of_pools(paths, seconds, None, None)]),
         tuple(paths[scheduler].critical_path(paths)),
         slack,
         used / (min(size, sys.maxsize) * makespan) if size and makespan else None,
@@ -245,6 +262,71 @@ def _found(
         trace,
         guessed,
     )
+
+
+def _all_paths(scheduler: BaseScheduler, seconds: dict[AnyJob, float], size: int | None) -> dict[BaseScheduler, _Paths]:
+    """Return the paths of each scheduler, that of the innermost ones first."""
+    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    paths: dict[BaseScheduler, _Paths] = {}
+    for level in reversed(levels):  # each before the one around it
+        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window))
+    return paths
+
+
+def lower_bounds(
+    scheduler: BaseScheduler,
+    seconds: dict[AnyJob, float],
+    window: int | None,
+    resource: str | None,
+    sizes: Iterable[int | None],
+) -> list[float]:
+    """Return what no order can beat for each of these sizes of the window; or of a resource, in all pools."""
+    paths = _all_paths(scheduler, seconds, window)
+    found: list[float] = []
+    for size in sizes:
+        own = paths[scheduler].bound if resource is not None else paths[scheduler].bound_with(size)
+        found.append(max([own, *_of_pools(paths, seconds, resource, size)]))
+    return found
+
+
+def _of_pools(
+    paths: Mapping[BaseScheduler, _Paths], seconds: Mapping[AnyJob, float], other: str | None, size: int | None
+) -> Iterator[float]:
+    """Yield for each resource how long it takes to serve all that needs it, in whatever order.
+
+    Of the `other` one there is another amount.
+    """
+    pools = {level.pool for level in paths if level.pool is not None}
+    users: dict[tuple[Pool, str], list[AnyJob]] = {}
+    for level in paths:
+        for job in level:
+            for name in job.needs or {}:
+                pool = _pool_of(level, name)
+                if pool is not None and not (job.forever and not is_service(job)):
+                    users.setdefault((pool, name), []).append(job)
+    for pool in pools:
+        for view in resources_of(pool):
+            jobs = users.get((pool, view.name), [])
+            if not jobs:
+                continue
+            is_other = view.name == other and size is not None
+            if view.total is None:
+                yield 0.0 if is_other else view.seconds_to_come(jobs)
+            elif view.total:
+                lasting = [job for job in jobs if not job.forever]
+                took = {job: paths[job].bound if is_scheduler(job) else seconds[job] for job in lasting}
+                work = sum(float((job.needs or {})[view.name]) * took[job] for job in lasting)
+                yield work / ((size or view.total) if is_other else view.total)
+
+
+def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
+    """Return the pool in which the members of a scheduler find a resource; None if it keeps a part for them."""
+    for around in (level, *outwards(level)):
+        if around.pool is not None and name in around.pool.total:
+            return around.pool
+        if name in (around.needs or {}):
+            return None
+    return None
 
 
 class _Paths:
@@ -274,7 +356,13 @@ class _Paths:
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of a job, with the job
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         work = sum(number for job, number in self._own.items() if not job.forever)
-        self.bound: Final = max(length, work / min(size, sys.maxsize) if size else 0.0)
+        self._length: Final = length
+        self._work: Final = work
+        self.bound: Final = self.bound_with(size)
+
+    def bound_with(self, size: int | None) -> float:
+        """Return the bound for another number of slots."""
+        return max(self._length, self._work / min(size, sys.maxsize) if size else 0.0)
 
     def critical_path(self, paths: dict[BaseScheduler, _Paths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with those of nested schedulers in their place."""

@@ -239,8 +239,8 @@ def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, wi
     """On a phone nothing else shows that there is more of the timeline; in a wide window there is no such line."""
     browser.open(pages / "everything.html", width=width)
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
-    assert len(hints) == 4  # for the timeline, where the time went, its table, and the graph
-    assert hints[:3] == [width == 390] * 3
+    assert len(hints) == 5  # for the timeline, where the time went, its table, what if, and the graph
+    assert hints[:4] == [width == 390] * 4
 
 
 def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> None:

@@ -26,6 +26,7 @@ from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..limits._pool import Pool
+from ..limits._rate import Rate
 from ..limits._resource import Stock
 from ..limits._window import Adaptive
 from ..limits._window import slots as slots_of
@@ -75,6 +76,7 @@ __all__ = (
     "Policy",
     "PolicyName",
     "Pool",
+    "Rate",
     "ResourceView",
     "RunPhase",
     "RunView",
@@ -136,6 +138,7 @@ __all__ = (
     "resources_of",
     "result_was_dropped",
     "runs_commands",
+    "settings_of",
     "shortened",
     "shown",
     "shown_amount",
@@ -294,6 +297,21 @@ class ResourceView:
         """Return an amount in words: of what was given as a size, "1.5 GiB"."""
         return self._resource.shown_as(amount_of(amount, self.name)) if isinstance(self._resource, Stock) else ""
 
+    def seconds_to_come(self, jobs: Iterable[AnyJob]) -> float:
+        """Return how long it takes, from a full burst on, until what these jobs need of a `Rate` has come; otherwise 0.
+
+        Of a `Rate`, nobody keeps anything: so much has to come, whatever the order.
+        """
+        rate = self._resource.settings()
+        if not isinstance(rate, Rate):
+            return 0.0
+        needs = [self._resource.need(job._needs()[self.name], job.label) for job in jobs]
+        found = [0.0]
+        for key, limit in rate.limits.items():
+            total = sum(float(need.get(key, 0)) for need in needs)
+            found.append((total - rate.burst[key]) * rate.per / limit)
+        return max(found)
+
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
         """Return after how many seconds so much has come as these jobs need, and it is not throttled; 0 if now."""
         resource = self._resource
@@ -309,9 +327,15 @@ def resources_of(pool: Pool) -> list[ResourceView]:
     return [ResourceView(resource) for resource in pool._resources.values()]
 
 
-def copy_of_pool(pool: Pool) -> Pool:
-    """Return another pool that has as much in all."""
-    return Pool(**pool._settings())
+def copy_of_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
+    """Return another pool that has as much in all, or with what `change` makes of its settings."""
+    settings = settings_of(pool)
+    return Pool(**(settings if change is None else change(settings)))
+
+
+def settings_of(pool: Pool) -> dict[str, Any]:
+    """Return the arguments for a pool that has as much, without the names of things: amounts, and each `Rate`."""
+    return pool._settings()
 
 
 # ---- what becomes of a job

@@ -58,8 +58,9 @@ def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, floa
 
 def causes(record: TraceRecord, spans: Iterable[Span]) -> list[What]:
     """Return all that jobs did, in the order in which it is stacked: the work, then what they waited for."""
-    found = {(wait.cause, wait.name) for span in spans for wait in span.waits}
-    return [WORK, *sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
+    found: set[tuple[Cause, str]] = {(wait.cause, wait.name) for span in spans for wait in span.waits}
+    waits: list[What] = [*sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
+    return [WORK, *waits]
 
 
 def legend(what: What) -> str:

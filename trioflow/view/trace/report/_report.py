@@ -33,7 +33,7 @@ from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
-from . import _commands, _graph, _time_spent, _words
+from . import _commands, _graph, _time_spent, _what_if, _words
 
 MOST_FAILURES: Final = 200
 """Groups of equal failures."""
@@ -72,6 +72,7 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         time_spent=_time_spent.section(record),
+        what_if=_what_if.section(record),
         failure_count=str(len(failures)),
         failures=_failures(record, failures, commands),
         background=_background(record),

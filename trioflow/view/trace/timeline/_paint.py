@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
@@ -47,3 +48,15 @@ def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
     while shown and text_width(shown + "…", size, bold) > pixels:
         shown = shown[:-1]
     return shown.rstrip() + "…" if len(shown) >= LEAST else ""
+
+
+def in_lines(text: str, pixels: float, size: float) -> Iterator[str]:
+    """Yield a text in lines that fit, broken at blanks."""
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}".strip()
+        if line and text_width(longer, size) > pixels:
+            yield clipped(line, pixels, size)
+            longer = word
+        line = longer
+    yield clipped(line, pixels, size)

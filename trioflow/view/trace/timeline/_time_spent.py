@@ -15,7 +15,7 @@ from .._record import TraceRecord
 from .._resources import Steps, steps
 from .._spans import Span
 from ._bars import waits_in_words
-from ._paint import add, clipped, text_width
+from ._paint import add, clipped, in_lines, text_width
 from ._places import MARGIN, SHORTEST
 from ._timeline import NARROWEST, TICK_PIXELS, prepared, ticks
 
@@ -96,22 +96,10 @@ def _draw_title(svg: Tree.Element, frame: Frame, told: str) -> float:
     add(svg, "text", clipped("Where the time went", room, 15, bold=True), css="title", x=MARGIN, y=24.0)
     seconds = frame.record.now - frame.began
     said = f"{duration_text(seconds)} · {told}" if frame.record.runs else "nothing has run"
-    for place, line in enumerate(_lines(said, room)):
+    for place, line in enumerate(in_lines(said, room, 11)):
         add(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * place)
         top = TOP + 14 * place
     return top
-
-
-def _lines(text: str, pixels: float) -> Iterator[str]:
-    """Yield a text in lines that fit."""
-    line = ""
-    for word in text.split(" "):
-        longer = f"{line} {word}".strip()
-        if line and text_width(longer, 11) > pixels:
-            yield line
-            longer = word
-        line = longer
-    yield clipped(line, pixels, 11)
 
 
 def _draw_axis(grid: Tree.Element, svg: Tree.Element, frame: Frame, top: float, axis: float, bottom: float) -> None:

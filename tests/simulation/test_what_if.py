@@ -1,0 +1,218 @@
+"""What if there were more slots, or more of a resource: simulations of a run, beside real runs."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as Tree
+
+import anyio
+import pytest
+
+from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Trace, WhatIf
+from trioflow.abc import Policy
+from trioflow.view.trace.report import _what_if
+
+from ..bodies import fail, nap, serve
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+def release(**options: Any) -> Scheduler:
+    """Some short jobs, then a long chain: in the order added, it begins last."""
+    jobs = [Job(nap, 2 + place % 3, label=f"test {place}") for place in range(9)]
+    chain = Sequence([Job(nap, 4, label=f"image {place}") for place in range(4)])
+    return Scheduler(*jobs, chain, **options)
+
+
+def run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
+    trace = Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
+    return trace
+
+
+def makespan(trace: Trace) -> float:
+    ends = [span.finished_at for span in trace.spans if not span.forever]
+    return max(end for end in ends if end is not None) - trace._record().began
+
+
+def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
+    return {(point.size, point.policy): point.seconds for point in found.points}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, None])
+def test_it_is_what_a_run_takes(virtual: Virtual, size: int | None) -> None:
+    """Each point is the time of a run with this window and policy, whose jobs take as long as they have taken."""
+    trace = run(virtual, release(), jobs_window=2)
+    found = trace.what_if(sizes=[size])
+    known = {span.path: span.elapsed for span in trace.spans if span.elapsed is not None}
+    for policy in ("fifo", "critical-path"):
+        other = run(virtual, release(policy=policy, durations=known), jobs_window=size)
+        assert seconds(found)[size, policy] == pytest.approx(makespan(other))
+    assert found.simulated == pytest.approx(makespan(trace))
+    assert found.this is not None
+    assert (found.this.size, found.this.policy, found.this.seconds) == (2, "fifo", pytest.approx(makespan(trace)))
+
+
+def test_real_runs_agree(backend: Any) -> None:
+    """Of jobs that wait, the simulation is within 5 % of what a run really takes."""
+    jobs = [Job(anyio.sleep, 0.02 + 0.01 * (place % 3), label=f"{place}", needs={"card": 1}) for place in range(9)]
+    trace, pool = Trace(), Pool(card=2)
+    Scheduler(*jobs, pool=pool).run(backend=backend, instruments=[trace])
+    found = trace.what_if("card", sizes=[2], policies=["fifo"])
+    assert found.points[0].seconds == pytest.approx(makespan(trace), rel=0.05, abs=0.02)
+
+
+def test_the_best_is_the_smallest_of_the_fastest(virtual: Virtual) -> None:
+    """More slots gain nothing; the sentence says so, and what the run took."""
+    found = run(virtual, release(), jobs_window=2).what_if()
+    assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
+    assert found.gain == pytest.approx(1 - 16 / 29)
+    assert str(found) == (
+        "This run: 2 slots, fifo, 29 s. With critical-path, 3 slots take 16 s (\N{MINUS SIGN}45 %); more gain nothing. "
+        "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is "
+        "throttled."
+    )
+    assert found.table().splitlines()[:4] == [
+        "slots  fifo  critical-path   bound",
+        "    1  43 s           43 s    43 s",
+        "    2  29 s           22 s  21.5 s  this run",
+        "    3  24 s           16 s    16 s  best: critical-path",
+    ]
+
+
+def test_nothing_is_faster(virtual: Virtual) -> None:
+    """A run whose jobs follow each other needs one slot."""
+    chain = Sequence([Job(nap, 2) for _ in range(3)])
+    found = run(virtual, Scheduler(chain), jobs_window=4).what_if()
+    assert "No other number of slots or policy is faster; 1 slot is enough." in str(found)
+
+
+def test_another_amount_of_a_resource(virtual: Virtual) -> None:
+    """Whatever pool has it; less than one job needs is no amount; the bound is the work that the resource has to do."""
+    jobs = [Job(nap, one, label=f"train {one}", needs={"gpu": 2}) for one in (3, 4, 5, 6, 7)]
+    other = Job(nap, 1, needs={"ram": "8 GiB"})
+    trace = run(virtual, Scheduler(*jobs, other, pool=Pool(gpu=[0, 1, 2, 3], ram="8 GiB")))
+    found = trace.what_if("gpu", policies=["fifo"])
+    took = {point.size: point.seconds for point in found.points}
+    assert (took[2], took[4]) == (25, 15)
+    assert dict(found.bounds)[4] == 12.5
+    assert str(found).startswith("This run: 4 gpu, fifo, 15 s. With fifo, ")
+    with pytest.raises(ValueError, match="sizes: 1 is less than 2: a job needs 2 of 'gpu'"):
+        trace.what_if("gpu", sizes=[1])
+
+
+def test_a_rate_that_is_faster(virtual: Virtual) -> None:
+    """Its first key is what there is more or less of, with its burst."""
+    jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(8)]
+    trace = run(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=2, per=4, burst=1))))
+    found = trace.what_if("api", sizes=[2, 4])
+    assert [point.seconds for point in found.points[:2]] == [pytest.approx(15), pytest.approx(7)]
+
+
+def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:
+    """What failed took its time; a service is ready after as long as it was; what never ran takes none."""
+    service = Service(serve, 2, label="db")
+    inner = Scheduler(Job(nap, 3, label="a"), Job(fail, 2, label="b"), label="inner", required=service)
+    never = Job(nap, 50, label="never", run_if="failed")
+    trace = run(virtual, Scheduler(service, inner, never, timeout=60), jobs_window=3)
+    found = trace.what_if(sizes=[3])
+    assert found.simulated == 5
+    assert makespan(trace) == 5
+
+
+def test_a_policy_of_ones_own(virtual: Virtual) -> None:
+    """It is a line of its own, beside those with names."""
+
+    class Backwards(Policy):
+        def key(self, job: Any, outlook: Any) -> float:
+            return -len(job.label)
+
+    jobs = [Job(nap, 3 - place, label="x" * place) for place in range(1, 3)]
+    found = run(virtual, Scheduler(*jobs, policy=Backwards()), jobs_window=1).what_if(sizes=[1, 2])
+    assert found.policies()[1:] == ["fifo", "critical-path"]
+    assert len(found.points) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"resource": "disk"}, ValueError, "no pool has it; there are 'gpu'"),
+        ({"sizes": [0]}, ValueError, "sizes: 0 is less than 1"),
+        ({"sizes": []}, ValueError, "sizes: there are none"),
+        ({"sizes": [1.5]}, TypeError, "sizes: 1.5 is not a whole number"),
+        ({"sizes": [True]}, TypeError, "sizes: True is not a whole number"),
+        ({"sizes": [None], "resource": "gpu"}, ValueError, "there is always a limit to 'gpu'"),
+        ({"policies": ["random"]}, ValueError, "random"),
+    ],
+)
+def test_bad_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    """Each says what was wrong."""
+    trace = Trace()
+    Scheduler(Job(anyio.sleep, 0, needs={"gpu": 1}), pool=Pool(gpu=1)).run(instruments=[trace])
+    with pytest.raises(error, match=message):
+        trace.what_if(**options)
+
+
+def test_traces_that_have_no_answer(virtual: Virtual) -> None:
+    """Nothing has run; nothing has run to its end; it still runs; there were two."""
+    with pytest.raises(ValueError, match="no job has run to its end"):
+        Trace().what_if()
+    with pytest.raises(ValueError, match="no job has run to its end"):
+        run(virtual, Scheduler(Job(nap, run_if="failed"))).what_if()
+    trace, errors = Trace(), list[str]()
+
+    async def ask() -> None:
+        await nap(1)
+        try:
+            trace.what_if()
+        except ValueError as error:
+            errors.append(str(error))
+
+    virtual(functools.partial(Scheduler(Job(nap, 0), Job(ask), label="now").co_run, instruments=[trace]))
+    assert errors == ["what_if() while 'now' is running: ask when it has ended"]
+
+    async def both() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(functools.partial(Scheduler(Job(nap, 1)).co_run, instruments=[trace]))
+
+    virtual(both)
+    with pytest.raises(ValueError, match="of 2 runs: give each run a Trace of its own"):
+        trace.what_if()
+
+
+def test_the_picture(virtual: Virtual, tmp_path: Path) -> None:
+    """A line for each policy, the bound, this run, the best, and what it assumes; labels are text."""
+    jobs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]
+    trace = run(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})), jobs_window=3)
+    for resource, width in ((None, 900), ("<b>&", 300)):
+        found = trace.what_if(resource)
+        found.export_as_svgfile(tmp_path / "w.svg", width=width)
+        picture = Tree.parse(tmp_path / "w.svg").getroot()
+        text = " ".join(element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text"))
+        assert "It assumes that each job takes as long as it did" in text
+        assert "this run, 4 s" in text
+        assert "best: " in text
+        classes = [element.get("class") for element in picture.iter()]
+        assert {"line line0", "line line1", "bound", "this"} <= {*classes}
+        assert found._repr_mimebundle_()["text/plain"].startswith("This run")
+    with pytest.raises(ValueError, match="width=299"):
+        found.export_as_svgfile(tmp_path / "w.svg", width=299)
+
+
+def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Path, monkeypatch: Any) -> None:
+    """About slots, if they were waited for, and the resource that was waited for longest; about nothing else."""
+    jobs = [Job(nap, 2, needs={"gpu": 1}) for _ in range(4)]
+
+    trace = run(virtual, Scheduler(*jobs, pool=Pool(gpu=1, ram=5)), jobs_window=9)
+    page = _what_if.section(trace._record())
+    assert page.count("<svg") == 1
+    assert "This run: 1 gpu" in page
+    trace.export_as_htmlfile(tmp_path / "r.html")
+    assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
+    monkeypatch.setattr(_what_if, "MOST_JOBS", 3)
+    assert "trioflow simulate FILE --what-if" in _what_if.section(trace._record())
+    assert _what_if.section(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._record()) == ""

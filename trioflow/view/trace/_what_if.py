@@ -1,0 +1,181 @@
+"""`WhatIf`: how long a run would take with more or fewer slots, or of a resource, under one policy or another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Final, final
+
+from ..._core.door.reading import duration_text, printable
+from .. import _in_cells
+from . import _file
+
+MINUS: Final = "\N{MINUS SIGN}"
+SAME: Final = 0.01
+"""The share of the time below which a gain is none."""
+FAR: Final = 0.05
+"""The share of the time from which on a simulation of the run itself is said to differ from the run."""
+ASSUMES: Final = (
+    "It assumes that each job takes as long as {}, however many run beside it, and that none fails or is throttled."
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WhatIfPoint:
+    """One way to run the scenario, and how long that takes."""
+
+    size: int | None
+    """The number of slots, or how much there is of the resource; None for no limit."""
+    policy: str
+    """Which job starts first."""
+    seconds: float
+    """From the start of the run to the end of its last job that is not forever."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """How long a run would take under other limits: the same jobs, each as long as it was, on a virtual clock.
+
+    That is right for jobs that wait: for a server, another machine, a device. Jobs that compute take longer when more
+    of them share a processor, which no simulation knows.
+    """
+
+    resource: str | None
+    """The name of the resource of which there is more or less; None for the slots of the window."""
+    points: tuple[WhatIfPoint, ...]
+    """Each policy with each size, in this order; those without a limit come last."""
+    bounds: tuple[tuple[int | None, float], ...]
+    """For each size, the seconds that no order can beat."""
+    this: WhatIfPoint | None
+    """How the run was, as measured; None if this is about a scenario that has not run."""
+    simulated: float | None
+    """How long a simulation of this very run takes: where it differs from `this`, so do the others."""
+
+    @property
+    def best(self) -> WhatIfPoint:
+        """The fastest; of those that are as fast, but for 1 %, the one with the smallest size."""
+        fastest = min(point.seconds for point in self.points)
+        good = [point for point in self.points if point.seconds <= fastest * (1 + SAME)]
+        own = None if self.this is None else self.this.policy
+        return min(good, key=lambda point: (_large(point.size), point.policy != own, point.seconds))
+
+    @property
+    def gain(self) -> float | None:
+        """The share of the time that `best` gains over a simulation of this run: 0.34 for a third."""
+        return None if not self.simulated else 1 - self.best.seconds / self.simulated
+
+    def __str__(self) -> str:
+        """Say it in two or three sentences, the last of which is what this assumes."""
+        return " ".join([*self._sentences(), self.assumes])
+
+    @property
+    def assumes(self) -> str:
+        """What this takes for granted, in a sentence."""
+        return ASSUMES.format("is expected" if self.this is None else "it did")
+
+    def _sentences(self) -> Iterator[str]:
+        best, unit = self.best, self.unit
+        if self.this is not None:
+            yield f"This run: {self.amount(self.this.size)}, {self.this.policy}, {duration_text(self.this.seconds)}."
+            if self.simulated and abs(self.this.seconds / self.simulated - 1) > FAR:
+                took = duration_text(self.simulated)
+                yield f"A simulation of it takes {took}: it knows no failures, throttles or load."
+        if self.gain is not None and self.gain <= SAME:
+            fewer = self.this is not None and _large(best.size) < _large(self.this.size)
+            enough = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * fewer
+            yield f"No other {unit} or policy is faster{enough}."
+            return
+        gains = "" if self.gain is None else f" ({_percent(self.gain)})"
+        more = any(_large(point.size) > _large(best.size) for point in self.points)
+        rest = "; more gain nothing" if more else ""
+        takes = "takes" if best.size in (1, None) else "take"
+        yield f"With {best.policy}, {self.amount(best.size)} {takes} {duration_text(best.seconds)}{gains}{rest}."
+
+    @property
+    def unit(self) -> str:
+        """What the sizes count, in words."""
+        return "number of slots" if self.resource is None else f"amount of {printable(self.resource)}"
+
+    def amount(self, size: int | None) -> str:
+        """Return a size in words: "8 slots", "4 gpu", "no limit"."""
+        if size is None:
+            return "no limit"
+        return f"{size} {'slot' + 's' * (size != 1) if self.resource is None else printable(self.resource)}"
+
+    def table(self) -> str:
+        """Return a line for each size: how long the run would take under each policy, and what no order can beat.
+
+        Example:
+            >>> trace = Trace()
+            >>> Scheduler(*(Job(anyio.sleep, 0.02) for _ in range(4)), jobs_window=1).run(instruments=[trace])
+            True
+            >>> trace.what_if(sizes=[1, 2, 4]).table().split()[:4]
+            ['slots', 'fifo', 'critical-path', 'bound']
+
+        """
+        policies = self.policies()
+        found = {(point.size, point.policy): point.seconds for point in self.points}
+        rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
+        for size, bound in self.bounds:
+            marks = ["this run"] * (self.this is not None and self.this.size == size)
+            marks += [f"best: {self.best.policy}"] * (self.best.size == size)
+            times = [duration_text(found[size, policy]) for policy in policies]
+            rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]]).rstrip()
+            for row in rows
+        )
+
+    def policies(self) -> list[str]:
+        """Return the names of the policies."""
+        return list(dict.fromkeys(point.policy for point in self.points))
+
+    def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 900) -> None:
+        """Draw the time against the sizes: a line for each policy, the bound, this run, and the best.
+
+        Args:
+            path: the file, which is replaced.
+            width: of the picture, in pixels, 300 or more.
+
+        Raises:
+            OSError: it cannot be written.
+            ValueError: `width` is too small.
+
+        """
+        _file.write(path, self._svg(width))
+
+    def _svg(self, width: int, with_title: bool = True) -> str:
+        from .timeline import _what_if
+
+        sentences = " ".join(self._sentences()) if with_title else ""
+        data = _what_if.Curves(
+            f"What if there were another {self.unit}?" if with_title else "",
+            [line for line in (sentences, self.assumes) if line and with_title],
+            {
+                policy: [(point.size, point.seconds) for point in self.points if point.policy == policy]
+                for policy in self.policies()
+            },
+            list(self.bounds),
+            None if self.this is None else (self.this.size, self.this.seconds),
+            (self.best.size, self.best.seconds, self.best.policy),
+            None if self.gain is None else _percent(self.gain),
+            self.amount,
+            "slots of the window" if self.resource is None else printable(self.resource),
+        )
+        return _what_if.svg(data, width)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show the picture in a notebook."""
+        return {"text/plain": f"{self}\n\n{self.table()}", **_in_cells.bundle(self._svg(900), "what if")}
+
+
+def _large(size: int | None) -> float:
+    return float("inf") if size is None else size
+
+
+def _percent(gain: float) -> str:
+    return f"{MINUS if gain >= 0 else '+'}{abs(100 * gain):.0f} %"

@@ -1,0 +1,170 @@
+"""What if: the time of a run against the number of its slots, or the amount of a resource, both on scales of ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+from xml.etree import ElementTree as Tree
+
+from ...._core.door.reading import duration_text
+from ._paint import add, clipped, in_lines, text_width
+from ._places import MARGIN, SHORTEST
+from ._timeline import NARROWEST, STEPS, prepared
+
+Curve = list[tuple[int | None, float]]
+"""Sizes, None for no limit, and seconds."""
+
+HEIGHT: Final = 240.0
+LEFT: Final = 74.0
+TICK: Final = 34.0
+"""Pixels between two marks of sizes, at least."""
+COLOURS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """What there is to draw."""
+
+    title: str
+    notes: list[str]
+    lines: dict[str, Curve]
+    """By policy."""
+    bounds: Curve
+    this: tuple[int | None, float] | None
+    best: tuple[int | None, float, str]
+    gain: str | None
+    amount: Callable[[int | None], str]
+    """Returns a size in words."""
+    axis: str
+
+
+class Scale:
+    """Where sizes and times are. Both are logarithms: twice the slots in half the time is a straight line."""
+
+    def __init__(self, data: Curves, width: float, top: float) -> None:
+        sizes = {size for curve in (*data.lines.values(), data.bounds) for size, _ in curve}
+        sizes |= {data.this[0]} if data.this is not None else set()
+        limited = sorted(size for size in sizes if size is not None)
+        self.has_unlimited: Final = None in sizes
+        self.sizes: Final = limited
+        self._last: Final = (limited[-1] if limited else 1) * (1.35 if self.has_unlimited and limited else 1)
+        self._first: Final = limited[0] if limited else 1
+        times = [seconds for curve in (*data.lines.values(), data.bounds) for _, seconds in curve]
+        times += [data.this[1]] if data.this is not None else []
+        self.most: Final = max(*times, SHORTEST) * 1.12
+        self.least: Final = max(min(times), SHORTEST) / 1.5
+        self.left, self.right = LEFT, width - MARGIN - 12
+        self.top, self.bottom = top, top + HEIGHT
+
+    def x(self, size: int | None) -> float:
+        """Return where a size is, in pixels; no limit is beyond the largest."""
+        at = math.log((self._last if size is None else size) / self._first)
+        whole = math.log(self._last / self._first) or 1.0
+        return self.left + at / whole * (self.right - self.left)
+
+    def y(self, seconds: float) -> float:
+        """Return where a time is, in pixels."""
+        share = math.log(max(seconds, self.least) / self.least) / math.log(self.most / self.least)
+        return self.bottom - share * (self.bottom - self.top)
+
+
+def svg(data: Curves, width: int) -> str:
+    """Return the whole picture.
+
+    Raises:
+        ValueError: `width` is too small.
+
+    """
+    if width < NARROWEST:
+        raise ValueError(f"width={width} of a picture: give {NARROWEST} pixels or more")
+    more = (resources.files("trioflow.view.trace.timeline") / "what-if.css").read_text(encoding="utf-8")
+    picture, paper = prepared("timeline what-if", more)
+    top, room = 12.0, width - 2 * MARGIN
+    if data.title:
+        top = 26.0
+        add(picture, "text", clipped(data.title, room, 15, bold=True), css="title", x=MARGIN, y=24.0)
+    for note in data.notes:
+        for line in in_lines(note, room, 11):
+            top += 15
+            add(picture, "text", line, css="subtitle", x=MARGIN, y=top)
+    top = _draw_names(picture, data, width, top + 22)
+    scale = Scale(data, float(width), top + 16)
+    _draw_grid(picture, data, scale)
+    add(picture, "path", css="bound", d=_path(data.bounds, scale))
+    for place, curve in enumerate(data.lines.values()):
+        add(picture, "path", css=f"line line{place % COLOURS}", d=_path(curve, scale))
+    _draw_marks(picture, data, scale)
+    height = scale.bottom + 46
+    paper.set("height", f"{height:g}")
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
+
+
+def _path(curve: Curve, scale: Scale) -> str:
+    return "M" + "L".join(f"{scale.x(size):.1f} {scale.y(seconds):.1f}" for size, seconds in curve)
+
+
+def _draw_names(svg: Tree.Element, data: Curves, width: float, y: float) -> float:
+    """Draw which line is which; return the lower edge."""
+    entries = [(f"line line{place % COLOURS}", name) for place, name in enumerate(data.lines)]
+    x = LEFT
+    for css, name in (*entries, ("bound", "no order can beat this")):
+        text = clipped(name, 220, 11)
+        needed = 32 + text_width(text, 11) + 18
+        if x + needed > width and x > LEFT:
+            x, y = LEFT, y + 16
+        add(svg, "path", css=css, d=f"M{x:.1f} {y - 4:.1f}h24")
+        add(svg, "text", text, css="legend", x=x + 30, y=y)
+        x += needed
+    return y
+
+
+def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
+    last = math.inf
+    for seconds in (step for step in STEPS if scale.least <= step <= scale.most):
+        y = scale.y(seconds)
+        if last - y < 22:
+            continue
+        last = y
+        add(svg, "line", css="grid", x1=scale.left, y1=y, x2=scale.right, y2=y)
+        add(svg, "text", duration_text(seconds), css="tick", x=scale.left - 8, y=y + 4, text_anchor="end")
+    add(svg, "line", css="frame", x1=scale.left, y1=scale.bottom, x2=scale.right, y2=scale.bottom)
+    for text, x in _ticks(data, scale):
+        add(svg, "line", css="frame", x1=x, y1=scale.bottom, x2=x, y2=scale.bottom + 4)
+        add(svg, "text", text, css="tick", x=x, y=scale.bottom + 17, text_anchor="middle")
+    middle = (scale.left + scale.right) / 2
+    add(svg, "text", clipped(data.axis, 300, 11), css="tick", x=middle, y=scale.bottom + 35, text_anchor="middle")
+
+
+def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
+    """Yield the sizes that are written below: those of the marks, then others as far as there is room."""
+    marked = [data.best[0], *([data.this[0]] if data.this is not None else [])]
+    taken: list[float] = []
+    sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
+    for size in sizes:
+        text, x = "no limit" if size is None else str(size), scale.x(size)
+        if all(abs(x - other) >= TICK + (10 if size is None else 0) for other in taken):
+            taken.append(x)
+            yield text, x
+
+
+def _draw_marks(svg: Tree.Element, data: Curves, scale: Scale) -> None:
+    """Mark this run, and the best, each with its words beside it."""
+    size, seconds, policy = data.best
+    place = list(data.lines).index(policy)
+    x, y = scale.x(size), scale.y(seconds)
+    add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
+    gain = f" ({data.gain})" if data.gain is not None else ""
+    _say(svg, scale, f"best: {data.amount(size)}, {duration_text(seconds)}{gain}", x, y + 20)
+    if data.this is not None:
+        x, y = scale.x(data.this[0]), scale.y(data.this[1])
+        add(svg, "circle", css="this", cx=x, cy=y, r=5)
+        _say(svg, scale, f"this run, {duration_text(data.this[1])}", x, y - 11)
+
+
+def _say(svg: Tree.Element, scale: Scale, text: str, x: float, y: float) -> None:
+    fits = x + text_width(text, 11, bold=True) <= scale.right + 12
+    add(svg, "text", text, css="said", x=x if fits else scale.right + 10, y=y, text_anchor="start" if fits else "end")
