@@ -10,18 +10,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from trioflow import (
     CommandError,
     CommandJob,
     CommandService,
+    Job,
     JobState,
     JobTimeout,
     Line,
     Port,
     Scheduler,
     Succeeds,
+    Trace,
 )
 
 LISTENS = """
@@ -217,6 +220,24 @@ def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> Non
     assert Scheduler(service, client).run(backend=backend)
     assert log.read_text() == "used\nends\n"
     assert service.state is JobState.SUCCEEDED
+
+
+def test_views_show_it_as_a_command(backend: Any) -> None:
+    """Its memory while it runs; its line, its exit code and what it used in a trace; nothing if that is secret."""
+    service = shell("echo ready; exec sleep 60", ready=Line("ready"), label="server")
+    secret = shell("echo ready; exec sleep 61", ready=Line("ready"), redact=True)
+    trace = Trace()
+
+    async def look(*_: Any) -> None:
+        while " MiB" not in scheduler.listing(details=True).splitlines()[0]:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+
+    looks = [Job(look, service, secret, timeout=30)] if Path("/proc").exists() else []
+    scheduler = Scheduler(service, secret, looks, instruments=[trace])
+    assert scheduler.run(backend=backend, check=True)
+    assert [span.returncode for span in trace.spans if span.label == "server"] == [-15]
+    assert service.command_line() == "echo ready; exec sleep 60"
+    assert "61" not in secret._command_line()
 
 
 def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:

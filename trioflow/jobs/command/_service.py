@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from subprocess import PIPE, STDOUT
-from typing import IO, TYPE_CHECKING, Any, Final, Unpack
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 import anyio
 
@@ -82,6 +82,8 @@ class CommandService(Service[Any], keeps_time=True):
 
     """
 
+    _runs_commands: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
     __slots__ = ("_echoes", "_files", "_job", "_on_line", "_on_start", "_readiness", "_tail", "ready")
 
     def __init__(
@@ -145,6 +147,17 @@ class CommandService(Service[Any], keeps_time=True):
     def last_result(self) -> CommandResult | None:
         """The result of its latest process, however that ended."""
         return self._job.last_result
+
+    def command_line(self) -> str:
+        """Return the command as a line for people, whole."""
+        return self._job.command_line()
+
+    def _command_line(self) -> str:
+        return self._job._command_line()
+
+    def status_text(self) -> str:
+        """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
+        return self._job.status_text()
 
     # ---- its output
 
