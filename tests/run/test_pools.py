@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -598,3 +600,52 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
         return next(count) / number
 
     assert calls_a_job(1600) < 1.5 * calls_a_job(100)
+
+
+def test_runs_that_stand_in_line_for_a_turn_are_waited_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose job comes first may have to wait for its turn: the runs behind it are not woken in its place."""
+    woken = itertools.count()
+
+    def counted(sharing: Sharing) -> None:
+        next(woken)
+        wake(sharing)
+
+    async def computes() -> None:
+        end = time.perf_counter() + 0.001
+        while time.perf_counter() < end:
+            pass
+
+    wake = Sharing.wake
+    monkeypatch.setattr(Sharing, "wake", counted)
+    monkeypatch.setattr(_worker, "LEAST_IN_TURN", 1)
+    monkeypatch.setattr(_worker, "MOST_IN_TURN", 1)
+    runs = [Scheduler(*[Job(computes, needs={"cpu": 1}) for _ in range(3)]) for _ in range(80)]
+    assert Scheduler(*runs, pool=Pool(cpu=8)).run(backend=backend)
+    assert next(woken) < len(runs)
+
+
+def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual) -> None:
+    """A later one that fits beside those does not make it forgotten: here these are all held up by a reservation."""
+    pool = Pool(cpu=2, gpu=2, disk=2)
+    begins: dict[str, float] = {}
+
+    async def body(name: str, seconds: float) -> None:
+        begins[name] = anyio.current_time()
+        await anyio.sleep(seconds)
+
+    async def run(name: str, at: float, seconds: float, backfill: int = 64, **needs: int) -> None:
+        await anyio.sleep(at)
+        await Scheduler(Job(body, name, seconds, needs=needs), pool=pool, backfill=backfill).co_run()
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(run, "holds all cpus", 0, 10, cpu=2))
+            group.start_soon(partial(run, "holds the rest", 0, 100, gpu=1, disk=1))
+            group.start_soon(partial(run, "has a reservation", 1, 1, backfill=0, gpu=2, disk=2))
+            group.start_soon(partial(run, "is blocked", 2, 1, gpu=1, cpu=1))
+            group.start_soon(partial(run, "fits", 3, 1, cpu=2))
+            group.start_soon(partial(run, "is blocked too", 4, 1, disk=1, cpu=1))
+
+    virtual(main)
+    assert begins["fits"] - begins["holds all cpus"] == 10
+    assert begins["is blocked"] >= begins["has a reservation"]

@@ -360,12 +360,15 @@ def _to_wake(since: dict[Resource, float]) -> list[Sharing]:
     first: dict[Sharing, None] = {}
     taken: dict[Resource, Any] = {}
     last, left = -math.inf, False
+    lacks = math.inf  # the number of the first one for which there is enough, but not beside those that come before it
     while heads:
         number, _, queue = heads[0]
         fits = all(one.fits(one.both(1, need, taken[one]) if one in taken else need) for one, need in queue.needs)
         if not fits and queue.opens_at() == math.inf:  # otherwise it sets a timer
             heapq.heappop(heads)  # it is the same with the others that need as much
             left = True
+            if lacks == math.inf and queue.fits():
+                lacks = number
             continue
         first[queue.sharing], last = None, number
         if fits:
@@ -378,5 +381,5 @@ def _to_wake(since: dict[Resource, float]) -> list[Sharing]:
         else:
             heapq.heapreplace(heads, following)
     for sharing in first if left else ():
-        sharing.wake_before(dict.fromkeys(since, last + 1))
+        sharing.wake_before(dict.fromkeys(since, min(lacks, last + 1)))
     return [sharing for sharing in first if sharing.asleep]
