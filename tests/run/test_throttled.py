@@ -27,6 +27,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 
+from ..bodies import nap
 from ..conftest import Virtual
 
 
@@ -439,3 +440,28 @@ def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: i
     assert not any(left)
     assert pool.free["a"] == 2
     assert not any(resource.waiting for resource in pool._resources.values())
+
+
+def test_jobs_that_have_passed_one_before_there_were_priorities_are_compared_with_it_later(virtual: Virtual) -> None:
+    """A throttled job waits again before those with priorities, which came when nothing waited in its run."""
+    pool, throttled = Pool(cpu=2), iter([True, False])
+
+    async def busy() -> None:
+        await anyio.sleep(3)
+        if next(throttled):
+            raise Throttled("cpu", after=1)
+
+    waits = Job(nap, 1)
+    passes = Job(nap, 0, needs={"cpu": 1}, required=waits)
+    first = Scheduler(Job(busy, needs={"cpu": 1}), waits, passes, pool=pool, backfill=1)
+    other = Scheduler(Job(nap, 1, needs={"cpu": 2}), pool=pool)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(first.co_run)
+            group.start_soon(other.co_run)
+            await anyio.sleep(2)
+            first.add(Job(nap, 2, priority=1))
+
+    virtual(run)
+    assert all(job.state is JobState.SUCCEEDED for job in [*first, *other])

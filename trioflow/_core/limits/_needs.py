@@ -122,6 +122,7 @@ class Sharing:
         # Runs to wake: those that wait for these resources since such a number, or a later one...
         self._next: Final[dict[Resource, float]] = {}  # ...when this one can start no more,
         self._blocked: Final[dict[Resource, float]] = {}  # ...when a reservation here may block them no more.
+        self.first_with_priority = -1  # the number of passes from which on their entries have a priority
         self._turns_left = 0  # of `PATIENCE`, while `_wake_first` is called in each turn; otherwise 0
         self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
         self._call_off: Callable[[], None] | None = None
@@ -296,9 +297,7 @@ class Sharing:
 
     def use_priorities(self) -> None:
         """Compare priorities from now on, also with the jobs that have passed others."""
-        for one in {id(one): one for resource in self.resources for one in resource.passes}.values():
-            if one.sharing is self:
-                one.entry = self.order.with_priority(one.entry)
+        self.first_with_priority = next(numbers)
         self.reorder()
 
     def note_pass(self, queue: NeedsQueue) -> None:

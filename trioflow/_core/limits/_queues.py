@@ -42,7 +42,7 @@ class Pass:
     ) -> None:
         self.number: Final = number
         self.sharing: Final = sharing
-        self.entry = entry
+        self.entry: Final = entry
         # For the first jobs of these there was enough: in the same run, and in others.
         self._fitting: Final = fitting
         self._groups: Final = groups
@@ -52,13 +52,18 @@ class Pass:
         if self.number < entry[1]:
             return False
         if self.sharing is queue.sharing:
-            return entry < self.entry and queue not in self._fitting
+            return entry < self._entry_now() and queue not in self._fitting
         return entry[1] < self.entry[1] and queue.group not in self._groups
 
     def may_have_passed(self, oldest: float) -> bool:
         """Return whether it may have passed a job that waits: one of its own run, or of others, all since `oldest`."""
         first = self.sharing.ladder.first()
-        return self.entry[1] > oldest or (first is not None and first < self.entry)
+        return self.entry[1] > oldest or (first is not None and first < self._entry_now())
+
+    def _entry_now(self) -> Entry:
+        """Return its entry as those of the jobs that wait are now: with a priority if they have one since."""
+        before = self.number < self.sharing.first_with_priority
+        return self.sharing.order.with_priority(self.entry) if before else self.entry
 
 
 class Group:
