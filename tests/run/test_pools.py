@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
 from trioflow._core.limits._needs import Sharing
+from trioflow._core.run import _worker
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 

@@ -94,6 +94,10 @@ class SharingRun(Protocol):
         """Return how many more jobs would start as soon as the run looks for them."""
         ...
 
+    def stands_in_line(self) -> bool:
+        """Return whether it will look only when workers of other runs, before it in a line, have had their turns."""
+        ...
+
     def wake(self) -> None:
         """Let the run look for jobs that can start."""
         ...
@@ -215,7 +219,8 @@ class Sharing:
         """
         if self._next:
             self.run.wake()
-        self._turns_left -= 1
+        if not self.run.stands_in_line():
+            self._turns_left -= 1
         if not self._next:
             self._turns_left = 0
         elif self._turns_left and self.run.starts_at_once():

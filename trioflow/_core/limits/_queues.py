@@ -69,15 +69,24 @@ class Pass:
 class Group:
     """The queues of all runs whose jobs need the same, by when their first jobs became ready."""
 
-    __slots__ = ("_order", "needs")
+    __slots__ = ("_order", "most", "needs")
 
     def __init__(self, needs: Needs) -> None:
         self.needs: Final = needs
+        self.most = 0  # how many jobs have waited at once in one of the queues, at most
         self._order: Final[list[Place]] = []
 
     def fits(self) -> bool:
         """Return whether there is enough for one job."""
         return all(resource.fits(need) for resource, need in self.needs)
+
+    def fit_beside(self, number: int, queue: NeedsQueue) -> bool:
+        """Return whether there is enough for so many jobs of this group and one of a queue."""
+        for resource, need in queue.needs:
+            for other, given in self.needs:
+                if other is resource and not resource.fits(resource.both(number, given, need)):
+                    return False
+        return True
 
     def oldest(self) -> int:
         """Return the number of the earliest job."""
@@ -138,6 +147,8 @@ class NeedsQueue:
             self._enter()
         elif self.heap[0] is entry:
             self.note_first()
+        if len(self.heap) > self.group.most:
+            self.group.most = len(self.heap)
         self.sharing.set_asleep(False)
 
     def pop(self) -> AbstractJob[Any]:
@@ -253,6 +264,9 @@ class NeedsQueue:
                 for other in group.before(number):
                     if other.sharing is not self.sharing and other._reserves_before(self):
                         return other
+            groups = resource.waiting.values()
+            if len(groups) < len(resource.lively) and all(group.fit_beside(group.most, self) for group in groups):
+                continue  # nobody can take so much that it has to be asked
             for sharing in resource.lively:
                 for other in sharing.queues.values() if sharing is not self.sharing else ():
                     if other.heap[0][1] < number and other._starts_before(self):
@@ -270,18 +284,10 @@ class NeedsQueue:
 
     def _starts_before(self, queue: NeedsQueue) -> bool:
         """Return whether jobs here, of another run, are about to take what the first job of a later queue needs."""
-        if self.sharing is queue.sharing or self._fit_beside(len(self.heap), queue) or not self.fits():
+        if self.sharing is queue.sharing or self.group.fit_beside(len(self.heap), queue) or not self.fits():
             return False
         number = min(len(self.heap), self.sharing.run.starts_at_once()) if self.sharing.is_awake() else 0
-        return number > 0 and not self._fit_beside(number, queue)
-
-    def _fit_beside(self, number: int, queue: NeedsQueue) -> bool:
-        """Return whether there is enough for so many jobs of this queue and one of another."""
-        for resource, need in queue.needs:
-            for other, given in self.needs:
-                if other is resource and not resource.fits(resource.both(number, given, need)):
-                    return False
-        return True
+        return number > 0 and not self.group.fit_beside(number, queue)
 
     def has_reservation(self) -> bool:
         """Return whether as many later jobs were backfilled before the first one as may be."""

@@ -189,6 +189,11 @@ class RunOfSharing:
         run = self._run
         return run.workers.starts_at_once() if run is not None and run.phase is RunPhase.RUNNING else 0
 
+    def stands_in_line(self) -> bool:
+        """Return whether a worker that will look for jobs may stand in the line for a turn."""
+        run = self._run
+        return run is not None and bool(run.turn.line) and run.workers.searchers > 0
+
     def wake(self) -> None:
         """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
         if self._run is not None and self._run.phase is RunPhase.RUNNING:
