@@ -507,7 +507,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         kind: Kind = Job,
         label: str | Callable[..., str] | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> list[Any]:
         """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
 
         Args:
