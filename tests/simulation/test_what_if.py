@@ -184,6 +184,31 @@ def test_traces_that_have_no_answer(virtual: Virtual) -> None:
         trace.what_if()
 
 
+def test_jobs_that_run_only_once_are_simulated_too(virtual: Virtual) -> None:
+    """Nothing of theirs runs: those of an open scheduler, and those made from coroutines."""
+    trace = Trace()
+
+    async def both() -> None:
+        async with Scheduler(jobs_window=1, instruments=[trace]) as scheduler:
+            scheduler.update([Job(nap, 2), Job(nap(3))])
+
+    virtual(both)
+    assert trace.what_if(sizes=[2]).best.seconds == 3
+
+
+def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
+    """The error says why they are gone."""
+    trace = Trace()
+
+    async def dropping() -> None:
+        async with Scheduler(keep_jobs=False, label="server", instruments=[trace]) as scheduler:
+            scheduler.update([Job(nap, 2), Job(nap, 3)])
+
+    virtual(dropping)
+    with pytest.raises(ValueError, match=r"'server', which has 0 of its 2 jobs left: ask before .* keep_jobs=False"):
+        trace.what_if()
+
+
 def test_the_picture(virtual: Virtual, tmp_path: Path) -> None:
     """A line for each policy, the bound, this run, the best, and what it assumes; labels are text."""
     jobs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]

@@ -62,6 +62,11 @@ def of_trace(
     (root,) = roots
     if root.finished_at is None or root.started_at is None:
         raise ValueError(f"what_if() while {root.label!r} is running: ask when it has ended")
+    if len(root.scheduler) < len(root.members):
+        raise ValueError(
+            f"what_if() of {root.label!r}, which has {len(root.scheduler)} of its {len(root.members)} jobs left: "
+            f"ask before you remove jobs, and without keep_jobs=False"
+        )
     seconds: dict[str, float] = {}
     for span in record.spans:
         held = sum(wait.seconds for wait in span.waits if wait.cause == "machine")
@@ -83,6 +88,8 @@ def of_scheduler(
     policies: Sequence[PolicyName] | None = None,
 ) -> WhatIf:
     """Return what a run of a scheduler would take, by the expected durations of its jobs; see `what_if`."""
+    check_scenario(scheduler)
+    _simulate.refuse_endless(scheduler)
     _, known = _simulate.seconds_of(scheduler, durations)
     scenario = Scenario(scheduler, known, slots_of(scheduler.jobs_window))
     return what_if(scenario, None, resource, sizes, policies)
@@ -99,8 +106,6 @@ class Scenario:
     """
 
     def __init__(self, scheduler: BaseScheduler, known: Mapping[AnyJob, float], window: int | None) -> None:
-        check_scenario(scheduler)
-        _simulate.refuse_endless(scheduler)
         self.scheduler: Final = scheduler
         self.known: Final = dict(known)
         self.seconds: Final = _simulate.all_seconds(scheduler, self.known)

@@ -82,7 +82,7 @@ class WhatIf:
             yield f"This run: {self.amount(self.this.size)}, {self.this.policy}, {duration_text(self.this.seconds)}."
             if self.simulated and abs(self.this.seconds / self.simulated - 1) > FAR:
                 took = duration_text(self.simulated)
-                yield f"A simulation of it takes {took}: it knows no failures, throttles or load."
+                yield f"A simulation of it takes {took}: it knows no failures, throttles, load or adaptive windows."
         if self.gain is not None and self.gain <= SAME:
             fewer = self.this is not None and _large(best.size) < _large(self.this.size)
             enough = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * fewer
