@@ -39,7 +39,7 @@ def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> N
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_text_of_the_report_can_be_read(scheme: str) -> None:
     """On the page, on a card, and on the row under the pointer; in badges on their own ground."""
-    light, _, dark = style("report.css").partition("@media (prefers-color-scheme: dark)")
+    light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})
     assert found["card"] == PAPER[scheme]
     for ground in ("ground", "card", "stripe"):
@@ -59,7 +59,7 @@ def fills(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_labels_in_the_timeline_can_be_read(scheme: str) -> None:
     """On every bar, and beside it; the sign of a failure has a bar that stands out."""
-    light, _, dark = style("timeline.css").partition("@media (prefers-color-scheme: dark)")
+    light, _, dark = style("timeline.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = fills(light) | (fills(dark) if scheme == "dark" else {})
     label = found["text"]
     for ground in (

@@ -124,7 +124,7 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
         form, _, content = picture[1].partition(",")
         assert form == "data:image/svg+xml;base64"
         assert base64.b64decode(content).decode() == shown["image/svg+xml"]
-        assert "@media (prefers-color-scheme: dark)" in shown["image/svg+xml"]
+        assert "@media screen and (prefers-color-scheme: dark)" in shown["image/svg+xml"]
 
 
 def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:

@@ -152,13 +152,16 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """With times as numbers, to sort by, and as text."""
+    """With times as numbers, to sort by, and as text in one unit; and with what it required and waited for."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
+        "units": ["s", "s", "s"],
+        "required": {"1": [0]},
+        "waits": {"1": ["waited 1 min 30 s for jobs"]},
         "states": [["succeeded", 1], ["skipped", 1]],
         "rows": [
-            ["a", "Job", "succeeded", [0.0, "0 s"], [0.0, "0 s"], [90.0, "1 min 30 s"], 1, 1, "", ["critical path"], 1],
+            ["a", "Job", "succeeded", [0.0, "0.000"], [0.0, "0.000"], [90.0, "90.00"], 1, 1, "", ["critical path"], 1],
             ["b", "Job", "skipped", None, None, None, None, None, "", [], 1],
         ],
         "commands": {},
@@ -432,7 +435,7 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
 
     def words(scheduler: Scheduler, **options: Any) -> set[str]:
         text = report(virtual, scheduler, tmp_path / "r.html", **options)
-        return set(re.findall("<dt>(.*?)</dt>", text))
+        return set(re.findall("<dt>(.*?)</dt>", text.partition('id="words"')[2].partition("</dl>")[0]))
 
     plain = {"succeeded", "start", "wait", "time", "critical path", "lane"}
     assert words(Scheduler(Job(nap))) == plain

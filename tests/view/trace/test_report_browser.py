@@ -247,7 +247,7 @@ def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> 
     """The meaning of a word is where the word is, under the pointer; and the graph is not a white page in the dark."""
     browser.open(pages / "everything.html", dark=True)
     heads = {head.text: head.get_attribute("title") for head in browser.all("#table th button")}
-    assert heads["wait"]
+    assert heads["wait, s"]
     assert heads["kind"]
     assert all(button.get_attribute("title") for button in browser.all("#states button"))
     papers = browser.ask(
@@ -323,6 +323,58 @@ def test_a_live_page_without_news_says_so(browser: Browser, tmp_path: Path) -> N
 
     run_virtual(lambda: Scheduler(Job(look, label="look")).co_run(instruments=[trace]))
     browser.open(tmp_path / "live.html")
-    assert "60 s ago. Since then there is no news" in browser.one("#live").text
+    assert " s ago. Since then there is no news" in browser.one("#live").text
     assert browser.one(".badge").text == "no news"
     assert browser.one(".sentence").text.startswith("The run was under way")
+
+
+def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
+    """It can be sent to somebody else: whoever opens it sees this job, with what it required and waited for."""
+    browser.open(pages / "everything.html")
+    browser.driver.get((pages / "everything.html").as_uri() + "#job=build%2Ftests%2Ftest%201")
+    browser.next_frame()
+    assert browser.one("#detail h3").text == "build/tests/test 1"
+    assert browser.one("tr.chosen").text.startswith("build/tests/test 1")
+    browser.driver.execute_script("location.hash = '#job=parse%202'")
+    browser.next_frame()
+    assert "waited 9 s for a slot, until parse 0" in browser.one("#detail").text
+    browser.one("#detail dd a").click()
+    browser.next_frame()
+    assert browser.one("#detail h3").text == "fetch 2"
+    assert browser.ask("location.hash") == "#job=fetch%202"
+
+
+def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path) -> None:
+    """Bars that are not meant grow faint; the buttons make the picture larger, and its middle stays where it was."""
+    browser.open(pages / "everything.html")
+    type_into_search(browser, "parse 1")
+    numbers = ".map((one) => Number(one.dataset.number))"
+    clear = browser.ask("[...document.querySelectorAll('#timeline g.job:not(.dim)')]" + numbers)
+    assert {*clear} == {*browser.ask("[...document.querySelectorAll('tbody tr[data-number]')]" + numbers)}
+    width = browser.ask("document.querySelector('svg.timeline').clientWidth")
+    for _ in range(2):
+        browser.one("#zoom .in").click()
+    assert browser.ask("document.querySelector('svg.timeline').clientWidth") == pytest.approx(4 * width, rel=0.01)
+    assert browser.ask("document.querySelector('#timeline .scroll').scrollLeft") > width
+    for _ in range(2):
+        browser.one("#zoom .out").click()
+    assert browser.ask("document.querySelector('svg.timeline').clientWidth") == width
+
+
+def test_on_paper_there_is_all_of_it(browser: Browser, pages: Path) -> None:
+    """No table or picture is cut, what is folded is open, nothing is wider than the page; then all is as before."""
+    browser.open(pages / "everything.html", width=700, dark=True)
+    rows = browser.ask("document.querySelectorAll('tbody tr[data-number]').length")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.driver.execute_script("dispatchEvent(new Event('beforeprint'))")
+    all_rows = browser.ask("JSON.parse(document.getElementById('data').textContent).rows.length")
+    assert browser.ask("document.querySelectorAll('#jobs tbody tr[data-number]').length") == all_rows - 2  # background
+    assert browser.ask("document.querySelectorAll('details:not([open])').length") == 0
+    assert browser.ask("document.documentElement.scrollWidth") <= 700
+    cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollHeight > one.clientHeight + 20).length"
+    assert browser.ask(cut) == 0
+    assert channels(browser.ask("getComputedStyle(document.body).backgroundColor")) > 200
+    browser.driver.execute_script("dispatchEvent(new Event('afterprint'))")
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    browser.next_frame()
+    assert browser.ask("document.querySelectorAll('tbody tr[data-number]').length") <= rows

@@ -190,6 +190,11 @@ class RunView:
         return self._run.slots
 
     @property
+    def backend(self) -> str:
+        """The name of its backend: "trio" or "asyncio"."""
+        return self._run.backend.name
+
+    @property
     def has_limiter(self) -> bool:
         """Whether its window is a limiter, of which others may have tokens too."""
         return self._run.workers.window is not None

@@ -19,7 +19,7 @@ NO_TITLE: Final = "<title>%3</title>\n"
 
 def rules() -> str:
     """Return a style sheet that gives each colour of the pictures with our class its like in the dark."""
-    return "\n".join(["@media (prefers-color-scheme: dark) {", *dict.fromkeys(_rules()), "}"])
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_rules()), "}"])
 
 
 def adapted(svg: str) -> str:

@@ -52,6 +52,7 @@ class RunStart:
     has_limiter: bool = False  # whether the window is a limiter
     pool: Pool | None = None
     interval: float = 0.0  # seconds between two starts
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,6 +388,7 @@ class _Builder:
             started_at=run.began,
             finished_at=run.ended,
             window=run.beginning.window if run.beginning is not None else None,
+            backend=run.beginning.backend if run.beginning is not None else "",
             window_sizes=tuple(run.window_sizes),
             reason=run.ending.reason if run.ending is not None else None,
             culprit=None if culprit is None else self._numbers.get((id(run), culprit)),

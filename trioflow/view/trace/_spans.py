@@ -111,6 +111,7 @@ class RunSpan:
     reason: StopReason | None
     culprit: int | None
     members: tuple[int, ...]
+    backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
 
 

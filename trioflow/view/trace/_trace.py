@@ -90,7 +90,7 @@ class Trace(Instrument):
         self._clock = clock = run.clock
         now = clock()
         limits = run.has_limiter, scheduler.pool, scheduler.start_interval
-        beginning = RunStart(clock, time.time() - now, run.window, *limits)
+        beginning = RunStart(clock, time.time() - now, run.window, *limits, run.backend)
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
             self._note_window_size(scheduler)

@@ -21,6 +21,7 @@ from ...._core.door.reading import (
     JobState,
     StopReason,
     duration_text,
+    durations_in_column,
     given_label,
     printable,
     shortened,
@@ -33,7 +34,8 @@ from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
-from . import _commands, _graph, _time_spent, _what_if, _words
+from ..timeline._bars import waits_in_words
+from . import _about, _commands, _graph, _time_spent, _what_if, _words
 
 MOST_FAILURES: Final = 200
 """Groups of equal failures."""
@@ -69,6 +71,7 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
         summary=_summary(record, roots),
         graph="\n".join(graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)),
         words=_words.section(record),
+        about=_about.section(roots),
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         time_spent=_time_spent.section(record),
@@ -123,7 +126,8 @@ def _sentence(record: TraceRecord, roots: list[RunSpan], live: Live | None) -> s
     if not roots:
         return "Nothing has run."
     run = roots[-1]
-    failed, number = len(_failed(record)), sum(1 for _ in _leaves(record))
+    failed = len(_failed(record))
+    number = sum(not _is_background(span) for span in _leaves(record))  # as in the verdict
     jobs = f"{failed} of {number} job{'s' * (number != 1)} failed" if failed else "no job failed"
     if run.finished_at is None or run.reason is None:
         if live is None:
@@ -304,10 +308,17 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]], live: Live |
     leaves = {span.number for span in _leaves(record)}
     places = [0 if span.number not in leaves else 2 if _is_background(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
+    began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
+    columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
+    units, texts = zip(*map(durations_in_column, columns), strict=True)
     data: dict[str, Any] = {
+        "units": units,
+        "required": {span.number: span.required for span in record.spans if span.required},
+        "waits": {span.number: [*map(printable, waits_in_words(record, span))] for span in record.spans if span.waits},
         "states": [[state.value, states[state]] for state in JobState if states[state]],
         "rows": [
-            _row(record, span, span.number in marked, place) for span, place in zip(record.spans, places, strict=True)
+            _row(record, span, span.number in marked, place, times)
+            for span, place, *times in zip(record.spans, places, *texts, strict=True)
         ],
         "commands": commands,
     }
@@ -316,14 +327,14 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]], live: Live |
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _row(record: TraceRecord, span: Span, marked: bool, place: int) -> list[Any]:
+def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[str]) -> list[Any]:
     """Return what the columns of the table show, in the order of the script; times as number and text.
 
     The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a background job, which is folded.
     """
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)
-    times = [None if one is None else [round(one, 9), duration_text(one)] for one in seconds]
+    times = [None if one is None else [round(one, 9), text] for one, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (_shown_name(span), span.kind, span.exception_text))
     signs = {
         "critical path": marked,

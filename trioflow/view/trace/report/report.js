@@ -18,6 +18,7 @@
     ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
   ];
   const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, SIGNS];
+  const unitOf = (column) => data.units[{ [START]: 0, [WAIT]: 1, [TIME]: 2 }[column]] ?? "";
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
   const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
   const WIDTHS = { [PATH]: "path", [EXCEPTION]: "exception", [KIND]: "kind", [STATE]: "state" };
@@ -69,6 +70,7 @@
       words.every((word) => texts[number].includes(word)) &&
       (!chosenStates.size || (data.rows[number][PLACE] === JOB && chosenStates.has(data.rows[number][STATE])));
     order = data.rows.map((_, number) => number).filter(fits);
+    dim(words.length || chosenStates.size ? new Set(order) : null);
     if (sorting.column !== null) order.sort(compare);
     const found = order.filter((number) => data.rows[number][PLACE]).length; // as everywhere, schedulers do not count
     const all = data.rows.filter((row) => row[PLACE]).length;
@@ -133,14 +135,42 @@
     return row;
   }
 
+  const MOST_LINKS = 50;
+
+  function addressOf(number) {
+    return `#job=${encodeURIComponent(data.rows[number][PATH])}`;
+  }
+
+  function linkTo(number) {
+    const link = element("a");
+    link.append(element("bdi", "", data.rows[number][PATH]));
+    link.setAttribute("href", addressOf(number));
+    return link;
+  }
+
   function tell(number) {
     chosen = number;
+    history.replaceState(history.state, "", addressOf(number)); // so that the address leads here again
     const values = data.rows[number];
     const list = element("dl");
     TOLD.forEach((column) => {
       const text = column === SIGNS ? values[SIGNS].join(", ") : shownValue(values[column]);
-      if (text) list.append(element("dt", "", NAMES[column] || "also"), element("dd", "", text));
+      const unit = unitOf(column).includes(":") ? ` (${unitOf(column)})` : ` ${unitOf(column)}`;
+      if (text) list.append(element("dt", "", NAMES[column] || "also"), element("dd", "", (text + unit).trim()));
     });
+    const required = data.required[number] ?? [];
+    if (required.length) {
+      const names = element("dd");
+      required.slice(0, MOST_LINKS).forEach((one, place) => names.append(place ? ", " : "", linkTo(one)));
+      if (required.length > MOST_LINKS) names.append(` and ${required.length - MOST_LINKS} more`);
+      list.append(element("dt", "", "required"), names);
+    }
+    const waits = data.waits[number] ?? [];
+    if (waits.length) {
+      const lines = element("dd");
+      waits.forEach((wait) => lines.append(element("div", "", wait)));
+      list.append(element("dt", "", "waited"), lines);
+    }
     const title = element("h3");
     title.append(element("bdi", "", values[PATH]));
     detail.replaceChildren(title, list);
@@ -177,6 +207,46 @@
   const timeline = pictures[0];
   const bars = new Map([...timeline.querySelectorAll("g.job")].map((bar) => [Number(bar.dataset.number), bar]));
   let hot = null;
+
+  // What is searched for stands out in the timeline.
+  function dim(found) {
+    document.querySelectorAll("svg.timeline [data-number]").forEach((one) => {
+      one.classList.toggle("dim", found !== null && !found.has(Number(one.dataset.number)));
+    });
+  }
+
+  // ---- the timeline comes nearer: by its buttons, or by Ctrl and the wheel
+
+  const NEAREST = 32;
+  const home = timeline.closest(".scroll");
+  let zoom = 1;
+
+  function zoomTo(wanted, x = home.clientWidth / 2, y = home.clientHeight / 2) {
+    const before = zoom;
+    zoom = Math.min(NEAREST, Math.max(1, wanted));
+    home.classList.toggle("near", zoom > 1);
+    timeline.style.width = `${100 * zoom}%`;
+    timeline.style.minWidth = `${1100 * zoom}px`;
+    home.scrollTo({
+      left: ((home.scrollLeft + x) * zoom) / before - x, top: ((home.scrollTop + y) * zoom) / before - y, behavior: "instant",
+    });
+    document.querySelector("#zoom .out").disabled = zoom === 1;
+  }
+
+  [["in", "+", "Nearer", 2], ["out", "\u2212", "Further away", 0.5]].forEach(([name, sign, title, factor]) => {
+    const button = element("button", name, sign);
+    button.type = "button";
+    button.title = `${title}; or by Ctrl and the wheel`;
+    button.addEventListener("click", () => zoomTo(zoom * factor));
+    document.getElementById("zoom").append(button);
+  });
+  home.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    const { left, top } = home.getBoundingClientRect();
+    zoomTo(zoom * (event.deltaY < 0 ? 1.25 : 0.8), event.clientX - left, event.clientY - top);
+  }, { passive: false });
+  zoomTo(1);
 
   function highlight(bar) {
     hot?.classList.remove("hot");
@@ -222,6 +292,10 @@
       folded.scrollIntoView();
       return;
     }
+    show(number);
+  });
+
+  function show(number) {
     chosen = number;
     if (!order.includes(chosen)) {
       search.value = "";
@@ -232,7 +306,7 @@
     box.scrollTop = order.indexOf(chosen) * ROW - box.clientHeight / 2;
     tell(chosen);
     document.getElementById("jobs").scrollIntoView();
-  });
+  }
   body.addEventListener("pointerover", (event) => highlight(bars.get(Number(event.target.closest("tr")?.dataset.number))));
   body.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-number]");
@@ -280,6 +354,7 @@
     const head = element("th", (NUMBERS.has(column) ? "number" : "") + further);
     head.scope = "col";
     const button = element("button", "", NAMES[column]);
+    if (unitOf(column)) button.append(element("span", "unit", `, ${unitOf(column)}`));
     button.title = meaning(NAMES[column]);
     button.type = "button";
     button.addEventListener("click", () => sortBy(column));
@@ -331,7 +406,7 @@
     const anchor = window.scrollY ? places().sort((one, other) => distance(one) - distance(other))[0] : null;
     const focused = document.activeElement;
     const kept = {
-      search: search.value, caret: [search.selectionStart, search.selectionEnd], states: [...chosenStates], sorting,
+      zoom, search: search.value, caret: [search.selectionStart, search.selectionEnd], states: [...chosenStates], sorting,
       chosen: chosen === null ? null : data.rows[chosen][PATH],
       focus: focused.dataset.number ? { path: data.rows[Number(focused.dataset.number)][PATH] } : { id: focused.id },
       open: [...document.querySelectorAll("details")].map((one) => [nameOf(one), one.open]),
@@ -343,6 +418,7 @@
   }
 
   function restore(kept) {
+    zoomTo(kept.zoom);
     search.value = kept.search;
     kept.states.forEach((state) => chosenStates.add(state));
     states.forEach((button) => button.setAttribute("aria-pressed", String(chosenStates.has(button.dataset.state))));
@@ -366,10 +442,40 @@
     if (kept.focus.id === "search") search.setSelectionRange(...kept.caret);
   }
 
+  // An address that ends in #job=PATH shows that job: it can be sent to somebody else.
+  function follow() {
+    if (!location.hash.startsWith("#job=")) return;
+    const path = decodeURIComponent(location.hash.slice(5));
+    const number = data.rows.findIndex((row) => row[PATH] === path);
+    if (number >= 0) show(number);
+  }
+
   history.scrollRestoration = "manual";
   if (history.state?.kept) restore(history.state.kept);
-  else update();
+  else {
+    update();
+    follow();
+  }
+  window.addEventListener("hashchange", follow);
   window.addEventListener("beforeunload", keep);
+
+  // ---- paper has no pointer: it gets all rows, as far as anybody would print them, and all that is folded
+
+  const MOST_ON_PAPER = 2000;
+  let beforePaper = null;
+  window.addEventListener("beforeprint", () => {
+    const folded = [...document.querySelectorAll("details:not([open])")];
+    beforePaper = { folded, zoom };
+    folded.forEach((one) => (one.open = true));
+    zoomTo(1);
+    body.replaceChildren(...order.slice(0, MOST_ON_PAPER).map(makeRow));
+  });
+  window.addEventListener("afterprint", () => {
+    beforePaper.folded.forEach((one) => (one.open = false));
+    zoomTo(beforePaper.zoom);
+    drawn = "";
+    draw();
+  });
 
   // ---- while the run is under way
 

@@ -116,7 +116,7 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
         x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
     if shown:
         y = top + (places.pitch - 2) / 2 + places.font * 0.36
-        add(svg, "text", shown, css=css, x=x, y=y, font_size=places.font)
+        add(svg, "text", shown, css=css, x=x, y=y, font_size=places.font, data_number=span.number)
 
 
 def _ends_of_room(places: Places) -> dict[int, float]:
