@@ -346,8 +346,7 @@ def _names(scheduler: Any) -> dict[AbstractJob[Any], str]:
 
 def _own(job: Any, is_outermost: bool = False) -> dict[str, Any]:
     """Return the options of every job, and those of a group, that are not as they are by default."""
-    kind: Any = type(job)
-    declared: dict[str, Any] = kind._declared
+    declared: dict[str, Any] = job._declared
     names = [*(OF_JOBS if not is_outermost else ("timeout", "idle_timeout"))]
     names += sorted(OF_GROUPS - {"jobs"}) if is_scheduler(job) else ()
     found = {name: getattr(job, name) for name in names if getattr(job, name) != declared[name].default}

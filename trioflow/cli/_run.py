@@ -135,7 +135,7 @@ def command(
     summary: Path | None,
     **options: Any,
 ) -> int:
-    """Run the scenario.
+    """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
     Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end a line says how it went. If any
     job failed, each kind of failure follows on the standard error, with a traceback.
