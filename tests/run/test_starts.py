@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import Job, Scheduler, Service
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import CANCELLED, SUCCEEDED, later, nap, naps, starts, timed
@@ -166,6 +166,25 @@ def test_start_interval_counts_from_the_last_start(virtual: Virtual) -> None:
     scheduler = Scheduler(first, [Job(nap, 1, required=first) for _ in range(2)], start_interval=2)
     assert virtual(timed, scheduler) == (True, 8)
     assert starts(scheduler) == [0, 5, 7]
+
+
+def test_a_lent_token_is_not_kept_during_an_interval(virtual: Virtual) -> None:
+    """A service, which needs no token, was the last to start. Until the interval was over, the token lay idle."""
+
+    async def serve(task_status: Any) -> None:
+        task_status.started()
+        await anyio.sleep_forever()
+
+    async def main() -> tuple[float | None, list[float | None]]:
+        limiter = anyio.CapacityLimiter(1)
+        inner = Scheduler(Service(serve), naps(2, 1), jobs_window=limiter, start_interval=5)
+        other = Job(nap, 1)
+        await Scheduler(inner, other, jobs_window=limiter).co_run()
+        assert limiter.borrowed_tokens == 0
+        return other.started_at, starts(inner)
+
+    for _ in range(5):  # trio's workers look in any order
+        assert virtual(main) == (0, [0, 5, 10])
 
 
 def test_job_cancelled_before_its_start_uses_up_no_interval(virtual: Virtual) -> None:

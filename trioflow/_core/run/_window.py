@@ -10,6 +10,7 @@ worker borrows one of its tokens while it runs a job:
   (`Lease`). They need no second token to go on, so nothing deadlocks. Lent tokens are given back and asked for again
   like others. A run that no longer needs a lent token leaves it with the scheduler, unless others wait for the limiter.
 - If nothing is left to run, the worker that waits for a token stops waiting (`call_off`).
+- While nothing runs because of an interval between starts, a run keeps no token of its limiter, a lent one neither.
 - A scheduler in which nothing runs, because all its jobs wait for needs or for a service, must not keep its token: who
   has what they wait for may wait for a token. So it gives the token back (`OuterToken`). As soon as one of its jobs
   could start, it asks for the token again, and until then none starts, and nothing is taken of a pool. So whoever

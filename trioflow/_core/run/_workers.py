@@ -310,8 +310,11 @@ class Workers:
             if self.interval is not None and not self.interval.is_over():
                 if window is not None:
                     window.give_back(worker)
+                    worker.idle = True
+                    self.note_idle(window.limiter)
                 if not await self.interval.wait():
                     return False
+                worker.idle = False
             elif window is not None and not await window.pass_through(worker):
                 return False
             elif (self.interval is None or self.interval.is_over()) and (not worker.has_slot or self._has_tokens()):
