@@ -21,6 +21,7 @@ MODULES = (
     "trioflow",
     "trioflow.abc",
     "trioflow.dask",
+    "trioflow.otel",
     "trioflow.testing",
     "trioflow.compat.asynciojobs",
     "trioflow.compat.asynciojobs_classic",
@@ -39,6 +40,8 @@ def public(module: types.ModuleType) -> list[str]:
     """Return the public names of a module, in order."""
     if module.__name__ == "trioflow.dask":  # the rest of it is in trioflow
         return ["get"]
+    if module.__name__ == "trioflow.otel":
+        return ["Tracing", "remote_context"]
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
     return sorted(name for name in names if not inspect.ismodule(getattr(module, name)))
 

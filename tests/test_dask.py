@@ -21,6 +21,9 @@ import dask.utils_test
 import pytest
 from dask.callbacks import Callback
 from distributed import Client, Future, LocalCluster
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import trioflow.dask
 from trioflow import (
@@ -39,8 +42,10 @@ from trioflow import (
 from trioflow.abc import kept_of
 from trioflow.dask import Cluster
 from trioflow.dask._library import imported
+from trioflow.otel import Tracing
 
 from . import dask_bodies as bodies
+from . import otel_bodies
 from .bodies import Flaw, notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
@@ -723,3 +728,18 @@ def test_a_program_with_an_event_loop_may_call_it(backend: str) -> None:
         return trioflow.dask.get({"x": (bodies.add, 1, 2)}, "x")
 
     assert anyio.run(main, backend=backend) == 3
+
+
+def test_a_cluster_finds_the_span_of_the_job(client: Client) -> None:
+    """In a variable, while a call is made: of a DaskJob, and by the executor of a client."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    jobs = [DaskJob(otel_bodies.variable, client=client, gather=True, label="a"),
+            ExecutorJob(client.get_executor(), otel_bodies.variable, label="b")]  # fmt: skip
+    assert Scheduler(*jobs, instruments=[Tracing(provider)]).run(backend="trio")
+    ids = {span.name: f"{span.context.span_id:016x}" for span in spans.get_finished_spans()}
+    assert [job.result().split("-")[2] for job in jobs] == [ids["a"], ids["b"]]
+    again = DaskJob(otel_bodies.variable, client=client, gather=True)
+    assert Scheduler(again).run(backend="trio")
+    assert again.result() is None

@@ -22,6 +22,8 @@ from ._core.door.kinds import TimeLimit as TimeLimit
 from ._core.door.kinds import arguments_of as arguments_of
 from ._core.door.kinds import call_of as call_of
 from ._core.door.kinds import callback as callback
+from ._core.door.kinds import carried as carried
+from ._core.door.kinds import carry as carry
 from ._core.door.kinds import duration as duration
 from ._core.door.kinds import file_path as file_path
 from ._core.door.kinds import flag as flag

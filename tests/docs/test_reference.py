@@ -21,6 +21,10 @@ WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
 """Modules that a page shows with all that is in their `__all__`."""
 
 
+EXTRAS = {"trioflow.dask.Cluster", "trioflow.dask.get", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
+"""Names in modules of extras, which are not imported for them here."""
+
+
 def public_names(module: types.ModuleType) -> set[str]:
     """Return the full public names of a module."""
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
@@ -33,7 +37,7 @@ def test_each_public_name_is_on_one_page_of_the_reference() -> None:
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
     of_type_checkers = {f"trioflow.abc.{name}" for name in ("Amount", "BackendName", "PolicyName")}
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
-    assert sorted(shown) == sorted(expected | of_type_checkers | {"trioflow.dask.Cluster", "trioflow.dask.get"})
+    assert sorted(shown) == sorted(expected | of_type_checkers | EXTRAS)
 
 
 @pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])

@@ -16,7 +16,7 @@ from ..bodies import fail, nap
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
 
 
 def recorder() -> Any:

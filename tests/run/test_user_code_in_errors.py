@@ -203,7 +203,7 @@ def test_log_handler_that_raises_is_nobodys_failure(virtual: Virtual) -> None:
         logging.getLogger("trioflow").removeHandler(handler)
 
 
-HOOKS = [name for name in vars(Instrument) if not name.startswith("_")]
+HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith("_") and callable(value)]
 
 
 @pytest.mark.parametrize("hook", HOOKS)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio.to_thread
 
 from .. import Scheduler
-from ..abc import FunctionJob, ThreadEvent, ranks_of, run_of
+from ..abc import FunctionJob, ThreadEvent, carried, ranks_of, run_of
 from ..jobs import _pickling
+from ..jobs._carried import with_variables
 from ._library import imported
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _submit(
     """Submit a call, whose function is loaded on the worker alone: an error there is that of the call."""
     name = getattr(call.func, "__name__", "call")
     try:
-        function = imported("cloudpickle").dumps(call.func)
+        variables = carried()
+        function = imported("cloudpickle").dumps(with_variables(call.func, dict(variables)) if variables else call.func)
         own |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
         return client.submit(_there(), function, tells, call.keywords, *call.args, **own)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import functools
 import pickle
 from collections.abc import Callable, Mapping
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, run_of, shown
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, flag, run_of, shown
 from . import T, _pickling
+from ._carried import call_with_variables, with_variables
 
 if TYPE_CHECKING:
     from ..abc import RunHandle
@@ -156,6 +158,7 @@ def _submit(
         if not _is_by_value(executor):
             call = functools.partial(_pickling.sendable(call.func), *call.args, **call.keywords)
         _pickling.check(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
+    call = _with_what_is_carried(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
@@ -170,6 +173,18 @@ def _submit(
 def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], advice: str) -> BrokenExecutor:
     error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
     return error
+
+
+def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
+    """Return a call with the job's context in a thread, and with its variables in a process, if there are any."""
+    variables = dict(carried())
+    if not variables:
+        return call
+    if _has_threads(executor):
+        return functools.partial(contextvars.copy_context().run, call)
+    if _is_by_value(executor):
+        return functools.partial(with_variables(call.func, variables), *call.args, **call.keywords)
+    return functools.partial(call_with_variables, variables, call.func, *call.args, **call.keywords)
 
 
 def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:

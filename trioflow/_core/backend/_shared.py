@@ -114,6 +114,8 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
+        elif hasattr(coroutine, "awaits"):  # a job in a context of its own
+            frame, inner = None, coroutine.awaits
         else:
             return
         if frame is not None:

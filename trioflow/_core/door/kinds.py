@@ -31,6 +31,7 @@ from ..run._current import current
 from ..run._idle import PROGRESS, Watch
 from ..run._lending import SpareSlots, spare_slots
 from ..run._links import successors_of
+from ..run._own_context import carried, carry
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
 
@@ -53,6 +54,8 @@ __all__ = (
     "arguments_of",
     "call_of",
     "callback",
+    "carried",
+    "carry",
     "duration",
     "file_path",
     "flag",

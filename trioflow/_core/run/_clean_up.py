@@ -19,6 +19,7 @@ from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, not_awaited
 from . import _attempts
 from ._current import current
+from ._own_context import call_in
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -138,9 +139,11 @@ class CleanUpWorker(Worker):
         current.set(self)
         run.backend.isolation.enter(self)
         run.begin(self, job)
+        notify_start, _, _ = run.fast_hooks
         awaitable: Any = UNCALLED
         try:
-            awaitable = _attempts.call(self, job, job._limits)
+            context = None if notify_start is None else notify_start(run.scheduler, job)
+            awaitable = _attempts.call(self, job, job._limits) if context is None else call_in(context, self, job)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise not_awaited(job.label, value)

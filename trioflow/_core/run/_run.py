@@ -451,8 +451,6 @@ class Run:
         worker.job, job._worker = job, worker
         job._started_at = self.clock()
         job._state = JobState.RUNNING
-        self.notify("job_started", job)
-        self.notify("job_attempt", job)
 
     def put_back(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
         """Let a job that was throttled wait again, before all others that are ready. Its attempt does not count."""
@@ -479,8 +477,9 @@ class Run:
             self.durable.record(job, outcome)
         if job._demand is not None and job._demand.needs:
             self.queue.jobs.give_back(job)
-        if self.observers is not None:
-            self.notify("job_finished", job)
+        _, notify_end, _ = self.fast_hooks
+        if notify_end is not None:
+            notify_end(self.scheduler, job)
         facts = job._facts
         if facts is not None:
             facts.notify(job)

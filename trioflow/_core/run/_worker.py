@@ -55,6 +55,7 @@ from ..job._rules import holds
 from ._attempts import call
 from ._current import current
 from ._failure_log import BLOCKED_SECONDS
+from ._own_context import call_in
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -316,9 +317,12 @@ class Worker(WorkerTask):
                     value = error = None  # only a job may keep its result alive
                     awaitable = UNCALLED
                     try:
-                        if notify_start is not None:
-                            notify_start(scheduler, job)
-                        if limits is None:
+                        if notify_start is not None and (context := notify_start(scheduler, job)) is not None:
+                            if settled:
+                                run.count_settled(settled)
+                                settled = 0
+                            awaitable = call_in(context, self, job)
+                        elif limits is None:
                             awaitable = job._function(*job._args)
                         else:
                             if settled and job._forever:  # it may outlast all others

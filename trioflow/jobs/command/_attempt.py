@@ -15,7 +15,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import JobTimeout
-from ...abc import arguments_of
+from ...abc import arguments_of, carried
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._limits import renice
@@ -128,6 +128,7 @@ class Attempt:
                 self._run.shared(Guard),
                 command,
                 environment=self._environment(),
+                added=carried(),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,

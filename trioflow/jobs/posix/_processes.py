@@ -140,6 +140,7 @@ def spawn(
     command: Sequence[str | bytes],
     *,
     environment: Mapping[bytes, bytes] | None = None,
+    added: Mapping[str, str] | None = None,
     cwd: Any = None,
     stdin: int | None = None,
     stdout: int | None = None,
@@ -165,13 +166,16 @@ def spawn(
         stdout: what it has as its standard output; None for this program's.
         stderr: what it has as its standard error; None for this program's.
         kept: further descriptors that it has, under the same numbers.
+        added: variables that go before those of the environment.
 
     Raises:
         OSError, ValueError: the program could not be started.
 
     """
     read = guard.nothing if stdin is None else stdin
-    variables = guard.environment(environment)
+    variables: Mapping[bytes, bytes] = guard.environment(environment)
+    if added:
+        variables = {**variables, **{os.fsencode(name): os.fsencode(value) for name, value in added.items()}}
     pid = None
     if (
         cwd is None and not kept and (environment is None or "/" in os.fsdecode(command[0]))

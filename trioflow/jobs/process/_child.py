@@ -287,6 +287,24 @@ class Limited:
             resource.setrlimit(resource.RLIMIT_AS, self._before)
 
 
+class Variables:
+    """Variables of the environment, during a call."""
+
+    def __init__(self, variables: dict[str, str]) -> None:
+        self._variables = variables
+        self._before = {name: os.environ.get(name) for name in variables}
+
+    def __enter__(self) -> None:
+        os.environ.update(self._variables)
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def answer(request: bytes, memory: int = 0) -> bytes:
     """Call the function, and return a pickle of whether it returned, the value or exception, and a note.
 
@@ -297,13 +315,13 @@ def answer(request: bytes, memory: int = 0) -> bytes:
     """
     try:
         with Limited(memory):
-            function, args, keywords = pickle.loads(request)
+            function, args, keywords, variables = pickle.loads(request)
     except BaseException as error:
         return failure(
             error, f"in a worker process, which could not load the function or an argument: {told(repr, error)}"
         )
     try:
-        with Limited(memory):
+        with Limited(memory), Variables(variables):
             value = function(*args, **keywords)
     except BaseException as error:
         frames = error.__traceback__ and error.__traceback__.tb_next  # without this one

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
-from ...abc import FunctionJob, JobOptions, Look, call_of, name_of, run_of
+from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, run_of
 from .. import T
 from .._executor import call_in
 from .._pickling import WithoutMain, sendable, unpicklable
@@ -187,7 +187,8 @@ class ProcessJob(
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else WithoutMain, io.BytesIO()
         try:
-            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump((sendable(call.func), call.args, call.keywords))
+            request = (sendable(call.func), call.args, call.keywords, dict(carried()))
+            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
             raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process', make_pickler)}: {error}") from error
         return buffer.getvalue()

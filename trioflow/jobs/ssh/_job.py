@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, carried, given_of, run_of
 from ..command import _granted, _line
 from ..command._capture import tags
 from ..command._exits import Check, allowed
@@ -316,7 +316,7 @@ class _Task:
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=tags(options.tag, f"{job._node.name}: ", {"label": str(job.label), **self._values.given}),
             anew=self._anew,
-            variables={name: self._variable(value) for name, value in job._env.items()},
+            variables={**{name: self._variable(value) for name, value in job._env.items()}, **carried()},
         )
         self._anew = False
         if self._stdin is None:

@@ -1,0 +1,10 @@
+"""Functions that processes and workers of a cluster find by name."""
+
+from __future__ import annotations
+
+import os
+
+
+def variable() -> str | None:
+    """What a function finds of the span of its job."""
+    return os.environ.get("TRACEPARENT")

@@ -1,0 +1,238 @@
+"""An instrument that needs the job's own context: what it sets there, who sees it, and what this leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio
+
+from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
+from trioflow.abc import Instrument
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
+
+
+class Names(Instrument):
+    """Sets a variable to the label of each job, and notes what it is at each hook."""
+
+    in_context = True
+
+    def __init__(self) -> None:
+        self.at: list[str] = []
+
+    def job_started(self, scheduler: Any, job: Any) -> None:
+        self.at.append(f"start {seen.get()}")
+        seen.set(job.label)
+
+    def job_attempt(self, scheduler: Any, job: Any) -> None:
+        self.at.append(f"attempt {seen.get()}")
+
+    def job_ready(self, scheduler: Any, job: Any) -> None:
+        self.at.append(f"ready {seen.get()}")
+
+    def job_finished(self, scheduler: Any, job: Any) -> None:
+        self.at.append(f"end {seen.get()}")
+        seen.set("ended")
+
+
+async def look(*_: object) -> str:
+    """What the body sees: before it waits, afterwards, and in a task of its own."""
+    found = [seen.get()]
+    await anyio.sleep(1)
+    found.append(seen.get())
+
+    async def child() -> None:
+        found.append(seen.get())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+    assert current_job().label == found[0]
+    return " ".join(found)
+
+
+def test_what_is_set_at_the_start_is_seen_in_the_body(virtual: Virtual) -> None:
+    """Before and after it waits, in its tasks and threads, by all its attempts and hooks; and by no other job."""
+    tried = iter([OSError("once"), None])
+
+    async def again() -> str:
+        if (error := next(tried)) is not None:
+            raise error
+        return seen.get()
+
+    watch = Names()
+    a, b = Job(look, label="a"), Job(look, label="b")
+    c, d = ThreadJob(seen.get, label="c"), Job(again, label="d", retry=1)
+    assert virtual(Scheduler(a, b, c, d, instruments=[watch], jobs_window=2).co_run)
+    assert [job.result() for job in (a, b, c, d)] == ["a a a", "b b b", "c", "d"]
+    assert sorted(watch.at) == sorted(
+        [*(f"{what} {name}" for name in "abcd" for what in ("attempt", "end")), "attempt d", *["start nothing"] * 4]
+    )
+    assert seen.get() == "nothing"
+
+
+def test_a_worker_goes_on_with_the_next_job(virtual: Virtual) -> None:
+    """Its own context has not changed, so all jobs share one task, as without an instrument."""
+
+    async def task() -> int:
+        return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())
+
+    jobs = [Job(task) for _ in range(5)]
+    assert virtual(Scheduler(*jobs, instruments=[Names()], jobs_window=1).co_run)
+    assert len({job.result() for job in jobs}) == 1
+
+
+def test_a_nested_scheduler_hands_its_context_on(virtual: Virtual) -> None:
+    """Its jobs begin with what was set for it; each sets its own then."""
+
+    class Path(Instrument):
+        in_context = True
+
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            seen.set(f"{seen.get()}/{job.label}")
+
+    async def where() -> str:
+        await anyio.sleep(1)
+        return seen.get()
+
+    deep = [Job(where, label=label) for label in "xy"]
+    assert virtual(Scheduler(Scheduler(Scheduler(*deep, label="b"), label="a"), instruments=[Path()]).co_run)
+    assert [job.result() for job in deep] == ["nothing/a/b/x", "nothing/a/b/y"]
+
+
+def test_services_forever_jobs_and_clean_up_jobs_have_one_too(virtual: Virtual) -> None:
+    """So has a job that ends by a timeout, and one that is cancelled."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started(seen.get())
+        await anyio.sleep_forever()
+
+    async def now() -> str:
+        return seen.get()
+
+    async def fails() -> None:
+        raise OSError(seen.get())
+
+    service, forever = Service(serve, label="service"), Job(anyio.sleep_forever, label="forever", forever=True)
+    failing = Job(fails, label="failing", critical=True, required=service)
+    slow = Job(anyio.sleep_forever, label="slow", timeout=1, required=service)
+    cleaning = Job(now, label="cleaning", run_if="failed", required=failing)
+    watch = Names()
+    wait = Job(anyio.sleep, 2, label="wait")
+    failing.requires(wait)
+    assert not virtual(Scheduler(service, forever, wait, failing, slow, cleaning, instruments=[watch]).co_run)
+    assert (service.result(), cleaning.result(), str(failing.raised_exception())) == ("service", "cleaning", "failing")
+    assert slow.timed_out
+    ends = {"end " + job.label for job in (service, forever, wait, failing, slow, cleaning)}
+    assert ends <= set(watch.at)
+    assert "ready service" in watch.at
+
+
+def test_a_job_that_never_starts_ends_in_a_context_for_that_alone(virtual: Virtual) -> None:
+    """What the hook sets there is seen by nobody."""
+
+    async def fails() -> None:
+        raise OSError
+
+    async def after() -> str:
+        return seen.get()
+
+    failing = Job(fails)
+    blocked = Job(after, required=failing, run_if="succeeded")
+    last = Job(after, required=blocked)
+    watch = Names()
+    assert virtual(Scheduler(failing, blocked, last, instruments=[watch]).co_run)
+    assert blocked.state is JobState.BLOCKED
+    assert "end nothing" in watch.at
+    assert last.result() == last.label
+
+
+def test_only_those_who_ask_for_it_change_what_jobs_have(virtual: Virtual) -> None:
+    """Another instrument beside it gets its hooks in the job's context as well; what it raises removes it alone."""
+
+    class Raises(Instrument):
+        def job_started(self, scheduler: Any, job: Any) -> None:
+            raise OSError("broken")
+
+    job, other = Job(look, label="job"), Job(look, label="other")
+    watch = Names()
+    assert virtual(Scheduler(job, other, instruments=[Raises(), watch]).co_run)
+    assert (job.result(), other.result()) == ("job job job", "other other other")
+
+
+class Plain:
+    """An awaitable without `send`, `throw` or `close`."""
+
+    def __await__(self) -> Generator[Any, Any, str]:
+        yield from anyio.sleep(1).__await__()
+        return seen.get()
+
+
+class Once:
+    """An awaitable whose iterator is as plain as can be."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    def __await__(self) -> Once:
+        return self
+
+    def __iter__(self) -> Once:
+        return self
+
+    def __next__(self) -> None:
+        raise StopIteration(seen.get())
+
+
+@pytest.mark.parametrize("make", [Plain, Once])
+def test_any_awaitable_is_taken_step_by_step(virtual: Virtual, make: Any) -> None:
+    """A function may return one; what is none is refused as always."""
+    job, wrong = Job(lambda: make(), label="job"), Job(lambda: 3, label="wrong")
+    assert virtual(Scheduler(job, wrong, instruments=[Names()]).co_run)
+    assert job.result() == "job"
+    assert "not awaitable" in "".join(getattr(wrong.raised_exception(), "__notes__", []))
+
+
+def test_a_job_that_hangs_is_named_with_its_stack(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """The way from the worker to the body is found in the job's own context too."""
+
+    async def hangs() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+
+    job = Job(hangs, label="hangs")
+    assert not virtual(Scheduler(job, timeout=1, instruments=[Names()]).co_run)
+    assert "in hangs" in caplog.text
+
+
+def test_a_generator_is_closed_in_the_context_where_it_was_begun(virtual: Virtual) -> None:
+    """A token of a variable, taken in the body, can be given back there when the job is cancelled."""
+    given_back: list[str] = []
+
+    async def steps() -> AsyncIterator[int]:
+        token = seen.set("inside")
+        try:
+            while True:
+                yield 1
+                await anyio.sleep(1)
+        finally:
+            seen.reset(token)
+            given_back.append(seen.get())
+
+    async def body() -> None:
+        async for _ in steps():
+            pass
+
+    job: AbstractJob[Any] = Job(body, label="body", timeout=3)
+    assert virtual(Scheduler(job, instruments=[Names()]).co_run)
+    assert given_back == ["body"]

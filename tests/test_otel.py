@@ -1,0 +1,305 @@
+"""OpenTelemetry: spans of runs and jobs, what goes with them elsewhere, metrics, and collectors that are down."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import anyio
+import pytest
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from trioflow import (
+    CommandJob,
+    ExecutorJob,
+    Job,
+    LocalNode,
+    Pool,
+    ProcessJob,
+    Rate,
+    Scheduler,
+    SshJob,
+    ThreadJob,
+    Throttled,
+)
+from trioflow.abc import AbstractJob
+from trioflow.otel import Tracing, remote_context
+
+from .bodies import fail, nap
+from .otel_bodies import variable
+from .places import PATIENCE
+
+
+class Spans:
+    """The spans that a provider has got, by name."""
+
+    def __init__(self) -> None:
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self._exporter = InMemorySpanExporter()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer = trace.get_tracer("a library", tracer_provider=self.provider)
+
+    def all(self) -> tuple[ReadableSpan, ...]:
+        return self._exporter.get_finished_spans()
+
+    def __getitem__(self, name: str) -> ReadableSpan:
+        (found,) = (span for span in self.all() if span.name == name)
+        return found
+
+    def parent(self, name: str) -> str | None:
+        """The name of the span around a span."""
+        parent = self[name].parent
+        return None if parent is None else self._name(parent)
+
+    def links(self, name: str) -> list[str]:
+        return [self._name(link.context) for link in self[name].links]
+
+    def _name(self, context: trace.SpanContext) -> str:
+        return {span.context.span_id: span.name for span in self.all()}.get(context.span_id, "of no job")
+
+    def traceparent(self, name: str) -> str:
+        context = self[name].context
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}"
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+def run(spans: Spans, backend: str, *jobs: AbstractJob[Any], **options: Any) -> bool:
+    """Run jobs in a scheduler called `run`."""
+    return Scheduler(*jobs, label="run", instruments=[Tracing(spans.provider)], **options).run(backend=backend)
+
+
+def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend: str) -> None:
+    """With links to what it required, and inside the span that was the current one when the run began."""
+    first = Job(nap, 0.0, label="first")
+    inner = Scheduler(Job(nap, 0.0, label="b"), label="inner", required=first)
+    with spans.tracer.start_as_current_span("program"):
+        assert run(spans, backend, first, inner)
+    assert [spans.parent(name) for name in ("first", "b", "inner", "run", "program")] == [
+        "run", "inner", "run", "program", None
+    ]  # fmt: skip
+    assert spans.links("inner") == ["first"]
+    assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "completed"
+    assert dict(spans["first"].attributes or {}) == {"trioflow.kind": "Job", "trioflow.state": "succeeded"}
+
+
+def test_the_span_is_the_current_one_in_the_body(spans: Spans, backend: str) -> None:
+    """In the coroutine, after it has waited, in its tasks, in threads; never that of another job."""
+
+    def note(name: str) -> None:
+        with spans.tracer.start_as_current_span(name):
+            pass
+
+    async def body(name: str) -> None:
+        note(f"{name} 1")
+        await anyio.sleep(0.001)
+        note(f"{name} 2")
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, note, f"{name} 3")
+
+    with ThreadPoolExecutor(1) as pool:
+        jobs = [Job(body, name, label=name) for name in "ab"]
+        jobs_elsewhere = ThreadJob(note, "c 1", label="c"), ExecutorJob(pool, note, "d 1", label="d")
+        assert run(spans, backend, *jobs, *jobs_elsewhere)
+    names = ["a 1", "a 2", "a 3", "b 1", "b 2", "b 3", "c 1", "d 1"]
+    assert [spans.parent(name) for name in names] == [name[0] for name in names]
+
+
+def test_commands_nodes_and_processes_find_the_span_of_their_job(spans: Spans, backend: str) -> None:
+    """In a variable of their environment, in the form of the W3C; without an instrument there is none."""
+    shown = ["printenv", "TRACEPARENT"]
+    with ProcessPoolExecutor(1) as pool:
+        jobs: list[AbstractJob[Any]] = [
+            CommandJob(shown, stdout=subprocess.PIPE, label="command"),
+            CommandJob(shown, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}, label="own env"),
+            SshJob(LocalNode(), "printenv TRACEPARENT", stdout=subprocess.PIPE, label="node"),
+            ProcessJob(variable, label="process"),
+            ExecutorJob(pool, variable, label="executor"),
+        ]
+        assert run(spans, backend, *jobs)
+        found = [str(getattr(job.result(), "text", job.result())).strip()[:-3] for job in jobs]
+        assert found == [spans.traceparent(job.label) for job in jobs]
+        again = [ProcessJob(variable), ExecutorJob(pool, variable)]
+        assert Scheduler(*again).run(backend=backend)
+        assert [job.result() for job in again] == [os.environ.get("TRACEPARENT")] * 2
+
+
+def test_the_context_of_a_job_goes_on_in_its_processes(spans: Spans) -> None:
+    """A program that a job starts makes its spans inside that of the job."""
+    program = """
+from opentelemetry import trace
+from trioflow.otel import remote_context
+
+print(trace.get_current_span(remote_context()).get_span_context().span_id)
+"""
+    job = CommandJob([sys.executable, "-c", program], stdout=subprocess.PIPE, label="program")
+    assert run(spans, "trio", job)
+    assert int(job.result().text) == spans["program"].context.span_id
+    assert trace.get_current_span(remote_context({})) is trace.INVALID_SPAN
+
+
+def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
+    """Its state, what it raised, its attempts; what never started has a span without duration; secrets stay here."""
+    tried = iter([True, False])
+
+    async def once() -> None:
+        if next(tried):
+            raise OSError
+
+    async def secret() -> None:
+        raise ValueError("password")
+
+    failing = Job(fail, label="failing")
+    jobs = [failing, Job(nap, 0.0, label="blocked", required=failing, run_if="succeeded"),
+            Job(once, label="again", retry=1), Job(secret, label="hidden", redact=True)]  # fmt: skip
+    assert run(spans, backend, *jobs)
+    states = {span.name: dict(span.attributes or {}).get("trioflow.state") for span in spans.all()}
+    assert states == {"failing": "failed", "blocked": "blocked", "again": "succeeded", "hidden": "failed", "run": None}
+    assert [event.name for event in spans["failing"].events] == ["exception"]
+    assert [event.name for event in spans["again"].events] == ["attempt"]
+    assert dict(spans["again"].attributes or {})["trioflow.attempts"] == 2
+    assert "password" not in "".join(span.to_json() for span in spans.all())
+    assert spans["hidden"].status.description == "ValueError"
+    assert not spans["blocked"].status.is_ok
+
+
+def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -> None:
+    """It does not count, and the job starts again."""
+    tried = iter([True, False])
+
+    async def body() -> None:
+        if next(tried):
+            raise Throttled("api", after=0.001)
+
+    job = Job(body, label="call", needs={"api": 1})
+    assert run(spans, backend, job, pool=Pool(api=Rate(requests=1000, per=1)))
+    assert [[event.name for event in span.events] for span in spans.all() if span.name == "call"] == [["throttled"], []]
+
+
+def test_a_run_that_stopped_says_why(spans: Spans, backend: str) -> None:
+    """A critical failure is an error of the run, and the span of what was cancelled is ended."""
+    assert not run(spans, backend, Job(fail, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
+    assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
+    assert not spans["run"].status.is_ok
+    assert dict(spans["long"].attributes or {})["trioflow.state"] == "cancelled"
+
+
+def test_the_metrics_of_a_run() -> None:
+    """How many jobs run and wait, and why; how many have failed, and with what; how long they took."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+
+    def read() -> dict[str, dict[str, float]]:
+        data: Any = reader.get_metrics_data()
+        return {
+            metric.name: {
+                ",".join(map(str, point.attributes.values())): getattr(point, "value", getattr(point, "count", None))
+                for point in metric.data.data_points
+            }
+            for scope in data.resource_metrics[0].scope_metrics
+            for metric in scope.metrics
+        }
+
+    async def look() -> Any:
+        return read()
+
+    looking = Job(look, label="look")
+    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail), Job(fail)]
+    Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(backend="trio")
+    during, after = looking.result(), read()
+    assert during["trioflow.jobs.running"] == {"": 1}
+    assert during["trioflow.jobs.waiting"] == {"slot": 5}
+    assert after["trioflow.jobs.running"] == {"": 0}
+    assert sum(after["trioflow.jobs.failures"].values()) == 2
+    assert after["trioflow.job.duration"] == {"succeeded": 4, "failed": 2}
+    provider.shutdown()
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
+    """A server that takes spans by OTLP: its address, and what it has got."""
+    got: list[ExportTraceServiceRequest] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            got.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", got
+        server.shutdown()
+        thread.join()
+
+
+def exporting(address: str, patience: float) -> TracerProvider:
+    """A provider that sends its spans in batches, in a thread of its own."""
+    from opentelemetry.exporter.otlp.proto.http import Compression
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint=address, compression=Compression.NoCompression, timeout=patience)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServiceRequest]]) -> None:
+    """By OTLP, and decoded as a collector does: names, parents, links, states."""
+    address, got = collector
+    provider = exporting(address, PATIENCE)
+    a = Job(nap, 0.0, label="a")
+    jobs = [a, Job(nap, 0.0, label="b", required=a), Job(fail, label="c")]
+    assert Scheduler(*jobs, label="run", instruments=[Tracing(provider)]).run(backend="trio")
+    provider.shutdown()
+    scopes = [scope for one in got for resource in one.resource_spans for scope in resource.scope_spans]
+    by_name = {span.name: span for scope in scopes for span in scope.spans}
+    assert set(by_name) == {"a", "b", "c", "run"}
+    assert {by_name[name].parent_span_id for name in "abc"} == {by_name["run"].span_id}
+    assert [link.span_id for link in by_name["b"].links] == [by_name["a"].span_id]
+    assert (by_name["c"].status.code, by_name["a"].status.code) == (2, 0)
+    assert {one.key: one.value.string_value for one in by_name["c"].attributes}["trioflow.state"] == "failed"
+
+
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_collector_that_is_down_holds_up_nothing(is_silent: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether nobody listens, or whoever does never answers: the run ends at once, and well."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if is_silent:
+            listener.listen(1)
+        provider = exporting(f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces", 0.2)
+        jobs = [Job(nap, 0.0, label=str(number)) for number in range(1000)]
+        scheduler = Scheduler(*jobs, instruments=[Tracing(provider)])
+        with anyio.from_thread.start_blocking_portal() as portal:
+            assert portal.start_task_soon(_within, scheduler, 20.0).result()
+        listener.close()
+        provider.shutdown()
+    assert "removed from this run" not in caplog.text
+
+
+async def _within(scheduler: Scheduler, seconds: float) -> bool:
+    with anyio.fail_after(seconds):
+        return await scheduler.co_run()

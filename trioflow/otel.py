@@ -1,0 +1,245 @@
+"""OpenTelemetry: a span for each run and each job, and metrics; and what commands, processes and nodes need to go on.
+
+It needs the extra `otel`: `pip install "trioflow[otel]"`. Where spans and metrics go, and how, is what the program has
+told OpenTelemetry's SDK; without one, nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    from opentelemetry import context as otel_context
+    from opentelemetry import metrics, propagate, trace
+except ModuleNotFoundError as missing:
+    message = f'{missing}: install it with pip install "trioflow[otel]"'
+    raise ModuleNotFoundError(message, name=missing.name) from None
+
+from . import JobState, StopReason, __version__
+from .abc import Instrument, carry, is_scheduler, throttled, waiting_for
+
+if TYPE_CHECKING:
+    from . import AbstractJob, Scheduler
+
+    AnyJob = AbstractJob[Any]
+
+NAMES: Final = ("traceparent", "tracestate", "baggage")
+"""What propagators write, and a process finds in its environment in capital letters."""
+CAUSES: Final = {
+    "no free slot": "slot",
+    "no free token": "token",
+    "no free token around": "token",
+    "start interval": "interval",
+    "": "turn",
+}
+"""Why jobs wait, by what `waiting_for` says; all else is about resources."""
+FAILED: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
+
+
+class Tracing(Instrument):
+    """An instrument that records a run with OpenTelemetry.
+
+    The run has a span, and each job one inside that of its scheduler, with links to the jobs that it required. The span
+    is the current one in the body of its job, in threads that the job calls, and in tasks that it starts, so spans and
+    logs of instrumented libraries belong to it. Commands, here and on nodes, and functions in processes and on a
+    cluster find it in the variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`. Jobs that never
+    start have a span without duration. A job with `redact=True` shows the type of what it raised, without its text.
+
+    The metrics are `trioflow.jobs.running`; `trioflow.jobs.waiting`, by `cause` ("slot", "token", "resources",
+    "throttled", "interval", "turn"); `trioflow.jobs.failures`, by `error.type`; and `trioflow.job.duration`, in
+    seconds, by `state`.
+
+    Nothing here waits for a collector: exporters of the SDK that send in batches do so in threads of their own.
+
+    Args:
+        tracer_provider: where the spans go; None for the provider that is set globally.
+        meter_provider: where the metrics go; None for the global one.
+
+    Raises:
+        ModuleNotFoundError: by the import of this module, if OpenTelemetry is not installed.
+
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        >>> exporter = InMemorySpanExporter()
+        >>> provider = TracerProvider()
+        >>> provider.add_span_processor(SimpleSpanProcessor(exporter))
+        >>> async def bake():
+        ...     pass
+        >>> Scheduler(Job(bake, label="bake"), label="shop").run(instruments=[Tracing(provider)])
+        True
+        >>> [span.name for span in exporter.get_finished_spans()]
+        ['bake', 'shop']
+
+    """
+
+    in_context = True
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+    ) -> None:
+        self._tracer: Final = trace.get_tracer("trioflow", __version__, tracer_provider)
+        meter = metrics.get_meter("trioflow", __version__, meter_provider)
+        self._running: Final = meter.create_up_down_counter("trioflow.jobs.running", "{job}", "Jobs that run.")
+        self._failures: Final = meter.create_counter("trioflow.jobs.failures", "{job}", "Jobs that have failed.")
+        self._duration: Final = meter.create_histogram("trioflow.job.duration", "s", "How long jobs have run.")
+        here = weakref.ref(self)  # a provider never forgets its callbacks
+        meter.create_observable_gauge(
+            "trioflow.jobs.waiting", [lambda _: _waiting_of(here())], "{job}", "Jobs that are ready, and wait."
+        )
+        self._lock: Final = threading.Lock()  # for what the thread of the exporter reads
+        self._waiting: Final[dict[AnyJob, None]] = {}
+        self._spans: Final[dict[AnyJob, trace.Span]] = {}  # those that have not ended
+        self._ended: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
+
+    # ---- runs
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        """Begin the span of an outermost run; a nested one has that of its job."""
+        if scheduler not in self._spans:
+            self._spans[scheduler] = self._tracer.start_span(_name(scheduler), attributes=_attributes(scheduler))
+
+    def incident(self, scheduler: Scheduler, job: AnyJob | None, message: str, exception: BaseException | None) -> None:
+        """Add an event to the span of the run."""
+        if (span := self._spans.get(scheduler)) is not None:
+            span.add_event("incident", {"message": message, "exception.type": _type(exception)})
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        """End the span of an outermost run, and those of jobs that a fault has left open."""
+        for job in [one for one in self._spans if one.scheduler is scheduler]:
+            self._spans.pop(job).end()
+        with self._lock:
+            for job in [one for one in self._waiting if one.scheduler is scheduler]:
+                del self._waiting[job]
+        if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
+            return  # it is a job, whose span ends with it
+        reason = scheduler.stop_reason
+        if reason is not None:
+            span.set_attribute("trioflow.stop_reason", reason.value)
+        if reason is not StopReason.COMPLETED:
+            span.set_status(trace.StatusCode.ERROR, f"the run was {'' if reason is None else reason.value}")
+        span.end()
+
+    # ---- jobs
+
+    def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """Count a job that waits, and end the span of an attempt that was throttled."""
+        with self._lock:
+            self._waiting[job] = None
+        if (span := self._spans.pop(job, None)) is not None:
+            span.add_event("throttled")
+            span.end()
+            self._running.add(-1)
+
+    def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """Begin the span of a job, and make it the current one in its body."""
+        with self._lock:
+            self._waiting.pop(job, None)
+        self._spans[job] = span = self._start(scheduler, job)
+        context = trace.set_span_in_context(span)
+        otel_context.attach(context)  # of the job's own: nobody has to detach it
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, context)
+        carry({name.upper(): value for name, value in carrier.items() if name in NAMES})
+        self._running.add(1)
+
+    def job_attempt(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """Add an event for each further attempt."""
+        if job.attempts > 1:
+            self._spans[job].add_event("attempt", {"number": job.attempts})
+
+    def job_ready(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """Add an event for a service that is ready."""
+        self._spans[job].add_event("ready")
+
+    def job_finished(self, scheduler: Scheduler, job: AnyJob) -> None:
+        """End the span of a job, and count it."""
+        span = self._spans.pop(job, None)
+        if span is None:  # it never started
+            with self._lock:
+                self._waiting.pop(job, None)
+            span = self._start(scheduler, job)
+        else:
+            self._running.add(-1)
+            self._duration.record(job.elapsed or 0.0, {"state": job.state.value})
+        span.set_attribute("trioflow.state", job.state.value)
+        if job.attempts > 1:
+            span.set_attribute("trioflow.attempts", job.attempts)
+        if job.state in FAILED:
+            error = job.raised_exception()
+            self._failures.add(job.state is not JobState.CANCELLED, {"error.type": _type(error)})
+            _note_failure(span, job, error)
+        span.end()
+        self._ended[job] = span.get_span_context()
+
+    def _start(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
+        around = self._spans.get(scheduler)
+        parent = None if around is None else trace.set_span_in_context(around)
+        links = [trace.Link(found) for one in job.required if (found := self._context_of(one)) is not None]
+        return self._tracer.start_span(_name(job), parent, links=links, attributes=_attributes(job))
+
+    def _context_of(self, job: AnyJob) -> trace.SpanContext | None:
+        running = self._spans.get(job)  # a service
+        return self._ended.get(job) if running is None else running.get_span_context()
+
+    def _causes(self) -> Counter[str]:
+        with self._lock:
+            waiting = list(self._waiting)
+        return Counter("throttled" if throttled(job) else CAUSES.get(waiting_for(job), "resources") for job in waiting)
+
+
+def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:
+    """Return the context of the job that has started this process, or that calls a function in it.
+
+    Spans that are made in it belong to the span of the job.
+
+    Args:
+        environment: where `TRACEPARENT` and the like are; None for this process's environment.
+
+    Example:
+        >>> parent = remote_context({"TRACEPARENT": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+        >>> format(trace.get_current_span(parent).get_span_context().span_id, "016x")
+        'b7ad6b7169203331'
+
+    """
+    variables = os.environ if environment is None else environment
+    return propagate.extract({name: value for name in NAMES if (value := variables.get(name.upper())) is not None})
+
+
+def _waiting_of(tracing: Tracing | None) -> Iterable[metrics.Observation]:
+    causes = Counter[str]() if tracing is None else tracing._causes()
+    return [metrics.Observation(number, {"cause": cause}) for cause, number in causes.items()]
+
+
+def _name(job: AnyJob) -> str:
+    return str(job.label)
+
+
+def _attributes(job: AnyJob) -> dict[str, Any]:
+    found: dict[str, Any] = {"trioflow.kind": type(job).__name__}
+    if is_scheduler(job):
+        found["trioflow.jobs"] = len(job)
+    return found
+
+
+def _type(error: BaseException | None) -> str:
+    return "" if error is None else type(error).__qualname__
+
+
+def _note_failure(span: trace.Span, job: AnyJob, error: BaseException | None) -> None:
+    if error is None:
+        span.set_status(trace.StatusCode.ERROR, job.state.value)
+    elif job.redact:
+        span.set_attribute("error.type", _type(error))
+        span.set_status(trace.StatusCode.ERROR, _type(error))
+    else:
+        span.record_exception(error)
+        span.set_status(trace.StatusCode.ERROR, f"{_type(error)}: {error}")
