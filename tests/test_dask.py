@@ -49,7 +49,7 @@ from . import otel_bodies
 from .bodies import Flaw, notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
-from .places import PATIENCE
+from .places import EXAMPLES, PATIENCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
@@ -582,6 +582,13 @@ def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Pat
     there, here = map(int, (tmp_path / "pids").read_text().split())
     assert there in workers
     assert here not in {*workers, os.getpid()}
+
+
+def test_the_command_moves_the_example_of_three_sizes(client: Client) -> None:
+    """By its option alone."""
+    result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
+    assert result.exit_code == 0
+    assert "all 7 jobs succeeded" in result.output
 
 
 def test_the_command_says_when_nobody_answers(tmp_path: Path) -> None:

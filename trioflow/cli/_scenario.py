@@ -73,7 +73,7 @@ def parse_file(given: str) -> tuple[Path, str | None]:
 
 
 loaded: Final[list[ModuleType]] = []
-"""The user's files."""
+"""The user's file, once it is there."""
 
 
 def load(path: Path) -> ModuleType:
@@ -101,7 +101,7 @@ def load(path: Path) -> ModuleType:
     called(
         lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
     )
-    loaded.append(module)
+    loaded[:] = [module]
     return module
 
 

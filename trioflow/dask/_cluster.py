@@ -53,7 +53,8 @@ class Cluster(Place):
     """The client."""
 
     def __init__(self, client: Any) -> None:
-        if not hasattr(type(client), "scheduler_info"):
+        kind: Any = type(client)
+        if not hasattr(kind, "scheduler_info"):
             raise TypeError(f"Cluster({shown(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop alone; "

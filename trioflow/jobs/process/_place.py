@@ -46,7 +46,8 @@ def checked(given: Any, what: str) -> Processes:
     """
     if given is None or isinstance(given, (Executor, Place)) or (type(given) is str and given == LOCAL):
         return given  # type: ignore[return-value]
-    if hasattr(type(given), "get_executor"):
+    kind: Any = type(given)
+    if hasattr(kind, "get_executor"):
         raise TypeError(f"{what} is {shown(given)}: write trioflow.dask.Cluster(client), with a distributed.Client")
     raise TypeError(
         f"{what} is {shown(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
