@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
+from trioflow._core.job import _labels
 
 
 class Colour(enum.Enum):
@@ -49,6 +50,9 @@ three = Job(fetch, 3)
         ((3,), "fetch(3)"),
         ((None, True, 2.5, "a"), "fetch(None, True, 2.5, 'a')"),
         (("https://example.org/a/long/path/page/17",), "fetch('https://exam…ath/page/17')"),
+        (("0123456789abcdefghijklmn",), "fetch('0123456789abcdefghijklmn')"),
+        ((b"0123456789abcdefghijklmn",), "fetch(b'0123456789abcdefghijklmn')"),
+        ((1.2345678912,), "fetch(1.2345678912)"),
         ((0.1 + 0.2, 1 / 3, -2e-300 / 3, float("nan")), "fetch(0.3, 0.333333, -6.66667e-301, nan)"),
         ((10**5000,), "fetch(<int>)"),
         ((b"x" * 100,), f"fetch({b'x' * 24!r}…)"),
@@ -71,6 +75,15 @@ def test_default_label_shows_the_call(args: tuple[Any, ...], label: str) -> None
     job = Job(fetch, *args)
     assert job.label == label
     assert ThreadJob(print, *args).label == label.replace("fetch(", "print(", 1)
+
+
+def test_what_just_fits_is_shown_whole() -> None:
+    """A label is cut from one character more than the longest, in its middle."""
+    fits = "".join(str(number % 10) for number in range(_labels.LONGEST_LABEL))
+    assert _labels.shortened(fits) == fits
+    assert len(_labels.shortened(f"{fits}x")) == len(fits)
+    assert _labels.without_middle("01234567", 8) == "01234567"
+    assert _labels.without_middle("012345678", 8) == "0123…678"
 
 
 def test_keyword_arguments_are_shown() -> None:

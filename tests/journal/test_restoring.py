@@ -100,7 +100,7 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
 def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
     virtual: Virtual, file: Path, label: str | None
 ) -> None:
-    """A journal held each job that a run had known, so that one with keep_jobs=False grew all the same."""
+    """A journal held each job that a run had known, so that one with keep_jobs=False grew; later, only nested ones."""
     alive: list[int] = []
     found: list[tuple[Any, bool]] = []
 
@@ -111,10 +111,12 @@ def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
         for number in range(30):
             last = scheduler.add(Job(total, Job(double, number, label=label), number, label=label))
             bad = scheduler.add(Job(fail, label=label))
-            added += [weakref.ref(last), weakref.ref(bad)]
+            inner = scheduler.add(Scheduler(Scheduler(Job(double, number)), label=label))
+            added += [weakref.ref(last), weakref.ref(bad), *map(weakref.ref, inner.iterate_jobs())]
             await bad.wait_settled()
+            await inner.wait_settled()
             found.append((await last, last.restored))
-        del last, bad
+        del last, bad, inner
         gc.collect()
         alive.append(sum(one() is not None for one in added))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.door.reading import duration_text, size_text
+from trioflow._core.door.reading import duration_text, durations_in_column, size_text
 from trioflow.view.monitor._run_lines import estimate, so_far
 
 
@@ -21,6 +21,7 @@ from trioflow.view.monitor._run_lines import estimate, so_far
         (1.2345, "1.23 s"),
         (9.999, "10 s"),
         (59.94, "59.9 s"),
+        (59.95, "1 min"),
         (59.96, "1 min"),
         (61, "1 min 01 s"),
         (750, "12 min 30 s"),
@@ -34,6 +35,11 @@ from trioflow.view.monitor._run_lines import estimate, so_far
 def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
     """Or two units that people say together; nothing is rounded up to 60 of a unit."""
     assert duration_text(seconds) == text
+
+
+def test_a_column_of_the_shortest_times_is_in_nanoseconds() -> None:
+    """The longest decides, however short it is."""
+    assert durations_in_column([2e-9, None, 1.5e-9]) == ("ns", ["2.000", "", "1.500"])
 
 
 @pytest.mark.parametrize(

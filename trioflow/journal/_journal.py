@@ -34,6 +34,7 @@ from .._core.door.keeping import (
     file_path,
     flag,
     is_among,
+    is_scheduler,
     settings_of,
     value_of,
     warn,
@@ -344,9 +345,10 @@ class Session:
         return found
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Hold nothing for a job that is about to be dropped. If it is an input later, its result is there."""
-        self._running.pop(job, None)
-        self._forms.pop(job, None)
+        """Hold nothing for a job that is about to be dropped, nor for those in it; their results stay in the file."""
+        for one in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
+            self._running.pop(one, None)
+            self._forms.pop(one, None)
 
     # ---- the file
 
