@@ -104,14 +104,23 @@ def keeps_windows(seen: Recording) -> None:
 
 def fills_windows(seen: Recording) -> None:
     """No job waits for a slot while one is free."""
+    tokenless = set(may_lack_token(seen))
     for now, queues in calm_moments(seen):
         for name, queue in queues.items():
             group = groups(seen)[name]
-            if group.limiter is not None or now < queue.last_start + group.start_interval:
+            if group.limiter is not None or now < queue.last_start + group.start_interval or name in tokenless:
                 continue
             running = [job for job in queue.running if not plans(seen)[job].forever]
             assert not queue.waiting or len(running) == group.window, queue.waiting
             assert not any(plans(seen)[job].forever for job in queue.waiting), queue.waiting
+
+
+def may_lack_token(seen: Recording) -> Iterator[str]:
+    """Yield the schedulers in which none may start for want of the token around, which one nested in it gives back."""
+    for outer in groups(seen).values():
+        for plan in members(outer) if outer.limiter is not None else ():
+            if passes_on(plan, outer.limiter):  # type: ignore[arg-type]
+                yield from (inner.name for inner in walk(plan) if isinstance(inner, Group))
 
 
 def starts_in_order(seen: Recording) -> None:

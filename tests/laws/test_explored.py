@@ -23,7 +23,7 @@ from trioflow.testing import explore
 from trioflow.testing._turns import Turns, ordered
 
 from ..conftest import Virtual
-from .checks import FEW, MANY, check
+from .checks import FEW, MANY, check, check_shared
 from .flow_laws import LAWS_OF_FLOW, ends_services_after_their_users
 from .laws import LAWS_OF_RUNS, ends_forever_jobs_last
 from .real_run import RealRun, Recorder
@@ -77,6 +77,13 @@ def test_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) 
     check(Ordered(backend, seed), scenario)
 
 
+@settings(FEW, max_examples=15)
+@given(scenario=scenarios(shared=True), seed=SEEDS)
+def test_scenarios_with_shared_limiters_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+    """In whatever order tasks go on, schedulers that share a limiter keep all laws."""
+    check_shared(Ordered(backend, seed), scenario)
+
+
 @settings(FEW, max_examples=6)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
@@ -90,6 +97,14 @@ def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
 def test_many_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
     """As `test_scenarios_in_other_orders`, for long."""
     check(Ordered(backend, seed), scenario)
+
+
+@pytest.mark.soak
+@MANY
+@given(scenario=scenarios(shared=True), seed=SEEDS)
+def test_many_scenarios_with_shared_limiters_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+    """As `test_scenarios_with_shared_limiters_in_other_orders`, for long."""
+    check_shared(Ordered(backend, seed), scenario)
 
 
 @pytest.mark.soak
