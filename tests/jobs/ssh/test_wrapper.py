@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from trioflow.jobs.command._capture import Capture
 from trioflow.jobs.ssh import _wrapper
-from trioflow.jobs.ssh._session import _Gate
+from trioflow.jobs.ssh._attempts import _Gate
 from trioflow.jobs.ssh._wrapper import Report, ReportFilter
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched

@@ -33,6 +33,8 @@ from ..posix._guard import VARIABLE, Guard
 from ..posix._processes import Process, spawn
 from ._errors import SshError, Unreachable
 from ._files import listed_by_sftp, said_by_sftp
+from ._lane import Lane
+from ._lanes import Lanes
 from ._local import Here
 from ._nodes import LocalNode
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
@@ -117,6 +119,7 @@ class Connections:
             for wanted in (False, True):
                 closing = [one for one in opened if (one.node in gateways) is wanted]
                 for one in closing:
+                    one.lanes.let_go()
                     one.ask_to_end()
                 for one in closing:
                     await one.end()
@@ -140,6 +143,7 @@ class Connection:
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # of whoever opens it
         self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
+        self.lanes: Final = Lanes(self._lane if node.lanes else None)
         self._is_ready = False  # `process` has said that the connection is there
         self._failure: SshError | None = None  # of the last try
         self._failures = 0
@@ -171,6 +175,9 @@ class Connection:
     def command(self, line: str) -> Sequence[str]:
         """Return what runs a line there."""
         return self.transport.run(self.node, self.socket, line)
+
+    def _lane(self) -> Lane:
+        return Lane(self.run, self._all.guard, self.command)
 
     def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
         """Return what copies files, and what it is to read.
@@ -379,6 +386,7 @@ class Connection:
         self._is_ready = False
         if process is None:
             return
+        self.lanes.let_go()
         wait, outlast = run.wait_readable, run.outlast
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
@@ -392,6 +400,7 @@ class Connection:
         finally:
             process.forget()
             self.process = None
+        await self.lanes.end()
 
 
 def _again(failure: SshError) -> SshError:

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from ..command._capture import Spool
 from ..command._options import is_path
+from ._attempts import Redirection
 from ._errors import SshError
 from ._files import Get, MakeDirectory, Operation, Put, Rename
-from ._session import Redirection, Session
+from ._session import Session
 
 MARK: Final = ".trioflow-"
 """What the names of files begin with that are not complete yet."""

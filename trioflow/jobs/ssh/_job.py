@@ -17,11 +17,12 @@ from ..command._granted import granted
 from ..command._options import CommandOptions, is_path
 from ..command._result import CommandResult
 from . import _copying
+from ._attempts import Redirection
 from ._connections import Connections
 from ._errors import Unreachable
 from ._nodes import LocalNode, Node, SshNode
 from ._nodes import node as node_of
-from ._session import Redirection, Session
+from ._session import Session
 from ._steps import Command, Program, Pull, Push, Script, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
             hostname. In a command line they are quoted for the shell. Other braces stay as they are.
         cwd: the directory there; None for the home directory.
         env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
-            `granted("gpu")`; 100,000 bytes at most. They stand in no command line, so nobody else there can read them.
+            `granted("gpu")`; 131,071 bytes each, at most (all together 100,000 where the node has no lanes). They stand
+            in no command line, so nobody else there can read them.
         stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
             CommandResult; None for nothing.
         stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open

@@ -37,32 +37,47 @@ from ..command._capture import Sink
 # what comes behind is for the subshell.
 # The variables are exported all at once, where no name of the script's own is used any more, lest it be one of theirs.
 # Where sleep takes whole seconds alone, the tenths are counted by tens.
+START: Final = 'start() { eval "$e"; exec "$@"; };'
+NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
+LEFT: Final = (
+    "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
+    'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
+)
+"""Whether somebody of the command's group, which is $p, is alive."""
+ENDING: Final = (
+    "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
+    "while kill -0 -$p || kill -0 $p; do "
+    'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi; '
+    'if [ "$n" -ge $((g+100)) ]; then break; fi; '
+    "nap .1 1; done;"
+)
+"""Ends a command: TERM, CONT, the grace, KILL."""
+LEFTOVERS: Final = (
+    "while left; do "
+    'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
+    'if [ "$n" -ge $((2*g)) ]; then kill -KILL -$p; '
+    'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi; '
+    'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
+)
+"""Waits for what a command has left in its group, and ends it."""
 _LINES: Final = (
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
     'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
-    'start() { eval "$e"; exec "$@"; };',
-    'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };',
-    "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then",
-    'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };',
+    START,
+    NAP,
+    LEFT,
     "printf '\\036%s start\\n' \"$t\" >&4;",
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
-    "( read -r x <&3; n=0;",
-    "kill -TERM -$p || kill -TERM $p; kill -CONT -$p;",
-    "while kill -0 -$p || kill -0 $p; do",
-    'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi;',
-    'if [ "$n" -ge $((g+100)) ]; then break; fi;',
-    "nap .1 1; done ) >/dev/null 4>&- 5<&- &",
+    "( read -r x <&3;",
+    ENDING,
+    ") >/dev/null 4>&- 5<&- &",
     "v=$!; exec 3<&- 5<&-;",
     "wait $p; c=$?; n=0;",
-    "while left; do",
-    'if [ "$n" -ge $((2*g+10)) ]; then break; fi;',
-    'if [ "$n" -ge $((2*g)) ]; then kill -KILL -$p;',
-    'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi;',
-    'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;',
+    LEFTOVERS,
     "kill -KILL $v;",
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
@@ -95,7 +110,12 @@ def line(
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (SCRIPT, "trioflow", *given, *words)))
+    return login_line(SCRIPT, *given, *words)
+
+
+def login_line(script: str, *words: str) -> str:
+    """Return what a login shell is to run so that a script is, with these arguments."""
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (script, "trioflow", *words)))
 
 
 def variables(given: Mapping[str, str], token: str) -> bytes:
@@ -106,8 +126,13 @@ def variables(given: Mapping[str, str], token: str) -> bytes:
         token: that of the `line`.
 
     """
+    return os.fsencode(f"{exported(given)} #{token}")
+
+
+def exported(given: Mapping[str, str]) -> str:
+    """Return a command that exports variables."""
     words = (f"{name}={value}".replace("'", "'\\''") for name, value in given.items())
-    return os.fsencode("export" + "".join(f" '{word}'" for word in words) + f" #{token}")
+    return "export" + "".join(f" '{word}'" for word in words)
 
 
 @dataclass(slots=True)
@@ -147,7 +172,7 @@ class ReportFilter:
         while data:
             before, found, rest = data.partition(self._mark)
             if not found:
-                kept = _overlap(data, self._mark)
+                kept = overlap(data, self._mark)
                 self._held = data[len(data) - kept :]
                 self._hand_on(data[: len(data) - kept])
                 return
@@ -198,7 +223,7 @@ _REPORT: Final = re.compile(
 )
 
 
-def _overlap(data: bytes, mark: bytes) -> int:
+def overlap(data: bytes, mark: bytes) -> int:
     """Return how many of the last bytes may be the beginning of a mark."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):

@@ -1,0 +1,412 @@
+"""One try to run a command on a node: in a lane, or in a session of ssh of its own.
+
+A session of its own is a local process, and so a `CommandJob` that the job on the node runs itself: its output is
+pumped, and the process is ended and reaped, as that of any command. What is different is how a command is ended: its
+standard input is closed, the wrapper on the node (`_wrapper`) sees that, ends the command there, and so the local
+process ends too. Only if that takes too long is the local one killed. A lane (`_lane`) does the same without a new
+process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ...abc import run_of
+from ..command._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
+from ..command._job import CommandJob
+from ..command._options import is_path
+from ..command._result import CommandError, CommandResult
+from ..command._streams import open_output, print_line
+from ..posix._processes import Process
+from ._errors import SshError
+from ._lane import Lane, command_line
+from ._wrapper import Report, ReportFilter, line, variables
+
+if TYPE_CHECKING:
+    from ...abc import TimeLimit
+    from ._connections import Connection
+    from ._local import Here
+
+MARGIN: Final = 5.0
+"""Seconds that the end of a command on the node may take to be known here, beyond the grace that it has there."""
+MOST_WORDS: Final = 131_071
+"""Bytes of a line for a node, or of a word: Linux takes no longer argument (MAX_ARG_STRLEN)."""
+MOST_VARIABLES: Final = 100_000
+"""Bytes of the variables of a command. They wait in the buffer of a socket until the wrapper reads them: 0.25 s."""
+LOST: Final = 255
+"""The exit code of ssh itself, when there is no session, or no more."""
+TAIL: Final = 2000
+"""Bytes of the standard error that an error shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirection:
+    """Where a command reads from and writes to."""
+
+    stdin: str = ""  # a file on the node
+    stdout: Any = None
+    stderr: Any = None
+    on_line: Callable[[str], object] | None = None
+    tag: Callable[[], str] | None = None
+    anew: bool = False  # begin files of output anew
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the standard error goes where the standard output goes."""
+        return bool(self.stderr == subprocess.STDOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A command for a node, and what is to become of its output."""
+
+    job: Any
+    connection: Connection | Here
+    words: Sequence[str]
+    redirection: Redirection
+    grace: float
+    limit: TimeLimit
+    shown: str
+
+    def check_size(self, what: str, size: int, most: int) -> None:
+        """Raise if something is too long for the node.
+
+        Raises:
+            CommandError: it is.
+
+        """
+        if size > most:
+            advice = "hand over much data by stdin=, or by a Push before"
+            why = f"not started: {what} {size} bytes, and at most {most} go to a node: {advice}"
+            raise CommandError(self.job, f"{self.connection.node.name}: {self.shown}", why)
+
+
+class Attempt:
+    """One try to run a command: what both ways have in common."""
+
+    def __init__(self, task: Task) -> None:
+        """Open where its output goes.
+
+        Raises:
+            OSError: a file cannot be opened.
+
+        """
+        self._task: Final = task
+        self._tail: Final = _Tail()
+        self._stdout: Final = _Outlet("stdout", task.redirection)
+        try:
+            self._stderr: Final = _Outlet("stderr", task.redirection)
+        except BaseException:
+            self._stdout.close()
+            raise
+        self._signs: Final = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
+
+    _elapsed: float
+
+    @property
+    def report(self) -> Report:
+        """What has been told of the command."""
+        raise NotImplementedError
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it is certain that nothing has started, if nothing has been told."""
+        return True
+
+    @property
+    def said(self) -> bytes:
+        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
+        return bytes(self._tail.data)
+
+    def check_login(self) -> None:
+        """Raise if the command has not started because the node ended the session.
+
+        Raises:
+            SshError: its login shell, or what it runs instead, is not one for commands.
+
+        """
+
+    async def run(self) -> None:
+        """Run it to its end."""
+        try:
+            with self._task.limit.counting():
+                await self._run()
+        finally:
+            self._stdout.close()
+            self._stderr.close()
+
+    async def _run(self) -> None:
+        raise NotImplementedError
+
+    def result(self) -> CommandResult:
+        """Return what became of the command on the node, which has ended."""
+        report = self.report
+        assert report.returncode is not None
+        usage = resource.struct_rusage([report.user_time, report.system_time, *[0] * 14])
+        return CommandResult(_signed(report.returncode), self._elapsed, usage, self._stdout.kept(), self._stderr.kept())
+
+
+class InLane(Attempt):
+    """A command in a lane."""
+
+    def __init__(self, task: Task, lane: Lane) -> None:
+        token, given = os.urandom(8).hex(), task.redirection
+        for word in task.words:
+            task.check_size("one of its words is", len(os.fsencode(word)), MOST_WORDS)
+        for name, value in given.variables.items():
+            task.check_size("one of its variables (env=) is", len(os.fsencode(f"{name}={value}")), MOST_WORDS)
+        self._line: Final = command_line(
+            task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, variables=given.variables
+        )
+        self._lane: Final = lane
+        self._token: Final = token
+        self._report: Final = Report()
+        super().__init__(task)
+
+    @property
+    def report(self) -> Report:
+        """What the lane has told."""
+        return self._report
+
+    async def _run(self) -> None:
+        clock = run_of(self._task.job).clock
+        began, signs = clock(), self._signs
+        sinks = [*self._stdout.sinks, *signs], [self._tail, *self._stderr.sinks, *signs]
+        try:
+            await self._lane.do(self._line, self._token, sinks, self._task.grace + MARGIN, self._report)
+        finally:
+            self._elapsed = clock() - began
+
+
+class InSession(Attempt):
+    """A command in a session of its own."""
+
+    def __init__(self, task: Task) -> None:
+        token = os.urandom(8).hex()
+        given, connection = task.redirection, task.connection
+        sent = variables(given.variables, token) if given.variables else b""
+        command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
+        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MOST_WORDS)
+        task.check_size("its variables (env=) are", len(sent), MOST_VARIABLES)
+        super().__init__(task)
+        self._before: Final = _Tail()
+        self._gate: Final = _Gate(self._stdout.sinks)
+        sinks = [self._tail, *self._stderr.sinks]
+        self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
+        self._client: Final = _Client(
+            connection.command(command),
+            cwd=connection.directory,
+            stdout=cast(Any, _File([self._gate, *self._signs])),
+            stderr=cast(Any, _File([self._filter, *self._signs])),
+            check=False,
+            terminate_grace=task.grace + MARGIN,
+            label=task.job.label,
+        )
+        self._client._sent = sent
+
+    @property
+    def report(self) -> Report:
+        """What the wrapper has told."""
+        return self._filter.report
+
+    @property
+    def said(self) -> bytes:
+        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
+        return bytes(self._tail.data if self.report.started else self._before.data)
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it is certain that nothing has started: ssh says so."""
+        return self._task.connection.never_started(self.said.decode(errors="backslashreplace"))
+
+    def check_login(self) -> None:
+        """Raise if the command has not started because the node ended the session: ssh has the exit code from there.
+
+        Raises:
+            SshError: its login shell, or what it runs instead, is not one for commands.
+
+        """
+        local = self._client.last_result
+        if local is None or not 0 <= local.returncode < LOST:
+            return
+        said = (self._gate.held + self.said).decode(errors="backslashreplace").strip()
+        what = f"the node let us in, and ended the session with exit code {local.returncode} before the command started"
+        advice = "its login shell must be one that runs commands"
+        shown = self._task.shown
+        raise SshError(self._task.connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
+
+    async def _run(self) -> None:
+        try:
+            await self._client.co_run()
+        finally:
+            local = self._client.last_result
+            if local is not None:
+                self._elapsed = local.elapsed
+
+
+class _Client(CommandJob):
+    """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
+
+    __slots__ = ("_lifeline", "_sent", "_theirs")
+
+    _lifeline: socket.socket
+    _sent: bytes  # at the beginning
+    _theirs: socket.socket
+
+    async def co_run(self) -> CommandResult:
+        """Run it, with an input that lasts as long as it is wanted.
+
+        It is a socket, as the buffer of a pipe may be as small as a page: all that is sent fits into it at once.
+        """
+        self._lifeline, self._theirs = socket.socketpair()
+        try:
+            if self._sent:
+                self._lifeline.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(self._sent))
+                self._lifeline.sendall(self._sent)
+            return await super().co_run()
+        finally:
+            self._let_go()
+
+    def _input(self, stdin: Any) -> int:
+        return self._theirs.fileno()
+
+    def _terminate(self, process: Process) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._lifeline.close()
+        self._theirs.close()
+
+
+class _Outlet:
+    """Where one stream of a command goes.
+
+    All of it passes through this program, and no descriptor of the user's reaches ssh: the process that holds the
+    connection would let it be non-blocking, for everybody who has it.
+    """
+
+    def __init__(self, name: str, redirection: Redirection) -> None:
+        """Open it.
+
+        Raises:
+            OSError: a file cannot be opened.
+
+        """
+        given = getattr(redirection, name)
+        self._capture: Final = Capture() if given == subprocess.PIPE else None
+        self.sinks: list[Sink] = [] if self._capture is None else [self._capture]
+        lines = line_sinks(name, redirection.on_line, redirection.tag)
+        self.sinks += lines
+        if is_path(given):
+            self.sinks.append(DescriptorSink(open_output(given, anew=redirection.anew)))
+        elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
+            self.sinks += _onwards(getattr(sys, name) if given is None else given)
+
+    def kept(self) -> bytes | Spool | None:
+        """Return what was captured; None if it was not."""
+        return None if self._capture is None else self._capture.kept()
+
+    def close(self) -> None:
+        """Close what was opened here, also where the command could not be started, or another sink has failed."""
+        for sink in self.sinks:
+            if isinstance(sink, DescriptorSink):
+                sink.finish()
+
+
+class _File:
+    """Several sinks, as a file that a `CommandJob` writes to."""
+
+    mode: Final = "wb"
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks: Final = sinks
+
+    def write(self, data: bytes) -> None:
+        """Hand it on."""
+        for sink in self._sinks:
+            sink.write(data)
+
+    def flush(self) -> None:
+        """Tell that there is no more."""
+        for sink in self._sinks:
+            sink.finish()
+
+
+class _Gate:
+    """Keeps back what comes before the command has started, which a login shell has written."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.held = b""
+        self._sinks: Final = sinks
+        self._is_open = False
+        self._is_over = False
+
+    def open(self) -> None:
+        """Hand on all that comes, and what has come: the start may be known later than what the command wrote then."""
+        self._is_open = True
+        held, self.held = self.held, b""
+        self._hand_on(held)
+        if self._is_over:
+            self.finish()
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        if self._is_open:
+            self._hand_on(data)
+        else:
+            self.held += data
+
+    def finish(self) -> None:
+        """Tell that there is no more; what is kept back may still come."""
+        self._is_over = True
+        if self._is_open:
+            for sink in self._sinks:
+                sink.finish()
+
+    def _hand_on(self, data: bytes) -> None:
+        if data:
+            for sink in self._sinks:
+                sink.write(data)
+
+
+class _Tail:
+    """The end of a stream."""
+
+    def __init__(self) -> None:
+        self.data: Final = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Keep it, and forget what came long before."""
+        self.data.extend(data)
+        del self.data[:-TAIL]
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+def _onwards(file: Any) -> list[Sink]:
+    """Return what writes on to a file, which is perhaps above a monitor's picture."""
+    if file is None:
+        return []
+    if isinstance(file, int):
+        file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - it is the caller's to close
+    if getattr(file, "has_picture", None):
+        return [Lines(lambda text: print_line(file, text))]
+    return [FileSink(file, at_once=True)]
+
+
+def _signed(code: int) -> int:
+    """Return an exit code as `subprocess` has it, where a shell adds 128 to the number of a signal."""
+    with contextlib.suppress(ValueError):
+        return -signal.Signals(code - 128)
+    return code

@@ -1,0 +1,392 @@
+"""A lane: one session of ssh for many commands, which a shell on the node runs one after the other.
+
+A local ssh, a session of the server and a login shell for each command cost three times what most commands cost. So
+they stay, and only the command is new:
+
+```
+ssh -T ── stdin ──► sh (the lane): reads a line, runs what it says, reads the next
+  ▲  ▲               ├── the command, in a session of its own
+  │  └─ stdout ──────┼── cat, for the standard output of the command
+  └──── stderr ──────┼── cat, for its standard error
+                     └── a subshell that reads stdin: its end means TERM, grace, KILL for the command's group
+```
+
+What goes there is a line for each command: shell words, so that it may be of any length, and no one but the shell sees
+it: neither words nor variables stand in the command line of anything but the command itself. What comes back ends, on
+both streams, in a mark: the byte 0x1e and a token that is new for each command, so a command cannot know it. The mark
+on the standard error has the exit code, and the CPU times before and after. When both marks have come, and not before,
+the lane is free. All else is passed on as it is, byte for byte.
+
+The cats are what makes the marks true. A command may leave something behind that holds its outputs, in a session of its
+own. If they were the lane's outputs, that would write into what comes from the next command. So each command writes to
+pipes, and a cat ends when nobody holds its pipe any more; as ssh itself, the lane waits for that. A pipe for each
+command takes a subshell, and a subshell would have to tell what it knows; the lane makes two pipes once, keeps the
+ends for reading, and opens the others anew by /proc/self/fd. So there are lanes on Linux alone.
+
+A command is ended by the end of the lane's input: whether the job is cancelled, or this program, its ssh, or the
+connection is gone. So a lane whose command was cut off is not used again, nor one that has said something while it was
+idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark.
+
+As long as no lane has said that it is ready, nothing is sent. A node where none comes to that (a forced command, a
+login shell that is not one, no /proc, no setsid) has no lanes: each command has a session, with that of `_wrapper`.
+
+The script is plain POSIX sh. `read` takes a byte at a time, lest it takes what is for others: 100 kB take 0.05 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ..posix._processes import spawn
+from ._wrapper import ENDING, LEFT, LEFTOVERS, NAP, START, Report, exported, login_line, overlap
+
+if TYPE_CHECKING:
+    from ...abc import RunHandle
+    from ..command._capture import Sink
+    from ..posix._guard import Guard
+
+# $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
+# goes where its standard output goes, $e the `export` of its variables; then the command. $q is a line break, which a
+# line cannot have. File 3 is what comes from the conductor, 4 the standard error, 5 the standard output, 1 what the
+# command reads (what has an & reads nothing otherwise), 8 and 9 its pipes, 6 and 7 their other ends.
+_LINES: Final = (
+    "t=$1; exec 3<&0 4>&2 5>&1 </dev/null 1</dev/null 2>/dev/null;",
+    "s=$(command -v setsid) && c=$(command -v cat) || exit 1;",
+    "q='\n';",
+    NAP,
+    LEFT,
+    START,
+    ": | { exec 8<&0; : | { exec 9<&0 </dev/null;",
+    "(exec 6>/proc/self/fd/8 7>/proc/self/fd/9; read -r a </proc/self/stat) || exit 1;",
+    'printf "\\036%s\\n" "$t" >&4; printf "\\036%s\\n" "$t" >&5;',
+    "while IFS= read -r l <&3; do",
+    'eval "set -- $l"; t=$1 g=$2 i=$3 m=$4 e=$5 l=; shift 5;',
+    "exec 6>/proc/self/fd/8 7>/proc/self/fd/9;",
+    'if [ -n "$m" ]; then exec 7>&6; fi;',
+    'if [ -n "$i" ]; then exec 1<"$i"; rm -f -- "$i"; fi;',
+    "read -r a </proc/self/stat;",
+    'start "$s" "$@" <&1 >&6 2>&7 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & p=$! e=; exec 1</dev/null;',
+    "cat <&8 >&5 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & w=$!;",
+    "cat <&9 >&4 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & x=$!;",
+    "exec 6>&- 7>&-;",
+    "( read -r y <&3;",
+    ENDING,
+    "sleep 4; kill -KILL $w $x ) 4>&- 5>&- 8<&- 9<&- & v=$!;",  # what holds the outputs is not to hold the cats
+    "wait $p; c=$? n=0;",
+    LEFTOVERS,
+    "read -r b </proc/self/stat;",
+    "wait $w && wait $x || exit 1;",
+    "kill -KILL $v; wait $v;",
+    'printf "\\036%s %s %s / %s\\n" "$t" "$c" "$a" "$b" >&4; printf "\\036%s\\n" "$t" >&5;',
+    "done; }; }",
+)
+SCRIPT: Final = " ".join(_LINES)
+PATIENCE: Final = 15.0
+"""Seconds that a lane may take to be ready, once there is a connection; otherwise the node is taken to have none."""
+PIECE: Final = 1 << 16
+"""Bytes that are read at once."""
+MOST_HELD: Final = 4096
+"""Bytes of a mark, at most, and of what is kept of the words of a lane that does not become ready."""
+KILLING: Final = 0.5
+"""Seconds after which an ssh is killed once more."""
+WATCHED: Final = 3
+"""What is watched of a lane: two streams, and the end of its ssh."""
+TICKS: Final = 100
+"""How many a second the times in /proc/PID/stat count: USER_HZ of Linux."""
+
+
+def opening(token: str) -> str:
+    """Return what the login shell of a node is to run for a lane."""
+    return login_line(SCRIPT, token)
+
+
+def command_line(
+    words: Sequence[str], token: str, *, grace: float, stdin: str, merged: bool, variables: Mapping[str, str]
+) -> bytes:
+    """Return what a lane is to be sent for a command; see `_wrapper.line` for what is given."""
+    export = exported(variables) if variables else ""
+    given = (token, str(round(grace * 10)), stdin, "1" if merged else "", export, *words)
+    return os.fsencode(" ".join(map(_quoted, given)) + "\n")
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''").replace("\n", "'\"$q\"'") + "'"
+
+
+class Tap:
+    """What comes from one stream of a lane: it goes to sinks, up to a mark.
+
+    Attributes:
+        told: what the mark has told; None as long as it has not come.
+        stray: the end of what came behind a mark, or before there was anybody to want it.
+
+    """
+
+    def __init__(self) -> None:
+        self.told: bytes | None = None
+        self.stray: bytes = b""
+        self._mark: bytes = b""
+        self._sinks: Sequence[Sink] = ()
+        self._held: bytes = b""
+
+    def expect(self, token: str, sinks: Sequence[Sink]) -> None:
+        """Pass on to these sinks what comes before the next mark."""
+        self._mark, self._sinks, self.told = b"\x1e" + token.encode(), sinks, None
+
+    def write(self, data: bytes) -> None:
+        """Take the next piece."""
+        if self.told is not None:
+            self.stray = (self.stray + data)[-MOST_HELD:]
+            return
+        data, self._held = self._held + data, b""
+        before, found, rest = data.partition(self._mark)
+        if not found:
+            kept = overlap(data, self._mark)
+            self._held = data[len(data) - kept :]
+            before = data[: len(data) - kept]
+        elif b"\n" in rest:
+            self.told, _, self.stray = rest.partition(b"\n")
+        elif len(rest) < MOST_HELD:
+            self._held = found + rest
+        if before:
+            for sink in self._sinks:
+                sink.write(before)
+
+
+class LaneLost(Exception):
+    """A lane has ended before it was ready, or was not ready in time; nothing has been sent.
+
+    Attributes:
+        said: what ssh, and what it has started, have said.
+        code: the exit code of ssh; None if it took too long.
+
+    """
+
+    def __init__(self, said: bytes, code: int | None) -> None:
+        super().__init__(said, code)
+        self.said: Final = said
+        self.code: Final = code
+
+
+class Lane:
+    """One lane, from the start of its ssh until that is reaped."""
+
+    def __init__(self, run: RunHandle, guard: Guard, command: Callable[[str], Sequence[str]]) -> None:
+        """Start its ssh.
+
+        Args:
+            run: the run that it belongs to.
+            guard: what ends its ssh if this program is killed.
+            command: returns what runs a line on the node.
+
+        Raises:
+            OSError: it could not be started.
+
+        """
+        self._run: Final = run
+        self._wait: Final = run.wait_readable
+        self._token: Final = os.urandom(8).hex()
+        self._taps: Final = Tap(), Tap()
+        self._selector: Final = selectors.DefaultSelector()
+        self._error: Exception | None = None  # what a sink has raised
+        self._has_exited = False
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            ours.callback(self._selector.close)
+            self._input, input_there = socket.socketpair()
+            self._input.setblocking(False)
+            ours.callback(self._input.close)
+            theirs.callback(input_there.close)
+            writing = list[int]()
+            for tap in self._taps:
+                read_end, write_end = os.pipe()
+                ours.callback(os.close, read_end)
+                theirs.callback(os.close, write_end)
+                writing.append(write_end)
+                os.set_blocking(read_end, False)
+                self._selector.register(read_end, selectors.EVENT_READ, tap)
+            line = command(opening(self._token))
+            self._process = spawn(guard, line, stdin=input_there.fileno(), stdout=writing[0], stderr=writing[1])
+            self._selector.register(self._process.exit_descriptor, selectors.EVENT_READ)
+            self._ours: Final = ours.pop_all()
+
+    async def open(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            LaneLost: it has ended, or takes too long.
+
+        """
+        said = _Said()
+        for tap in self._taps:
+            tap.expect(self._token, [said])
+        until, exited = self._run.clock() + PATIENCE, False
+        try:
+            while not self._has_told():
+                if self._has_exited or not await self._read(until):
+                    exited = self._has_exited
+                    break
+        finally:
+            if not self._has_told():
+                await self.end(0.0)
+        if not self._has_told():
+            raise LaneLost(bytes(said.data), self._process.returncode if exited else None)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left of it here."""
+        return self._process.returncode is not None
+
+    def is_free(self) -> bool:
+        """Return whether it can be used, as far as is known: nothing has come, no stream has ended, nor its ssh."""
+        return len(self._selector.get_map()) == WATCHED and not (
+            any(tap.stray for tap in self._taps) or self._selector.select(0)
+        )
+
+    async def do(self, line: bytes, token: str, sinks: Sequence[Sequence[Sink]], patience: float, told: Report) -> None:
+        """Run a command.
+
+        Whatever ends it, and whatever is cancelled meanwhile: when this returns or raises, the command has ended, or
+        the ssh of the lane has, and whoever looks after the lane on the node ends it.
+
+        Args:
+            line: what the lane is to be sent; see `command_line`.
+            token: that of the line.
+            sinks: where the standard output goes, and where the standard error goes.
+            patience: seconds that the command may take to end, if it has to.
+            told: is told what becomes of it. Without an exit code, the lane was lost.
+
+        Raises:
+            BaseException: what was cancelled, or what a sink has raised.
+
+        """
+        for tap, given in zip(self._taps, sinks, strict=True):
+            tap.expect(token, given)
+        try:
+            if await self._send(line):
+                told.started = True
+                while not (self._has_told() or self._has_exited or self._error is not None):
+                    await self._read(math.inf)
+        finally:
+            if not self._has_told():
+                await self.end(patience)
+            self._pass_on(lambda: [sink.finish() for given in sinks for sink in given])
+            if self._has_told():
+                told.returncode, told.user_time, told.system_time = _ending(self._taps[1].told)
+        if self._error is not None:
+            raise self._error
+
+    def let_go(self) -> None:
+        """Close its input, by which it ends."""
+        self._input.close()
+
+    async def end(self, patience: float) -> None:
+        """End it, whatever is cancelled meanwhile; kill its ssh if that takes more than so many seconds."""
+        process = self._process
+        if self.has_ended:
+            return
+        self.let_go()
+        until = self._run.clock() + patience
+        while not self._has_exited:
+            if not await self._run.outlast(lambda until=until: self._read(until)):  # type: ignore[misc]
+                process.signal(signal.SIGKILL)
+                until = self._run.clock() + KILLING
+        try:
+            process.reap()
+            if process.has_left_others():
+                process.signal(signal.SIGKILL)
+        finally:
+            process.forget()
+            self._ours.close()
+
+    # ---- what goes there, and what comes from there
+
+    async def _send(self, line: bytes) -> bool:
+        """Send all of it; return whether it went away, so that it may have arrived."""
+        left = memoryview(line)
+        try:
+            while left:
+                try:
+                    left = left[self._input.send(left) :]
+                except BlockingIOError:
+                    await anyio.wait_writable(self._input)
+        except OSError:  # a line without its end is not run
+            return False
+        return True
+
+    async def _read(self, deadline: float) -> bool:
+        """Wait for the next piece, or the end of the ssh, and pass on what has come; False at the deadline."""
+        if not await self._wait(self._selector.fileno(), deadline):
+            return False
+        for key, _ in self._selector.select(0):
+            if key.data is None:
+                self._selector.unregister(key.fd)
+                self._has_exited = True
+            elif not self._take(key.fd, key.data):
+                self._selector.unregister(key.fd)
+        if self._has_exited:
+            for key in list(self._selector.get_map().values()):
+                while self._take(key.fd, key.data, last=True):
+                    pass
+        return True
+
+    def _take(self, descriptor: int, tap: Tap, *, last: bool = False) -> bool:
+        """Pass on the next piece; return False if there is none any more, or, with `last`, none now."""
+        try:
+            data = os.read(descriptor, PIECE)
+        except BlockingIOError:
+            return not last
+        self._pass_on(lambda: tap.write(data))
+        return bool(data)
+
+    def _pass_on(self, call: Callable[[], object]) -> None:
+        """Call what calls sinks; after the first error of one, none is called any more."""
+        if self._error is None:
+            try:
+                call()
+            except Exception as error:
+                self._error = error
+
+    def _has_told(self) -> bool:
+        return all(tap.told is not None for tap in self._taps)
+
+
+class _Said:
+    """The end of what a lane has said that is not ready yet."""
+
+    def __init__(self) -> None:
+        self.data: Final = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.data.extend(data)
+        del self.data[:-MOST_HELD]
+
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
+
+def _ending(told: bytes | None) -> tuple[int | None, float, float]:
+    """Return the exit code and the CPU times, user and system, that a mark tells; no code if it makes no sense."""
+    found = _ENDING.fullmatch(told or b"")
+    if found is None:
+        return None, 0.0, 0.0
+    before, after = ([int(found[f"{name}_{which}"]) for name in ("user", "system")] for which in ("before", "after"))
+    user, system = ((late - early) / TICKS for early, late in zip(before, after, strict=True))
+    return int(found["code"]), max(0.0, user), max(0.0, system)
+
+
+def _stat(which: str) -> str:
+    """Return what finds the times of children that have been waited for, the 16th and 17th number in /proc/PID/stat."""
+    return rf"\d+ \(.*\) \S(?: -?\d+){{12}} (?P<user_{which}>\d+) (?P<system_{which}>\d+) [-\d ]*"
+
+
+_ENDING: Final = re.compile(rf" (?P<code>\d{{1,3}}) {_stat('before')} / {_stat('after')}".encode())
