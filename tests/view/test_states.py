@@ -141,7 +141,8 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     )  # fmt: skip
     scheduler = Scheduler(label="s")
     run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
-    record = TraceRecord((span,), (run,), now=3.0, failures={0: Failure(OSError("broken"))} if failed else {})
+    failures = {0: Failure(OSError("broken"))} if failed else {}
+    record = TraceRecord((span,), (run,), now=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
     picture = _timeline.svg(record, 600)
     assert state.value in picture
     if (started is None) == (state in _states.NEVER_STARTED):
