@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio.to_thread
 
@@ -53,8 +53,7 @@ class Cluster(Place):
     """The client."""
 
     def __init__(self, client: Any) -> None:
-        kind: Any = type(client)
-        if not hasattr(kind, "scheduler_info"):
+        if not hasattr(cast(Any, type(client)), "scheduler_info"):
             raise TypeError(f"Cluster({shown(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop alone; "

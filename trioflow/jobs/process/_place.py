@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ...abc import outwards, shown
 
@@ -46,8 +46,7 @@ def checked(given: Any, what: str) -> Processes:
     """
     if given is None or isinstance(given, (Executor, Place)) or (type(given) is str and given == LOCAL):
         return given  # type: ignore[return-value]
-    kind: Any = type(given)
-    if hasattr(kind, "get_executor"):
+    if hasattr(cast(Any, type(given)), "get_executor"):
         raise TypeError(f"{what} is {shown(given)}: write trioflow.dask.Cluster(client), with a distributed.Client")
     raise TypeError(
         f"{what} is {shown(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
