@@ -50,8 +50,8 @@ class Tracing(Instrument):
     cluster find it in the variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`. Jobs that never
     start have a span without duration. A job with `redact=True` shows the type of what it raised, without its text.
 
-    The metrics are `trioflow.jobs.running`; `trioflow.jobs.waiting`, by `cause` ("slot", "token", "resources",
-    "throttled", "interval", "turn"); `trioflow.jobs.failures`, by `error.type`; and `trioflow.job.duration`, in
+    The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` ("slot", "token", "resources",
+    "throttled", "interval", "turn"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in
     seconds, by `state`.
 
     Nothing here waits for a collector: exporters of the SDK that send in batches do so in threads of their own.
