@@ -87,7 +87,8 @@ class SshNode:
             given = getattr(self, name)
             if given is not None:
                 object.__setattr__(self, name, file_path(given, name, who))
-        flag(self.accept_new, "accept_new", who)
+        for name in ("accept_new", "lanes"):
+            flag(getattr(self, name), name, who)
         if isinstance(self.gateway, str):
             object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
