@@ -184,9 +184,10 @@ class Scheduler(BaseScheduler):
         silence_done_jobs: bool = False,
         legend: bool = False,
     ) -> None:
-        """Print one line per job: number, signs, ``<Kind `label`>``, and the numbers of what it requires.
+        """Print one line per job: number, signs, ``<Kind `label`>``, its time, and the numbers of what it requires.
 
-        The lines are in topological order; jobs in a cycle come after the others. The three signs are:
+        The time is how long it took, or has taken so far; less than 50 ms are not shown. The lines are in topological
+        order; jobs in a cycle come after the others. The three signs are:
 
         - `!` it is critical;
         - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`

@@ -94,7 +94,7 @@ def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
     without = after_run(virtual, scheduler)
     stream = io.StringIO()
     scheduler.debrief(stream, listing=True)
-    assert stream.getvalue() == f"{without}\n1    ✗    <Job `first`>\n"
+    assert stream.getvalue() == f"{without}\n1    ✗    <Job `first`>  1.0 s\n"
 
 
 def test_equal_failures_are_one_group(virtual: Virtual) -> None:

@@ -1,17 +1,17 @@
 """`Listing`: the jobs of a scheduler as text, one line each, as `Scheduler.list` prints them.
 
 ```
-1    ✓    <Job `fetch`>
-2  ! ▸    > <Scheduler `analyse`>  requires={1} -> entries={3, 4}
-3  ! ✓      <Job `parse`>
-4  ! ▸ ∞    <Job `watch`>
-5  ! ·      <Job `count`>          requires={3}
-2     end < <Scheduler `analyse`>  exits={5}
+1    ✓    <Job `fetch`>             1.4 s
+2  ! ▸    > <Scheduler `analyse`>  12.1 s  requires={1} -> entries={3, 4}
+3  ! ✓      <Job `parse`>          318 ms
+4  ! ▸ ∞    <Job `watch`>          12.1 s
+5  ! ·      <Job `count`>                  requires={3}
+2     end < <Scheduler `analyse`>          exits={5}
 ```
 
 Every job has its number before the first line is written, because a line may name jobs further down. All of it is
 O(V + E) and without recursion: `rows` puts the jobs in order, `Listing` writes a line for each, and `_aligned` puts
-what the lines say about other jobs into one column.
+how long the jobs took, and what the lines say about other jobs, into one column each.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..._core.door.reading import (
     AnyJob,
     BaseScheduler,
     JobState,
+    duration_text,
     find_cycle,
     find_implied,
     flag,
@@ -46,6 +47,9 @@ from ._symbols import Symbols, width
 
 WIDEST_ALIGNED: Final = 80
 """Columns: a line with a longer label does not push the requirements of the other lines out of the terminal."""
+
+SHORTEST_SHOWN: Final = 0.05
+"""Seconds: on a busy machine a job that does nothing takes up to some 20 ms, and listings of such jobs are to be equal."""
 
 INDENT: Final = "  "
 """How much further to the right the jobs of a nested scheduler stand."""
@@ -83,10 +87,11 @@ Row = Plain | Begin | End | Cycle
 
 
 class Line(NamedTuple):
-    """An unfinished line: `right` will be put in one column with that of the other lines."""
+    """An unfinished line: `took` and `right` will each be put in one column with those of the other lines."""
 
     left: str
     right: str = ""
+    took: str = ""
 
 
 class Listing:
@@ -136,7 +141,8 @@ class Listing:
 
     def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> Line:
         left = f"{self._numbers[job]}  {self._symbols.signs(job)}  {INDENT * depth}{begin}{self._kind(job)}"
-        return Line(left, "  ".join(filter(None, (says, self._outcome(job) if details else _restored(job)))))
+        right = "  ".join(filter(None, (says, self._outcome(job) if details else _restored(job))))
+        return Line(left, right, _took(job))
 
     def _kind(self, job: AnyJob) -> str:
         return self._symbols.line(f"<{type(job).__name__} `{shortened(job.label)}`>")
@@ -181,6 +187,11 @@ class Listing:
 
 def _restored(job: AnyJob) -> str:
     return "restored" if job.restored else ""
+
+
+def _took(job: AnyJob) -> str:
+    elapsed = job.elapsed or 0.0
+    return duration_text(elapsed, in_column=True) if elapsed >= SHORTEST_SHOWN else ""
 
 
 def rows(scheduler: BaseScheduler) -> Iterator[Row]:
@@ -249,8 +260,10 @@ def _without_done(shown: Iterable[Row]) -> Iterator[Row]:
 
 
 def _aligned(lines: Iterable[Line]) -> Iterator[str]:
-    """Join the two parts of each line; the right parts begin in one column wherever the left parts are short enough."""
+    """Join the parts of each line: times end in one column, if there are any, and the right parts begin in the next."""
     measured = [(line, width(line.left)) for line in lines]
-    column = max((wide for line, wide in measured if line.right and wide <= WIDEST_ALIGNED), default=0)
+    column = max((wide for line, wide in measured if any(line[1:]) and wide <= WIDEST_ALIGNED), default=0)
+    longest = max((len(line.took) for line, _ in measured), default=0)
     for line, wide in measured:
-        yield f"{line.left}{' ' * (column - wide)}  {line.right}" if line.right else line.left
+        took = f"  {line.took:>{longest}}" if longest else ""
+        yield f"{line.left}{' ' * (column - wide)}{took}  {line.right}".rstrip() if any(line[1:]) else line.left

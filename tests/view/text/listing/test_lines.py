@@ -43,7 +43,7 @@ def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, 
     snapshots = Snapshots()
     scheduler = Scheduler(Job(*work.get(state, (answer,)), label="x", **options), instruments=[snapshots])
     snapshots.seen[JobState.IDLE] = scheduler.listing(), printed(scheduler, "ascii")
-    virtual(functools.partial(scheduler.co_run, timeout=1))
+    virtual(functools.partial(scheduler.co_run, timeout=0.001))
     return snapshots.seen[state]
 
 
@@ -145,6 +145,33 @@ def test_wide_characters_are_aligned() -> None:
     rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
     lines = Scheduler(a, rest).listing().splitlines()[1:]
     assert len({wcswidth(line[: line.index("requires")]) for line in lines}) == 1
+
+
+def test_times_have_a_column_of_their_own(virtual: Virtual) -> None:
+    """How long jobs took, or have taken so far, ends in one column; nothing stands there for what took no time."""
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(scheduler.listing())
+
+    quick, long = Job(answer, label="quick"), Job(anyio.sleep, 75, label="long")
+    inner = Scheduler(Job(anyio.sleep, 0.25, label="short"), label="in", required=quick)
+    scheduler = Scheduler(quick, long, inner, Job(look, label="look", required=inner))
+    virtual(scheduler.co_run)
+    assert [*seen, scheduler.listing()] == [
+        "1    ✓    <Job `quick`>\n"
+        "2    ▸    <Job `long`>        250 ms\n"
+        "3    ✓    > <Scheduler `in`>  250 ms  requires={1} -> entries={4}\n"
+        "4    ✓      <Job `short`>     250 ms\n"
+        "3     end < <Scheduler `in`>          exits={4}\n"
+        "5    ▸    <Job `look`>                requires={3}",
+        "1    ✓    <Job `quick`>\n"
+        "2    ✓    <Job `long`>        1 min 15 s\n"
+        "3    ✓    > <Scheduler `in`>      250 ms  requires={1} -> entries={4}\n"
+        "4    ✓      <Job `short`>         250 ms\n"
+        "3     end < <Scheduler `in`>              exits={4}\n"
+        "5    ✓    <Job `look`>                    requires={3}",
+    ]
 
 
 def test_very_long_label_stands_alone() -> None:
@@ -293,8 +320,8 @@ def test_done_jobs_are_left_out(virtual: Virtual) -> None:
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
     virtual(functools.partial(scheduler.co_run, timeout=1))
     assert scheduler.listing(silence_done_jobs=True) == (
-        "3    ⊘    <Job `endless`>       requires={1, 2}\n"
-        "4    ·    <AbstractJob `last`>  requires={3}"
+        "3    ⊘    <Job `endless`>       1.0 s  requires={1, 2}\n"
+        "4    ·    <AbstractJob `last`>         requires={3}"
     )  # fmt: skip
 
 
