@@ -49,7 +49,7 @@ WIDEST_ALIGNED: Final = 80
 """Columns: a line with a longer label does not push the requirements of the other lines out of the terminal."""
 
 SHORTEST_SHOWN: Final = 0.05
-"""Seconds: on a busy machine a job that does nothing takes up to some 20 ms, and listings of such jobs are to be equal."""
+"""Seconds: below this, most is the machine's and not the job's, and the listings of two runs are to be equal."""
 
 INDENT: Final = "  "
 """How much further to the right the jobs of a nested scheduler stand."""

@@ -15,7 +15,7 @@ from trioflow._core.job._outcome import Failure
 from trioflow.abc import Instrument
 from trioflow.view.text._symbols import ASCII, UNICODE
 
-from ....bodies import fail_now, idle, printed
+from ....bodies import fail_now, give_now, idle, printed
 from ..golden import LINES, answer
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def test_missing_requirements() -> None:
 def test_an_input_from_another_scheduler_is_not_missing() -> None:
     """Results go from one scheduler into another, so an input there has no question mark."""
     first = Job(anyio.sleep, 0, label="first")
-    inner = Scheduler(Job(anyio.sleep, first, label="second"), label="inner")
+    inner = Scheduler(Job(give_now, first, label="second"), label="inner")
     assert "<Job `second`>       requires={1}" in Scheduler(first, inner).listing()
 
 
