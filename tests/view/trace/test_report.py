@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import CommandJob, Job, Scheduler, Sequence, Trace
+from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
 from trioflow._core.door.reading import printable
 from trioflow.view.trace.report import _commands
 
@@ -441,10 +441,21 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
     assert words(Scheduler(Job(nap))) == plain
     assert words(everything()) == plain | {
         *("failed", "cancelled", "blocked", "skipped", "kind", "a / in a path", "attempts", "window", "critical"),
-        *("background", "timed out"),
+        *("background", "timed out", "waited for jobs", "waited for a slot", "what if"),
     }
+    queue = Scheduler((Job(nap, needs={"card": 1}) for _ in range(2)), pool=Pool(card=1))
+    assert words(queue) == plain | {"waited for a resource", "what if"}
     assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
     assert "culprit" in words(Scheduler(Job(fail, critical=True)))
+
+
+def test_each_section_has_a_link_to_it(virtual: Virtual, tmp_path: Path) -> None:
+    """What if is there only where something could be gained, and then its link, too."""
+    for window in (None, 1):
+        text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=window), tmp_path / "r.html")
+        links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
+        assert links == re.findall('<section id="(.*?)"', text)
+        assert ("what-if" in links) == (window is not None)
 
 
 def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:

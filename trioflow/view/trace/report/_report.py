@@ -43,6 +43,7 @@ MOST_NAMES: Final = 100
 """Jobs of one group that are named, and background jobs."""
 MOST_INCIDENTS: Final = 5
 TIMELINE_WIDTH: Final = 1200
+LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
 class Live(NamedTuple):
@@ -63,6 +64,7 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     failures = _failed(record)
     commands = _commands.details(record, folder)
+    what_if = "" if live else _what_if.section(record)
     return string.Template(_part("report.html")).substitute(
         title=_text(shortened(name)),
         style=_part("report.css"),
@@ -70,12 +72,13 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
         sentence=_sentence(record, roots, live),
         summary=_summary(record, roots),
         graph="\n".join(graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)),
-        words=_words.section(record),
+        words=_words.section(record, bool(what_if)),
         about=_about.section(roots),
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         time_spent=_time_spent.section(record),
-        what_if="" if live else _what_if.section(record),
+        what_if=what_if,
+        link_to_what_if=LINK_TO_WHAT_IF if what_if else "",
         failure_count=str(len(failures)),
         failures=_failures(record, failures, commands),
         background=_background(record),

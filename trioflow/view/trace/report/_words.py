@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import html as escapes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from ..._states import LOOKS
 from .._record import TraceRecord
+from .._waits import Cause
+
+CAUSES: Final[Mapping[Cause, tuple[str, str]]] = {
+    "jobs": ("waited for jobs", "what it requires was not done"),
+    "slot": ("waited for a slot", "as many jobs were running as may run at once"),
+    "resource": (
+        "waited for a resource",
+        "others used so much of it, such as memory or cards, that too little was left",
+    ),
+    "rate": ("waited for the rate of a resource", "only so many may start in a time, and its turn had not come"),
+    "throttled": ("throttled", "a job was told to come back later, and all that need the same waited until then"),
+    "interval": ("waited for the start interval", "the time that must pass between two starts was not over"),
+    "machine": (
+        "waited for room on the machine",
+        "there was too little memory, or too much open, for one more command",
+    ),
+    "loop": ("waited for the loop", "some job kept the program busy, so that it could not start others"),
+}
+"""What jobs wait for: the words of the report, and what they mean."""
+WHAT_IF: Final = (
+    "the same run, simulated with another number of slots, or another amount of a resource; each job takes as long as "
+    "it did. No order of the jobs is below the lowest line: the longest chain takes so long, or the work of all slots"
+)
 
 
-def section(record: TraceRecord) -> str:
+def section(record: TraceRecord, has_what_if: bool = False) -> str:
     """Return the words that the report uses, each with its meaning, folded."""
-    meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in _words(record))
+    words = [*_words(record), *([("what if", WHAT_IF)] if has_what_if else [])]
+    meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in words)
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
 
 
@@ -31,6 +56,8 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     yield "start", "when it began, counted from the beginning of the run"
     yield "wait", "how long it could have started, but had to wait for a free slot, or for what it needs"
     yield "time", "how long it took, from its start to its end"
+    causes = {wait.cause for span in spans for wait in span.waits}
+    yield from (CAUSES[cause] for cause in CAUSES if cause in causes)
     if any(len(span.attempts) > 1 for span in spans):
         yield "attempts", "how often it was tried"
     if record.commands:
