@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 from .. import Scheduler
@@ -16,7 +16,7 @@ CONNECTING: Final = "10s"
 
 
 @contextlib.contextmanager
-def on_cluster(scheduler: Scheduler, address: str | None) -> Iterator[None]:
+def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
     """Make a cluster the place of the ProcessJobs of a scheduler, if there is an address, as long as the block lasts.
 
     What the user's file defines is sent as it is, because workers do not have the file.
