@@ -344,6 +344,19 @@ def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
     assert browser.ask("location.hash") == "#job=fetch%202"
 
 
+def test_a_box_of_the_graph_leads_to_its_job(browser: Browser, pages: Path) -> None:
+    """A click on a box, or on the name of a frame, shows the details; a second one leads there again."""
+    browser.open(pages / "everything.html")
+    for path in ("parse 2", "build"):
+        link = browser.one(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")
+        for _ in range(2):
+            link.click()
+            browser.next_frame()
+            assert browser.one("#detail h3").text == path
+            top = browser.ask("document.getElementById('detail').getBoundingClientRect().top")
+            assert 0 <= top < browser.ask("innerHeight")
+
+
 def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path) -> None:
     """Bars that are not meant grow faint; the buttons make the picture larger, and its middle stays where it was."""
     browser.open(pages / "everything.html")

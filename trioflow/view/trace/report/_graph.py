@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from typing import Any, Final
+from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import is_scheduler, printable
+from ...._core.door.reading import is_scheduler, printable, shortened
 from ...graph import _dark, _dot, _layered, _legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from ...graph._render import Selection
@@ -29,7 +31,7 @@ def section(scheduler: Any, path: CriticalPath) -> str:
         )
     has_shapes = any(_legend.kinds(drawing))
     try:
-        drawn = _render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to)))
+        drawn = _linked(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
     except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
         way = Selection(collapse=True, bundle=way.get("bundle", False))
         drawing, has_shapes = Drawing(scheduler, **way, critical_path=path), False
@@ -67,6 +69,17 @@ def _chosen(scheduler: Any, path: CriticalPath) -> tuple[Selection, Drawing]:
 def _svg(digraph: Any) -> str:
     text: str = digraph.pipe("svg").decode("utf-8")
     return text[text.index("<svg") :].replace(_dark.NO_TITLE, "", 1)
+
+
+def _linked(svg: str, drawing: Drawing) -> str:
+    """Make each box and frame a link to the details of its job; one for several jobs leads to the first."""
+    jobs = {number: job for job, number in drawing.numbers.items()}
+
+    def link(found: re.Match[str]) -> str:
+        path = printable(shortened(drawing.paths[jobs[found["number"]]]))
+        return f'{found[0]}href="#job={quote(path, safe="")}" '
+
+    return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', link, svg)
 
 
 def note(text: str) -> str:

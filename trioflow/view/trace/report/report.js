@@ -457,6 +457,9 @@
     follow();
   }
   window.addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("a[href^='#job=']")?.getAttribute("href") === location.hash) follow();  // nothing changes
+  });
   window.addEventListener("beforeunload", keep);
 
   // ---- paper has no pointer: it gets all rows, as far as anybody would print them, and all that is folded
