@@ -298,6 +298,14 @@ def test_a_live_page_stays_where_it_stands(browser: Browser, tmp_path: Path) -> 
     assert browser.ask("'live' in JSON.parse(document.getElementById('data').textContent)") is False
 
 
+def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages: Path) -> None:
+    """Also when no job is chosen: what is hidden is at the upper edge of the window wherever the reader is."""
+    browser.open(pages / "everything.html", height=600)
+    browser.driver.execute_script("scrollTo(0, 900)")
+    browser.driver.refresh()
+    assert browser.ask("Math.round(scrollY)") == 900
+
+
 STANDING = """[
     Math.round(document.getElementById("jobs").getBoundingClientRect().top), document.getElementById("search").value,
     document.activeElement.id, document.getElementById("search").selectionStart,

@@ -403,7 +403,8 @@
   function keep() {
     // What is above may grow meanwhile. So what begins nearest to the upper edge of the window stays where it is.
     const distance = (place) => Math.abs(place.getBoundingClientRect().top);
-    const anchor = window.scrollY ? places().sort((one, other) => distance(one) - distance(other))[0] : null;
+    const seen = places().filter((place) => place.getClientRects().length); // what is hidden has its top at 0
+    const anchor = window.scrollY ? seen.sort((one, other) => distance(one) - distance(other))[0] : null;
     const focused = document.activeElement;
     const kept = {
       zoom, search: search.value, caret: [search.selectionStart, search.selectionEnd], states: [...chosenStates], sorting,
