@@ -44,6 +44,13 @@ def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
     assert str(spent) == "of 56 job-seconds, 26 were work, 15 gpu, 15 waiting for other jobs"
 
 
+def test_the_sentence_leaves_out_what_is_nearly_nothing(virtual: Virtual) -> None:
+    """Two milliseconds of a hundred seconds are in the table only."""
+    spent = traced(virtual, Scheduler(trainings(0.002, 100), pool=Pool(gpu=1))).time_spent()
+    assert str(spent) == "of 100 job-seconds, 100 were work"
+    assert spent.waits["gpu"] == pytest.approx(0.002)
+
+
 def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
     """Jobs whose labels differ in their numbers are one kind; percentiles are of the work."""
     assert five(virtual).table() == "\n".join(

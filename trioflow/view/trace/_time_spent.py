@@ -73,9 +73,10 @@ class TimeSpent:
             return "no job took any time"
         unit, name = next((one for one in UNITS if self.job_seconds >= 10 * one[0]), UNITS[-1])
         parts = [f"of {_figures(self.job_seconds / unit)} {name}, {_figures(self.work / unit)} were work"]
-        parts += [f"{_figures(took / unit)} {printable(what)}" for what, took in self.waits.items() if what != "jobs"]
-        if "jobs" in self.waits:
-            parts.append(f"{_figures(self.waits['jobs'] / unit)} waiting for other jobs")
+        waits = {what: took for what, took in self.waits.items() if took >= LEAST_SAID * self.job_seconds}
+        parts += [f"{_figures(took / unit)} {printable(what)}" for what, took in waits.items() if what != "jobs"]
+        if "jobs" in waits:
+            parts.append(f"{_figures(waits['jobs'] / unit)} waiting for other jobs")
         return ", ".join(parts)
 
     def table(self) -> str:
@@ -121,6 +122,8 @@ class TimeSpent:
         return {"text/plain": f"{self}\n\n{self.table()}", **_in_cells.bundle(self._svg(1000), "where the time went")}
 
 
+LEAST_SAID: Final = 0.001
+"""The share of all time from which a wait is worth a word in the sentence: the table has those below it, too."""
 UNITS: Final = ((3600.0, "job-hours"), (60.0, "job-minutes"), (1.0, "job-seconds"))
 
 
