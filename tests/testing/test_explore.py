@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob
@@ -319,6 +320,41 @@ def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
     explore(scenario, check=check, faults=["timeouts"], backends=[backend], runs=20, seed=1)
     assert True in hung
     assert False in hung
+
+
+def test_nothing_comes_between_a_job_and_its_wait() -> None:
+    """A cancellation that wakes the job which is about to wait comes when it waits; trio broke down before."""
+
+    def scenario() -> Scheduler:
+        async def first() -> None:
+            await second.wait_settled()
+
+        before = Job(anyio.sleep, 1, label="before")
+        second = Job(anyio.sleep, 1, label="second", required=before)
+        return Scheduler(before, second, Job(first, label="first"))
+
+    ranks = "rank@0:before=3 rank@0:second=2 rank@0:first=1"
+    explored = explore(scenario, seed=f"trio cancel@0:before stop@2:first {ranks}")
+    assert explored.tried == {"cancellation": 1, "order": 1}
+
+
+def test_a_loop_that_breaks_down_has_a_story() -> None:
+    """An error inside of trio is told with its seed."""
+
+    def scenario() -> Scheduler:
+        async def breaks() -> None:
+            trio.lowlevel.spawn_system_task(fails)
+            await anyio.sleep(1)
+
+        async def fails() -> None:
+            raise OSError("no disk")
+
+        return Scheduler(Job(breaks))
+
+    told = story(scenario, seed="trio")
+    assert "on trio: trio breaks down" in told
+    assert "OSError: no disk" in told
+    assert told.endswith("seed='trio')")
 
 
 # ---------------------------------------------------------------- bad input

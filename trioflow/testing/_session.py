@@ -12,7 +12,8 @@ Every call of a job is driven by hand: `drive` sends to its coroutine what the l
 for. So it knows each moment at which the job waits, and can let it go on later, fail, or never go on. Where something
 may be done without breaking what a library promises is the theory of this file:
 
-- Cancellations, Ctrl-C and crashes come while a job waits. The loop delivers them, as in any run.
+- Cancellations, Ctrl-C and crashes come while a job waits: from a task of their own, which goes first in the next turn
+  of the loop. Until the coroutine of a job has handed its wait to the loop, nothing else may run.
 - An exception stands for what the world does to a job. So it is raised where the job has slept, which stands for work
   in the world; and at the beginning and the end of its body. Out of the wait for a lock, nothing can come.
 - A job goes on later than it could: that is always possible. On trio it may have got what it waited for, so nothing
@@ -42,8 +43,8 @@ from .._core.door.kinds import name_of, shown
 from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_scheduler, paths_of
 from .._core.door.steering import interrupt, steer, works_elsewhere
 from . import _places
-from ._changes import END, MOMENT, Change, Plan
-from ._turns import Turns, ordered
+from ._changes import END, KINDS, MOMENT, Change, Plan
+from ._turns import GOES_FIRST, Turns, ordered
 
 if TYPE_CHECKING:
     from .. import Scheduler
@@ -56,6 +57,8 @@ AT_MOST: Final = 100_000
 """Waits in the plain run of a scenario after which it does not come to an end."""
 TOO_MANY: Final = 50
 """So many times the waits of the plain run, and 1,000 more, do not come to an end."""
+FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
+"""These faults come from outside of the job."""
 
 NOTHING: Final[list[Change]] = []
 
@@ -153,6 +156,7 @@ class Session:
         self._scheduler: Any = None
         self._cut: Any = None
         self._host: Any = None
+        self._group: Any = None
         self._native_cancels = 0
         self._refused: Exception | None = None
         self._journal: str | None = None
@@ -195,7 +199,11 @@ class Session:
             if self.plan.backend == "trio":
                 import trio
 
-                trio.run(self._main, **options)
+                try:
+                    trio.run(self._main, **options)
+                except trio.TrioInternalError as error:
+                    self._break("trio breaks down", error)
+                    self.tell(f"trio breaks down: {_in_words(error.__cause__ or error)}", self._last_moment())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -211,8 +219,8 @@ class Session:
         self._host, self._native_cancels = None if is_trio else asyncio.current_task(), 0
         journal = None if self._journal is None else _CrashingJournal(self._journal, self)
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._watch)
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._watch)
                 with anyio.CancelScope() as self._cut:
                     try:
                         await scheduler.co_run(instruments=[_Steering(self)], journal=journal)
@@ -223,7 +231,7 @@ class Session:
                             self._host.uncancel()
                     except BaseException as error:
                         raised = error
-                group.cancel_scope.cancel()
+                self._group.cancel_scope.cancel()
         finally:
             self._host = self._cut = None
         self.outcome.ended_at = anyio.current_time()
@@ -380,12 +388,12 @@ class Session:
                 driven.waits, driven.since = coroutine, self._clock()
                 here = places.pop(step, NOTHING) if places else NOTHING
                 if here:
-                    self._disturb(driven, here)
-                self._count()
+                    self._disturb_soon(driven, here)
                 try:
                     value = yield trap
                 except BaseException as raised:
                     error = raised
+                self._count()
                 if here:
                     try:
                         yield from self._delay(driven, here).__await__()
@@ -444,6 +452,15 @@ class Session:
             if change.kind == "fail":
                 self._apply(change, f"{driven.name!r} fails at its end{self._others(driven)}")
                 raise Injected(f"explore lets {driven.name!r} fail at its end")
+
+    def _disturb_soon(self, driven: Driven, here: list[Change]) -> None:
+        """Let a task that goes first in the next turn do what is to be done to a job that is about to wait."""
+        if any(KINDS[change.kind] in FROM_OUTSIDE for change in here):
+            self.turns.called_first = True
+            self._group.start_soon(self._from_outside, driven, here, name=GOES_FIRST)
+
+    async def _from_outside(self, driven: Driven, here: list[Change]) -> None:
+        self._disturb(driven, here)
 
     def _disturb(self, driven: Driven, here: list[Change]) -> None:
         """Do to a job that waits, or is at its beginning or end, or to its run, what comes from outside."""
@@ -718,6 +735,8 @@ def _assertion_in(error: BaseException) -> BaseException | None:
 
 def _in_words(error: BaseException) -> str:
     """Return an exception in a line, with the line of code that raised it if it says nothing itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

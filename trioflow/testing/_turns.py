@@ -19,6 +19,9 @@ from typing import Any, Final
 
 from ._virtual import VirtualTimeEventLoop, virtual_options
 
+GOES_FIRST: Final = "trioflow explore: from outside"
+"""The name of tasks that go first in the turn in which they begin, whatever its order is."""
+
 
 class Turns:
     """The order of tasks in each turn of one run.
@@ -44,6 +47,7 @@ class Turns:
         self._every: Final = every
         self.number = 0
         self.names: Final[dict[int, str]] = {}  # of the jobs whose bodies tasks run, by the ids of these
+        self.called_first = False  # a task of this name has been started, and has not gone on
         self.chosen: Final[dict[int, list[str | None]]] = {}  # in turns with another order: who went first, and next
 
     def order(self, tasks: list[Any]) -> None:
@@ -61,6 +65,9 @@ class Turns:
             tasks.sort(key=lambda task: self._ranks.get(names.get(id(task), ""), 0))
         if number in self._first:
             tasks.sort(key=lambda task: names.get(id(task)) != self._first[number])
+        if self.called_first:
+            tasks.sort(key=lambda task: _name_of(task) != GOES_FIRST)
+            self.called_first = _name_of(tasks[0]) != GOES_FIRST
 
     # ---- what trio calls in place of its `random.Random`
 
@@ -76,6 +83,10 @@ class Turns:
     def uniform(self, low: float, high: float) -> float:
         """Return where clocks begin that are not virtual."""
         return low
+
+
+def _name_of(task: Any) -> str:
+    return str(task.get_name() if isinstance(task, asyncio.Task) else task.name)
 
 
 def _mixed(seed: int, number: int, place: int) -> int:
