@@ -87,7 +87,13 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
     async def draw() -> None:
         await anyio.sleep(2)
         said.append(drawn(monitor, columns=120)[1 + len(jobs)].partition("last  ")[2].strip())
-        said.append(scheduler.listing(details=True).splitlines()[len(jobs)].partition("`last`>")[2].strip())
+        said.append(
+            scheduler.listing(details=True)
+            .splitlines()[len(jobs)]
+            .partition("`last`>")[2]
+            .strip()
+            .removeprefix("2.0 s  ")
+        )
 
     scheduler, monitor = watched(Job(draw, forever=True), *jobs, **options)
     virtual(scheduler.co_run)
