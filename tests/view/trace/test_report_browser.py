@@ -394,8 +394,23 @@ def test_on_paper_there_is_all_of_it(browser: Browser, pages: Path) -> None:
     assert browser.ask("document.documentElement.scrollWidth") <= 700
     cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollHeight > one.clientHeight + 20).length"
     assert browser.ask(cut) == 0
+    pieces = browser.ask(ON_ONE_SHEET)
+    assert len(pieces) == 4
+    for height, inside, after in pieces:
+        assert height < 718  # an A4 sheet on its side, within margins of 10 mm
+        assert inside == "avoid"
+        assert after == ["avoid", "avoid"]
     assert channels(browser.ask("getComputedStyle(document.body).backgroundColor")) > 200
     browser.driver.execute_script("dispatchEvent(new Event('afterprint'))")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     browser.next_frame()
     assert browser.ask("document.querySelectorAll('tbody tr[data-number]').length") <= rows
+
+
+ON_ONE_SHEET = """[...document.querySelectorAll('section')].filter((one) => one.querySelector('.card.scroll svg')).map((one) => {
+    const [head, picture] = [one.querySelector('h2'), one.querySelector('.card.scroll:has(svg)')];
+    const words = [head, head.nextElementSibling].map((word) => getComputedStyle(word).breakAfter);
+    const height = picture.getBoundingClientRect().bottom - head.getBoundingClientRect().top;
+    return [height, getComputedStyle(picture).breakInside, words];
+})"""
+"""Of each picture: its height with its heading, whether it may be broken, and whether its heading may stand alone."""
