@@ -153,10 +153,10 @@ def command(
     if tag and not shown:
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
         raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
+    stopwatch = Stopwatch(scheduler)
     # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
-    watching = [*shown, *told, *([traced] if traced else [])]
+    watching = [*shown, *told, stopwatch, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
-    start = time.monotonic()
     options["journal"] = kept_in(journal, journal_hash)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
@@ -170,9 +170,8 @@ def command(
         except BaseException:
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining
-    elapsed = time.monotonic() - start
     code = code_of(scheduler)
-    written = show_outcome(scheduler, elapsed, code, with_verdict=not shown)
+    written = show_outcome(scheduler, stopwatch.elapsed, code, with_verdict=not shown)
     is_told = all(one.is_written for one in reports)
     return code if all((written, is_told, *_written(traced, trace, waits, report))) or code == INTERRUPTED else STOPPED
 
@@ -220,7 +219,26 @@ def _failed(job: AbstractJob[Any]) -> bool:
     return job.state in (JobState.FAILED, JobState.BLOCKED)
 
 
-def show_outcome(scheduler: Scheduler, elapsed: float, code: int, with_verdict: bool) -> bool:
+class Stopwatch(Instrument):
+    """Measures the run alone, as the monitor and reports do: without loading a backend, or writing a last page."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler: Final = scheduler
+        self._began = 0.0
+        self.elapsed: float | None = None
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        """Start, unless a nested run begins."""
+        if scheduler is self._scheduler:
+            self._began = time.monotonic()
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        """Stop."""
+        if scheduler is self._scheduler:
+            self.elapsed = time.monotonic() - self._began
+
+
+def show_outcome(scheduler: Scheduler, elapsed: float | None, code: int, with_verdict: bool) -> bool:
     """Print the outcome, with details on the standard error; return False if that could not be written."""
     said = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
     if with_verdict:
@@ -231,7 +249,7 @@ def show_outcome(scheduler: Scheduler, elapsed: float, code: int, with_verdict: 
     return all(said)
 
 
-def summary(scheduler: Scheduler, elapsed: float) -> Iterator[str]:
+def summary(scheduler: Scheduler, elapsed: float | None) -> Iterator[str]:
     """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""
     symbols = _symbols.Symbols.of(sys.stdout)
     verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)

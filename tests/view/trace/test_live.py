@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,22 @@ def test_there_is_a_page_while_it_runs(tmp_path: Path, backend: str) -> None:
     assert LIVE not in page.read_text()
     assert "no job failed." in page.read_text()
     assert [one.name for one in tmp_path.iterdir() if "html" in one.name] == ["r.html"]
+
+
+def test_the_last_page_is_no_part_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal says of a run how long that took, as the report does: not how long the command was busy."""
+
+    def slow(*_: object) -> None:
+        time.sleep(0.2)
+
+    monkeypatch.setattr(LiveReport, "__exit__", slow)
+    monkeypatch.setattr(LiveReport, "__enter__", slow)
+    page = tmp_path / "r.html"
+    done = run(written(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)))"), "--report", page, "--live")
+    unit = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
+    found = re.search(r"succeeded, ([\d.]+) (\w+)", done.stdout), re.search(r"took ([\d.]+) (\w+)", page.read_text())
+    said, reported = (float(one[1]) * unit[one[2]] for one in found if one)
+    assert abs(said - reported) < 0.2
 
 
 def test_a_run_that_breaks_off(tmp_path: Path) -> None:
