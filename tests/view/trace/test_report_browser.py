@@ -407,8 +407,8 @@ def test_on_paper_there_is_all_of_it(browser: Browser, pages: Path) -> None:
     assert browser.ask("document.querySelectorAll('tbody tr[data-number]').length") <= rows
 
 
-ON_ONE_SHEET = """[...document.querySelectorAll('section')].filter((one) => one.querySelector('.card.scroll svg')).map((one) => {
-    const [head, picture] = [one.querySelector('h2'), one.querySelector('.card.scroll:has(svg)')];
+ON_ONE_SHEET = """[...document.querySelectorAll('section:has(.card.scroll svg)')].map((section) => {
+    const [head, picture] = [section.querySelector('h2'), section.querySelector('.card.scroll:has(svg)')];
     const words = [head, head.nextElementSibling].map((word) => getComputedStyle(word).breakAfter);
     const height = picture.getBoundingClientRect().bottom - head.getBoundingClientRect().top;
     return [height, getComputedStyle(picture).breakInside, words];
