@@ -131,8 +131,32 @@ def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
         return Scheduler(Job(beat, label="beat", forever=True), Job(work, label="work"), Job(done.wait, label="waiter"))
 
     told = story(scenario, faults=["failures"], backends=[backend])
-    assert "comes to no end" in told
+    assert "comes to no end: its jobs have waited 10," in told
+    assert "times, and nothing else is due" in told
     assert "'waiter' waits since 0" in told
+
+
+@pytest.mark.parametrize("limited", ["job", "scope"])
+def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
+    """A job that polls 11,000 times, as long as a timeout or another job allows, comes to an end."""
+
+    def scenario() -> Scheduler:
+        ready = anyio.Event()
+
+        async def poll() -> None:
+            with anyio.move_on_after(11_000 if limited == "scope" else 10**6):
+                while not ready.is_set():  # noqa: ASYNC110 - as users do
+                    await anyio.sleep(1)
+
+        async def work() -> None:
+            await anyio.sleep(1)
+            ready.set()
+
+        timeout = 11_000 if limited == "job" else None
+        return Scheduler(Job(work, label="work", timeout=timeout), Job(poll, label="poll", timeout=timeout))
+
+    fault = "timeouts" if limited == "job" else "failures"
+    assert explore(scenario, faults=[fault], backends=[backend], runs=6, seed=1).tried[fault]
 
 
 def test_a_task_left_running_is_found() -> None:

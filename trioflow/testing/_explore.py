@@ -16,12 +16,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from .._core.door.kinds import is_among, loop_running, shown
 from ._changes import KINDS, Plan, read_plan
 from ._draw import Drawer
-from ._session import AT_MOST, TOO_MANY, Outcome, Session, takes
+from ._session import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, Outcome, Session, takes
 from ._shrink import Shrinking
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class _Exploring:
     def __init__(self, make: Callable[..., Scheduler], check: Callable[..., object] | None) -> None:
         self._make: Final = make
         self._check: Final = check
-        self._most = AT_MOST
+        self._most = ROUND_OF_PLAIN
         self._tried: Final[Counter[str]] = Counter()
         self._made = 0
 
@@ -199,7 +199,7 @@ class _Exploring:
                 plan, every = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._most = TOO_MANY * waits + 1000
+                    self._most = max(LEAST_ROUND, TIMES_OF_PLAIN * waits)
                     drawer.begin(span)
                 plan, every = drawer.plan(backend)
             outcome = self._run(plan, every)
@@ -279,7 +279,7 @@ def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> 
     is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
     if not is_collection:
         raise TypeError(f"{name}={shown(given)}: give a tuple of names, or leave it out for {all_of_them}")
-    for one in given:
+    for one in cast("Collection[object]", given):
         if not is_among(one, known):
             raise ValueError(f"{name}=...: there is no {shown(one)}; choose of {', '.join(map(repr, known))}")
     return tuple(one for one in known if one in given)

@@ -44,7 +44,7 @@ from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_s
 from .._core.door.steering import interrupt, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
-from ._turns import GOES_FIRST, Turns, ordered
+from ._turns import GOES_FIRST, Turns, due_before, ordered
 
 if TYPE_CHECKING:
     from .. import Scheduler
@@ -53,12 +53,15 @@ LIMIT: Final = 1e9
 """Virtual seconds after which a run stands still: nothing else was left that the clock could go on to."""
 FEW_TURNS: Final = 4
 """Turns of the loop in which tasks that are about to end do so."""
-AT_MOST: Final = 100_000
-"""Waits in the plain run of a scenario after which it does not come to an end."""
-TOO_MANY: Final = 50
-"""So many times the waits of the plain run, and 1,000 more, do not come to an end."""
+ROUND_OF_PLAIN: Final = 100_000
+"""Waits of a round in the plain run of a scenario. A run in which nothing stays due for a whole round has no end."""
+LEAST_ROUND: Final = 5_000
+TIMES_OF_PLAIN: Final = 50
+"""In the other runs a round has so many times the waits of the plain run, or at least `LEAST_ROUND`."""
 FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 """These faults come from outside of the job."""
+STUBBORN: Final = 1_000
+"""So many waits after the run was cancelled, its jobs are thrown out of them."""
 
 NOTHING: Final[list[Change]] = []
 
@@ -110,7 +113,7 @@ class Session:
         make: makes the scheduler; it gets `world` if it takes an argument.
         check: called with the scheduler after the run, and with the world if it takes two arguments; may be None.
         plan: what is special about the run.
-        most: after so many waits it does not come to an end.
+        most: so many waits are a round; a run in which nothing stays due for a whole round does not come to an end.
         every: a seed for the order of tasks in all turns; None for none.
 
     """
@@ -120,7 +123,7 @@ class Session:
         make: Callable[..., Scheduler],
         check: Callable[..., object] | None,
         plan: Plan,
-        most: int = AT_MOST,
+        most: int = ROUND_OF_PLAIN,
         every: int | None = None,
     ) -> None:
         self._make: Final = make
@@ -149,6 +152,9 @@ class Session:
         self._outlives: dict[Any, Any] = {}  # a crash: a copy of the world at that moment
         self._driven: dict[AnyJob, Driven] = {}
         self._steps: Counter[str] = Counter()  # of jobs before a crash
+        self._in_round = 0  # waits in this round
+        self._round_began = 0.0
+        self._due: frozenset[object] | None = None  # what was due at the end of the last round, and at what time
         self._crashed = self._gave_up = False
         self._allowed: BaseException | None = None  # what the run may raise
         self._clock: Callable[[], float] = float
@@ -193,7 +199,7 @@ class Session:
     def _run_once(self) -> None:
         for driven in self._driven.values():
             self._steps[driven.name] += driven.steps
-        self._driven = {}
+        self._driven, self._in_round, self._due = {}, 0, None
         self.turns.names.clear()
         with ordered(self.turns, self.plan.backend) as options:
             if self.plan.backend == "trio":
@@ -419,15 +425,22 @@ class Session:
         return task
 
     def _count(self) -> None:
+        """Count a wait that is over, and end a run that comes to no end."""
         self.outcome.waits += 1
-        if self.outcome.waits > self._most:
-            if not self._gave_up:
-                self._break("it comes to no end", None)
-                self.tell(f"it comes to no end: its jobs have waited {self._most} times")
-                self._tell_where()
-                self._give_up()
-            elif self.outcome.waits > self._most + 1000:
-                raise GaveUp
+        self._in_round += 1
+        if self._gave_up and self._in_round > STUBBORN:
+            raise GaveUp
+        if self._in_round <= self._most or self._gave_up:
+            return
+        self._in_round = 0
+        due = due_before(LIMIT, self.plan.backend)
+        last, self._due = self._due, due
+        if last is not None and (not due & last or self._clock() == self._round_began):
+            self._break("it comes to no end", None)
+            self.tell(f"it comes to no end: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
+            self._tell_where()
+            self._give_up()
+        self._round_began = self._clock()
 
     # ---- what is done to them
 
@@ -727,16 +740,21 @@ def _has_shutdown(job: AnyJob) -> bool:
 
 
 def _assertion_in(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        inner: tuple[BaseException, ...] = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        return next((found for one in inner if (found := _assertion_in(one)) is not None), None)
-    return error if isinstance(error, AssertionError) else None
+    if isinstance(error, AssertionError):
+        return error
+    return next((found for one in _inside(error) if (found := _assertion_in(one)) is not None), None)
+
+
+def _inside(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the members of a group of exceptions; none if it is no group."""
+    is_group = isinstance(error, BaseExceptionGroup)
+    return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 
 
 def _in_words(error: BaseException) -> str:
     """Return an exception in a line, with the line of code that raised it if it says nothing itself."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    while len(inside := _inside(error)) == 1:
+        (error,) = inside
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
