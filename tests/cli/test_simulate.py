@@ -106,9 +106,12 @@ def test_what_if_there_were_more(tmp_path: Path) -> None:
         "    2  15 s  12.5 s  best: fifo",
         " none  15 s  12.5 s",
     ]
-    assert "With fifo, 2 slots take 15 s; more gain nothing. It assumes that each job takes as long as" in done.stdout
+    assert (
+        "With 2 slots and fifo, it takes 15 s; more gain nothing. It assumes that each job takes as long as"
+        in done.stdout
+    )
     done = trioflow("simulate", file, "--what-if", "gpu", "-o", tmp_path / "w.svg")
-    assert "With critical-path, 3 gpu take 9 s; more gain nothing." in done.stdout
+    assert "With 3 gpu and critical-path, it takes 9 s; more gain nothing." in done.stdout
     assert (tmp_path / "w.svg").read_text(encoding="utf-8").startswith("<svg")
 
 

@@ -71,9 +71,9 @@ def test_the_best_is_the_smallest_of_the_fastest(virtual: Virtual) -> None:
     assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
     assert found.gain == pytest.approx(1 - 16 / 29)
     assert str(found) == (
-        "This run: 2 slots, fifo, 29 s. With critical-path, 3 slots take 16 s (\N{MINUS SIGN}45 %); more gain nothing. "
-        "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is "
-        "throttled."
+        "This run: 2 slots, fifo, 29 s. With 3 slots and critical-path, it takes 16 s (\N{MINUS SIGN}45 %); more "
+        "gain nothing. It assumes that each job takes as long as it did, however many run beside it, and that none "
+        "fails or is throttled."
     )
     assert found.table().splitlines()[:4] == [
         "slots  fifo  critical-path   bound",
@@ -99,7 +99,7 @@ def test_another_amount_of_a_resource(virtual: Virtual) -> None:
     took = {point.size: point.seconds for point in found.points}
     assert (took[2], took[4]) == (25, 15)
     assert dict(found.bounds)[4] == 12.5
-    assert str(found).startswith("This run: 4 gpu, fifo, 15 s. With fifo, ")
+    assert str(found).startswith("This run: 4 gpu, fifo, 15 s. With 12 gpu and fifo, it takes 7 s ")
     with pytest.raises(ValueError, match="sizes: 1 is less than 2: a job needs 2 of 'gpu'"):
         trace.what_if("gpu", sizes=[1])
 
@@ -121,6 +121,60 @@ def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:
     found = trace.what_if(sizes=[3])
     assert found.simulated == 5
     assert makespan(trace) == 5
+
+
+def in_parts(**options: Any) -> Scheduler:
+    """Two parts, one after the other, in which it matters what starts first; only the parts know how long jobs take."""
+    parts: list[Scheduler] = []
+    for part in range(2):
+        jobs = [Job(nap, n, expected_duration=n, label=f"{n}") for n in (1, 1, 2, 4)]
+        parts.append(Scheduler(*jobs, jobs_window=2, label=f"part {part}", required=parts))
+    return Scheduler(*parts, **options)
+
+
+def test_it_is_simulated_as_it_ran(virtual: Virtual) -> None:
+    """Each scheduler has the policy that it had; if they differ, no policy's name stands for the run."""
+    for options, name in (({}, "critical-path"), ({"policy": "fifo"}, "own policies")):
+        trace = run(virtual, in_parts(jobs_window=6, **options))
+        found = trace.what_if()
+        assert found.simulated == makespan(trace) == 8
+        assert found.this is not None
+        assert (found.this.policy, found.policies()[0]) == (name, name)
+        assert (seconds(found)[6, name], seconds(found)[6, "fifo"]) == (8, 10)
+        assert "best" not in found.table()
+        assert str(found).startswith(
+            f"This run: 6 slots, {name}, 8 s. No other number of slots or policy is faster. "
+            "These slots are for nested schedulers alone, whose jobs have windows of their own. "
+        )
+
+
+def test_what_a_run_has_learned_counts_not_what_it_has_written(virtual: Virtual, tmp_path: Path) -> None:
+    """The first run knows nothing, and is fifo, though its file of durations says much when it has ended."""
+    for policy, took in (("fifo", 10), ("critical-path", 8)):
+        jobs = [Job(nap, n, label=f"{place}") for place, n in enumerate((2, 2, 4, 8))]
+        found = run(virtual, Scheduler(*jobs, jobs_window=2, durations=tmp_path / "d.json")).what_if()
+        assert found.this is not None
+        assert (found.this.policy, found.this.seconds, found.simulated) == (policy, took, took)
+
+
+def test_a_rate_with_a_burst_of_its_own(virtual: Virtual) -> None:
+    """With a slower rate the burst is smaller, but never less than a job needs; words and bounds are of the rate."""
+    jobs = [Job(nap, 1, needs={"api": 2}) for _ in range(6)]
+    trace = run(virtual, Scheduler(*jobs, label="ask", pool=Pool(api=Rate(requests=4, per=1, burst=2))))
+    found = trace.what_if("api")
+    assert str(found).startswith("This run: 4 requests per second, fifo, 3.5 s. With 24 requests per second and fifo, ")
+    assert {4, 8, 16} <= dict(found.bounds).keys()
+    assert seconds(found)[1, "fifo"] == pytest.approx(11) == dict(found.bounds)[1]
+    assert seconds(found)[4, "fifo"] == pytest.approx(3.5) == dict(found.bounds)[4]
+
+
+def test_the_bound_counts_what_a_pool_has_to_do_inside(virtual: Virtual) -> None:
+    """A nested scheduler takes as long as the pool needs for its jobs, between what is before and what follows."""
+    inner = Scheduler(
+        *(Job(nap, 2, needs={"gpu": 1}) for _ in range(4)), label="inner", required=(first := Job(nap, 1))
+    )
+    trace = run(virtual, Scheduler(first, inner, Job(nap, 3, required=inner), pool=Pool(gpu=1)))
+    assert trace.what_if("gpu", sizes=[1, 2, 4]).bounds == ((1, 12), (2, 8), (4, 6))
 
 
 def test_a_policy_of_ones_own(virtual: Virtual) -> None:
@@ -212,15 +266,15 @@ def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
 def test_the_picture(virtual: Virtual, tmp_path: Path) -> None:
     """A line for each policy, the bound, this run, the best, and what it assumes; labels are text."""
     jobs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]
-    trace = run(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})), jobs_window=3)
+    trace = run(virtual, Scheduler(*jobs, *(Job(nap, 2) for _ in range(6)), pool=Pool(**{"<b>&": 1})), jobs_window=2)
     for resource, width in ((None, 900), ("<b>&", 300)):
         found = trace.what_if(resource)
         found.export_as_svgfile(tmp_path / "w.svg", width=width)
         picture = Tree.parse(tmp_path / "w.svg").getroot()
         text = " ".join(element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text"))
         assert "It assumes that each job takes as long as it did" in text
-        assert "this run, 4 s" in text
-        assert "best: " in text
+        assert "this run, 8 s" in text
+        assert ("best: " in text) is (resource is None)  # more of the other gains nothing
         classes = [element.get("class") for element in picture.iter()]
         assert {"line line0", "line line1", "bound", "this"} <= {*classes}
         assert found._repr_mimebundle_()["text/plain"].startswith("This run")

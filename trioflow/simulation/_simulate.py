@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from .._core.door.reading import (
     AnyJob,
     BaseScheduler,
     Instrument,
     Pool,
+    ResourceView,
     StopReason,
     check_scenario,
     checked_policy,
     checked_window,
+    copy_of_pool,
     duration_text,
     inputs_of,
     is_scheduler,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
     from .._core.door.reading import Policy, PolicyName, Window
     from ._durations import Durations
+
+    Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 OWN: Final[Any] = ...
 THREADS: Final = "trioflow simulation"
@@ -251,7 +255,7 @@ def _found(
     assert reason is not None
     return Simulation(
         makespan,
-        max([paths[scheduler].bound, *_of_pools(paths, seconds, None, None)]),
+        paths[scheduler].bound,
         tuple(paths[scheduler].critical_path(paths)),
         slack,
         used / (min(size, sys.maxsize) * makespan) if size and makespan else None,
@@ -264,12 +268,16 @@ def _found(
     )
 
 
-def _all_paths(scheduler: BaseScheduler, seconds: dict[AnyJob, float], size: int | None) -> dict[BaseScheduler, _Paths]:
-    """Return the paths of each scheduler, that of the innermost ones first."""
+def _all_paths(
+    scheduler: BaseScheduler, seconds: dict[AnyJob, float], size: int | None, change: Change | None = None
+) -> dict[BaseScheduler, _Paths]:
+    """Return the paths of each scheduler, that of the innermost ones first; `change` is of the settings of pools."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    pools = {level.pool for level in levels if level.pool is not None}
+    views = {(pool, view.name): view for pool in pools for view in resources_of(copy_of_pool(pool, change))}
     paths: dict[BaseScheduler, _Paths] = {}
     for level in reversed(levels):  # each before the one around it
-        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window))
+        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window), views)
     return paths
 
 
@@ -277,46 +285,23 @@ def lower_bounds(
     scheduler: BaseScheduler,
     seconds: dict[AnyJob, float],
     window: int | None,
-    resource: str | None,
     sizes: Iterable[int | None],
+    change: Callable[[int | None], Change] | None,
 ) -> list[float]:
-    """Return what no order can beat for each of these sizes of the window; or of a resource, in all pools."""
-    paths = _all_paths(scheduler, seconds, window)
-    found: list[float] = []
-    for size in sizes:
-        own = paths[scheduler].bound if resource is not None else paths[scheduler].bound_with(size)
-        found.append(max([own, *_of_pools(paths, seconds, resource, size)]))
-    return found
+    """Return what no order can beat for each of these sizes: of the window, or of what they `change` in pools."""
+    if change is None:
+        paths = _all_paths(scheduler, seconds, window)[scheduler]
+        return [paths.bound_with(size) for size in sizes]
+    return [_all_paths(scheduler, seconds, window, change(size))[scheduler].bound for size in sizes]
 
 
-def _of_pools(
-    paths: Mapping[BaseScheduler, _Paths], seconds: Mapping[AnyJob, float], other: str | None, size: int | None
-) -> Iterator[float]:
-    """Yield for each resource how long it takes to serve all that needs it, in whatever order.
-
-    Of the `other` one there is another amount.
-    """
-    pools = {level.pool for level in paths if level.pool is not None}
-    users: dict[tuple[Pool, str], list[AnyJob]] = {}
-    for level in paths:
-        for job in level:
-            for name in job.needs or {}:
-                pool = _pool_of(level, name)
-                if pool is not None and not (job.forever and not is_service(job)):
-                    users.setdefault((pool, name), []).append(job)
-    for pool in pools:
-        for view in resources_of(pool):
-            jobs = users.get((pool, view.name), [])
-            if not jobs:
-                continue
-            is_other = view.name == other and size is not None
-            if view.total is None:
-                yield 0.0 if is_other else view.seconds_to_come(jobs)
-            elif view.total:
-                lasting = [job for job in jobs if not job.forever]
-                took = {job: paths[job].bound if is_scheduler(job) else seconds[job] for job in lasting}
-                work = sum(float((job.needs or {})[view.name]) * took[job] for job in lasting)
-                yield work / ((size or view.total) if is_other else view.total)
+def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
+    """Yield the members that need something of a pool: the pool, the name of the resource, and the member."""
+    for job in level:
+        for name in job.needs or {}:
+            pool = _pool_of(level, name)
+            if pool is not None and not (job.forever and not is_service(job)):
+                yield pool, name, job
 
 
 def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
@@ -332,11 +317,17 @@ def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
 class _Paths:
     """The longest paths through the jobs of one scheduler, without a window: Kelley and Walker 1959, O(V + E).
 
-    The bound is the longest path, or the work of all jobs shared by the slots; a nested scheduler counts as its own.
+    The bound is the longest path, or the work of all jobs shared by the slots, or what a pool has to do, with the
+    shortest ways to it and from it; a nested scheduler counts as its own.
     """
 
     def __init__(
-        self, level: BaseScheduler, seconds: dict[AnyJob, float], inner: dict[BaseScheduler, _Paths], size: int | None
+        self,
+        level: BaseScheduler,
+        seconds: dict[AnyJob, float],
+        inner: dict[BaseScheduler, _Paths],
+        size: int | None,
+        views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
         def own(job: AnyJob) -> float:
             if job.forever and not is_service(job):
@@ -358,11 +349,22 @@ class _Paths:
         work = sum(number for job, number in self._own.items() if not job.forever)
         self._length: Final = length
         self._work: Final = work
+        # Who needs what of which pool, at any depth, for how long, and which member that is, or is in.
+        self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
+        for pool, name, job in users_of(level):
+            self._uses.setdefault((pool, name), []).append(_Use(job, job, self._own[job]))
+        for job in level:
+            for key, uses in inner[job]._uses.items() if is_scheduler(job) and not job.forever else ():
+                self._uses.setdefault(key, []).extend(_Use(use.job, job, use.seconds) for use in uses)
+        heads = {job: earliest[job] - self._own[job] for job in order}
+        tails = {job: onwards[job] - self._own[job] for job in order}
+        served = (_served(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
+        self._served: Final = max(served, default=0.0)
         self.bound: Final = self.bound_with(size)
 
     def bound_with(self, size: int | None) -> float:
         """Return the bound for another number of slots."""
-        return max(self._length, self._work / min(size, sys.maxsize) if size else 0.0)
+        return max(self._length, self._served, self._work / min(size, sys.maxsize) if size else 0.0)
 
     def critical_path(self, paths: dict[BaseScheduler, _Paths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with those of nested schedulers in their place."""
@@ -384,6 +386,31 @@ class _Paths:
             chain.append(job)
             job = self._before[job]
         return chain
+
+
+class _Use(NamedTuple):
+    job: AnyJob
+    member: AnyJob
+    seconds: float
+
+
+def _served(
+    view: ResourceView, uses: list[_Use], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
+) -> float:
+    """Return when all that needs a resource can be through at the earliest, in whatever order it is served.
+
+    The first of these jobs has some way to it, and after the last one there is some way to go.
+    """
+    if view.total is None:
+        head = min(heads[use.member] for use in uses)
+        after = min(tails[use.member] + (use.seconds if use.job is use.member else 0.0) for use in uses)
+        return head + view.seconds_to_come(use.job for use in uses) + after
+    lasting = [use for use in uses if not use.job.forever]
+    if not view.total or not lasting:
+        return 0.0
+    work = sum(float((use.job.needs or {})[view.name]) * use.seconds for use in lasting)
+    head, after = (min(ways[use.member] for use in lasting) for ways in (heads, tails))
+    return head + work / view.total + after
 
 
 def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:

@@ -6,6 +6,7 @@ amount of a resource. With 5,000 jobs one simulation takes 0.1 to 0.2 s, of whic
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.door.reading import (
-    POLICY_NAMES,
     AnyJob,
     BaseScheduler,
-    Pool,
     Rate,
     check_scenario,
     checked_policy,
+    duration_text,
+    is_scheduler,
     name_of_policy,
     paths_of,
     resources_of,
@@ -27,13 +28,14 @@ from .._core.door.reading import (
     slots_of,
 )
 from ..view.trace._record import TraceRecord
-from ..view.trace._what_if import WhatIf, WhatIfPoint
+from ..view.trace._what_if import OWN, WhatIf, WhatIfPoint
 from . import _simulate
 from ._copy import ScenarioCopy
-from ._simulate import lower_bounds
+from ._simulate import lower_bounds, users_of
 
 if TYPE_CHECKING:
     from .._core.door.reading import PolicyName
+    from ._simulate import Change
 
 SIMULATED: Final = 60_000
 """Jobs that are simulated in all, if nobody says for which sizes: with 5,000 jobs these are 12 simulations."""
@@ -76,7 +78,10 @@ def of_trace(
     ends = [span.finished_at for span in record.spans if span.started_at is not None and not span.forever]
     took = max((end for end in ends if end is not None), default=root.started_at) - root.started_at
     known = {job: seconds[path] for job, path in paths_of(root.scheduler).items() if path in seconds}
-    scenario = Scenario(root.scheduler, known, root.window)
+    expected = {job: number for job in known if (number := job.expected_duration) is not None}
+    for run in record.runs:
+        expected.update(run.learned or {})
+    scenario = Scenario(root.scheduler, known, root.window, expected)
     return what_if(scenario, took, resource, sizes, policies, most)
 
 
@@ -91,7 +96,7 @@ def of_scheduler(
     check_scenario(scheduler)
     _simulate.refuse_endless(scheduler)
     _, known = _simulate.seconds_of(scheduler, durations)
-    scenario = Scenario(scheduler, known, slots_of(scheduler.jobs_window))
+    scenario = Scenario(scheduler, known, slots_of(scheduler.jobs_window), known)
     return what_if(scenario, None, resource, sizes, policies)
 
 
@@ -102,26 +107,36 @@ class Scenario:
         scheduler: it is only read.
         known: how long jobs take, as far as it is known; others take the median of these, or a second.
         window: how many of them at once, None for no limit.
+        expected: how long the policies of its run expected jobs to take.
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, known: Mapping[AnyJob, float], window: int | None) -> None:
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        known: Mapping[AnyJob, float],
+        window: int | None,
+        expected: Mapping[AnyJob, float],
+    ) -> None:
         self.scheduler: Final = scheduler
         self.known: Final = dict(known)
         self.seconds: Final = _simulate.all_seconds(scheduler, self.known)
         self.window: Final = window
-        self.policy: Final = _policy_of(scheduler)
+        self.expected: Final = dict(expected)
+        self.policy: Final = _policy_of(scheduler, expected)
 
     def simulations(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
         """Yield how long it takes with each of these sizes."""
-        given = policy if policy in POLICY_NAMES else None  # its own, which is the user's
+        # As it ran, each scheduler has its own policy, and knows as much as it did.
+        given, known = (None, self.expected) if policy == self.policy else (policy, self.known)
         copy: ScenarioCopy | None = None
+        change = _other_amount(self, resource)
         with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.unlogged():
             for size in sizes:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
-                    pool_of = _other_amount(resource, size)
-                    copy = ScenarioCopy(self.scheduler, self.seconds, self.known, window, given, pool_of)
+                    pool_of = None if change is None else change(size)
+                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of)
                 thread.submit(_simulate.run, copy, window).result()
                 jobs = [job for one, job in copy.copies.items() if one is not self.scheduler and not job.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
@@ -166,17 +181,32 @@ def what_if(
         found = scenario.simulations(name, resource, chosen)
         points += [WhatIfPoint(size, name, seconds) for size, seconds in zip(chosen, found, strict=True)]
     this = None if took is None else WhatIfPoint(now, own, took)
-    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, resource, chosen)
-    return WhatIf(resource, tuple(points), tuple(zip(chosen, bounds, strict=True)), this, simulated)
+    change = _other_amount(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
+    rate = _rate_of(scenario, resource)
+    only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
+    return WhatIf(
+        resource,
+        tuple(points),
+        tuple(zip(chosen, bounds, strict=True)),
+        this,
+        simulated,
+        _rate_in_words(rate),
+        only_nested,
+    )
 
 
-def _policy_of(scheduler: BaseScheduler) -> str:
-    """Return the name of the policy that a run has: "auto" is one of two."""
-    name = name_of_policy(scheduler.policy)
-    if name != "auto":
-        return name
-    knows = any(job.expected_duration is not None for job in scheduler) or getattr(scheduler, "durations", None)
-    return "critical-path" if knows else "fifo"
+def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
+    """Return the name of the policy that all schedulers of a run have: "auto" is one of two; `OWN` if they differ."""
+    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    knowing: set[AnyJob] = set()
+    names: set[str] = set()
+    for level in reversed(levels):  # each before the one around it, which knows what is known inside
+        if any(job in expected or job in knowing for job in level):
+            knowing.add(level)
+        name = name_of_policy(level.policy)
+        names.add(name if name != "auto" else "critical-path" if level in knowing else "fifo")
+    return names.pop() if len(names) == 1 else OWN
 
 
 def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
@@ -194,33 +224,57 @@ def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
     if resource not in views:
         there = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
         raise ValueError(f"what if there were more of {resource!r}: no pool has it; {there}")
+    rate = _rate_of(scenario, resource)
+    if rate is not None:
+        return math.ceil(next(iter(rate.limits.values()))), 1
     needed = [job.needs[resource] for job in jobs if job.needs and resource in job.needs]
-    if views[resource].total is None:
-        per_key = next(rate for pool in pools for name, rate in _rates(pool) if name == resource)
-        return math.ceil(next(iter(per_key.limits.values()))), 1
     return math.ceil(views[resource].total or 0), max(1, math.ceil(max(needed, default=1)))
 
 
-def _rates(pool: Pool) -> Iterator[tuple[str, Rate]]:
-    yield from ((name, given) for name, given in settings_of(pool).items() if isinstance(given, Rate))
+def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
+    """Return the rate of this name in the outermost pool that has one; None if it is something else."""
+    jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
+    given = (settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None)
+    return next((one for one in given if isinstance(one, Rate)), None)
 
 
-def _other_amount(resource: str | None, size: int | None) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
-    """Return what changes the settings of a pool so that there is so much of a resource."""
+def _rate_in_words(rate: Rate | None) -> str | None:
+    """Return what its first key counts: "requests per second"; None of something else."""
+    if rate is None:
+        return None
+    per = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}.get(rate.per, duration_text(rate.per))
+    return f"{next(iter(rate.limits))} per {per}"
+
+
+def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
+    """Return the most that one job needs of each key of a rate."""
+    found: dict[str, float] = {}
+    for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
+        for pool, name, job in users_of(level):
+            for view in resources_of(pool) if name == resource else ():
+                for key, amount in view.most_needed([job]).items() if view.name == resource else ():
+                    found[key] = max(found.get(key, 0.0), amount)
+    return found
+
+
+def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
+    """Return what makes of a size what changes the settings of a pool so that there is so much of a resource."""
     if resource is None:
         return None
+    needed = _most_needed(scenario, resource)
 
-    def changed(settings: dict[str, Any]) -> dict[str, Any]:
+    def changed(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
         given = settings.get(resource)
         if given is None:
             return settings
         if isinstance(given, Rate):
             (first, limit), *others = given.limits.items()
-            burst = {**given.burst, first: given.burst[first] * (size or limit) / limit}
+            own = given.burst[first] * (size or limit) / limit
+            burst = {**given.burst, first: max(own, needed.get(first, 0.0))}  # with less, a job could never start
             return {**settings, resource: Rate(per=given.per, burst=burst, **{first: size or limit}, **dict(others))}
         return {**settings, resource: size}
 
-    return changed
+    return lambda size: functools.partial(changed, size)
 
 
 def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
@@ -250,17 +304,18 @@ def _usual_sizes(
     scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
 ) -> list[int | None]:
     """Return sizes from the least to where more cannot gain anything: 1, 2, 3, 4, 6, 8, 12, ...; and that of now."""
-    jobs = sum(not job.forever for job in scenario.seconds)
+    jobs = sum(not job.forever for job in scenario.scheduler)
     enough = jobs if resource is None else max(4 * (now or least), least)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
     found: list[int] = [
         least,
         *(size for size in itertools.takewhile(lambda one: one < 2 * enough, steps) if size > least),
     ]
-    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, resource, found)
+    change = _other_amount(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, found, change)
     useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(found) - 1)
     found = found[: useful + 4]  # no order is as good as the bound, so some more are of use
-    around = {now, found[0], found[-1]} - {None}
+    around = {now, found[0], found[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
     while len(set(found) | around) > number and len(found) > 2:
         found = found[::2] if len(found) > 3 else [found[0], found[-1]]
     sized = sorted({*found, *around} - {None}, key=lambda size: size or 0)

@@ -122,6 +122,7 @@ __all__ = (
     "is_service",
     "is_size",
     "kept_of",
+    "learned_durations",
     "longest_paths",
     "look_of",
     "may_repeat",
@@ -222,6 +223,11 @@ def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     return scheduler._expected_durations()
 
 
+def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the same, for all members, if the run knows more than its members say themselves; otherwise nothing."""
+    return scheduler._expected_durations() if scheduler._knows_durations() else {}
+
+
 def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return the members that are schedulers, in the order added, without a look at the others."""
     return list(scheduler._members.nested)
@@ -316,6 +322,14 @@ class ResourceView:
             total = sum(float(need.get(key, 0)) for need in needs)
             found.append((total - rate.burst[key]) * rate.per / limit)
         return max(found)
+
+    def most_needed(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
+        """Return the most that one of these jobs needs of each key of a `Rate`; nothing of other resources."""
+        found: dict[str, float] = {}
+        for job in jobs if isinstance(self._resource.settings(), Rate) else ():
+            for key, amount in self._resource.need(job._needs()[self.name], job.label).items():
+                found[key] = max(found.get(key, 0.0), float(amount))
+        return found
 
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
         """Return after how many seconds so much has come as these jobs need, and it is not throttled; 0 if now."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -53,6 +53,7 @@ class RunStart:
     pool: Pool | None = None
     interval: float = 0.0  # seconds between two starts
     backend: str = ""
+    learned: Mapping[AnyJob, float] | None = None  # how long jobs were expected to take, if more is known than they say
 
 
 @dataclass(frozen=True, slots=True)

@@ -390,6 +390,7 @@ class _Builder:
             window=run.beginning.window if run.beginning is not None else None,
             backend=run.beginning.backend if run.beginning is not None else "",
             window_sizes=tuple(run.window_sizes),
+            learned=run.beginning.learned if run.beginning is not None else None,
             reason=run.ending.reason if run.ending is not None else None,
             culprit=None if culprit is None else self._numbers.get((id(run), culprit)),
             members=tuple(sorted(self._number(run, job) for job in run.jobs)),

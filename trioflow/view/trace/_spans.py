@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -113,6 +114,7 @@ class RunSpan:
     members: tuple[int, ...]
     backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
+    learned: Mapping[AnyJob, float] | None = None  # what policies knew of how long jobs take, besides what jobs say
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from ..._core.door.reading import (
     held,
     is_further_attempt,
     is_scheduler,
+    learned_durations,
     runs_commands,
     throttlings,
 )
@@ -90,7 +91,7 @@ class Trace(Instrument):
         self._clock = clock = run.clock
         now = clock()
         limits = run.has_limiter, scheduler.pool, scheduler.start_interval
-        beginning = RunStart(clock, time.time() - now, run.window, *limits, run.backend)
+        beginning = RunStart(clock, time.time() - now, run.window, *limits, run.backend, learned_durations(scheduler))
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
             self._note_window_size(scheduler)
@@ -236,7 +237,7 @@ class Trace(Instrument):
                 slots of the window.
             sizes: how many of these, whole numbers, None for no limit of slots. Default: 1, 2, 3, 4, 6, 8, ... up to
                 where more cannot gain anything; fewer of these if there are many jobs.
-            policies: which ones. Default: that of the run, "fifo" and "critical-path".
+            policies: which ones, for all schedulers. Default: as in the run, "fifo" and "critical-path".
 
         Returns:
             A record that prints as a sentence, with a `table()`, and with `export_as_svgfile`.

@@ -12,8 +12,10 @@ from .. import _in_cells
 from . import _file
 
 MINUS: Final = "\N{MINUS SIGN}"
-SAME: Final = 0.01
-"""The share of the time below which a gain is none."""
+SAME: Final = 0.03
+"""The share of the time below which a gain is none: runs of the same jobs differ as much."""
+OWN: Final = "own policies"
+"""The name of the way in which a run starts jobs if its schedulers have several policies."""
 FAR: Final = 0.05
 """The share of the time from which on a simulation of the run itself is said to differ from the run."""
 ASSUMES: Final = (
@@ -29,7 +31,7 @@ class WhatIfPoint:
     size: int | None
     """The number of slots, or how much there is of the resource; None for no limit."""
     policy: str
-    """Which job starts first."""
+    """Which job starts first, in all schedulers: a name; "own policies" if each has its own, and they differ."""
     seconds: float
     """From the start of the run to the end of its last job that is not forever."""
 
@@ -53,13 +55,22 @@ class WhatIf:
     """How the run was, as measured; None if this is about a scenario that has not run."""
     simulated: float | None
     """How long a simulation of this very run takes: where it differs from `this`, so do the others."""
+    rate: str | None = None
+    """What sizes count if it is a rate: "requests per second"."""
+    only_nested: bool = False
+    """Whether the slots are for nested schedulers alone, in which jobs have other windows."""
 
     @property
     def best(self) -> WhatIfPoint:
-        """The fastest; of those that are as fast, but for 1 %, the one with the smallest size."""
+        """The fastest; of those that are as fast, but for 3 %, the one with the smallest size.
+
+        If nothing is faster than the run, it is one with the run's own policy, if there is one.
+        """
         fastest = min(point.seconds for point in self.points)
         good = [point for point in self.points if point.seconds <= fastest * (1 + SAME)]
         own = None if self.this is None else self.this.policy
+        if self.simulated is not None and self.simulated <= fastest * (1 + SAME):
+            good = [point for point in good if point.policy == own] or good
         return min(good, key=lambda point: (_large(point.size), point.policy != own, point.seconds))
 
     @property
@@ -70,6 +81,11 @@ class WhatIf:
     def __str__(self) -> str:
         """Say it in two or three sentences, the last of which is what this assumes."""
         return " ".join([*self._sentences(), self.assumes])
+
+    @property
+    def _is_better(self) -> bool:
+        """Whether the best is any better than a simulation of this run."""
+        return not self.simulated or self.best.seconds * (1 + SAME) < self.simulated
 
     @property
     def assumes(self) -> str:
@@ -83,27 +99,35 @@ class WhatIf:
             if self.simulated and abs(self.this.seconds / self.simulated - 1) > FAR:
                 took = duration_text(self.simulated)
                 yield f"A simulation of it takes {took}: it knows no failures, throttles, load or adaptive windows."
-        if self.gain is not None and self.gain <= SAME:
-            fewer = self.this is not None and _large(best.size) < _large(self.this.size)
+        slots = "These slots are for nested schedulers alone, whose jobs have windows of their own."
+        if not self._is_better:
+            fewer = self.this is not None and _large(best.size) < _large(self.this.size) and not self.only_nested
             enough = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * fewer
             yield f"No other {unit} or policy is faster{enough}."
+            yield from [slots] * self.only_nested
             return
         gains = "" if self.gain is None else f" ({_percent(self.gain)})"
         more = any(_large(point.size) > _large(best.size) for point in self.points)
         rest = "; more gain nothing" if more else ""
-        takes = "takes" if best.size in (1, None) else "take"
-        yield f"With {best.policy}, {self.amount(best.size)} {takes} {duration_text(best.seconds)}{gains}{rest}."
+        everywhere = " in every scheduler" if self.this is not None and self.this.policy == OWN != best.policy else ""
+        how = f"With {self.amount(best.size)} and {best.policy}{everywhere}"
+        yield f"{how}, it takes {duration_text(best.seconds)}{gains}{rest}."
+        yield from [slots] * self.only_nested
 
     @property
     def unit(self) -> str:
         """What the sizes count, in words."""
-        return "number of slots" if self.resource is None else f"amount of {printable(self.resource)}"
+        if self.resource is None:
+            return "number of slots"
+        return f"{'amount' if self.rate is None else 'rate'} of {printable(self.resource)}"
 
     def amount(self, size: int | None) -> str:
-        """Return a size in words: "8 slots", "4 gpu", "no limit"."""
+        """Return a size in words: "8 slots", "4 gpu", "5 requests per second", "no limit"."""
         if size is None:
             return "no limit"
-        return f"{size} {'slot' + 's' * (size != 1) if self.resource is None else printable(self.resource)}"
+        if self.resource is None:
+            return f"{size} slot{'s' * (size != 1)}"
+        return f"{size} {printable(self.rate or self.resource)}"
 
     def table(self) -> str:
         """Return a line for each size: how long the run would take under each policy, and what no order can beat.
@@ -121,7 +145,7 @@ class WhatIf:
         rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
         for size, bound in self.bounds:
             marks = ["this run"] * (self.this is not None and self.this.size == size)
-            marks += [f"best: {self.best.policy}"] * (self.best.size == size)
+            marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
             times = [duration_text(found[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -161,12 +185,18 @@ class WhatIf:
             },
             list(self.bounds),
             None if self.this is None else (self.this.size, self.this.seconds),
-            (self.best.size, self.best.seconds, self.best.policy),
+            (self.best.size, self.best.seconds, self.best.policy) if self._is_better else None,
             None if self.gain is None else _percent(self.gain),
             self.amount,
-            "slots of the window" if self.resource is None else printable(self.resource),
+            self._axis,
         )
         return _what_if.svg(data, width)
+
+    @property
+    def _axis(self) -> str:
+        if self.resource is None:
+            return "slots of the window"
+        return printable(self.resource if self.rate is None else f"{self.resource}, {self.rate}")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the picture in a notebook."""

@@ -34,7 +34,8 @@ class Curves:
     """By policy."""
     bounds: Curve
     this: tuple[int | None, float] | None
-    best: tuple[int | None, float, str]
+    best: tuple[int | None, float, str] | None
+    """None if nothing is better than this run."""
     gain: str | None
     amount: Callable[[int | None], str]
     """Returns a size in words."""
@@ -141,7 +142,7 @@ def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
 
 def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
     """Yield the sizes that are written below: those of the marks, then others as far as there is room."""
-    marked = [data.best[0], *([data.this[0]] if data.this is not None else [])]
+    marked = [mark[0] for mark in (data.best, data.this) if mark is not None]
     taken: list[float] = []
     sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
     for size in sizes:
@@ -153,12 +154,13 @@ def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
 
 def _draw_marks(svg: Tree.Element, data: Curves, scale: Scale) -> None:
     """Mark this run, and the best, each with its words beside it."""
-    size, seconds, policy = data.best
-    place = list(data.lines).index(policy)
-    x, y = scale.x(size), scale.y(seconds)
-    add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
-    gain = f" ({data.gain})" if data.gain is not None else ""
-    _say(svg, scale, f"best: {data.amount(size)}, {duration_text(seconds)}{gain}", x, y + 20)
+    if data.best is not None:
+        size, seconds, policy = data.best
+        place = list(data.lines).index(policy)
+        x, y = scale.x(size), scale.y(seconds)
+        add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
+        gain = f" ({data.gain})" if data.gain is not None else ""
+        _say(svg, scale, f"best: {data.amount(size)}, {duration_text(seconds)}{gain}", x, y + 20)
     if data.this is not None:
         x, y = scale.x(data.this[0]), scale.y(data.this[1])
         add(svg, "circle", css="this", cx=x, cy=y, r=5)
