@@ -100,6 +100,14 @@ def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
         assert of(picture, css), css
 
 
+def test_those_that_never_started_are_counted_as_everywhere(virtual: Virtual, tmp_path: Path) -> None:
+    """Jobs are counted, and not the nested schedulers that they are in."""
+    inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
+    never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
+    shown = texts(drawn(traced(virtual, never), tmp_path / "t.svg"))
+    assert [text.partition(":")[0] for text in shown if "never" in text] == ["2 never started, idle"]
+
+
 def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
     """A plain run has a short one."""
     shown = texts(drawn(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))

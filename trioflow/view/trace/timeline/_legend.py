@@ -8,6 +8,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import JobState, shortened
 from ..._states import BARS, NEVER_STARTED
+from ...text import _counts
 from .._record import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
@@ -45,11 +46,12 @@ def _notes(record: TraceRecord, merged: int) -> Iterator[tuple[str, str]]:
     """Yield a line and a tooltip about the jobs that have no bar of their own."""
     if merged:
         yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
-    restored = [span for span in record.spans if span.restored]
+    leaves = [span for span in record.spans if span.number not in record.nested]  # only these are counted, as above
+    restored = [span for span in leaves if span.restored]
     if restored:
         yield _note("restored from the journal, not run again", restored)
     for state in NEVER_STARTED:
-        spans = [span for span in record.spans if span.state is state and span.started_at is None]
+        spans = [one for one in leaves if one.started_at is None and _counts.state_of(one.state, one.forever) is state]
         if spans:
             yield _note(f"never started, {state.value}", spans)
 
