@@ -11,6 +11,11 @@ from .._time_spent import HEADINGS, MOST_KINDS, KindTime, time_spent
 from ..timeline import _time_spent
 
 WIDTH: Final = 1200
+NUMBER: Final = ' class="number"'
+FURTHER: Final = ' class="number further"'
+"""Of columns for wider windows."""
+CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": FURTHER, "p95": FURTHER}
+"""Of the columns with numbers, as in `HEADINGS`."""
 
 
 def section(record: TraceRecord) -> str:
@@ -18,8 +23,7 @@ def section(record: TraceRecord) -> str:
     spent = time_spent(record)
     if not spent.kinds:
         return '<p class="note">No job took any time.</p>'
-    numbers = {"count", "work", "waits", "p50", "p95"}
-    heads = "".join(f"<th{' class=number' * (name in numbers)}>{name}</th>" for name in HEADINGS)
+    heads = "".join(f"<th{CLASSES.get(name, '')}>{name}</th>" for name in HEADINGS)
     rows = "".join(map(_row, spent.kinds[:MOST_KINDS]))
     more = len(spent.kinds) - MOST_KINDS
     note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
@@ -35,10 +39,15 @@ def section(record: TraceRecord) -> str:
 
 
 def _row(one: KindTime) -> str:
-    times = (one.work, sum(one.waits.values()), one.p50, one.p95)
-    numbers = "".join(f"<td class=number>{cell}</td>" for cell in (one.count, *map(duration_text, times)))
-    waited = ", ".join(f"{_text(what)} {duration_text(seconds)}" for what, seconds in one.waits.items())
+    times = map(duration_text, (one.work, sum(one.waits.values()), one.p50, one.p95))
+    numbers = "".join(f"<td{css}>{cell}</td>" for css, cell in zip(CLASSES.values(), (one.count, *times), strict=True))
+    waited = ", ".join(f"{_text(what)} {_unbroken(seconds)}" for what, seconds in one.waits.items())
     return f"<tr><td><bdi>{_text(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
+
+
+def _unbroken(seconds: float) -> str:
+    """Return a time whose unit stays with its number."""
+    return duration_text(seconds).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _text(text: str) -> str:
