@@ -167,6 +167,8 @@ def test_a_graph_that_takes_long_is_drawn_less_often(monkeypatch: pytest.MonkeyP
     graph = _live.SparingGraph()
     assert graph.section("x", {}) == "drawn at 1"
     clock[0] += 20
-    assert graph.section("x", {}).startswith('drawn at 1<p class="note">The graph is drawn less often')
+    before = graph.section("x", {})
+    assert before.startswith('<p class="note">The graph is drawn less often than the rest: it is 21 s older.')
+    assert before.endswith("drawn at 1")
     clock[0] += 1 / _live.GRAPHS
     assert graph.section("x", {}).startswith("drawn at 222")

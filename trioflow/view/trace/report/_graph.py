@@ -83,7 +83,7 @@ def _linked(svg: str, drawing: Drawing) -> str:
 
 
 def note(text: str) -> str:
-    """Return a remark below the picture, as HTML."""
+    """Return a remark on the picture, as HTML."""
     element = Tree.Element("p", {"class": "note"})
     element.text = printable(text)
     return Tree.tostring(element, encoding="unicode", method="html")

@@ -102,7 +102,7 @@ class SparingGraph:
         began = time.monotonic()
         at, took, drawn = self._drawn.get(scheduler, (began, 0.0, ""))
         if drawn and began - at < took / GRAPHS:
-            return drawn + _graph.note(f"The graph is drawn less often than the rest: it is {began - at:.0f} s older.")
+            return _graph.note(f"The graph is drawn less often than the rest: it is {began - at:.0f} s older.") + drawn
         drawn = _graph.section(scheduler, path)
         self._drawn[scheduler] = began, time.monotonic() - began, drawn
         return drawn

@@ -329,7 +329,8 @@
 
   // Pictures that are wider than the window say so: on a phone, nothing else shows that there is more.
   document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
-    const hint = element("p", "note hint", "\u2194 The picture is wider than this window: move it sideways.");
+    const what = picture.querySelector("table") ? "table" : "picture";
+    const hint = element("p", "note hint", `\u2194 The ${what} is wider than this window: move it sideways.`);
     picture.before(hint);
     const look = () => (hint.hidden = picture.scrollWidth <= picture.clientWidth + 1);
     look(); // at once, because a page that is loaded again measures how high its parts are
@@ -502,7 +503,7 @@
       const silent = Date.now() - since;
       const isSilent = silent > patience;
       const pause = isSilent ? Math.min(60000, Math.max(1000 * every, silent / 4)) : 1000 * every;
-      const at = new Date(written * 1000).toLocaleTimeString();
+      const at = `${new Date(written * 1000).toISOString().slice(11, 19)} UTC`; // as when the run began
       line.hidden = false;
       line.classList.toggle("silent", isSilent);
       line.textContent = isSilent
