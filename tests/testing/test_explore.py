@@ -346,6 +346,32 @@ def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
     assert False in hung
 
 
+def test_a_service_lives_as_long_as_its_clients() -> None:
+    """The connection that jobs share is open while they use it, whatever is done to the run."""
+
+    def scenario() -> Scheduler:
+        is_open = False
+
+        async def connect(*, task_status: Any) -> None:
+            nonlocal is_open
+            is_open = True
+            try:
+                task_status.started()
+                await anyio.sleep_forever()
+            finally:
+                is_open = False
+
+        async def use(_: object) -> None:
+            assert is_open
+            await anyio.sleep(1)
+            assert is_open
+
+        service = Service(connect, label="service")
+        return Scheduler(service, Job(use, service, label="a"), Job(use, service, label="b"))
+
+    assert "cancellation" in explore(scenario, runs=100, seed=1).tried
+
+
 def test_nothing_comes_between_a_job_and_its_wait() -> None:
     """A cancellation that wakes the job which is about to wait comes when it waits; trio broke down before."""
 
@@ -384,6 +410,10 @@ def test_a_loop_that_breaks_down_has_a_story() -> None:
 # ---------------------------------------------------------------- bad input
 
 
+async def is_good(scheduler: Scheduler) -> None:
+    raise AssertionError
+
+
 async def in_loop() -> Exploration:
     return explore(plain)
 
@@ -408,6 +438,9 @@ def with_thread() -> Scheduler:
         (lambda: explore(plain()), TypeError, "give a function"),
         (lambda: explore(lambda a, b: plain()), TypeError, "let it take no argument, or the world"),
         (lambda: explore(plain, check=lambda: None), TypeError, "let it take the scheduler, or the scheduler and"),
+        (lambda: explore(plain, check=is_good), TypeError, "check is async, and is called when the run is over: make"),
+        (lambda: explore(plain, check=lambda run: False), TypeError, "check returned False: let it assert what must"),
+        (lambda: explore(in_loop), TypeError, "make_scheduler is async: make it a plain function"),
         (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
         (lambda: explore(with_thread), TypeError, "'sort' is a ThreadJob, which works in real time"),
         (lambda: run_virtual(in_loop), RuntimeError, "an event loop runs in this thread"),

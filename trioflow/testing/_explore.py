@@ -105,8 +105,8 @@ def explore(
         seed: a whole number, with which all runs are the same again; or the text that a `BrokenRun` has as its `seed`,
             for exactly this run; None for another number each time.
         check: called with the scheduler after each run, in the event loop; it raises, as `assert` does, if something
-            does not hold. It must hold whatever happened: a job that was cancelled has no result. If it takes two
-            arguments, the second is the world.
+            does not hold, and returns nothing. It must hold whatever happened: a job that was cancelled has no result.
+            If it takes two arguments, the second is the world.
         faults: what may be done to a run, of `FAULTS`. Crashes need msgspec, for the journal, and are left out if
             `make_scheduler` takes no world, because nothing that anyone could check would outlive them.
         backends: on which the scenario runs, in turns: "trio", "asyncio".

@@ -16,6 +16,8 @@ may be done without breaking what a library promises is the theory of this file:
   of the loop. Until the coroutine of a job has handed its wait to the loop, nothing else may run.
 - An exception stands for what the world does to a job. So it is raised where the job has slept, which stands for work
   in the world; and at the beginning and the end of its body. Out of the wait for a lock, nothing can come.
+- A service is not cancelled once it is ready: its scheduler cancels it after all that use it. It may say so before it
+  waits, so it is not cancelled at its beginning either.
 - A job goes on later than it could: that is always possible. On trio it may have got what it waited for, so nothing
   may interrupt it then; on asyncio a task may be cancelled although it has got it.
 - A crash is a copy of the world at that moment, and a journal into which nothing is written any more. The program that
@@ -40,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import anyio
 
 from .._core.door.kinds import name_of, shown
-from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_scheduler, paths_of
+from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_ready, is_scheduler, is_service, paths_of
 from .._core.door.steering import interrupt, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
@@ -323,7 +325,9 @@ class Session:
             return
         if self._check is not None:
             try:
-                _call_with(self._check, "check", scheduler, self._world)
+                answer = _call_with(self._check, "check", scheduler, self._world)
+                if answer is not None:
+                    self._refused = _wrong_answer(answer)
             except Exception as error:
                 self._break(f"check raises {type(error).__name__}", error)
                 self.tell(f"after the run, the check fails: {_in_words(error)}")
@@ -481,6 +485,8 @@ class Session:
         for change in here:
             place = self._place(driven, change)
             if change.kind == "cancel":
+                if is_ready(job) or (is_service(job) and not change.at):
+                    continue
                 self._apply(change, f"{driven.name!r} is cancelled {place}{self._others(driven)}")
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
@@ -651,6 +657,9 @@ class _CrashingJournal:
 def _made(make: Callable[..., Any], world: dict[Any, Any]) -> Any:
     """Call what makes the scheduler."""
     scheduler: Any = _call_with(make, "make_scheduler", None, world)
+    if inspect.iscoroutine(scheduler):
+        scheduler.close()
+        raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
     if not is_scheduler(scheduler):
         what = "nothing" if scheduler is None else shown(scheduler)
         raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
@@ -683,6 +692,15 @@ def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: d
     if scheduler is None:
         return function(world) if takes(function, name, 1) else function()
     return function(scheduler, world) if takes(function, name, 2) == 2 else function(scheduler)
+
+
+def _wrong_answer(answer: object) -> TypeError:
+    """Return why a check may not return this."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        return TypeError("check is async, and is called when the run is over: make it a plain function")
+    return TypeError(f"check returned {shown(answer)}: let it assert what must hold, and return nothing")
 
 
 async def _pause_on_trio(seconds: float) -> None:
