@@ -244,8 +244,13 @@ def test_bundle_shows_the_state_that_tells_most() -> None:
     scheduler.run()
     assert jobs[2].state is JobState.FAILED
     found = seen(scheduler.graph(bundle=True))
-    (box,) = found.boxes
+    ((box, how),) = found.boxes.items()
     assert box.startswith("✗ j*|× 4|1 failed, 3 succeeded|")
+    assert (how["fillcolor"], how["color"]) == ("#fdf0ee", "#b3261e")  # pale: not all of them failed
+    all_failed = Scheduler([Job(fail_now, label=f"k{n}") for n in range(2)])
+    all_failed.run()
+    (how,) = seen(all_failed.graph(bundle=True)).boxes.values()
+    assert how["fillcolor"] == "#b3261e"
 
 
 # --- what is asked for is not there

@@ -60,11 +60,15 @@ def _took(jobs: list[AnyJob]) -> str:
 
 
 def colours(jobs: list[AnyJob]) -> Colours:
-    """Return the colours of the box for these jobs; a scheduler that hides a failure is pale, with a red border."""
+    """Return the colours of the box for these jobs; where a part has failed, it is pale, with a red border."""
     found, failed = LOOKS[state(jobs)].light, LOOKS[JobState.FAILED].light
-    if found is failed or not any(is_scheduler(job) and failures_inside(job) for job in jobs):
+    if all(job.state is JobState.FAILED for job in jobs) or not any(map(_has_failure, jobs)):
         return found
     return found._replace(fill=failed.frame, line=failed.fill, text=INK)
+
+
+def _has_failure(job: AnyJob) -> bool:
+    return job.state is JobState.FAILED or (is_scheduler(job) and failures_inside(job) > 0)
 
 
 def failures_inside(scheduler: BaseScheduler) -> int:
