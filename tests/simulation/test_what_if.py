@@ -274,6 +274,10 @@ def test_the_picture(virtual: Virtual, tmp_path: Path) -> None:
         text = " ".join(element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text"))
         assert "It assumes that each job takes as long as it did" in text
         assert "this run, 8 s" in text
+        assert "(both scales are logarithmic)" in text
+        assert {"5 s", "6 s", "8 s", "10 s"} <= {
+            element.text for element in picture.iter() if element.get("class") == "tick"
+        }
         assert ("best: " in text) is (resource is None)  # more of the other gains nothing
         classes = [element.get("class") for element in picture.iter()]
         assert {"line line0", "line line1", "bound", "this"} <= {*classes}
@@ -294,4 +298,5 @@ def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Pa
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
     monkeypatch.setattr(_what_if, "MOST_JOBS", 3)
     assert "trioflow simulate FILE --what-if" in _what_if.section(trace._record())
+    assert _what_if.section(run(virtual, in_parts(jobs_window=2))._record()) == ""  # other windows were waited for
     assert _what_if.section(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._record()) == ""

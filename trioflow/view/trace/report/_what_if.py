@@ -46,10 +46,11 @@ def _limits(record: TraceRecord) -> list[str | None]:
     """Return for what jobs waited long enough: the slots of the window (None), and the worst resource."""
     waited: dict[str | None, float] = {}
     work = 0.0
+    members = {*record.roots[0].members}
     for span in record.spans:
         work += span.worked if span.number not in record.nested else 0.0
         for wait in span.waits:
-            if wait.cause in ("slot", "resource", "rate"):
+            if wait.cause in ("resource", "rate") or (wait.cause == "slot" and span.number in members):
                 waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
     found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > LEAST_WAIT * work]
     own = {resource.name for resource in record.resources if not resource.is_part}

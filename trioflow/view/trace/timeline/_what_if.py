@@ -12,7 +12,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.door.reading import duration_text
 from ._paint import add, clipped, in_lines, text_width
 from ._places import MARGIN, SHORTEST
-from ._timeline import NARROWEST, STEPS, prepared
+from ._timeline import DAY, HOUR, MINUTE, NARROWEST, prepared
 
 Curve = list[tuple[int | None, float]]
 """Sizes, None for no limit, and seconds."""
@@ -22,6 +22,13 @@ LEFT: Final = 74.0
 TICK: Final = 34.0
 """Pixels between two marks of sizes, at least."""
 COLOURS: Final = 4
+TIMES: Final = (
+    *(mantissa * 10.0**power for power in range(-9, 1) for mantissa in (1, 1.5, 2, 3, 4, 5, 6, 8)),
+    *(10.0, 15.0, 20.0, 30.0, 40.0),
+    *(unit * number for unit in (MINUTE, HOUR) for number in (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40)),
+    *(DAY * mantissa * 10**power for power in range(4) for mantissa in (2, 3, 4, 5, 6, 8, 10, 15)),
+)
+"""Times that have a mark if there is room, in seconds: on a scale of ratios, more than people count in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ def _draw_names(svg: Tree.Element, data: Curves, width: float, y: float) -> floa
 
 def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
     last = math.inf
-    for seconds in (step for step in STEPS if scale.least <= step <= scale.most):
+    for seconds in (step for step in TIMES if scale.least <= step <= scale.most):
         y = scale.y(seconds)
         if last - y < 22:
             continue
@@ -137,7 +144,8 @@ def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
         add(svg, "line", css="frame", x1=x, y1=scale.bottom, x2=x, y2=scale.bottom + 4)
         add(svg, "text", text, css="tick", x=x, y=scale.bottom + 17, text_anchor="middle")
     middle = (scale.left + scale.right) / 2
-    add(svg, "text", clipped(data.axis, 300, 11), css="tick", x=middle, y=scale.bottom + 35, text_anchor="middle")
+    axis = f"{clipped(data.axis, 200, 11)} (both scales are logarithmic)"
+    add(svg, "text", axis, css="tick", x=middle, y=scale.bottom + 35, text_anchor="middle")
 
 
 def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
