@@ -37,20 +37,13 @@ def slot_is_given_back() -> Scheduler:
 
 
 def wake_up_is_kept() -> Scheduler:
-    """What wakes the consumer is there before it looks, and it requires that somebody wakes it."""
-    came = anyio.Event()
-
-    async def produce() -> None:
-        try:
-            await anyio.sleep(1)
-        finally:
-            came.set()
+    """The consumer is woken however the producer ends, also if that was before."""
 
     async def consume() -> None:
         await anyio.sleep(0.1)
-        await came.wait()
+        await producer.wait_settled()
 
-    producer = Job(produce, label="producer")
+    producer = Job(anyio.sleep, 1, label="producer")
     return Scheduler(producer, Job(consume, label="consumer"), timeout=100)
 
 

@@ -136,6 +136,38 @@ def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
     assert "'waiter' waits since 0" in told
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) -> None:
+    """A run that stands still until its scheduler times out is broken, unless a job hangs as it may."""
+
+    def scenario() -> Scheduler:
+        free = anyio.Semaphore(1)
+
+        async def work() -> None:
+            await free.acquire()
+            await anyio.sleep(1)
+            free.release()
+
+        jobs = Scheduler(Job(work, label="a"), Job(work, label="b"), timeout=60, label="jobs")
+        return Scheduler(jobs, timeout=90) if nested else jobs
+
+    told = story(scenario, faults=["failures"], backends=[backend])
+    assert f"on {backend}: only a timeout ends it" in told
+    assert "nothing goes on any more, until 'jobs' times out at 60:" in told
+    assert re.search(r"b' waits since 0, at .* await free.acquire\(\)", told)
+    explore(scenario, faults=["timeouts"], backends=[backend], runs=10)
+
+
+def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
+    """A sleep that is as long as the timeout, or longer, stands for work that is cut short."""
+
+    def scenario() -> Scheduler:
+        return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
+
+    explore(scenario, backends=[backend], runs=10)
+    explore(lambda: Scheduler(Job(anyio.sleep, 90), timeout=60), backends=[backend], runs=10)
+
+
 @pytest.mark.parametrize("limited", ["job", "scope"])
 def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
     """A job that polls 11,000 times, as long as a timeout or another job allows, comes to an end."""

@@ -60,6 +60,8 @@ ROUND_OF_PLAIN: Final = 100_000
 LEAST_ROUND: Final = 5_000
 TIMES_OF_PLAIN: Final = 50
 """In the other runs a round has so many times the waits of the plain run, or at least `LEAST_ROUND`."""
+JUST_BEFORE: Final = 2.0**-10
+"""Seconds before the timeout of a scheduler at which it is asked what else is due."""
 FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
 """These faults come from outside of the job."""
 STUBBORN: Final = 1_000
@@ -156,7 +158,10 @@ class Session:
         self._steps: Counter[str] = Counter()  # of jobs before a crash
         self._in_round = 0  # waits in this round
         self._round_began = 0.0
-        self._due: frozenset[object] | None = None  # what was due at the end of the last round, and at what time
+        self._timeouts: list[float] = []  # when schedulers time out
+        self._due: frozenset[tuple[object, float]] | None = (
+            None  # what was due at the end of the last round, and at what time
+        )
         self._crashed = self._gave_up = False
         self._allowed: BaseException | None = None  # what the run may raise
         self._clock: Callable[[], float] = float
@@ -201,7 +206,7 @@ class Session:
     def _run_once(self) -> None:
         for driven in self._driven.values():
             self._steps[driven.name] += driven.steps
-        self._driven, self._in_round, self._due = {}, 0, None
+        self._driven, self._in_round, self._due, self._timeouts = {}, 0, None, []
         self.turns.names.clear()
         with ordered(self.turns, self.plan.backend) as options:
             if self.plan.backend == "trio":
@@ -229,6 +234,7 @@ class Session:
         try:
             async with anyio.create_task_group() as self._group:
                 self._group.start_soon(self._watch)
+                self._watch_timeout(scheduler)
                 with anyio.CancelScope() as self._cut:
                     try:
                         await scheduler.co_run(instruments=[_Steering(self)], journal=journal)
@@ -292,6 +298,28 @@ class Session:
             for task in _tasks_of_trio():
                 if id(task) in self.turns.names and task is not trio.lowlevel.current_task():
                     trio.lowlevel.reschedule(task, outcome.Error(GaveUp()))
+
+    def _watch_timeout(self, scheduler: AnyJob) -> None:
+        """Look, just before a scheduler times out, whether anything else is due."""
+        if scheduler.timeout is not None and scheduler.timeout < LIMIT:
+            self._timeouts.append(self._clock() + scheduler.timeout)
+            self._group.start_soon(self._before_timeout, scheduler, self._timeouts[-1])
+
+    async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
+        await anyio.sleep_until(end - JUST_BEFORE)
+        due = sorted(at for _, at in due_before(LIMIT, self.plan.backend))
+        for one in self._timeouts:
+            for known in (one - JUST_BEFORE, one):
+                mine = next((at for at in due if abs(at - known) < MOMENT), None)
+                if mine is not None:
+                    due.remove(mine)
+        hangs = any(change.kind == "hang" for change in self.outcome.applied)
+        runs = scheduler is self._scheduler or scheduler.state is JobState.RUNNING
+        if runs and not due and not hangs and not self._gave_up:
+            self._break("only a timeout ends it", None)
+            self.tell(f"nothing goes on any more, until {scheduler.label!r} times out at {end:g}:", self._last_moment())
+            self._tell_where()
+            self._give_up()
 
     def _give_up(self) -> None:
         self._gave_up = True
@@ -365,6 +393,8 @@ class Session:
         """Return what to await in place of a job."""
         driven = self._driven.get(job)
         if driven is None or is_scheduler(job):
+            if driven is not None:
+                self._watch_timeout(job)
             return function()
         return self._drive(driven, function)
 

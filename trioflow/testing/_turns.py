@@ -134,14 +134,16 @@ def _inside_of_trio() -> Any:
     return inside
 
 
-def due_before(limit: float, backend: str) -> frozenset[object]:
-    """Return the timers and the scopes with a deadline before this one that an event loop waits for."""
+def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
+    """Return what an event loop waits for until a time before this one, timers or scopes, and these times."""
     if backend == "trio":
         deadlines: Any = _inside_of_trio().GLOBAL_RUN_CONTEXT.runner.deadlines
         deadlines._prune()  # of those of scopes that have been left, as trio does now and then
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
-    return frozenset(timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())
+    return frozenset(
+        (timer, timer.when()) for timer in loop._scheduled if timer.when() < limit and not timer.cancelled()
+    )
 
 
 class _Ready:
