@@ -41,7 +41,7 @@ def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
     assert spent.job_seconds == 3 + 4 + 8 + 10 + 15 + 16
-    assert str(spent) == "of 56 job-seconds, 26 were work, 15 gpu, 15 waiting for other jobs"
+    assert str(spent) == "of 56 job-seconds, 26 were work; jobs waited 15 for gpu, 15 for other jobs"
 
 
 def test_the_sentence_leaves_out_what_is_nearly_nothing(virtual: Virtual) -> None:
@@ -68,6 +68,7 @@ def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
         ("train model 12", True, "train model"),
         ("fetch-3.5 of 7", True, "fetch of"),
         ("12", True, "12"),
+        ("clean <3> of 4", True, "clean <*> of"),
         ("fetch('a', 3)", False, "fetch"),
         ("gcc -c a.c", False, "gcc"),
         ("", True, ""),
@@ -112,7 +113,7 @@ def test_a_long_run_is_told_in_hours(virtual: Virtual) -> None:
     """Nobody divides seconds by 3600."""
     jobs = [Job(nap, 36_000, label="a"), Job(nap, 18_000, label="b")]
     assert str(traced(virtual, Scheduler(*jobs), jobs_window=1).time_spent()) == (
-        "of 25 job-hours, 15 were work, 10 a slot"
+        "of 25 job-hours, 15 were work; jobs waited 10 for a slot"
     )
 
 
@@ -194,4 +195,4 @@ def test_while_it_runs(virtual: Virtual) -> None:
         told.append(str(trace.time_spent()))
 
     virtual(functools.partial(Scheduler(Job(look), Job(nap, 9), jobs_window=1).co_run, instruments=[trace]))
-    assert told == ["of 4 job-seconds, 2 were work, 2 a slot"]
+    assert told == ["of 4 job-seconds, 2 were work; jobs waited 2 for a slot"]

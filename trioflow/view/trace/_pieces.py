@@ -69,4 +69,4 @@ def legend(what: What) -> str:
     if cause == "work":
         return "working"
     told = words(cause, name)
-    return told if cause in ("throttled", "rate") else f"waits for {told}"
+    return told if cause == "throttled" else f"waits for {told}"

@@ -404,13 +404,15 @@ class _Builder:
 
 
 NUMBERS: Final = re.compile(r"[\s_.:#-]*\d+([.,:]\d+)*")
+IN_BRACKETS: Final = re.compile(r"(?<=[<(\[{])\d+([.,:]\d+)*(?=[>)\]}])")
+"""Such a number is a star, as in the name of a group in a graph: empty brackets would look like a slip."""
 
 
 def kind_of(label: str, is_given: bool) -> str:
     """Return the kind of a job: its label without numbers; of a label that nobody gave, the function or the program."""
     if not is_given:
         return label.partition("(")[0].split(" ")[0] or label
-    return NUMBERS.sub("", label).strip() or label
+    return NUMBERS.sub("", IN_BRACKETS.sub("*", label)).strip() or label
 
 
 def _attempts(facts: JobNotes, further: Iterable[float]) -> Iterator[float]:

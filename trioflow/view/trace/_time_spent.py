@@ -68,16 +68,16 @@ class TimeSpent:
         return self.work + sum(self.waits.values())
 
     def __str__(self) -> str:
-        """Say it in a sentence: "of 75 job-seconds, 34 were work, 14 gpu, 19 waiting for other jobs"."""
+        """Say it in a sentence: "of 75 job-seconds, 34 were work; jobs waited 14 for gpu, 19 for other jobs"."""
         if not self.job_seconds:
             return "no job took any time"
         unit, name = next((one for one in UNITS if self.job_seconds >= 10 * one[0]), UNITS[-1])
-        parts = [f"of {_figures(self.job_seconds / unit)} {name}, {_figures(self.work / unit)} were work"]
         waits = {what: took for what, took in self.waits.items() if took >= LEAST_SAID * self.job_seconds}
-        parts += [f"{_figures(took / unit)} {printable(what)}" for what, took in waits.items() if what != "jobs"]
-        if "jobs" in waits:
-            parts.append(f"{_figures(waits['jobs'] / unit)} waiting for other jobs")
-        return ", ".join(parts)
+        if "jobs" in waits:  # the last, whatever they are
+            waits["other jobs"] = waits.pop("jobs")
+        told = ", ".join(f"{_figures(took / unit)} {_for(printable(what))}" for what, took in waits.items())
+        worked = f"of {_figures(self.job_seconds / unit)} {name}, {_figures(self.work / unit)} were work"
+        return f"{worked}; jobs waited {told}" if told else worked
 
     def table(self) -> str:
         """Return a line for each kind of jobs: how many there are, how long they worked and waited, and for what.
@@ -125,6 +125,13 @@ class TimeSpent:
 LEAST_SAID: Final = 0.001
 """The share of all time from which a wait is worth a word in the sentence: the table has those below it, too."""
 UNITS: Final = ((3600.0, "job-hours"), (60.0, "job-minutes"), (1.0, "job-seconds"))
+
+
+def _for(what: str) -> str:
+    """Return what jobs waited for, after "jobs waited 3 s"."""
+    if what.startswith("throttled by "):
+        return f"while {what}"
+    return f"for the {what}" if what.startswith("rate of ") else f"for {what}"
 
 
 def _figures(number: float) -> str:

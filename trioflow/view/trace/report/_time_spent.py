@@ -32,7 +32,7 @@ def section(record: TraceRecord) -> str:
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return (
         f'<p class="note">{_text(told)}. In a row, a job is thin while it waited, and thick while it worked. '
-        f"p50 and p95: half of the jobs of a kind, and 95 % of them, worked at most so long.</p>"
+        f"Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
         f'<div class="card scroll" tabindex="0">{picture}</div>'
         f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}'
     )
