@@ -265,6 +265,34 @@ def test_a_crash_keeps_what_was_committed_and_the_world() -> None:
         assert explore(scenario, check=check, seed=f"{backend} crash@2:second").tried == {"crash": 1}
 
 
+@pytest.mark.parametrize("retries", ["engine", "own"])
+def test_what_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
+    """A job that fails, is tried again, and fails again at the same place: the scheduler retries it, or it itself."""
+
+    def scenario() -> Scheduler:
+        failures.clear()
+
+        async def send() -> None:
+            try:
+                await anyio.sleep(1)
+            except Exception as error:
+                failures.append(error)
+                if retries == "engine":
+                    raise
+                await send()
+
+        others = [Job(anyio.sleep, 1, label=f"other {number}") for number in range(10)]
+        return Scheduler(Job(send, label="send", retry=2 if retries == "engine" else None), *others)
+
+    def check(scheduler: Scheduler) -> None:
+        assert len(failures) < 2
+
+    failures: list[Exception] = []
+    told = story(scenario, check=check, faults=["failures"], backends=[backend], runs=200)
+    assert told.count("'send' fails at ") == 2
+    assert told.endswith(":send=2')")
+
+
 # ---------------------------------------------------------------- what is done
 
 

@@ -21,7 +21,7 @@ KINDS: Final = {
     "rank": "order",  # of all tasks that are ready, those of jobs with lower ranks go on first
     "late": "durations",  # the job goes on `value` seconds after it could
     "hang": "timeouts",  # the job never begins, until something cancels it
-    "fail": "failures",  # the job raises an exception
+    "fail": "failures",  # the job raises an exception; `value` times, if it comes to this line again
     "cancel": "cancellation",  # `cancel()` of the job
     "stop": "cancellation",  # `cancel()` of its scheduler
     "cut": "cancellation",  # of a scope around the whole run, or natively, of the task that awaits it

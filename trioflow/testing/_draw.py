@@ -18,6 +18,9 @@ from ._changes import END, KINDS, MOMENT, Change, Plan
 if TYPE_CHECKING:
     from ._session import Outcome
 
+TIMES: Final = (2.0, 3.0)
+"""So many times a job fails at one place, besides once: what breaks a retry may be the next failure."""
+
 
 class Drawer:
     """Draws plans for the runs of one exploration.
@@ -34,6 +37,7 @@ class Drawer:
         self._kinds: Final = [kind for kind, fault in KINDS.items() if fault in self._faults - {"order", "durations"}]
         self._steps: Final[dict[str, int]] = {}
         self._limited: Final[set[str]] = set()
+        self._retried: Final[set[str]] = set()
         self._span = 1.0
         self._singles: Iterator[Change] = iter(())
         self.places = 0  # how many single faults there are
@@ -43,6 +47,7 @@ class Drawer:
         for name, steps in outcome.steps.items():
             self._steps[name] = max(steps, self._steps.get(name, 0))
         self._limited.update(outcome.limited)
+        self._retried.update(outcome.retried)
 
     def begin(self, span: float) -> None:
         """Begin to draw, when the plain runs have been noted, which took `span` seconds."""
@@ -60,7 +65,13 @@ class Drawer:
             for at in (*range(steps + 1), END):
                 for kind in kinds:
                     if self._fits(kind, name, at):
-                        yield Change(kind, name, at, MOMENT if kind == "late" else 0.0)
+                        for value in self._values(kind, name):
+                            yield Change(kind, name, at, value)
+
+    def _values(self, kind: str, name: str) -> tuple[float, ...]:
+        if kind == "fail" and name in self._retried:
+            return (0.0, *TIMES)
+        return (MOMENT if kind == "late" else 0.0,)
 
     def _fits(self, kind: str, name: str, at: int) -> bool:
         if kind == "hang":
@@ -75,8 +86,11 @@ class Drawer:
             return Plan(backend, (single,)), self._every() if draw.random() < 0.5 else None
         names = list(self._steps)
         changes: dict[tuple[str, str, int], Change] = {}
+        kind = name = ""
         for _ in range(draw.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
-            change = self._change(draw.choice(self._kinds), draw.choice(names))
+            if not changes or draw.random() < 0.5:  # else once more the same to the same job
+                kind, name = draw.choice(self._kinds), draw.choice(names)
+            change = self._change(kind, name)
             if self._fits(change.kind, change.name, change.at):
                 changes.setdefault((change.kind, change.name, change.at), change)
         every = None
@@ -100,6 +114,8 @@ class Drawer:
 
     def _change(self, kind: str, name: str, value: float = 0.0) -> Change:
         at = self._random.randint(-1, self._steps[name])
+        if kind == "fail":
+            value = self._random.choice((0.0, 0.0, *TIMES))
         return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
 
     def _seconds(self) -> float:

@@ -36,7 +36,7 @@ import tempfile
 import types
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -92,6 +92,13 @@ class Driven:
     waits: Any = None  # its coroutine, while it waits
     since: float = 0.0  # when it began to wait
     shutdowns: int = 0
+    again: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])  # where it fails once more
+
+    def fails_again(self, place: str) -> list[Change]:
+        """Return, and forget, with what it fails once more at this place."""
+        found = [change for where, change in self.again if where == place]
+        self.again = [(where, change) for where, change in self.again if where != place]
+        return found
 
 
 @dataclass(slots=True)
@@ -105,6 +112,7 @@ class Outcome:
     applied: set[Change] = field(default_factory=set[Change])
     steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
     limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or of a scheduler around them
+    retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or of a scheduler around them
     turns: Turns | None = None
     waits: int = 0
     ended_at: float = 0.0
@@ -201,6 +209,8 @@ class Session:
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
             if any(one.timeout is not None or one.idle_timeout is not None for one in _with_those_around(driven.job)):
                 out.limited.add(driven.name)
+            if any(one.retry for one in _with_those_around(driven.job)):
+                out.retried.add(driven.name)
         out.waits = sum(out.steps.values())
 
     def _run_once(self) -> None:
@@ -411,6 +421,8 @@ class Session:
         coroutine: Any = None
         try:
             here = places.pop(0, NOTHING) if places else NOTHING
+            if driven.again:
+                here = [*here, *driven.fails_again("at its beginning")]
             if here:
                 yield from self._begin(driven, here).__await__()
             coroutine = _as_coroutine(function())
@@ -427,6 +439,8 @@ class Session:
                 step = driven.steps + self._steps[driven.name]
                 driven.waits, driven.since = coroutine, self._clock()
                 here = places.pop(step, NOTHING) if places else NOTHING
+                if driven.again:
+                    here = [*here, *driven.fails_again(f"at {_places.line_of(coroutine)}")]
                 if here:
                     self._disturb_soon(driven, here)
                 try:
@@ -442,6 +456,8 @@ class Session:
                     error = self._failure(driven, here, error)
                 driven.waits = None
             here = places.pop(END, NOTHING) if places else NOTHING
+            if driven.again:
+                here = [*here, *driven.fails_again("at its end")]
             if here:
                 driven.waits = None
                 self._end(driven, here)
@@ -489,16 +505,14 @@ class Session:
                 self._apply(change, f"{driven.name!r} hangs at its beginning")
                 await anyio.sleep_forever()
             elif change.kind == "fail":
-                self._apply(change, f"{driven.name!r} fails at its beginning{self._others(driven)}")
-                raise Injected(f"explore lets {driven.name!r} fail at its beginning")
+                raise self._injected(driven, change)
 
     def _end(self, driven: Driven, here: list[Change]) -> None:
         """Do what is to be done when the body of a job has returned, and nobody knows it yet."""
         self._disturb(driven, here)
         for change in here:
             if change.kind == "fail":
-                self._apply(change, f"{driven.name!r} fails at its end{self._others(driven)}")
-                raise Injected(f"explore lets {driven.name!r} fail at its end")
+                raise self._injected(driven, change)
 
     def _disturb_soon(self, driven: Driven, here: list[Change]) -> None:
         """Let a task that goes first in the next turn do what is to be done to a job that is about to wait."""
@@ -574,10 +588,16 @@ class Session:
             return error
         for change in here:
             if change.kind == "fail" and _places.sleeps(driven.waits):
-                place = self._place(driven, change)
-                self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
-                return Injected(f"explore lets {driven.name!r} fail {place}")
+                return self._injected(driven, change)
         return error
+
+    def _injected(self, driven: Driven, change: Change) -> Injected:
+        """Return what a job fails with, which does so again at this place if the change says so."""
+        place = self._place(driven, change)
+        self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
+        if change.value > 1:
+            driven.again.append((place, replace(change, value=change.value - 1)))
+        return Injected(f"explore lets {driven.name!r} fail {place}")
 
     # ---- the story
 

@@ -89,6 +89,9 @@ class Shrinking:
             yield replace(change, value=MOMENT)
             yield replace(change, value=1.0)
             yield replace(change, value=float(round(change.value) + 1))
+        elif change.kind == "fail" and change.value:
+            yield replace(change, value=0.0)
+            yield replace(change, value=2.0)
         elif change.kind == "rank":
             yield replace(change, value=-1.0)
             yield replace(change, value=1.0)
