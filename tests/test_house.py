@@ -27,7 +27,7 @@ LARGEST_IMPORT_SHARE = 0.12
 BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.run._worker.Worker": "a clean-up job has a worker for itself",
     "trioflow._core.run._workers.Workers": "runs that lend no slots pay nothing for it",
-    "trioflow._core.run._lending.SpareSlots": "the slots of a limiter are counted by the limiter",
+    "trioflow._core.run._lending.SlotsOfWindow": "the slots of a limiter are counted by the limiter",
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
     "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",
     "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",

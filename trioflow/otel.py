@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 try:
     from opentelemetry import context as otel_context
     from opentelemetry import metrics, propagate, trace
-except ModuleNotFoundError as missing:
-    message = f'{missing}: install it with pip install "trioflow[otel]"'
-    raise ModuleNotFoundError(message, name=missing.name) from None
+except ModuleNotFoundError as _missing:
+    _message = f'{_missing}: install it with pip install "trioflow[otel]"'
+    raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import JobState, StopReason, __version__
 from .abc import Instrument, carry, is_scheduler, throttled, waiting_for

@@ -102,7 +102,12 @@ def test_it_stands_among_other_nodes() -> None:
     [
         (("a b",), {}, ValueError, "hostname='a b' of LocalNode('a b')"),
         ((3,), {}, TypeError, "hostname=3 of LocalNode(3): give a string"),
-        ((), {"directory": 3}, TypeError, "directory=3 of LocalNode('localhost'): give a path, or None"),
+        (
+            (),
+            {"directory": 3},
+            TypeError,
+            "directory=3 of LocalNode('localhost'): give a path, as text or a pathlib.Path",
+        ),
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
 )

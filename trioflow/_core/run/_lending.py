@@ -39,8 +39,52 @@ class Borrower(Protocol):
         ...
 
 
-class SpareSlots:
-    """The slots of one window, as a borrower sees them. All of it is for the event loop alone.
+class SpareSlots(Protocol):
+    """The slots of one window, as a borrower sees them. All of it is for the event loop alone."""
+
+    borrower: Borrower | None
+    """Whoever borrows them."""
+    lent: int
+    """How many slots are lent."""
+
+    @property
+    def style(self) -> Any:
+        """The option of the scheduler by which slots are lent."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many slots there are, at most, with those of jobs."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the jobs of this run may wait for slots, and nothing says so when they do."""
+        ...
+
+    def wanted(self) -> int:
+        """Return for how many slots somebody waits now."""
+        ...
+
+    def take(self) -> bool:
+        """Take a slot that no job needs; return False if there is none."""
+        ...
+
+    def give_back(self, number: int) -> None:
+        """Return slots. Whoever waits for them is told by `tell`."""
+        ...
+
+    def tell(self) -> None:
+        """Let ready jobs start in the slots that were given back."""
+        ...
+
+    def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
+        """Call `function()` when the clock of the run shows `when`; return what prevents the call."""
+        ...
+
+
+class SlotsOfWindow:
+    """The slots of a window that is counted; see `SpareSlots`.
 
     Args:
         workers: those who know the window.
@@ -95,7 +139,7 @@ class SpareSlots:
         return self._workers._run.group.call_at(when, function)
 
 
-class SpareTokens(SpareSlots):
+class TokensOfWindow(SlotsOfWindow):
     """The same, for a window that is a limiter, which others use too."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
@@ -135,7 +179,7 @@ class LendingWorkers(Workers):
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
         limiter = None if self.window is None else self.window.limiter
-        self.spare: Final = SpareSlots(self, style) if limiter is None else SpareTokens(self, style, limiter)
+        self.spare: Final = SlotsOfWindow(self, style) if limiter is None else TokensOfWindow(self, style, limiter)
 
     @property
     def lent(self) -> int:
