@@ -13,7 +13,7 @@ from xml.etree import ElementTree as Tree
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler, Sequence, Trace
+from trioflow import Job, Pool, Rate, Scheduler, Sequence, Trace
 from trioflow.view.trace.timeline._paint import clipped, text_width
 from trioflow.view.trace.timeline._places import layout
 from trioflow.view.trace.timeline._timeline import style
@@ -138,14 +138,17 @@ def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> None:
-    """A long one ends with an ellipsis, one without room is left out; those that fit stand whole."""
+    """A long one is without its middle, one without room is left out; those that fit stand whole."""
     label = "a label that is much too long for its bar"
     jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
     chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
     shown = texts(drawn(traced(virtual, Scheduler(*chain)), tmp_path / "t.svg", width=600))
     assert "fits" in shown
     assert label not in shown
-    assert len([text for text in shown if text.endswith("…") and label.startswith(text[:-1])]) == 1
+    ((begin, end),) = (text.split("…") for text in shown if "…" in text)
+    assert label.startswith(begin)
+    assert label.endswith(end)
+    assert begin and end  # noqa: PT018 - one law
 
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
@@ -247,7 +250,7 @@ def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
 
 
 def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """Labels come last; those beside their bars have a ground of their own, above the lines of the critical path."""
+    """Lines come before bars, labels last; those beside their bars have a ground of their own, above the lines."""
     short = Job(nap, 1, label="a short job with a long name")
     long = Job(nap, 30, label="long")
     scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
@@ -258,6 +261,19 @@ def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
     lines = [place for place, (_, css) in enumerate(pieces) if {"chain", "requirement"} <= css]
     assert lines
     assert ground > max(lines)
+    assert max(lines) < min(place for place, (tag, _) in enumerate(pieces) if tag == "g")
+
+
+def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
+    """A label beside its bar ends before the arrow that points at the next bar, and has its number at its end."""
+    jobs = [Job(nap, 1, label=f"fetch a page from the site of somebody else {n}", needs={"api": 1}) for n in range(5)]
+    scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=6, burst=1)))
+    picture = drawn(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
+    *arrows, _ = (float(piece.get("d", "")[1:].split()[0]) for piece in of(picture, "arrow"))  # less the legend
+    labels = [piece for piece in of(picture, "label") if piece.text and "…" in piece.text]
+    assert [str(piece.text)[-1] for piece in labels] == ["0", "1", "2", "3", "4"]
+    for piece, arrow in zip(labels[:-1], arrows, strict=True):
+        assert float(piece.get("x", "")) + text_width(str(piece.text), 11) <= arrow - 4
 
 
 def test_narrow_jobs_of_the_critical_path_share_a_border(virtual: Virtual, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob, Look, is_scheduler
-from ..job._labels import paths_of, percent, printable, shortened
+from ..job._labels import paths_of, percent, printable, shortened, without_middle
 from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
@@ -156,6 +156,7 @@ __all__ = (
     "waits_for",
     "warn",
     "whole",
+    "without_middle",
 )
 
 # ---- a run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
@@ -13,23 +13,27 @@ from ..._states import LOOKS
 from .._critical import Link, settled_at
 from .._record import TraceRecord
 from .._spans import Span
-from ._paint import add, clipped, text_width
+from ._paint import add, clipped_name, text_width
 from ._places import HEAD, Places
 
 MANY: Final = 2000
 """Bars: only this many, the widest, are elements of their own, because browsers cannot handle tens of thousands."""
 NARROW: Final = 8.0
 """Pixels: bars with less than this would be nothing but border."""
+ARROW: Final = 7.0
+"""Pixels of an arrow before the bar that it points at."""
 FAILED: Final = LOOKS[JobState.FAILED].sign
 """The sign of a failure, before its label."""
 
 
-def draw_bars(svg: Tree.Element, places: Places) -> None:
-    """Draw a bar for each job that started."""
+def draw_bars(svg: Tree.Element, places: Places, *, are_nests: bool) -> None:
+    """Draw a bar for each job that started, or for each nested scheduler with jobs in it."""
     alone = _drawn_alone(places)
     together: dict[str, list[str]] = {}
-    for number in places.boxes:
+    for number, box in places.boxes.items():
         span = places.record.spans[number]
+        if (box.height > 1) is not are_nests:
+            continue
         if number in alone:
             _draw_bar(svg, places, span)
         else:
@@ -100,8 +104,8 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
     name, enough = (sign + one for one in places.names[span.number])
 
     def fitted(pixels: float) -> str:
-        whole = clipped(name, pixels, places.font, bold)
-        return whole if enough == name or not whole.endswith("…") else clipped(enough, pixels, places.font, bold)
+        whole = clipped_name(name, pixels, places.font, bold)
+        return whole if enough == name or whole == printable(name) else clipped_name(enough, pixels, places.font, bold)
 
     inside = fitted(right - left - 7)
     after = "" if nested else fitted(room_until - right - 8)
@@ -111,7 +115,7 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
         # A ground of its own, because lines of the critical path may lead through it.
         ground = "behind within" if span.parent is not None else "behind"
         width = min(text_width(shown, places.font, bold), room_until - x) + 4
-        add(svg, "rect", css=ground, x=x - 2, y=top, width=width, height=height)
+        add(svg, "rect", css=ground, x=x - 2, y=top + 1, width=width, height=height - 2)
     else:
         x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
     if shown:
@@ -120,7 +124,8 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
 
 
 def _ends_of_room(places: Places) -> dict[int, float]:
-    """Return how far the label of each bar may reach: to the next bar in its row, or to the end of its box."""
+    """Return how far the label of each bar may reach: to the next bar or arrow in its row, or to the end of its box."""
+    pointed_at = {link.number for link in places.record.chain}
     spans = places.record.spans
     found: dict[int, float] = {}
     rows: dict[int, list[int]] = {}
@@ -134,7 +139,7 @@ def _ends_of_room(places: Places) -> dict[int, float]:
         for one, following in pairwise(numbers):
             left = places.bounds(spans[following])[0]
             if left >= places.bounds(spans[one])[1] - 0.01:
-                found[one] = min(found[one], left)
+                found[one] = min(found[one], left - ARROW * (following in pointed_at))
     return found
 
 
@@ -163,17 +168,26 @@ def _details(places: Places, span: Span) -> Iterator[str]:
 
 
 def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
-    """Draw a border around the jobs on the critical path, and lines from each to the next one of the same run.
+    """Draw lines from each job on the critical path to the next one of the same run, and return the reasons they show.
 
-    Return what is in the picture: "path", and the reasons that lines show.
+    Bars come after them, so that no line crosses out what stands in a bar.
     """
-    chain = places.record.chain
-    if not chain or len(chain) > MANY:
-        return set()  # borders would cover the bars
-    for x, y, width, height in _outlines(places, chain):
+    lines = [
+        link for link in _chain(places) if link.after in places.boxes and _draw_link(svg, places, link, link.after)
+    ]
+    return {link.reason for link in lines}
+
+
+def draw_borders(svg: Tree.Element, places: Places) -> set[str]:
+    """Draw a border around the jobs on the critical path, and return "path" if there are any."""
+    for x, y, width, height in _outlines(places, _chain(places)):
         add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2 if height > 6 else 0)
-    lines = [link for link in chain if link.after in places.boxes and _draw_link(svg, places, link, link.after)]
-    return {"path", *(link.reason for link in lines)}
+    return {"path"} if _chain(places) else set()
+
+
+def _chain(places: Places) -> Sequence[Link]:
+    """Return the critical path; nothing if its borders would cover the bars."""
+    return places.record.chain if len(places.record.chain) <= MANY else ()
 
 
 Outline = tuple[float, float, float, float]

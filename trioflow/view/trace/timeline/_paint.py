@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Tree
 
 import wcwidth
 
-from ...._core.door.reading import printable
+from ...._core.door.reading import printable, without_middle
 
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""
@@ -48,6 +48,17 @@ def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
     while shown and text_width(shown + "…", size, bold) > pixels:
         shown = shown[:-1]
     return shown.rstrip() + "…" if len(shown) >= LEAST else ""
+
+
+def clipped_name(text: str, pixels: float, size: float, bold: bool = False) -> str:
+    """Return the same without the middle, for names: those that are alike often differ in a number at the end."""
+    longest = len(clipped(text, pixels, size, bold))
+    if longest >= len(text):
+        return printable(text)
+    shown = printable(without_middle(text, LONGEST))
+    while longest >= LEAST and text_width(without_middle(shown, longest), size, bold) > pixels:
+        longest -= 1
+    return without_middle(shown, longest) if longest >= LEAST else ""
 
 
 def in_lines(text: str, pixels: float, size: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from .._record import TraceRecord
 from .._resources import Steps, steps
 from .._spans import Span
 from ._bars import waits_in_words
-from ._paint import add, clipped, in_lines, text_width
+from ._paint import add, clipped, clipped_name, in_lines, text_width
 from ._places import MARGIN, SHORTEST
 from ._timeline import NARROWEST, TICK_PIXELS, prepared, ticks
 
@@ -305,7 +305,7 @@ def _draw_row(
     add(group, "title", "\n".join([shortened(span.path), *waits_in_words(frame.record, span), worked]))
     for css, outline in bars:
         add(group, "path", css=css, d=outline)
-    name = clipped(span.label, frame.left - MARGIN - 8, 11)
+    name = clipped_name(span.label, frame.left - MARGIN - 8, 11)
     add(group, "text", name, css="name", x=frame.left - 8, y=top + pitch / 2 + 4, text_anchor="end")
 
 

@@ -14,7 +14,7 @@ from ...._core.door.reading import duration_text, shown, whole
 from ...text import _counts
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
-from ._bars import MANY, draw_bars, draw_chain, draw_incidents, draw_labels, draw_ready
+from ._bars import MANY, draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
 from ._legend import legend
 from ._paint import add, clipped, text_width
 from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
@@ -39,8 +39,10 @@ def svg(record: TraceRecord, width: int) -> str:
     draw_axis(picture, places)
     if places.boxes:
         draw_load(picture, places, record.roots[-1])
-    draw_bars(picture, places)
+    draw_bars(picture, places, are_nests=True)
     lines = draw_chain(picture, places)
+    draw_bars(picture, places, are_nests=False)
+    lines |= draw_borders(picture, places)
     draw_ready(picture, places)
     draw_incidents(picture, places)
     draw_labels(picture, places)
