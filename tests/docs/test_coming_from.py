@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..places import ROOT
-from .test_sessions import timeless
+from .timeless import timeless
 
 PROGRAMS = [
     pytest.param(program, printed, id=f"{Path(page).name}-{number}")

@@ -12,17 +12,12 @@ from pathlib import Path
 import pytest
 
 from ..places import ROOT, SESSIONS
+from .timeless import timeless
 
 STEP = re.compile(
     r"^(?:[^\n]*`(?P<file>[\w/-]+\.\w+)`:\n\n```\w+|```console)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 """A file to be saved, named in the line before it, or commands with what they print."""
-
-
-def timeless(text: str) -> str:
-    """Leave out how long something took, and how wide a column is because of that."""
-    text = re.sub(r"\b[\d.]+ (?:[mµ]?s|min)\b", "1 s", text)
-    return re.sub(r" {2,}", "  ", re.sub(r" +$", "", text, flags=re.MULTILINE))
 
 
 def programs(directory: Path) -> None:
