@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 import trio
 
@@ -58,7 +60,7 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
 def test_none_of_them_is_there_in_a_plain_run(scenario: Make, backend: str) -> None:
     """Without anything done to them, all six scenarios run as their authors have meant."""
     check, _ = SIX[scenario]
-    assert explore(scenario, check=check, faults=(), backends=[backend], runs=2).tried == {}
+    assert explore(scenario, check=check, seed=backend).tried == {}
 
 
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
@@ -335,7 +337,7 @@ def test_explored_runs_are_those_of_any_program(backend: str) -> None:
         )
 
     seen: list[Any] = []
-    explore(scenario, check=facts, faults=(), backends=[backend], runs=1)
+    explore(scenario, check=facts, seed=backend)
 
     async def main() -> None:
         scheduler = scenario()
@@ -491,6 +493,13 @@ def with_thread() -> Scheduler:
         (lambda: explore(plain, seed="trio fail"), ValueError, "seed='trio fail': give a number, or the text after"),
         (lambda: explore(plain, seed="curio"), ValueError, "seed='curio': give a number"),
         (lambda: explore(plain, faults=["orders"]), ValueError, "there is no 'orders'; choose of 'order', 'durations'"),
+        (lambda: explore(plain, seed="trio late@1:a=nan"), ValueError, "seed='trio late@1:a=nan': give a number, or"),
+        (lambda: explore(plain, seed="trio late@1:a=-1"), ValueError, "seed='trio late@1:a=-1': give a number, or"),
+        (lambda: explore(plain, seed="trio fail@-1:a"), ValueError, "seed='trio fail@-1:a': give a number, or"),
+        (lambda: explore(plain, seed="trio fail@1:c"), ValueError, "there is no job 'c' in the scenario, but 'a', 'b'"),
+        (lambda: explore(plain, seed="asyncio fail@3:a"), ValueError, "could not be done in this run, in which 'a' w"),
+        (lambda: explore(plain, seed="trio crash@1:a"), ValueError, "let it take the world, which outlives a crash"),
+        (lambda: explore(plain, faults=[]), ValueError, "faults=(): choose at least one; for a plain run, give seed"),
         (lambda: explore(plain, faults="order"), TypeError, "faults='order': give a tuple of names"),
         (lambda: explore(plain, faults=["crash"]), ValueError, "let it take the world, which outlives a crash"),
         (lambda: explore(plain, backends=()), ValueError, "backends=(): choose one of 'trio' and 'asyncio'"),
@@ -524,6 +533,42 @@ def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
 
     with pytest.raises(TypeError, match="'sort' is a ThreadJob, which works in real time"):
         explore(scenario)
+
+
+def test_a_scenario_that_cannot_be_made_later_has_a_story(backend: str) -> None:
+    """What `make_scheduler` raises at a later call, after a crash for instance, is told with the run and its seed."""
+
+    def scenario(world: World) -> Scheduler:
+        if "begun" in world:
+            raise KeyError("no state")
+        world["begun"] = True
+        return plain()
+
+    with pytest.raises(BrokenRun) as broken:
+        explore(scenario, faults=["crash"], backends=[backend], runs=20, seed=1)
+    assert re.match(r"Run \d+ of 20 \(seed=1\)", broken.value.story)
+    assert "make_scheduler raises KeyError: 'no state'" in broken.value.story
+    with pytest.raises(BrokenRun):
+        explore(scenario, seed=broken.value.seed)
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+def test_a_job_that_waits_for_a_thread_is_refused(backend: str, in_group: bool) -> None:
+    """It is no deadlock: the thread works in real time."""
+
+    def scenario() -> Scheduler:
+        async def work() -> None:
+            if in_group:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(anyio.to_thread.run_sync, time.sleep, 0.05)
+            else:
+                await anyio.to_thread.run_sync(time.sleep, 0.05)
+
+        return Scheduler(Job(work, label="work"))
+
+    who = "a task of a job" if in_group else "'work'"
+    with pytest.raises(TypeError, match=f"{who} waits for a thread, which works in real time"):
+        explore(scenario, backends=[backend])
 
 
 def test_a_scheduler_is_explored_once() -> None:

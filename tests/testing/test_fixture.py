@@ -64,3 +64,9 @@ def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
     assert any(line.startswith("GOOD 30 runs, seed=7,") for line in told)
     told = lines(project, "--explore-seed", "trio fail@2:a late@1:b=2", passed=0)
     assert any("This run breaks what must hold" in line for line in told)
+
+
+def test_the_number_of_runs_is_checked_at_the_command_line(project: pytest.Pytester) -> None:
+    """As that of `explore`, before any test runs."""
+    told = project.runpytest_subprocess("-p", "no:cacheprovider", "--explore-runs=0")
+    told.stderr.fnmatch_lines(["*--explore-runs: '0': give a whole number of at least 1"])

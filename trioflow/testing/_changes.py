@@ -7,6 +7,7 @@ the moment in which it has returned.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
@@ -82,7 +83,10 @@ def _read_change(word: str) -> Change:
     name, _, value = rest.partition("=")
     if kind not in KINDS or not found:
         raise ValueError
-    return Change(kind, unquote(name), END if at == "end" else int(at), _seconds(value))
+    change = Change(kind, unquote(name), END if at == "end" else int(at), _seconds(value))
+    if not math.isfinite(change.value) or (change.value < 0 and kind != "rank") or (at != "end" and change.at < 0):
+        raise ValueError
+    return change
 
 
 def _seconds(value: str) -> float:

@@ -120,7 +120,7 @@ def explore(
         TypeError, ValueError: an argument is not what it has to be; or a job works in a thread or a process, which
             takes real time.
         RuntimeError: an event loop runs in this thread; or this version of trio cannot repeat a run.
-        Exception: what `make_scheduler` raised, or why the scenario cannot run at all.
+        Exception: what `make_scheduler` raised at its first call, or why the scenario cannot run at all.
 
     Example:
         >>> from trioflow.testing import explore
@@ -145,6 +145,8 @@ def explore(
     runs = _whole(runs)
     chosen = _chosen(faults, FAULTS, "faults", "all of them")
     on = _chosen(backends, BACKENDS, "backends", "both")
+    if not chosen:
+        raise ValueError("faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'")
     if not on:
         raise ValueError("backends=(): choose one of 'trio' and 'asyncio', or both")
     if not takes_world:
@@ -160,7 +162,12 @@ def explore(
     exploring = _Exploring(make_scheduler, check)
     with _quiet():
         if isinstance(seed, str):
-            return exploring.repeat(read_plan(seed), seed)
+            plan = read_plan(seed)
+            if not takes_world and any(change.kind == "crash" for change in plan.changes):
+                raise ValueError(
+                    f"seed={seed!r}: make_scheduler takes no argument; let it take the world, which outlives a crash"
+                )
+            return exploring.repeat(plan, seed)
         return exploring.explore(runs, random.randrange(10**6) if seed is None else seed, chosen, on)
 
 
@@ -178,14 +185,28 @@ class _Exploring:
         self._made += 1
         if not self._made % BETWEEN_COLLECTIONS:
             gc.collect()
-        return Session(self._make, self._check, plan, self._most, every).run()
+        outcome = Session(self._make, self._check, plan, self._most, every).run()
+        if self._made == 1 and outcome.unmade is not None:
+            raise outcome.unmade
+        return outcome
 
     def repeat(self, plan: Plan, seed: str) -> Exploration:
         """Make one run."""
         __tracebackhide__ = True
         outcome = self._run(plan)
+        for change in plan.changes:
+            if change.name and change.name not in outcome.steps:
+                names = ", ".join(map(repr, outcome.steps)) or "none"
+                raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
         if outcome.broken is not None:
             raise _broken(outcome, "This run breaks what must hold:")
+        for change in plan.changes:
+            if change not in outcome.applied:
+                waits = f"{change.name!r} waited {outcome.steps[change.name]} times"
+                raise ValueError(
+                    f"seed={seed!r}: {str(change)!r} could not be done in this run, in which {waits}: the seed is of "
+                    f"another scenario"
+                )
         self._count(outcome, None)
         return Exploration(1, seed, dict(self._tried), 0)
 
@@ -203,7 +224,12 @@ class _Exploring:
                     self._most = max(LEAST_ROUND, TIMES_OF_PLAIN * waits)
                     drawer.begin(span)
                 plan, every = drawer.plan(backend)
-            outcome = self._run(plan, every)
+            try:
+                outcome = self._run(plan, every)
+            except Exception as error:
+                if number:
+                    error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
+                raise
             if outcome.broken is not None:
                 self._tell(outcome, every, number, runs, seed)
             if number < len(backends):

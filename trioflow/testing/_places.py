@@ -48,6 +48,15 @@ def sleeps(coroutine: Any) -> bool:
     return False
 
 
+def waits_for_thread(coroutine: Any) -> bool:
+    """Return whether a coroutine waits for a thread that anyio, trio or asyncio has started."""
+    return any(
+        frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
+        and frame.f_code.co_filename.startswith(_libraries())
+        for frame in _frames(coroutine)
+    )
+
+
 def _frames(awaited: Any) -> Iterator[FrameType]:
     """Yield the frames of a coroutine that waits, outermost first."""
     while awaited is not None:

@@ -40,6 +40,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
+import anyio.to_thread
 
 from .._core.door.kinds import name_of, shown
 from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_ready, is_scheduler, is_service, paths_of
@@ -113,6 +114,7 @@ class Outcome:
     steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
     limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or of a scheduler around them
     retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or of a scheduler around them
+    unmade: Exception | None = None  # what make_scheduler raised at its first call
     turns: Turns | None = None
     waits: int = 0
     ended_at: float = 0.0
@@ -205,6 +207,7 @@ class Session:
 
     def _note_profile(self) -> None:
         out = self.outcome
+        out.steps.update(self._steps)
         for driven in self._driven.values():
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
             if any(one.timeout is not None or one.idle_timeout is not None for one in _with_those_around(driven.job)):
@@ -235,7 +238,15 @@ class Session:
         self._clock = anyio.current_time
         self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
         current.set(self)
-        self._scheduler = scheduler = _made(self._make, self._world)
+        try:
+            made = _call_with(self._make, "make_scheduler", None, self._world)
+        except Exception as error:
+            if not self.outcome.waits:
+                self.outcome.unmade = error
+            self._break(f"make_scheduler raises {type(error).__name__}", error)
+            self.tell(f"make_scheduler raises {_in_words(error)}")
+            return
+        self._scheduler = scheduler = _checked(made)
         self._prepare(scheduler)
         raised: BaseException | None = None
         before: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
@@ -293,6 +304,18 @@ class Session:
     async def _watch(self) -> None:
         """End a run that stands still."""
         await anyio.sleep_until(LIMIT)
+        waiting = [one for one in self._driven.values() if one.waits is not None]
+        names = [one.name for one in waiting if _places.waits_for_thread(one.waits)]
+        if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
+            who = f"{names[0]!r} waits" if names else "a task of a job waits"
+            self.refuse(
+                TypeError(
+                    f"{who} for a thread, which works in real time, and explore runs on virtual time: let "
+                    f"make_scheduler give the job something in place of the thread that sleeps for as long, and "
+                    f"returns or raises the same"
+                )
+            )
+            return
         self._break("stands still", None)
         self.tell("nothing goes on any more:", self._last_moment())
         self._tell_where()
@@ -704,9 +727,8 @@ class _CrashingJournal:
         self._opened.close(None if self._session._crashed else outcome, report)
 
 
-def _made(make: Callable[..., Any], world: dict[Any, Any]) -> Any:
-    """Call what makes the scheduler."""
-    scheduler: Any = _call_with(make, "make_scheduler", None, world)
+def _checked(scheduler: Any) -> Any:
+    """Return what make_scheduler returned, if it is a scheduler."""
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")

@@ -7,6 +7,7 @@ Switch it on in ``conftest.py``. It is no entry point, for that would import tri
 
 from __future__ import annotations
 
+import argparse
 import random
 import zlib
 from collections.abc import Callable
@@ -23,12 +24,18 @@ __all__ = ["explore", "pytest_addoption"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options `--explore-runs` and `--explore-seed`."""
     group = parser.getgroup("trioflow")
-    group.addoption("--explore-runs", type=int, default=None, help="how many runs each exploration makes")
+    group.addoption("--explore-runs", type=_runs, default=None, help="how many runs each exploration makes")
     group.addoption(
         "--explore-seed",
         default=None,
         help="a number for all explorations, 'random', or the seed of a broken run; the default is fixed for each test",
     )
+
+
+def _runs(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number of at least 1")
+    return int(text)
 
 
 @pytest.fixture
