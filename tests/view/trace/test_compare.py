@@ -93,9 +93,33 @@ def test_on_and_off_the_path(tmp_path: Path) -> None:
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
-    assert "flaky: new on the critical path" in shown
+    assert "flaky: longer, and new on the critical path" in shown
     assert "beside it, it took 3 s" in shown
     assert "model 0: off the critical path" in shown
+
+
+def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
+    """The run became shorter by it all the same; the words do not hide that."""
+    runs = []
+    for seconds, beside in ((3, 1), (4, 9)):
+        jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
+        runs.append(_read.read(traced(tmp_path / "x.json", *jobs)))
+    gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.seconds)
+    assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
+    assert "…: longer, and new on the critical path<" in _picture.svg(_differences.compare(*runs))
+    assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
+
+
+def test_smaller_changes_are_sums(tmp_path: Path) -> None:
+    """Together they took something before, too; and the lines are the whole, however small the rest is."""
+    runs = []
+    for large, small in ((100, 0.1), (110, 0.11)):
+        jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
+        runs.append(_read.read(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1)))
+    compared = _differences.compare(*runs)
+    assert "smaller changes" in compared.changes[-1].text
+    assert (compared.changes[-1].before, compared.changes[-1].after) == (pytest.approx(0.3), pytest.approx(0.33))
+    assert sum(change.seconds for change in compared.changes) == pytest.approx(compared.seconds)
 
 
 def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:

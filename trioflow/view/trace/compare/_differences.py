@@ -9,17 +9,21 @@ most of them do not matter, because something else took longer meanwhile.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.door.reading import duration_text, shortened
+from ...._core.door.reading import duration_text
 from ._read import JobTimes, RunTimes
 
 SMALL: Final = 0.005
 """Changes of less than this share of the longer run are added up."""
 NOTABLE: Final = 0.2
 """Jobs on neither path are told if they have changed by more than this share."""
+ROUNDED: Final = 1e-5
+"""The share of the longer run below which what is left of a sum is rounding."""
+LONGEST: Final = 60
+"""Characters of a path; longer ones lose their middle, because those of one kind often differ at their ends alone."""
 
 
 class Kind(enum.Enum):
@@ -53,7 +57,7 @@ class Change:
     @property
     def text(self) -> str:
         """The job, and what has happened to it."""
-        return f"{shortened(self.path)}: {self.what}" if self.path else self.what
+        return f"{cut(self.path)}: {self.what}" if self.path else self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +90,11 @@ class Comparison:
 def compare(before: RunTimes, after: RunTimes) -> Comparison:
     """Return what makes the difference between two runs. O(n log n)."""
     least = SMALL * max(before.seconds, after.seconds)
-    changes = sorted(_changes(before, after), key=lambda change: -abs(change.seconds))
+    changes = sorted(_changes(before, after, least), key=lambda change: -abs(change.seconds))
     shown = [change for change in changes if abs(change.seconds) >= least]
-    rest = sum(change.seconds for change in changes[len(shown) :])
-    if abs(rest) >= least / 10:
-        number = len(changes) - len(shown)
-        kind = Kind.LONGER if rest > 0 else Kind.LESS
-        words = f"{number} smaller change{'s' * (number != 1)}"
-        shown.append(Change(kind, "", words, max(0.0, -rest), max(0.0, rest)))
+    small = changes[len(shown) :]
+    if small and abs(sum(change.seconds for change in small)) >= (ROUNDED * least / SMALL if shown else least / 10):
+        shown.append(together(small, f"{len(small)} smaller change{'s' * (len(small) != 1)}"))
     on_path = {piece.path for run in (before, after) for piece in run.pieces}
     beside = [
         (path, job.seconds, after.jobs[path].seconds)
@@ -116,11 +117,27 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
     )
 
 
+def together(changes: Sequence[Change], words: str) -> Change:
+    """Return several changes as one."""
+    before, after = (sum(seconds or 0.0 for seconds in run) for run in zip(*map(_both, changes), strict=True))
+    return Change(Kind.LONGER if after > before else Kind.LESS, "", words, before or None, after or None)
+
+
+def _both(change: Change) -> tuple[float | None, float | None]:
+    return change.before, change.after
+
+
+def cut(path: str) -> str:
+    """Return a path, without its middle if it is too long for a line."""
+    half = LONGEST // 2
+    return path if len(path) <= LONGEST else f"{path[:half]}…{path[1 - half :]}"
+
+
 def _is_notable(before: float, after: float, least: float) -> bool:
     return abs(after - before) > max(NOTABLE * before, least)
 
 
-def _changes(before: RunTimes, after: RunTimes) -> Iterator[Change]:
+def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[Change]:
     old, new = _lengths(before), _lengths(after)
     for path, is_wait in dict.fromkeys([*old, *new]):
         was, now = old.get((path, is_wait)), new.get((path, is_wait))
@@ -133,10 +150,14 @@ def _changes(before: RunTimes, after: RunTimes) -> Iterator[Change]:
             cause = f" for {job.waited_for}" if job.waited_for else ""
             yield Change(kind, path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
         elif was is None:
-            what = "new on the critical path" if path in before.jobs else "new"
-            yield Change(Kind.NEW, path, what, was, now, _took("it took", before.jobs.get(path)))
+            is_longer = path in before.jobs and after.jobs[path].seconds - before.jobs[path].seconds >= least
+            kind, more = (Kind.LONGER, "longer, and ") if is_longer else (Kind.NEW, "")
+            what = f"{more}new on the critical path" if path in before.jobs else "new"
+            yield Change(kind, path, what, was, now, _took("it took", before.jobs.get(path)))
         elif now is None:
-            what = "off the critical path" if path in after.jobs else "gone"
+            is_longer = path in after.jobs and after.jobs[path].seconds - before.jobs[path].seconds >= least
+            more = ", though it takes longer" if is_longer else ""
+            what = f"off the critical path{more}" if path in after.jobs else "gone"
             state = after.not_started.get(path, "")
             yield Change(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
         else:

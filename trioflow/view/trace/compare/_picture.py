@@ -8,13 +8,13 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import duration_text
 from ...text import _verdict
-from ..timeline._paint import add, clipped
-from ._differences import Change, Comparison
+from ..timeline._paint import add, clipped, text_width
+from ._differences import Change, Comparison, together
 from ._text import asides, headline
 
-WIDTH: Final = 1000.0
+WIDTH: Final = 1200.0
 MARGIN: Final = 16.0
-NAMES: Final = 330.0
+NAMES: Final = 480.0
 """Pixels from the left at which the bars begin."""
 BARS: Final = 360.0
 """Pixels that the longer run takes; on the right of a bar stands what it says."""
@@ -60,10 +60,7 @@ def _shown(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     if len(changes) <= MOST:
         return changes
     rest = changes[MOST - 1 :]
-    seconds = sum(change.seconds for change in rest)
-    kind = max(rest, key=lambda change: change.seconds if seconds > 0 else -change.seconds).kind
-    both = max(0.0, -seconds), max(0.0, seconds)
-    return (*changes[: MOST - 1], Change(kind, "", f"{len(rest)} further changes", *both))
+    return (*changes[: MOST - 1], together(rest, f"{len(rest)} further changes"))
 
 
 class _Steps:
@@ -90,15 +87,19 @@ class _Steps:
         self._row(0, "before", "run", self._begin, before, duration_text(before))
         for number, change in enumerate(self._changes, 1):
             was = self._levels[number - 1]
-            self._row(number, change.text, change.kind.value, was, was + change.seconds, _says(change))
+            self._row(number, change.text, change.kind.value, was, was + change.seconds, _says(change), change.what)
             x, y = self._x(was), TOP + number * PITCH
             add(self._picture, "line", css="step", x1=x, y1=y - PITCH + HEIGHT, x2=x, y2=y)
         self._row(len(self._changes) + 1, "after", "run", self._begin, after, duration_text(after))
 
-    def _row(self, number: int, name: str, css: str, start: float, end: float, says: str) -> None:
+    def _row(self, number: int, name: str, css: str, start: float, end: float, says: str, what: str = "") -> None:
         y = TOP + number * PITCH
         left, right = sorted((self._x(start), self._x(end)))
-        shown = clipped(name, NAMES - MARGIN - 8, 11.5)
+        room, ending = NAMES - MARGIN - 8, f": {what}" if what else ""
+        if text_width(name, 11.5) > room and text_width(ending, 11.5) < room / 2:  # what has happened is said in full
+            shown = clipped(name.removesuffix(ending), room - text_width(ending, 11.5), 11.5) + ending
+        else:
+            shown = clipped(name, room, 11.5)
         label = add(self._picture, "text", shown, css="name", x=NAMES - 8, y=y + 13, text_anchor="end")
         add(label, "title", name)
         add(self._picture, "rect", css=css, x=left, y=y, width=max(right - left, 1.0), height=HEIGHT)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ...._core.door.reading import duration_text, durations_in_column, shortened
+from ...._core.door.reading import duration_text, durations_in_column
 from ...text import _symbols
-from ._differences import Comparison
+from ._differences import Comparison, cut
 from ._read import JobTimes
 
 MOST: Final = 10
@@ -46,7 +46,7 @@ def asides(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
     for title, found in (
         ("Waited longer", [_waited(path, before, after) for path, before, after in compared.waited]),
         ("On neither critical path, but changed by more than 20 %", [*_beside(compared)]),
-        ("Ended otherwise", [f"{shortened(path)}: {was}, now {now}" for path, was, now in compared.ended_otherwise]),
+        ("Ended otherwise", [f"{cut(path)}: {was}, now {now}" for path, was, now in compared.ended_otherwise]),
     ):
         if found:
             yield title, found
@@ -54,12 +54,12 @@ def asides(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
 
 def _waited(path: str, before: JobTimes, after: JobTimes) -> str:
     cause = f" for {after.waited_for}" if after.waited_for else ""
-    return f"{shortened(path)}: {duration_text(before.waited)}, now {duration_text(after.waited)}{cause}"
+    return f"{cut(path)}: {duration_text(before.waited)}, now {duration_text(after.waited)}{cause}"
 
 
 def _beside(compared: Comparison) -> Iterator[str]:
     for path, before, after in compared.beside:
-        yield f"{shortened(path)}: {duration_text(before)}, now {duration_text(after)}"
+        yield f"{cut(path)}: {duration_text(before)}, now {duration_text(after)}"
 
 
 def _table(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
@@ -73,9 +73,7 @@ def _table(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     number = len(changes)
     before, after, by = (texts[place * number : (place + 1) * number] for place in range(3))
     signed = [("+" if change.seconds > 0 else "-") + text for change, text in zip(changes, by, strict=True)]
-    words = [
-        symbols.line(f"{shortened(change.path)}: {change.what}" if change.path else change.what) for change in changes
-    ]
+    words = [symbols.line(change.text) for change in changes]
     rows = [(f"change, {unit}", "before", "after"), *zip(signed, before, after, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     wide = max(map(_symbols.width, words))
