@@ -40,6 +40,7 @@ def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> N
 def test_text_of_the_report_can_be_read(scheme: str) -> None:
     """On the page, on a card, and on the row under the pointer; in badges on their own ground."""
     light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
+    dark, _, _ = dark.partition("@media print")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})
     assert found["card"] == PAPER[scheme]
     for ground in ("ground", "card", "stripe"):

@@ -100,7 +100,7 @@ def test_on_and_off_the_path(tmp_path: Path) -> None:
 
 def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
     """The run became shorter by it all the same; the words do not hide that."""
-    runs = []
+    runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
         runs.append(_read.read(traced(tmp_path / "x.json", *jobs)))
@@ -112,7 +112,7 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
 
 def test_smaller_changes_are_sums(tmp_path: Path) -> None:
     """Together they took something before, too; and the lines are the whole, however small the rest is."""
-    runs = []
+    runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
         runs.append(_read.read(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1)))
@@ -198,7 +198,7 @@ def test_the_picture_tells_the_same(tmp_path: Path) -> None:
 
 def test_changes_that_are_small_beside_the_runs_can_be_seen(tmp_path: Path) -> None:
     """Then the bars do not begin at 0, and the picture says so; of many changes the last ones are one bar."""
-    runs = []
+    runs: list[Any] = []
     for by in (0, 16):
         jobs = [Job(nap, 100 + by * (-1) ** n, label=f"job {n}") for n in range(30)]
         runs.append(_read.read(traced(tmp_path / "x.json", *jobs, jobs_window=1)))
