@@ -197,12 +197,13 @@ def test_a_lane_waits_for_whoever_holds_an_output(shell: str, tmp_path: Path) ->
 def test_nothing_of_a_lane_stays_for_one_who_holds_an_output(shell: str, tmp_path: Path, watched: Watched) -> None:
     """When its input has ended, the lane ends, though the output is still held."""
     with Loop(shell) as loop:
-        hold = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & echo done"
+        pid = tmp_path / "pid"
+        hold = f"setsid sh -c 'echo $$ > {pid}; exec sleep 1000' & until [ -s {pid} ]; do sleep 0.01; done; echo done"
         token = loop.begin(["sh", "-c", hold])
         assert os.read(loop.process.stdout.fileno(), 100) == b"done\n"  # type: ignore[union-attr]
         loop.let_go()
         assert loop.process.wait(PATIENCE) == 1
-        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
         assert loop.end(token)[0] is None
     assert watched.gone_in_time(), watched.alive()
 
@@ -318,9 +319,9 @@ def test_a_timeout_in_a_session_of_its_own(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_a_lane_that_was_killed_is_not_used_again(backend: str, server: Server, tmp_path: Path) -> None:
+def test_a_lane_that_was_killed_is_not_used_again(backend: str, server: Server) -> None:
     """The command that it had fails, which may have started; the next one has another lane."""
-    kill = f"echo $PPID > {tmp_path}/lane; kill -9 $PPID; sleep 1000"
+    kill = "sleep 0.5; kill -9 $PPID; sleep 1000"  # not before the lane watches it
     node = server.node(max_sessions=1)
     first, killed = SshJob(node, "true"), SshJob(node, kill)
     last = SshJob(node, "echo x", stdout=PIPE, required=[first, killed])
@@ -345,6 +346,7 @@ def test_lanes_make_room_for_transfers(backend: str, site: Site, tmp_path: Path)
     server.stop()
 
 
+@pytest.mark.timeout(240)
 def test_whenever_something_is_killed_nothing_survives(
     backend: str, site: Site, watched: Watched, mark: dict[str, str]
 ) -> None:

@@ -25,7 +25,9 @@ ends for reading, and opens the others anew by /proc/self/fd. So there are lanes
 
 A command is ended by the end of the lane's input: whether the job is cancelled, or this program, its ssh, or the
 connection is gone. So a lane whose command was cut off is not used again, nor one that has said something while it was
-idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark.
+idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark. If a lane is
+killed in the instant between the start of a command and that of the subshell that watches for it, nobody ends the
+command: the job waits until it ends by itself, or for its timeout.
 
 As long as no lane has said that it is ready, nothing is sent. A node where none comes to that (a forced command, a
 login shell that is not one, no /proc, no setsid) has no lanes: each command has a session, with that of `_wrapper`.
