@@ -214,7 +214,7 @@ def test_nothing_of_a_lane_stays_for_one_who_holds_an_output(shell: str, tmp_pat
 def test_whatever_is_killed_of_a_lane_is_no_end_of_a_command(shell: str, part: str, watched: Watched) -> None:
     """It ends without a mark, and when its input ends, which a server sees to, nothing is left."""
     with Loop(shell) as loop:
-        token = loop.begin(["sh", "-c", "echo begun; sleep 1000"])
+        token = loop.begin(["sh", "-c", "sleep 0.5; echo begun; sleep 1000"])
         assert os.read(loop.process.stdout.fileno(), 100) == b"begun\n"  # type: ignore[union-attr]
         for pid in of_lane(loop.process.pid, part):
             os.kill(pid, signal.SIGKILL)
