@@ -346,7 +346,8 @@ class Session:
                 mine = next((at for at in due if abs(at - known) < MOMENT), None)
                 if mine is not None:
                     due.remove(mine)
-        hangs = any(change.kind == "hang" for change in self.outcome.applied)
+        # What was made late may be due just then, and could be taken for the timeout.
+        hangs = any(change.kind in ("hang", "late") for change in self.outcome.applied)
         runs = scheduler is self._scheduler or scheduler.state is JobState.RUNNING
         if runs and not due and not hangs and not self._gave_up:
             self._break("only a timeout ends it", None)

@@ -183,7 +183,10 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
 def test_waits_and_work_fill_the_time(
     virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
 ) -> None:
-    """From the beginning of the run to its start a job waits, without a gap; whoever ended a wait did so at its end."""
+    """From the beginning of the run to its start a job waits, without a gap; nobody ended a wait after its end.
+
+    Whoever gave back a resource may have done so before: a reservation may hold up the one that waits a little longer.
+    """
     jobs: list[Job[Any]] = []
     for seconds, disk, api, behind in drawn:
         needs = {"disk": disk, "api": api}
@@ -197,4 +200,5 @@ def test_waits_and_work_fill_the_time(
             assert wait.cause in ("rate", "resource") or by is not None
             if wait.cause in ("jobs", "slot", "resource") and by is not None:
                 assert by.finished_at is not None
-                assert wait.cause == "slot" or by.finished_at == pytest.approx(wait.until)
+                assert by.finished_at <= wait.until + 1e-6
+                assert wait.cause != "jobs" or by.finished_at == pytest.approx(wait.until)
