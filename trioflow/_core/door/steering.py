@@ -44,11 +44,9 @@ def _steered(kind: type[Any], call: Call, shut_down: Call) -> type[Any]:
     names = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     more = {"co_shutdown": co_shutdown} if kind._shuts_down else {}
     make_class: Any = type(kind)
-    steered: type[Any] = make_class(kind.__name__, (kind,), names | more)
-    cast(
-        Any, steered
-    )._call_once = call_once  # now: a subclass of `Job` with a `co_run` of its own has been given another one
-    return steered
+    steered = make_class(kind.__name__, (kind,), names | more)
+    steered._call_once = call_once  # now: a subclass of `Job` with a `co_run` of its own has been given another one
+    return cast("type[Any]", steered)
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:

@@ -102,21 +102,17 @@ class SlotsOfWindow:
 
     @property
     def total(self) -> int:
-        """How many slots there are, at most, with those of jobs."""
         return self._workers.slots or 1
 
     @property
     def is_shared(self) -> bool:
-        """Whether others than the jobs of this run may wait for slots, and nothing says so when they do."""
         return False
 
     def wanted(self) -> int:
-        """Return for how many slots somebody waits now."""
         workers = self._workers
         return len(workers._queue.jobs) if workers.free <= 0 and workers.may_start() else 0
 
     def take(self) -> bool:
-        """Take a slot that no job needs; return False if there is none."""
         workers = self._workers
         if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
             return False
@@ -125,17 +121,14 @@ class SlotsOfWindow:
         return True
 
     def give_back(self, number: int) -> None:
-        """Return slots. Whoever waits for them is told by `tell`."""
         self._workers.free += number
         self.lent -= number
 
     def tell(self) -> None:
-        """Let ready jobs start in the slots that were given back."""
         if self._workers.may_start():
             self._workers.ensure_searcher()
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` when the clock of the run shows `when`; return what prevents the call."""
         return self._workers._run.group.call_at(when, function)
 
 
