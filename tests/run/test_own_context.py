@@ -78,6 +78,7 @@ def test_what_is_set_at_the_start_is_seen_in_the_body(virtual: Virtual) -> None:
     assert seen.get() == "nothing"
 
 
+@pytest.mark.fast_way
 def test_a_worker_goes_on_with_the_next_job(virtual: Virtual) -> None:
     """Its own context has not changed, so all jobs share one task, as without an instrument."""
 

@@ -65,7 +65,9 @@ class PlainAsyncioGroup(PlainGroup):
         outside = self._outside(worker)
         self._tasks.create_task(outside, context=self._context)
         self._spawning = None
-        self._host.loop.call_soon(self._check_begun, worker, outside, context=self._context.copy())
+        context = self._context.copy()  # in the turn after the next: in that one its first step may be the last of all
+        call_soon = partial(self._host.loop.call_soon, context=context)
+        call_soon(call_soon, self._check_begun, worker, outside)
 
     async def _outside(self, worker: WorkerTask) -> None:
         """Do what a worker does, in a task of its own, inside its scope, which is in this task.
@@ -89,7 +91,7 @@ class PlainAsyncioGroup(PlainGroup):
         worker.leave_unbegun()
 
     def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
-        """Let a worker leave if its task was cancelled before its first step, which would have come before this."""
+        """Let a worker leave if its task was cancelled before its first step, which would have come a turn ago."""
         if worker.scope is None and self._spawning is not worker:
             outside.close()
             worker.leave_unbegun()
