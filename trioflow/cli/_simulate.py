@@ -11,6 +11,7 @@ import click
 
 from .. import Scheduler, StopReason
 from ..abc import POLICY_NAMES, AbstractJob, duration_text, is_scheduler, name_of_policy
+from ..view.text._columns import aligned
 from . import STOPPED
 from ._completion import file, policy_names
 from ._outputs import output_file, written
@@ -170,11 +171,7 @@ def table(found: Found) -> Iterator[str]:
                 "" if one.stop_reason is StopReason.COMPLETED else f"stops early: {one.stop_reason.name}",
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        padded[1], padded[-1] = row[1].ljust(widths[1]), row[-1]
-        yield "  ".join(padded).rstrip()
+    return aligned(rows, (1, len(rows[0]) - 1))
 
 
 def verdict(found: Found) -> str:

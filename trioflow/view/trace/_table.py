@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from ..._core.door.reading import duration_text, printable
 from ..text import _symbols
+from ..text._columns import aligned
 from ._record import TraceRecord
 from ._spans import Span
 
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
-TO_THE_RIGHT: Final = {"start", "wait", "time", "attempts", "lane"}
+TO_THE_LEFT: Final = {HEADINGS.index(name) for name in ("path", "state", "exception")}
 LONGEST_PATH: Final = 60
 """Columns: a longer path loses its beginning, which the lines around it mostly share."""
 
@@ -30,19 +31,8 @@ def text(record: TraceRecord) -> str:
     """Return the spans as aligned lines."""
     rows = [HEADINGS, *(_row(record, span) for span in record.spans)]
     marked = {link.number for link in record.chain}
-    widths = [max(map(_symbols.width, column)) for column in zip(*rows, strict=True)]
     marks = [" ", *("*" if span.number in marked else " " for span in record.spans)]
-    return "\n".join(f"{mark} {_line(row, widths)}" for mark, row in zip(marks, rows, strict=True))
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (_padded(cell, name in TO_THE_RIGHT, wide) for cell, name, wide in zip(row, HEADINGS, widths, strict=True))
-    return "  ".join(cells).rstrip()
-
-
-def _padded(cell: str, right: bool, columns: int) -> str:
-    blanks = " " * (columns - _symbols.width(cell))
-    return blanks + cell if right else cell + blanks
+    return "\n".join(f"{mark} {line}" for mark, line in zip(marks, aligned(rows, TO_THE_LEFT), strict=True))
 
 
 def _row(record: TraceRecord, span: Span) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 from ..._core.door.reading import duration_text, printable
 from .. import _in_cells
-from ..text import _symbols
+from ..text._columns import aligned
 from . import _file
 from ._pieces import WORK, counted, pieces
 from ._record import TraceRecord
@@ -93,8 +93,7 @@ class TimeSpent:
         rows = [HEADINGS, *map(_row, self.kinds[:MOST_KINDS])]
         if len(self.kinds) > MOST_KINDS:
             rows.append((f"and {len(self.kinds) - MOST_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
-        widths = [max(map(_symbols.width, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(_line(row, widths) for row in rows)
+        return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the jobs by what they did, stacked over time, the use of each resource, and a row for each job.
@@ -147,14 +146,6 @@ def _row(one: KindTime) -> tuple[str, ...]:
     waited = ", ".join(f"{printable(what)} {duration_text(seconds)}" for what, seconds in one.waits.items())
     times = (one.work, sum(one.waits.values()), one.p50, one.p95)
     return name, str(one.count), *(duration_text(seconds) for seconds in times), waited
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells: list[str] = []
-    for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
-        blanks = " " * (width - _symbols.width(cell))
-        cells.append(cell + blanks if place in (0, len(row) - 1) else blanks + cell)
-    return "  ".join(cells).rstrip()
 
 
 def time_spent(record: TraceRecord) -> TimeSpent:

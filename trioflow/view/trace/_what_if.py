@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 from ..._core.door.reading import duration_text, printable
 from .. import _in_cells
+from ..text._columns import aligned
 from . import _file
 
 MINUS: Final = "\N{MINUS SIGN}"
@@ -148,11 +149,7 @@ class WhatIf:
             marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
             times = [duration_text(found[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([*(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]]).rstrip()
-            for row in rows
-        )
+        return "\n".join(aligned(rows, (len(rows[0]) - 1,)))
 
     def policies(self) -> list[str]:
         """Return the names of the policies."""
