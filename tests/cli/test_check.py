@@ -228,6 +228,10 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         "a: run_if='succeeded' without requirements",
         lambda: Scheduler(idle("a", run_if="succeeded")),
     ),
+    "condition of a group that never fails": (
+        "link: run_if='succeeded', but no failure in 'objects' counts as one of 'objects'",
+        lambda: Scheduler(s := Scheduler(idle("a"), label="objects"), idle("link", run_if="succeeded", required=s)),
+    ),
     "timeout within a shorter one": (
         "a: its timeout of 5 s never passes: 'all' ends everything after 2 s",
         lambda: Scheduler(Scheduler(idle("a", timeout=5)), timeout=2, label="all"),
@@ -241,6 +245,13 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),
     ),
 }
+
+
+@pytest.mark.parametrize("options", [{"critical_jobs": True}, {"timeout": 5}])
+def test_a_condition_of_a_group_that_may_fail(options: dict[str, Any]) -> None:
+    """A group with critical jobs or a timeout has an outcome."""
+    group = Scheduler(idle("a"), label="objects", **options)
+    assert found(Scheduler(group, idle("link", run_if="succeeded", required=group))) == []
 
 
 def test_forever_jobs_that_end_with_others() -> None:

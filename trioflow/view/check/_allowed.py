@@ -19,6 +19,7 @@ from ..._core.door.reading import (
     AnyJob,
     BaseScheduler,
     inputs_of,
+    is_scheduler,
     outwards,
     printable,
     reachable,
@@ -105,8 +106,10 @@ def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield what is strange about a scheduler and its own members: the job, with the problem and what to do."""
     limit = _time_limit(level)
     yield from ((level, text) for text in _about_scheduler(level, limit is not None))
+    unfailing = {job for job in level if is_scheduler(job) and _never_fails(job)}
     for job in level:
         yield from ((job, text) for text in _about_options(job))
+        yield from ((job, text) for text in _about_groups(job, unfailing))
         if job.run_if == "succeeded" and not job.required:
             yield job, "run_if='succeeded' without requirements changes nothing: let it require something, or leave it"
         if job.timeout is not None and limit is not None and job.timeout > limit[1]:
@@ -146,6 +149,22 @@ def _without_effect_outside(level: BaseScheduler) -> Iterator[tuple[str, bool]]:
 def _about_options(job: AnyJob) -> Iterator[str]:
     if job.idle_timeout is not None and job.timeout is not None and job.idle_timeout >= job.timeout:
         yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
+
+
+def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
+    """Yield each condition on the outcome of a nested scheduler that has the same one whatever its jobs do."""
+    for one in job.required:
+        if job.run_if != "settled" and one in unfailing:
+            yield (
+                f"run_if={job.run_if!r}, but no failure in {_name(one)} counts as one of {_name(one)}, because none of "
+                f"its jobs is critical: give it critical_jobs=True"
+            )
+
+
+def _never_fails(group: BaseScheduler) -> bool:
+    """Return whether a scheduler with jobs succeeds whatever becomes of them, and however long they take."""
+    is_limited = group.timeout is not None or group.idle_timeout is not None
+    return not is_limited and bool(tuple(group)) and not any(job.is_critical() for job in group)
 
 
 def _ends_with_others(level: BaseScheduler) -> bool:
