@@ -1,4 +1,4 @@
-"""Functions for worker processes, which import them from here."""
+"""Functions for worker processes, which import them from here; so nothing is imported that few of them need."""
 
 from __future__ import annotations
 
@@ -11,21 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import anyio
-
-from trioflow import ProcessJob, current_job, job
-
 counter = 0
-
-
-@job(kind=ProcessJob, label="decorated")
-def decorated(number: int) -> tuple[int, int]:
-    return os.getpid(), number
-
-
-class Holder:
-    @job(kind=ProcessJob)
-    def method(self) -> None: ...
 
 
 def add(a: Any, b: Any = 0, *, c: Any = 0) -> Any:
@@ -52,11 +38,6 @@ def nap_for_ever(path: str | None = None) -> None:
 
 def touch(path: str) -> None:
     Path(path).touch()
-
-
-async def touch_and_nap(path: str) -> None:
-    touch(path)
-    await anyio.sleep(1000)
 
 
 def place(variable: str) -> tuple[str | None, str]:
@@ -146,13 +127,12 @@ class Group(ExceptionGroup[Exception]):
     """A group with a type and an attribute of its own."""
 
 
-def exception(name: str) -> Exception:
-    """Return one of these, by its name."""
-    if name == "Group":
-        group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
-        group.number = 5  # type: ignore[attr-defined]
-        return group
-    made: dict[str, Exception] = {
+def exceptions() -> dict[str, Exception]:
+    """Return new ones, by their names."""
+    group = Group("some", [Awkward(1, 2), ExceptionGroup("inner", [Greeting("Ada"), local()])])
+    group.number = 5  # type: ignore[attr-defined]
+    return {
+        "Group": group,
         "Awkward": Awkward(1, 2),
         "Greeting": Greeting("Ada"),
         "Missing": Missing("/no/file"),
@@ -166,7 +146,6 @@ def exception(name: str) -> Exception:
         "UnicodeDecodeError": UnicodeDecodeError("utf-8", b"ab", 1, 2, "bad"),
         "local": local(),
     }
-    return made[name]
 
 
 def local() -> Exception:
@@ -189,7 +168,7 @@ def mute() -> Exception:
 
 
 def fail_with(name: str) -> None:
-    raise exception(name)
+    raise exceptions()[name]
 
 
 def priority() -> tuple[int, int]:
@@ -199,7 +178,7 @@ def priority() -> tuple[int, int]:
 
 def take(size: int) -> int:
     """Ask for so many bytes, and return the process."""
-    bytearray(size)
+    bytes(size)  # of which no page is written
     return os.getpid()
 
 
@@ -247,11 +226,15 @@ def refuse() -> None:
 
 def use() -> None:
     """Call what the job of a worker process has not."""
+    from trioflow import current_job
+
     current_job().used(api=1)
 
 
 def report(values: list[float], pause: float) -> str:
     """Report these fractions, and wait a while after each."""
+    from trioflow import current_job
+
     for value in values:
         current_job().progress(value)
         time.sleep(pause)
@@ -259,6 +242,8 @@ def report(values: list[float], pause: float) -> str:
 
 
 def report_often(times: int) -> None:
+    from trioflow import current_job
+
     for number in range(times):
         current_job().progress(number / times)
     current_job().progress(1)

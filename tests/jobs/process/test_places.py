@@ -18,7 +18,7 @@ from trioflow import Job, JobState, JobTimeout, ProcessJob, Scheduler, ThreadJob
 
 from ...bodies import later, take
 from .. import executor_bodies as bodies
-from . import process_bodies
+from . import decorated_bodies
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_attempts_failures_and_timeouts_are_those_of_the_job(backend: str, count
 @pytest.mark.parametrize("in_pool", [False, True])
 def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPoolExecutor, in_pool: bool) -> None:
     """What stands under its name is what `@job` has made of it; a method cannot be found so."""
-    fine, method = process_bodies.decorated(5), process_bodies.Holder().method()
+    fine, method = decorated_bodies.decorated(5), decorated_bodies.Holder().method()
     Scheduler(fine, method, processes=pool if in_pool else None).run(backend=backend)
     pid, number = fine.result()
     assert (number, fine.label) == (5, "decorated")

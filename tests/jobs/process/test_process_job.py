@@ -104,11 +104,12 @@ def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> N
     assert "process_bodies.py" in notes(job.raised_exception())
 
 
-def raised_there(backend: str, name: str) -> Any:
-    """Return what the function of a ProcessJob has raised, as it arrives."""
-    job = ProcessJob(bodies.fail_with, name)
-    run(backend, job)
-    return job.raised_exception()
+@pytest.fixture(scope="module")
+def raised_there(backend: str) -> dict[str, Any]:
+    """What functions of ProcessJobs have raised, as it arrives, by the names of these exceptions."""
+    jobs = {name: ProcessJob(bodies.fail_with, name) for name in bodies.exceptions()}
+    run(backend, *jobs.values(), jobs_window=1)
+    return {name: job.raised_exception() for name, job in jobs.items()}
 
 
 @pytest.mark.parametrize(
@@ -124,9 +125,9 @@ def raised_there(backend: str, name: str) -> Any:
         "UnicodeDecodeError",
     ],
 )
-def test_an_exception_arrives_as_it_was_raised(backend: str, name: str) -> None:
+def test_an_exception_arrives_as_it_was_raised(raised_there: dict[str, Any], name: str) -> None:
     """Type, text, arguments and attributes, whatever its own `__init__` takes and does."""
-    error, expected = raised_there(backend, name), bodies.exception(name)
+    error, expected = raised_there[name], bodies.exceptions()[name]
     assert type(error) is type(expected)
     assert (str(error), error.args) == (str(expected), expected.args)
     ours = {key: value for key, value in vars(error).items() if key != "__notes__"}
@@ -135,17 +136,17 @@ def test_an_exception_arrives_as_it_was_raised(backend: str, name: str) -> None:
         assert getattr(error, attribute, None) == getattr(expected, attribute, None)
 
 
-def test_what_of_an_exception_cannot_be_sent_is_left_out(backend: str) -> None:
+def test_what_of_an_exception_cannot_be_sent_is_left_out(raised_there: dict[str, Any]) -> None:
     """The type and the rest arrive, and a note says what is not there."""
-    error = raised_there(backend, "Awkward")
+    error = raised_there["Awkward"]
     assert isinstance(error, bodies.Awkward)
     assert (str(error), error.sum, hasattr(error, "lock")) == ("1 and 2", 3, False)
     assert "without its attribute 'lock', which cannot be pickled" in notes(error)
 
 
-def test_a_group_arrives_as_a_group(backend: str) -> None:
+def test_a_group_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
     """With its own type, and its members' own types, as far as each can be sent."""
-    error = raised_there(backend, "Group")
+    error = raised_there["Group"]
     assert isinstance(error, bodies.Group)
     assert (error.message, error.number) == ("some", 5)  # type: ignore[attr-defined]
     first, inner = error.exceptions
@@ -155,9 +156,9 @@ def test_a_group_arrives_as_a_group(backend: str) -> None:
     assert [str(one) for one in inner.exceptions] == ["hello Ada", "local.<locals>.Local: of here"]
 
 
-def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(backend: str) -> None:
+def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(raised_there: dict[str, Any]) -> None:
     """The job fails with the name and the text of what was raised."""
-    error = raised_there(backend, "local")
+    error = raised_there["local"]
     assert type(error) is RuntimeError
     assert str(error) == "local.<locals>.Local: of here"
 
@@ -170,10 +171,10 @@ def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(backend: str) 
     ],
 )
 def test_an_exception_that_cannot_be_shown_ends_no_process(
-    backend: str, name: str, kind: type[Exception], text: str
+    raised_there: dict[str, Any], name: str, kind: type[Exception], text: str
 ) -> None:
     """It arrives all the same, and says why there is no text of it: the worker died of it."""
-    error = raised_there(backend, name)
+    error = raised_there[name]
     assert (type(error), str(error)) == (kind, text)
 
 
@@ -245,7 +246,7 @@ for job in jobs: print(job.raised_exception() or job.result())
 """
 
 
-@pytest.mark.parametrize("way", ["-c", "pipe"])
+@pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
 def test_what_no_file_has_is_named_with_its_cures(backend: str, way: str) -> None:
     """A function of a notebook, of a prompt: no worker can import it. What comes from modules is called as ever."""
     code = PROMPT.replace("BACKEND", repr(backend))
@@ -262,27 +263,28 @@ def test_what_no_file_has_is_named_with_its_cures(backend: str, way: str) -> Non
     assert result == "3"
 
 
-@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()"])
-def test_an_exit_or_interruption_there_fails_its_job_only(backend: str, error: str) -> None:
+def test_an_exit_or_interruption_there_fails_its_job_only(backend: str) -> None:
     """They ended the whole run and the program that ran it."""
-    job, after = ProcessJob(bodies.interrupt, error), ProcessJob(bodies.add, 1)
-    run(backend, job, after, jobs_window=1)
-    with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")):
-        job.result()
-    cause = job.raised_exception().__cause__  # type: ignore[union-attr]
-    assert "process_bodies.py" in notes(cause)
+    jobs = {error: ProcessJob(bodies.interrupt, error) for error in ("SystemExit(3)", "KeyboardInterrupt()")}
+    after = ProcessJob(bodies.add, 1)
+    run(backend, *jobs.values(), after, jobs_window=1)
+    for error, job in jobs.items():
+        with pytest.raises(RuntimeError, match=re.escape(f"its function raised {error} in its process")):
+            job.result()
+        cause = job.raised_exception().__cause__  # type: ignore[union-attr]
+        assert "process_bodies.py" in notes(cause)
     assert after.result() == 1
 
 
-@pytest.mark.parametrize(
-    ("how", "told"), [("exit", "exit code 5"), ("crash", "ended by signal SIGSEGV"), ("fork", "exit code 5")]
-)
-def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched, how: str, told: str) -> None:
+def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched) -> None:
     """Also where it has forked another one, which would hold its socket and keep it from being missed."""
-    job, after = ProcessJob(bodies.die, how), ProcessJob(bodies.add, 1)
-    run(backend, job, after, jobs_window=1)
-    with pytest.raises(RuntimeError, match=f"its process has died: {told}"):
-        job.result()
+    ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
+    jobs = {how: ProcessJob(bodies.die, how) for how in ways}
+    after = ProcessJob(bodies.add, 1)
+    run(backend, *jobs.values(), after, jobs_window=1)
+    for how, told in ways.items():
+        with pytest.raises(RuntimeError, match=f"its process has died: {told}"):
+            jobs[how].result()
     assert after.result() == 1
     assert watched.alive() == []
 
@@ -303,12 +305,13 @@ def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watche
     assert second.result()[0] != first.result()[0]
 
 
-@pytest.mark.parametrize("when", ["busy", "idle"])
+@pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
 def test_a_killed_conductor_takes_its_workers_along(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
     """And the server that has forked them."""
     code = (
-        "from tests.jobs.process.process_bodies import add, nap_for_ever, touch_and_nap\n"
-        "from trioflow import Job, ProcessJob, Scheduler\nimport sys\n"
+        "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_for_ever, touch\n"
+        "from trioflow import Job, ProcessJob, Scheduler\n"
+        "async def touch_and_nap(path):\n    touch(path)\n    await anyio.sleep(1000)\n"
         "first = ProcessJob(add, 1)\n"
         "job = Job(touch_and_nap, sys.argv[2], required=first)"
         " if sys.argv[3] == 'idle' else ProcessJob(nap_for_ever, sys.argv[2], required=first)\n"
@@ -429,11 +432,12 @@ def test_a_function_reports_its_progress(backend: str) -> None:
     assert (often.fraction_done, silent.fraction_done) == (1.0, None)
 
 
-def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched) -> None:
-    """Its reports are signs of life; a silent one is killed. A first job makes the process ready, which takes long."""
-    steady = ProcessJob(bodies.report, [0.1] * 12, 0.1, idle_timeout=0.8)
-    silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=0.8)
-    run(backend, ProcessJob(bodies.add, 1), steady, silent, jobs_window=1)
+def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path) -> None:
+    """Its reports are signs of life; a silent one is killed. First jobs make the processes ready, which takes long."""
+    first = [ProcessJob(bodies.meet, str(tmp_path), 2) for _ in range(2)]
+    steady = ProcessJob(bodies.report, [0.1] * 12, 0.1, idle_timeout=0.8, required=first)
+    silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=0.8, required=first)
+    run(backend, first, steady, silent)
     assert steady.result() == "done"
     error = silent.raised_exception()
     assert isinstance(error, JobTimeout)
@@ -441,12 +445,12 @@ def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched) -> N
     assert watched.alive() == []
 
 
-@pytest.mark.parametrize(("value", "error"), [(1.5, ValueError), ("half", TypeError)])
-def test_what_is_no_fraction_is_refused_in_the_process(backend: str, value: Any, error: type[Exception]) -> None:
+def test_what_is_no_fraction_is_refused_in_the_process(backend: str) -> None:
     """As everywhere."""
-    job = ProcessJob(bodies.report, [value], 0)
-    run(backend, job)
-    assert type(job.raised_exception()) is error
+    values: list[Any] = [1.5, "half"]
+    jobs = [ProcessJob(bodies.report, [value], 0) for value in values]
+    run(backend, *jobs, jobs_window=1)
+    assert [type(job.raised_exception()) for job in jobs] == [ValueError, TypeError]
 
 
 def test_what_the_job_of_a_worker_process_has_not_is_named(backend: str) -> None:

@@ -1,0 +1,17 @@
+"""Functions for worker processes that a decorator has made jobs of."""
+
+from __future__ import annotations
+
+import os
+
+from trioflow import ProcessJob, job
+
+
+@job(kind=ProcessJob, label="decorated")
+def decorated(number: int) -> tuple[int, int]:
+    return os.getpid(), number
+
+
+class Holder:
+    @job(kind=ProcessJob)
+    def method(self) -> None: ...
