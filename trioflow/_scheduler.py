@@ -60,7 +60,8 @@ class Scheduler(BaseScheduler):
             `update` take more. Jobs that become ready together start in the order in which they were added.
         jobs_window: how many of its jobs may run at once: a positive whole number; an `Adaptive`; a `CapacityLimiter`
             of trio or anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no
-            limit. Forever jobs take no slot; a nested scheduler takes one.
+            limit. Forever jobs take no slot; a nested scheduler takes one, and its members none: to share the window
+            with them, give it the same `CapacityLimiter`.
         timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
@@ -94,7 +95,8 @@ class Scheduler(BaseScheduler):
             from 1.13 on, cargo, gcc -flto. So there are never more compilers and other jobs at once than slots. "fifo"
             passes them the name of a pipe, which make knows from 4.4 on and which ninja needs; "pipe" two descriptors,
             which all versions of make, cargo and gcc know; True chooses "pipe" if the make that is found is older than
-            4.4. It holds for nested schedulers too, unless they have their own.
+            4.4. It holds for nested schedulers too, unless they have their own; but their jobs are counted only if they
+            share the window.
         processes: where the calls of its ProcessJobs are made, those of nested schedulers included unless these say
             otherwise: None or "local" for worker processes of this machine ("local" also inside a scheduler that says
             otherwise); any executor (`concurrent.futures.Executor`), which is never shut down; or a

@@ -124,9 +124,7 @@ def test_frames_of_a_users_own_calls_of_libraries_stay(tmp_path: Path) -> None:
 # --- options
 
 
-def test_jobs_window(tmp_path: Path) -> None:
-    """--jobs-window takes the place of the scheduler's own; 0 is none."""
-    code = """
+MOST = """
     running = most = 0
     async def count():
         global running, most
@@ -137,11 +135,34 @@ def test_jobs_window(tmp_path: Path) -> None:
         running -= 1
     async def tell():
         print("most:", most)
+"""
+"""Jobs that know how many of them ran at once."""
+
+
+def test_jobs_window(tmp_path: Path) -> None:
+    """--jobs-window takes the place of the scheduler's own; 0 is none."""
+    code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
     """
     for options, most in ((), 3), (("--jobs-window", 2), 2), (("--jobs-window", 0), 5):
         assert f"most: {most}\n" in ran(tmp_path, code, *options).stdout
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_jobs_window_is_that_of_the_whole_run(tmp_path: Path, backend: str) -> None:
+    """Nested schedulers share it, at any depth, unless they have their own, or are in a forever job."""
+    code = f"""{MOST}
+    def counts(n, **options):
+        return Scheduler((Job(count) for _ in range(n)), **options)
+    groups = [counts(5), Scheduler(counts(5), Job(count))]
+    watching = Scheduler(Job(anyio.sleep_forever), Job(anyio.sleep_forever), forever=True)
+    x = Scheduler(groups, watching, Job(tell, required=groups), jobs_window=8)
+    y = Scheduler(own := counts(5, jobs_window=3), Job(tell, required=own))
+    """
+    for name, options, most in ("x", (), 11), ("x", ("-j", 3), 3), ("x", ("-j", 1), 1), ("y", ("-j", 1), 3):
+        done = run(f"{written(tmp_path, code)}:{name}", "--backend", backend, *options)
+        assert f"most: {most}\n" in done.stdout, (name, options)
 
 
 def test_timeout(tmp_path: Path) -> None:

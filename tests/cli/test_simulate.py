@@ -45,6 +45,13 @@ def test_the_schedulers_own_settings(tmp_path: Path) -> None:
     assert lines[3:] == ["", "critical-path takes 25 % less time than fifo"]
 
 
+def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
+    """As with `run -j`: those that have none of their own share it; each line has its own, and other lines the own."""
+    groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
+    lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs-window", "1,2,0").stdout.splitlines()
+    assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
+
+
 def test_runs_that_stop_early(tmp_path: Path) -> None:
     """The line says why, and no sentence calls their windows enough."""
     file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))

@@ -7,8 +7,8 @@ import shlex
 import socket
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
-import junitparser
 import pytest
 
 from ..cli.command_line import run
@@ -28,8 +28,8 @@ def test_a_failed_compile_stops_what_needs_it(tmp_path: Path, monkeypatch: pytes
     listen = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
     database = shlex.join([sys.executable, "-c", listen])
     done = run("ci.py", "--set", f"database={database}", "--set", f"port={port}", "--junit", "junit.xml")
-    cases = [case for suite in junitparser.JUnitXml.fromfile("junit.xml") for case in suite]
-    outcomes = {case.name: [type(one).__name__ for one in case.result] for case in cases}
+    cases = ElementTree.parse("junit.xml").iter("testcase")
+    outcomes = {case.get("name"): [one.tag for one in case if not one.tag.startswith("system")] for case in cases}
     assert done.exit_code == 3
-    assert outcomes["table.o"] == outcomes["lint"] == ["Failure"]
-    assert outcomes["link"] == outcomes["tests"] == ["Skipped"]
+    assert outcomes["table.o"] == outcomes["lint"] == ["failure"]
+    assert outcomes["link"] == outcomes["tests"] == ["skipped"]

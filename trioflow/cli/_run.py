@@ -23,6 +23,7 @@ from ._dask import on_cluster
 from ._engine_log import engine_log
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
+from ._window import SharedWindow
 from .batch._options import parsed
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ Examples:
     "--jobs-window",
     type=click.IntRange(min=0),
     metavar="N",
-    help="How many jobs may run at once; 0 for no limit.  [default: the scheduler's own]",
+    help="How many jobs may run at once, with those in nested schedulers that have no window of their own; 0 for no "
+    "limit.  [default: the scheduler's own]",
 )
 @click.option(
     "--timeout",
@@ -119,6 +121,7 @@ Examples:
 @_told.options
 def command(
     scheduler: Scheduler,
+    jobs_window: int | None,
     critical: bool,
     drain_on_term: bool,
     monitor: bool,
@@ -158,6 +161,8 @@ def command(
     watching = [*shown, *told, stopwatch, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     options["journal"] = kept_in(journal, journal_hash)
+    if jobs_window is not None:
+        options["jobs_window"] = SharedWindow(scheduler).of(jobs_window)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
     with (

@@ -16,6 +16,7 @@ from . import STOPPED
 from ._completion import file, policy_names
 from ._outputs import output_file, written
 from ._scenario import Refusal, refusing, takes_scenario
+from ._window import SharedWindow
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -60,7 +61,13 @@ Examples:
 
 @click.command(name="simulate", epilog=EXAMPLES)
 @takes_scenario
-@click.option("-j", "--jobs-window", metavar="N,...", callback=windows, help="Windows to compare; 0 for no limit.")
+@click.option(
+    "-j",
+    "--jobs-window",
+    metavar="N,...",
+    callback=windows,
+    help="Windows to compare, as `run -j` has them; 0 for no limit.",
+)
 @click.option(
     "--policy", metavar="NAME,...", callback=policies, shell_complete=policy_names, help="Policies to compare."
 )
@@ -111,9 +118,11 @@ def command(
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
     found: Found = {}
+    shared = SharedWindow(scheduler)
     for name in names:
         for size in sizes:
-            one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=size, policy=name))
+            window = OWN if size is OWN else shared.of(size)
+            one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name))
             found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
     for line in table(found):
         click.echo(line)
