@@ -232,8 +232,10 @@ def test_explain_says_how_many_slots_are_lent(place: Path, backend: Any, monkeyp
         late = scheduler.add(compiling(place, label="late"))
         await anyio.lowlevel.checkpoint()
         said.append(scheduler.explain(late))
+        build.cancel()
 
-    scheduler = Scheduler(client(place, "hangs", timeout=0.3, label="build"), jobs_window=2, jobserver="fifo")
+    build = client(place, "hangs", label="build")
+    scheduler = Scheduler(build, jobs_window=2, jobserver="fifo")
     scheduler.add(Job(look, forever=True))
     scheduler.run(backend=backend)
     assert said == ["'late' waits for a slot: the window is full, with 'build', and 1 lent to the builds among them"]
