@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jsonschema
 import pytest
 
 from trioflow import CommandJob, CommandService, Depfile, Job, Optional, Pool, Port, Scheduler
-from trioflow.cli import _graph_file
+from trioflow.cli import _graph_errors, _graph_file
 
 from .command_line import trioflow, written
 
@@ -52,9 +53,10 @@ def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
     """All options that are not as they are by default; and the schema in the package knows them."""
     first = CommandJob(["echo", 1, "é\n"], stdout=subprocess.PIPE, label="x", timeout=2.5, retry=1, priority=3)
     second = CommandJob(
-        "cat; true", shell=True, stdin=first, label="x", cwd="/tmp", env={"A": "b"}, stderr=subprocess.STDOUT,
-        reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"], append=False, nice=3,
-        run_if="succeeded", key="k", redact=True, needs={"cpu": 1}, idle_timeout=4, leftovers="end", critical=True,
+        "cat; true", shell=True, stdin=first, label="x", cwd="/tmp", env={"A": "b"}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"],
+        append=False, nice=3, run_if="succeeded", key="k", redact=True, needs={"cpu": 1}, idle_timeout=4,
+        leftovers="end", critical=True,
     )  # fmt: skip
     third = CommandJob(["echo", second], stdin="in", label="x (2)", check=False, stdout="log", required=first)
     group = Scheduler(CommandJob(["true"]), label="group", jobs_window=3, policy="critical-path", jobserver="fifo")
@@ -74,9 +76,12 @@ RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "truncated"),
+        ("{", "it is not JSON: Expecting property name"),
         ("[]", "Expected `object`, got `array`"),
-        ('{"jobs": []}', "missing required field `trioflow`"),
+        ('{"jobs": []}', 'the version of its form is missing: write "trioflow": 1 - at `$.trioflow`'),
+        ('{"trioflow": 1, "jobs": [], "jobs": []}', "the field 'jobs' is there twice: leave one out - at `$`"),
+        ('{"trioflow": 1, "timeout": NaN}', "it is not JSON: NaN is not a number there"),
+        (r'{"trioflow": 1, "label": "\ud800"}', "half of a character"),
         ('{"trioflow": 2, "more": 1}', "version 2, and this trioflow reads version 1 - at `$.trioflow`"),
         ('{"trioflow": 1}', "there is no list of jobs - at `$.jobs`"),
         (b'{"trioflow": 1, "label": "\xff"}', "graph.json"),
@@ -96,11 +101,12 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, text: str | bytes, said: st
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [
-        ([entry("a", comand=1)], "unknown field `comand` - at `$.jobs[0]`"),
-        ([entry("a"), entry("b", timeout="5")], "Expected `float`, got `str` - at `$.jobs[1].timeout`"),
+        ([entry("a", comand=1)], "'a': there is no field 'comand'; do you mean 'command'? - at `$.jobs[0]`"),
+        ([entry("a"), entry("b", timeout="5")], "'b': Expected `number`, got `string` - at `$.jobs[1].timeout`"),
         ([{"name": "a"}], "'a' has neither a command nor jobs: give one of them - at `$.jobs[0]`"),
         ([entry("a", jobs=[])], "'a' has both a command and jobs"),
         ([entry("a", command=[])], "the command is empty: give a program and its arguments - at `$.jobs[0]`"),
+        ([entry("a", command=" ")], "'a': the command is empty: give a line for the shell - at `$.jobs[0]`"),
         ([entry("a", command=["\0"])], "has a NUL in it, which no program can be given - at `$.jobs[0]`"),
         ([entry("a"), entry("a")], "two jobs are called 'a' - at `$.jobs[1]`"),
         ([entry("a", "z")], "'a' requires 'z', which is not in its list - at `$.jobs[0]`"),
@@ -112,7 +118,16 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, text: str | bytes, said: st
         ([entry("a", jobs_window=2)], "'jobs_window' is for groups, not for 'a'"),
         ([{"name": "g", "jobs": [], "cwd": "/"}], "'cwd' is for commands, not for 'g'"),
         ([entry("a", needs={"cpu": 1})], "cpu"),
-        ([entry("a", stdout={"to": "file"})], "Invalid enum value 'file' - at `$.jobs[0].stdout.to`"),
+        ([entry("a", stdout={"to": "file"})], "'a': 'file' is not one of \"DEVNULL\", \"PIPE\", \"STDOUT\" - at"),
+        ([entry("a", stdout={"at": "PIPE"})], "there is no field 'at'; there is \"to\" - at `$.jobs[0].stdout`"),
+        ([entry("a", run_if="succes")], "'succes' is not one of \"failed\", \"settled\", \"succeeded\" - at"),
+        ([entry("a", env=1), 5], "'a': Expected `object`, got `integer` - at `$.jobs[0].env`"),
+        ([{"command": ["true"]}], 'it has no name: give "name" - at `$.jobs[0]`'),
+        ([entry("fetch"), entry("a", "fetsh")], "'fetsh', which is not in its list; do you mean 'fetch'? - at"),
+        ([entry("a", restarts=2)], '"restarts": 2 of \'a\': nothing is restarted; give "on_timeout": "restart" too'),
+        ([entry("a"), entry("b", command=["echo", {"result": "a"}])], "the result of 'a', which is not captured: give"),
+        ([entry("a", stdout="f"), entry("b", stdin={"result": "a"})], 'that job "stdout": {"to": "PIPE"} - at'),
+        ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group, and has none - at"),
     ],
 )  # fmt: skip
 def test_a_job_that_cannot_be_is_refused_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
@@ -120,6 +135,59 @@ def test_a_job_that_cannot_be_is_refused_with_its_place(tmp_path: Path, jobs: An
     done = trioflow("run", graph(tmp_path, jobs))
     assert done.exit_code == 2, done.output
     assert said in done.output
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    """In lines of their own, what is wrong in the same way once; fields that do not fit do not hide wrong names."""
+    inner = [entry("x", "y"), entry("y", retrys=1)]
+    jobs = [entry("a", "z", retrys=2), {"name": "g", "jobs": inner}, entry("c", "d"), entry("d", "c")]
+    done = trioflow("check", graph(tmp_path, jobs, policy="fif"))
+    assert done.exit_code == 2
+    assert done.output.split(": ", 2)[2].splitlines() == [
+        "4 things are wrong",
+        """  'fif' is not one of "auto", "critical-path", "depth-first", "fifo" - at `$.policy`""",
+        "  'a': there is no field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same of 'g/y'",
+        "  'a' requires 'z', which is not in its list - at `$.jobs[0]`",
+        "  jobs require each other in a circle: c -> d -> c - at `$.jobs`",
+    ]
+
+
+def test_problems_with_options_are_told_at_once(tmp_path: Path) -> None:
+    """A job that could not be made hides nothing that is wrong with those that require it."""
+    jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]
+    said = trioflow("run", graph(tmp_path, jobs, pool={"cpu": -1})).output
+    assert [re.sub(".* - at `", "", line) for line in said.splitlines()[1:]] == [
+        "$`", "$.jobs[0]`", "$.jobs[1]`", "$.jobs[2].jobs[0]`"
+    ]  # fmt: skip
+    assert 'pool": {"cpu": -1}' in said
+
+
+def test_many_problems_are_cut(tmp_path: Path) -> None:
+    """The first are shown, shortened, and the others are counted."""
+    said = trioflow("run", graph(tmp_path, [entry(f"j{number}", **{f"k{number}": 1}) for number in range(30)])).output
+    assert "30 things are wrong" in said
+    assert said.splitlines()[-2:] == ["  'j19': there is no field 'k19' - at `$.jobs[19]`", "  and 10 more"]
+    assert len(trioflow("run", graph(tmp_path, [entry("a", run_if="x" * 9_999)])).output) < 600
+
+
+def test_names_that_stand_twice_are_told_with_their_job(tmp_path: Path) -> None:
+    """JSON's readers would take one of the two, and nobody knows which was meant."""
+    path = tmp_path / "graph.json"
+    job = '{"name": "a", "command": ["true"], "timeout": 1, "timeout": 2, "env": {"A": "1", "A": "2"}}'
+    path.write_text(f'{{"trioflow": 1, "jobs": [{job}]}}')
+    said = trioflow("check", path).output
+    assert "'a': the field 'timeout' is there twice: leave one out - at `$.jobs[0]`" in said
+    assert "'a': the field 'A' is there twice: leave one out - at `$.jobs[0].env`" in said
+
+
+def test_hints_of_a_run_are_in_json(tmp_path: Path) -> None:
+    """Also those of what a run would refuse; of all jobs by `check`."""
+    path = graph(tmp_path, [entry("a", needs={"gpu": 1}), entry("b", needs={"cpu": 3})], pool={"cpu": 2})
+    hint = 'give its scheduler "pool": {"gpu": ...}, or leave it out of "needs"'
+    assert hint in trioflow("run", path).output
+    found = trioflow("check", path).output
+    assert hint in found
+    assert "refused     b: 'b' needs cpu=3, and there is only 2 in total" in found
 
 
 def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
@@ -145,7 +213,7 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_json_cannot_have_is_said(job: Any, said: str) -> None:
     """With the path of the job."""
-    with pytest.raises(_graph_file.BadGraph) as refused:
+    with pytest.raises(_graph_errors.BadGraph) as refused:
         _graph_file.text(Scheduler(job()))
     assert said in str(refused.value)
 
@@ -163,7 +231,12 @@ def test_the_command_line_writes_graphs(tmp_path: Path) -> None:
         "label": "Scheduler",
         "jobs": [{"name": "a", "command": ["true"]}],
     }
+    assert trioflow("graph", "-o", tmp_path / "a.json", path).exit_code == 0
+    assert (tmp_path / "a.json").read_text() == done.output
+    assert trioflow("graph", "--json", "-o", tmp_path / "b.json", path).output == ""
+    assert trioflow("list", tmp_path / "b.json", "--paths").output.strip() == "a"
     assert "leave out the other options" in trioflow("graph", "--json", "--bundle", path).output
+    assert "-o FILE.json" in trioflow("graph", "--json", "-o", tmp_path / "a.svg", path).output
     path = graph(tmp_path, [entry("a")])
     assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
     assert "which has no functions" in trioflow("run", f"{path}:scenario").output

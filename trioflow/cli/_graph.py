@@ -18,14 +18,16 @@ EXAMPLES: Final = """\b
 Examples:
   trioflow graph flow.py -o flow.svg
   trioflow graph flow.py -o flow.png --bundle --collapse "*"
+  trioflow graph flow.py -o flow.json
 """
 
 
 @click.command(name="graph", epilog=EXAMPLES)
 @takes_scenario
 @click.option(
-    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd"), shell_complete=file,
-    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  [default: print dot text]",
+    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd", ".json"), shell_complete=file,
+    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid, .json is as with --json.  "
+    "[default: print dot text]",
 )  # fmt: skip
 @click.option(
     "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
@@ -37,7 +39,10 @@ Examples:
     help="From top to bottom, or from left to right.  [default: LR above 40 boxes]",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the commands as JSON, which `trioflow run` takes as FILE.json."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the commands as JSON, or write it to the output file; `trioflow run` takes it as FILE.json.",
 )
 @click.option("--legend", is_flag=True, help="Explain colours, shapes and lines; not in Mermaid.")
 def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], as_json: bool, **options: Any) -> int:
@@ -46,8 +51,8 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], as_j
     Pictures need Graphviz's command dot. Nothing is run.
     """
     given = {name: value for name, value in options.items() if value}
-    if as_json:
-        return _print_json(scheduler, output, bool(given or collapse))
+    if as_json or (output is not None and output.suffix.lower() == ".json"):
+        return _write_json(scheduler, output, bool(given or collapse))
     if collapse:
         named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
@@ -59,16 +64,19 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], as_j
     return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
 
 
-def _print_json(scheduler: Any, output: Path | None, has_more: bool) -> int:
-    if output is not None or has_more:
-        raise click.UsageError("--json prints the graph as it is: leave out the other options")
-    from . import _graph_file  # msgspec takes 30 ms
+def _write_json(scheduler: Any, output: Path | None, has_more: bool) -> int:
+    if has_more or (output is not None and output.suffix.lower() != ".json"):
+        raise click.UsageError("--json writes the graph as it is: leave out the other options, but for -o FILE.json")
+    from . import _graph_errors, _graph_file  # msgspec takes 30 ms
 
     try:
-        click.echo(_graph_file.text(scheduler))
-    except _graph_file.BadGraph as error:
+        text = _graph_file.text(scheduler)
+    except _graph_errors.BadGraph as error:
         raise Refusal(printable(str(error))) from None
-    return FINE
+    if output is None:
+        click.echo(text)
+        return FINE
+    return FINE if written(lambda path: Path(path).write_text(f"{text}\n", encoding="utf-8"), output) else STOPPED
 
 
 def _export(scheduler: Any, output: Path) -> Any:

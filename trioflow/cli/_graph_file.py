@@ -1,28 +1,44 @@
 """Graphs of commands as JSON: read, so that `trioflow run graph.json` runs them; written by `trioflow graph --json`.
 
-msgspec reads the text and checks it against the classes below, which are the schema as well: what does not fit is
-refused with its place in the file. What the schema cannot say (names, circles) is checked here, with the same places.
+msgspec checks what the file says against the classes below, which are the schema as well. If it does not fit, each
+field is checked alone, so that all problems are told at once, with their jobs and places. What the schema cannot say
+(names, circles, results) is checked here too.
 
 Programs that were written in another language write such files. Python functions cannot be in them, nor services.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fractions
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, Optional, Pool, Scheduler
-from ..abc import AbstractJob, given_of, is_scheduler, printable
+from ..abc import AbstractJob, given_of, is_scheduler
 from ..jobs.command._exits import ZERO
 from ..jobs.command._options import CommandOptions
+from ._graph_errors import (
+    BadGraph,
+    Doubled,
+    Problem,
+    in_json,
+    is_list,
+    is_object,
+    like,
+    parsed,
+    said,
+    twice,
+    unknown_field,
+    wrong_value,
+)
 
 VERSION: Final = 1
 SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
@@ -132,10 +148,6 @@ OF_JOBS: Final = (
 )  # fmt: skip
 
 
-class BadGraph(ValueError):
-    """What is in a file is not a graph of commands; the text says where, and why."""
-
-
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of a graph; the file `SCHEMA` has the same."""
     (found,), parts = msgspec.json.schema_components([Graph], ref_template="#/$defs/{name}")
@@ -145,11 +157,28 @@ def schema() -> dict[str, Any]:
 
 # ---- reading
 
+FIELDS: Final[dict[type[Group], dict[str, Any]]] = {
+    kind: get_type_hints(kind, include_extras=True) for kind in (Graph, Entry)
+}
+NAMES: Final = tuple({name: None for fields in FIELDS.values() for name in fields})
 
-class Version(msgspec.Struct):
-    """What a file says before anything else in it is looked at."""
 
-    trioflow: int
+def in_words(text: str) -> str:
+    """Return an error of trioflow with its hints as one writes them in a file."""
+    return in_json(text, NAMES)
+
+
+class Level(NamedTuple):
+    """The list of a group, or of the whole graph."""
+
+    entries: list[Entry]
+    place: str
+    path: str
+    """What paths of its jobs begin with."""
+
+    def place_of(self, number: int) -> str:
+        """Return where an entry stands."""
+        return f"{self.place}.jobs[{number}]"
 
 
 def read(path: Path) -> Scheduler:
@@ -157,73 +186,160 @@ def read(path: Path) -> Scheduler:
 
     Raises:
         OSError: the file cannot be read.
-        BadGraph: there is something else in it.
+        BadGraph: there is something else in it; the text names all problems.
 
     """
-    data = path.read_bytes()
-    try:
-        version = msgspec.json.decode(data, type=Version).trioflow
-        if version != VERSION:
-            raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
-        graph = msgspec.json.decode(data, type=Graph)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadGraph("groups are nested too deep" if isinstance(error, RecursionError) else str(error)) from None
-    if graph.jobs is UNSET:
-        raise BadGraph("there is no list of jobs - at `$.jobs`")
-    options = _given(graph, "$")
-    scheduler: Scheduler = _made(
-        "$", lambda: Scheduler(label=path.stem if graph.label is UNSET else graph.label, **options)
-    )
-    groups = [(scheduler, graph.jobs, "$")]
-    while groups:  # not by recursion
-        around, entries, place = groups.pop()
-        jobs = _jobs(entries, place)
-        _made(place, partial(around.update, jobs.values()))
-        for number, entry in enumerate(entries):
-            if entry.jobs is not UNSET:
-                groups.append((jobs[entry.name], entry.jobs, f"{place}.jobs[{number}]"))
-    return scheduler
+    found, is_plain = parsed(path.read_bytes())
+    problems: list[Problem] = []
+    graph = _graph(found, is_plain, problems)
+    if is_object(found) and "jobs" not in found:
+        problems.append(Problem("there is no list of jobs", "$.jobs"))
+    levels = list(_levels(graph))
+    orders = [_order(level, problems) for level in levels]
+    if not problems:
+        label = path.stem if graph.label is UNSET else graph.label
+        scheduler = _made(Problem("", "$"), problems, lambda: Scheduler(label=label, **_given(graph)))
+        groups = {"$": scheduler}
+        for level, order in zip(levels, orders, strict=True):
+            _fill(groups, level, order, problems)
+        if not problems:
+            return cast(Scheduler, scheduler)
+    raise BadGraph(said(problems))
 
 
-def _made(place: str, make: Callable[[], Any]) -> Any:
-    """Return what `make()` returns, with its errors as those of a place in the file."""
+def _graph(found: Any, is_plain: bool, problems: list[Problem]) -> Graph:
+    """Return what a file says, as far as it fits; note the problems."""
+    version: Any = found.get("trioflow", UNSET) if is_object(found) else VERSION
+    if version is UNSET:
+        raise BadGraph(f'the version of its form is missing: write "trioflow": {VERSION} - at `$.trioflow`')
+    if type(version) is int and version != VERSION:
+        raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
+    if is_plain:
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(found, Graph)
+    graph = Graph(trioflow=VERSION)
+    todo: list[tuple[Any, Group, str, str]] = [(found, graph, "$", "")]
+    for value, group, place, path in todo:  # it grows
+        _note(value, group, place, path, problems)
+        inside: Any = value.get("jobs") if is_object(value) else None
+        if is_list(inside):
+            group.jobs = []
+            within = f"{path}/" if path else ""
+            for number, one in enumerate(inside):
+                where = f"{place}.jobs[{number}]"
+                name: Any = one.get("name") if is_object(one) else None
+                is_named = isinstance(name, str)
+                entry = Entry(name=name if is_named else where)
+                group.jobs.append(entry)
+                todo.append((one, entry, where, within + name if is_named else ""))
+    return graph
+
+
+def _note(value: Any, group: Group, place: str, path: str, problems: list[Problem]) -> None:
+    """Set what fits of a group or an entry, apart from the jobs in it, and note what does not."""
+    if not is_object(value):
+        problems += wrong_value(value, type(group), place, path)
+        return
+    if isinstance(value, Doubled):
+        problems += twice(value, place, path)
+    known = FIELDS[type(group)]
+    if "name" in known and "name" not in value:
+        problems.append(Problem('it has no name: give "name"', place))
+    for name, one in value.items():
+        where = f"{place}.{name}"
+        if name not in known:
+            problems.append(unknown_field(name, known, place, path))
+        elif name == "jobs" and is_list(one):
+            continue
+        elif found := list(wrong_value(one, known[name], where, path)):
+            problems += found
+        else:
+            setattr(group, name, msgspec.convert(one, known[name]))
+
+
+def _levels(graph: Graph) -> Iterator[Level]:
+    """Yield the lists, outer ones first."""
+    todo: list[tuple[Group, str, str]] = [(graph, "$", "")]
+    for group, place, path in todo:  # it grows
+        if group.jobs is not UNSET:
+            level = Level(group.jobs, place, path)
+            yield level
+            for number, entry in enumerate(group.jobs):
+                if entry.jobs is not UNSET:
+                    todo.append((entry, level.place_of(number), f"{path}{entry.name}/"))
+
+
+def _fill(groups: dict[str, Any], level: Level, order: list[int], problems: list[Problem]) -> None:
+    """Make the jobs of a list, and put them into their scheduler, in the order of the file."""
+    made: dict[str, Any] = {}
+    for number in order:
+        entry = level.entries[number]
+        place = level.place_of(number)
+        at = Problem("", place, level.path + entry.name)
+        made[entry.name] = _made(at, problems, partial(_job, entry, made))
+        if entry.jobs is not UNSET:
+            groups[place] = made[entry.name]
+    if not problems:
+        around = Problem("", level.place, level.path.rstrip("/"))
+        members = [made[entry.name] for entry in level.entries]
+        _made(around, problems, partial(groups[level.place].update, members))
+
+
+def _made(at: Problem, problems: list[Problem], make: Callable[[], Any]) -> Any:
+    """Return what `make()` returns; if that is an error, note it, and return a job in its place."""
     try:
         return make()
     except (TypeError, ValueError) as error:
-        raise BadGraph(f"{error} - at `{place}`") from None
+        problems.append(at._replace(text=in_words(str(error))))
+        return CommandJob(["true"])
 
 
-def _jobs(entries: list[Entry], place: str) -> dict[str, Any]:
-    """Return the jobs of one list by their names, in its order."""
-    places: dict[str, int] = {}
-    for number, entry in enumerate(entries):
-        if entry.name in places:
-            raise BadGraph(f"two jobs are called {printable(entry.name)!r} - at `{place}.jobs[{number}]`")
-        places[entry.name] = number
-    before = {entry.name: [*dict.fromkeys(_before(entry))] for entry in entries}
+def _order(level: Level, problems: list[Problem]) -> list[int]:
+    """Return the numbers of the entries of a list, each after those that it requires; note names that are wrong."""
+    numbers: dict[str, int] = {}
+    before: dict[str, list[str]] = {}
+    for number, entry in enumerate(level.entries):
+        if entry.name in numbers:
+            problems.append(Problem(f"two jobs are called {entry.name!r}", level.place_of(number), entry.name))
+        else:
+            numbers[entry.name] = number
+            before[entry.name] = [*dict.fromkeys(_before(entry))]
     for name, names in before.items():
+        at = Problem("", level.place_of(numbers[name]), level.path + name)
         for one in names:
-            if one not in places:
-                raise BadGraph(
-                    f"{printable(name)!r} requires {printable(one)!r}, which is not in its list - at "
-                    f"`{place}.jobs[{places[name]}]`"
-                )
-    made: dict[str, Any] = {}
-    for name in _in_order(before, place):
-        where = f"{place}.jobs[{places[name]}]"
-        made[name] = _made(where, partial(_job, entries[places[name]], made, where))
-    return {name: made[name] for name in places}
+            if one not in numbers:
+                text = f"{name!r} requires {one!r}, which is not in its list{like(one, numbers)}"
+                problems.append(at._replace(text=text))
+        before[name] = [one for one in names if one in numbers]
+        for one in _results(level.entries[numbers[name]]):
+            if one in numbers and (why := _why_no_result(level.entries[numbers[one]])):
+                problems.append(at._replace(text=f"{name!r} has the result of {one!r}, {why}"))
+    return [numbers[name] for name in _in_order(before, level.place, problems)]
+
+
+def _why_no_result(entry: Entry) -> str:
+    """Return why a job has no result that others can have, and what to do; empty if it has one."""
+    if entry.jobs is not UNSET:
+        return "which is a group, and has none"
+    if isinstance(entry.stdout, Stream) and entry.stdout.to == "PIPE":
+        return ""
+    return 'which is not captured: give that job "stdout": {"to": "PIPE"}'
+
+
+def _results(entry: Entry) -> Iterator[str]:
+    """Yield the names of the jobs whose results an entry has."""
+    arguments = entry.command if isinstance(entry.command, list) else ()
+    yield from (one.result for one in (*arguments, entry.stdin) if isinstance(one, Result))
 
 
 def _before(entry: Entry) -> Iterator[str]:
     """Yield the names of the jobs that an entry requires, or whose results it has."""
     yield from entry.requires
-    arguments = entry.command if isinstance(entry.command, list) else ()
-    yield from (one.result for one in (*arguments, entry.stdin) if isinstance(one, Result))
+    yield from _results(entry)
 
 
-def _in_order(before: dict[str, list[str]], place: str) -> list[str]:
-    """Return the names, each after those that it requires (Kahn 1962)."""
+def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
+    """Return the names, each after those that it requires (Kahn 1962); note a circle."""
     missing = {name: len(names) for name, names in before.items()}
     after: dict[str, list[str]] = {}
     for name, names in before.items():
@@ -245,11 +361,12 @@ def _in_order(before: dict[str, list[str]], place: str) -> list[str]:
         name = next(one for one in before[name] if one in left)
     names = list(walk)
     circle = names[names.index(name) :]
-    shown = [*map(printable, circle[:FEW]), *(["..."] if len(circle) > FEW else []), printable(name)]
-    raise BadGraph(f"jobs require each other in a circle: {' -> '.join(shown)} - at `{place}.jobs`")
+    shown = [*circle[:FEW], *(["..."] if len(circle) > FEW else []), name]
+    problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(shown)}", f"{place}.jobs"))
+    return []
 
 
-def _given(found: Group, place: str) -> dict[str, Any]:
+def _given(found: Group) -> dict[str, Any]:
     """Return the options that an entry says, as keyword arguments."""
     options: dict[str, Any] = {}
     for name in found.__struct_fields__:
@@ -257,18 +374,17 @@ def _given(found: Group, place: str) -> dict[str, Any]:
         if value is not UNSET and name not in ("name", "requires", "jobs", "command", "trioflow", "label"):
             options[name] = value
     if "pool" in options:
-        pool = options["pool"]
-        options["pool"] = _made(f"{place}.pool", lambda: Pool(**pool))
+        options["pool"] = Pool(**options["pool"])
     return options
 
 
-def _job(entry: Entry, made: dict[str, Any], place: str) -> AbstractJob[Any]:
+def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
     """Return the job of an entry; the jobs that it requires are made."""
     is_group = entry.jobs is not UNSET
     if is_group is (entry.command is not UNSET):
         both = "both a command and jobs" if is_group else "neither a command nor jobs"
-        raise ValueError(f"{printable(entry.name)!r} has {both}: give one of them")
-    options = _given(entry, place)
+        raise ValueError(f"{entry.name!r} has {both}: give one of them")
+    options = _given(entry)
     if strange := sorted(options.keys() & (OF_COMMANDS if is_group else OF_GROUPS)):
         raise ValueError(f"{strange[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
     options |= {"label": entry.name, "required": [made[name] for name in entry.requires]}

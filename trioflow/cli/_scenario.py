@@ -233,7 +233,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
         ClickException: there is none, or the user's code raises.
 
     """
-    if path.suffix.lower() == ".json":
+    if is_graph(path):
         if name is not None or settings:
             what = f":{name}" if name is not None else f"--set {printable(settings[0])}"
             raise click.UsageError(f"{what}: {printable(str(path))} is a graph in JSON, which has no functions")
@@ -276,7 +276,7 @@ def graph_in(path: Path) -> Scheduler:
     except OSError as error:
         raise Refusal(f"cannot read {shown!r}: {error.strerror}") from None
     except ValueError as error:
-        raise Refusal(printable(f"{shown} is not a graph of commands: {error}")) from None
+        raise Refusal(f"{shown} is not a graph of commands: {error}") from None
 
 
 def refusing(call: Callable[[], Any]) -> Any:
@@ -291,4 +291,19 @@ def refusing(call: Callable[[], Any]) -> Any:
     except JournalError as error:
         raise Refusal(str(error)) from None
     except (ValueError, RuntimeError) as error:
-        raise Refusal(f"{error}\n`trioflow check` shows all that is wrong") from None
+        raise Refusal(f"{in_words_of_file(str(error))}\n`trioflow check` shows all that is wrong") from None
+
+
+def in_words_of_file(text: str) -> str:
+    """Return an error with its hints as one writes them in the file that the subcommand was given."""
+    file: tuple[Path, str | None] = click.get_current_context().params["file"]
+    if not is_graph(file[0]):
+        return text
+    from . import _graph_file
+
+    return _graph_file.in_words(text)
+
+
+def is_graph(path: Path) -> bool:
+    """Return whether a file is one of commands in JSON, not a Python file."""
+    return path.suffix.lower() == ".json"

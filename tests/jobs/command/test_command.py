@@ -138,12 +138,15 @@ def test_a_result_that_is_no_argument_fails_the_job_and_names_it(backend: str) -
         job.result()
 
 
-def test_the_output_of_an_uncaptured_command_can_be_no_argument(backend: str) -> None:
-    """The error says that the output was not captured."""
-    job = CommandJob(["echo", CommandJob(["true"])])
-    run(backend, job)
-    with pytest.raises(TypeError, match="whose output was not captured"):
-        job.result()
+def test_the_output_of_an_uncaptured_command_can_be_no_argument_or_input(backend: str) -> None:
+    """The error says that the output was not captured; the command does not read nothing instead."""
+    first = CommandJob(["true"])
+    argument, read = CommandJob(["echo", first]), CommandJob(["cat"], stdin=first)
+    run(backend, argument, read)
+    with pytest.raises(TypeError, match="argument 1 is the result of a command whose output was not captured"):
+        argument.result()
+    with pytest.raises(TypeError, match="stdin of 'cat' is the result of a command whose output was not captured"):
+        read.result()
 
 
 def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backend: str) -> None:
@@ -162,6 +165,7 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
         ("echo a", {}, TypeError, r"give a list, CommandJob\(\['echo', 'a'\]\), or a shell's line with shell=True"),
         (["echo"], {"shell": True}, TypeError, "as one string"),
         ([], {}, ValueError, "the command is empty"),
+        (" \n", {"shell": True}, ValueError, "the command is empty: give a line for the shell"),
         (5, {}, TypeError, "give a list"),
         (["echo", None], {}, TypeError, "argument 1 is None"),
         (["echo", ["a"]], {}, TypeError, r"argument 1 is \['a'\], a list"),

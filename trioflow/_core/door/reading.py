@@ -25,7 +25,7 @@ from ..job._labels import paths_of, percent, printable, shortened, without_middl
 from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
-from ..limits._pool import Pool
+from ..limits._pool import Pool, refuse_unfit
 from ..limits._rate import Rate
 from ..limits._resource import Stock
 from ..limits._window import Adaptive
@@ -42,7 +42,7 @@ from ..run._observers import Instrument
 from ..run._run import Run
 from ..scheduler import _checks
 from ..scheduler._checks import _check_one_shot as check_one_shot
-from ..scheduler._checks import check_late_input, check_requirement, common
+from ..scheduler._checks import check_late_input, check_requirement, common, resources_around
 from ..scheduler._explain import still_waits_for, waiting_for
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import in_cell
@@ -136,6 +136,8 @@ __all__ = (
     "printable",
     "ranks_of",
     "reachable",
+    "refuse_unfit",
+    "resources_around",
     "resources_of",
     "result_was_dropped",
     "runs_commands",

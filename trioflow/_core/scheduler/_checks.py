@@ -93,8 +93,14 @@ def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], out
 
     """
     needy = [job for job in jobs if job._needs()]
-    if not needy:
-        return
+    if needy:
+        there = resources_around(scheduler, outermost)
+        for job in needy:
+            refuse_unfit(job, there)
+
+
+def resources_around(scheduler: BaseScheduler, outermost: BaseScheduler) -> dict[str, Resource]:
+    """Return what there is for the jobs of a scheduler; `outermost` is the one that is going to run."""
     around = [scheduler]
     is_inside = scheduler is not outermost
     while (outer := around[-1]._scheduler) is not None and (is_inside or outer._run is not None):
@@ -106,8 +112,7 @@ def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], out
             there.update({name: there[name].part(given) for name, given in one._needs().items() if name in there})
         if one.pool is not None:
             there.update(one.pool._resources)
-    for job in needy:
-        refuse_unfit(job, there)
+    return there
 
 
 def _refuse_crossed_needs(walked: Iterable[Members]) -> None:

@@ -233,7 +233,11 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         """Return what the command is to read, given the result of the job that is its `stdin`."""
         if stdin is None:
             return self._options.stdin
-        return stdin._stdout if isinstance(stdin, CommandResult) else stdin
+        if not isinstance(stdin, CommandResult):
+            return stdin
+        if stdin._stdout is None:
+            raise _line.nothing_captured(f"stdin of {self.label!r}")
+        return stdin._stdout
 
     def _terminate(self, process: Process) -> None:
         """Ask a process, and all of its group, to end."""

@@ -31,12 +31,14 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
 
     Raises:
         TypeError: not a list, or something in it cannot be an argument.
-        ValueError: an empty list, or a NUL in an argument.
+        ValueError: an empty list or line, or a NUL in an argument.
 
     """
     if flag(shell, "shell", who):
         if not isinstance(command, (str, bytes, JOB)):
             raise TypeError(f"{who}: with shell=True give the command as one string, not {shown_value(command)}")
+        if isinstance(command, (str, bytes)) and not command.strip():
+            raise ValueError(f"{who}: the command is empty: give a line for the shell")
         command = SHELL, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
         is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
@@ -76,11 +78,15 @@ def text(argument: Any, number: int | str, who: str) -> str | bytes:
 def _output(result: CommandResult, number: int | str, who: str) -> bytes:
     output = result.stdout
     if output is None:
-        raise TypeError(
-            f"{who}: argument {number} is the result of a command whose output was not captured: "
-            f"give that one stdout=subprocess.PIPE"
-        )
+        raise nothing_captured(f"{who}: argument {number}")
     return output.rstrip(b"\n")
+
+
+def nothing_captured(what: str) -> TypeError:
+    """Return the error for the result of a command that stands where its output is needed."""
+    return TypeError(
+        f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
+    )
 
 
 def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:

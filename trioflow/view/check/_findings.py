@@ -26,6 +26,8 @@ from ..._core.door.reading import (
     find_implied,
     is_scheduler,
     may_repeat,
+    refuse_unfit,
+    resources_around,
     waits_for,
 )
 from . import _allowed
@@ -65,7 +67,11 @@ def findings(scheduler: BaseScheduler) -> list[Finding]:
     never = _allowed.never_runs(list(scheduler.iterate_jobs()))
     suspicions = (found for level, _ in levels for found in _allowed.suspicions(level))
     return [
-        *(Finding(FindingKind.REFUSED, job, text) for level in levels for job, text in _refused(*level, walked)),
+        *(
+            Finding(FindingKind.REFUSED, job, text)
+            for level, repeated in levels
+            for job, text in _refused(level, repeated, walked, scheduler)
+        ),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
         *(Finding(FindingKind.SUSPICIOUS, job, text) for job, text in suspicions),
     ]
@@ -81,12 +87,16 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
         todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
 
 
-def _refused(level: BaseScheduler, repeated: bool, walked: set[BaseScheduler]) -> Iterator[tuple[AnyJob, str]]:
+def _refused(
+    level: BaseScheduler, repeated: bool, walked: set[BaseScheduler], outermost: BaseScheduler
+) -> Iterator[tuple[AnyJob, str]]:
     """Yield the reasons why a run would refuse this scheduler or one of its members."""
     yield from _errors_of(level, check_may_run, level)
     for cycle in _cycles(level):
         yield cycle[0], str(CycleError(cycle))
+    there = resources_around(level, outermost)
     for job in level:
+        yield from _errors_of(job, refuse_unfit, job, there)
         for one in job.required:
             yield from _errors_of(job, check_requirement, job, one, level)
             yield from _errors_of(job, _refuse_unreachable, job, one, level, walked)
