@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Scheduler, Service, ref
+from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
 from trioflow.testing import run_virtual
 from trioflow.view.check._findings import FindingKind, components, findings
 
@@ -101,6 +102,45 @@ def test_a_closed_scheduler() -> None:
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("refused: all: 'all' is closed", only(scheduler))
+
+
+def crossed() -> Scheduler:
+    """Two groups that keep what the members of the other need."""
+    groups = [Scheduler(idle("x", needs={a: 1}), needs={b: 1}) for a, b in ("ab", "ba")]
+    return Scheduler(groups, pool=Pool(a=1, b=1))
+
+
+REFUSED: dict[str, Callable[[], Scheduler]] = {
+    "no pool": lambda: Scheduler(idle("a"), Scheduler(idle("b", needs={"gpu": 1}))),
+    "more than the pool has": lambda: Scheduler(idle("a", needs={"gpu": 3}), pool=Pool(gpu=2)),
+    "more than the group has": lambda: Scheduler(
+        Scheduler(idle("a", needs={"gpu": 2}), needs={"gpu": 1}), pool=Pool(gpu=2)
+    ),
+    "a group that needs too much": lambda: Scheduler(Scheduler(idle("a"), needs={"gpu": 3}), pool=Pool(gpu=2)),
+    "needs in circles": crossed,
+    "slots of no window": lambda: Scheduler(idle("a"), jobserver=True),
+    "slots of no window, inside": lambda: Scheduler(idle("a"), Scheduler(idle("b"), jobserver="fifo")),
+    "a job that refuses itself": lambda: Scheduler(
+        ProcessJob(print, memory_limit=1), processes=futures.ThreadPoolExecutor(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_run_refuses_is_found(case: str) -> None:
+    """In the words of the run, which starts nothing."""
+    scheduler = REFUSED[case]()
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
+        scheduler.run()
+    (finding,) = findings(scheduler)
+    assert (finding.kind, finding.text) == (FindingKind.REFUSED, str(refusal.value))
+    assert not scheduler.rain_check()
+
+
+def test_all_that_needs_too_much_is_found() -> None:
+    """A run stops at the first."""
+    lines = found(Scheduler((idle(label, needs={"gpu": 1}) for label in "ab"), idle("c")))
+    assert [line.partition(" needs")[0] for line in lines] == ["refused: a: 'a'", "refused: b: 'b'"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))

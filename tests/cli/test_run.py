@@ -38,6 +38,8 @@ EXIT_CODES = {
     "cycle": (2, "x = Scheduler(a := Job(work, label='a'), b := Job(work, required=a))\na.requires(b)"),
     "missing requirement": (2, "x = Scheduler(Job(work, required=(a := Job(work))))"),
     "requires a forever job": (2, "x = Scheduler(a := Job(work, forever=True), Job(work, required=a))"),
+    "no pool": (2, "x = Scheduler(Job(work, needs={'gpu': 1}))"),
+    "not a limiter": (2, "class Odd:\n    acquire_on_behalf_of = None\nx = Scheduler(Job(work), jobs_window=Odd())"),
     "closed": (2, "x = Scheduler()\nx.close()"),
     "SystemExit": (130, "import sys\nasync def leave():\n    sys.exit(7)\nx = Scheduler(Job(leave))"),
     "KeyboardInterrupt": (130, "async def leave():\n    raise KeyboardInterrupt\nx = Scheduler(Job(leave))"),
@@ -58,6 +60,13 @@ def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None
     assert re.match(r"Error: cycle: .* -> .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_check_is_named_only_if_it_knows(tmp_path: Path) -> None:
+    """What the command line asks for is no fault of the scenario."""
+    done = ran(tmp_path, "x = Scheduler(Job(work), drain_at=5)", "--timeout", 3)
+    assert done.exit_code == 2
+    assert done.stderr == "Error: drain_at=5 of 'Scheduler': its timeout of 3 s comes first; give less than that\n"
 
 
 # --- what it says

@@ -171,7 +171,7 @@ def command(
         live_report(live, traced, report),
     ):
         try:
-            refusing(lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
+            refusing(scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
         except BaseException:
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining

@@ -218,7 +218,7 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
         **options: Any,
     ) -> int | None:
         scheduler = build(*file, settings)
-        refusing(lambda: _part.keep(scheduler, _part.Part(only, starts, ends)))
+        refusing(scheduler, lambda: _part.keep(scheduler, _part.Part(only, starts, ends)))
         return function(scheduler, **options)
 
     for option in reversed(OPTIONS):
@@ -279,8 +279,8 @@ def graph_in(path: Path) -> Scheduler:
         raise Refusal(f"{shown} is not a graph of commands: {error}") from None
 
 
-def refusing(call: Callable[[], Any]) -> Any:
-    """Return what `call` returns.
+def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
+    """Return what `call` returns, which is about this scheduler.
 
     Raises:
         Refusal: the scenario cannot run.
@@ -290,8 +290,9 @@ def refusing(call: Callable[[], Any]) -> Any:
         return call()
     except JournalError as error:
         raise Refusal(str(error)) from None
-    except (ValueError, RuntimeError) as error:
-        raise Refusal(f"{in_words_of_file(str(error))}\n`trioflow check` shows all that is wrong") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        hint = "" if scheduler.rain_check() else "\n`trioflow check` shows all that is wrong"
+        raise Refusal(f"{in_words_of_file(str(error))}{hint}") from None
 
 
 def in_words_of_file(text: str) -> str:

@@ -122,7 +122,9 @@ def command(
     for name in names:
         for size in sizes:
             window = OWN if size is OWN else shared.of(size)
-            one = refusing(functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name))
+            one = refusing(
+                scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
+            )
             found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
     for line in table(found):
         click.echo(line)
@@ -139,7 +141,7 @@ def compare_many(
     from ..simulation import _simulate
     from ..simulation._what_if import of_scheduler
 
-    found = refusing(functools.partial(of_scheduler, scheduler, known, resource, sizes, policies))
+    found = refusing(scheduler, functools.partial(of_scheduler, scheduler, known, resource, sizes, policies))
     click.echo(found.table())
     seconds, durations = _simulate.seconds_of(scheduler, known)
     guessed = {job: one for job, one in seconds.items() if job not in durations and not job.forever}

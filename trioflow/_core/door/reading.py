@@ -42,7 +42,7 @@ from ..run._observers import Instrument
 from ..run._run import Run
 from ..scheduler import _checks
 from ..scheduler._checks import _check_one_shot as check_one_shot
-from ..scheduler._checks import check_late_input, check_requirement, common, resources_around
+from ..scheduler._checks import check_late_input, check_may_run, check_requirement, common, resources_around
 from ..scheduler._explain import still_waits_for, waiting_for
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import in_cell
@@ -86,6 +86,7 @@ __all__ = (
     "amount_of",
     "backlinks",
     "beginning",
+    "check_crossed_needs",
     "check_late_input",
     "check_may_run",
     "check_one_shot",
@@ -493,11 +494,11 @@ def check_scenario(scheduler: BaseScheduler) -> None:
         pass
 
 
-def check_may_run(scheduler: BaseScheduler) -> None:
-    """Refuse a scheduler that is running or closed.
+def check_crossed_needs(schedulers: Iterable[BaseScheduler]) -> None:
+    """Refuse schedulers that could wait for each other, because they keep what they need while their members wait.
 
     Raises:
-        RuntimeError: it is.
+        ValueError: they could.
 
     """
-    scheduler._check_may_run()
+    _checks.refuse_crossed_needs(one._members for one in schedulers)

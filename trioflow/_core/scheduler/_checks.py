@@ -46,9 +46,9 @@ def check(members: Members) -> Iterator[None]:
         if parent.demanding:
             _check_needs(parent.owner, parent.demanding, members.owner)
         for nested in parent.nested:
-            nested._check_may_run()
+            check_may_run(nested)
             todo.append((nested._members, repeated or nested._repeats()))
-    _refuse_crossed_needs(walked.values())
+    refuse_crossed_needs(walked.values())
     if any(parent.takes_from_outside for parent in walked.values()):
         imply_all(members)
     for parent in walked.values():
@@ -85,6 +85,18 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
     members.takes_from_outside = outside
 
 
+def check_may_run(scheduler: BaseScheduler) -> None:
+    """Refuse a scheduler for what it is, whatever its jobs are.
+
+    Raises:
+        RuntimeError: it is running or closed.
+        ValueError: it lends the slots of a window without a limit.
+
+    """
+    scheduler._check_may_run()
+    scheduler._check_lends(scheduler._jobs_window)
+
+
 def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
     """Refuse jobs that need something that there is not; `outermost` is the scheduler that is going to run.
 
@@ -115,7 +127,7 @@ def resources_around(scheduler: BaseScheduler, outermost: BaseScheduler) -> dict
     return there
 
 
-def _refuse_crossed_needs(walked: Iterable[Members]) -> None:
+def refuse_crossed_needs(walked: Iterable[Members]) -> None:
     """Refuse schedulers that keep resources while their members wait for others, if they could wait for each other.
 
     This is the rule against deadlocks that there be an order in which all take what they need (Havender 1968).
@@ -315,7 +327,7 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
         _check_one_shot(job, repeated=False)
         _check_needs(members.owner, [job], members.owner)
         if is_scheduler(job):
-            job._check_may_run()
+            check_may_run(job)
             for _ in check(job._members):
                 pass
         _imply_late(members, job)

@@ -416,7 +416,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def rain_check(self) -> bool:
         """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
         try:
-            self._check_may_run()
+            _checks.check_may_run(self)
             for _ in _checks.check(self._members):
                 pass
         except (ValueError, RuntimeError):
@@ -812,11 +812,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
-        if self._jobserver and _window.slots(window) is None:
-            raise ValueError(
-                f"jobserver={self._jobserver!r} of {who()}: its tokens are the slots of the window; "
-                f"say how many these are, by jobs_window="
-            )
+        self._check_lends(window)
         watching = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             watching = (*watching, *_observers.checked(instruments, "instruments", who))
@@ -1128,6 +1124,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise RuntimeError(f"{self.label!r} is closed for good; make a new Scheduler")
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
+
+    def _check_lends(self, window: Window | None) -> None:
+        if self._jobserver and _window.slots(window) is None:
+            raise ValueError(
+                f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
+                f"say how many these are, by jobs_window="
+            )
 
     def _will_not_reach(self) -> bool:
         """Return whether a run has ended, and none is in progress that could still reach a job that is waited for."""

@@ -7,7 +7,7 @@ can be mended in one go; `_allowed` looks at what a run would not refuse.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, TypeVarTuple
@@ -17,10 +17,12 @@ from ..._core.door.reading import (
     BaseScheduler,
     CycleError,
     backlinks,
+    check_crossed_needs,
     check_late_input,
     check_may_run,
     check_one_shot,
     check_requirement,
+    check_scenario,
     common,
     find_cycle,
     find_implied,
@@ -63,15 +65,15 @@ def findings(scheduler: BaseScheduler) -> list[Finding]:
     """
     find_implied(scheduler)
     levels = list(_levels(scheduler))
-    walked = {level for level, _ in levels}
+    walked = dict(levels)
     never = _allowed.never_runs(list(scheduler.iterate_jobs()))
     suspicions = (found for level, _ in levels for found in _allowed.suspicions(level))
+    refused = [found for level in levels for found in _refused(*level, walked, scheduler)]
+    refused += _errors_of(scheduler, check_crossed_needs, walked)
+    if not refused:  # the run has the last word
+        refused += _errors_of(scheduler, check_scenario, scheduler)
     return [
-        *(
-            Finding(FindingKind.REFUSED, job, text)
-            for level, repeated in levels
-            for job, text in _refused(level, repeated, walked, scheduler)
-        ),
+        *(Finding(FindingKind.REFUSED, job, text) for job, text in refused),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
         *(Finding(FindingKind.SUSPICIOUS, job, text) for job, text in suspicions),
     ]
@@ -88,9 +90,9 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
 
 
 def _refused(
-    level: BaseScheduler, repeated: bool, walked: set[BaseScheduler], outermost: BaseScheduler
+    level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
-    """Yield the reasons why a run would refuse this scheduler or one of its members."""
+    """Yield the reasons why a run of the outermost scheduler would refuse this one or one of its members."""
     yield from _errors_of(level, check_may_run, level)
     for cycle in _cycles(level):
         yield cycle[0], str(CycleError(cycle))
@@ -129,7 +131,7 @@ def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) 
     return lambda job: [other for other in neighbours(job) if other in inside]
 
 
-def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: set[BaseScheduler]) -> None:
+def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
     """Refuse an input that has not settled and is outside everything that would run: nothing could wait for it."""
     found = common(job, one)
     if found is not None and found[0] not in walked:
