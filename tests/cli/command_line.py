@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 
 from trioflow.cli._commands import command
 
+from ..pythons import python
+
 PROLOGUE = """
 from __future__ import annotations
 import anyio
@@ -28,7 +30,10 @@ async def fail(*_):
     raise OSError("broken")
 
 """
-COMMAND = [sys.executable, "-m", "trioflow"]
+WORDS = ["-m", "trioflow"]
+"""The command as arguments of Python."""
+COMMAND = [sys.executable, *WORDS]
+"""The command, for what needs a Python that starts as a user's does: see `tests/pythons.py`."""
 ENVIRONMENT = {**os.environ, "PYTHONUTF8": "1", "TERM": "xterm", "COLUMNS": "80"}
 
 
@@ -52,8 +57,7 @@ def run(*arguments: Any) -> Result:
 
 def process(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": ENVIRONMENT, "text": True, **options}
-    return subprocess.run([*COMMAND, *map(str, arguments)], timeout=50, check=False, **options)
+    return python(*WORDS, *arguments, **{"env": ENVIRONMENT, "text": True, **options})
 
 
 def labels(listing: str) -> list[str]:

@@ -16,7 +16,8 @@ import pytest
 
 from trioflow.cli import main
 
-from .command_line import COMMAND, ENVIRONMENT, process, run, trioflow, written
+from ..pythons import Python
+from .command_line import COMMAND, ENVIRONMENT, WORDS, process, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'))"
 MANY = "scenario = Scheduler(Job(work, label=f'{n}' * 20) for n in range(5000))"
@@ -260,7 +261,8 @@ def test_a_stream_that_is_ascii(tmp_path: Path) -> None:
     """Where the output has no signs for the symbols and the labels, they are ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
-        done = process(*command, file, env={**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"})
+        environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run([*COMMAND, *command, file], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == {"check": 1, "run": 3}.get(command[0], 0), done.stderr
         assert (done.stdout + done.stderr).isascii()
 
@@ -273,9 +275,7 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as started:
+    with Python([*WORDS, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as started:
         os.close(theirs)
         written = b""
         try:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .command_line import COMMAND, ENVIRONMENT, run, written
+from ..pythons import Python, python
+from .command_line import ENVIRONMENT, WORDS, run, written
 
 CODE = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
@@ -42,12 +43,10 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
     names = ENVIRONMENT.keys() - {"NO_COLOR", "FORCE_COLOR", "COLORTERM"}
     environment = {**{name: ENVIRONMENT[name] for name in names}, "TERM": "xterm-256color", **variables}
     if not on_terminal:
-        done = subprocess.run(
-            [*COMMAND, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=50, check=False
-        )
+        done = python(*WORDS, *words, env=environment, stdin=subprocess.DEVNULL)
         return (done.stdout + done.stderr).decode()
     ours, theirs = pty.openpty()
-    with subprocess.Popen([*COMMAND, *words], env=environment, stdin=theirs, stdout=theirs, stderr=theirs):
+    with Python([*WORDS, *words], env=environment, stdin=theirs, stdout=theirs, stderr=theirs):
         os.close(theirs)
         said = b""
         with contextlib.suppress(OSError):  # the other end is closed

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 from pathlib import Path
 
 import pyte
 
-from .command_line import COMMAND, ENVIRONMENT, process, written
+from ..pythons import Python
+from .command_line import ENVIRONMENT, WORDS, process, written
 
 CODE = """
 def broken(name):
@@ -28,9 +28,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
     screen = pyte.HistoryScreen(100, 80)
     stream = pyte.ByteStream(screen)
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as running:
+    with Python([*WORDS, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
         os.close(theirs)
         while True:
             try:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ..places import PATIENCE
-from .command_line import COMMAND, ENVIRONMENT, written
+from ..pythons import Python
+from .command_line import ENVIRONMENT, WORDS, written
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
@@ -58,11 +59,9 @@ def signalled(
     *arguments: str, sends: dict[str, signal.Signals], sends_on_stderr: bool = False
 ) -> tuple[int, list[str]]:
     """Run the command, send it each signal when it prints the line for it; return its exit code and its lines."""
-    command = [*COMMAND, "run", "--no-monitor", *arguments]
+    words = [*WORDS, "run", "--no-monitor", *arguments]
     lines: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT
-    ) as process:
+    with Python(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as process:
         timer = threading.Timer(PATIENCE, process.kill)
         timer.start()
         try:
@@ -143,8 +142,8 @@ def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
 def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
     """On a terminal the cursor is made visible before the command ends at once: a monitor may have hidden it."""
     ours, theirs = pty.openpty()
-    command = [*COMMAND, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
-    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
+    words = [*WORDS, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
+    with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
         os.close(theirs)
         text = b""
         left = [b"runs", b"begins"]

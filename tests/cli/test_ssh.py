@@ -21,7 +21,8 @@ from ..jobs.posix.process_trees import watched as watched
 from ..jobs.ssh.conftest import site as site
 from ..jobs.ssh.servers import Server, Site, free_port
 from ..places import DOCS
-from .command_line import COMMAND, ENVIRONMENT, trioflow
+from ..pythons import Python
+from .command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,7 @@ def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watc
 def test_nobody_reads_the_output(server: Server) -> None:
     """A broken pipe ends the command with the exit code that shells report for SIGPIPE."""
     words = ["ssh", "-F", str(server.site.config), "-H", "node1", "head -c 1000000 /dev/zero"]
-    process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = Python([*WORDS, *words], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.close()
     assert process.wait(20) == 141

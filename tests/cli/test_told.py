@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ..pythons import Python
 from ..view.events.lines import checked
-from .command_line import COMMAND, ENVIRONMENT, process, run, trioflow, written
+from .command_line import ENVIRONMENT, WORDS, process, run, trioflow, written
 
 TWO = "x = Scheduler(Job(work, label='a'), CommandJob(['echo', 'from a command'], label='b'), label='two')"
 
@@ -34,8 +35,8 @@ def test_events_have_the_standard_output_for_themselves(tmp_path: Path) -> None:
 def test_a_reader_that_has_seen_enough_does_not_stop_the_run(tmp_path: Path) -> None:
     """As with `head -1`: the run goes on to its end."""
     code = "x = Scheduler(*[Job(anyio.sleep, 0.01) for _ in range(30)], Job(work), jobs_window=1)"
-    with subprocess.Popen(
-        [*COMMAND, "run", "--events", "-", written(tmp_path, code)],
+    with Python(
+        [*WORDS, "run", "--events", "-", written(tmp_path, code)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, text=True,
     ) as ran:  # fmt: skip
         assert ran.stdout is not None
@@ -80,8 +81,8 @@ def test_a_run_is_shown_while_it_goes_on(tmp_path: Path) -> None:
     code = "x = Scheduler(Job(anyio.sleep, 1.5, label='long'), label='far')"
     file = written(tmp_path, code)
     events = tmp_path / "events"
-    command = [*COMMAND, "run", "--no-monitor", "--events", events, file]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as ran:
+    words = [*WORDS, "run", "--no-monitor", "--events", events, file]
+    with Python(words, stdout=subprocess.DEVNULL, env=ENVIRONMENT) as ran:
         while not events.exists() or not events.stat().st_size:
             time.sleep(0.02)
         done = process("monitor", tmp_path / "events")

@@ -1,0 +1,206 @@
+"""Python processes that start at once: forked from one that has imported the package and the libraries already.
+
+A start of `python -m trioflow` takes a quarter of a second of work, nearly all of it for imports. Hundreds of tests
+need a process of their own, because of signals, terminals, pipes and exit codes, and not because of the imports. What
+they get here takes a tenth of that, and is a process like any other: a fork of a server, which runs a file, a module or
+a text, and ends as Python does. The server tells the test when it has ended, and how.
+
+A test about what is imported, about encodings, or about variables that Python reads when it starts, needs a real start;
+so does one that finds its processes by their environment, which for a fork is that of the server.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Sequence
+from typing import Any, cast
+
+import trioflow
+
+from .places import ROOT
+
+PRELOADED = [
+    "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.simulation",
+    *(f"trioflow._core.backend.isolation._fast_{name}" for name in ("asyncio", "trio")),
+    *(f"trioflow._core.backend.loop._{name}" for name in ("asyncio", "trio")),
+    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run", "batch._run")),
+]  # fmt: skip
+
+
+class Python(subprocess.Popen[Any]):
+    """A `Popen` for the arguments of Python: a file, `-m` and a module, or `-c` and a text, with their arguments.
+
+    Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, and those about text.
+    """
+
+    def _execute_child(
+        self, args: Sequence[Any], executable: Any, preexec_fn: Any, close_fds: bool, pass_fds: Any, cwd: Any, env: Any,
+        startupinfo: Any, creationflags: int, shell: bool, p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
+        errread: int, errwrite: int, *others: Any,
+    ) -> None:  # fmt: skip
+        self._end, told = os.pipe()
+        request = {
+            "words": [os.fsdecode(word) for word in args],
+            "cwd": os.fsdecode(cwd or os.getcwd()),
+            "env": {
+                os.fsdecode(key): os.fsdecode(value) for key, value in (os.environ if env is None else env).items()
+            },
+        }
+        streams = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
+        socket.send_fds(server(), [json.dumps(request).encode()], [*streams, told])
+        os.close(told)
+        self.pid = int.from_bytes(os.read(self._end, 4), "little")
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None:
+            if not select.select([self._end], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, cast(float, timeout))
+            self.returncode = int.from_bytes(os.read(self._end, 4), "little", signed=True)
+            os.close(self._end)
+        return self.returncode
+
+    def _internal_poll(self, *_: Any, **__: Any) -> int | None:
+        try:
+            return self._wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def python(*words: Any, input: Any = None, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run Python with these arguments to its end, as `subprocess.run` does."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    with Python([str(word) for word in words], **options) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout=50)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+@functools.cache
+def server() -> socket.socket:
+    """Start the server, and return the end of the connection to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(theirs.fileno())],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUTF8": "1", "PYTHONPATH": path},
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    atexit.register(lambda: (ours.close(), process.wait()))
+    return ours
+
+
+# ---------------------------------------------------------------- in the server
+
+
+def serve(connection: socket.socket) -> tuple[list[str], str] | None:
+    """Fork for each request; return what to run in a fork, and None when the other end is closed."""
+    ends: dict[int, tuple[int, int]] = {}  # a descriptor for each running process: its number, and where to tell
+    while True:
+        for ready in select.select([connection.fileno(), *ends], [], [])[0]:
+            if ready in ends:
+                process, told = ends.pop(ready)
+                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+                os.close(ready)
+                tell(told, code)
+                os.close(told)
+                continue
+            data, fds, _, _ = socket.recv_fds(connection, 200_000, 4)
+            if not data:
+                return None
+            if process := os.fork():
+                for stream in fds[:3]:
+                    os.close(stream)
+                tell(fds[3], process)
+                ends[os.pidfd_open(process)] = process, fds[3]
+                continue
+            connection.close()
+            for other, (_, told) in ends.items():
+                os.close(other)
+                os.close(told)
+            return prepared(json.loads(data), fds)
+
+
+def tell(to: int, number: int) -> None:
+    """Send a number to whoever waits for the process, if anybody does."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(to, number.to_bytes(4, "little", signed=True))
+
+
+def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
+    """Become the process that was asked for, up to what it runs; return its words, and its first place of modules."""
+    for number, stream in enumerate(fds[:3]):
+        os.dup2(stream, number)
+    for descriptor in fds:
+        if descriptor > 2:
+            os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cast(Any, sys.stdout).reconfigure(line_buffering=os.isatty(1))
+    return request["words"], request["cwd"]
+
+
+def run(words: list[str], place: str) -> None:
+    """Run what Python would run for these arguments."""
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    sys.excepthook = lambda kind, error, trace: sys.__excepthook__(kind, error.with_traceback(below(trace)), None)
+    if words[0] == "-m":
+        sys.argv = ["-m", *words[2:]]
+        sys.path.insert(0, place)
+        cast(Any, runpy)._run_module_as_main(words[1])
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.path.insert(0, "")
+        exec(compile(words[1], "<string>", "exec"), main.__dict__)
+    else:
+        sys.argv = words
+        sys.path.insert(0, os.path.dirname(os.path.realpath(words[0])))
+        main.__file__ = words[0]
+        with open(words[0], "rb") as file:
+            code = compile(file.read(), words[0], "exec")
+        exec(code, main.__dict__)
+
+
+def below(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Leave out the frames above those of what is run."""
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
+        trace = trace.tb_next
+    return trace
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and they end this process
+    del sys.path[0]
+    for name in PRELOADED:
+        importlib.import_module(name)
+    for name in trioflow.__all__:
+        getattr(trioflow, name)  # these are imported when they are asked for
+    gc.collect()
+    gc.freeze()  # the collector of a fork need not go through all that
+    wanted = serve(socket.socket(fileno=int(sys.argv[1])))
+    if wanted is not None:
+        run(*wanted)

@@ -1,0 +1,79 @@
+"""Forked Python processes are as those that Python starts: arguments, streams, exit codes, signals, terminals."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .pythons import Python, python
+
+PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name__, sys.path[0], sys.stdin.read())"
+
+
+def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Let Python start as it does for everybody."""
+    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, **options)
+
+
+@pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
+def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
+    """Its arguments, directory, variables, name, input, and where it finds modules."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[kind]
+    options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "A": "ä", "PYTHONUTF8": "1"}, "text": True}
+    with open(tmp_path / "program.py") as file:
+        real = started(*words, "x", "-y", stdin=file, **options)
+    with open(tmp_path / "program.py") as file:
+        forked = python(*words, "x", "-y", stdin=file, **options)
+    assert "'x', '-y']" in real.stdout
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys; sys.exit(3)",
+        "import sys; sys.exit('so')",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "import atexit; atexit.register(print, 'at exit'); raise KeyboardInterrupt",
+        "import threading, time; threading.Thread(target=lambda: print(time.sleep(0.01))).start()",
+        "def f():\n    raise OSError('broken')\nf()",
+        "import trioflow.cli; trioflow.cli.main()",
+    ],
+)
+def test_a_program_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
+    """By an exit code, a signal or an exception, with what is to be done at the end."""
+    (file := tmp_path / "program.py").write_text(code)
+    real, forked = started(file), python(file)
+    assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+def test_a_signal_is_received() -> None:
+    """Ctrl-C is an exception; the code at the end is that of the signal."""
+    code = "import time; print(flush=True); time.sleep(60)"
+    with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.poll() is None
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+    assert process.poll() == process.returncode == -signal.SIGINT
+    assert told.endswith(b"\nKeyboardInterrupt\n")
+
+
+def test_a_terminal_is_a_terminal() -> None:
+    """What is printed there comes line by line."""
+    ours, theirs = pty.openpty()
+    code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2)); os._exit(0)"
+    with Python(["-c", code], stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        with open(ours, closefd=False) as screen:
+            assert screen.readline() == "True True True\n"
+    os.close(ours)
