@@ -6,13 +6,13 @@ beside each other, each with its cases; there are no suites in suites, which som
 
 from __future__ import annotations
 
+import html as escapes
 import os
 import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, final
-from xml.sax.saxutils import escape, quoteattr
 
 from ..._core.door.reading import JobState
 from ._cases import Case, CiReport, Report
@@ -109,8 +109,9 @@ def clean(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(clean(text))
+    return escapes.escape(clean(text), quote=False)
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(clean(text))
+    text = escapes.escape(clean(text)).translate({ord(blank): f"&#{ord(blank)};" for blank in "\t\n\r"})
+    return f'"{text}"'
