@@ -1,6 +1,6 @@
 """Every example runs: the Python blocks of README and docs, and the docstrings of the package."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 from unittest import mock
@@ -67,10 +67,21 @@ VIRTUAL = [
 blocks = [PythonCodeBlockParser(), SkipParser()]
 pages = Sybil(parsers=blocks, patterns=["*.md"], excludes=[*VIRTUAL, *SESSIONS])
 virtual_pages = Sybil(parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time)
+
+
+class DocStrings(PythonDocStringDocument):
+    """The docstrings of a file; most files have no example, and need not be parsed."""
+
+    @staticmethod
+    def extract_docstrings(python_source_code: str) -> Iterator[tuple[int, int, str]]:
+        has_examples = ">>> " in python_source_code
+        return PythonDocStringDocument.extract_docstrings(python_source_code) if has_examples else iter(())
+
+
 docstrings = Sybil(
     parsers=[DocTestParser()],
     patterns=["trioflow/*.py", "trioflow/*/*.py", "trioflow/*/*/*.py", "trioflow/*/*/*/*.py"],
-    document_types={".py": PythonDocStringDocument},
+    document_types={".py": DocStrings},
     setup=public_names,
 )
 pytest_collect_file = SybilCollection([pages, virtual_pages, docstrings]).pytest()
