@@ -1,7 +1,7 @@
 """The project's checks: ``python -m tests``.
 
 All of them run, whatever fails; the exit code says whether any did. First come lint, types and imports, as many at once
-as there are cores. Then all tests run, with coverage, in twice as many processes as there are cores.
+as there are cores. Then all tests run, in twice as many processes as there are cores.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow.
@@ -56,7 +56,8 @@ STATIC_CHECKS = (
 ALL_TESTS = "pytest -m 'not soak' -n auto"
 TESTS = {
     "fast": ("the fast tests alone, as plain pytest does", "pytest"),
-    "tests": ("all tests, without coverage, and no other checks", ALL_TESTS),
+    "tests": ("all tests, and no other checks", ALL_TESTS),
+    "coverage": ("all tests, and which lines and branches of the package they leave out", f"{ALL_TESTS} --cov"),
     "soak": ("the long versions of some tests alone: many processes, much output, many random scenarios",
              "pytest -m soak --timeout 0"),
 }  # fmt: skip
@@ -71,7 +72,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a thousand starts of Python would compile everything again
     if not provide_commands():
         return 1
-    tests = shlex.join([*shlex.split(options.part or f"{ALL_TESTS} --cov"), *options.pytest_options])
+    tests = shlex.join([*shlex.split(options.part or ALL_TESTS), *options.pytest_options])
     results = {} if options.part else run_side_by_side(STATIC_CHECKS)
     results[tests] = passes(tests)
     failed = [check for check, passed in results.items() if not passed]

@@ -124,6 +124,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.skip(reason="about the fast way, or about what only private parts allow"))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files of slow tests come first, so that in the end no process is left alone with a long one."""
+    items.sort(key=lambda item: not is_slow(item.path))
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes run the tests: two for each core, because many tests wait for programs."""
     return 2 * (os.cpu_count() or 1)
