@@ -60,6 +60,7 @@ SLOW = (
     "laws",
     "mutation",
     "pytest_trio",
+    "run/test_forks.py",
     "scheduler/test_signals.py",
     "soak",
     "test_executor.py",

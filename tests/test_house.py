@@ -25,7 +25,6 @@ LARGEST_IMPORT_SHARE = 0.12
 """Import lines among the lines of code; well-kept packages of the field have 2 to 6 %. Lower it with the figure."""
 
 BASES_WITH_ONE_SUBCLASS = {
-    "trioflow._core.run._worker.Worker": "a clean-up job has a worker for itself",
     "trioflow._core.run._workers.Workers": "runs that lend no slots pay nothing for it",
     "trioflow._core.run._lending.SlotsOfWindow": "the slots of a limiter are counted by the limiter",
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",

@@ -10,6 +10,7 @@ from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
 from ._core.door import Outlook as Outlook
 from ._core.door import Policy as Policy
+from ._core.door.kinds import ForksEndHere as ForksEndHere
 from ._core.door.kinds import FunctionJob as FunctionJob
 from ._core.door.kinds import JobKind as JobKind
 from ._core.door.kinds import JobOptions as JobOptions

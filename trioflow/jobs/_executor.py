@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, flag, run_of, shown
+from ..abc import ForksEndHere, FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, flag, run_of, shown
 from . import T, _pickling
 from ._carried import call_with_variables, with_variables
 
@@ -190,7 +190,8 @@ def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futur
 def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
     """Make a call in a thread of an executor, and tell that it has started."""
     started.set()
-    return call()
+    with ForksEndHere():
+        return call()
 
 
 def _has_threads(executor: concurrent.futures.Executor) -> bool:

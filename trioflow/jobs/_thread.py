@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
+from ..abc import ForksEndHere, FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
 from . import T
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class ThreadJob(
         try:
             if may_outlive is not None:
                 may_outlive()
-            value = function()
+            with ForksEndHere():
+                value = function()
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(

@@ -286,6 +286,15 @@ class Backend(Protocol):
         """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
         ...
 
+    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
+        """In a process that was forked in a step of the loop of `worker`: call `function()` after this step.
+
+        Raises:
+            RuntimeError: it was forked in another thread, in which no loop goes on.
+
+        """
+        ...
+
     # ---- waiting
 
     def event(self) -> Event:

@@ -28,6 +28,7 @@ from ..job._options import JobOptions, callback, duration, file_path, flag, whol
 from ..job._outcome import Failure, RareFacts
 from ..run._attempts import as_often
 from ..run._current import current
+from ..run._forked import ForksEndHere
 from ..run._idle import PROGRESS, Watch
 from ..run._lending import SpareSlots, spare_slots
 from ..run._links import successors_of
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
 
 __all__ = (
+    "ForksEndHere",
     "FunctionJob",
     "JobKind",
     "JobOptions",

@@ -97,8 +97,8 @@ class Attempts:
                 return await self.job._call_once()
             return await _restarted(worker, self.job, self.limits)
         except Exception as error:
-            if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):  # no further attempt here
-                self.final = error
+            if worker.is_in_fork or self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
+                self.final = error  # no further attempt here
                 return None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error

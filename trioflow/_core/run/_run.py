@@ -40,6 +40,7 @@ from ..job import _errors, _rules
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, Throttling, explain, interruption_in
 from ..limits.policy._given import refuse_in_policy
+from . import _forked as _forked  # for what it registers
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._durable import Durable

@@ -157,6 +157,8 @@ class Worker(WorkerTask):
         "token",
     )
 
+    is_in_fork = False  # in a process that its job has forked: see `_forked`
+
     def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
         self.run = run
         self.group = run.group

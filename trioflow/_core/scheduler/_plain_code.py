@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextvars
 import math
+import os
 import signal
 import sys
 import threading
@@ -77,6 +78,7 @@ class SignalWatch:
         self._interrupt = interrupt
         self._is_stopping = is_stopping
         self._answer = None if isinstance(handle, bool) else handle
+        self._process = os.getpid()
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         self._since = math.inf  # when a signal came that the loop has not handled yet; infinity if there is none
@@ -117,8 +119,7 @@ class SignalWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Restore the old handlers, and pass a signal to them that came too late for the run."""
-        for number, handler in self._old.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._restore()
         if error is not None and error is self._interruption:
             error.__traceback__ = None
             _print_in_one_line(error, self._label)
@@ -129,6 +130,10 @@ class SignalWatch:
         elif error is None or isinstance(error, Exception):
             _print_in_one_line(self._interruption, self._label)
             raise self._interruption
+
+    def _restore(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def interrupt(self, interruption: BaseException | None) -> None:
         """End the run in the next step of the loop; it will raise this exception, or return False if it is None."""
@@ -154,6 +159,10 @@ class SignalWatch:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: this is called between any two steps of the program."""
+        if os.getpid() != self._process:  # a job has forked this one
+            self._restore()
+            signal.raise_signal(number)
+            return
         if self._answer is not None:
             try:
                 instead = self._answer(number)

@@ -8,6 +8,7 @@ import contextvars
 import math
 import time
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -199,6 +200,14 @@ class AsyncioLoop(Backend):
         if made is None:
             SHARED_IN_LOOPS[loop] = made = make()
         return cast(T, made)
+
+    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
+        """See `Backend`. A loop that does not show its queue makes the steps that are due in this turn before."""
+        loop = worker.task.get_loop()
+        loop.call_soon(function)
+        queue = getattr(loop, "_ready", None)
+        if isinstance(queue, deque):
+            queue.rotate(1)
 
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)

@@ -144,6 +144,9 @@ class TrioLoop(Backend):
             SHARED_IN_LOOP.set(made := make())
             return made
 
+    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
+        trio.lowlevel.add_instrument(_AfterStep(function))
+
     def scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
@@ -267,6 +270,16 @@ class TrioLoop(Backend):
 
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
         return _shared.await_chain(worker.task.coro)
+
+
+class _AfterStep(trio.abc.Instrument):
+    """Calls a function as soon as the current task has made its step."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self._function: Final = function
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._function()
 
 
 class _Exits(trio.abc.Instrument):
