@@ -43,6 +43,7 @@ class Site:
         self.config.write_text(
             f"Host *\n  IdentityFile {self.identity}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
             f"  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile /dev/null\n"
+            "  KexAlgorithms curve25519-sha256\n"  # the usual one takes 70 ms of a core more for each connection
         )
         self.servers: list[Server] = []
 
