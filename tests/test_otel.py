@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -178,6 +179,86 @@ def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
     assert "password" not in "".join(span.to_json() for span in spans.all())
     assert spans["hidden"].status.description == "ValueError"
     assert not spans["blocked"].status.is_ok
+
+
+def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
+    """Though it went on to its end: as `trioflow run` exits with another code than 0."""
+    failing = Job(fail, label="a")
+    assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
+    assert spans["run"].status.description == "1 job failed"
+    assert not spans["run"].status.is_ok
+    assert dict(spans["run"].attributes or {})["trioflow.failures"] == 1
+
+
+def test_the_span_of_a_command_tells_of_its_process(spans: Spans, backend: str) -> None:
+    """By the names of OpenTelemetry's conventions; also if it failed, but not what is secret."""
+    good = CommandJob(["true"], label="good")
+    run(spans, backend, good, CommandJob("exit 3", shell=True, label="bad"),
+        CommandJob(["true", "password"], label="hidden", redact=True))  # fmt: skip
+    assert dict(spans["good"].attributes or {}) == {
+        "trioflow.kind": "CommandJob", "trioflow.state": "succeeded", "process.executable.name": "true",
+        "process.command_line": "true", "process.exit.code": 0, "process.pid": good.result().pid,
+    }  # fmt: skip
+    bad = dict(spans["bad"].attributes or {})
+    assert [bad[name] for name in ("process.executable.name", "process.command_line", "process.exit.code")] == [
+        "sh", "exit 3", 3
+    ]  # fmt: skip
+    assert bad["error.type"] == "CommandError"
+    assert "password" not in spans["hidden"].to_json()
+
+
+def test_spans_without_labels_have_few_names(spans: Spans) -> None:
+    """Programs and functions: what they are given is different in each, may be secret, and is an attribute."""
+    nodes = [SshJob(LocalNode(), "true 4")]
+    commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
+    run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
+    labels = {span.name: dict(span.attributes or {}).get("trioflow.label") for span in spans.all()}
+    assert labels == {
+        "echo": "/bin/echo 1", "sh": "true 2", "nap": "nap(0.0)", "SshJob": "localhost: true 4",
+        "CommandJob": "<nap(0.0)> 5", "true": "command …", "run": None,
+    }  # fmt: skip
+
+
+def test_a_job_that_a_journal_restores_has_a_span_that_says_so(spans: Spans, backend: str, tmp_path: Path) -> None:
+    """It has no duration, and no process; the metrics do not have it among those that ran."""
+    for _ in range(2):
+        job = CommandJob(["true"], label="kept")
+        assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
+    ran, restored = (dict(span.attributes or {}) for span in spans.all() if span.name == "kept")
+    assert "trioflow.restored" not in ran
+    assert restored["trioflow.restored"] is True
+    assert "process.pid" not in restored
+
+
+OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
+
+
+def test_a_run_is_inside_the_span_that_its_program_was_given(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CI systems do, by TRACEPARENT; a span that is the current one in the program goes before it."""
+    monkeypatch.setenv("TRACEPARENT", OUTSIDE)
+    assert run(spans, "trio", Job(nap, 0.0, label="a"))
+    parent = spans["run"].parent
+    assert parent is not None
+    assert (f"{parent.trace_id:x}", f"{parent.span_id:x}") == ("1" * 32, "2" * 16)
+    assert spans["a"].context.trace_id == parent.trace_id
+    monkeypatch.setenv("TRACEPARENT", "nonsense")
+    with spans.tracer.start_as_current_span("program"):
+        Scheduler(label="inside", instruments=[Tracing(spans.provider)]).run(backend="trio")
+    Scheduler(label="alone", instruments=[Tracing(spans.provider)]).run(backend="trio")
+    assert [spans.parent(name) for name in ("inside", "alone")] == ["program", None]
+
+
+def test_a_variable_that_a_job_is_given_stays(spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it came with all the rest of this program's environment, as by `env=os.environ`."""
+    monkeypatch.setenv("TRACEPARENT", OUTSIDE)
+    shown = ["printenv", "TRACEPARENT"]
+    own = {"TRACEPARENT": "mine", "PATH": os.environ["PATH"]}
+    mine = CommandJob(shown, stdout=subprocess.PIPE, env=own)
+    there = SshJob(LocalNode(), "printenv TRACEPARENT", stdout=subprocess.PIPE, env=own)
+    copied = CommandJob(shown, stdout=subprocess.PIPE, env=dict(os.environ), label="copied")
+    assert run(spans, backend, mine, there, copied)
+    assert (mine.result().text, there.result().text) == ("mine\n", "mine\n")
+    assert copied.result().text.startswith(spans.traceparent("copied"))
 
 
 def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -> None:

@@ -49,6 +49,7 @@ from ._core.door.reading import check_scenario as check_scenario
 from ._core.door.reading import current_run as current_run
 from ._core.door.reading import duration_text as duration_text
 from ._core.door.reading import failed_through_member as failed_through_member
+from ._core.door.reading import given_label as given_label
 from ._core.door.reading import inputs_of as inputs_of
 from ._core.door.reading import is_ready as is_ready
 from ._core.door.reading import is_scheduler as is_scheduler

@@ -7,6 +7,7 @@ told OpenTelemetry's SDK; without one, nothing is recorded.
 from __future__ import annotations
 
 import os
+import posixpath
 import threading
 import weakref
 from collections import Counter
@@ -20,8 +21,8 @@ except ModuleNotFoundError as _missing:
     _message = f'{_missing}: install it with pip install "trioflow[otel]"'
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
-from . import JobState, StopReason, __version__
-from .abc import Instrument, carry, is_scheduler, throttled, waiting_for
+from . import CommandJob, CommandService, JobState, StopReason, __version__
+from .abc import Instrument, JobKind, carry, failed_through_member, given_label, is_scheduler, throttled, waiting_for
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler
@@ -45,10 +46,13 @@ class Tracing(Instrument):
     """An instrument that records a run with OpenTelemetry.
 
     The run has a span, and each job one inside that of its scheduler, with links to the jobs that it required. The span
+    of the run is inside the current one, or inside the one that `TRACEPARENT` in this program's environment names, as
+    CI systems set it. A job's span is called by its label; without one, by its program or function alone. The span
     is the current one in the body of its job, in threads that the job calls, and in tasks that it starts, so spans and
     logs of instrumented libraries belong to it. Commands, here and on nodes, and functions in processes and on a
     cluster find it in the variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`. Jobs that never
-    start have a span without duration. A job with `redact=True` shows the type of what it raised, without its text.
+    start, and those that a journal restores, have a span without duration. A job with `redact=True` shows the type of
+    what it raised, without its text, and no command line.
 
     The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` ("slot", "token", "resources",
     "throttled", "interval", "turn"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in
@@ -105,7 +109,11 @@ class Tracing(Instrument):
     def before_run(self, scheduler: Scheduler) -> None:
         """Begin the span of an outermost run; a nested one has that of its job."""
         if scheduler not in self._spans:
-            self._spans[scheduler] = self._tracer.start_span(_name(scheduler), attributes=_attributes(scheduler))
+            is_inside = trace.get_current_span().get_span_context().is_valid
+            parent = None if is_inside else remote_context()
+            self._spans[scheduler] = self._tracer.start_span(
+                _name(scheduler), parent, attributes=_attributes(scheduler)
+            )
 
     def incident(self, scheduler: Scheduler, job: AnyJob | None, message: str, exception: BaseException | None) -> None:
         """Add an event to the span of the run."""
@@ -124,8 +132,14 @@ class Tracing(Instrument):
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
+        failed = sum(
+            job.state is JobState.FAILED and not failed_through_member(job) for job in scheduler.iterate_jobs()
+        )
+        span.set_attribute("trioflow.failures", failed)
         if reason is not StopReason.COMPLETED:
             span.set_status(trace.StatusCode.ERROR, f"the run was {'' if reason is None else reason.value}")
+        elif failed:
+            span.set_status(trace.StatusCode.ERROR, f"{failed} job{'s' * (failed != 1)} failed")
         span.end()
 
     # ---- jobs
@@ -173,6 +187,10 @@ class Tracing(Instrument):
         span.set_attribute("trioflow.state", job.state.value)
         if job.attempts > 1:
             span.set_attribute("trioflow.attempts", job.attempts)
+        if job.restored:
+            span.set_attribute("trioflow.restored", True)
+        elif isinstance(job, JobKind):
+            span.set_attributes(_process(job))
         if job.state in FAILED:
             error = job.raised_exception()
             self._failures.add(job.state is not JobState.CANCELLED, {"error.type": _type(error)})
@@ -220,14 +238,44 @@ def _waiting_of(tracing: Tracing | None) -> Iterable[metrics.Observation]:
 
 
 def _name(job: AnyJob) -> str:
-    return str(job.label)
+    """Return what few spans are called: the label, or the program or function without what it is given."""
+    given = given_label(job)
+    if given is not None:
+        return given
+    program = _program(job)
+    return job.label.partition("(")[0] if program is None else program
+
+
+def _program(job: AnyJob) -> str | None:
+    """Return the name of the program that a job starts, or of its kind; None for a function or a scheduler."""
+    if not isinstance(job, JobKind):
+        return None
+    group = job.failure_group()
+    if isinstance(group, str) and not group.startswith("<"):  # that is another job, whose result is used
+        return posixpath.basename(group)
+    return type(job).__name__
 
 
 def _attributes(job: AnyJob) -> dict[str, Any]:
     found: dict[str, Any] = {"trioflow.kind": type(job).__name__}
     if is_scheduler(job):
         found["trioflow.jobs"] = len(job)
+    elif given_label(job) is None:
+        found["trioflow.label"] = job.label
+    if isinstance(job, (CommandJob, CommandService)):
+        found["process.executable.name"] = _program(job)
+        if not job.redact:
+            found["process.command_line"] = job.command_line()
     return found
+
+
+def _process(job: JobKind[Any]) -> dict[str, int]:
+    """Return what OpenTelemetry's conventions say of the process of a command, if it had one."""
+    result = job.last_result
+    if result is None:
+        return {}
+    pid = {} if result.pid is None else {"process.pid": result.pid}
+    return {"process.exit.code": result.returncode, **pid}
 
 
 def _type(error: BaseException | None) -> str:
@@ -235,10 +283,10 @@ def _type(error: BaseException | None) -> str:
 
 
 def _note_failure(span: trace.Span, job: AnyJob, error: BaseException | None) -> None:
+    span.set_attribute("error.type", job.state.value if error is None else _type(error))
     if error is None:
         span.set_status(trace.StatusCode.ERROR, job.state.value)
     elif job.redact:
-        span.set_attribute("error.type", _type(error))
         span.set_status(trace.StatusCode.ERROR, _type(error))
     else:
         span.record_exception(error)

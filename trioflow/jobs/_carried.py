@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from ..abc import carried
+
+
+def carried_beside(given: Callable[[str], str | None]) -> Mapping[str, str]:
+    """Return the variables that go along with a command, but for those that it was given otherwise.
+
+    Args:
+        given: returns what the command was given as a variable, by `env=`; None for nothing. What is the same in this
+            program's environment was taken over with all the rest of it, and does not count.
+
+    """
+    found = carried()
+    return {name: value for name, value in found.items() if (own := given(name)) is None or own == os.environ.get(name)}
 
 
 def call_with_variables(

@@ -34,6 +34,7 @@ from trioflow import (
     SshNode,
     granted,
 )
+from trioflow.abc import AbstractJob, Instrument, carry
 
 from ...bodies import run, take
 from .servers import Here, Place, Server, Site, free_port
@@ -55,6 +56,22 @@ def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
     result = captured(backend, place.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
+
+
+def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: str, place: Place) -> None:
+    """sshd takes variables of ssh's only if its AcceptEnv says so; these come another way, to each command its own."""
+
+    class Ticket(Instrument):
+        in_context = True
+
+        def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+            carry({"TRACEPARENT": f"of {job.label}"})
+
+    node = place.node()
+    plain = SshJob(node, "printenv TRACEPARENT", stdout=PIPE, label="plain")
+    own = SshJob(node, "printenv TRACEPARENT", stdout=PIPE, env={"TRACEPARENT": "own"}, required=plain)
+    assert Scheduler(plain, own).run(backend=backend, instruments=[Ticket()])
+    assert (plain.result().text, own.result().text) == ("of plain\n", "own\n")
 
 
 def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:

@@ -265,7 +265,13 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def given_label(job: AnyJob) -> str | None:
-    """Return the label that the user gave to a job; None if it has a default label."""
+    """Return the label that the user gave to a job; None if it has a default label, which shows its arguments.
+
+    Example:
+        >>> given_label(Job(print, 1, label="shown")), given_label(CommandJob(["echo", "1"]))
+        ('shown', None)
+
+    """
     return job._label
 
 

@@ -26,8 +26,8 @@ def carry(variables: Mapping[str, str]) -> None:
 
     That is commands, here and on nodes, and functions in processes, in executors of processes and on a cluster, during
     their calls. An instrument with `in_context = True` calls this in `job_started`. The variables go before those
-    of the same name in this program's environment, and in what a command is given as `env`. A second call replaces them
-    all.
+    of the same name in this program's environment; what a command is given by `env=`, and is not from there, stays. A
+    second call replaces them all.
 
     Args:
         variables: names and values.

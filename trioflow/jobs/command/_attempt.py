@@ -11,11 +11,13 @@ start ──► wait, pumping its pipes ──► it has exited: reap it with wa
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import JobTimeout
-from ...abc import arguments_of, carried
+from ...abc import arguments_of
+from .._carried import carried_beside
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
 from ..posix._limits import renice
@@ -128,13 +130,17 @@ class Attempt:
                 self._run.shared(Guard),
                 command,
                 environment=self._environment(),
-                added=carried(),
+                added=carried_beside(self._given_variable),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,
                 stderr=streams.stderr,
                 kept=() if self._client is None else self._client.descriptors,
             )
+
+    def _given_variable(self, name: str) -> str | None:
+        given = (self._options.env or {}).get(os.fsencode(name))
+        return None if given is None else os.fsdecode(given)
 
     def _environment(self) -> Mapping[bytes, bytes] | None:
         env, own = self._options.env, self._job._granted_env
@@ -255,7 +261,7 @@ class Attempt:
         assert process.usage is not None
         elapsed = self._clock() - self._began
         kept = streams.kept("stdout"), streams.kept("stderr")
-        return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak)
+        return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
 
     def _tail(self) -> bytes | None:
         """Return the end of its standard error, if that can be found."""

@@ -25,6 +25,7 @@ class CommandResult:
         returncode: the exit code; for a signal its negative number, as in `subprocess`.
         signal: the signal that ended it, or None: a `signal.Signals`, or a plain number if it has no name.
         elapsed: seconds from the start of the process until its whole group had ended.
+        pid: the id that the process had; None on a node, and for a result that a journal has kept.
         user_time: seconds of CPU time in user mode, of the process and those of its children that it waited for.
         system_time: the same in the kernel.
         max_rss: the largest resident memory, in bytes, of any one of these processes; None if it is not known. On Linux
@@ -41,7 +42,7 @@ class CommandResult:
 
     """
 
-    __slots__ = ("_stderr", "_stdout", "elapsed", "max_rss", "returncode", "signal", "system_time", "user_time")
+    __slots__ = ("_stderr", "_stdout", "elapsed", "max_rss", "pid", "returncode", "signal", "system_time", "user_time")
 
     def __init__(
         self,
@@ -51,10 +52,12 @@ class CommandResult:
         stdout: bytes | Spool | None,
         stderr: bytes | Spool | None,
         least_rss: int = 0,
+        pid: int | None = None,
     ) -> None:
         self.returncode: Final = returncode
         self.signal: Final = as_signal(-returncode) if returncode < 0 else None
         self.elapsed: Final = elapsed
+        self.pid: Final = pid
         self.user_time: Final = usage.ru_utime
         self.system_time: Final = usage.ru_stime
         self.max_rss: Final = usage.ru_maxrss * RSS_UNIT if usage.ru_maxrss > least_rss else None

@@ -155,6 +155,10 @@ class CommandService(Service[Any], keeps_time=True):
     def _command_line(self) -> str:
         return self._job._command_line()
 
+    def failure_group(self) -> str:
+        """Return the program."""
+        return self._job.failure_group()
+
     def status_text(self) -> str:
         """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
         return self._job.status_text()

@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, carried, given_of, run_of
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
+from .._carried import carried_beside
 from ..command import _granted, _line
 from ..command._capture import tags
 from ..command._exits import Check, allowed
@@ -318,7 +319,7 @@ class _Task:
             on_line=None if on_line is None else lambda line: on_line(job, line),
             tag=tags(options.tag, f"{job._node.name}: ", {"label": str(job.label), **self._values.given}),
             anew=self._anew,
-            variables={**{name: self._variable(value) for name, value in job._env.items()}, **carried()},
+            variables=self._variables(),
         )
         self._anew = False
         if self._stdin is None:
@@ -326,6 +327,10 @@ class _Task:
         async with _copying.temporary(self._session, self._stdin) as path:
             redirection = dataclasses.replace(redirection, stdin=path)
             return await self._session.run(words, redirection, shown, allowed=options.allowed)
+
+    def _variables(self) -> dict[str, str]:
+        own = {name: self._variable(value) for name, value in self._job._env.items()}
+        return {**own, **carried_beside(own.get)}
 
     def _variable(self, given: str | granted) -> str:
         return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)
