@@ -14,19 +14,28 @@ from ..places import DOCS, ROOT
 pytestmark = pytest.mark.timeout(300)  # alone it takes a quarter of a minute
 
 
-def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
-    """`python -m docs` needs nothing but Python: no warning, a page for each page, and an index for the search."""
+def without_network_or_dot(*words: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run Python where there are no other commands, and nobody answers."""
     path = tmp_path / "bin"
     path.mkdir()
-    environment = {
-        **os.environ,
-        "PATH": str(path),
-        "https_proxy": "http://127.0.0.1:9",
-        "http_proxy": "http://127.0.0.1:9",
-    }
+    nobody = "http://127.0.0.1:9"
+    environment = {**os.environ, "PATH": str(path), "https_proxy": nobody, "http_proxy": nobody}
+    command = [sys.executable, *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_all_pages_are_read_without_a_warning(tmp_path: Path) -> None:
+    """Each name in a docstring is found, and each link; nothing is written, which would take as long again."""
+    words = ["-m", "sphinx", "-q", "-n", "-W", "--keep-going", "-b", "dummy", str(DOCS), str(tmp_path / "site")]
+    done = without_network_or_dot(*words, tmp_path=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.soak
+def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
+    """`python -m docs` needs nothing but Python: no warning, a page for each page, and an index for the search."""
     site = tmp_path / "site"
-    command = [sys.executable, "-m", "docs", "--to", str(site)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = without_network_or_dot("-m", "docs", "--to", str(site), tmp_path=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert (site / "index.html").is_file()
     texts = {path.name for path in site.rglob("_downloads/*/*.md")}
