@@ -5,13 +5,12 @@ from __future__ import annotations
 import doctest
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ..places import ROOT
+from ..pythons import python
 from .timeless import timeless
 
 PROGRAMS = [
@@ -42,9 +41,7 @@ def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, print
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        [sys.executable, file], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
-    )
+    done = python(file, cwd=tmp_path, env=environment, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     alike = doctest.OutputChecker().check_output(timeless(printed), timeless(done.stdout), doctest.ELLIPSIS)
     assert alike, done.stdout
@@ -72,8 +69,7 @@ async def boot(node):
 Scheduler(Job(boot, node) for node in range(20)).run()
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    done = python("-c", program, env=environment, encoding="utf-8")
     assert done.stderr == shown
 
 
