@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +12,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import Result
 
 from ..journal.conftest import file as file
@@ -66,7 +68,7 @@ def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, fi
     assert timeless(b) == "ran b argument 1 has changed from 2 to 5"
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
     assert last.startswith("3 jobs, 2 runs; the last of 'Scheduler', begun 2")
-    assert last.endswith(": COMPLETED")
+    assert re.search(r": ✓ all 3 jobs succeeded, [\d.]+ m?s$", last)
 
 
 def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
@@ -96,6 +98,49 @@ def test_an_export_has_all_jobs(tmp_path: Path, file: Path) -> None:
     assert [row["path"] for row in table] == [row["path"] for row in objects] == ["a", "b", "'; DROP TABLE jobs"]
     assert list(table[0]) == list(objects[0])
     assert [row["result"] for row in objects] == ["2", "4", "6"]
+
+
+FAILING = """
+async def slow():
+    await anyio.sleep(5)
+f = CommandJob("echo broken >&2; exit 3", shell=True, stderr=-1, label="f")
+late = Scheduler(Job(slow), label="late", timeout=0.001)
+once = Job(fail if NUMBER else work, NUMBER, label="once")
+blocked = Job(work, required=f, run_if="succeeded", label="blocked")
+scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all"KEEP)
+"""
+
+
+@pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
+def test_what_failed_is_told(tmp_path: Path, file: Path, keep: str) -> None:
+    """With why it ran, and its error; the list ends with the verdict that the run had."""
+    first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
+    ran(tmp_path, file, first)
+    said = ran(tmp_path, file, second).output
+    table = [re.split("  +", line) for line in lines(file, "why")]
+    assert {row[0]: row[-1] for row in table[1:-1]} == {
+        "f": "the journal did not have it; CommandError: exit code 3: echo broken >&2; exit 3",
+        "late": "JobTimeout: 'late' did not end within its timeout of 0.001 s: give it more time with timeout=, or "
+        "choose on_timeout='move_on' or 'restart'",
+        "once": "its function has changed from flow:work to flow:fail; OSError: broken",
+    }
+    assert table[-1] == ["3 ran (3 of them failed), 1 restored"]
+    listed = lines(file)
+    assert [line.split()[0] for line in listed[:-1]] == ["restored", "failed", "failed", "failed"]
+    assert listed[1].endswith("  CommandError: exit code 3: echo broken >&2; exit 3")
+    assert "3 of 5 jobs failed" in said
+    assert ": ✗ 3 of 5 jobs failed, " in listed[-1]
+
+
+def test_the_end_of_a_run_of_an_older_trioflow_is_told(tmp_path: Path, file: Path) -> None:
+    """Without what its journal does not say."""
+    ran(tmp_path, file)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("ALTER TABLE runs DROP COLUMN ending")
+        db.execute("PRAGMA user_version = 2")
+    assert lines(file)[-1].endswith(": completed")
+    assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
+    assert ": ✓ all 3 jobs succeeded, " in lines(file)[-1]
 
 
 def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:

@@ -132,6 +132,7 @@ def test_a_journal_of_the_first_format_gets_checksums(virtual: Virtual, file: Pa
     virtual(functools.partial(scenario().co_run, journal=file))
     for table in ("jobs", "begun"):
         change(file, f"ALTER TABLE {table} DROP COLUMN checksum")
+    change(file, "ALTER TABLE runs DROP COLUMN ending")
     change(file, "ALTER TABLE runs DROP COLUMN file")
     change(file, "PRAGMA user_version = 1")
     assert trioflow("journal", file).exit_code == 0

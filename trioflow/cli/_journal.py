@@ -8,16 +8,23 @@ import csv
 import datetime
 import io
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from .. import JournalError
+from .. import JobState, JournalError, StopReason
 from ..abc import duration_text, printable
+from ..journal._ending import Failed
+from ..journal._ending import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
+from ..view.text import _counts
 from ..view.text._selection import matching
+from ..view.text._symbols import Symbols
+from ..view.text._verdict import verdict
 from . import FINE
 from ._completion import file
 from ._scenario import Refusal
@@ -31,6 +38,7 @@ FIELDS: Final = (
 """The columns of an export."""
 DAMAGED: Final = 1
 """The exit code of a check that has found damage."""
+NOT_THERE: Final = "the journal did not have it"
 SHOWN: Final = 60
 """Characters of a result that the list shows."""
 COMMAND_RESULT: Final = '{"$":"CommandResult",'
@@ -89,22 +97,27 @@ def list_jobs(path: Path) -> int:
 @command.command()
 @click.pass_obj
 def why(path: Path) -> int:
-    """Print a table of the jobs that the last run did not restore, and why each of them ran.
+    """Print a table of the jobs that the last run did not restore, and why each of them ran, or failed.
 
-    Jobs that have not succeeded are not in a journal: what a run says at its end has the reasons for them.
+    Of a run that was killed, the journal has those alone that have succeeded.
     """
     runs, records = contents(path)
-    states = [state_of(record, runs) for record in records]
+    failures = failures_of(runs)
+    states = [state_of(record, runs) for record in records if record.path not in failures]
     rows = [
-        (record.path, took(record.elapsed), record.why or "the journal did not have it")
-        for record, state in zip(records, states, strict=True)
-        if state in ("ran", "unstored")
+        (record.path, took(record.elapsed), record.why or NOT_THERE)
+        for record in records
+        if record.path not in failures and state_of(record, runs) in ("ran", "unstored")
     ]
+    for one in failures.values():
+        reason = NOT_THERE if one.why is None else one.why
+        rows.append((one.path, took(one.elapsed), f"{reason}; {one.error}" if reason else one.error))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     first, second = (max(len(row[column]) for row in shown) for column in range(2))
     for job, time, reason in shown:
         click.echo(f"{job:{first}}  {time:>{second}}  {reason}".encode(errors="backslashreplace"))
-    click.echo(f"{len(rows)} ran, {states.count('restored')} restored")
+    failed = f" ({len(failures)} of them failed)" if failures else ""
+    click.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
     return FINE
 
 
@@ -257,13 +270,19 @@ def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
 def listed(path: Path) -> int:
     """Print the jobs, and how the last run went."""
     runs, records = contents(path)
-    widest = min(60, max((len(printable(record.path)) for record in records), default=0))
+    failures = failures_of(runs)
+    widest = min(60, max((len(printable(one)) for one in (*failures, *(record.path for record in records))), default=0))
     for record in records:
+        if record.path in failures:
+            continue
         state = state_of(record, runs)
         why = record.why if state == "ran" and record.why else ""
         times = f"{moment(record.settled)}  {took(record.elapsed):>9}"
         text = f"{state:9}{times}  {printable(record.path):{widest}}  {printable(why or short(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
+    for one in failures.values():
+        text = f"{'failed':9}{'':19}  {took(one.elapsed):>9}  {printable(one.path):{widest}}  {printable(one.error)}"
+        click.echo(text.encode(errors="backslashreplace"))
     click.echo(summary(runs, records))
     return FINE
 
@@ -274,8 +293,35 @@ def summary(runs: list[RunRecord], records: list[Record]) -> str:
     if not runs:
         return number
     last = runs[-1]
-    outcome = last.outcome or f"{'is running' if last.is_running else 'was killed'} ({printable(last.process)})"
-    return f"{number}; the last of {printable(last.label)!r}, begun {when(last.started)}: {outcome}"
+    return f"{number}; the last of {printable(last.label)!r}, begun {when(last.started)}: {how_it_ended(last)}"
+
+
+def how_it_ended(run: RunRecord) -> str:
+    """Return the verdict on a run, in the same words as everywhere."""
+    reason, ending = StopReason.__members__.get(run.outcome or ""), read_ending(run.ending)
+    if reason is None:
+        return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
+    if ending is None:  # an older trioflow has written it
+        return reason.name.lower()
+    counts: Counter[JobState | str] = Counter()
+    for state, forever, jobs in ending.counts:
+        counts[_counts.state_of(state, forever)] += jobs
+    found = verdict(
+        reason,
+        jobs=counts.total() - counts[_counts.BACKGROUND],
+        failed=ending.failed or counts[JobState.BLOCKED],
+        succeeded=counts[JobState.SUCCEEDED],
+        seconds=None if run.ended is None else max(0.0, run.ended - run.started),
+        culprit=ending.culprit,
+    )
+    symbols = Symbols.of(sys.stdout)
+    return f"{found.sign(symbols)} {symbols.line(found.words)}"
+
+
+def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:
+    """Return the jobs that failed in the last run, by path."""
+    ending = read_ending(runs[-1].ending) if runs else None
+    return {} if ending is None else {one.path: one for one in ending.failures}
 
 
 def state_of(record: Record, runs: list[RunRecord]) -> str:

@@ -43,6 +43,7 @@ from .._core.door.keeping import (
     shown as shown_value,
 )
 from . import _json
+from ._ending import ALWAYS, Noted
 from ._files import Files, shown
 from ._fingerprint import Fingerprints, difference
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
@@ -128,7 +129,7 @@ class Journal:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        return OfRun(Session(self, scheduler.label), Paths(scheduler))
+        return OfRun(Session(self, scheduler), Paths(scheduler))
 
     def __repr__(self) -> str:
         """Show the path."""
@@ -165,12 +166,13 @@ whether a timeout makes it a success."""
 class Session:
     """A journal while a run uses it; the runs of nested schedulers share it."""
 
-    def __init__(self, journal: Journal, label: str) -> None:
+    def __init__(self, journal: Journal, scheduler: BaseScheduler) -> None:
         self.journal: Final = journal
+        self._scheduler: Final = scheduler
         self.store: Final = Store(journal.path, writes=True, syncs=journal.durable == "each")
         try:
             self._is_new: Final = self.store.is_empty()
-            self.number: Final = self.store.add_run(label)
+            self.number: Final = self.store.add_run(scheduler.label)
         except BaseException:
             self.store.close()
             raise
@@ -182,6 +184,7 @@ class Session:
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
         self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
         self._unstored: Final[dict[str, str]] = {}  # labels, and why
+        self._noted: Final = Noted()
         self._silent: Final[set[type[Any]]] = set()  # kinds of jobs that say nothing of their work by `for_journal`
         # ---- for the next commit
         self._records: list[tuple[Any, ...]] = []
@@ -347,8 +350,13 @@ class Session:
     def forget(self, job: AbstractJob[Any]) -> None:
         """Hold nothing for a job that is about to be dropped, nor for those in it; their results stay in the file."""
         for one in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
-            self._running.pop(one, None)
+            self._note(one)
             self._forms.pop(one, None)
+
+    def _note(self, job: AbstractJob[Any]) -> None:
+        """Take in what became of a job."""
+        running = self._running.pop(job, None)
+        self._noted.note(job, ALWAYS if running is None else running[3])
 
     # ---- the file
 
@@ -371,7 +379,9 @@ class Session:
         try:
             if outcome is not None:
                 self.commit()
-                self.store.end_run(self.number, outcome)
+                for job in self._scheduler.iterate_jobs():
+                    self._note(job)
+                self.store.end_run(self.number, outcome, self._noted.text(self._scheduler))
         finally:
             self.store.close()
         if self._unstored:

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 APPLICATION: Final = 0x74666A31
 """In the header of the file; it tells a journal from other SQLite files."""
-VERSION: Final = 2
+VERSION: Final = 3
 READ_AGAIN: Final = (0.01, 0.05, 0.2)
 """Seconds before a journal is opened again whose run was killed between two looks at it."""
 LARGE: Final = 1 << 20
@@ -47,7 +47,7 @@ LARGE: Final = 1 << 20
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
-    " process TEXT NOT NULL, file TEXT)",
+    " process TEXT NOT NULL, file TEXT, ending TEXT)",
     # `restored` is the last run that has taken the job from here, `run` the one that has run it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
@@ -61,6 +61,7 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE jobs ADD COLUMN checksum INTEGER",
         "ALTER TABLE begun ADD COLUMN checksum INTEGER",
     ),
+    2: ("ALTER TABLE runs ADD COLUMN ending TEXT",),
 }
 """For each older version, the statements that lead to the next one."""
 DAMAGED: Final = "what the journal has of it is damaged"
@@ -109,16 +110,20 @@ class RunRecord(NamedTuple):
     outcome: str | None
     """The stop reason; None if it is running, or the process was killed."""
     process: str
+    ending: str | None = None
+    """What became of its jobs; see `_ending`."""
     is_running: bool = False
 
 
 RUN_COLUMNS: Final = RunRecord._fields[:-1]
-TEXTS: Final = frozenset(("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why"))
+TEXTS: Final = frozenset(
+    ("path", "fingerprint", "label", "process", "saved", "file", "outputs", "outcome", "why", "ending")
+)
 NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
 NOTHING_MORE: Final = (None, None)
 """The usual job has no file with its result, and no outputs."""
-NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "file"}
+NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "file, ending"}
 CHECKED: Final = ", ".join(Record._fields[:6])
 """The columns that decide what is restored; the others only tell of it."""
 FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -394,9 +399,10 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
+        columns = RUN_COLUMNS if self._row("PRAGMA user_version")[0] > 2 else RUN_COLUMNS[:-1]
         with self._explained("read it"), self._tolerant():
-            rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
-        found = [RunRecord(*_of_right_types(RUN_COLUMNS, row)) for row in rows]
+            rows = self._database.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
+        found = [RunRecord(*_of_right_types(columns, row)) for row in rows]
         if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
             found[-1] = found[-1]._replace(is_running=True)
         return found
@@ -438,10 +444,11 @@ class Store:
             self._intact.remember()
         return int(number)
 
-    def end_run(self, number: int, outcome: str) -> None:
-        """Record how a run has ended."""
+    def end_run(self, number: int, outcome: str, ending: str | None = None) -> None:
+        """Record how a run has ended, and what became of its jobs."""
         self._begin()
-        self._write("UPDATE runs SET ended = ?, outcome = ? WHERE id = ?", [(time.time(), outcome, number)])
+        row = time.time(), outcome, ending, number
+        self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
 
     def add(self, records: Sequence[tuple[Any, ...]], restored: list[tuple[int, str]], done: list[tuple[str]]) -> None:

@@ -6,6 +6,7 @@ Nothing here raises, even if a value's own `__repr__` or `__eq__` does, and noth
 from __future__ import annotations
 
 import itertools
+import re
 import reprlib
 from typing import Any, Final, cast
 
@@ -35,6 +36,18 @@ def shown(value: Any) -> str:
 def beginning(text: str, longest: int = LONGEST) -> str:
     """Return the beginning of a text, with an ellipsis if there is more."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def headline(text: str) -> str:
+    r"""Return the first line of a text; if it ends by announcing what follows, without the sentence that does so.
+
+    Example:
+        >>> headline("exit code 1: make. Its standard error ended:\nno rule")
+        'exit code 1: make'
+
+    """
+    first, _, more = text.partition("\n")
+    return re.sub(r"\. [^.]*:$", "", first) if more else first
 
 
 def is_among(value: Any, choices: tuple[object, ...]) -> bool:

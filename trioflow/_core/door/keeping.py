@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, final
 
 from ..base._log import warn
-from ..base._shown import is_among, shown
+from ..base._shown import beginning, headline, is_among, shown
+from ..base._states import JobState
 from ..job._call import Arguments, Call, DirectArguments, Search
 from ..job._errors import JournalError
 from ..job._function import FunctionJob
@@ -35,6 +36,7 @@ from ..job._options import file_path, flag
 from ..job._outcome import DROPPED
 from ..job._work import Depfile, Hidden, Optional, Work
 from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
+from ..scheduler._failures import failed_through_member
 from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ __all__ = (
     "Depfile",
     "FunctionJob",
     "Hidden",
+    "JobState",
     "JournalError",
     "Keeper",
     "NotStored",
@@ -60,9 +63,12 @@ __all__ = (
     "Settings",
     "Work",
     "always_runs",
+    "beginning",
     "call_with",
+    "failed_through_member",
     "file_path",
     "flag",
+    "headline",
     "input_at",
     "is_among",
     "is_scheduler",
