@@ -321,6 +321,7 @@ FEATURES: Final = (
         lambda plan: plan.threads,
     ),
     requests(16),
+    requests(64),
     requests(200),
 )
 
