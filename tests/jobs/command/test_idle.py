@@ -25,32 +25,34 @@ def timeout_of(job: Any) -> JobTimeout:
     return error
 
 
-@pytest.mark.parametrize("where", ["pipe", "nothing", "path", "file", "stderr", "inherited"])
-def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, where: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A command that writes goes on; when it is silent it is ended. The output is where it belongs all the same."""
-    path = tmp_path / "made" / "out"
-    with open(tmp_path / "opened", "w") as file:
+    files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}
+    with open(files["file"], "w") as file:
         options: dict[str, dict[str, Any]] = {
             "pipe": {"stdout": PIPE},
             "nothing": {"stdout": subprocess.DEVNULL},
-            "path": {"stdout": path},
+            "path": {"stdout": files["path"]},
             "file": {"stdout": file},
-            "stderr": {"stdout": path, "stderr": subprocess.STDOUT},
+            "stderr": {"stdout": files["stderr"], "stderr": subprocess.STDOUT},
             "inherited": {},
         }
-        tick = TICK.replace("$n", "$n >&2") if where == "stderr" else TICK
-        job = CommandJob(f"{tick}; sleep 99", shell=True, idle_timeout=IDLE, **options[where])
+        jobs = {}
+        for where, given in options.items():
+            tick = TICK.replace("$n", "$n >&2") if where == "stderr" else TICK
+            jobs[where] = CommandJob(f"{tick}; sleep 99", shell=True, idle_timeout=IDLE, **given)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", sys.__stdout__)
-            Scheduler(job).run(backend=backend)
-    error = timeout_of(job)
-    assert (error.missing, error.seconds) == ("output", IDLE)
-    assert job.elapsed is not None
-    assert job.elapsed > 0.6 + IDLE - 0.01
-    written = {"pipe": job.last_result and job.last_result.stdout, "inherited": capfd.readouterr().out.encode()}
-    for name, place in (("path", path), ("stderr", path), ("file", tmp_path / "opened")):
-        written[name] = place.read_bytes() if place.exists() else b""
-    assert where == "nothing" or written[where] == b"1\n2\n3\n4\n"
+            Scheduler(*jobs.values()).run(backend=backend)
+    for job in jobs.values():
+        error = timeout_of(job)
+        assert (error.missing, error.seconds) == ("output", IDLE)
+        assert job.elapsed is not None
+        assert job.elapsed > 0.6 + IDLE - 0.01
+    pipe = jobs["pipe"].last_result
+    written = {"pipe": pipe and pipe.stdout, "inherited": capfd.readouterr().out.encode()}
+    written |= {where: path.read_bytes() for where, path in files.items()}
+    assert written == dict.fromkeys(written, b"1\n2\n3\n4\n")
 
 
 def test_a_command_that_writes_to_its_end_succeeds(backend: str) -> None:

@@ -44,11 +44,12 @@ class Watched:
 
     def gone_in_time(self) -> bool:
         """Wait until none is alive; return whether that was so before `PATIENCE` ended."""
-        end = time.monotonic() + PATIENCE
+        end, pause = time.monotonic() + PATIENCE, 0.005
         while self.alive():
             if time.monotonic() > end:
                 return False
-            time.sleep(0.005)
+            time.sleep(pause)
+            pause = min(0.1, 2 * pause)  # to look at all processes takes a core as long as a short pause
         return True
 
     def kill(self) -> None:

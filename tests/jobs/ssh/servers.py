@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import anyio
+import pytest
 
 from trioflow import LocalNode, SshNode
 
@@ -194,6 +195,11 @@ class Here:
 
 
 Place = Server | Here
+SSH_ON_TRIO, SSH_ON_ASYNCIO = (
+    pytest.mark.parametrize(("backend", "place"), list(zip(pair, ["by ssh", "here"], strict=True)), indirect=["place"])
+    for pair in (["trio", "asyncio"], ["asyncio", "trio"])
+)
+"""On both backends and at both places, but not at each place on each backend: what a node does knows no event loop."""
 HOME = Path.home()
 
 

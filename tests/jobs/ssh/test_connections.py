@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -106,7 +107,7 @@ def test_it_is_closed_whatever_the_end(backend: str, server: Server, end: str) -
     job = SshJob(server.node(), "echo")
     after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None
     endless = Job(anyio.sleep, 1000, required=job) if end in ("timeout", "cancel") else None
-    scheduler = Scheduler(job, after, endless, timeout=2 if end == "timeout" else None)
+    scheduler = Scheduler(job, after, endless, timeout=1 if end == "timeout" else None)
     if end == "cancel":
 
         async def cancel() -> None:
@@ -237,17 +238,17 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(backend: str, site: 
     """Ten of them took all that may connect at once, and a healthy node was given up before it was tried."""
     with Impostor() as impostor:
         hanging = [
-            SshJob(impostor.node(site, username=f"u{number}", connect_timeout=5), "true") for number in range(10)
+            SshJob(impostor.node(site, username=f"u{number}", connect_timeout=3), "true") for number in range(10)
         ]
-        healthy = SshJob(server.node(connect_timeout=4), "true")
+        healthy = SshJob(server.node(connect_timeout=2.5), "true")
         run(backend, *hanging, healthy)
     assert healthy.state is JobState.SUCCEEDED
 
 
 def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, server: Server) -> None:
-    """It is for the node's own tries; two that take two seconds, one after the other, are both in time."""
-    with Proxy(server, 2, 2) as proxy:
-        jobs = [SshJob(proxy.node(max_handshakes=1, connect_timeout=3.4 + number / 10), "true") for number in range(2)]
+    """It is for the node's own tries; two that take a second and a half, one after the other, are both in time."""
+    with Proxy(server, 1.5, 1.5) as proxy:
+        jobs = [SshJob(proxy.node(max_handshakes=1, connect_timeout=2.8 + number / 10), "true") for number in range(2)]
         run(backend, *jobs)
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
 
@@ -274,7 +275,7 @@ def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
 
 def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
     """The timeout of the first job does not fail those that wait for the connection."""
-    with Proxy(server, 2) as proxy:
+    with Proxy(server, 1) as proxy:
         first = SshJob(proxy.node(), "true", timeout=0.3)
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
         run(backend, first, *others)
@@ -466,35 +467,33 @@ def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
     server.stop()
 
 
-@pytest.mark.parametrize("says", [b"", b"SSH-2.0-hangs\r\n"], ids=["silent", "handshake"])
-def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site, says: bytes) -> None:
+def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None:
     """Whatever it has said until then, `connect_timeout` ends the attempt."""
-    with Impostor(says) as impostor:
-        job = SshJob(impostor.node(site, connect_timeout=1.2), "true")
-        run(backend, job)
-    error = job.raised_exception()
-    assert isinstance(error, Unreachable)
-    assert re.search("no answer in 1.2 s|timed out", str(error))
+    with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
+        jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
+        run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, Unreachable)
+        assert re.search("no answer in 1.2 s|timed out", str(error))
 
 
-@pytest.mark.parametrize(
-    "says",
-    [
+def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site) -> None:
+    """It speaks HTTP, an old version, noise, or nothing that ends a line; control characters of it are not printed."""
+    noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"SSH-1.5-old\r\n",
         b"SSH-2.0-x\r\n" + bytes(range(256)) * 40,
         b"\xff\x00\x1b[2J" * 1000,
-    ],
-    ids=["http", "version 1", "noise", "no line"],
-)
-def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site, says: bytes) -> None:
-    """Control characters of what it says are not printed."""
-    with Impostor(says, closes=True) as impostor:
-        job = SshJob(impostor.node(site, connect_timeout=3), "true")
-        run(backend, job)
-    error = job.raised_exception()
-    assert isinstance(error, Unreachable)
-    assert "\x1b" not in str(error)
+    )
+    with contextlib.ExitStack() as stack:
+        impostors = [stack.enter_context(Impostor(says, closes=True)) for says in noises]
+        jobs = [SshJob(one.node(site, connect_timeout=3), "true") for one in impostors]
+        run(backend, *jobs)
+    for job in jobs:
+        error = job.raised_exception()
+        assert isinstance(error, Unreachable)
+        assert "\x1b" not in str(error)
 
 
 def test_a_name_that_nobody_knows(backend: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
 
-from .servers import AS_USERS_ARE, Place, Server, Site
+from .servers import AS_USERS_ARE, SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site
 
 NAMES = [
     "plain",
@@ -78,6 +78,7 @@ def test_a_file_may_have_any_name(place: Place, tmp_path: Path) -> None:
             assert [path.name for path in file.parent.iterdir()] == [name]
 
 
+@SSH_ON_TRIO
 def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) -> None:
     """Names, contents and modes are the same, and nothing else is left."""
     tree = make_tree(tmp_path / "tree", NAMES)
@@ -92,6 +93,7 @@ def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) 
     assert [path.name for path in (tmp_path / "there" / "deep").iterdir()] == ["tree"]
 
 
+@SSH_ON_ASYNCIO
 def test_what_was_there_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
     """A file by a file, a directory by a directory, with nothing left of the old one."""
     (tmp_path / "file").write_text("new")
@@ -111,6 +113,7 @@ def test_what_was_there_is_replaced(backend: str, place: Place, tmp_path: Path) 
         assert len(list((tmp_path / side).iterdir())) == 2
 
 
+@SSH_ON_TRIO
 def test_patterns_stand_for_several(backend: str, place: Place, tmp_path: Path) -> None:
     """A pattern brings all files that it matches, sorted, and no other."""
     for name in ("a.log", "b.log", "c.txt"):
@@ -133,6 +136,7 @@ def test_names_are_relative_to_home_there_and_to_here(
     assert not (Path.home() / name).exists()
 
 
+@SSH_ON_ASYNCIO
 def test_results_of_jobs_are_sources(backend: str, place: Place, tmp_path: Path) -> None:
     """The output of a command may name the file, and a value may be in the destination."""
     (tmp_path / "file").write_text("x")
@@ -189,6 +193,7 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
     assert (stat.S_IMODE(there.stat().st_mode), (there / "sub" / "file").read_text()) == (0o555, "x")
 
 
+@SSH_ON_TRIO
 def test_the_home_directory_is_a_destination(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +213,7 @@ def test_the_home_directory_is_a_destination(
     assert not (tmp_path / "~").exists()
 
 
+@SSH_ON_ASYNCIO
 def test_the_home_directory_is_a_source(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +225,7 @@ def test_the_home_directory_is_a_source(
     assert list(Push("~/file", to="b").files_read()) == [f"{tmp_path}/file"]
 
 
+@SSH_ON_TRIO
 def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, place: Place, tmp_path: Path) -> None:
     """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
     (tmp_path / "tree").mkdir()
@@ -244,6 +251,7 @@ def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, place: Place
         (lambda path: Pull("a/x", "b/x/", to=path / "y/"), ValueError, "two of these are named 'x'"),
     ],
 )
+@SSH_ON_ASYNCIO
 def test_what_goes_wrong_is_told_and_nothing_is_left(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
@@ -264,6 +272,7 @@ def test_a_name_with_a_line_break_cannot_be_told_to_sftp(server: Server, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@SSH_ON_TRIO
 def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Place, tmp_path: Path) -> None:
     """A pattern that stands for two of one name is refused, and neither comes; one that is meant twice comes once."""
     for run in "ab":
@@ -280,6 +289,7 @@ def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Pl
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
+@SSH_ON_ASYNCIO
 def test_what_is_in_a_directory_is_not_in_the_way(backend: str, place: Place, tmp_path: Path) -> None:
     """A pattern may stand for one directory, in which a file has the name of another one."""
     for path in ("one tree/log", "logs/log"):
@@ -290,6 +300,7 @@ def test_what_is_in_a_directory_is_not_in_the_way(backend: str, place: Place, tm
     assert (tmp_path / "back" / "one tree" / "log").read_text() == "one tree/log"
 
 
+@SSH_ON_TRIO
 def test_a_file_is_not_put_in_the_place_of_a_directory(backend: str, place: Place, tmp_path: Path) -> None:
     """The error says how to put it into the directory."""
     (tmp_path / "file").write_text("x")

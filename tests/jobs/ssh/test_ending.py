@@ -36,7 +36,7 @@ from trioflow import (
 from ...bodies import fail
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import Here, Place, Server, Site, free_port, make_key, until_written
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port, make_key, until_written
 
 BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
 
@@ -53,6 +53,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@SSH_ON_ASYNCIO
 def test_a_timeout_ends_it_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
@@ -62,7 +63,7 @@ def test_a_timeout_ends_it_on_the_node(
     async def look() -> None:
         left.extend(sleepers(watched))
 
-    timeout = 1
+    timeout = 0.3
     while not (tmp_path / "begun").exists():  # a busy machine may take longer to connect
         job = long(place, tmp_path, mark, body, timeout=timeout)
         Scheduler(job, Job(look, required=job)).run(backend=backend)
@@ -75,6 +76,7 @@ def test_a_timeout_ends_it_on_the_node(
 
 
 @pytest.mark.parametrize("end", ["job", "critical", "scheduler", "scope"])
+@SSH_ON_TRIO
 def test_a_cancellation_ends_it_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_cancellation_ends_it_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
+@SSH_ON_ASYNCIO
 def test_a_command_may_end_by_itself_when_it_is_asked(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
 ) -> None:
@@ -123,6 +126,7 @@ def test_a_command_may_end_by_itself_when_it_is_asked(
     assert job.state is JobState.CANCELLED
 
 
+@SSH_ON_TRIO
 def test_a_cancelled_transfer_leaves_nothing(backend: str, place: Place, tmp_path: Path, watched: Watched) -> None:
     """What was copied half-way is not seen under its name, nor under another one."""
     with (tmp_path / "large").open("wb") as file:
@@ -164,6 +168,7 @@ def test_what_a_lost_connection_leaves_is_removed_over_the_next(backend: str, se
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@SSH_ON_ASYNCIO
 def test_nothing_is_left_when_this_program_is_killed(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
@@ -191,6 +196,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         time.sleep(0.01)
 
 
+@SSH_ON_TRIO
 def test_ctrl_c_ends_it_on_the_node(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:

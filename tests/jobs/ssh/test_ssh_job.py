@@ -37,7 +37,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob, Instrument, carry
 
 from ...bodies import run, take
-from .servers import Here, Place, Server, Site, free_port
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE
 
@@ -51,6 +51,7 @@ def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: A
 # ---- the outcome
 
 
+@SSH_ON_TRIO
 def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
     """Both outputs stand apart, as they do here."""
     result = captured(backend, place.node(), "echo out; echo err >&2; exit 3", check=False)
@@ -58,6 +59,7 @@ def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
     assert result.elapsed > 0
 
 
+@SSH_ON_ASYNCIO
 def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: str, place: Place) -> None:
     """sshd takes variables of ssh's only if its AcceptEnv says so; these come another way, to each command its own."""
 
@@ -74,6 +76,7 @@ def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: s
     assert (plain.result().text, own.result().text) == ("of plain\n", "own\n")
 
 
+@SSH_ON_ASYNCIO
 def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:
     """Neither on the node nor here, while the command runs, nor in the moment before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
@@ -109,6 +112,7 @@ def test_what_is_not_a_mapping_is_refused(option: str) -> None:
         SshJob("node", "true", label="j", **options)
 
 
+@SSH_ON_TRIO
 def test_more_than_fits_into_a_line_is_told_in_words(backend: str, place: Place) -> None:
     """The error does not show how ssh is called, which is not what the user wrote."""
     words = SshJob(place.node(), ("echo", "x" * 140_000), label="words")
@@ -124,6 +128,7 @@ def test_more_than_fits_into_a_line_is_told_in_words(backend: str, place: Place)
         assert "ControlPath" not in str(job.raised_exception())
 
 
+@SSH_ON_ASYNCIO
 def test_variables_may_have_many_bytes(backend: str, place: Place) -> None:
     """More than a pipe takes at once."""
     result = captured(backend, place.node(), 'printf %s "$A" | wc -c', env={"A": f"{'x' * 30_000}\n" * 3})
@@ -175,6 +180,7 @@ def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
     assert (tmp_path / "log").read_bytes() == b""
 
 
+@SSH_ON_TRIO
 def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
     """By the first of its commands; the others write behind it."""
     path = tmp_path / "log"
@@ -198,6 +204,7 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
 @pytest.mark.parametrize(
     ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
 )
+@SSH_ON_ASYNCIO
 def test_exit_codes_and_signals_may_be_allowed(backend: str, place: Place, line: str, is_fine: bool) -> None:
     """As for a command here; the next step is done only after a success."""
     job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
@@ -212,6 +219,7 @@ def test_an_exit_code_is_the_commands_own(place: Place) -> None:
     assert [result.returncode for result in results] == codes
 
 
+@SSH_ON_TRIO
 def test_a_signal_is_told(backend: str, place: Place) -> None:
     """It is told from an exit code, as for a command here."""
     result = captured(backend, place.node(), "kill -KILL $$", check=False)
@@ -224,6 +232,7 @@ def test_times_are_those_on_the_node(place: Place) -> None:
     assert 0.02 < result.user_time + result.system_time < result.elapsed + 0.1
 
 
+@SSH_ON_ASYNCIO
 def test_much_output_comes_through(backend: str, place: Place) -> None:
     """More than pipes hold, and more than is kept in memory; both streams at once."""
     code = "head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2"
@@ -232,6 +241,7 @@ def test_much_output_comes_through(backend: str, place: Place) -> None:
     assert result.stderr == bytes(300_000)
 
 
+@SSH_ON_TRIO
 def test_a_program_that_is_not_there(backend: str, place: Place) -> None:
     """The exit code is 127, as a shell has it."""
     assert captured(backend, place.node(), ("no-such-program",), check=False).returncode == 127
@@ -252,6 +262,7 @@ def test_a_string_is_a_line_for_the_shell(place: Place) -> None:
     assert captured("trio", place.node(), "for i in 1 2; do echo $i; done | tac").stdout == b"2\n1\n"
 
 
+@SSH_ON_ASYNCIO
 def test_results_of_jobs_are_arguments(backend: str, place: Place) -> None:
     """Among words and values, from here and from there; unknown braces stay."""
     here = CommandJob(["echo", "from here"], stdout=PIPE)
@@ -274,6 +285,7 @@ def test_values_are_quoted(place: Place) -> None:
     assert result.stdout == b"$(touch /tmp/evil); 'x'\n"
 
 
+@SSH_ON_TRIO
 def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> None:
     """Its output is an argument of a command here, and its result that of a function."""
     first = SshJob(place.node(), "echo 5", stdout=PIPE)
@@ -284,6 +296,7 @@ def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> No
     assert third.result() == (first.result(),)
 
 
+@SSH_ON_ASYNCIO
 def test_directory_and_environment(backend: str, place: Place, tmp_path: Path) -> None:
     """`cwd` and `env` hold on the node, and a directory that is not there is a failure."""
     env = {"A": "a b", "B": "on {node}"}
@@ -298,6 +311,7 @@ def test_a_command_starts_in_the_home_directory(place: Place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
+@SSH_ON_TRIO
 def test_a_command_reads_what_it_is_given(backend: str, place: Place, kind: str, tmp_path: Path) -> None:
     """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
     data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
@@ -325,6 +339,7 @@ def test_a_command_reads_nothing_by_default(place: Place) -> None:
 # ---- scripts
 
 
+@SSH_ON_ASYNCIO
 def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) -> None:
     """It is run by its own interpreter, with its arguments."""
     script = tmp_path / "script.py"
@@ -334,6 +349,7 @@ def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) ->
     assert result.stdout == b"['a b', '7', '$x'] True\n"
 
 
+@SSH_ON_TRIO
 def test_a_script_of_text(backend: str, place: Place) -> None:
     """It is sent unchanged: braces in it are not filled in."""
     result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
@@ -343,6 +359,7 @@ def test_a_script_of_text(backend: str, place: Place) -> None:
 @pytest.mark.parametrize(
     "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
 )
+@SSH_ON_ASYNCIO
 def test_a_script_that_no_command_line_can_hold(backend: str, place: Place, content: str, tmp_path: Path) -> None:
     """A large one, or one with a NUL, is sent in another way, and leaves nothing."""
     script = tmp_path / "script.sh"
@@ -351,6 +368,7 @@ def test_a_script_that_no_command_line_can_hold(backend: str, place: Place, cont
     assert list(Path.home().glob(".trioflow-*")) == []
 
 
+@SSH_ON_TRIO
 def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path) -> None:
     """Under their own names and with their modes, wherever it runs; results of jobs may name them."""
     (tmp_path / "lib").mkdir()
@@ -378,6 +396,7 @@ def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path
     assert Path(path).parent.is_absolute()
 
 
+@SSH_ON_ASYNCIO
 def test_a_large_script_finds_its_directory(backend: str, place: Place, tmp_path: Path) -> None:
     """It was looked for in `cwd`, where it is not."""
     script = tmp_path / "script"
@@ -436,6 +455,7 @@ def test_a_script_that_is_not_there(place: Place) -> None:
 # ---- several steps
 
 
+@SSH_ON_TRIO
 def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path) -> None:
     """Each step has its result, in order."""
     (tmp_path / "in.txt").write_text("hello")
@@ -456,6 +476,7 @@ def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path)
     assert Path(places[0]).read_text() == "HELLO"
 
 
+@SSH_ON_ASYNCIO
 def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Path) -> None:
     """Those behind it are not done."""
     job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
@@ -468,6 +489,7 @@ def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Pat
 # ---- where the output goes
 
 
+@SSH_ON_TRIO
 def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_path: Path) -> None:
     """The file's name may have the node and values, and all steps append to it."""
     where = tmp_path / "logs" / "{node}-{what}.txt"
@@ -478,6 +500,7 @@ def test_output_goes_to_a_file_for_each_node(backend: str, place: Place, tmp_pat
     assert (tmp_path / "logs" / "127.0.0.2-x.txt").read_text() == "1\n2\n3\n"
 
 
+@SSH_ON_ASYNCIO
 def test_errors_go_to_a_file(backend: str, place: Place, tmp_path: Path) -> None:
     """The other output is captured all the same."""
     result = captured(backend, place.node(), "echo 1; echo 2 >&2", stderr=tmp_path / "err")
@@ -513,18 +536,21 @@ def test_output_is_shown_live_with_the_node_in_front(
     assert (shown.out, shown.err) == (f"{name}: out\n{name}: rest\n", f"{name}: err\n")
 
 
+@SSH_ON_TRIO
 def test_a_tag_may_tell_time_node_and_values(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """The time is that at which the line has come here."""
     run(backend, SshJob(place.node(), "echo out", tag="{time:%H-%M-%S}:{node}:{run} ", values={"run": 7}))
     assert re.fullmatch(r"\d\d-\d\d-\d\d:127\.0\.0\.2:7 out\n", capsys.readouterr().out)
 
 
+@SSH_ON_ASYNCIO
 def test_output_goes_where_print_goes(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """Output that nobody asked for arrives at this program's own outputs."""
     run(backend, SshJob(place.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
 
+@SSH_ON_TRIO
 def test_lines_are_handed_over_as_they_come(backend: str, place: Place) -> None:
     """`on_line` gets the job and the line without its end."""
     lines: list[tuple[str, str]] = []
@@ -533,6 +559,7 @@ def test_lines_are_handed_over_as_they_come(backend: str, place: Place) -> None:
     assert lines == [("x", "1"), ("x", "2")]
 
 
+@SSH_ON_ASYNCIO
 def test_output_goes_to_open_files(backend: str, place: Place, tmp_path: Path) -> None:
     """Files of bytes and of text each get what they take."""
     text = io.StringIO()
@@ -553,6 +580,7 @@ def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
     assert done.stdout == "there\nhere True True True\n"
 
 
+@SSH_ON_TRIO
 def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
     backend: str, place: Place, mark: dict[str, str], watched: Any
 ) -> None:
@@ -666,6 +694,7 @@ def test_errors_are_trioflows_own() -> None:
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
 
+@SSH_ON_ASYNCIO
 def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> None:
     """With `redact=True` the command line is shown nowhere."""
     job = SshJob(place.node(), "secret() { exit 3; }; secret", redact=True)
@@ -677,6 +706,7 @@ def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> 
 # ---- what it was granted
 
 
+@SSH_ON_TRIO
 def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> None:
     """In words, in what stands in braces, and in the environment; what the job does not need is refused."""
     jobs = [
@@ -697,6 +727,7 @@ def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> Non
 # ---- idle_timeout
 
 
+@SSH_ON_ASYNCIO
 def test_output_on_a_node_is_a_sign_of_life(backend: str, place: Place) -> None:
     """A command that writes goes on, one that is silent is ended there; connecting and copying are not watched."""
     tick = "for n in 1 2 3 4; do sleep 0.2; echo $n; done"
