@@ -27,6 +27,7 @@ END_OF_NAME: Final = re.compile(r"[ \t\n=]")
 """What ends the command's name, or shows that the first word is not a command: a variable is set before it."""
 NOTHING: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
+PADDED: Final = re.compile(r"\{0+([#%])\}")
 
 
 def without_extension(argument: str) -> str:
@@ -123,6 +124,11 @@ class Strings:
             raise ValueError(
                 f"{found[0]}: Perl expressions work in GNU parallel only; let a shell change the argument: "
                 "a={}; echo ${a%.*}"
+            )
+        if found := PADDED.search(line):
+            raise ValueError(
+                f"{found[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
+                f"$(printf %03d {{{found[1]}}})"
             )
         known = self._known()
         position = 0

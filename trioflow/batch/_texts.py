@@ -39,5 +39,9 @@ def expression(text: str) -> re.Pattern[str]:
             f"{text!r} is not a regular expression: {error}; a | or . of its own is written \\| or \\."
         ) from None
     if found.match(""):
-        raise ValueError(f"{text!r} also fits where there is nothing: give what stands between two columns, such as ,")
+        itself = f"; the character itself is written '\\{text}'" if text == "|" else ""
+        raise ValueError(
+            f"{text!r} is a regular expression that also fits where there is nothing: give what stands between two "
+            f"columns, such as ,{itself}"
+        )
     return found

@@ -12,10 +12,12 @@ ELSEWHERE: Final = {
     "--transferfile --transfer --tf --return --trc --cleanup --basefile --bf --template --tmpl": (
         "a batch copies no files to or from nodes; SshJob with Push and Pull does, or trioflow ssh --push, --pull"
     ),
-    "--rpl --parens --filter": "Perl is for GNU parallel only; let a shell change it, as in 'a={}; echo ${a%.*}'",
+    "--rpl --parens": "Perl is for GNU parallel only; let a shell change it, as in 'a={}; echo ${a%.*}'",
+    "--filter": "Perl is for GNU parallel only; let a shell decide, as in 'if [ {1} -lt {2} ]; then echo {1} {2}; fi'",
     "--plus": "let a shell change the argument, as in 'a={}; echo ${a%.gz} ${a##*/}'",
-    "-m -X --xargs -L -l --max-lines -s --max-chars -x --exit": (
-        "to give a command several arguments, write -N 100, say; to give it as many as fit, use xargs"
+    "-L -l --max-lines": "write -N NUMBER, which gives each command that many lines",
+    "-m -X --xargs -s --max-chars -x --exit": (
+        "to give a command several arguments, write -N 100, say; to give it as many as fit, use xargs -P"
     ),
     "--sql --sqlmaster --sqlworker --sqlandworker --sqlandwork": (
         "databases are GNU parallel's own; --journal FILE keeps what has succeeded, and --results FILE.jsonl everything"
@@ -43,7 +45,9 @@ ELSEWHERE: Final = {
     "--sshdelay": "each node has a single connection; --delay TIME waits between two starts",
     "--filter-hosts": "a node that cannot be reached is left out without it",
     "--hostgroups --hostgroup --hgrp": "run a batch for each group of nodes",
-    "--semaphore --bg --fg": "flock(1) lets one command at a time run, whoever starts it",
+    "--semaphore": "flock(1) lets one command at a time run, whoever starts it",
+    "--bg": "end the line with & to go on at once; to have one command at a time run, whoever starts it, use flock(1)",
+    "--fg": "leave it out: a batch ends when its commands have ended",
     "--latest-line --ll": "--line-buffer prints every line as it comes",
     "--color --ctag": "--tag says whose line it is",
     "--color-failed": "the last lines say which commands failed",
@@ -54,5 +58,5 @@ ELSEWHERE: Final = {
     "-i": "-I TEXT says what stands for the argument",
     "--zero": "write --null",
 }
-"""The options, and what to do instead."""
+"""The options, and what to do instead; NUMBER is what was given."""
 INSTEAD: Final = {name: remedy for names, remedy in ELSEWHERE.items() for name in names.split()}

@@ -80,12 +80,12 @@ def _options(words: Iterator[str], known: Known) -> Iterator[str]:
         if word.startswith("--") and word != "--":
             written, equals, value = word.partition("=")
             name = known.long_name(written)
-            refuse(name, written)
+            refuse(name, written, value, words)
             if name not in HARMLESS:
                 yield f"{name}{equals * name.startswith('--')}{value}"
             waits = known.takes_value.get(name, False) and not equals
         elif word.startswith("-") and word not in ("-", "--"):
-            letters, waits = _letters(word, known)
+            letters, waits = _letters(word, known, words)
             if letters != "-":
                 yield letters
         else:
@@ -95,12 +95,12 @@ def _options(words: Iterator[str], known: Known) -> Iterator[str]:
             yield from itertools.islice(words, 1)
 
 
-def _letters(word: str, known: Known) -> tuple[str, bool]:
+def _letters(word: str, known: Known, words: Iterator[str]) -> tuple[str, bool]:
     """Return flags of one letter, and the last with its value, as they are known here; and whether a value follows."""
     found = "-"
     for position, letter in enumerate(word[1:], 1):
         name = OTHER_NAMES.get(f"-{letter}", f"-{letter}")
-        refuse(name, f"-{letter}")
+        refuse(name, f"-{letter}", word[position + 1 :], words)
         if name not in HARMLESS:
             found += name[1:]
         if known.takes_value.get(name, False):
@@ -108,12 +108,20 @@ def _letters(word: str, known: Known) -> tuple[str, bool]:
     return found, False
 
 
-def refuse(name: str, written: str) -> None:
+def refuse(name: str, written: str, value: str, words: Iterator[str]) -> None:
     """Refuse what only GNU parallel has.
+
+    Args:
+        name: the option.
+        written: how it was written.
+        value: what follows it in the same word.
+        words: the words behind it; one is taken for its value if there is no other.
 
     Raises:
         click.UsageError: it is such an option.
 
     """
     if name in INSTEAD:
-        raise click.UsageError(f"{written} is not supported: {INSTEAD[name]}")
+        number = value or next(words, "")
+        remedy = INSTEAD[name].replace("NUMBER", number) if number.isdecimal() else INSTEAD[name]
+        raise click.UsageError(f"{written} is not supported: {remedy}")
