@@ -27,6 +27,8 @@ ABSENT: Final = "absent"
 MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
 """Appended to the name of a file that an attempt has left half-written."""
+DIGITS: Final = 24
+"""Of a hash of contents; a time has fewer."""
 END: Final = 4096
 """Bytes before the end of a file that is appended to which are hashed."""
 
@@ -103,7 +105,8 @@ class Files:
         logs = {shown(path): path for path in work.appends}
         for path in {**then, **now}:
             if then.get(path) != now.get(path) and not (path in logs and self._has_grown(logs[path], then.get(path))):
-                return f"its output {path!r} {'is not there' if now.get(path) == ABSENT else 'has changed'}"
+                gone = now.get(path) == ABSENT
+                return f"its output {path!r} {'is not there' if gone else change(then.get(path), now.get(path))}"
         return None
 
     def change_of_named(self, work: Work, then: dict[str, str] | None) -> str | None:
@@ -149,6 +152,15 @@ class Files:
 
     # ---- stamps
 
+    def stamps(self, paths: Iterable[Any]) -> dict[str, str]:
+        """Return the stamps of files as they are now.
+
+        Raises:
+            Unstorable: one cannot be read.
+
+        """
+        return self._stamps(paths, "a file that it reads")
+
     def _stamps(self, paths: Iterable[Any], what: str, may_be_patterns: bool = False) -> dict[str, str]:
         with _explained(what):
             return {shown(path): self._stamp(path, may_be_patterns) for path in paths}
@@ -171,7 +183,7 @@ class Files:
         if not self._contents:
             return f"{found.st_size} {found.st_mtime_ns}"
         with open(path, "rb") as file:
-            return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:24]}"
+            return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]}"
 
     def _stamp_of_matching(self, pattern: Any) -> str:
         found = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
@@ -205,6 +217,12 @@ def change(old: str | None, new: str | None) -> str:
     if old in (ABSENT, None):
         return "was not there" if old else "did not count"
     return "has changed while the job ran" if old == MEANWHILE else "has changed"
+
+
+def counts_contents(stamp: str) -> bool | None:
+    """Return whether a stamp is that of the contents of a file; None if it does not say so."""
+    size, _, rest = stamp.partition(" ")
+    return len(rest.partition(" ")[0]) == DIGITS if size.isdigit() else None
 
 
 def _named_in(depfile: Depfile) -> list[str]:

@@ -83,13 +83,16 @@ class Fingerprints:
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
 
-    def of(self, job: AbstractJob[Any], work: Work | None, settings: Settings | None) -> str:
+    def of(
+        self, job: AbstractJob[Any], work: Work | None, settings: Settings | None, files: Files | None = None
+    ) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
             job: the job.
             work: what it says of its work.
             settings: what it says to the journal.
+            files: makes the stamps, in place of the usual one.
 
         Raises:
             Unstorable: something that identifies it cannot be stored; the text says what.
@@ -103,7 +106,7 @@ class Fingerprints:
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
-            self._add_work(work, parts)
+            self._add_work(work, parts, files or self._files)
         kind = type(job)
         if kind not in self._own_kinds:
             if kind.__module__.partition(".")[0] == PACKAGE:
@@ -188,14 +191,14 @@ class Fingerprints:
         if by_name_only:
             self.known_by_name_only[job.label] = None
 
-    def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
+    def _add_work(self, work: Work, parts: dict[str, Any], files: Files) -> None:
         """Add what a kind of job that is not a function says of itself."""
         parts["f"] = work.what
         parts["a"] = self._positional(with_inputs(work.arguments, self._stand))
         options = with_inputs(work.options, self._stand)
         if any(one is not None and one is not False for one in options):
             parts["o"] = self._form(options, "its options")
-        reads = self._files.read(work)
+        reads = files.read(work)
         if reads:
             parts["r"] = reads
 
@@ -250,6 +253,14 @@ def _is_storable(value: Any) -> bool:
     except Unstorable:
         return False
     return True
+
+
+def stamps_in(fingerprint: str) -> list[str]:
+    """Return the stamps of the files that a job reads; none if that is not what a journal has there."""
+    try:
+        return [str(one) for one in _json.decode(fingerprint).get("r", {}).values()]
+    except Exception:  # the file has been changed by somebody
+        return []
 
 
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
