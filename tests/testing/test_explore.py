@@ -170,6 +170,36 @@ def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
     explore(lambda: Scheduler(Job(anyio.sleep, 90), timeout=60), backends=[backend], runs=10)
 
 
+def test_the_timeout_of_a_run_that_is_over_is_none(backend: str) -> None:
+    """Work that is due when a nested scheduler would have timed out is not taken for that timeout."""
+
+    def scenario() -> Scheduler:
+        nested = Scheduler(Job(anyio.sleep, 1), timeout=60)
+        return Scheduler(nested, Job(anyio.sleep, 60), timeout=60)
+
+    explore(scenario, backends=[backend], runs=30, seed=1)
+
+
+def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None:
+    """Two jobs wait for each other if one is late, until the scheduler times out: that is found."""
+
+    def scenario() -> Scheduler:
+        locks = [anyio.Lock(), anyio.Lock()]
+
+        async def work(begins: float, first: int, then: int) -> None:
+            await anyio.sleep(begins)
+            async with locks[first]:
+                await anyio.sleep(0.1)
+                async with locks[then]:
+                    await anyio.sleep(0.1)
+
+        return Scheduler(Job(work, 1, 0, 1, label="a"), Job(work, 2, 1, 0, label="b"), timeout=60)
+
+    told = story(scenario, faults=["durations"], backends=[backend])
+    assert f"on {backend}: only a timeout ends it" in told
+    assert "'a' begins 1 s later" in told or "'a' goes on 1 s later" in told
+
+
 @pytest.mark.parametrize("limited", ["job", "scope"])
 def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
     """A job that polls 11,000 times, as long as a timeout or another job allows, comes to an end."""

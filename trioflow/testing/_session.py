@@ -43,7 +43,18 @@ import anyio
 import anyio.to_thread
 
 from .._core.door.kinds import name_of, shown
-from .._core.door.reading import AbstractJob, AnyJob, Instrument, JobState, is_ready, is_scheduler, is_service, paths_of
+from .._core.door.reading import (
+    AbstractJob,
+    AnyJob,
+    Instrument,
+    JobState,
+    RunPhase,
+    current_run,
+    is_ready,
+    is_scheduler,
+    is_service,
+    paths_of,
+)
 from .._core.door.steering import interrupt, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
@@ -168,7 +179,8 @@ class Session:
         self._steps: Counter[str] = Counter()  # of jobs before a crash
         self._in_round = 0  # waits in this round
         self._round_began = 0.0
-        self._timeouts: list[float] = []  # when schedulers time out
+        self._ends: dict[AnyJob, float] = {}  # when the last call of a scheduler times out
+        self._looks: list[float] = []  # when `_before_timeout` is going to look
         self._due: frozenset[tuple[object, float]] | None = (
             None  # what was due at the end of the last round, and at what time
         )
@@ -219,7 +231,7 @@ class Session:
     def _run_once(self) -> None:
         for driven in self._driven.values():
             self._steps[driven.name] += driven.steps
-        self._driven, self._in_round, self._due, self._timeouts = {}, 0, None, []
+        self._driven, self._in_round, self._due, self._ends, self._looks = {}, 0, None, {}, []
         self.turns.names.clear()
         with ordered(self.turns, self.plan.backend) as options:
             if self.plan.backend == "trio":
@@ -335,21 +347,21 @@ class Session:
     def _watch_timeout(self, scheduler: AnyJob) -> None:
         """Look, just before a scheduler times out, whether anything else is due."""
         if scheduler.timeout is not None and scheduler.timeout < LIMIT:
-            self._timeouts.append(self._clock() + scheduler.timeout)
-            self._group.start_soon(self._before_timeout, scheduler, self._timeouts[-1])
+            self._ends[scheduler] = end = self._clock() + scheduler.timeout
+            self._looks.append(end - JUST_BEFORE)
+            self._group.start_soon(self._before_timeout, scheduler, end)
 
     async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
         await anyio.sleep_until(end - JUST_BEFORE)
-        due = sorted(at for _, at in due_before(LIMIT, self.plan.backend))
-        for one in self._timeouts:
-            for known in (one - JUST_BEFORE, one):
-                mine = next((at for at in due if abs(at - known) < MOMENT), None)
-                if mine is not None:
-                    due.remove(mine)
-        # What was made late may be due just then, and could be taken for the timeout.
-        hangs = any(change.kind in ("hang", "late") for change in self.outcome.applied)
-        runs = scheduler is self._scheduler or scheduler.state is JobState.RUNNING
-        if runs and not due and not hangs and not self._gave_up:
+        self._looks.remove(end - JUST_BEFORE)
+        due = [at for _, at in due_before(LIMIT, self.plan.backend)]
+        for known in (*self._looks, *(at for one, at in self._ends.items() if _may_time_out(one))):
+            mine = next((at for at in due if abs(at - known) < MOMENT), None)
+            if mine is not None:
+                due.remove(mine)
+        hangs = any(change.kind == "hang" for change in self.outcome.applied)
+        ends = _may_time_out(scheduler) and self._ends[scheduler] == end
+        if ends and not due and not hangs and not self._gave_up:
             self._break("only a timeout ends it", None)
             self.tell(f"nothing goes on any more, until {scheduler.label!r} times out at {end:g}:", self._last_moment())
             self._tell_where()
@@ -774,6 +786,12 @@ def _wrong_answer(answer: object) -> TypeError:
             answer.close()
         return TypeError("check is async, and is called when the run is over: make it a plain function")
     return TypeError(f"check returned {shown(answer)}: let it assert what must hold, and return nothing")
+
+
+def _may_time_out(scheduler: Any) -> bool:
+    """Return whether the timeout of a scheduler may still end its run: not if that is ending already."""
+    run = current_run(scheduler)
+    return run is not None and run.phase is not RunPhase.STOPPING
 
 
 async def _pause_on_trio(seconds: float) -> None:
