@@ -162,6 +162,15 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
         follower.leave()
 
 
+def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
+    """The last line does not say that all is well, although nothing has failed."""
+    events, told = io.StringIO(), io.StringIO()
+    virtual(run_with, Scheduler(Job(nap, 1, label="a"), Job(nap, 2, label="b"), label="all"), Events(events))
+    *lines, _, _ = events.getvalue().splitlines()  # without the end of b, and that of the run
+    followed("\n".join(lines), told).leave()
+    assert "all  ✗ has not ended, 1 of 2 jobs succeeded, 1.0 s; 1 succeeded, 1 running" in told.getvalue()
+
+
 def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
     """As the same object writes them."""
     events, told = io.StringIO(), io.StringIO()

@@ -223,7 +223,7 @@ class Follower:
         scheduler = self._jobs.get(event.path) if event.path else self._root
         if not isinstance(scheduler, ToldScheduler):
             return
-        scheduler.stop_reason = None if event.reason is None else StopReason(event.reason)
+        scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else StopReason(event.reason)
         scheduler.culprit = None if event.culprit is None else self._jobs.get(event.culprit)
         if scheduler is self._root:
             self._is_live, self.ended = False, True

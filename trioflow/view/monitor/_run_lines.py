@@ -68,12 +68,11 @@ class RunLines:
     def verdict(self) -> Verdict:
         """Return how the run has ended, in the words of all views."""
         root, tally, seconds = self._model.root, self._model.tally, self._model.elapsed()
-        reason = root.stop_reason or StopReason.COMPLETED
         if root.keep_jobs:
-            return of_run(root, reason, seconds, is_scheduler, failed_through_member)
+            return of_run(root, root.stop_reason, seconds, is_scheduler, failed_through_member)
         settled = tally.settled  # of jobs that are gone, too
         failed, succeeded = settled[JobState.FAILED], settled[JobState.SUCCEEDED]
-        return verdict(reason, jobs=tally.jobs, failed=failed, succeeded=succeeded, seconds=seconds)
+        return verdict(root.stop_reason, jobs=tally.jobs, failed=failed, succeeded=succeeded, seconds=seconds)
 
     def counts(self) -> str:
         """Return in words how many jobs are in which state."""

@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(
-    reason: StopReason,
+    reason: StopReason | None,
     *,
     jobs: int,
     failed: int,
@@ -59,7 +59,7 @@ def verdict(
     """Return the verdict on what has run.
 
     Args:
-        reason: why it ended.
+        reason: why it ended; None if it has not, as far as is known.
         jobs: how many there were.
         failed: how many of them failed.
         succeeded: how many of them succeeded.
@@ -70,7 +70,9 @@ def verdict(
     """
     of = f"{jobs} {what}{'s' * (jobs != 1)}"
     said: list[str] = []
-    if reason is not StopReason.COMPLETED:
+    if reason is None:
+        said.append("has not ended")
+    elif reason is not StopReason.COMPLETED:
         by = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
         said.append(HOW_RUNS_END[reason].removeprefix("was ") + by)
     if failed:
@@ -88,7 +90,7 @@ def verdict(
 
 def of_run(
     scheduler: BaseScheduler,
-    reason: StopReason,
+    reason: StopReason | None,
     seconds: float | None,
     is_scheduler: Callable[[AnyJob], TypeIs[BaseScheduler]] = is_scheduler,
     failed_through_member: Callable[[AnyJob], bool] = failed_through_member,
@@ -97,7 +99,7 @@ def of_run(
 
     Args:
         scheduler: the scheduler.
-        reason: why the run has ended.
+        reason: why the run has ended; None if it has not, as far as is known.
         seconds: how long it took; None if nobody knows.
         is_scheduler: the function of this name, for a run that is told by its events.
         failed_through_member: the same.
