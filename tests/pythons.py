@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib
@@ -24,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import types
 from collections.abc import Sequence
 from typing import Any, cast
@@ -43,18 +45,21 @@ PRELOADED = [
 class Python(subprocess.Popen[Any]):
     """A `Popen` for the arguments of Python: a file, `-m` and a module, or `-c` and a text, with their arguments.
 
-    Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, and those about text.
+    Of the options of `Popen` it takes `stdin`, `stdout`, `stderr`, `cwd`, `env`, those about text, and
+    `start_new_session`, by which a terminal that is the standard input becomes the one that controls the process.
     """
 
     def _execute_child(
         self, args: Sequence[Any], executable: Any, preexec_fn: Any, close_fds: bool, pass_fds: Any, cwd: Any, env: Any,
         startupinfo: Any, creationflags: int, shell: bool, p2cread: int, p2cwrite: int, c2pread: int, c2pwrite: int,
-        errread: int, errwrite: int, *others: Any,
+        errread: int, errwrite: int, restore_signals: Any, gid: Any, gids: Any, uid: Any, umask: Any,
+        start_new_session: bool, *others: Any,
     ) -> None:  # fmt: skip
         self._end, told = os.pipe()
         request = {
             "words": [os.fsdecode(word) for word in args],
             "cwd": os.fsdecode(cwd or os.getcwd()),
+            "session": start_new_session,
             "env": {
                 os.fsdecode(key): os.fsdecode(value) for key, value in (os.environ if env is None else env).items()
             },
@@ -155,6 +160,10 @@ def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
     for descriptor in fds:
         if descriptor > 2:
             os.close(descriptor)
+    if request["session"]:
+        os.setsid()
+        if os.isatty(0):
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
@@ -167,7 +176,8 @@ def run(words: list[str], place: str) -> None:
     """Run what Python would run for these arguments."""
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
-    sys.excepthook = lambda kind, error, trace: sys.__excepthook__(kind, error.with_traceback(below(trace)), None)
+    shown = sys.__excepthook__
+    sys.excepthook = sys.__excepthook__ = lambda *found: shown(found[0], found[1].with_traceback(below(found[2])), None)
     if words[0] == "-m":
         sys.argv = ["-m", *words[2:]]
         sys.path.insert(0, place)

@@ -45,6 +45,7 @@ def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
         "import atexit; atexit.register(print, 'at exit'); raise KeyboardInterrupt",
         "import threading, time; threading.Thread(target=lambda: print(time.sleep(0.01))).start()",
         "def f():\n    raise OSError('broken')\nf()",
+        "import sys; sys.exit(sys.excepthook is not sys.__excepthook__)",
         "import trioflow.cli; trioflow.cli.main()",
     ],
 )
@@ -68,12 +69,16 @@ def test_a_signal_is_received() -> None:
     assert told.endswith(b"\nKeyboardInterrupt\n")
 
 
-def test_a_terminal_is_a_terminal() -> None:
-    """What is printed there comes line by line."""
+@pytest.mark.parametrize("controls", [False, True])
+def test_a_terminal_is_a_terminal(controls: bool) -> None:
+    """What is printed there comes line by line; in a session of its own, Ctrl-C at the terminal is a signal."""
     ours, theirs = pty.openpty()
-    code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2)); os._exit(0)"
-    with Python(["-c", code], stdin=theirs, stdout=theirs, stderr=theirs):
+    code = "import os, time; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True); time.sleep(60 * CONTROLS)"
+    words = ["-c", code.replace("CONTROLS", str(int(controls)))]
+    with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=controls) as process:
         os.close(theirs)
         with open(ours, closefd=False) as screen:
             assert screen.readline() == "True True True\n"
+        os.write(ours, b"\x03")
+        assert process.wait(20) == (-signal.SIGINT if controls else 0)
     os.close(ours)

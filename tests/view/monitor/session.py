@@ -6,8 +6,6 @@ import fcntl
 import os
 import select
 import struct
-import subprocess
-import sys
 import termios
 import textwrap
 import time
@@ -16,6 +14,7 @@ from collections.abc import Callable
 import pyte
 
 from ...places import PATIENCE
+from ...pythons import Python
 
 
 class Session:
@@ -28,8 +27,9 @@ class Session:
         self.resize(columns, lines)
         names = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"}
         kept = {name: value for name, value in os.environ.items() if name not in names}
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", "--wait", sys.executable, "-c", textwrap.dedent(code)],
+        self.process = Python(
+            ["-c", textwrap.dedent(code)],
+            start_new_session=True,
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -524,6 +524,7 @@ def test_names_are_isolated_from_what_stands_beside_them(virtual: Virtual, tmp_p
     assert f"<li><b><bdi>{label}#2</bdi></b>" in text
 
 
+@pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the page
 def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
     """Twenty thousand jobs are some megabytes, and no more elements than a browser likes."""
     few, many = (Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(number)], jobs_window=64)
