@@ -183,12 +183,12 @@ def test_a_timeout_does_not_count_the_queue_of_the_cluster(backend: str, client:
     address = next(iter(client.scheduler_info()["workers"]))
     one: dict[str, Any] = {"client": client, "workers": address}
     busy = DaskJob(bodies.until_told, str(tmp_path), **one)
-    queued = DaskJob(bodies.add, 1, timeout=3, gather=True, **one)
-    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=3, gather=True, **one)
+    queued = DaskJob(bodies.add, 1, timeout=2, gather=True, **one)
+    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=2, gather=True, **one)
 
     async def go() -> None:
         await until_noted(tmp_path)
-        await anyio.sleep(3.5)
+        await anyio.sleep(2.3)
         (tmp_path / "go").touch()
 
     run(backend, busy, queued, named, Job(go))
@@ -335,6 +335,7 @@ def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> 
         lock.result()
 
 
+@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_path: Path) -> None:
     """Both what it was doing, and the value that it had and others need."""
     with (
@@ -638,6 +639,7 @@ def get_on_asyncio(*args: Any, **options: Any) -> Any:
 
 class TestGetOnAsyncio(dask.utils_test.GetFunctionTestMixin):  # type: ignore[misc]
     get = staticmethod(get_on_asyncio)
+    test_get_stack_limit = None  # a long chain: that of the other is enough
 
 
 def test_it_computes_what_dask_builds() -> None:

@@ -40,7 +40,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob
 from trioflow.otel import Tracing, remote_context
 
-from .bodies import fail, nap
+from .bodies import fail_now, nap
 from .otel_bodies import variable
 from .places import PATIENCE
 
@@ -167,7 +167,7 @@ def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
     async def secret() -> None:
         raise ValueError("password")
 
-    failing = Job(fail, label="failing")
+    failing = Job(fail_now, label="failing")
     jobs = [failing, Job(nap, 0.0, label="blocked", required=failing, run_if="succeeded"),
             Job(once, label="again", retry=1), Job(secret, label="hidden", redact=True)]  # fmt: skip
     assert run(spans, backend, *jobs)
@@ -183,7 +183,7 @@ def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
 
 def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
     """Though it went on to its end: as `trioflow run` exits with another code than 0."""
-    failing = Job(fail, label="a")
+    failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
     assert spans["run"].status.description == "1 job failed"
     assert not spans["run"].status.is_ok
@@ -276,7 +276,7 @@ def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -
 
 def test_a_run_that_stopped_says_why(spans: Spans, backend: str) -> None:
     """A critical failure is an error of the run, and the span of what was cancelled is ended."""
-    assert not run(spans, backend, Job(fail, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
+    assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
     assert not spans["run"].status.is_ok
     assert dict(spans["long"].attributes or {})["trioflow.state"] == "cancelled"
@@ -302,7 +302,7 @@ def test_the_metrics_of_a_run() -> None:
         return read()
 
     looking = Job(look, label="look")
-    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail), Job(fail)]
+    jobs = [looking, *(Job(nap, 0.0) for _ in range(3)), Job(fail_now), Job(fail_now)]
     Scheduler(*jobs, jobs_window=1, instruments=[Tracing(meter_provider=provider)]).run(backend="trio")
     during, after = looking.result(), read()
     assert during["trioflow.jobs.running"] == {"": 1}
@@ -352,7 +352,7 @@ def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServic
     address, got = collector
     provider = exporting(address, PATIENCE)
     a = Job(nap, 0.0, label="a")
-    jobs = [a, Job(nap, 0.0, label="b", required=a), Job(fail, label="c")]
+    jobs = [a, Job(nap, 0.0, label="b", required=a), Job(fail_now, label="c")]
     assert Scheduler(*jobs, label="run", instruments=[Tracing(provider)]).run(backend="trio")
     provider.shutdown()
     scopes = [scope for one in got for resource in one.resource_spans for scope in resource.scope_spans]

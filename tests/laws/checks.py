@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from hypothesis import HealthCheck, Phase, settings
 
+from ..conftest import Virtual
 from .flow_laws import LAWS_OF_FLOW
 from .laws import LAWS_OF_RUNS, groups, members, plans
 from .oracle import predict
 from .real_run import RealRun, Recording
 from .scenarios import Leaf, Scenario
 
-if TYPE_CHECKING:
-    from ..conftest import Virtual
-
 FEW = settings(
-    max_examples=50,
+    max_examples=25,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # no shrinking: of scenarios it takes minutes, which the soak tests have
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -88,3 +86,11 @@ def check_shared(virtual: Virtual, scenario: Scenario) -> None:
     for seen in perform(virtual, scenario):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
             law(seen)
+
+
+def on_both(
+    check: Callable[[Virtual, Scenario], None], scenario: Scenario, made: Callable[[str], Virtual] = Virtual
+) -> None:
+    """Check a scenario on each backend: to draw one takes longer than to run it."""
+    for backend in ("trio", "asyncio"):
+        check(made(backend), scenario)

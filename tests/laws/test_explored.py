@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
@@ -23,7 +24,7 @@ from trioflow.testing import explore
 from trioflow.testing._turns import Turns, ordered
 
 from ..conftest import Virtual
-from .checks import FEW, MANY, check, check_shared
+from .checks import FEW, MANY, check, check_shared, on_both
 from .flow_laws import LAWS_OF_FLOW, ends_services_after_their_users
 from .laws import LAWS_OF_RUNS, ends_forever_jobs_last
 from .real_run import RealRun, Recorder
@@ -70,21 +71,21 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
     explore(make, check=keeps_laws, runs=runs, seed=seed)
 
 
-@settings(FEW, max_examples=20)
+@settings(FEW, max_examples=10)
 @given(scenario=scenarios(), seed=SEEDS)
-def test_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+def test_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
     """In whatever order tasks go on, any scenario keeps all laws, and comes out as the oracle says."""
-    check(Ordered(backend, seed), scenario)
+    on_both(check, scenario, partial(Ordered, seed=seed))
 
 
-@settings(FEW, max_examples=15)
+@settings(FEW, max_examples=8)
 @given(scenario=scenarios(shared=True), seed=SEEDS)
-def test_scenarios_with_shared_limiters_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+def test_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
     """In whatever order tasks go on, schedulers that share a limiter keep all laws."""
-    check_shared(Ordered(backend, seed), scenario)
+    on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
-@settings(FEW, max_examples=6)
+@settings(FEW, max_examples=4)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
     """Jobs that are late, fail, hang, are cancelled, or are interrupted do no law any harm."""
@@ -94,17 +95,17 @@ def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios(), seed=SEEDS)
-def test_many_scenarios_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+def test_many_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
     """As `test_scenarios_in_other_orders`, for long."""
-    check(Ordered(backend, seed), scenario)
+    on_both(check, scenario, partial(Ordered, seed=seed))
 
 
 @pytest.mark.soak
 @MANY
 @given(scenario=scenarios(shared=True), seed=SEEDS)
-def test_many_scenarios_with_shared_limiters_in_other_orders(backend: str, scenario: Scenario, seed: int) -> None:
+def test_many_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
     """As `test_scenarios_with_shared_limiters_in_other_orders`, for long."""
-    check_shared(Ordered(backend, seed), scenario)
+    on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
 @pytest.mark.soak

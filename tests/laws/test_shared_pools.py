@@ -23,7 +23,7 @@ from ..bodies import LIMIT, nap
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-FEW = range(20)
+FEW = range(10)
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 FEW_MORE = 5  # what starts while there is enough for it and the waiting one, of which an earlier one takes the rest
 TOLERANCE = 1e-6  # sums of floats are not exact

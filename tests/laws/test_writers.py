@@ -28,7 +28,7 @@ def test_random_runs_write_states_only_there(virtual: Virtual, checked_states: C
     """Over random runs, one with clean-up and a throttle, each of `WRITERS` writes states, and nothing else does."""
     checked_states.writers.clear()
 
-    @settings(max_examples=25, derandomize=True, database=None)
+    @settings(max_examples=15, derandomize=True, database=None)
     @given(scenario=scenarios())
     def run(scenario: Scenario) -> None:
         async def both() -> None:

@@ -34,8 +34,9 @@ def test_bad(explore):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Return a project with two tests of a scenario, in which a slot is lost if a job fails."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # to import the others takes longer than the tests
     pytester.makeconftest("pytest_plugins = ['trioflow.testing.pytest_plugin']")
     pytester.makepyfile(TESTS)
     return pytester

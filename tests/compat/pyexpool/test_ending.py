@@ -199,7 +199,13 @@ atexit.register(terminated, leave=False)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGTERM, signal.SIGINT),
+        *(pytest.param(other, marks=pytest.mark.soak) for other in (signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)),
+    ],
+)
 def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
     """`del` in a signal handler, while the program waits for anything."""
     code, output = program(FAILOVER + BUSY + "time.sleep(1000)", tmp_path, number)

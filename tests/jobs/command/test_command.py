@@ -64,7 +64,7 @@ def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     """That of a small program was this program's own: the kernel counts it too."""
     ballast = b"x" * 100_000_000
-    size = 400_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
+    size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
     large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
     run(backend, large, *small, jobs_window=1)
     del ballast

@@ -112,7 +112,7 @@ def all_is_back(workers: LendingWorkers) -> bool:
     )
 
 
-@pytest.mark.parametrize(("program", "style"), [("make", "pipe"), ("ninja", "fifo")])
+@pytest.mark.parametrize(("program", "style", "backend"), [("make", "pipe", "trio"), ("ninja", "fifo", "asyncio")])
 def test_builds_never_run_more_compilers_than_slots(
     place: Path, backend: Any, program: str, style: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +133,7 @@ def test_builds_never_run_more_compilers_than_slots(
     assert len((place / "done").read_text().splitlines()) == 2 * len(targets) + len(others)
 
 
-@pytest.mark.parametrize("style", ["fifo", "pipe"])
+@pytest.mark.parametrize(("backend", "style"), [("trio", "fifo"), ("asyncio", "pipe")])
 @pytest.mark.parametrize("how", ["killed", "hangs", "keeps"])
 def test_no_job_holds_tokens_after_its_end(
     place: Path, backend: Any, how: str, style: Any, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
@@ -148,7 +148,9 @@ def test_no_job_holds_tokens_after_its_end(
     assert all_is_back(lending[0])
 
 
-@pytest.mark.parametrize("window", ["number", "limiter", "adaptive"])
+@pytest.mark.parametrize(
+    ("backend", "window"), [("trio", "number"), ("trio", "limiter"), ("asyncio", "limiter"), ("asyncio", "adaptive")]
+)
 def test_slots_and_tokens_are_one_count_whatever_is_killed(
     place: Path, backend: Any, window: str, lending: list[LendingWorkers], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from trioflow.jobs.posix import _memory
 from trioflow.jobs.posix._memory import GroupMemory
 
 from ...bodies import run
+from ...places import PATIENCE
 
 MIB = 1 << 20
 EATER = "import os; eaten = b'.' * (48 << 20); print('full', flush=True); os.read(0, 1)"
@@ -86,16 +87,23 @@ def test_one_look_serves_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_any_thread_may_ask(backend: str) -> None:
-    """The monitor asks in a thread of its own, while the command ends."""
-    ended = threading.Event()
-    said: list[str] = []
+    """The monitor asks in a thread of its own, while the command ends: here as soon as the thread has its answer."""
+    read_end, write_end = os.pipe()
+    ended, answered = threading.Event(), False
 
     def ask() -> None:
+        nonlocal answered
         while not ended.is_set():
-            said.append(job.status_text())
+            if job.status_text().endswith(" MiB") and not answered:
+                answered = True
+                os.close(write_end)
 
-    job = CommandJob(["sleep", 0.1], on_start=lambda _: thread.start(), on_settled=lambda _: ended.set())
+    job = CommandJob(
+        ["cat"], stdin=read_end, on_start=lambda _: thread.start(), on_settled=lambda _: ended.set(), timeout=PATIENCE
+    )
     thread = threading.Thread(target=ask)
-    assert run(backend, job)
+    run(backend, job)
     thread.join()
-    assert any(text.endswith(" MiB") for text in said)
+    os.close(read_end)
+    assert answered
+    assert job.is_succeeded()

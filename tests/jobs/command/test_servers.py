@@ -41,6 +41,7 @@ def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, l
 
 
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
+@pytest.mark.parametrize("backend", ["asyncio"])  # the next one is for the other: to make a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
     """It is ready when it answers; it shuts down after the last query, and its log says so."""
     make, server, psql = postgres(place, ready=Succeeds([BIN / "pg_isready", "-q", "-h", place]))
@@ -58,6 +59,7 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
 
 
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
+@pytest.mark.parametrize("backend", ["trio"])
 def test_a_postgresql_that_dies_is_noticed_at_once(place: Path, backend: Any) -> None:
     """With the end of its log; a query that hangs on it is not waited for."""
     make, server, _ = postgres(place, ready=Line("ready to accept connections"), critical=True)

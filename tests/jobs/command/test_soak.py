@@ -75,7 +75,7 @@ def check(series: Series, backend: str) -> None:
 
 def test_nothing_grows_with_the_number_of_commands(backend: str) -> None:
     """Objects, descriptors and memory are the same after each series."""
-    check(Series(400, 50), backend)
+    check(Series(200, 25), backend)
 
 
 @pytest.mark.soak
