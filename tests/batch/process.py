@@ -11,7 +11,8 @@ from typing import Any
 
 from click.testing import Result
 
-from ..cli.command_line import COMMAND, ENVIRONMENT, trioflow
+from ..cli.command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
+from ..pythons import Python
 
 PATIENCE = 30
 
@@ -40,13 +41,13 @@ def columns(log: Path) -> list[str]:
 
 
 @contextmanager
-def running(*words: str, line: str = 'exec "$@"', **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A batch that runs, started by a line of a shell; it does not outlive the test."""
+def running(*words: str, line: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A batch that runs, started by a line of a shell if there is one; it does not outlive the test."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(
-        ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words], env=environment, **options
-    ) as process:  # type: ignore[call-overload]
+    command = ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words]
+    started = subprocess.Popen(command, env=environment, **options) if line else None  # type: ignore[call-overload]
+    with started or Python([*WORDS, "batch", *words], env=environment, **options) as process:
         try:
             yield process
         finally:
