@@ -59,7 +59,7 @@ TESTS = {
     "tests": ("all tests, and no other checks", ALL_TESTS),
     "coverage": ("all tests, and which lines and branches of the package they leave out", f"{ALL_TESTS} --cov"),
     "soak": ("the long versions of some tests alone: many processes, much output, many random scenarios",
-             "pytest -m soak --timeout 0"),
+             "pytest -m 'soak or hypothesis' --hypothesis-profile soak --timeout 0"),
 }  # fmt: skip
 """Parts of the checks that have an option of their own: what it does, and the command."""
 

@@ -34,8 +34,10 @@ Ts = TypeVarTuple("Ts")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A limit on the time of each example would fail on a busy machine; each test has a timeout of its own.
-hypothesis.settings.register_profile("tests", deadline=None)
+# A limit on the time of each example would fail on a busy machine; each test has a timeout of its own. The suite takes
+# a few examples, which are others each time; `python -m tests --soak` takes many.
+hypothesis.settings.register_profile("tests", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("tests")
 
 PATIENCE = 1.0  # seconds that a thread may take to end after its test; a healthy one takes microseconds

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
@@ -144,7 +144,6 @@ def test_all_that_needs_too_much_is_found() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-@settings(max_examples=100)
 def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> None:
     """In any graph, split over two schedulers, something is refused here exactly if `rain_check` says that it is."""
     jobs = [idle(str(n), forever=n == 7) for n in range(8)]
@@ -156,7 +155,6 @@ def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> 
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-@settings(max_examples=100)
 def test_components_are_those_that_reach_each_other(pairs: list[tuple[int, int]]) -> None:
     """Two nodes are in one component exactly if each can be reached from the other."""
     edges: dict[int, list[int]] = {n: [m for k, m in pairs if k == n and m != n] for n in range(8)}
@@ -236,7 +234,6 @@ def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
 
 
 @given(RULED)
-@settings(max_examples=60)
 def test_what_is_said_never_to_run_never_does(shape: Any) -> None:
     """Whichever jobs fail, none runs of which it is said that it never does; without alarms, all others may."""
     jobs = built(shape, (False,) * len(shape))

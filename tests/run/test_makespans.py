@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Pool, Scheduler
@@ -85,7 +85,6 @@ def scheduler_of(project: list[Task], **options: Any) -> Scheduler:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(project=projects(), policy=st.sampled_from(POLICIES[:2]), window=st.integers(1, 4) | st.just(99))
-@settings(max_examples=50)
 def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], policy: Any, window: int) -> None:
     """In the order of the policy, as soon as there are a slot and what is needed; with backfill."""
     scheduler = scheduler_of(project, policy=policy, jobs_window=window)
@@ -95,7 +94,6 @@ def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], p
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(project=projects() | projects(0), policy=st.sampled_from(POLICIES), window=st.integers(1, 5))
-@settings(max_examples=50)
 def test_the_makespan_is_between_the_bounds(backend: str, project: list[Task], policy: Any, window: int) -> None:
     """No order beats the longest path, nor the work shared by the slots, nor what is needed shared by what there is.
 

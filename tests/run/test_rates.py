@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
@@ -512,7 +512,6 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@settings(max_examples=60)
 @given(
     several=st.lists(tasks(), min_size=1, max_size=3),
     window=st.integers(1, 4) | st.none(),

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import (
@@ -411,7 +411,6 @@ def test_a_pickle_of_it_is_equal() -> None:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@settings(max_examples=40)
 @given(
     refusals=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["a", "b"]), st.booleans()), min_size=1, max_size=8),
     window=st.integers(1, 3) | st.none(),

@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, Service, Trace
@@ -139,7 +139,6 @@ def test_jobs_without_duration_do_not_go_in_circles(virtual: Virtual) -> None:
     assert chain(virtual, Scheduler(*reversed(jobs)), jobs_window=1).count(">") <= 8
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.sets(st.integers(1, 12), max_size=3)), min_size=1, max_size=14),
     st.sampled_from([None, 1, 2, 3]),

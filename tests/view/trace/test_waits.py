@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, Trace, current_job
@@ -175,7 +175,6 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
         assert sum(wait.seconds for wait in span.waits) == pytest.approx((span.started_at or 0) - trace._record().began)
 
 
-@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 5), st.integers(0, 2), st.integers(0, 1), st.integers(-3, -1)), max_size=12),
     st.sampled_from([None, 1, 2, 3]),
