@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -111,9 +112,9 @@ def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> No
     hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
     cases = cases_in(tmp_path / "junit.xml")
     assert len(cases) == 2
-    other, case = sorted(cases.values(), key=lambda one: one.system_out or "")
+    other, case = sorted(cases.values(), key=lambda one: "Its output:" in one.result[0].text)
     assert "]]>b & <i>" in case.name
-    assert "red\\x00" in case.system_out
+    assert "red\\x00" in case.result[0].text.partition("Its output:")[2]
     assert "\x1b" not in (tmp_path / "junit.xml").read_text(encoding="utf-8")
     assert kinds(case) == kinds(other) == ["Failure"]
 
@@ -133,10 +134,43 @@ def test_huge_output_is_cut_with_a_word(tmp_path: Path) -> None:
     big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
-    assert f"[{3000000 + 8 - _cases.MOST_OUTPUT} bytes before this are left out]" in case.system_out
-    assert case.system_out.rstrip().endswith("the end")
+    said = case.result[0].text
+    assert f"[{3000000 + 8 - _cases.MOST_OUTPUT} bytes before this are left out]" in said
+    assert said.rstrip().endswith("the end")
     assert (tmp_path / "junit.xml").stat().st_size < 100_000
     assert (tmp_path / "s.md").stat().st_size < 100_000
+
+
+STREAMS: dict[str, dict[str, Any]] = {
+    "one pipe": {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+    "two pipes": {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE},
+    "a file": {"stdout": subprocess.PIPE, "stderr": "log"},
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_an_output_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], streams: str
+) -> None:
+    """Not in the headline, which is one line; and it is called what it is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
+    Scheduler(command).run(instruments=[JUnit("junit.xml"), Summary("s.md")])
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    assert case.result[0].message == "CommandError: exit code 1: sh -c 'echo first; echo la\"st\" >&2; exit 1'"
+    name = "output" if streams == "one pipe" else "standard error"
+    assert f". Its {name} ended:\n" in str(command.raised_exception())
+    for text in ((tmp_path / "junit.xml").read_text(), (tmp_path / "s.md").read_text(), capsys.readouterr().out):
+        assert text.count("\nfirst\n") == text.count("last") == 1
+
+
+def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
+    """In the words of all views."""
+    for _ in range(2):
+        scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s")
+        virtual(functools.partial(scheduler.co_run, journal=tmp_path / "j", instruments=[Summary(tmp_path / "s.md")]))
+    assert "\n2 jobs: 1 succeeded (1 restored), 1 failed\n" in (tmp_path / "s.md").read_text()
 
 
 def test_what_is_secret_is_in_neither(tmp_path: Path) -> None:
@@ -175,7 +209,7 @@ def test_failures_are_annotations_on_github(
     errors = [line for line in lines if line.startswith("::error ")]
     assert len(errors) == 2
     error = next(line for line in errors if "ValueError" in line)
-    assert "%0A::error::no" in error
+    assert "::no" not in error  # the second line of its message
     assert re.match(r"::error file=test_ci.py,line=\d+,title=[^:,]*::ValueError", error)
     stops = [line.removeprefix("::stop-commands::") for line in lines if line.startswith("::stop-commands::")]
     inside = False

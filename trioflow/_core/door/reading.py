@@ -14,7 +14,7 @@ from ..backend import BACKEND_NAMES, LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
-from ..base._shown import beginning, is_among, shown
+from ..base._shown import beginning, headline, is_among, shown
 from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
 from ..job._around import is_inside, outermost, outwards
@@ -110,6 +110,7 @@ __all__ = (
     "find_implied",
     "flag",
     "given_label",
+    "headline",
     "held",
     "in_cell",
     "in_order",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import JobTimeout
@@ -89,7 +90,8 @@ class Attempt:
         result = self._result
         failure = self._options.failure(result.returncode) or self._options.missing()
         if failure is not None:
-            raise CommandError(job, self._line, failure, result, self._tail())
+            written = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
+            raise CommandError(job, self._line, failure, result, self._tail(), written)
         return result
 
     # ---- the start

@@ -6,6 +6,7 @@ import os
 import time
 import traceback
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from ..._core.door.reading import (
     failed_through_member,
     failure_of,
     file_path,
+    headline,
     is_scheduler,
     outwards,
     paths_of,
@@ -27,7 +29,7 @@ from ..._core.door.reading import (
     warn,
 )
 from ..text import _counts, _short_values, _user_traceback
-from ..text._verdict import Verdict, verdict
+from ..text._verdict import Verdict, culprit_of, verdict
 
 MOST_OUTPUT: Final = 1 << 16
 """Bytes at the end of each output of a failed command that are kept; CI systems refuse files of many MB."""
@@ -59,8 +61,14 @@ class Case:
 
     @property
     def said(self) -> str:
-        """The exception in a line."""
-        return "" if self.error is None else _short_values.exception(self.error, 1000)
+        """The exception in a line, without what it quotes of an output."""
+        return "" if self.error is None else _short_values.headline_of(self.error, 300)
+
+    def outputs(self) -> Iterator[tuple[str, str]]:
+        """Yield what it has written, each with its name."""
+        for name, text in (("output", self.stdout), ("standard error", self.stderr)):
+            if text.strip():
+                yield name, text
 
     @property
     def why_not(self) -> str:
@@ -165,14 +173,14 @@ class CiReport(Instrument):
                 case = replace(case, path=paths.get(job, job.label), suite=self._suite(job))
             cases.append(case)
         states = [case.counted for case in cases]
-        culprit = root.culprit
+        culprit = culprit_of(root)
         found = verdict(
             root.stop_reason or StopReason.INTERRUPTED,
             jobs=len(states) - states.count(_counts.BACKGROUND),
             failed=states.count(JobState.FAILED),
             succeeded=states.count(JobState.SUCCEEDED),
             seconds=seconds,
-            culprit=None if culprit is None else culprit.path,
+            culprit=culprit,
         )
         return Report(root.label, found, tuple(cases), self._began, seconds)
 
@@ -186,10 +194,19 @@ def _case(job: AnyJob, path: str, suite: str) -> Case:
     trace = _user_traceback.formatted(failure.exception, failure.traceback)
     command: Any = job if runs_commands(job) and not job.redact else None  # output may quote what is secret
     result = None if command is None else command.last_result
+    output, error = _end(result, "stdout"), _end(result, "stderr")
     return Case(
-        path, job.label, suite, job.state, job.forever, seconds, False, failure.exception, trace,
-        _place(failure.traceback), _end(result, "stdout"), _end(result, "stderr"),
+        path, job.label, suite, job.state, job.forever, seconds, False, failure.exception,
+        _without_output(trace, _short_values.message(failure.exception), output, error),
+        _place(failure.traceback), output, error,
     )  # fmt: skip
+
+
+def _without_output(trace: str, message: str, *outputs: str) -> str:
+    """Return a traceback without the end of an output that its exception quotes, if that output is told by itself."""
+    last = message.rstrip().rpartition("\n")
+    is_told = last[1] and any(text.rstrip().endswith(last[2]) for text in outputs)
+    return trace.replace(message, headline(message)) if is_told else trace
 
 
 def _place(frames: Any) -> tuple[str, int] | None:

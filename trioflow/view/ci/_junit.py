@@ -27,10 +27,10 @@ NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U001
 class JUnit(CiReport):
     """Writes how a run went as JUnit XML: one test case a job, for Jenkins, GitLab, GitHub and others.
 
-    Each scheduler is a suite. A job that FAILED, by its timeout, too, is a failure with its traceback and the end of
-    the output that was captured of its command. One that is BLOCKED, SKIPPED or CANCELLED, or was never reached, is
-    skipped, with the reason. A background job that the end of the run has cancelled has passed. What `redact=True`
-    hides is not in the file.
+    Each scheduler is a suite. A job that FAILED, by its timeout, too, is a failure. Its text, which every reader shows,
+    has the traceback and the end of the output that was captured of its command. One that is BLOCKED, SKIPPED or
+    CANCELLED, or was never reached, is skipped, with the reason. A background job that the end of the run has cancelled
+    has passed. What `redact=True` hides is not in the file.
 
     Args:
         path: the file, which each run replaces when it has ended.
@@ -77,15 +77,17 @@ def _case(case: Case) -> Iterator[str]:
     yield f"<testcase classname={_quoted(case.suite)} name={_quoted(case.name)} time={_time(case.seconds)}>"
     if case.state is JobState.FAILED:
         kind = _quoted(type(case.error).__qualname__)
-        yield f"\n<failure type={kind} message={_quoted(case.said)}>{_text(case.trace)}</failure>\n"
+        yield f"\n<failure type={kind} message={_quoted(case.said)}>{_text(_details(case))}</failure>\n"
     elif case.why_not:
         yield f"\n<skipped message={_quoted(case.why_not)}/>\n"
     if case.restored:
         yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
-    for name, text in (("system-out", case.stdout), ("system-err", case.stderr)):
-        if text:
-            yield f"<{name}>{_text(text)}</{name}>\n"
     yield "</testcase>\n"
+
+
+def _details(case: Case) -> str:
+    """Return the traceback, and the output: some readers show nothing but the text of the failure."""
+    return "\n".join([case.trace, *(f"Its {name}:\n{text}" for name, text in case.outputs())])
 
 
 def _counts(cases: list[Case] | tuple[Case, ...]) -> str:

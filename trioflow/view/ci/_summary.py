@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final, final
 
@@ -75,17 +74,17 @@ class Summary(CiReport):
 def markdown(report: Report) -> Iterator[str]:
     """Yield the lines of the file."""
     yield f"## {report.verdict.sign(Symbols())} {escaped(report.label)}: {escaped(report.verdict.words)}"
-    counts = Counter(case.counted for case in report.cases)
-    states = [(state.value, counts[state]) for state in JobState] + [(_counts.BACKGROUND, counts[_counts.BACKGROUND])]
-    yield from ("", ", ".join(f"{number} {word}" for word, number in states if number))
+    restored = sum(case.restored for case in report.cases)
+    yield from ("", _counts.in_words(((case.state, case.forever) for case in report.cases), restored))
     failures = report.failures()
     if failures:
         yield from ("", "### Failures")
     for case in failures[:MOST_FAILURES]:
-        yield from ("", f"#### {escaped(case.path)}", "", escaped(case.said), "", *fenced(case.trace))
-        for name, text in (("output", case.stdout), ("standard error", case.stderr)):
-            if text.strip():
-                yield from ("", f"The end of its {name}:", "", *fenced(text))
+        yield from ("", f"#### {escaped(case.path)}", "", escaped(case.said))
+        if "\n" in case.trace.strip():
+            yield from ("", *fenced(case.trace))
+        for name, text in case.outputs():
+            yield from ("", f"The end of its {name}:", "", *fenced(text))
     if len(failures) > MOST_FAILURES:
         yield from ("", f"and {len(failures) - MOST_FAILURES} more failures")
     not_run = [case for case in report.cases if case.state is JobState.BLOCKED]
@@ -133,9 +132,8 @@ def workflow_commands(report: Report) -> Iterator[str]:
         yield f"::group::{_data(printable(case.path))} failed\n"
         stop = secrets.token_hex(16)
         yield f"::stop-commands::{stop}\n"
-        for text in (case.trace, case.stdout, case.stderr):
-            if text:
-                yield clean(text).rstrip("\n") + "\n"
+        for text in (case.trace, *(text for _, text in case.outputs())):
+            yield clean(text).rstrip("\n") + "\n"
         yield f"::{stop}::\n::endgroup::\n"
 
 

@@ -109,17 +109,24 @@ def of_run(
     jobs = [job for job in every if not is_scheduler(job)]
     states = [_counts.state_of(job.state, job.forever) for job in jobs]
     failures = [job for job in every if job.state is JobState.FAILED and not failed_through_member(job)]
-    culprit = scheduler.culprit
-    while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
-        culprit = culprit.culprit
     return verdict(
         reason,
         jobs=len(jobs) - states.count(_counts.BACKGROUND),
         failed=len(failures) or states.count(JobState.BLOCKED),
         succeeded=states.count(JobState.SUCCEEDED),
         seconds=seconds,
-        culprit=None if culprit is None else shortened(culprit.path),
+        culprit=culprit_of(scheduler, is_scheduler),
     )
+
+
+def culprit_of(
+    scheduler: BaseScheduler, is_scheduler: Callable[[AnyJob], TypeIs[BaseScheduler]] = is_scheduler
+) -> str | None:
+    """Return the path of the job that stopped a run, at whatever depth; None if none has."""
+    culprit = scheduler.culprit
+    while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
+        culprit = culprit.culprit
+    return None if culprit is None else shortened(culprit.path)
 
 
 def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
