@@ -106,8 +106,19 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
         runs.append(_read.read(traced(tmp_path / "x.json", *jobs)))
     gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.seconds)
     assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
+    assert gone.kind is _differences.Kind.ASIDE
     assert "…: longer, and new on the critical path<" in _picture.svg(_differences.compare(*runs))
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
+
+
+@pytest.mark.parametrize(("now", "kind"), [(1, "less"), (3, "aside"), (4, "aside"), (None, "less")])
+def test_what_left_the_path_is_praised_only_if_it_became_shorter(tmp_path: Path, now: int | None, kind: str) -> None:
+    """The picture is green where something became shorter, or is gone, and not where something else decided."""
+    before = _read.read(traced(tmp_path / "x.json", Job(nap, 3, label="a"), Job(nap, 1, label="b")))
+    jobs = [Job(nap, 9, label="b"), *([] if now is None else [Job(nap, now, label="a")])]
+    compared = _differences.compare(before, _read.read(traced(tmp_path / "x.json", *jobs)))
+    assert {change.path: change.kind.value for change in compared.changes} == {"a": kind, "b": "longer"}
+    assert f'class="{kind}"' in _picture.svg(compared)
 
 
 def test_smaller_changes_are_sums(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ class Kind(enum.Enum):
     WAIT = "waited"
     NEW = "new"
     LESS = "less"
+    ASIDE = "aside"
+    """It left the path, and has not become shorter: something else decided meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,11 @@ def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[Change
             what = f"{more}new on the critical path" if path in before.jobs else "new"
             yield Change(kind, path, what, was, now, _took("it took", before.jobs.get(path)))
         elif now is None:
-            is_longer = path in after.jobs and after.jobs[path].seconds - before.jobs[path].seconds >= least
-            more = ", though it takes longer" if is_longer else ""
-            what = f"off the critical path{more}" if path in after.jobs else "gone"
+            more_by = after.jobs[path].seconds - before.jobs[path].seconds if path in after.jobs else None
+            if more_by is not None and more_by > -least:
+                kind = Kind.ASIDE
+            more = ", though it takes longer" if more_by is not None and more_by >= least else ""
+            what = "gone" if more_by is None else f"off the critical path{more}"
             state = after.not_started.get(path, "")
             yield Change(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
         else:
