@@ -55,11 +55,26 @@ def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
     """Jobs whose labels differ in their numbers are one kind; percentiles are of the work."""
     assert five(virtual).table() == "\n".join(
         [
-            "kind    count  work  waits  p50  p95  waited for",
-            "train       5  25 s   15 s  5 s  7 s  gpu 15 s",
-            "report      1   1 s   15 s  1 s  1 s  jobs 15 s",
+            "kind    count  work, s  waits, s  p50, s  p95, s  waited for, s",
+            "train       5    25.00     15.00   5.000   7.000  gpu 15.00",
+            "report      1     1.00     15.00   1.000   1.000  jobs 15.00",
         ]
     )
+
+
+def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
+    """Whatever is in it: milliseconds beside seconds would be read as more. The report has the same cells."""
+    jobs = trainings(0.002, 12)
+    trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
+    assert trace.time_spent().table().splitlines() == [
+        "kind    count  work, s  waits, s  p50, s  p95, s  waited for, s",
+        "report      1     0.25     12.00    0.25    0.25  jobs 12.00",
+        "train       2    12.00      0.00    0.00   12.00  gpu 0.00",
+    ]
+    trace.export_as_htmlfile(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<th>waited for, s</th>" in page
+    assert "<td>jobs\N{NO-BREAK SPACE}12.00</td>" in page
 
 
 @pytest.mark.parametrize(

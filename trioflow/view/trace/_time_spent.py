@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Final, final
 
-from ..._core.door.reading import duration_text, printable
+from ..._core.door.reading import durations_in_column, printable
 from .. import _in_cells
 from ..text._columns import aligned
 from . import _file
@@ -90,7 +90,8 @@ class TimeSpent:
             ['nap', '3']
 
         """
-        rows = [HEADINGS, *map(_row, self.kinds[:MOST_KINDS])]
+        heads, cells = in_columns(self.kinds[:MOST_KINDS])
+        rows = [heads, *map(_row, self.kinds, cells)]
         if len(self.kinds) > MOST_KINDS:
             rows.append((f"and {len(self.kinds) - MOST_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
         return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
@@ -140,12 +141,34 @@ def _figures(number: float) -> str:
 HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
 
 
-def _row(one: KindTime) -> tuple[str, ...]:
+def in_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
+    """Return the headings with the unit of each column, and for each kind its times, and what it waited for how long.
+
+    A column has one unit, and as many decimals everywhere, so that its numbers can be compared: sums with sums, and
+    times of single jobs with each other.
+    """
+    number = len(kinds)
+    sums = [one.work for one in kinds] + [sum(one.waits.values()) for one in kinds]
+    sums += [seconds for one in kinds for seconds in one.waits.values()]
+    unit, texts = durations_in_column(sums)
+    unit_of_single, singles = durations_in_column([one.p50 for one in kinds] + [one.p95 for one in kinds])
+    left = iter(texts[2 * number :])
+    cells = [
+        (
+            [texts[n], texts[number + n], singles[n], singles[number + n]],
+            [(printable(what), next(left)) for what in one.waits],
+        )
+        for n, one in enumerate(kinds)
+    ]
+    units = unit, unit, unit_of_single, unit_of_single, unit
+    return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
+
+
+def _row(one: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
     name = printable(one.kind) or "(no label)"
     name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
-    waited = ", ".join(f"{printable(what)} {duration_text(seconds)}" for what, seconds in one.waits.items())
-    times = (one.work, sum(one.waits.values()), one.p50, one.p95)
-    return name, str(one.count), *(duration_text(seconds) for seconds in times), waited
+    times, waited = cells
+    return name, str(one.count), *times, ", ".join(f"{what} {text}" for what, text in waited)
 
 
 def time_spent(record: TraceRecord) -> TimeSpent:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html as escapes
 from typing import Final
 
-from ...._core.door.reading import duration_text, printable
+from ...._core.door.reading import printable
 from .._record import TraceRecord
-from .._time_spent import HEADINGS, MOST_KINDS, KindTime, time_spent
+from .._time_spent import HEADINGS, MOST_KINDS, KindTime, in_columns, time_spent
 from ..timeline import _time_spent
 
 WIDTH: Final = 1200
@@ -23,8 +23,9 @@ def section(record: TraceRecord) -> str:
     spent = time_spent(record)
     if not spent.kinds:
         return '<p class="note">No job took any time.</p>'
-    heads = "".join(f"<th{CLASSES.get(name, '')}>{name}</th>" for name in HEADINGS)
-    rows = "".join(map(_row, spent.kinds[:MOST_KINDS]))
+    titles, cells = in_columns(spent.kinds[:MOST_KINDS])
+    heads = "".join(f"<th{CLASSES.get(name, '')}>{title}</th>" for name, title in zip(HEADINGS, titles, strict=True))
+    rows = "".join(map(_row, spent.kinds, cells))
     more = len(spent.kinds) - MOST_KINDS
     note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
     told = str(spent)[:1].upper() + str(spent)[1:]
@@ -38,16 +39,11 @@ def section(record: TraceRecord) -> str:
     )
 
 
-def _row(one: KindTime) -> str:
-    times = map(duration_text, (one.work, sum(one.waits.values()), one.p50, one.p95))
+def _row(one: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
+    times, waits = cells
     numbers = "".join(f"<td{css}>{cell}</td>" for css, cell in zip(CLASSES.values(), (one.count, *times), strict=True))
-    waited = ", ".join(f"{_text(what)} {_unbroken(seconds)}" for what, seconds in one.waits.items())
+    waited = ", ".join(f"{_text(what)}\N{NO-BREAK SPACE}{text}" for what, text in waits)
     return f"<tr><td><bdi>{_text(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
-
-
-def _unbroken(seconds: float) -> str:
-    """Return a time whose unit stays with its number."""
-    return duration_text(seconds).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _text(text: str) -> str:
