@@ -337,6 +337,23 @@ def test_legend_of_everything() -> None:
     }  # fmt: skip
 
 
+def test_arrows_of_the_legend_end_before_their_text() -> None:
+    """Fonts of browsers are wider than those that dot knows: the heads stood in the text."""
+    source = Job(take, label="a")
+    scheduler = Scheduler(source, Job(take, source, label="b", required=idle("c"), run_if="failed"))
+    drawn = json.loads(dot(scheduler.graph(legend=True).source, "json"))
+    nodes = drawn["objects"]
+    gaps: list[float] = []
+    for edge in drawn["edges"]:
+        name = nodes[edge["head"]]["name"]
+        if name.startswith("legend line") and "_hdraw_" in edge:
+            (text,) = (one for one in nodes[edge["head"]]["_ldraw_"] if one["op"] == "T")
+            tip = max(x for one in edge["_hdraw_"] if one["op"] == "P" for x, _ in one["points"])
+            gaps.append(text["pt"][0] - text["width"] / 2 - tip)
+    assert len(gaps) == 3
+    assert min(gaps) > 6
+
+
 @pytest.mark.parametrize("direction", ["TB", "LR"])
 def test_direction(direction: Any) -> None:
     """From top to bottom, or from left to right."""

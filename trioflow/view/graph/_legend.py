@@ -46,7 +46,7 @@ def _box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
 
 def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
     """Add an arrow that points to its meaning, at the same height."""
-    words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.04,0"}
+    words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.14,0"}
     graph.body.append("\t{ rank=same\n")
     graph.node(f"{name} from", **_dot.INVISIBLE)
     graph.node(name, **words)
