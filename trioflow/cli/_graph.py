@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +21,15 @@ Examples:
   trioflow graph flow.py -o flow.png --bundle --collapse "*"
   trioflow graph flow.py -o flow.json
 """
+PICTURES: Final = (".svg", ".png")
+GRAPHS: Final = (*PICTURES, ".dot", ".mmd")
+"""What the name of a file with a graph may end in."""
 
 
 @click.command(name="graph", epilog=EXAMPLES)
 @takes_scenario
 @click.option(
-    "-o", "--output", metavar="FILE", type=output_file(".svg", ".png", ".dot", ".mmd", ".json"), shell_complete=file,
+    "-o", "--output", metavar="FILE", type=output_file(*GRAPHS, ".json"), shell_complete=file,
     help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid, .json is as with --json.  "
     "[default: print dot text]",
 )  # fmt: skip
@@ -56,12 +60,10 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], as_j
     if collapse:
         named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
-    if output is not None and output.suffix.lower() == ".mmd":
-        given.pop("legend", None)
     if output is None:
         click.echo(scheduler.graph(**given).source.encode())  # as bytes, because this text is UTF-8 on any terminal
         return FINE
-    return FINE if written(lambda path: _export(scheduler, output)(path, **given), output) else STOPPED
+    return FINE if draw(scheduler, output, **given) else STOPPED
 
 
 def _write_json(scheduler: Any, output: Path | None, has_more: bool) -> int:
@@ -79,10 +81,28 @@ def _write_json(scheduler: Any, output: Path | None, has_more: bool) -> int:
     return FINE if written(lambda path: Path(path).write_text(f"{text}\n", encoding="utf-8"), output) else STOPPED
 
 
-def _export(scheduler: Any, output: Path) -> Any:
-    return {
+def check_drawable(output: Path | None) -> None:
+    """Refuse a picture before the work is done if the program that draws it is missing.
+
+    Raises:
+        UsageError: it is.
+
+    """
+    if output is not None and output.suffix.lower() in PICTURES and shutil.which("dot") is None:
+        raise click.UsageError(
+            f"{printable(output.name)}: the program dot of Graphviz, which draws pictures, is not installed: install "
+            f"graphviz, or name a file FILE.dot or FILE.mmd"
+        )
+
+
+def draw(scheduler: Any, output: Path, **options: Any) -> bool:
+    """Write the graph in the form that the file's name says; return False, and say why, if that cannot be done."""
+    export = {
         ".svg": scheduler.export_as_svgfile,
         ".png": scheduler.export_as_pngfile,
         ".dot": scheduler.export_as_dotfile,
         ".mmd": scheduler.export_as_mermaid,
     }[output.suffix.lower()]
+    if output.suffix.lower() == ".mmd":
+        options.pop("legend", None)
+    return written(lambda path: export(path, **options), output)

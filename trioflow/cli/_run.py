@@ -21,6 +21,7 @@ from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
 from ._completion import file
 from ._dask import on_cluster
 from ._engine_log import engine_log
+from ._graph import GRAPHS, check_drawable, draw
 from ._scenario import Refusal, refusing, takes_scenario
 from ._signals import SecondSignal
 from ._window import SharedWindow
@@ -111,6 +112,14 @@ Examples:
     "kind of job, and - prints the table.",
 )
 @click.option(
+    "--graph",
+    type=_outputs.output_file(*GRAPHS),
+    metavar="FILE",
+    shell_complete=file,
+    help="Draw the graph after the run, with states, times and the critical path: FILE.svg and .png are pictures, .dot "
+    "is for Graphviz, .mmd is Mermaid.",
+)
+@click.option(
     "--report",
     type=_outputs.output_file(".html", ".htm", ""),
     metavar="FILE",
@@ -128,6 +137,7 @@ def command(
     tag: bool,
     trace: Path | None,
     waits: Path | None,
+    graph: Path | None,
     report: Path | None,
     journal: Path | None,
     journal_hash: bool,
@@ -145,6 +155,7 @@ def command(
     """
     if live and (report is None or (report.exists() and not report.is_file())):
         raise click.UsageError("--live keeps a file up to date by renaming: give --report FILE.html with it")
+    check_drawable(graph)
     if critical:
         scheduler.critical_jobs = True
     traced = instrument("Trace", Trace) if trace or waits or report else None
@@ -178,7 +189,9 @@ def command(
     code = code_of(scheduler)
     written = show_outcome(scheduler, stopwatch.elapsed, code, with_verdict=not shown)
     is_told = all(one.is_written for one in reports)
-    return code if all((written, is_told, *_written(traced, trace, waits, report))) or code == INTERRUPTED else STOPPED
+    is_drawn = graph is None or draw(scheduler, graph, legend=True)
+    are_written = (written, is_told, is_drawn, *_written(traced, trace, waits, report))
+    return code if all(are_written) or code == INTERRUPTED else STOPPED
 
 
 def kept_in(path: Path | None, by_contents: bool) -> Any:
