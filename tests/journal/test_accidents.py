@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
 from trioflow.journal._store import Store, reading
 
+from ..pythons import Python, python
 from .stage import record
 
 KILLED = """
@@ -85,10 +85,12 @@ def found(path: Path) -> set[str]:
     return reading(path, lambda store: {one.path for one in store.records()})
 
 
-@pytest.mark.parametrize("accident", ["none", "copied", "fingerprint", "refused"])
-def test_no_accident_in_the_process_takes_the_log_away(place: Path, backend: Any, accident: str) -> None:
+@pytest.mark.parametrize(
+    ("accident", "backend"), [("none", "trio"), ("copied", "asyncio"), ("fingerprint", "trio"), ("refused", "asyncio")]
+)
+def test_no_accident_in_the_process_takes_the_log_away(place: Path, accident: str, backend: str) -> None:
     """The locks hold after a copy, a fingerprint or a refused run: what is committed later is restored after a kill."""
-    done = subprocess.run([sys.executable, "-c", KILLED, place, accident, backend], capture_output=True, check=False)
+    done = python("-c", KILLED, place, accident, backend)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert found(place) == {str(number) for number in range(10)}
 
@@ -109,8 +111,8 @@ def opened(path: Path) -> str:
     code = (
         "import pathlib, sys; from trioflow.journal._store import Store; Store(pathlib.Path(sys.argv[1]), writes=True)"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
-    return done.stderr
+    stderr: str = python("-c", code, path, text=True).stderr
+    return stderr
 
 
 @pytest.mark.parametrize("name", ["the same", "symbolic link", "hard link"])
@@ -124,7 +126,7 @@ def test_nobody_is_let_in_while_the_first_lives(place: Path, name: str) -> None:
         other.hardlink_to(place)
     else:
         other = place
-    with subprocess.Popen([sys.executable, "-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with Python(["-c", HOLD, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         assert "another run uses it" in opened(other)
@@ -168,7 +170,7 @@ def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) 
         "if not ctypes.CDLL(None).fork(): os.close(1); time.sleep(0.5); os._exit(0)\n"  # no hook of Python's is called
         "os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code, place], check=True)
+    python("-c", code, place).check_returncode()
     Store(place, writes=True).close()
 
 
@@ -288,7 +290,7 @@ def test_a_run_that_was_killed_by_one_name_goes_on_by_that_name(place: Path) -> 
         "import os, pathlib, sys; from trioflow.journal._store import Store\n"
         "store = Store(pathlib.Path(sys.argv[1]), writes=True); store.add_run('killed'); os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code, place], check=True)
+    python("-c", code, place).check_returncode()
     with pytest.raises(JournalError, match=r"its log is beside another name of it, '.*run.db'; use that name"):
         Store(other, writes=True)
     Store(place, writes=True).close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ from trioflow import (
 from trioflow.abc import Hidden, Work
 from trioflow.journal import _depfile
 from trioflow.journal._values import Unstorable
+
+from ..pythons import python
 
 
 @pytest.fixture
@@ -392,8 +393,8 @@ print(*(int(one.restored) for one in jobs))
 
 
 def killed(place: Path, code: str, backend: str, append: bool = True, shared: bool = False) -> str:
-    words = [sys.executable, "-c", KILLED, place, code, backend, str(append), str(shared)]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    stdout: str = python("-c", KILLED, place, code, backend, append, shared, text=True).stdout
+    return stdout
 
 
 @pytest.mark.parametrize("append", [True, False])

@@ -18,6 +18,7 @@ from trioflow import JournalError
 from trioflow.journal import _lock, _store
 from trioflow.journal._store import LARGE, Store, reading
 
+from ..pythons import Python, python
 from .stage import record
 
 
@@ -69,7 +70,7 @@ HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.Store(pathlib.Path(
 def test_a_second_process_is_refused_and_told_of_the_first(file: Path) -> None:
     """The error names the process; when that is killed, the journal is free."""
     made(file, "a")
-    with subprocess.Popen([sys.executable, "-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         with pytest.raises(JournalError, match=rf"another run uses it: process {holder.pid} on .*, since "):
@@ -118,7 +119,7 @@ def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
         "db.execute('CREATE TABLE jobs (path)'); db.commit(); os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code, file], check=True)
+    python("-c", code, file).check_returncode()
     before = {one.name: one.read_bytes() for one in file.parent.iterdir()}
     assert before["run.db-wal"]
     for writes in (True, False):
@@ -278,8 +279,7 @@ def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, b
     """The system refuses a real write: the run is CRITICAL, and the next one restores what was committed."""
 
     def run(limit: int) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-c", FILL, file, str(limit), backend]
-        return subprocess.run(words, capture_output=True, text=True, check=True)
+        return python("-c", FILL, file, limit, backend, text=True)
 
     full = run(100_000)
     assert full.stdout.split() == ["CRITICAL", "None", "0"]
@@ -335,8 +335,7 @@ def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None
 
 def test_a_limit_of_the_size_of_files_is_told(file: Path, backend: str) -> None:
     """`ulimit -f` is not the fault of the disk."""
-    words = [sys.executable, "-c", FILL, file, "100000", backend]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = python("-c", FILL, file, 100_000, backend, text=True)
     assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
 
 
