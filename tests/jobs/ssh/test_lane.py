@@ -55,7 +55,8 @@ class Loop:
             stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True,
         )  # fmt: skip
         self._tokens = count()
-        self._until("ready")
+        self._cpu_time = 0.0
+        self.end("ready")
 
     def begin(self, words: list[str], **options: Any) -> str:
         """Send a command; return its token."""
@@ -69,8 +70,9 @@ class Loop:
     def end(self, token: str) -> tuple[int | None, bytes, bytes, float]:
         """Return exit code, both outputs, and the CPU time; no code if the lane has ended instead."""
         stdout, stderr, told = self._until(token)
-        code, user, system = _lane._ending(told)
-        return code, stdout, stderr, user + system
+        code, user, system = _lane.ending(told)
+        before, self._cpu_time = self._cpu_time, user + system
+        return code, stdout, stderr, self._cpu_time - before
 
     def run(self, words: list[str], **options: Any) -> tuple[int | None, bytes, bytes, float]:
         return self.end(self.begin(words, **options))
@@ -195,7 +197,7 @@ def test_a_lane_waits_for_whoever_holds_an_output(shell: str, tmp_path: Path) ->
     """What a command has left in a session of its own writes into no output but its own."""
     late = f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo late >&2"
     with Loop(shell) as loop:
-        token = loop.begin(["sh", "-c", f"setsid sh -c '{late}' >/dev/null & echo done"])
+        token = loop.begin(["sh", "-c", f"setsid sh -c '{late}' & echo done"])
         assert os.read(loop.process.stdout.fileno(), 100) == b"done\n"  # type: ignore[union-attr]
         (tmp_path / "go").touch()
         assert loop.end(token)[:3] == (0, b"", b"late\n")
@@ -210,7 +212,7 @@ def test_nothing_of_a_lane_stays_for_one_who_holds_an_output(shell: str, tmp_pat
         token = loop.begin(["sh", "-c", hold])
         assert os.read(loop.process.stdout.fileno(), 100) == b"done\n"  # type: ignore[union-attr]
         loop.let_go()
-        assert loop.process.wait(PATIENCE) == 1
+        assert loop.process.wait(PATIENCE) == -signal.SIGKILL
         os.kill(int(pid.read_text()), signal.SIGKILL)
         assert loop.end(token)[0] is None
     assert watched.gone_in_time(), watched.alive()
@@ -230,6 +232,27 @@ def test_whatever_is_killed_of_a_lane_is_no_end_of_a_command(shell: str, part: s
         loop.let_go()
         assert loop.end(token)[0] in ((143, None) if part == "pipeline" else (None,))  # its end may still be told
     assert watched.gone_in_time(), watched.alive()
+
+
+@in_each_shell
+def test_a_command_does_not_begin_before_it_is_watched(shell: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """A lane that is killed in between leaves nothing that runs."""
+    before = "f=$((9-f))"
+    assert _lane.SCRIPT.count(before) == 1
+    monkeypatch.setattr(_lane, "SCRIPT", _lane.SCRIPT.replace(before, f'kill -KILL "$a"; {before}'))
+    with Loop(shell) as loop:
+        assert loop.run(["touch", str(tmp_path / "file")]) == (None, b"", b"", 0.0)
+    assert not (tmp_path / "file").exists()
+
+
+def test_the_cats_know_the_order_of_their_pipes_for_all_commands_of_a_lane() -> None:
+    """They have one word more than there are commands, for the last mark."""
+    with Loop(FOUND[0]) as loop:
+        loop.run(["true"])
+        for pid in of_lane(loop.process.pid, "cat"):
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1:-1]
+            assert len(words) > _lane.MOST_COMMANDS
+            assert words == words[:2] * (len(words) // 2)
 
 
 def of_lane(pid: int, part: str) -> list[int]:
@@ -286,6 +309,17 @@ def test_commands_that_follow_one_another_share_a_session(backend: str, server: 
         assert Scheduler(*jobs).run(backend=backend)
         assert [job.result().text for job in jobs] == ["0\n", "1\n", "2\n", "3\n"]
         assert sessions(server) - before == expected
+
+
+def test_another_lane_is_opened_when_one_has_had_all_its_commands(
+    backend: str, server: Server, monkeypatch: Any
+) -> None:
+    """The cats of a lane know the order of their pipes for so many."""
+    monkeypatch.setattr(_lane, "MOST_COMMANDS", 2)
+    before = sessions(server)
+    jobs = [SshJob(server.node(max_sessions=1), "true") for _ in range(5)]
+    assert Scheduler(*jobs).run(backend=backend)
+    assert sessions(server) - before == 3
 
 
 def test_a_forced_command_that_has_no_place_for_lanes(backend: str, site: Site, tmp_path: Path) -> None:

@@ -6,28 +6,37 @@ they stay, and only the command is new:
 ```
 ssh -T ── stdin ──► sh (the lane): reads a line, runs what it says, reads the next
   ▲  ▲               ├── the command, in a session of its own
-  │  └─ stdout ──────┼── cat, for the standard output of the command
-  └──── stderr ──────┼── cat, for its standard error
-                     └── a subshell that reads stdin: its end means TERM, grace, KILL for the command's group
+  │  │               └── a subshell that reads stdin: its end means TERM, grace, KILL for the command's group
+  │  └─ stdout ────── cat ◄── two pipes in turn, for the standard output of the commands
+  └──── stderr ────── cat ◄── two pipes in turn, for their standard error
 ```
 
 What goes there is a line for each command: shell words, so that it may be of any length, and no one but the shell sees
 it: neither words nor variables stand in the command line of anything but the command itself. What comes back ends, on
 both streams, in a mark: the byte 0x1e and a token that is new for each command, so a command cannot know it. The mark
-on the standard error has the exit code, and the CPU times before and after. When both marks have come, and not before,
-the lane is free. All else is passed on as it is, byte for byte.
+on the standard error has the exit code, and the CPU times of all commands up to now. When both marks have come, and not
+before, the lane is free. All else is passed on as it is, byte for byte.
 
 The cats are what makes the marks true. A command may leave something behind that holds its outputs, in a session of its
 own. If they were the lane's outputs, that would write into what comes from the next command. So each command writes to
-pipes, and a cat ends when nobody holds its pipe any more; as ssh itself, the lane waits for that. A pipe for each
-command takes a subshell, and a subshell would have to tell what it knows; the lane makes two pipes once, keeps the
-ends for reading, and opens the others anew by /proc/self/fd. So there are lanes on Linux alone.
+pipes, and a cat takes the next pipe when nobody holds the one before any more; as ssh itself, the lane waits for that.
+One cat is enough for many commands, because it can be told to read the same two pipes by turns:
+
+```
+          cat  one  two  one  two ...
+first     writes to one                      the lane holds two alone, so that the cat waits there when one has ended
+its mark            goes to two              and so comes behind all that was written to one
+second              writes to two            the lane opens one anew: the cat has left it, as the first mark has come
+its mark                 goes to one
+```
+
+Pipes are opened anew by /proc/self/fd, so there are lanes on Linux alone.
 
 A command is ended by the end of the lane's input: whether the job is cancelled, or this program, its ssh, or the
 connection is gone. So a lane whose command was cut off is not used again, nor one that has said something while it was
-idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark. If a lane is
-killed in the instant between the start of a command and that of the subshell that watches for it, nobody ends the
-command: the job waits until it ends by itself, or for its timeout.
+idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark. If a cat is
+killed, the shell around it kills the lane. A command does not begin before somebody watches for it: its shell waits for
+a line from the lane, in a pipe that ends with the lane.
 
 As long as no lane has said that it is ready, nothing is sent. A node where none comes to that (a forced command, a
 login shell that is not one, no /proc, no setsid) has no lanes: each command has a session, with that of `_wrapper`.
@@ -57,40 +66,47 @@ if TYPE_CHECKING:
     from ..command._capture import Sink
     from ..posix._guard import Guard
 
+MOST_COMMANDS: Final = 254
+"""Commands that a lane can have. The cats are told the order of their pipes in 256 words, and go through those that are
+left at its end, which takes 1 ms. Another lane takes 25 ms of both sides, a tenth of a millisecond for each command."""
+
 # $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
 # goes where its standard output goes, $e the `export` of its variables; then the command. $q is a line break, which a
-# line cannot have. File 3 is what comes from the conductor, 4 the standard error, 5 the standard output, 1 what the
-# command reads (what has an & reads nothing otherwise), 8 and 9 its pipes, 6 and 7 their other ends.
+# line cannot have. $a is the lane, $w and $x the shells around the cats. File 3 is what comes from the conductor; 4 and
+# 5 are the pipes of the standard output, to read from, and 8 and 9 those of the standard error; 6 and 7 are the pipes
+# that come next, $f and $h, to write to. 0 and 1 are the pipe by which a command is told to begin. Subshells open and
+# close by `exec`: a function that is called with other files keeps those that it had.
 _LINES: Final = (
-    "t=$1; exec 3<&0 4>&2 5>&1 </dev/null 1</dev/null 2>/dev/null;",
+    "t=$1; exec 3<&0 6>&1 7>&2 </dev/null 2>/dev/null;",
     "s=$(command -v setsid) && c=$(command -v cat) || exit 1;",
     "q='\n';",
     NAP,
     LEFT,
     START,
-    ": | { exec 8<&0; : | { exec 9<&0 </dev/null;",
-    "(exec 6>/proc/self/fd/8 7>/proc/self/fd/9; read -r a </proc/self/stat) || exit 1;",
-    'printf "\\036%s\\n" "$t" >&4; printf "\\036%s\\n" "$t" >&5;',
-    "while IFS= read -r l <&3; do",
+    f'carry() {{ while [ $# -le {MOST_COMMANDS} ]; do set -- "$@" "$@"; done; "$c" "$@" || kill -KILL "$a"; }};',
+    ": | { exec 4<&0 5</proc/self/fd/1 1</dev/null; : | { exec 8<&0 9</proc/self/fd/1 1</dev/null; : | {",
+    "read -r a y </proc/self/stat || exit 1; exec 1>/proc/self/fd/4 2>/proc/self/fd/8;",
+    "( exec >&6 2>/dev/null 3<&- 6>&- 7>&- 8<&- 9<&-; carry /proc/self/fd/4 /proc/self/fd/5 ) & w=$!;",
+    "( exec >&7 2>/dev/null 3<&- 6>&- 7>&- 4<&- 5<&-; carry /proc/self/fd/8 /proc/self/fd/9 ) & x=$!;",
+    "exec 6>&1 7>&2 1>/proc/self/fd/0 2>/dev/null; f=4 h=8;",
+    'read -r b </proc/self/stat; printf "\\036%s 0 %s\\n" "$t" "$b" >&7; printf "\\036%s\\n" "$t" >&6;',
+    'while IFS= read -r l <&3; do if [ -z "$l" ]; then exit; fi;',
     'eval "set -- $l"; t=$1 g=$2 i=$3 m=$4 e=$5 l=; shift 5;',
-    "exec 6>/proc/self/fd/8 7>/proc/self/fd/9;",
-    'if [ -n "$m" ]; then exec 7>&6; fi;',
-    'if [ -n "$i" ]; then exec 1<"$i"; rm -f -- "$i"; fi;',
-    "read -r a </proc/self/stat;",
-    'start "$s" "$@" <&1 >&6 2>&7 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & p=$! e=; exec 1</dev/null;',
-    "cat <&8 >&5 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & w=$!;",
-    "cat <&9 >&4 3<&- 4>&- 5>&- 6>&- 7>&- 8<&- 9<&- & x=$!;",
-    "exec 6>&- 7>&-;",
-    "( read -r y <&3;",
+    '( exec <"${i:-/dev/null}" >&6 3<&- 4<&- 5<&- 6>&- 8<&- 9<&-; read -r y <"/proc/$a/fd/1" || exit 1;',
+    'if [ -n "$i" ]; then rm -f -- "$i"; fi; if [ -n "$m" ]; then exec 2>&1 7>&-; else exec 2>&7 7>&-; fi;',
+    'start "$s" "$@" ) & p=$! e=;',
+    "f=$((9-f)) h=$((17-h)); exec 6>/proc/self/fd/$f 7>/proc/self/fd/$h;",
+    "( exec >/dev/null 6>&- 7>&-; read -r y <&3;",
     ENDING,
-    "sleep 4; kill -KILL $w $x ) 4>&- 5>&- 8<&- 9<&- & v=$!;",  # what holds the outputs is not to hold the cats
-    "wait $p; c=$? n=0;",
+    "sleep 4; kill -KILL 0 ) & v=$!;",
+    "echo; wait $p; c=$? n=0;",
     LEFTOVERS,
-    "read -r b </proc/self/stat;",
-    "wait $w && wait $x || exit 1;",
-    "kill -KILL $v; wait $v;",
-    'printf "\\036%s %s %s / %s\\n" "$t" "$c" "$a" "$b" >&4; printf "\\036%s\\n" "$t" >&5;',
-    "done; }; }",
+    "kill -KILL $v; wait $v; read -r b </proc/self/stat;",
+    'printf "\\036%s %s %s\\n" "$t" "$c" "$b" >&7; printf "\\036%s\\n" "$t" >&6;',
+    "done;",
+    "exec 6>&- 7>&-; n=0; while [ -e /proc/$w/fd/1 ] || [ -e /proc/$x/fd/1 ]; do "
+    'if [ "$n" -ge 40 ]; then kill -KILL 0; fi; if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done; '
+    "}; } | :; } | :",
 )
 SCRIPT: Final = " ".join(_LINES)
 PATIENCE: Final = 15.0
@@ -201,6 +217,8 @@ class Lane:
         self._taps: Final = Tap(), Tap()
         self._selector: Final = selectors.DefaultSelector()
         self._error: Exception | None = None  # what a sink has raised
+        self._times: tuple[float, float] = (0.0, 0.0)  # those of all its commands up to now
+        self._left: int = MOST_COMMANDS
         self._has_exited = False
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             ours.callback(self._selector.close)
@@ -242,6 +260,7 @@ class Lane:
                 await self.end(0.0)
         if not self._has_told():
             raise LaneLost(bytes(said.data), self._process.returncode if exited else None)
+        self._ending()
 
     @property
     def has_ended(self) -> bool:
@@ -250,8 +269,10 @@ class Lane:
 
     def is_free(self) -> bool:
         """Return whether it can be used, as far as is known: nothing has come, no stream has ended, nor its ssh."""
-        return len(self._selector.get_map()) == WATCHED and not (
-            any(tap.stray for tap in self._taps) or self._selector.select(0)
+        return (
+            self._left > 0
+            and len(self._selector.get_map()) == WATCHED
+            and not (any(tap.stray for tap in self._taps) or self._selector.select(0))
         )
 
     async def do(self, line: bytes, token: str, sinks: Sequence[Sequence[Sink]], patience: float, told: Report) -> None:
@@ -271,6 +292,7 @@ class Lane:
             BaseException: what was cancelled, or what a sink has raised.
 
         """
+        self._left -= 1
         for tap, given in zip(self._taps, sinks, strict=True):
             tap.expect(token, given)
         try:
@@ -283,12 +305,15 @@ class Lane:
                 await self.end(patience)
             self._pass_on(lambda: [sink.finish() for given in sinks for sink in given])
             if self._has_told():
-                told.returncode, told.user_time, told.system_time = _ending(self._taps[1].told)
+                told.returncode, told.user_time, told.system_time = self._ending()
         if self._error is not None:
             raise self._error
 
     def let_go(self) -> None:
-        """Close its input, by which it ends."""
+        """Close its input, by which it ends; an empty line before says that all has come."""
+        if self._has_told():
+            with contextlib.suppress(OSError):
+                self._input.send(b"\n")
         self._input.close()
 
     async def end(self, patience: float) -> None:
@@ -361,6 +386,14 @@ class Lane:
     def _has_told(self) -> bool:
         return all(tap.told is not None for tap in self._taps)
 
+    def _ending(self) -> tuple[int | None, float, float]:
+        """Return the exit code that the latest mark tells, and the CPU times since the one before, user and system."""
+        before = self._times
+        code, *times = ending(self._taps[1].told)
+        self._times = times[0], times[1]
+        user, system = (max(0.0, late - early) for early, late in zip(before, self._times, strict=True))
+        return code, user, system
+
 
 class _Said:
     """The end of what a lane has said that is not ready yet."""
@@ -376,19 +409,13 @@ class _Said:
         """Nothing is left to do."""
 
 
-def _ending(told: bytes | None) -> tuple[int | None, float, float]:
-    """Return the exit code and the CPU times, user and system, that a mark tells; no code if it makes no sense."""
+def ending(told: bytes | None) -> tuple[int | None, float, float]:
+    """Return what a mark tells: the exit code, and the CPU times of all commands up to now; no code if it has none."""
     found = _ENDING.fullmatch(told or b"")
     if found is None:
         return None, 0.0, 0.0
-    before, after = ([int(found[f"{name}_{which}"]) for name in ("user", "system")] for which in ("before", "after"))
-    user, system = ((late - early) / TICKS for early, late in zip(before, after, strict=True))
-    return int(found["code"]), max(0.0, user), max(0.0, system)
+    return int(found["code"]), int(found["user"]) / TICKS, int(found["system"]) / TICKS
 
 
-def _stat(which: str) -> str:
-    """Return what finds the times of children that have been waited for, the 16th and 17th number in /proc/PID/stat."""
-    return rf"\d+ \(.*\) \S(?: -?\d+){{12}} (?P<user_{which}>\d+) (?P<system_{which}>\d+) [-\d ]*"
-
-
-_ENDING: Final = re.compile(rf" (?P<code>\d{{1,3}}) {_stat('before')} / {_stat('after')}".encode())
+# The times of children that have been waited for are the 16th and 17th number in /proc/PID/stat.
+_ENDING: Final = re.compile(rb" (?P<code>\d{1,3}) \d+ \(.*\) \S(?: -?\d+){12} (?P<user>\d+) (?P<system>\d+) [-\d ]*")
