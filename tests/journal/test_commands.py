@@ -112,15 +112,22 @@ def test_a_journal_may_be_switched_to_contents_and_back(place: Path, hashes: boo
     assert "in' has changed" in run(copy(place, **options), "trio", before)
 
 
-def test_a_directory_may_be_switched_to_contents(place: Path) -> None:
-    """Nothing says how it was compared: it is tried, for to ask for times is cheap."""
+@pytest.mark.parametrize("reads", ["tree", "tree/l*"])
+def test_many_files_may_be_switched_to_contents(place: Path, reads: str) -> None:
+    """A directory, and what matches a pattern; and the reason tells how they were kept only if it was otherwise."""
     (place / "tree").mkdir()
-    (place / "tree" / "leaf").touch()
-    options: Any = {"reads": [place / "tree"], "writes": []}
-    assert "does not have it" in run(copy(place, **options), "trio", place / "run.db")
-    assert run(copy(place, **options), "trio", Journal(place / "run.db", hash=True)) == ""
-    touch_time(place / "tree" / "leaf")
-    assert run(copy(place, **options), "trio", Journal(place / "run.db", hash=True)) == ""
+    (leaf := place / "tree" / "leaf").touch()
+    options: Any = {"reads": [place / reads], "writes": []}
+    by_times, by_contents = (Journal(place / "run.db", hash=one) for one in (False, True))
+    assert "does not have it" in run(copy(place, **options), "trio", by_times)
+    assert run(copy(place, **options), "trio", by_contents) == ""
+    touch_time(leaf)
+    assert run(copy(place, **options), "trio", by_contents) == ""
+    touch(leaf)
+    assert run(copy(place, **options), "trio", by_contents).endswith(f"{reads}' has changed")
+    run(copy(place, **options), "trio", by_times)
+    touch_time(leaf)
+    assert "has changed; it was kept by its size and time" in run(copy(place, **options), "trio", by_contents)
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:

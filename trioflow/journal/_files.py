@@ -27,6 +27,7 @@ ABSENT: Final = "absent"
 MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
 """Appended to the name of a file that an attempt has left half-written."""
+BY_CONTENTS: Final = " by contents "
 DIGITS: Final = 24
 """Of a hash of contents; a time has fewer."""
 END: Final = 4096
@@ -49,6 +50,7 @@ class Files:
 
     def __init__(self, contents: bool, own: Container[str]) -> None:
         self._contents: Final = contents
+        self._by: Final = BY_CONTENTS if contents else " "  # in stamps of many files
         self._own: Final = own
 
     def read(self, work: Work) -> dict[str, str]:
@@ -173,7 +175,7 @@ class Files:
 
         """
         if os.path.isdir(path):
-            return f"directory {_digest(self._inside(path))}"
+            return f"directory{self._by}{_digest(self._inside(path))}"
         try:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -188,7 +190,7 @@ class Files:
     def _stamp_of_matching(self, pattern: Any) -> str:
         found = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         matching = [f"{path} {self._stamp(path)}" for path in found if os.path.realpath(path) not in self._own]
-        return f"pattern {_digest(matching)}" if matching else ABSENT
+        return f"pattern{self._by}{_digest(matching)}" if matching else ABSENT
 
     def _inside(self, path: Any) -> Iterable[str]:
         for directory, names, files in os.walk(os.fsdecode(path)):
@@ -222,7 +224,9 @@ def change(old: str | None, new: str | None) -> str:
 def counts_contents(stamp: str) -> bool | None:
     """Return whether a stamp is that of the contents of a file; None if it does not say so."""
     size, _, rest = stamp.partition(" ")
-    return len(rest.partition(" ")[0]) == DIGITS if size.isdigit() else None
+    if size.isdigit():
+        return len(rest.partition(" ")[0]) == DIGITS
+    return BY_CONTENTS in stamp if size in ("directory", "pattern") else None
 
 
 def _named_in(depfile: Depfile) -> list[str]:

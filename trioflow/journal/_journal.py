@@ -292,14 +292,10 @@ class Session:
         return files.change(work, _stamps(record.outputs)) or files.change_of_named(work, _named(record.outputs))
 
     def _is_stamped_otherwise(self, record: Record) -> bool:
-        """Return whether files counted by their times when a job was kept, and now by their contents, or reversely.
-
-        Of directories and patterns alone nobody knows: then it may be, if it is cheap to find out.
-        """
+        """Return whether files counted by their times when a job was kept, and now by their contents, or reversely."""
         written, named = _stamps(record.outputs), _named(record.outputs) or {}
         stamps = (*stamps_in(record.fingerprint), *written.values(), *named.values())
-        kinds = {counts_contents(one) for one in stamps} - {None}
-        return self.journal.hash not in kinds and (bool(kinds) or self.journal.hash)
+        return (not self.journal.hash) in map(counts_contents, stamps)
 
     def _renewed(self, record: Record, fingerprint: str, work: Work) -> Record:
         """Return what is kept of a job whose files are as they were, with the stamps of this journal."""

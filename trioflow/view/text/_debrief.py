@@ -105,7 +105,7 @@ class Debrief:
         if len(jobs) == 1:
             return f"{what} of {self._name(jobs[0])}:"
         shown = jobs[:MOST_NAMES]
-        said = [self._symbols.line(_short_values.exception(_outcome(job).exception)) for job in shown]
+        said = [self._symbols.line(_short_values.headline_of(_outcome(job).exception)) for job in shown]
         names = [self._name(job) for job in shown]
         if len(set(said)) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, said, strict=True)]
