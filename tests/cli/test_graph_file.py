@@ -152,6 +152,14 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_wrong_once_is_told_once(tmp_path: Path) -> None:
+    """Nothing is said of a result that a job would have if its `stdout` were right."""
+    jobs = [entry("a", stdout={"to": "PIP"}), entry("b", stdin={"result": "a"})]
+    said = trioflow("check", graph(tmp_path, jobs)).output
+    assert len(said.splitlines()) == 1
+    assert "'PIP' is not one of" in said
+
+
 def test_problems_with_options_are_told_at_once(tmp_path: Path) -> None:
     """A job that could not be made hides nothing that is wrong with those that require it."""
     jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
@@ -100,6 +101,7 @@ def parsed(data: bytes) -> tuple[Any, bool]:
 
     Raises:
         BadGraph: it is not JSON.
+        RecursionError: it is nested too deep.
 
     """
     doubled = False
@@ -111,14 +113,11 @@ def parsed(data: bytes) -> tuple[Any, bool]:
             return found
         doubled = True
         found = Doubled(found)
-        names = [name for name, _ in pairs]
-        found.names = sorted({name for name in names if names.count(name) > 1})
+        found.names = sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
         return found
 
     try:
         found = json.loads(data, object_pairs_hook=made, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise BadGraph("groups are nested too deep") from None
     except UnicodeDecodeError as error:
         raise BadGraph(f"it is not UTF-8: {error}") from None
     except json.JSONDecodeError as error:

@@ -189,9 +189,13 @@ def read(path: Path) -> Scheduler:
         BadGraph: there is something else in it; the text names all problems.
 
     """
-    found, is_plain = parsed(path.read_bytes())
+    data = path.read_bytes()
     problems: list[Problem] = []
-    graph = _graph(found, is_plain, problems)
+    try:
+        found, is_plain = parsed(data)
+        graph = _graph(found, is_plain, problems)
+    except RecursionError:
+        raise BadGraph("groups are nested too deep") from None
     if is_object(found) and "jobs" not in found:
         problems.append(Problem("there is no list of jobs", "$.jobs"))
     levels = list(_levels(graph))
@@ -312,7 +316,10 @@ def _order(level: Level, problems: list[Problem]) -> list[int]:
                 problems.append(at._replace(text=text))
         before[name] = [one for one in names if one in numbers]
         for one in _results(level.entries[numbers[name]]):
-            if one in numbers and (why := _why_no_result(level.entries[numbers[one]])):
+            if one not in numbers:
+                continue
+            is_told = any(found.place.startswith(f"{level.place_of(numbers[one])}.stdout") for found in problems)
+            if (why := _why_no_result(level.entries[numbers[one]])) and not is_told:
                 problems.append(at._replace(text=f"{name!r} has the result of {one!r}, {why}"))
     return [numbers[name] for name in _in_order(before, level.place, problems)]
 
