@@ -20,14 +20,25 @@ from .places import PATIENCE
 
 forks = multiprocessing.get_context("forkserver")
 # pytest, too, because each process imports the main module of this one.
-forks.set_forkserver_preload(["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__])
+LIBRARIES = ["pytest", "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", __name__]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def fork_server() -> None:
     """Start the server before a test sets variables in its environment, by which it finds its own processes."""
-    forkserver.ensure_running()
+    ensure_running()
     resource_tracker.ensure_running()
+
+
+def ensure_running() -> None:
+    """Start the server, which imports the libraries; the servers of ProcessJobs would import whatever stays named."""
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    before = server._preload_modules
+    forks.set_forkserver_preload(LIBRARIES)
+    try:
+        forkserver.ensure_running()
+    finally:
+        server._preload_modules = before
 
 
 def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
@@ -50,6 +61,7 @@ def child(code: str, *sends: tuple[str, signal.Signals]) -> list[str]:
 def forked(code: str, writer: Connection[Any, Any]) -> Iterator[ForkServerProcess]:
     """Run `code` in a process, which has ended when the block is left; it is killed if it takes too long."""
     process = forks.Process(target=_run, args=(code, writer))
+    ensure_running()
     process.start()
     timer = threading.Timer(PATIENCE, process.kill)
     timer.start()

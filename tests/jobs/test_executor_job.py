@@ -225,16 +225,9 @@ def assert_gone(pid: int) -> None:
 
 def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: Path) -> None:
     """With `restart_broken` the second attempt has a new pool."""
-    job = ExecutorJob(new_pool, _die_once, str(tmp_path / "died"), restart_broken=True, retry=1)
+    job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), restart_broken=True, retry=1)
     run(backend, job)
     assert (job.result(), job.attempts) == ("alive", 2)
-
-
-def _die_once(path: str) -> str:
-    if not Path(path).exists():
-        Path(path).touch()
-        bodies.die()
-    return "alive"
 
 
 def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str) -> None:
