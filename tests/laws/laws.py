@@ -167,8 +167,12 @@ def settles_all_it_reaches(seen: Recording) -> None:
         if verdict is not None and verdict.reason == "COMPLETED":
             ordinary = [plan.name for plan in group.jobs if not plan.forever]
             assert not [name for name in ordinary if seen.fates[name].state == "IDLE"]
+        # It may have stopped at its beginning, or have been cancelled before that.
         blocked = verdict is not None and verdict.culprit and seen.fates[verdict.culprit].state == "BLOCKED"
-        if verdict is not None and verdict.reason is not None and not blocked:  # it may have stopped at its beginning
+        began = [
+            event.hook for event in seen.events if event.scheduler == name and event.hook in ("before_run", "scheduled")
+        ]
+        if verdict is not None and verdict.reason is not None and not blocked and began[-1:] == ["scheduled"]:
             waiting = {later for later, _ in seen.bound} | {plan.name for plan in group.jobs if plan.requires}
             waiting |= {plan.name for plan in group.jobs if inputs_in([plan])}
             assert {plan.name for plan in group.jobs if seen.fates[plan.name].state == "IDLE"} <= waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,9 +16,6 @@ from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import task_now
 from .scenarios import Group, Leaf, Plan, Reaction, Scenario
-
-ENDLESS = 1e6
-"""Seconds that an endless job sleeps: a run in which nothing is due but a timeout would stand still."""
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="untouched")
 
@@ -254,7 +252,7 @@ class RealRun:
                 self.returned[plan.name] = value
                 task_status.started(value)
             if nap:
-                await anyio.sleep(min(nap, ENDLESS))
+                await (anyio.sleep_forever() if nap == math.inf else anyio.sleep(nap))
             self.grow(plan)
             if number < plan.fails:
                 raise Boom(plan.name)

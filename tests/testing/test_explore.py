@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, explore, run_virtual
 
 from ..examples.scripts import load_example
@@ -161,13 +161,25 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
 
 def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
-    """A sleep that is as long as the timeout, or longer, stands for work that is cut short."""
+    """A sleep that is as long as the timeout, or longer, or endless, stands for work that is cut short."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
 
     explore(scenario, backends=[backend], runs=10)
     explore(lambda: Scheduler(Job(anyio.sleep, 90), timeout=60), backends=[backend], runs=10)
+    explore(lambda: Scheduler(Job(anyio.sleep_forever), timeout=60), backends=[backend], runs=10)
+
+
+def test_a_kind_that_keeps_its_time_does_not_hang_before_it_begins(backend: str) -> None:
+    """Its timeout ends it where it says so, and nowhere else."""
+
+    class Patient(JobKind[None], keeps_time=True):
+        async def co_run(self) -> None:
+            with run_of(self).time_limit(self, cancels=True):
+                await anyio.sleep(1)
+
+    explore(lambda: Scheduler(Patient(timeout=5)), backends=[backend], runs=30)
 
 
 def test_the_timeout_of_a_run_that_is_over_is_none(backend: str) -> None:

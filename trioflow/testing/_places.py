@@ -37,9 +37,15 @@ def line_at(frame: FrameType, number: int) -> str:
     return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
 
 
-def sleeps(coroutine: Any) -> bool:
-    """Return whether what the user's code awaits is a sleep or a checkpoint, and nothing else of a library."""
-    codes = _sleeps()
+def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
+    """Return whether what the user's code awaits is a sleep or a checkpoint, and nothing else of a library.
+
+    Args:
+        coroutine: that of the user's code; it may be None, which does not sleep.
+        endless: whether a sleep that only a cancellation ends is one too.
+
+    """
+    codes = _sleeps(endless)
     for frame in _frames(coroutine):
         if frame.f_code in codes:
             return True
@@ -80,11 +86,13 @@ def _libraries() -> tuple[str, ...]:
 
 
 @functools.cache
-def _sleeps() -> frozenset[CodeType]:
+def _sleeps(endless: bool) -> frozenset[CodeType]:
     """Return the code of all functions that only let time pass."""
     found: list[Any] = [asyncio.sleep, anyio.sleep, anyio.sleep_until, anyio.lowlevel.checkpoint]
+    found += [anyio.sleep_forever] * endless
     with contextlib.suppress(ImportError):
         import trio
 
         found += [trio.sleep, trio.sleep_until, trio.lowlevel.checkpoint]
+        found += [trio.sleep_forever] * endless
     return frozenset(function.__code__ for function in found)

@@ -55,7 +55,7 @@ from .._core.door.reading import (
     is_service,
     paths_of,
 )
-from .._core.door.steering import interrupt, steer, works_elsewhere
+from .._core.door.steering import ends_by_itself, ends_what_hangs, interrupt, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
 from ._turns import GOES_FIRST, Turns, due_before, ordered
@@ -222,7 +222,7 @@ class Session:
         out.steps.update(self._steps)
         for driven in self._driven.values():
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
-            if any(one.timeout is not None or one.idle_timeout is not None for one in _with_those_around(driven.job)):
+            if any(ends_what_hangs(one) for one in _with_those_around(driven.job)):
                 out.limited.add(driven.name)
             if any(one.retry for one in _with_those_around(driven.job)):
                 out.retried.add(driven.name)
@@ -360,8 +360,10 @@ class Session:
             if mine is not None:
                 due.remove(mine)
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
+        awaited = [one for one in self._driven.values() if ends_by_itself(one.job)]
+        works = any(_places.sleeps(one.waits, endless=True) for one in awaited)
         ends = _may_time_out(scheduler) and self._ends[scheduler] == end
-        if ends and not due and not hangs and not self._gave_up:
+        if ends and not due and not works and not hangs and not self._gave_up:
             self._break("only a timeout ends it", None)
             self.tell(f"nothing goes on any more, until {scheduler.label!r} times out at {end:g}:", self._last_moment())
             self._tell_where()

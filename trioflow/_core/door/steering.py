@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 from ..job._function import FunctionJob
-from ..job._job import NO_LIMITS, AbstractJob, AnyJob
+from ..job._job import NO_LIMITS, AbstractJob, AnyJob, is_scheduler
 from ..scheduler._scheduler import BaseScheduler
 
-__all__ = ("interrupt", "steer", "works_elsewhere")
+__all__ = ("ends_by_itself", "ends_what_hangs", "interrupt", "steer", "works_elsewhere")
 
 Call = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Called in place of a job, or of its `co_shutdown`, with the job and what calls it; returns what to await."""
@@ -57,3 +57,13 @@ def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
 def works_elsewhere(job: AbstractJob[Any]) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process: so in real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+
+
+def ends_by_itself(job: AbstractJob[Any]) -> bool:
+    """Return whether a run waits for the end of a job: not for that of a forever job or a service."""
+    return not job._forever and not job._is_service
+
+
+def ends_what_hangs(job: AnyJob) -> bool:
+    """Return whether a job has a timeout that ends its body wherever that is, and not only where its kind looks."""
+    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
