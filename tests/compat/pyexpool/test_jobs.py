@@ -291,7 +291,9 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
     setattr(job, option, True)
     pool.execute(job)
     assert pool.join() is True
-    assert notes.of("j") == ["start", "f", "start", "f", "start", "done", "f"]
+    *late, begun, done, finish = notes.of("j")
+    assert late in (["start", "f"] * number for number in range(2, 100))  # on a busy machine `true` may be late too
+    assert [begun, done, finish] == ["start", "done", "f"]
     assert (pool.jobsdone, pool.failures) == (1, [])
 
 

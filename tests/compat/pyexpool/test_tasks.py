@@ -121,7 +121,7 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
     expired = threading.Event()
     task = notes.task("t", timeout=0.2)
     inner = notes.task("inner", task=task, onfinish=lambda task: expired.set())
-    other = notes.job("other", "sleep 0.3")
+    other = notes.job("other", "sleep 0.6")
     running = [notes.job("running", "sleep 1000", task=task), notes.job("nested", "sleep 1000", task=inner)]
     waiting = notes.job("waiting", "sleep 1000", task=task, onfinish=lambda job: pool.execute(late))
     late = notes.job("late", "sleep 1000", task=task)
@@ -142,9 +142,9 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
 def test_a_task_in_time_is_not_limited_any_more() -> None:
     """Its timeout ends with its last job, though others of the pool go on."""
     notes, pool = Notes(), ExecPool(2)
-    task = notes.task("t", timeout=0.2)
+    task = notes.task("t", timeout=1)
     pool.execute(notes.job("a", task=task))
-    pool.execute(notes.job("b", "sleep 0.3"))
+    pool.execute(notes.job("b", "sleep 1.1"))
     assert pool.join() is True
     assert notes.of("t") == ["start", "done", "finish"]
 
