@@ -126,7 +126,7 @@ def code_lines(path: Path) -> int:
     """Return how many lines hold code: no blank lines, no comments, no docstrings."""
     text = path.read_text(encoding="utf-8")
     held = {n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")}
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(modules()[full_name(path)]):
         for statement in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
             if is_docstring(statement):
                 held.difference_update(range(statement.lineno, statement.end_lineno + 1))
