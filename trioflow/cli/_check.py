@@ -46,7 +46,7 @@ def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
 @click.command(name="check", epilog=KINDS)
 @takes_scenario
 def command(scheduler: Scheduler) -> int:
-    """Find cycles, missing requirements, and jobs that can never run.
+    """Find all that a run would refuse, jobs that can never run, and what is hardly meant.
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """

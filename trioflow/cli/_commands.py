@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
     "list": ("._list", "Print one line for each job."),
     "graph": ("._graph", "Draw the jobs and what they require."),
-    "check": ("._check", "Find cycles, missing requirements, and jobs that can never run."),
+    "check": ("._check", "Find all that a run would refuse, jobs that can never run, and what is hardly meant."),
     "simulate": ("._simulate", "Print how long a run would take."),
     "compare": ("._compare", "Print why one run took longer than another."),
     "monitor": ("._monitor", "Show a run from its events."),

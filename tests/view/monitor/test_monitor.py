@@ -45,6 +45,18 @@ def test_the_head_counts(virtual: Virtual) -> None:
     assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
 
 
+def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
+    """With those that jobs of nested schedulers have; not those that groups take, and lend to their jobs."""
+    limiter = anyio.CapacityLimiter(3)
+    groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
+    scheduler, monitor = watched(*groups)
+    scheduler.jobs_window = limiter
+    eye, lines = look(monitor, 4, columns=120)
+    scheduler.add(eye)
+    virtual(scheduler.co_run)
+    assert lines[1].split("   ")[1::4] == ["▸ 3 running", "▪ 3 of 3 slots"]
+
+
 def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     """Where there is room, a nested scheduler has a line with its counts, and its jobs theirs, indented."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")

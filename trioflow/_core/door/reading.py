@@ -206,6 +206,12 @@ class RunView:
         return self._run.workers.window is not None
 
     @property
+    def tokens_taken(self) -> int | None:
+        """How many tokens of its limiter are taken, by whomever; None if its window is not a limiter."""
+        window = self._run.workers.window
+        return None if window is None else window.limiter.borrowed_tokens
+
+    @property
     def has_adaptive_window(self) -> bool:
         """Whether the size of its window changes while it runs."""
         return self._run.workers.adapts

@@ -127,8 +127,10 @@ class Model:
 
     @property
     def slots_taken(self) -> int:
-        """How many of them are taken."""
-        return len(self.in_slots)
+        """How many of them are taken; of a limiter, by jobs of other schedulers, too."""
+        run = current_run(self.root)
+        tokens = None if run is None else run.tokens_taken
+        return len(self.in_slots) if tokens is None else tokens
 
     @property
     def tally(self) -> JobCounts:

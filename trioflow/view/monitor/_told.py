@@ -59,6 +59,7 @@ class ToldRun:
         self.has_adaptive_window: Final = adaptive
         self.phase: Final = RunPhase.RUNNING
         self.reason: Final[StopReason | None] = None
+        self.tokens_taken: Final[int | None] = None  # events do not tell it
 
 
 class ToldScheduler(ToldJob):
