@@ -13,10 +13,9 @@ import contextlib
 import fractions
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -180,6 +179,10 @@ class Level(NamedTuple):
         """Return where an entry stands."""
         return f"{self.place}.jobs[{number}]"
 
+    def problem(self, number: int, text: str) -> Problem:
+        """Return a problem of an entry."""
+        return Problem(text, self.place_of(number), self.path + self.entries[number].name)
+
 
 def read(path: Path) -> Scheduler:
     """Return the graph in a file.
@@ -192,32 +195,36 @@ def read(path: Path) -> Scheduler:
     data = path.read_bytes()
     problems: list[Problem] = []
     try:
-        found, is_plain = parsed(data)
-        graph = _graph(found, is_plain, problems)
+        graph = _graph(data, problems)
     except RecursionError:
         raise BadGraph("groups are nested too deep") from None
-    if is_object(found) and "jobs" not in found:
-        problems.append(Problem("there is no list of jobs", "$.jobs"))
     levels = list(_levels(graph))
     orders = [_order(level, problems) for level in levels]
     if not problems:
         label = path.stem if graph.label is UNSET else graph.label
-        scheduler = _made(Problem("", "$"), problems, lambda: Scheduler(label=label, **_given(graph)))
-        groups = {"$": scheduler}
+        scheduler = Scheduler()
+        try:
+            scheduler = Scheduler(label=label, **_given(graph))
+        except (TypeError, ValueError) as error:
+            problems.append(Problem(in_words(str(error)), "$"))
+        groups: dict[str, Any] = {"$": scheduler}
         for level, order in zip(levels, orders, strict=True):
             _fill(groups, level, order, problems)
         if not problems:
-            return cast(Scheduler, scheduler)
+            return scheduler
     raise BadGraph(said(problems))
 
 
-def _graph(found: Any, is_plain: bool, problems: list[Problem]) -> Graph:
+def _graph(data: bytes, problems: list[Problem]) -> Graph:
     """Return what a file says, as far as it fits; note the problems."""
+    found, is_plain = parsed(data)
     version: Any = found.get("trioflow", UNSET) if is_object(found) else VERSION
     if version is UNSET:
         raise BadGraph(f'the version of its form is missing: write "trioflow": {VERSION} - at `$.trioflow`')
     if type(version) is int and version != VERSION:
         raise BadGraph(f"it is of version {version}, and this trioflow reads version {VERSION} - at `$.trioflow`")
+    if is_object(found) and "jobs" not in found:
+        problems.append(Problem("there is no list of jobs", "$.jobs"))
     if is_plain:
         with contextlib.suppress(msgspec.ValidationError):
             return msgspec.convert(found, Graph)
@@ -278,24 +285,15 @@ def _fill(groups: dict[str, Any], level: Level, order: list[int], problems: list
     made: dict[str, Any] = {}
     for number in order:
         entry = level.entries[number]
-        place = level.place_of(number)
-        at = Problem("", place, level.path + entry.name)
-        made[entry.name] = _made(at, problems, partial(_job, entry, made))
+        try:
+            made[entry.name] = _job(entry, made)
+        except (TypeError, ValueError) as error:
+            problems.append(level.problem(number, in_words(str(error))))
+            made[entry.name] = CommandJob(["true"])  # for those that require it
         if entry.jobs is not UNSET:
-            groups[place] = made[entry.name]
+            groups[level.place_of(number)] = made[entry.name]
     if not problems:
-        around = Problem("", level.place, level.path.rstrip("/"))
-        members = [made[entry.name] for entry in level.entries]
-        _made(around, problems, partial(groups[level.place].update, members))
-
-
-def _made(at: Problem, problems: list[Problem], make: Callable[[], Any]) -> Any:
-    """Return what `make()` returns; if that is an error, note it, and return a job in its place."""
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        problems.append(at._replace(text=in_words(str(error))))
-        return CommandJob(["true"])
+        groups[level.place].update([made[entry.name] for entry in level.entries])
 
 
 def _order(level: Level, problems: list[Problem]) -> list[int]:
@@ -304,23 +302,22 @@ def _order(level: Level, problems: list[Problem]) -> list[int]:
     before: dict[str, list[str]] = {}
     for number, entry in enumerate(level.entries):
         if entry.name in numbers:
-            problems.append(Problem(f"two jobs are called {entry.name!r}", level.place_of(number), entry.name))
+            problems.append(level.problem(number, f"two jobs are called {entry.name!r}"))
         else:
             numbers[entry.name] = number
-            before[entry.name] = [*dict.fromkeys(_before(entry))]
+            before[entry.name] = [*dict.fromkeys((*entry.requires, *_results(entry)))]
     for name, names in before.items():
-        at = Problem("", level.place_of(numbers[name]), level.path + name)
         for one in names:
             if one not in numbers:
                 text = f"{name!r} requires {one!r}, which is not in its list{like(one, numbers)}"
-                problems.append(at._replace(text=text))
-        before[name] = [one for one in names if one in numbers]
-        for one in _results(level.entries[numbers[name]]):
+                problems.append(level.problem(numbers[name], text))
+        before[name] = known = [one for one in names if one in numbers]
+        for one in _results(level.entries[numbers[name]]) if known else ():
             if one not in numbers:
                 continue
             is_told = any(found.place.startswith(f"{level.place_of(numbers[one])}.stdout") for found in problems)
             if (why := _why_no_result(level.entries[numbers[one]])) and not is_told:
-                problems.append(at._replace(text=f"{name!r} has the result of {one!r}, {why}"))
+                problems.append(level.problem(numbers[name], f"{name!r} has the result of {one!r}, {why}"))
     return [numbers[name] for name in _in_order(before, level.place, problems)]
 
 
@@ -333,16 +330,10 @@ def _why_no_result(entry: Entry) -> str:
     return 'which is not captured: give that job "stdout": {"to": "PIPE"}'
 
 
-def _results(entry: Entry) -> Iterator[str]:
-    """Yield the names of the jobs whose results an entry has."""
+def _results(entry: Entry) -> list[str]:
+    """Return the names of the jobs whose results an entry has."""
     arguments = entry.command if isinstance(entry.command, list) else ()
-    yield from (one.result for one in (*arguments, entry.stdin) if isinstance(one, Result))
-
-
-def _before(entry: Entry) -> Iterator[str]:
-    """Yield the names of the jobs that an entry requires, or whose results it has."""
-    yield from entry.requires
-    yield from _results(entry)
+    return [one.result for one in (*arguments, entry.stdin) if isinstance(one, Result)]
 
 
 def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
