@@ -18,6 +18,7 @@ import functools
 import gc
 import importlib
 import json
+import multiprocessing.connection
 import os
 import runpy
 import select
@@ -67,15 +68,15 @@ class Python(subprocess.Popen[Any]):
         streams = [own if given == -1 else given for own, given in enumerate((p2cread, c2pwrite, errwrite))]
         socket.send_fds(server(), [json.dumps(request).encode()], [*streams, told])
         os.close(told)
-        self.pid = int.from_bytes(os.read(self._end, 4), "little")
+        self.pid = told_by(self._end)
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
     def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
-            if not select.select([self._end], [], [], timeout)[0]:
+            if not multiprocessing.connection.wait([self._end], timeout):
                 raise subprocess.TimeoutExpired(self.args, cast(float, timeout))
-            self.returncode = int.from_bytes(os.read(self._end, 4), "little", signed=True)
+            self.returncode = told_by(self._end)
             os.close(self._end)
         return self.returncode
 
@@ -117,6 +118,14 @@ def server() -> socket.socket:
     theirs.close()
     atexit.register(lambda: (ours.close(), process.wait()))
     return ours
+
+
+def told_by(end: int) -> int:
+    """Return the next number that the server tells of a process."""
+    number = os.read(end, 4)
+    if not number:
+        raise ChildProcessError("the server that forks Python processes has ended; see its traceback above")
+    return int.from_bytes(number, "little", signed=True)
 
 
 # ---------------------------------------------------------------- in the server
