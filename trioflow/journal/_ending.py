@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.door.keeping import JobState, beginning, failed_through_member, headline, is_scheduler
+from .._core.door.keeping import JobState, always_runs, beginning, failed_through_member, headline, is_scheduler
 from . import _json
 
 if TYPE_CHECKING:
     from .._core.door.keeping import AbstractJob, BaseScheduler
 
+SUCCEEDED: Final = JobState.SUCCEEDED
 MOST: Final = 1000
 """Failures of a run that are kept; all are counted."""
 ALWAYS: Final = ""
@@ -47,14 +48,19 @@ class Noted:
         self._counts: Final[Counter[tuple[str, bool]]] = Counter()
         self._failures: Final[list[Failed]] = []
         self._failed = 0
+        self._succeeded = 0  # of those that a journal may restore
 
     def note(self, job: AbstractJob[Any], why: str | None) -> None:
         """Take in what became of a job; `why` says why it was not restored."""
-        if not is_scheduler(job):
-            self._counts[job.state.value, job.forever] += 1
-        elif job.state is not JobState.FAILED or failed_through_member(job):
+        state = job.state
+        if state is SUCCEEDED and not always_runs(job):  # as mostly: the rest takes five times as long
+            self._succeeded += 1
             return
-        if job.state is JobState.FAILED:
+        if not is_scheduler(job):
+            self._counts[state.value, job.forever] += 1
+        elif state is not JobState.FAILED or failed_through_member(job):
+            return
+        if state is JobState.FAILED:
             self._failed += 1
             if len(self._failures) < MOST:
                 self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_said(job))))
@@ -64,7 +70,8 @@ class Noted:
         culprit: AbstractJob[Any] | None = scheduler.culprit
         while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
             culprit = culprit.culprit
-        counts = [(*key, number) for key, number in self._counts.items()]
+        counts = [(SUCCEEDED.value, False, self._succeeded)]
+        counts += [(*key, number) for key, number in self._counts.items()]
         by = None if culprit is None else _whole(culprit.path)
         return _json.encode(Ending(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
 
