@@ -46,14 +46,26 @@ def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
         "import threading, time; threading.Thread(target=lambda: print(time.sleep(0.01))).start()",
         "def f():\n    raise OSError('broken')\nf()",
         "import sys; sys.exit(sys.excepthook is not sys.__excepthook__)",
+        "import atexit, logging; atexit.register(print, 'at exit'); logging.basicConfig(); logging.warning('a')",
+        "class A:\n    def __del__(self):\n        print('gone')\na = A()\na.a = a",
+        "import sys; sys.exit(-1)",
+        "import sys; print('lost'); sys.stdout = open('/dev/full', 'w'); print('a')",
         "import trioflow.cli; trioflow.cli.main()",
     ],
 )
 def test_a_program_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
     """By an exit code, a signal or an exception, with what is to be done at the end."""
     (file := tmp_path / "program.py").write_text(code)
-    real, forked = started(file), python(file)
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    real, forked = started(file, env=environment), python(file, env=environment)
     assert (forked.returncode, forked.stdout, forked.stderr) == (real.returncode, real.stdout, real.stderr)
+
+
+def test_what_was_never_awaited_is_told(tmp_path: Path) -> None:
+    """At the end, as far as Python does; it is found elsewhere."""
+    (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
+    for done in (started(file), python(file)):
+        assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr
 
 
 def test_a_signal_is_received() -> None:
