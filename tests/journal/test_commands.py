@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ from trioflow.journal import _depfile
 from trioflow.journal._values import Unstorable
 
 from ..pythons import python
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> str:
+    """Run each test on one backend, half of them on each: a journal does not see which, and commands cost much."""
+    return ("trio", "asyncio")[zlib.crc32(request.node.name.encode()) % 2]
 
 
 @pytest.fixture
