@@ -59,7 +59,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from ..posix._processes import spawn
-from ._wrapper import ENDING, LEFT, LEFTOVERS, NAP, START, Report, exported, login_line, overlap
+from ._wrapper import ENDING, LEFT, LEFTOVERS, NAP, START, WAIT, Report, exported, login_line, overlap
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -99,7 +99,8 @@ _LINES: Final = (
     "( exec >/dev/null 6>&- 7>&-; read -r y <&3;",
     ENDING,
     "sleep 4; kill -KILL 0 ) & v=$!;",
-    "echo; wait $p; c=$? n=0;",
+    "echo;",
+    WAIT,
     LEFTOVERS,
     "kill -KILL $v; wait $v; read -r b </proc/self/stat;",
     'printf "\\036%s %s %s\\n" "$t" "$c" "$b" >&7; printf "\\036%s\\n" "$t" >&6;',

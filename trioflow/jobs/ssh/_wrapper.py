@@ -52,6 +52,8 @@ ENDING: Final = (
     "nap .1 1; done;"
 )
 """Ends a command: TERM, CONT, the grace, KILL."""
+WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
+"""Waits for a command; $c is its exit code. Where others add 128 to the number of a signal, ksh adds 256."""
 LEFTOVERS: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
@@ -76,7 +78,7 @@ _LINES: Final = (
     ENDING,
     ") >/dev/null 4>&- 5<&- &",
     "v=$!; exec 3<&- 5<&-;",
-    "wait $p; c=$?; n=0;",
+    WAIT,
     LEFTOVERS,
     "kill -KILL $v;",
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
