@@ -11,6 +11,8 @@ import pytest
 from trioflow import AbstractJob, CommandJob, Job, Scheduler, ThreadJob, ref
 from trioflow._core.job import _labels
 
+from ..bodies import nothing
+
 
 class Colour(enum.Enum):
     RED = 1
@@ -84,6 +86,27 @@ def test_what_just_fits_is_shown_whole() -> None:
     assert len(_labels.shortened(f"{fits}x")) == len(fits)
     assert _labels.without_middle("01234567", 8) == "01234567"
     assert _labels.without_middle("012345678", 8) == "0123…678"
+
+
+def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
+    """What is as long as its limit is shown whole, and what is one longer is not."""
+    too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
+    assert _labels.of_call("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
+    assert _labels.of_call("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"
+    assert _labels.of_call("f", ["x" * 24, "y" * 25], {}) == f"f('{'x' * 24}', '{'y' * 12}…{'y' * 11}')"
+    assert _labels.of_call("f", [10**18 - 1, 10**18], {}) == "f(999999999999999999, <int>)"
+    assert _labels.of_call("f", [[1, 2, 3], [1, 2, 3, 4]], {}) == "f([1, 2, 3], […])"
+    assert _labels.of_call("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
+
+
+def test_equal_labels_have_paths_of_their_own() -> None:
+    """Also where somebody has given a label that looks like such a path, or has slashes in the label of a scheduler."""
+    jobs = [Job(nothing, label=label) for label in ("a", "a", "a#2", "a", "b/c")]
+    around = [Scheduler(label="b"), Scheduler(label="x/y")]
+    scheduler = Scheduler(*jobs, *around)
+    assert [job.path for job in jobs] == ["a", "a#2", "a#2#2", "a#3", "b/c"]
+    assert [one.path for one in around] == ["b#2", "x\\/y"]
+    assert list(_labels.paths_of(scheduler).values()) == [one.path for one in (*jobs, *around)]
 
 
 def test_keyword_arguments_are_shown() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate
-from tests.mutation.mutants import mutants_of
+from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.survivors import EXPLAINED
 
 SOURCE = '''
@@ -68,6 +68,16 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
     (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == SURVIVED
+
+
+def test_a_mutant_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If too many tests reach a line, the ones that reach most of its file are among those that run."""
+    monkeypatch.setattr("tests.mutation.__main__.MOST_TESTS", 2)
+    reach = Reach(
+        {("a.py", 1): ["short", "middle", "long"], ("a.py", 2): ["long"]}, {"short": 1, "middle": 2, "long": 3}
+    )
+    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "long"]
+    assert reach.tests(Mutant("a.py", 2, 0, "old", "new")) == ["long"]
 
 
 def test_each_explained_fault_is_still_there() -> None:

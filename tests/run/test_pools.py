@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Job, JobState, Pool, Rate, Scheduler, Service, ThreadJob, current_job
+from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
 from trioflow._core.limits._needs import Sharing
 from trioflow._core.run import _worker
@@ -650,3 +650,15 @@ def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual)
     virtual(main)
     assert begins["fits"] - begins["holds all cpus"] == 10
     assert begins["is blocked"] >= begins["has a reservation"]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, runs: int) -> None:
+    """Whoever needs much starts after `backfill` jobs that came later, those of another run with the same pool too."""
+    large = Job(nap, 1, needs={"cpu": 4})
+    small = [[Job(nap, 1 if number else 1 + row / 4, needs={"cpu": 1}) for number in range(50)] for row in range(4)]
+    before, chains = Sequence(Job(nap, 0.1), large), [Sequence(*row) for row in small]
+    groups = [[before, *chains]] if runs == 1 else [[before], chains]
+    assert virtual(Scheduler(*(Scheduler(*group, backfill=40) for group in groups), pool=Pool(cpu=4)).co_run)
+    assert large.started_at is not None
+    assert sum((job.started_at or 0) < large.started_at for row in small for job in row[1:]) == 40

@@ -38,6 +38,18 @@ def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
     virtual(main)
 
 
+def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None:
+    """Its call is given up when it has settled; what it was given besides can still be read."""
+
+    async def main() -> None:
+        async with Scheduler(keep_jobs=False) as scheduler:
+            job = scheduler.add(Job(nap, 1, timeout=5, label="one"))
+            await job.wait_settled()
+            assert (job.state, job.timeout, job.label) == (SUCCEEDED, 5, "one")
+
+    virtual(main)
+
+
 def test_entry_gives_the_scheduler(virtual: Virtual) -> None:
     """`as s` is the scheduler itself, which is open for jobs at once."""
 
