@@ -119,6 +119,7 @@ def test_a_killed_conductor_leaves_nobody_waiting(session: Callable[..., Session
     code = f"""
     async def fork():
         if not (pid := os.fork()):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal hangs up when its conductor has died
             time.sleep(60)
             os._exit(0)
         with open({str(pids)!r}, "a") as file:
