@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
+from trioflow.jobs.ssh._files import said_by_sftp
 
 from .servers import AS_USERS_ARE, SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site
 
@@ -322,3 +323,10 @@ def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
     with pytest.raises(SshError, match="does its sshd have a Subsystem sftp"):
         job.result()
     server.stop()
+
+
+def test_a_disk_without_room_is_named_as_what_may_be_wrong() -> None:
+    """Of a write that fails, sftp says no more than that it has failed."""
+    assert said_by_sftp(b'write remote "/full/copy": Failure\n').endswith(
+        b"disk of the node is full (df), or a quota used up"
+    )

@@ -92,10 +92,13 @@ def said_by_sftp(said: bytes) -> bytes:
         lines.append(b"does its sshd have a Subsystem sftp?")
     if lines and lines[-1].startswith(b"remote rename ") and lines[-1].endswith(b": Failure"):
         lines.append(IN_THE_WAY)
+    if lines and lines[-1].startswith(b"write remote ") and lines[-1].endswith(b": Failure"):
+        lines.append(NO_ROOM)
     return b"; ".join(lines) or said
 
 
 IN_THE_WAY: Final = b"if a directory has that name, let to= end with a '/': then the file goes into it"
+NO_ROOM: Final = b"look whether the disk of the node is full (df), or a quota used up"
 
 
 def quoted(path: str) -> str:
