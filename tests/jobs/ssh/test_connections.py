@@ -685,3 +685,13 @@ def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:
 
     with pytest.raises(Flaw):
         anyio.run(main, backend=backend)
+
+
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
+def test_the_clock_of_a_server_does_not_matter(site: Site) -> None:
+    """It may be wrong by thirty years: no time of a node is compared with one of here."""
+    server = site.serve(2, ("faketime", "-f", "-30y"))
+    job = SshJob(server.node(), "echo x", stdout=subprocess.PIPE)
+    assert Scheduler(job).run()
+    assert job.result().text == "x\n"
+    server.stop()
