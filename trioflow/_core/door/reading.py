@@ -275,7 +275,7 @@ def given_label(job: AnyJob) -> str | None:
     """Return the label that the user gave to a job; None if it has a default label, which shows its arguments.
 
     Example:
-        >>> given_label(Job(print, 1, label="shown")), given_label(CommandJob(["echo", "1"]))
+        >>> given_label(ThreadJob(print, 1, label="shown")), given_label(CommandJob(["echo", "1"]))
         ('shown', None)
 
     """
