@@ -255,6 +255,15 @@ def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> N
     assert "dead1: it cannot be reached" in done.stderr
 
 
+def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is known of the node only when all other commands have ended, there is room for it too."""
+    monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.4)
+    done = batch(server, "-S", "dead1,node1", "-j", 1, "-k", "echo {}", ":::", 1, 2)
+    assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
+
+
 def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
     """Each node is named once, whatever the number of commands; these all count as failed."""
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)

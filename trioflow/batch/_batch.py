@@ -360,16 +360,17 @@ class Batch:
 
     async def _feed(self) -> None:
         """Add one command after another, each when it may start."""
-        node = await self._where()
         number, next_start = 0, time.monotonic()
         for arguments in self._product.items(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
+            node = await self._where()  # not before there is a command for it: commands of dead nodes wait for room too
             sequence, slot = next(self._sequences), self._slots.take()
             line = self._template.fill(arguments, sequence, slot)
             if self._done.take(line):
                 self._slots.give_back(slot)
+                self._give_room(node)
                 if self.expected is not None:
                     self.expected -= 1
                 if sequence % BETWEEN_PAUSES == 0:
@@ -379,6 +380,7 @@ class Batch:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._until_allowed()
             if self._stopped:
+                self._give_room(node)
                 return
             command = Command(self, number, sequence, slot, arguments, line, node)
             self._untold[command] = None
@@ -386,7 +388,6 @@ class Batch:
             number += 1
             if not command.is_settled():  # as it is if the journal has its result
                 next_start = time.monotonic() + self.options.delay
-            node = await self._where()
         self.expected = number
 
     async def _until_allowed(self) -> None:
