@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,10 +49,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def nothing_left(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """After each test no process is left here, and no directory of sockets."""
-    sockets = Path("/tmp", f"tf-{os.getpid()}")
-    sockets.mkdir(exist_ok=True)
+    sockets = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(sockets))
     yield
     assert watched.alive() == []

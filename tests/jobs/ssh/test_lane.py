@@ -43,17 +43,18 @@ class Loop:
 
     Args:
         shell: what runs its script.
-        held: seconds after which it gives up what holds an output of a command that was ended.
+        held: tenths of a second after which it gives up what holds an output of a command that was ended.
 
     """
 
-    def __init__(self, shell: str, held: int = 4) -> None:
+    def __init__(self, shell: str, held: int = 40) -> None:
         script = _lane.opening("ready").replace("/bin/sh", shell, 2)
-        assert "sleep 4;" in script
+        for waiting, less in (("sleep 4;", f"sleep {held / 10};"), ("-ge 40 ]", f"-ge {held} ]")):
+            assert script.count(waiting) == 1
+            script = script.replace(waiting, less)
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c", script.replace("sleep 4;", f"sleep {held};")],
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True,
-        )  # fmt: skip
+            ["/bin/sh", "-c", script], stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+        )
         self._tokens = count()
         self._cpu_time = 0.0
         self.end("ready")
@@ -206,7 +207,7 @@ def test_a_lane_waits_for_whoever_holds_an_output(shell: str, tmp_path: Path) ->
 @in_each_shell
 def test_nothing_of_a_lane_stays_for_one_who_holds_an_output(shell: str, tmp_path: Path, watched: Watched) -> None:
     """When its input has ended, the lane ends, though the output is still held."""
-    with Loop(shell, held=1) as loop:
+    with Loop(shell, held=2) as loop:
         pid = tmp_path / "pid"
         hold = f"setsid sh -c 'echo $$ > {pid}; exec sleep 1000' & until [ -s {pid} ]; do sleep 0.01; done; echo done"
         token = loop.begin(["sh", "-c", hold])
@@ -223,7 +224,7 @@ def test_nothing_of_a_lane_stays_for_one_who_holds_an_output(shell: str, tmp_pat
 )
 def test_whatever_is_killed_of_a_lane_is_no_end_of_a_command(shell: str, part: str, watched: Watched) -> None:
     """It ends without a mark, and when its input ends, which a server sees to, nothing is left."""
-    with Loop(shell, held=1) as loop:
+    with Loop(shell, held=2) as loop:
         token = loop.begin(["sh", "-c", "sleep 0.5; echo begun; sleep 1000"])
         assert os.read(loop.process.stdout.fileno(), 100) == b"begun\n"  # type: ignore[union-attr]
         for pid in of_lane(loop.process.pid, part):

@@ -35,6 +35,7 @@ from trioflow import (
     granted,
 )
 from trioflow.abc import AbstractJob, Instrument, carry
+from trioflow.jobs.ssh import _copying
 
 from ...bodies import run, take
 from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port
@@ -46,6 +47,14 @@ def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: A
     job = SshJob(node, command, **{"stdout": PIPE, "stderr": PIPE, **options})
     run(backend, job)
     return job.result()
+
+
+@pytest.fixture
+def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the names of this test's files for a while begin with: others put theirs into the same home."""
+    mark = f".trioflow-{os.urandom(6).hex()}-"
+    monkeypatch.setattr(_copying, "MARK", mark)
+    return mark
 
 
 # ---- the outcome
@@ -201,6 +210,18 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
     assert job.last_result is error.result
 
 
+@pytest.mark.parametrize("lanes", [True, False])
+def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server, lanes: bool) -> None:
+    """It did not, and would have said that this was the standard error."""
+    job = SshJob(
+        server.node(lanes=lanes), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    run("trio", job)
+    error = job.raised_exception()
+    assert isinstance(error, CommandError)
+    assert (error.stderr, str(error).partition(". ")[2]) == (b"1\n2\n", "Its output ended:\n1\n2")
+
+
 @pytest.mark.parametrize(
     ("line", "is_fine"), [("exit 4", True), ("exit 3", False), ("kill -TERM $$", True), ("kill -HUP $$", False)]
 )
@@ -312,7 +333,9 @@ def test_a_command_starts_in_the_home_directory(place: Place) -> None:
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file", "job", "large"])
 @SSH_ON_TRIO
-def test_a_command_reads_what_it_is_given(backend: str, place: Place, kind: str, tmp_path: Path) -> None:
+def test_a_command_reads_what_it_is_given(
+    backend: str, place: Place, kind: str, tmp_path: Path, own_files: str
+) -> None:
     """Bytes, files and outputs of jobs arrive whole, and leave nothing on the node."""
     data = b"some \0 bytes\n" * (1 if kind != "large" else 300_000)
     file = tmp_path / "input"
@@ -328,7 +351,7 @@ def test_a_command_reads_what_it_is_given(backend: str, place: Place, kind: str,
         job = SshJob(place.node(), "cat", stdin=stdin, stdout=PIPE)
         run(backend, job)
     assert job.result().stdout == data
-    assert list(Path.home().glob(".trioflow-*")) == []
+    assert list(Path.home().glob(f"{own_files}*")) == []
 
 
 def test_a_command_reads_nothing_by_default(place: Place) -> None:
@@ -360,12 +383,14 @@ def test_a_script_of_text(backend: str, place: Place) -> None:
     "content", ["echo large; exit 0\n" + "# x\n" * 30_000, "echo nul; exit\n\0"], ids=["large", "nul"]
 )
 @SSH_ON_ASYNCIO
-def test_a_script_that_no_command_line_can_hold(backend: str, place: Place, content: str, tmp_path: Path) -> None:
+def test_a_script_that_no_command_line_can_hold(
+    backend: str, place: Place, content: str, tmp_path: Path, own_files: str
+) -> None:
     """A large one, or one with a NUL, is sent in another way, and leaves nothing."""
     script = tmp_path / "script.sh"
     script.write_text(content)
     assert captured(backend, place.node(), Script(script)).stdout.split() in ([b"large"], [b"nul"])
-    assert list(Path.home().glob(".trioflow-*")) == []
+    assert list(Path.home().glob(f"{own_files}*")) == []
 
 
 @SSH_ON_TRIO

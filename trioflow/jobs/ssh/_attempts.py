@@ -104,6 +104,8 @@ class Attempt:
         self._task: Final = task
         self._tail: Final = _Tail()
         self._stdout: Final = _Outlet("stdout", task.redirection)
+        if task.redirection.is_merged:
+            self._stdout.sinks.append(self._tail)
         try:
             self._stderr: Final = _Outlet("stderr", task.redirection)
         except BaseException:
@@ -125,7 +127,10 @@ class Attempt:
 
     @property
     def said(self) -> bytes:
-        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
+        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell.
+
+        It is the end of the output where the standard error goes there.
+        """
         return bytes(self._tail.data)
 
     def check_login(self) -> None:

@@ -93,7 +93,8 @@ class Session:
                     said = attempt.said
             if attempt is not None:
                 if attempt.report.returncode is not None:
-                    return self._checked(said, shown, allowed)
+                    written = "output" if redirection.is_merged else "standard error"
+                    return self._checked(said, written, shown, allowed)
                 if attempt.report.started:
                     what = f"the connection was lost, which ends the command on the node: {shown}"
                     raise SshError(self.node, what, started=True)
@@ -184,12 +185,12 @@ class Session:
             await self.tidy(litter)
             yield connection.sessions.borrowed_tokens - 1
 
-    def _checked(self, said: bytes, shown: str, allowed: frozenset[int] | None) -> CommandResult:
+    def _checked(self, said: bytes, written: str, shown: str, allowed: frozenset[int] | None) -> CommandResult:
         result = self.latest
         assert result is not None
         failure = _exits.failure(allowed, result.returncode)
         if failure is not None:
-            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, said)
+            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, said, written)
         return result
 
 
