@@ -37,8 +37,11 @@ if __name__ == "__main__":
 '''
 
 CLIENT = r'''
-"""A client of a jobserver: one compiler for the command itself, and one for each token; ends as it is told."""
-import os, random, signal, sys, time
+"""A client of a jobserver: one compiler for the command itself, and one for each token; ends as it is told.
+
+It is killed, or hangs, with a token, for which it tries as long as it takes.
+"""
+import itertools, os, random, signal, sys, time
 from compiler import take
 how, seed = sys.argv[1], int(sys.argv[2])
 dice = random.Random(seed)
@@ -49,13 +52,13 @@ else:
     read, write = map(int, auth.split(","))
     read = os.open(f"/proc/self/fd/{read}", os.O_RDONLY | os.O_NONBLOCK)
 own, tokens = take(), []
-for _ in range(20):
+for _ in itertools.count() if how in ("killed", "hangs") else range(20):
     try:
         tokens.append((os.read(read, 1), take()))
     except BlockingIOError:
         pass
     time.sleep(dice.random() * 0.004)
-    if tokens and dice.random() < 0.5:
+    if tokens and how != "hangs" and dice.random() < 0.5:
         token, place = tokens.pop()
         if place:
             place.close()
@@ -202,6 +205,24 @@ def test_a_nested_scheduler_lends_the_slots_around_it(place: Path, backend: Any,
     assert "fifo" not in own.result().text
     assert plain.result().text.split()[-1] == "0"
     assert len(lending) == 2
+
+
+def test_a_slot_that_others_give_back_is_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the window is a limiter that others use too, which do not say when: also to a build that has no token yet."""
+    monkeypatch.setenv("SLOTS", "2")
+    build = client(place, "killed", timeout=20)
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(2)
+        limiter.acquire_on_behalf_of_nowait(place)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(build, jobs_window=limiter, jobserver=True).co_run)
+            while not (place / "0").exists():  # noqa: ASYNC110 - the place of its own compiler: nothing tells
+                await anyio.sleep(0.002)
+            limiter.release_on_behalf_of(place)
+
+    anyio.run(main, backend=backend)
+    assert not build.timed_out  # it was killed with a token
 
 
 def test_a_jobserver_needs_a_window() -> None:

@@ -13,7 +13,8 @@ a slot becomes free ──► put into a pipe ──► a client takes it ──
 
 Nothing tells whether somebody waits to read from a pipe. So while one command lets tokens lie that another might use,
 or while jobs wait for tokens that are in use, the pipes are looked at again and again, less often as long as nothing
-changes.
+changes. Nor does anything tell when others give back, or wait for, the slots of a limiter that is shared with them: if
+the window is one, that is looked at as long as there is a command.
 
 A pipe is a named one in both styles: its name is passed ("fifo"), or two open descriptors of it ("pipe").
 """
@@ -141,9 +142,11 @@ class Jobserver:
             self._prevent_look = self._slots.call_at(self._clock() + self._pause, self._look)
 
     def _has_reason(self) -> bool:
+        if self._slots.is_shared:
+            return bool(self._clients)
         if not self._slots.lent:
             return False
-        if self._slots.is_shared or self._slots.wanted():
+        if self._slots.wanted():
             return True
         inside = [client.inside() for client in self._clients]
         return any(inside) and not all(inside)
