@@ -55,7 +55,7 @@ from .._core.door.reading import (
     is_service,
     paths_of,
 )
-from .._core.door.steering import ends_by_itself, ends_what_hangs, interrupt, steer, works_elsewhere
+from .._core.door.steering import ends_by_itself, ends_what_hangs, interrupt, scope_of_run, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
 from ._turns import GOES_FIRST, Turns, due_before, ordered
@@ -354,11 +354,12 @@ class Session:
     async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
         await anyio.sleep_until(end - JUST_BEFORE)
         self._looks.remove(end - JUST_BEFORE)
-        due = [at for _, at in due_before(LIMIT, self.plan.backend)]
+        due = due_before(LIMIT, self.plan.backend)
+        of_runs = {scope_of_run(one) for one in self._driven}
         for known in (*self._looks, *(at for one, at in self._ends.items() if _may_time_out(one))):
-            mine = next((at for at in due if abs(at - known) < MOMENT), None)
-            if mine is not None:
-                due.remove(mine)
+            then = {(what, at) for what, at in due if abs(at - known) < MOMENT}
+            mine = {one for one in then if one[0] in of_runs}
+            due -= mine | set(list(then - mine)[:1])
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
         awaited = [one for one in self._driven.values() if ends_by_itself(one.job)]
         works = any(_places.sleeps(one.waits, endless=True) for one in awaited)

@@ -17,6 +17,8 @@ import weakref
 from collections.abc import Generator, Mapping
 from typing import Any, Final
 
+import anyio
+
 from ._virtual import VirtualTimeEventLoop, virtual_options
 
 GOES_FIRST: Final = "trioflow explore: from outside"
@@ -141,9 +143,14 @@ def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
         deadlines._prune()  # of those of scopes that have been left, as trio does now and then
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
-    return frozenset(
-        (timer, timer.when()) for timer in loop._scheduled if timer.when() < limit and not timer.cancelled()
-    )
+    timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())
+    return frozenset((_scope_of(timer) or timer, timer.when()) for timer in timers)
+
+
+def _scope_of(timer: Any) -> object:
+    """Return the scope whose deadline a timer of asyncio is; None if it is another one."""
+    owner = getattr(timer._callback, "__self__", None)
+    return owner if isinstance(owner, anyio.CancelScope) else None
 
 
 class _Ready:

@@ -10,7 +10,7 @@ from ..job._function import FunctionJob
 from ..job._job import NO_LIMITS, AbstractJob, AnyJob, is_scheduler
 from ..scheduler._scheduler import BaseScheduler
 
-__all__ = ("ends_by_itself", "ends_what_hangs", "interrupt", "steer", "works_elsewhere")
+__all__ = ("ends_by_itself", "ends_what_hangs", "interrupt", "scope_of_run", "steer", "works_elsewhere")
 
 Call = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Called in place of a job, or of its `co_shutdown`, with the job and what calls it; returns what to await."""
@@ -67,3 +67,12 @@ def ends_by_itself(job: AbstractJob[Any]) -> bool:
 def ends_what_hangs(job: AnyJob) -> bool:
     """Return whether a job has a timeout that ends its body wherever that is, and not only where its kind looks."""
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+
+
+def scope_of_run(job: AnyJob) -> object:
+    """Return the cancel scope around a job whose deadline can only be that of its run; None if there is none.
+
+    On the plain way each worker has such a scope, and on asyncio each such scope has a timer.
+    """
+    has_own_deadline = not is_scheduler(job) and (job.timeout is not None or job.idle_timeout is not None)
+    return None if job._worker is None or has_own_deadline else job._worker.scope
