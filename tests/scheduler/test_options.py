@@ -232,7 +232,9 @@ def test_each_option_has_its_case() -> None:
     assert VALUES.keys() | FIXED == OF_SCHEDULERS.keys()
 
 
-@pytest.mark.parametrize("name", EFFECTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.fast_way] if name == "own_task" else []) for name in EFFECTS]
+)  # on the plain way each job has a task of its own
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
     """It reads as it was set, and the run goes by it."""
     case = EFFECTS[name]()
