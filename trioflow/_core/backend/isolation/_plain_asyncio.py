@@ -66,8 +66,8 @@ class PlainAsyncioGroup(PlainGroup):
         self._tasks.create_task(outside, context=self._context)
         self._spawning = None
         context = self._context.copy()  # in the turn after the next: in that one its first step may be the last of all
-        call_soon = partial(self._host.loop.call_soon, context=context)
-        call_soon(call_soon, self._check_begun, worker, outside)
+        loop = self._host.loop
+        loop.call_soon(lambda: loop.call_soon(self._check_begun, worker, outside, context=context), context=context)
 
     async def _outside(self, worker: WorkerTask) -> None:
         """Do what a worker does, in a task of its own, inside its scope, which is in this task.
