@@ -178,7 +178,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         "import os, tempfile, trioflow\n"
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = trioflow.{place.node()!r}\n"
-        f"command = {f'echo begun > {tmp_path}/begun; {body}'!r}\n"
+        f"command = ['true', {f'echo begun > {tmp_path}/begun; {body}'!r}]\n"  # the second command has a lane
         f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from trioflow import JobState, JobTimeout, Scheduler, SshError, SshJob
 from trioflow.jobs.command._capture import Capture
-from trioflow.jobs.ssh import _lane, _wrapper
+from trioflow.jobs.ssh import _lane, _lanes, _wrapper
 from trioflow.jobs.ssh._lane import Tap
 
 from ...places import PATIENCE
@@ -48,7 +48,7 @@ class Loop:
     """
 
     def __init__(self, shell: str, held: int = 40) -> None:
-        script = _lane.opening("ready").replace("/bin/sh", shell, 2)
+        script = _lane.opening("ready").replace("/bin/sh", shell, 1)
         for waiting, less in (("sleep 4;", f"sleep {held / 10};"), ("-ge 40 ]", f"-ge {held} ]")):
             assert script.count(waiting) == 1
             script = script.replace(waiting, less)
@@ -310,6 +310,22 @@ def test_commands_that_follow_one_another_share_a_session(backend: str, server: 
         assert Scheduler(*jobs).run(backend=backend)
         assert [job.result().text for job in jobs] == ["0\n", "1\n", "2\n", "3\n"]
         assert sessions(server) - before == expected
+
+
+@pytest.mark.parametrize("size", [1, 10_000], ids=["short", "long"])
+def test_the_first_command_of_a_connection_has_a_session(
+    backend: str, server: Server, size: int, monkeypatch: Any
+) -> None:
+    """Most nodes may have no other, and a lane costs more than it; but a long one has no room in its command line."""
+    monkeypatch.setattr(_lanes, "FIRST", 1)
+    before, opened = sessions(server), list[str]()
+    opening = _lane.opening
+    monkeypatch.setattr(_lane, "opening", lambda token: [opened.append(token), opening(token)][1])
+    node = server.node(max_sessions=1)
+    jobs = [SshJob(node, ("printf", "%.1s", str(one) * size), stdout=PIPE) for one in range(3)]
+    assert Scheduler(*jobs).run(backend=backend)
+    assert [job.result().text for job in jobs] == ["0", "1", "2"]
+    assert (sessions(server) - before, len(opened)) == ((2, 1) if size == 1 else (1, 1))
 
 
 def test_another_lane_is_opened_when_one_has_had_all_its_commands(

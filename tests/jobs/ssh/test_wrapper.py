@@ -37,7 +37,7 @@ class Wrapped:
         variables = options.pop("variables", {})
         sent = _wrapper.variables(variables, TOKEN) if variables else b""
         options = {"grace": 0.3, "size": len(sent), **options}
-        line = _wrapper.line(words, TOKEN, **options).replace("/bin/sh", shell, 2)
+        line = _wrapper.line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line],

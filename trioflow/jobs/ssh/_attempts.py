@@ -78,6 +78,11 @@ class Task:
     limit: TimeLimit
     shown: str
 
+    def size(self) -> int:
+        """Return the bytes of its words and variables."""
+        given = self.redirection.variables
+        return sum(len(os.fsencode(word)) for word in (*self.words, *given, *given.values()))
+
     def check_size(self, what: str, size: int, most: int) -> None:
         """Raise if something is too long for the node.
 

@@ -1,8 +1,11 @@
 """The lanes of one connection that nobody uses now.
 
 ```
-take ──► a free one ──► or a new one ──► or none: no lane can be had on this node, now and ever
+take ──► a free one ──► or a new one ──► or none: for the first command of the connection, or if no lane can be had
 ```
+
+The first command gets none. A lane with its first command takes twice as much as a session for a command, and each
+further one a quarter. Many nodes have one command alone; a node that has had one is expected to have more.
 
 There are as many as were ever needed at once. Rejected: to wait a while for one that is in use, before another is
 opened, which costs as much as several short commands. As many are opened in the end, and nothing is won.
@@ -18,6 +21,10 @@ import anyio
 
 from ._lane import Lane, LaneLost
 
+FIRST: Final = 1
+"""Commands of a connection that get no lane."""
+SHORT: Final = 10_000
+"""Bytes of a command that has certainly room in the command line of a session, however it is encoded."""
 LOST: Final = 255
 """The exit code of ssh itself, when there is no session, or no more."""
 CLOSING: Final = 2.0
@@ -35,10 +42,14 @@ class Lanes:
 
         """
         self._make = make
+        self._begun = 0  # commands that have got a lane, or none
         self._free: Final[list[Lane]] = []
 
-    async def take(self) -> Lane | None:
-        """Return one that is to be given back; None if there are none on this node.
+    async def take(self, size: int) -> Lane | None:
+        """Return one that is to be given back; None if the command is to have a session of its own.
+
+        Args:
+            size: the bytes of the command.
 
         Raises:
             LaneLost: the connection was lost, or lets in no more sessions.
@@ -50,7 +61,8 @@ class Lanes:
             if lane.is_free():
                 return lane
             await lane.end(0.0)
-        if self._make is None:
+        self._begun += 1
+        if self._make is None or (self._begun <= FIRST and size <= SHORT):
             return None
         lane = self._make()
         try:

@@ -40,8 +40,9 @@ class SshNode:
             count as one server.
         connect_timeout: seconds for all tries to connect together, more than 0; waiting until other connections are
             open does not count. One that is refused, or dropped, is tried again with growing pauses.
-        lanes: whether commands that follow one another share a session of ssh, where the node allows it, so that each
-            of them costs less. False gives each command a session, which the log of the node's sshd then has.
+        lanes: whether commands that follow one another share a session of ssh, from the second one on and where the
+            node allows it, so that each of them costs less. False gives each command a session, which the log of the
+            node's sshd then has.
         on_unreachable: what becomes of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
             lets it succeed with the result None, and says so once a node.
 

@@ -85,7 +85,7 @@ class Session:
             await self._connection.ensure(anew=self._anew)
             async with self._turn() as others:
                 try:
-                    lane = await self._connection.lanes.take()
+                    lane = await self._connection.lanes.take(task.size())
                 except LaneLost as lost:
                     attempt, said = None, lost.said
                 else:

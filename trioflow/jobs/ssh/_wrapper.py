@@ -87,7 +87,7 @@ SCRIPT: Final = " ".join(_LINES)
 # Login shells differ in what a backslash, an exclamation mark or a line break in quotes is: such words go encoded.
 UNPACK: Final = (
     'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
-    'exec /bin/sh -c "$@"'
+    's=$1; shift; eval "$s"'
 )
 
 
@@ -117,7 +117,7 @@ def line(
 
 def login_line(script: str, *words: str) -> str:
     """Return what a login shell is to run so that a script is, with these arguments."""
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (script, "trioflow", *words)))
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (script, *words)))
 
 
 def variables(given: Mapping[str, str], token: str) -> bytes:
