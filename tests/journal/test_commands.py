@@ -378,16 +378,24 @@ def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: 
 
 
 @pytest.mark.parametrize("append", [True, False])
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_an_output_file_that_is_gone_is_written_again(place: Path, backend: str, stream: str, append: bool) -> None:
-    """Or one that has changed; `stdout=` and `stderr=` name files that it writes."""
+@pytest.mark.parametrize(("stream", "hashes"), [("stdout", False), ("stderr", True)])
+def test_an_output_file_that_is_gone_is_written_again(
+    place: Path, backend: str, stream: str, append: bool, hashes: bool
+) -> None:
+    """Or one that has changed, unless others have appended to it too; `stdout=` and `stderr=` name what it writes."""
     log = place / "log"
     options: dict[str, Any] = {stream: log, "append": append, "writes": []}
-    for change, said in ((None, "does not have it"), (None, ""), (log.unlink, "'.*log' is not there"),
-                         (lambda: touch(log), "'.*log' has changed"), (None, "")):  # fmt: skip
+    journal = Journal(place / "run.db", hash=hashes)
+
+    def grow() -> None:
+        log.write_text(log.read_text() + "more\n")
+
+    for change, said in ((None, "does not have it"), (None, "^$"), (log.unlink, "'.*log' is not there"),
+                         (grow, "^$" if append else "'.*log' has changed"),
+                         (lambda: touch(log), "'.*log' has changed"), (None, "^$")):  # fmt: skip
         if change is not None:
             change()
-        assert re.search(said, run(copy(place, "echo hello | tee /dev/stderr", **options), backend, place / "run.db"))
+        assert re.search(said, run(copy(place, "echo hello | tee /dev/stderr", **options), backend, journal))
     assert log.read_text().endswith("hello\n")
 
 

@@ -339,6 +339,20 @@ def test_a_limit_of_the_size_of_files_is_told(file: Path, backend: str) -> None:
     assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
 
 
+def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it cannot be written whole, its room is there for others at once."""
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = Store(file, writes=True)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(JournalError, match="cannot write a large result"):
+        store.write_result(b"large")
+    store.close()
+    assert list((file.parent / "run.db-results").iterdir()) == []
+
+
 def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
     """When the next run begins; what is not of the journal stays."""
     made(file, "a")

@@ -599,7 +599,7 @@ class Store:
 
     def close(self) -> None:
         """Close the file, and let others use it."""
-        db, self._db = self._db, None
+        db, self._db, self._in_transaction = self._db, None, False
         if self._lock is not None and (self._intact is None or self._intact.may_be_completed()):
             self._lock.lift_shield()
         if db is not None:
@@ -653,7 +653,6 @@ class Store:
                     self._database.execute("ROLLBACK")
                     self._in_transaction = False
                     self._database.execute("REINDEX")  # if not an index but a table is damaged, it fails, too
-                    self._begin()
                     return self._database.execute(statement, _escaped((path,))).fetchone()
         except JournalError as error:
             if isinstance(error.__cause__, sqlite3.OperationalError) and not hasattr(
@@ -696,10 +695,10 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: sqlite3 cannot read SQLite's error
-            if self._db is not None and self._in_transaction:
+            if self._in_transaction:
                 self._in_transaction = False
                 with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+                    self._database.execute("ROLLBACK")
             raise self._explanation(what, error) from error
 
     def _lack_of_room(self) -> str | None:
