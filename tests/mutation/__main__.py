@@ -48,8 +48,8 @@ LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", 
 MOST_TESTS: Final = 150
 """Tests that a mutant meets at most: a line of the engine is reached by thousands.
 
-Half of them are the shortest, and half those that reach the most lines of the file: with the shortest alone, many
-faults in lines that each run reaches met only tests that were about something else.
+Half of them are the shortest, and half those that reach the most lines of the file, of each function one first: with
+the shortest alone, many faults in lines that each run reaches met only tests that were about something else.
 """
 KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
 
@@ -174,12 +174,25 @@ class Reach:
         lines = collections.Counter(
             test for (path, _), tests in self.by_line.items() if path == mutant.path for test in tests
         )
-        chosen = {*shortest[: MOST_TESTS // 2], *sorted(found, key=lambda test: -lines[test])[: MOST_TESTS // 2]}
+        knowing = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
+        chosen = {*shortest[: MOST_TESTS // 2], *knowing[: MOST_TESTS // 2]}
         return [test for test in shortest if test in chosen]
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long these tests took."""
         return sum(self.durations.get(test, 1.0) for test in tests)
+
+
+def one_of_each_first(tests: Sequence[str]) -> list[str]:
+    """Return one test of each function, with some parameters, then a second one of each, and so on."""
+    turns = collections.Counter[str]()
+
+    def turn(test: str) -> int:
+        function = test.partition("[")[0]
+        turns[function] += 1
+        return turns[function]
+
+    return sorted(tests, key=turn)
 
 
 def reached(copy: Path, folder: str, tests: Sequence[str], workers: int) -> Reach:

@@ -71,13 +71,13 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
 
 
 def test_a_mutant_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If too many tests reach a line, the ones that reach most of its file are among those that run."""
-    monkeypatch.setattr("tests.mutation.__main__.MOST_TESTS", 2)
-    reach = Reach(
-        {("a.py", 1): ["short", "middle", "long"], ("a.py", 2): ["long"]}, {"short": 1, "middle": 2, "long": 3}
-    )
-    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "long"]
-    assert reach.tests(Mutant("a.py", 2, 0, "old", "new")) == ["long"]
+    """If too many tests reach a line, the ones that reach most of its file are among them, of each function one first."""
+    monkeypatch.setattr("tests.mutation.__main__.MOST_TESTS", 4)
+    times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
+    much = ["long[1]", "long[2]", "long[3]", "middle"]
+    reach = Reach({("a.py", 1): list(times), ("a.py", 2): much, ("a.py", 3): much[:3]}, times)
+    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "short[2]", "middle", "long[1]"]
+    assert reach.tests(Mutant("a.py", 2, 0, "old", "new")) == ["middle", *much[:3]]
 
 
 def test_each_explained_fault_is_still_there() -> None:
