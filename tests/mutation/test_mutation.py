@@ -71,7 +71,7 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
 
 
 def test_a_mutant_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If too many tests reach a line, the ones that reach most of its file are among them, of each function one first."""
+    """If too many reach a line, those that reach most of its file are among them, one of each function first."""
     monkeypatch.setattr("tests.mutation.__main__.MOST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]
