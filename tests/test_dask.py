@@ -37,6 +37,7 @@ from trioflow import (
     JobTimeout,
     ProcessJob,
     Scheduler,
+    StopReason,
     Trace,
 )
 from trioflow.abc import kept_of
@@ -342,19 +343,22 @@ def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_p
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
-        jobs = [DaskJob(bodies.until_told, str(tmp_path), number, client=own) for number in range(2)]
+        jobs = [
+            DaskJob(bodies.until_told, str(tmp_path), 0, client=own),
+            ProcessJob(bodies.until_told, str(tmp_path), 1),
+        ]
         total = DaskJob(sum, jobs, client=own, gather=True)
 
         async def kill() -> None:
             await until_noted(tmp_path, 2)
-            os.kill(pids(tmp_path)[0], signal.SIGKILL)
-            await anyio.sleep(0.2)
+            for pid in pids(tmp_path):
+                os.kill(pid, signal.SIGKILL)
+            await until_noted(tmp_path, 4)
             (tmp_path / "go").touch()
 
-        scheduler = run(backend, total, *jobs, Job(kill))
+        scheduler = run(backend, total, *jobs, Job(kill), processes=Cluster(own))
         assert [job.state for job in scheduler] == [JobState.SUCCEEDED] * 4
         assert total.result() == 1
-        assert sum(len(path.read_text().splitlines()) for path in tmp_path.glob("pid-*")) == 3
 
 
 @pytest.mark.parametrize(
@@ -472,6 +476,7 @@ def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None
         first.result()
 
 
+@pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_value_that_is_gone_is_named() -> None:
     """When the client is closed, what has stayed on its cluster cannot come any more."""
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
@@ -490,6 +495,7 @@ def test_a_value_that_is_gone_is_named() -> None:
     assert last.result() == 2
 
 
+@pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str) -> None:
     """With its address: those that wait there, and those that come later."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
@@ -499,7 +505,7 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str)
         with Client(line.split()[-1], set_as_default=False, timeout=1) as own:
             waiting = ProcessJob(bodies.add, 1)
             timed = DaskJob(bodies.add, 1, client=own, timeout=60)
-            later = ProcessJob(bodies.add, 2, required=waiting)
+            later = ProcessJob(bodies.add, 2, required=[waiting, timed], critical=True)
 
             async def kill() -> float:
                 while len(own.futures) < 2:  # noqa: ASYNC110 - it has no event
@@ -508,7 +514,9 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str)
                 return time.monotonic()
 
             killed = Job(kill)
-            Scheduler(waiting, timed, later, killed, processes=Cluster(own)).run(backend=backend)
+            scheduler = Scheduler(waiting, timed, later, killed, processes=Cluster(own))
+            assert not scheduler.run(backend=backend)
+            assert scheduler.stop_reason is StopReason.CRITICAL
             assert time.monotonic() - killed.result() < PATIENCE
             for job in (waiting, timed, later):
                 assert f"the connection to the Dask scheduler at {line.split()[-1]} is lost" in str(
@@ -516,6 +524,7 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str)
                 )
 
 
+@pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job waits, and runs when there is one: a cluster may grow."""
     monkeypatch.setattr("trioflow.dask._calls.PATIENCE", 0.05)
@@ -534,6 +543,28 @@ def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.Mon
         assert scheduler.run(backend=backend)
     assert job.result() == 1
     assert "'add(1)' waits: the cluster has no worker at all; start one" in scheduler.incidents[0].message
+
+
+@pytest.mark.usefixtures("client")  # its threads are there before
+def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
+    """Values that were on a worker which has gone are made again when others use them."""
+    with (
+        LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as own,
+    ):
+        first = [ProcessJob(bodies.add, number) for number in range(6)]
+
+        async def scale() -> None:
+            for number in (0, 1, 3, 1):
+                await anyio.to_thread.run_sync(cluster.scale, number)
+                while len(own.scheduler_info(n_workers=-1)["workers"]) != number:  # noqa: ASYNC110 - it has no event
+                    await anyio.sleep(0.01)
+
+        scaled = Job(scale, required=first)
+        total = ProcessJob(sum, first, required=scaled)
+        assert Scheduler(first, total, scaled, processes=Cluster(own)).run(backend=backend)
+        assert "on the Dask cluster" in repr(kept_of(first[0]))
+    assert total.result() == 15
 
 
 def test_workers_of_another_python_are_refused(backend: str, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
