@@ -6,7 +6,7 @@
 
 First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
 shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
-line in `survivors.py` that says why no test can notice it; or the code there may be simpler. A seed gives the same
+line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. A seed gives the same
 sample again. Everything happens in copies of the tree.
 """
 
@@ -32,7 +32,6 @@ from typing import Final
 import coverage
 
 from .mutants import Mutant, mutants_of
-from .survivors import EXPLAINED
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
@@ -51,6 +50,9 @@ MOST_TESTS: Final = 150
 Half of them are the shortest, and half those that reach the most lines of the file, of each function one first: with
 the shortest alone, many faults in lines that each run reaches met only tests that were about something else.
 """
+SURVIVORS: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf-8").splitlines()
+EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
+"""Why no test can notice a mutant: mostly it costs time or memory, and nothing else."""
 KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
 
 

@@ -16,6 +16,8 @@ OPERATORS: Final[dict[type[ast.operator], str]] = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*", ast.Mod: "*",
     ast.BitAnd: "|", ast.BitOr: "&",
 }  # fmt: skip
+SHORT: Final = 9
+"""What is shorter, as `True` and numbers are, may stand in many lines of a file."""
 NOT_FOR_TESTS: Final = ("__repr__", "__rich_repr__")
 """Functions whose exact words are for people."""
 
@@ -29,11 +31,13 @@ class Mutant:
     start: int
     old: str
     new: str
+    around: str = ""  # the line; if that is a short one, the line before it as well
 
     @property
     def name(self) -> str:
         """What identifies it as long as the line is not changed, wherever the line is moved."""
-        return f"{self.path}: {one_line(self.old)} -> {one_line(self.new)}"
+        where = f", in {one_line(self.around)}" if len(self.old) < SHORT else ""
+        return f"{self.path}: {one_line(self.old)} -> {one_line(self.new)}{where}"
 
     def put_into(self, root: Path) -> str:
         """Write the fault into a copy of the tree, and return the text that stood there."""
@@ -55,11 +59,13 @@ def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
     """Yield every mutant of a file, in the order of its lines."""
     text = file.read_text(encoding="utf-8")
     path = file.relative_to(root).as_posix()
-    places = Places(text)
+    places, lines = Places(text), text.splitlines()
     found = set[Mutant]()
     for node, new in replacements(ast.parse(text)):
         start, end = places.of(node)
-        found.add(Mutant(path, node.lineno, start, text[start:end], new))
+        line, before = lines[node.lineno - 1].strip(), lines[max(0, node.lineno - 2)].strip()
+        around = line if len(line) >= 2 * SHORT else f"{before} {line}"
+        found.add(Mutant(path, node.lineno, start, text[start:end], new, around))
     yield from sorted((one for one in found if one.old != one.new), key=lambda one: (one.start, one.new))
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate
+from tests.mutation.__main__ import EXPLAINED, KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate
 from tests.mutation.mutants import Mutant, mutants_of
-from tests.mutation.survivors import EXPLAINED
 
 SOURCE = '''
 def limited(number, *, most=10):
@@ -25,8 +24,9 @@ def limited(number, *, most=10):
 def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
     """Defaults, comparisons, operators, calls and returns become faults; assertions and what is raised do not."""
     (tmp_path / "module.py").write_text(SOURCE, encoding="utf-8")
-    found = {(mutant.old, mutant.new) for mutant in mutants_of(tmp_path, tmp_path / "module.py")}
-    assert found == {
+    mutants = list(mutants_of(tmp_path, tmp_path / "module.py"))
+    assert mutants[-1].name == "module.py: 1 -> (2), in note(number) return number + 1"
+    assert {(mutant.old, mutant.new) for mutant in mutants} == {
         ("10", "(11)"),
         ("number < most and number", "(not (number < most and number))"),
         ("number < most and number", "((number < most) or (number))"),

@@ -118,12 +118,13 @@ def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) ->
     assert (job.last_result.returncode, cleaned.exists()) == (7, True)
 
 
-def test_no_grace_is_sigkill_at_once(backend: str) -> None:
-    """With `terminate_grace=0`, a command that ignores SIGTERM is killed."""
+def test_no_grace_is_sigkill_at_once(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With `terminate_grace=0`, a command that ignores SIGTERM is killed; it is ours, and nothing else is said."""
     job = sh("trap '' TERM; while :; do sleep 1000; done", terminate_grace=0, timeout=0.1)
     run(backend, job)
     assert job.last_result is not None
     assert job.last_result.signal is signal.SIGKILL
+    assert "another user" not in caplog.text
 
 
 @pytest.mark.parametrize("line", ["exec sleep 1000", "sleep 1000 & exit 0"])

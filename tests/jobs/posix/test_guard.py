@@ -18,6 +18,7 @@ from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _groups, _guard, _guard_script
 
 from ...bodies import run
+from ...journal.stage import adopt_orphans, children
 from ...places import PATIENCE
 from ...processes import fork_server as fork_server
 from ...processes import forked, forks
@@ -25,6 +26,8 @@ from ..command.commands import PIPE
 from .process_trees import FORKING, STUBBORN, TREE, VARIABLE, Watched, until_there
 from .process_trees import watched as watched
 
+MARK = f"mark-of-{os.getpid()}"
+"""Of no other test on this machine: whatever has it is killed."""
 CONDUCTOR = """
 import os
 from pathlib import Path
@@ -288,11 +291,11 @@ def test_what_was_started_while_others_were_looked_at_is_found(
     def late(path: str) -> list[str]:
         listed = real(path)
         if not started:
-            started.append(subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "my-mark"}))
+            started.append(subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": MARK}))
         return listed
 
     monkeypatch.setattr(_guard_script.os, "listdir", late)
-    assert _guard_script.marked(b"my-mark") == [started[0].pid]
+    assert _guard_script.marked(MARK.encode()) == [started[0].pid]
     started[0].kill()
     started[0].wait()
 
@@ -311,6 +314,18 @@ def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _
     assert _guard_script.groups(table.descriptor) == [11, 33]
     assert table.enter(44) == entries[1]
     assert _guard_script.groups(table.descriptor) == [11, 44, 33]
+
+
+def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the mark of a command alone remains, and its place, which is none, is left like any other."""
+    monkeypatch.setattr(_guard, "_table_size", lambda: 12)
+    table = _guard.Table()
+    assert [table.enter(number) for number in (11, 22, 33)] == [1, 2, 0]
+    table.leave(0)
+    table.leave(2)
+    assert [table.enter(number) for number in (44, 55)] == [2, 0]
+    assert _guard_script.groups(table.descriptor) == [11, 44]
+    table.close()
 
 
 def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,11 +356,11 @@ def _missing(*args: Any, **options: Any) -> Any:
 def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watched: Watched) -> None:
     """What the guard becomes when its conductor dies, called here."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
-    marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "a:my-mark:b"})
+    marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
     table.enter(tree.pid)
     table.enter(2**22 - 5)  # none of ours, and gone
     time.sleep(0.05)
-    _guard_script.main(table.descriptor, b"my-mark")
+    _guard_script.main(table.descriptor, MARK.encode())
     assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
     assert watched.gone_in_time()
 
@@ -360,9 +375,31 @@ def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend
     assert not survey.found_dead(2**22 - 5, time.monotonic() + 100)
 
 
-def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(
-    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_survey_is_made_again_for_those_that_end_later() -> None:
+    """After a pause that is not much longer than the look itself."""
+    survey = _groups.Survey()
+    began = time.monotonic()
+    assert survey.found_dead(2**22 - 5, began)
+    later = time.monotonic()
+    while not survey.found_dead(2**22 - 5, later):
+        time.sleep(0.001)
+        assert time.monotonic() < later + 100 * (later - began)
+
+
+def test_orphans_of_a_command_are_reaped_where_they_become_children(backend: str, watched: Watched) -> None:
+    """As of process 1 in a container; those that live are none of its business until they have ended."""
+    adopt_orphans(True)
+    before = children()
+    try:
+        lines = "sleep 0 & trap '' TERM; sleep 1000 & exit 0"
+        run(backend, CommandJob(lines, shell=True, leftovers="end", terminate_grace=0.02))
+    finally:
+        adopt_orphans(False)
+    assert children() <= before
+    assert watched.alive() == []
+
+
+def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(backend: str, watched: Watched) -> None:
     """In many containers the first process reaps late or never: what is dead counts as gone."""
     job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=1000, leftovers="end")
     run(backend, job)

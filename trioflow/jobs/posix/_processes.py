@@ -271,7 +271,7 @@ def raise_limit() -> bool:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):  # more than the system allows now
         return False
-    _lower_limit = _lower_limit or (soft, hard)
+    _lower_limit = soft, hard
     return True
 
 
