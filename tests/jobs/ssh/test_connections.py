@@ -296,12 +296,28 @@ def test_settings_that_were_not_told_in_time_are_asked_for_again(
         return real(self, node) if len(asked) > 1 else ["sleep", "1000"]
 
     monkeypatch.setattr(OpenSsh, "settings", settings)
-    first = SshJob(server.node(), "true", timeout=0.3)
-    other = SshJob(server.node(), "true")
-    run(backend, first, other)
+    with Proxy(server, 1) as proxy:
+        before, node = SshJob(proxy.node(max_handshakes=1), "true"), server.node(max_handshakes=1)
+        first, other = SshJob(node, "true", timeout=0.3), SshJob(node, "true")
+        run(backend, before, first, other)
     assert isinstance(first.raised_exception(), JobTimeout)
     assert other.result().returncode == 0
-    assert len(asked) == 2
+    assert asked == [node, node, before.node]
+
+
+def test_ssh_is_asked_for_its_settings_where_more_connect_than_one_server_may_have(
+    backend: str, site: Site, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each node, also for those that were under way before: their servers may be one and the same."""
+    asked: list[SshNode] = []
+    real = OpenSsh.settings
+    monkeypatch.setattr(OpenSsh, "settings", lambda self, node: [asked.append(node), real(self, node)][1])
+    site.alias(f"few-{backend}-*", server)
+    for number in (3, 6):
+        nodes = SshNodes(f"few-{backend}-[1-{number}]", config=site.config, max_handshakes=3)
+        run(backend, *(SshJob(node, "true") for node in nodes))
+        assert set(asked) == (set() if number == 3 else set(nodes))
+    assert len(asked) == 6
 
 
 # ---- lost

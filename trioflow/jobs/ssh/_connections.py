@@ -20,7 +20,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Hashable
+from collections.abc import AsyncGenerator, Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -82,7 +82,7 @@ class Connections:
         self._by_node: Final[dict[SshNode, Connection]] = {}
         self._here: Final[dict[LocalNode, Here]] = {}
         self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
-        self._handshakes: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
+        self.handshakes: Final = Handshakes()
         self._directory: Directory | None = None
 
     def to(self, node: Node) -> Connection | Here:
@@ -96,13 +96,6 @@ class Connections:
         if node not in self._by_node:
             self._by_node[node] = Connection(self, node, len(self._by_node))
         return self._by_node[node]
-
-    def handshakes(self, server: Hashable, number: int) -> anyio.CapacityLimiter:
-        """Return what limits how many connections to a server are being opened at once."""
-        key = server, number
-        if key not in self._handshakes:
-            self._handshakes[key] = anyio.CapacityLimiter(number)
-        return self._handshakes[key]
 
     @property
     def directory(self) -> str:
@@ -128,6 +121,49 @@ class Connections:
                 self._directory.remove()
 
 
+class Handshakes:
+    """How many connections to one server are being opened at once.
+
+    Which server that is, ssh has to be asked, which takes 5 ms. As long as no more are under way, to whatever servers,
+    than one server may have, nobody asks. The first who comes then asks for all of them.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
+        self._under_way: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is not known
+        self._asking = 0  # who asks, or waits: as long as there is one, nobody goes before it without asking
+
+    @contextlib.asynccontextmanager
+    async def turn(self, connection: Connection) -> AsyncGenerator[bool]:
+        """Wait until one more may be opened to its server; gives whether others are being opened."""
+        limiter, others = None, bool(self._under_way)
+        if self._asking or len(self._under_way) >= connection.node.max_handshakes:
+            self._asking += 1
+            try:
+                limiter = await self._limiter(connection)
+                for other in [other for other, known in self._under_way.items() if known is None]:
+                    found = await self._limiter(other)
+                    if self._under_way.get(other, found) is None:  # it still is
+                        self._under_way[other] = found
+                        found.acquire_on_behalf_of_nowait(other)
+                await limiter.acquire_on_behalf_of(connection)
+            finally:
+                self._asking -= 1
+        self._under_way[connection] = limiter
+        try:
+            yield others
+        finally:
+            limiter = self._under_way.pop(connection)
+            if limiter is not None:
+                limiter.release_on_behalf_of(connection)
+
+    async def _limiter(self, connection: Connection) -> anyio.CapacityLimiter:
+        number = connection.node.max_handshakes
+        key = await connection.server(), number
+        return self._by_server.setdefault(key, anyio.CapacityLimiter(number))
+
+
 class Connection:
     """The connection to one node."""
 
@@ -147,6 +183,7 @@ class Connection:
         self._is_ready = False  # `process` has said that the connection is there
         self._failure: SshError | None = None  # of the last try
         self._failures = 0
+        self._asking: Final = anyio.Lock()  # of whoever asks for the settings
         self._settings: dict[str, str] | None = None  # those of ssh for this node, as soon as they are asked for
 
     @property
@@ -242,12 +279,12 @@ class Connection:
     async def _open(self) -> None:
         await self.end()  # of one that was lost
         gateway = await self._open_gateway()
-        handshakes = self._all.handshakes(await self._server(), self.node.max_handshakes)
+        handshakes = self._all.handshakes
         left = self.node.connect_timeout  # seconds for tries and pauses; waiting until others have connected is free
         pause, tries = FIRST_PAUSE, 0
         while True:
-            async with handshakes:
-                if handshakes.borrowed_tokens > 1:
+            async with handshakes.turn(self) as others:
+                if others:
                     await anyio.sleep(random.uniform(0, JITTER))
                 complaint, taken = await self._connect(gateway, left)
             if complaint is None:
@@ -275,8 +312,8 @@ class Connection:
             raise kind(self.node, f"its gateway is out of reach: {failure}") from None
         return Gateway(connection.node, connection.socket)
 
-    async def _server(self) -> Hashable:
-        """Return what is the same for nodes that the same server answers first, as far as is known."""
+    async def server(self) -> Hashable:
+        """Return what is the same for nodes that the same server answers first, as far as ssh tells."""
         node = self.node
         if node.gateway is not None:  # its connection is there already
             return node.gateway, node.hostname, node.port
@@ -364,13 +401,14 @@ class Connection:
 
     async def _asked_settings(self) -> dict[str, str]:
         """Return the settings of ssh for the node, by name; none if ssh does not tell them."""
-        if self._settings is None:
-            command, told = self.transport.settings(self.node), ""
-            asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
-            with contextlib.suppress(CommandError, JobTimeout):
-                told = (await asking.co_run()).text
-            lines = (line.partition(" ") for line in told.splitlines())
-            self._settings = {name: value for name, _, value in lines}
+        async with self._asking, self._all.beginning:
+            if self._settings is None:
+                command, told = self.transport.settings(self.node), ""
+                asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
+                with contextlib.suppress(CommandError, JobTimeout):
+                    told = (await asking.co_run()).text
+                lines = (line.partition(" ") for line in told.splitlines())
+                self._settings = {name: value for name, _, value in lines}
         return self._settings
 
     # ---- closing
