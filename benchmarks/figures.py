@@ -75,8 +75,9 @@ COMMAND_LIMITS: Final = {
 """Time from the start of the first command to the end of the last, as a fraction of the rival's."""
 
 ELSEWHERE_LIMITS: Final = {
-    ("nodes", ONE, "command wall", "xargs over ControlMaster"): 1.2,
+    ("nodes", ONE, "command wall", "xargs over ControlMaster"): 0.5,
     ("nodes", MANY, "command wall", "xargs over ssh"): 1.2,
+    ("nodes", MANY, "command wall", "ControlMaster for each"): 1.05,
     ("cluster", "", "run wall", "client.map"): 1.3,
 }
 """The same for commands on nodes, with their connections, and for calls on a Dask cluster."""

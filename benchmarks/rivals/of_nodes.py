@@ -76,6 +76,15 @@ def with_xargs(nodes: Sequence[str], command: str, window: int) -> None:
     subprocess.run(words, input="\n".join(nodes), text=True, check=True)
 
 
+def with_control_masters(nodes: Sequence[str], command: str, window: int) -> None:
+    """Xargs -P over a shell for each name: open a connection that others could share, use it once, close it."""
+    with tempfile.TemporaryDirectory() as directory:
+        ssh = f"ssh -T -F {site().config} -S {directory}/{{}} {{}}"
+        loop = f"{ssh} -MNf && {ssh} {shlex.quote(command)}; code=$?; {ssh} -O exit; exit $code"
+        words = ["xargs", f"-P{window}", "-I{}", "sh", "-c", loop]
+        subprocess.run(words, input="\n".join(nodes), text=True, check=True, stderr=subprocess.DEVNULL)
+
+
 def with_control_master(nodes: Sequence[str], command: str, window: int) -> None:
     """A shell's loop: open a connection to the node, all names of which are the same, use it by xargs -P, close it."""
     with tempfile.TemporaryDirectory() as directory:
@@ -103,5 +112,9 @@ OVER_ONE: Final = (
     NodeRival(OURS, "asyncio", with_trioflow("asyncio")),
     NodeRival("xargs over ControlMaster", "", with_control_master, "xargs"),
 )
-OVER_MANY: Final = (*OVER_ONE[:2], NodeRival("xargs over ssh", "", with_xargs, "xargs"))
+OVER_MANY: Final = (
+    *OVER_ONE[:2],
+    NodeRival("xargs over ssh", "", with_xargs, "xargs"),
+    NodeRival("ControlMaster for each", "", with_control_masters, "xargs"),
+)
 KEEPING: Final = (*OVER_ONE[:2], NodeRival("GNU parallel --controlmaster", "", with_parallel, "parallel"))
