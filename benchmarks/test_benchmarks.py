@@ -235,8 +235,9 @@ def test_connections_and_sessions_are_weighed() -> None:
 @pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 def test_many_nodes_are_measured() -> None:
     """A node that is slow succeeds, and those that do not answer, or refuse, do not."""
-    command = [sys.executable, "-m", "benchmarks.many_nodes", "3", "--broken", "1", "--rounds", "1", "--memory", "--ways"]
-    done = subprocess.run([*command, "trioflow, trio"], cwd=ROOT, capture_output=True, text=True, check=True)
+    words = ["3", "--broken", "1", "--rounds", "1", "--memory", "--ways", "trioflow, trio"]
+    command = [sys.executable, "-m", "benchmarks.many_nodes", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "| trioflow, trio | 4 |" in done.stdout
     assert "private memory here of a connected node" in done.stdout
 
