@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, TypeVarTuple
 
+import anyio
+import trio
 from hypothesis import HealthCheck, Phase, settings
+
+from trioflow.testing._turns import Turns, ordered
 
 from ..conftest import Virtual
 from .flow_laws import LAWS_OF_FLOW
@@ -14,6 +19,8 @@ from .oracle import predict
 from .real_run import RealRun, Recording
 from .scenarios import Leaf, Scenario
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 FEW = settings(
     max_examples=25,
     derandomize=True,
@@ -27,6 +34,20 @@ MANY = settings(
     phases=list(Phase),
     print_blob=True,
 )
+
+
+class Ordered(Virtual):
+    """As `Virtual`, with tasks that go on in an order that the seed determines."""
+
+    def __init__(self, backend: str, seed: int) -> None:
+        super().__init__(backend)
+        self.seed = seed
+
+    def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        with ordered(Turns(every=self.seed), self.backend) as options:
+            if self.backend == "trio":
+                return trio.run(async_fn, *args, **options)
+            return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
 
 
 def perform(virtual: Virtual, scenario: Scenario) -> tuple[Recording, Recording]:

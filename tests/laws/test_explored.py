@@ -9,45 +9,24 @@ the suite a few scenarios each; for more of them::
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any
 
-import anyio
 import pytest
-import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import Scheduler
 from trioflow.testing import explore
-from trioflow.testing._turns import Turns, ordered
 
-from ..conftest import Virtual
-from .checks import FEW, MANY, check, check_shared, on_both
+from .checks import FEW, MANY, Ordered, check, check_shared, on_both
 from .flow_laws import LAWS_OF_FLOW, ends_services_after_their_users
 from .laws import LAWS_OF_RUNS, ends_forever_jobs_last
 from .real_run import RealRun, Recorder
 from .scenarios import LAST_CALL, Scenario, scenarios
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 SEEDS = st.integers(0, 2**32 - 1)
 ALONE = {ends_forever_jobs_last, ends_services_after_their_users}  # they hold of jobs that nobody else ends
-
-
-class Ordered(Virtual):
-    """As `Virtual`, with tasks that go on in an order that the seed determines."""
-
-    def __init__(self, backend: str, seed: int) -> None:
-        super().__init__(backend)
-        self.seed = seed
-
-    def __call__(self, async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
-        with ordered(Turns(every=self.seed), self.backend) as options:
-            if self.backend == "trio":
-                return trio.run(async_fn, *args, **options)
-            return anyio.run(async_fn, *args, backend="asyncio", backend_options=options)
 
 
 def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:

@@ -8,6 +8,7 @@ In the suite a few random scenarios; for more of them::
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 from collections import Counter
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import Adaptive, Job, Pool, Rate, Scheduler, Throttled, current_job
+from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Throttled, current_job
 
 from ..bodies import LIMIT, nap
+from .checks import Ordered
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
 FEW = range(10)
+TELLING = [18, 39, 65]  # these have found faults that were put in
 MANY = int(os.environ.get("TRIOFLOW_SOAK", "1000"))
 FEW_MORE = 5  # what starts while there is enough for it and the waiting one, of which an earlier one takes the rest
 TOLERANCE = 1e-6  # sums of floats are not exact
@@ -164,6 +167,61 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
                 assert total <= rate.burst[key] + limit / rate.per * (when - begin) + TOLERANCE
 
 
+class Watched(Scenario):
+    """Flat schedulers; it is looked, between all moments at which something happens, whether a job could start."""
+
+    def scheduler(self, depth: int, **options: Any) -> Scheduler:
+        members: list[Any] = []
+        for _ in range(self.draw.randint(2, 8)):
+            members.append(self.job(required=self.choose(members) if members and self.one_in(3) else None))
+        return Scheduler(
+            *members,
+            jobs_window=self.choose([None, 1, 2, Adaptive(1, 3), Adaptive(1, 3)]),
+            backfill=self.choose([0, 1, 64, 64]),
+            policy=self.choose(["auto", "fifo"]),
+            start_interval=self.choose([0, 0, 0, 0.5]),
+            **options,
+        )
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.look)
+            await super().run()
+            group.cancel_scope.cancel()
+
+    async def look(self) -> None:
+        await anyio.sleep(0.125)  # all happens at multiples of 0.05
+        while True:
+            waiting = [job for one in self.schedulers for job in one if job.state is JobState.SCHEDULED]
+            able = [job for job in waiting if self.could_start(job)]
+            for job in able:
+                assert any(other not in able and may_block(other, job) for other in waiting), f"{job} could start"
+            await anyio.sleep(0.25)
+
+    def could_start(self, job: Any) -> bool:
+        """Return whether there is a slot for a job, and what it needs; False where that is not easily said."""
+        if not job.needs or "api" in job.needs or job.scheduler.start_interval or not has_slot(job):
+            return False
+        return all(needed <= self.pool.free[name] for name, needed in job.needs.items())
+
+
+def has_slot(job: Any) -> bool:
+    """Return whether the run of a job has a slot for one more."""
+    run = job.scheduler._run
+    size = math.inf if run.workers.size is None else run.workers.size
+    return not run.starts_no_more and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
+
+
+def may_block(waiting: Any, job: Any) -> bool:
+    """Return whether a job that waits for more may have a reservation for what another one needs."""
+    return waiting.scheduler.backfill < 64 and not waiting.needs.keys().isdisjoint(job.needs) and has_slot(waiting)
+
+
+def check_no_time_is_lost(virtual: Virtual, seed: int) -> None:
+    """A job starts as soon as there is a slot and all that it needs, unless one that waits for more comes first."""
+    virtual(Watched(seed).run)
+
+
 def check_nobody_starves(virtual: Virtual, seed: int) -> None:
     """While streams of jobs come in other runs, few later ones more than `backfill` start before one that waits."""
     draw = random.Random(seed)
@@ -208,28 +266,36 @@ def check_nobody_starves(virtual: Virtual, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_runs_that_share_a_pool(virtual: Virtual, seed: int) -> None:
+def test_runs_that_share_a_pool(backend: str, seed: int) -> None:
     """Whatever happens to their jobs and to them, they keep the laws of pools."""
-    check(virtual, seed)
+    check(Ordered(backend, seed), seed)
 
 
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("seed", FEW)
-def test_runs_that_share_a_pool_and_a_limiter(virtual: Virtual, seed: int, tokens: int) -> None:
+def test_runs_that_share_a_pool_and_a_limiter(backend: str, seed: int, tokens: int) -> None:
     """They keep the same laws if some have to wait for tokens too, with what they keep of the pool or without."""
-    check(virtual, seed, tokens)
+    check(Ordered(backend, seed), seed, tokens)
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_nobody_starves(virtual: Virtual, seed: int) -> None:
+def test_nobody_starves(backend: str, seed: int) -> None:
     """A job is not passed for ever by those of other runs."""
-    check_nobody_starves(virtual, seed)
+    check_nobody_starves(Ordered(backend, seed), seed)
+
+
+@pytest.mark.parametrize("seed", [*FEW, *TELLING])
+def test_no_time_is_lost(backend: str, seed: int) -> None:
+    """Whatever happens, each job starts as soon as it can: whoever gives something back wakes the right runs."""
+    check_no_time_is_lost(Ordered(backend, seed), seed)
 
 
 @pytest.mark.soak
-def test_many_runs_that_share_pools(virtual: Virtual) -> None:
+def test_many_runs_that_share_pools(backend: str) -> None:
     """As the tests above, for long."""
     for seed in range(MANY):
+        virtual = Ordered(backend, seed)
         check(virtual, seed)
         check(virtual, seed, 1 + seed % 3)
         check_nobody_starves(virtual, seed)
+        check_no_time_is_lost(virtual, seed)

@@ -38,7 +38,7 @@ ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tes
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "door", "job", "limits", "run", "scheduler")},
     "base": ("trioflow/_core/base", (*ENGINE, "tests/view/test_units.py")),
-    "journal": ("trioflow/journal", ("tests/journal",)),
+    "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
     "posix": ("trioflow/jobs/posix", ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process")),
 }
 """The folder of each room, and the tests that are to notice its faults."""
