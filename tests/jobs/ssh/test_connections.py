@@ -253,8 +253,9 @@ def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, ser
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
 
 
+@pytest.mark.parametrize(("backend", "way"), [("trio", "ProxyCommand"), ("asyncio", "ProxyJump")])
 def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
-    backend: str, site: Site, server: Server, tmp_path: Path
+    backend: str, way: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
     """Each of them makes a connection of its own to that gateway, whose server drops a crowd."""
     gateway = site.serve(3)
@@ -263,7 +264,9 @@ def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
     with Proxy(gateway, *[0.3] * 4) as proxy, config.open("a") as file:
         file.write(f"Host inner-*\n  HostName {server.address}\n  Port {server.port}\n")
         file.write(f"  HostKeyAlias [{server.address}]:{server.port}\n")
-        file.write(f"  ProxyCommand ssh -F {config} -p {proxy.port} -W %h:%p {gateway.address}\n")
+        command = f"ssh -F {config} -p {proxy.port} -W %h:%p {gateway.address}"
+        jump = f"{gateway.address}:{proxy.port}"
+        file.write(f"  {way} {command if way == 'ProxyCommand' else jump}\n")
         file.flush()
         jobs = [SshJob(SshNode(f"inner-{one}", config=config, max_handshakes=1), "true") for one in range(4)]
         before = time.monotonic()
