@@ -54,7 +54,8 @@ LAST_PAUSE: Final = 8.0
 JITTER: Final = 0.02
 """Seconds, at most, by which handshakes that could begin at once are put off."""
 BEGINNING: Final = 32
-"""Connections that begin at once, to whatever servers: each takes some 30 ms of this machine's CPU."""
+"""Connections that begin at once, to whatever servers, and nodes that ssh is asked about: each takes some 30 ms of this
+machine's CPU, or 7."""
 BEGUN: Final = 1.0
 """Seconds after which one no longer counts as beginning: it waits for a node that is far, or hangs."""
 CLOSING: Final = 2.0
@@ -401,15 +402,16 @@ class Connection:
 
     async def _asked_settings(self) -> dict[str, str]:
         """Return the settings of ssh for the node, by name; none if ssh does not tell them."""
-        async with self._asking, self._all.beginning:
+        async with self._asking:
             if self._settings is None:
                 command, told = self.transport.settings(self.node), ""
                 asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
                 with contextlib.suppress(CommandError, JobTimeout):
-                    told = (await asking.co_run()).text
+                    async with self._all.beginning:
+                        told = (await asking.co_run()).text
                 lines = (line.partition(" ") for line in told.splitlines())
                 self._settings = {name: value for name, _, value in lines}
-        return self._settings
+            return self._settings
 
     # ---- closing
 
