@@ -23,6 +23,7 @@ from typing import Any
 import trioflow
 from trioflow import Job, Port, Scheduler, current_job
 from trioflow.abc import shown
+from trioflow.testing import FAULTS, explore, run_virtual
 
 PACKAGE = Path(trioflow.__file__).parent
 PAGE = Path(__file__).parents[1] / "reference" / "bad-input.md"
@@ -72,6 +73,10 @@ async def nothing() -> None:
     """Do nothing."""
 
 
+async def one(_: object) -> None:
+    """Do nothing with it."""
+
+
 def home() -> Scheduler:
     """Return a scheduler with a job."""
     return Scheduler(Job(nothing, label="a"), label="home")
@@ -104,6 +109,31 @@ def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
     parameters = list(inspect.signature(getattr(Job, name)).parameters.values())[1:]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def traced() -> trioflow.Trace:
+    """Return the trace of a run."""
+    trace = trioflow.Trace()
+    home().run(instruments=[trace])
+    return trace
+
+
+def used(amount: Any) -> Any:
+    """Say in a job how much it has used."""
+
+    async def body() -> None:
+        current_job().used(api=amount)
+
+    job = Job(body, label="a", needs={"api": 1})
+    Scheduler(job, pool=trioflow.Pool(api=trioflow.Rate(requests=1, per=1))).run()
+    return job.result()
+
+
+def explored(
+    make_scheduler: Any, *, seed: Any = 1, check: Any = None, faults: Any = FAULTS, backends: Any = ("asyncio",)
+) -> Any:
+    """Explore, but not for as long as one likes."""
+    return explore(make_scheduler, runs=2, seed=seed, check=check, faults=faults, backends=backends)
 
 
 def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
@@ -154,8 +184,13 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
         yield f"scheduler.{name}", method(home, name), needed
     for name in ("export_as_csvfile", "export_as_json", "export_as_svgfile", "export_as_htmlfile"):
         yield f"trace.{name}", method(trioflow.Trace, name), {"path": "trace"}
+    yield "trace.what_if", method(traced, "what_if"), {}
     yield "job.requires", method(lambda: Job(nothing, label="a"), "requires"), {}
     yield "job.progress", while_it_runs("progress"), {}
+    yield "job.used", lambda *, api: used(api), {"api": 1}
+    yield "sequence.requires", method(lambda: trioflow.Sequence(Job(nothing, label="a")), "requires"), {}
+    yield "testing.explore", explored, {"make_scheduler": home}
+    yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -171,7 +206,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "explain": {"job": None},
     "exit_jobs": {},
     "iterate_jobs": {},
-    "map": {"function": nothing, "iterables": ()},
+    "map": {"function": one, "iterables": ([1],)},
     "list": {},
     "listing": {},
     "debrief": {},
@@ -266,7 +301,8 @@ def walked() -> Iterator[tuple[str, str, list[Refused]]]:
     """Yield each call, each of its parameters, and the values that it refuses."""
     known: set[str] = set()
     for name, function, needed in calls():
-        for one in parameters(function, known):
+        is_kind = isinstance(function, type) and issubclass(function, trioflow.AbstractJob)
+        for one in parameters(function, known if is_kind else set()):
             found = [
                 Refused(name, one.name, value, error)
                 for value, given in VALUES.items()

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.door.reading import (
     AnyJob,
@@ -25,6 +25,7 @@ from .._core.door.reading import (
     paths_of,
     resources_of,
     settings_of,
+    shown,
     slots_of,
 )
 from ..view.trace._record import TraceRecord
@@ -163,9 +164,13 @@ def what_if(
 
     Raises:
         ValueError: there is no such resource, or a size or a policy is out of range.
-        TypeError: a size is not a whole number.
+        TypeError: a size is not a whole number, or one of the arguments is of a wrong type.
 
     """
+    if not isinstance(cast("object", resource), str | None):
+        raise TypeError(f"resource={shown(resource)}: give the name of a resource, or None for the slots of the window")
+    _check_list("sizes", sizes, "whole numbers")
+    _check_list("policies", policies, "names")
     own = scenario.policy
     names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
     for one in policies or ():
@@ -177,9 +182,9 @@ def what_if(
         number = max(FEWEST, most // (max(1, len(scenario.seconds)) * len(names)))
         chosen = _usual_sizes(scenario, resource, now, least, number)
     points: list[WhatIfPoint] = []
-    for name in names:
-        found = scenario.simulations(name, resource, chosen)
-        points += [WhatIfPoint(size, name, seconds) for size, seconds in zip(chosen, found, strict=True)]
+    for policy in names:
+        found = scenario.simulations(policy, resource, chosen)
+        points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, found, strict=True)]
     this = None if took is None else WhatIfPoint(now, own, took)
     change = _other_amount(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
@@ -194,6 +199,11 @@ def what_if(
         _rate_in_words(rate),
         only_nested,
     )
+
+
+def _check_list(argument: str, given: object, what: str) -> None:
+    if given is not None and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
+        raise TypeError(f"{argument}={shown(given)}: give a list of {what}")
 
 
 def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
@@ -223,7 +233,7 @@ def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
     views = {view.name: view for pool in pools for view in resources_of(pool)}
     if resource not in views:
         there = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
-        raise ValueError(f"what if there were more of {resource!r}: no pool has it; {there}")
+        raise ValueError(f"resource={resource!r}: no pool has it; {there}")
     rate = _rate_of(scenario, resource)
     if rate is not None:
         return math.ceil(next(iter(rate.limits.values()))), 1
@@ -290,7 +300,7 @@ def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> l
         if size is None:
             raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
         if type(size) is not int:  # a bool is no number of slots
-            raise TypeError(f"sizes: {size!r} is not a whole number")
+            raise TypeError(f"sizes: {shown(size)} is not a whole number")
         if size < least:
             why = "" if resource is None or least == 1 else f": a job needs {least} of {resource!r}"
             raise ValueError(f"sizes: {size!r} is less than {least}{why}")

@@ -6,9 +6,11 @@ import asyncio
 import math
 import selectors
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, TypeVarTuple, final
+from typing import Any, TypeVar, TypeVarTuple, cast, final
 
 import anyio
+
+from .._core.door.kinds import shown
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -29,6 +31,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
 
     Raises:
         ValueError: there is no such backend.
+        TypeError: ``async_fn`` is not a function, or the backend not a name.
         RuntimeError: an event loop is running in this thread already.
         BaseException: whatever ``async_fn`` raised, unwrapped.
 
@@ -41,6 +44,8 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
     >>> run_virtual(patience, 59.5), run_virtual(patience, 60.5)
     (True, False)
     """
+    if not callable(async_fn):
+        raise TypeError(f"async_fn={shown(async_fn)}: give an async function")
     options = virtual_options(backend)
     if backend == "trio":
         import trio
@@ -64,19 +69,22 @@ def virtual_options(backend: str) -> dict[str, Any]:
 
     Raises:
         ValueError: there is no such backend.
+        TypeError: it is not a name.
 
     >>> import anyio, trio
     >>> from trioflow.testing import virtual_options
     >>> trio.run(trio.sleep, 3600, **virtual_options("trio"))
     >>> anyio.run(anyio.sleep, 3600, backend="asyncio", backend_options=virtual_options("asyncio"))
     """
+    if not isinstance(cast("object", backend), str):
+        raise TypeError(f"backend={shown(backend)}: choose 'trio' or 'asyncio'")
     if backend == "trio":
         from trio.testing import MockClock  # imported here, so that users of asyncio need not pay for it
 
         return {"clock": MockClock(autojump_threshold=0)}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
-    raise ValueError(f"there is no virtual time for the backend {backend!r}: use 'trio' or 'asyncio'")
+    raise ValueError(f"backend={shown(backend)}: there is no virtual time for it; choose 'trio' or 'asyncio'")
 
 
 @final

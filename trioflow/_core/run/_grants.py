@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _amounts
+from ..base._shown import shown
 from ..job._outcome import add_note
 from ..limits._rate import RateResource
 
@@ -71,7 +72,7 @@ class Grants:
         grant = None if job._facts is None else job._facts.grant
         corrections: list[Callable[[], None]] = []
         for name, given in amounts.items():
-            what = f"used({name}={given!r}) of {job.label!r}"
+            what = f"used({name}={shown(given)}) of {job.label!r}"
             taken = None if grant is None else grant.of(name)
             if taken is None:
                 raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")

@@ -564,17 +564,17 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Return the label that `map` gives to the job with these arguments."""
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
-                f"map() of {self.label!r}: label={label!r} is neither text nor a function; "
+                f"map() of {self.label!r}: label={shown(label)} is neither text nor a function; "
                 f"write a format string, such as 'page {{}}', or a function of the item that returns text"
             )
-        shown = _labels.of_call("label", arguments, {})
+        call = _labels.of_call("label", arguments, {})
         try:
             found: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
             what = f"label={label!r} cannot be filled in" if isinstance(label, str) else "the function of label= raised"
-            raise ValueError(f"map() of {self.label!r}: {what} for {shown}: {type(error).__name__}: {error}") from error
+            raise ValueError(f"map() of {self.label!r}: {what} for {call}: {type(error).__name__}: {error}") from error
         if not isinstance(found, str):
-            raise TypeError(f"map() of {self.label!r}: {shown} returned {type(found).__name__}; it must return text")
+            raise TypeError(f"map() of {self.label!r}: {call} returned {type(found).__name__}; it must return text")
         return found
 
     def as_settled(self) -> SettledJobs:
