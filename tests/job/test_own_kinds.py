@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -187,6 +189,35 @@ def test_a_limit_that_cancels_knows_its_idle_timeout(virtual: Virtual) -> None:
     assert alive.result() == "ended"
     assert silent.elapsed == 4.25
     assert "no ticks for 1.25 s" in str(silent.raised_exception())
+
+
+class Reader(JobKind[list[bool]], keeps_time=True):
+    """Holds the loop for longer than its `idle_timeout`, while something is written to the pipe that it reads."""
+
+    async def co_run(self) -> list[bool]:
+        reading, writing = os.pipe()
+        try:
+            with run_of(self).time_limit(self) as limit:
+                time.sleep(0.02)  # noqa: ASYNC251 - to hold the loop
+                os.write(writing, b"x")
+                found = [await limit.wait_readable(reading)]
+                found.append(await limit.wait_readable(reading))  # it has given no sign of life
+                limit.alive()
+                found.append(await limit.wait_readable(reading))
+                os.read(reading, 1)
+                found.append(await limit.wait_readable(reading))
+                assert limit.is_over
+                return found
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+
+def test_a_time_limit_looks_at_what_has_come_once_more_after_its_deadline(backend: str) -> None:
+    """So a kind that was held up can take it for a sign of life; if it does not, the time is over."""
+    job = Reader(idle_timeout=0.01)
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() == [True, False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -29,7 +30,7 @@ from ..job._outcome import Failure, RareFacts
 from ..run._attempts import as_often
 from ..run._current import current
 from ..run._forked import ForksEndHere
-from ..run._idle import PROGRESS, Watch
+from ..run._idle import PROGRESS, TURNS, Watch
 from ..run._lending import SpareSlots, spare_slots
 from ..run._links import successors_of
 from ..run._own_context import carried, carry
@@ -284,6 +285,13 @@ def _holds(worker: Worker, limiter: object) -> bool:
     return window is not None and window.limiter is limiter and worker.token is not None
 
 
+def is_readable(descriptor: int) -> bool:
+    """Return whether a descriptor is readable now."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 @final
 class TimeLimit:
     """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
@@ -291,7 +299,7 @@ class TimeLimit:
     It is a context manager: inside, signs of life reach it, those of `progress()` included.
     """
 
-    __slots__ = ("_around", "_backend", "_clock", "_job", "_own", "_scope")
+    __slots__ = ("_around", "_backend", "_clock", "_job", "_late", "_own", "_scope")
 
     def __init__(self, of: Any, job: AbstractJob[Any], missing: str, cancels: bool, counts: bool) -> None:
         run: Run = of  # whose type is no part of what users see
@@ -301,13 +309,15 @@ class TimeLimit:
         self._job: Final = job
         self._scope: Scope | None = None
         self._own: Watch | None = None
+        self._late = math.inf  # a deadline after which something was readable
         if not timeout is idle_timeout is None:
-            move = None
+            seconds = math.inf if idle_timeout is None else idle_timeout
             if cancels:
                 self._scope = run.backend.scope()
-                move = partial(setattr, self._scope, "deadline")
-            seconds = math.inf if idle_timeout is None else idle_timeout
-            self._own = Watch(run, job, seconds, timeout, missing, move, begins=counts)
+            cancel = None if self._scope is None else self._scope.cancel
+            self._own = Watch(run, job, seconds, timeout, missing, cancel, begins=counts)
+            if self._scope is not None:
+                self._scope.deadline = self._own.end
         worker = current.get(None)
         self._around: Final = () if worker is None else tuple(worker.watches())  # of schedulers and jobs around
 
@@ -361,7 +371,12 @@ class TimeLimit:
 
     async def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor is readable; return False if the time is over before."""
-        return await self._in_time(partial(self._backend.wait_readable, descriptor))
+        if await self._in_time(partial(self._backend.wait_readable, descriptor)):
+            return True
+        if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
+            return False
+        self._late = self.deadline  # what is there may be a sign of life, which the loop could not wait for
+        return True
 
     async def wait(self, event: ThreadEvent) -> bool:
         """Wait until an event is set; return False if the time is over before."""
@@ -372,6 +387,8 @@ class TimeLimit:
             until = self.deadline
             if await wait(until):
                 return True
+            for _ in range(TURNS if self.deadline < self.end else 0):
+                await self._backend.checkpoint()
             if self.deadline <= until:
                 return False
 

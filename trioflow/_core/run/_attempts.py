@@ -175,8 +175,7 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
                 run.facts(job).scope = scope  # the timeouts apply until the service is ready
             if limits.idle_timeout is None:
                 return await job._call_once()
-            move = partial(setattr, scope, "deadline")
-            with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, move) as watch:
+            with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, scope.cancel) as watch:
                 return await job._call_once()
     except BaseException as error:
         if not run.backend.should_have_caught(scope, error):

@@ -8,6 +8,9 @@ call begins ──► the end is due after idle_timeout, or timeout ──► it
                    ▲ sign of life: due after idle_timeout again
 ```
 
+While a job holds the loop, or the whole program stands still, nobody takes in the signs of others. So what has been
+given before the end is looked for once more when it is due.
+
 Nothing here runs for jobs without an `idle_timeout`, but for what `progress` itself does.
 """
 
@@ -29,6 +32,13 @@ if TYPE_CHECKING:
 PROGRESS: Final = "progress"
 OF_JOBS: Final = "progress of its jobs"
 
+TURNS: Final = 4
+"""How often the loop turns after a deadline before it counts.
+
+In one turn a report of a thread arrives, in two what a process has sent; the output of a node goes through one or two
+tasks more.
+"""
+
 
 class Watch:
     """When one call of a job has to end; the job finds it in its facts while the call lasts.
@@ -37,14 +47,18 @@ class Watch:
         run: the run that the call is in.
         job: the job.
         idle_timeout: seconds without a sign of life.
-        timeout: seconds for the whole call, from now; None for no limit.
+        timeout: seconds for the whole call, from now; None for no limit. Somebody else ends the call after it.
         missing: what did not come, for the error.
-        move: called with the end, and again whenever that has moved; without it, `deadline` is to be asked.
+        end_call: called once, when the call has to end for want of a sign of life; without it, `deadline` is to be
+            asked.
         begins: whether the call is watched from now on; otherwise while it is `counting`.
 
     """
 
-    __slots__ = ("_clock", "_facts", "_job", "_missing", "_move", "_seconds", "end", "last", "timeout")
+    __slots__ = (
+        "_clock", "_end_call", "_facts", "_is_over", "_job", "_missing", "_run", "_seconds", "_stop_timer", "_turns",
+        "end", "last", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,16 +67,20 @@ class Watch:
         idle_timeout: float,
         timeout: float | None,
         missing: str,
-        move: Callable[[float], object] | None = None,
+        end_call: Callable[[], object] | None = None,
         *,
         begins: bool = True,
     ) -> None:
+        self._run: Final = run
         self._clock: Final = run.clock
         self._job: Final = job
         self._facts: Final = run.facts(job) if job._worker is not None else None  # else another job has called it
         self._seconds: Final = idle_timeout
         self._missing: Final = missing
-        self._move: Final = move
+        self._end_call: Final = end_call
+        self._is_over = False
+        self._turns = 0
+        self._stop_timer: Callable[[], None] | None = None
         now = run.clock()
         self.timeout: Final = timeout
         self.end: Final = math.inf if timeout is None else now + timeout
@@ -80,10 +98,8 @@ class Watch:
 
     def alive(self) -> None:
         """Record a sign of life."""
-        now = self._clock()
-        if self.last == math.inf or (self._move is not None and now >= self.deadline):
-            return  # it is not watched; or its end has come
-        self._set(now)
+        if self.last < math.inf:  # otherwise it is not watched
+            self._set(self._clock())
 
     @contextlib.contextmanager
     def counting(self) -> Generator[None]:
@@ -92,42 +108,62 @@ class Watch:
         try:
             yield
         finally:
-            if self._clock() < self.deadline:
+            if self._end_call is not None or self._clock() < self.deadline:
                 self._set(math.inf)
 
     def _set(self, last: float) -> None:
-        self.last = last
-        if self._move is not None:
-            self._move(self.deadline)
+        if not self._is_over:
+            self.last, self._turns = last, 0
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """See to it that `_look` is called at the deadline, or before: signs of life are frequent."""
+        due = self.last + self._seconds
+        if self._end_call is not None and self._stop_timer is None and due < self.end:
+            self._stop_timer = self._run.group.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """End the call if its deadline has come, and the loop has turned since then."""
+        self._stop_timer = None
+        if self.last + self._seconds > self._clock():
+            self._set_timer()
+        elif self._turns < TURNS:
+            self._turns += 1
+            self._stop_timer = self._run.group.call_at(self._clock(), self._look)
+        else:
+            self._is_over = True
+            assert self._end_call is not None
+            self._end_call()
 
     def error(self) -> _errors.JobTimeout:
         """Return what the job fails with after its end: which of the two times was over."""
-        if self.end <= self.last + self._seconds:
+        if not self._is_over and self.end <= self.last + self._seconds:
             assert self.timeout is not None
             return _errors.JobTimeout(self._job, self.timeout)
         return _errors.JobTimeout(self._job, self._seconds, self._missing)
 
+    def stop(self) -> None:
+        """Let no more signs of life reach it, and end the call no more."""
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._stop_timer = None
+        if self._facts is not None and self._facts.watch is self:
+            self._facts.watch = None
+
     def __enter__(self) -> Watch:
         """Let signs of life reach it."""
-        self._set(self.last)
+        self._set_timer()
         if self._facts is not None and self.needs_signs:
             self._facts.watch = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let no more signs of life reach it: the end does not move any more."""
-        if self._facts is not None and self._facts.watch is self:
-            self._facts.watch = None
+        """Let no more signs of life reach it."""
+        self.stop()
 
 
 class WatchOfJobs(Instrument):
-    """Watches a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, is a sign of life.
-
-    Events are frequent, so the end is not moved each time: when it comes, it is looked up again.
-    """
-
-    _run: Run
-    _prevent: Callable[[], None] | None = None
+    """Watches a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, is a sign of life."""
 
     def __init__(self) -> None:
         """Watch nothing yet."""
@@ -135,23 +171,13 @@ class WatchOfJobs(Instrument):
 
     def begin(self, run: Run, idle_timeout: float) -> None:
         """Watch the jobs of a run from now on."""
-        self._run = run
-        self.watch = Watch(run, run.scheduler, idle_timeout, None, OF_JOBS)
-        self._prevent = run.group.call_at(self.watch.deadline, self._look)
+        self.watch = Watch(run, run.scheduler, idle_timeout, None, OF_JOBS, run.stop_because_idle).__enter__()
 
     def end(self) -> None:
         """Watch no more."""
-        if self._prevent is not None:
-            self._prevent()
-            del self._prevent, self._run  # which refers to this
-
-    def _look(self) -> None:
-        assert self.watch is not None
-        due = self.watch.deadline
-        if due > self._run.clock():
-            self._prevent = self._run.group.call_at(due, self._look)
-        else:
-            self._run.stop_because_idle()
+        if self.watch is not None:
+            self.watch.stop()
+            self.watch = None  # which refers to the run
 
     def _note(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         if self.watch is not None:

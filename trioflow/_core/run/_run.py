@@ -550,7 +550,8 @@ class Run:
         facts.ready = True
         job._outcome = value
         if facts.scope is not None:
-            facts.watch = None
+            if facts.watch is not None:
+                facts.watch.stop()
             facts.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)

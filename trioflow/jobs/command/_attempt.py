@@ -187,6 +187,8 @@ class Attempt:
             until = self._limit.deadline
             if await self._until_exited(until):
                 return True
+            if self._limit.deadline <= until:
+                self._streams.pass_on()  # it was written while the loop could not turn: a sign of life
             if self._streams.error is not None or self._limit.deadline <= until:
                 return False
 

@@ -214,13 +214,19 @@ class Streams:
     async def _pass_on_ready(self, selector: Any, wait: Wait, deadline: float) -> bool:
         if not await wait(selector.fileno(), deadline):
             return False
-        for key, _ in selector.select(0):
+        self.pass_on()
+        return True
+
+    def pass_on(self) -> None:
+        """Pass on what output there is, and see whether the process has exited."""
+        if self._selector is None:
+            return
+        for key, _ in self._selector.select(0):
             if key.data is None:
-                selector.unregister(key.fd)
+                self._selector.unregister(key.fd)
                 self._exited = True
             elif not key.data.read(PATIENCE):
                 self._finish(key.data)
-        return True
 
     def _finish(self, stream: Stream) -> None:
         if self._selector is not None and stream.is_watched:

@@ -1,0 +1,64 @@
+"""Signs of life that come while the loop stands still."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import anyio
+
+from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, current_job
+
+IDLE = 0.5
+
+SIGNS = """
+    echo begun; touch {0}/begun-{1}; while ! test -e {0}/held; do sleep 0.02; done
+    echo sign; touch {0}/sign-{1}; while ! test -e {0}/end; do sleep 0.02; done
+"""
+
+
+def until_there(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def signs(folder: Path, name: str) -> None:
+    """Give a sign of life at the beginning, and another one when the loop has stood still for too long."""
+    current_job().progress()
+    (folder / f"begun-{name}").touch()
+    until_there(folder / "held")
+    current_job().progress()
+    (folder / f"sign-{name}").touch()
+    until_there(folder / "end")
+
+
+def test_a_sign_that_came_while_the_loop_stood_still_counts(backend: str, tmp_path: Path) -> None:
+    """A job that holds the loop for longer than the `idle_timeout` of others does not end these, wherever they are."""
+
+    async def hold() -> None:
+        while any(not (tmp_path / f"begun-{name}").exists() for name in names):
+            await anyio.sleep(0.02)
+            for job in jobs:
+                if job.is_running():
+                    job.progress()  # to begin may take long
+        time.sleep(IDLE * 1.2)  # noqa: ASYNC251 - to hold the loop
+        (tmp_path / "held").touch()
+        for name in names:
+            until_there(tmp_path / f"sign-{name}")
+
+    async def end() -> None:
+        await anyio.sleep(IDLE / 10)
+        (tmp_path / "end").touch()
+
+    pipe = subprocess.PIPE
+    jobs = [
+        ThreadJob(signs, tmp_path, "thread", idle_timeout=IDLE),
+        ProcessJob(signs, tmp_path, "process", idle_timeout=IDLE),
+        CommandJob(SIGNS.format(tmp_path, "command"), shell=True, stdout=pipe, idle_timeout=IDLE),
+        SshJob(LocalNode(), SIGNS.format(tmp_path, "node"), stdout=pipe, idle_timeout=IDLE),
+    ]
+    names = ["thread", "process", "command", "node"]
+    holder = Job(hold)
+    Scheduler(*jobs, holder, Job(end, required=holder)).run(backend=backend)
+    assert [job.raised_exception() for job in jobs] == [None] * 4
