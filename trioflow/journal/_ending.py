@@ -58,7 +58,7 @@ class Noted:
             return
         if not is_scheduler(job):
             self._counts[state.value, job.forever] += 1
-        elif state is not JobState.FAILED or failed_through_member(job):
+        elif failed_through_member(job):
             return
         if state is JobState.FAILED:
             self._failed += 1
@@ -68,7 +68,7 @@ class Noted:
     def text(self, scheduler: BaseScheduler) -> str:
         """Return all of it, to be stored at the end of the run of this scheduler."""
         culprit: AbstractJob[Any] | None = scheduler.culprit
-        while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
+        while is_scheduler(culprit) and culprit.culprit is not None:
             culprit = culprit.culprit
         counts = [(SUCCEEDED.value, False, self._succeeded)]
         counts += [(*key, number) for key, number in self._counts.items()]

@@ -1,0 +1,59 @@
+"""How a run ended, as its journal keeps it: what `trioflow journal` and later programs tell of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from trioflow import Job, JobState, Scheduler, Service
+from trioflow.journal import _ending
+from trioflow.journal._store import Store
+
+from ..conftest import Virtual
+
+
+async def fail() -> None:
+    raise OSError("broken")
+
+
+async def serve(*, task_status: Any) -> None:
+    task_status.started()
+
+
+def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _ending.Ending:
+    async def run() -> None:
+        await scheduler.co_run(journal=file)
+
+    virtual(run)
+    store = Store(file, writes=False)
+    ending = _ending.read(store.runs()[-1].ending)
+    store.close()
+    assert ending is not None
+    return ending
+
+
+def test_schedulers_do_not_count_but_by_what_they_do_themselves(virtual: Virtual, file: Path) -> None:
+    """One that fails because of its job is not told beside that job, which is the culprit; a timeout is its own."""
+    inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
+    outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
+    ending = ending_of(virtual, file, Scheduler(outer, label="all"))
+    assert (ending.failed, [one.path for one in ending.failures]) == (1, ["outer/inner/bad"])
+    assert ending.culprit == "outer/inner/bad"
+    assert {state: number for state, _, number in ending.counts if number} == {
+        JobState.FAILED: 1, JobState.CANCELLED: 1,
+    }  # fmt: skip
+    late = Scheduler(Job(anyio.sleep, 9, label="long"), timeout=1, label="late")
+    ending = ending_of(virtual, file, Scheduler(late, Job(anyio.sleep, 1, label="ok"), label="all"))
+    assert (ending.failed, [one.path for one in ending.failures], ending.culprit) == (1, ["late"], None)
+
+
+def test_what_runs_for_ever_is_counted_apart(virtual: Virtual, file: Path) -> None:
+    """And whether it succeeded; schedulers that succeeded are not counted, but their jobs are."""
+    service = Service(serve, label="service")
+    nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
+    ending = ending_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))
+    assert sorted((state.value, forever, number) for state, forever, number in ending.counts) == [
+        ("succeeded", False, 1), ("succeeded", True, 2),
+    ]  # fmt: skip
