@@ -6,7 +6,7 @@ trioflow run examples/own_kind.py --set numbers=9 --journal run.db --report repo
 from __future__ import annotations
 
 import os
-import subprocess
+from subprocess import PIPE, STDOUT, Popen
 from typing import Any, Unpack
 
 from trioflow import CommandError, CommandResult, Pool, Scheduler
@@ -27,7 +27,7 @@ class SandboxJob(JobKind[CommandResult], look=Look("sandbox", "box3d"), keeps_ti
     async def co_run(self) -> CommandResult:
         run, words = run_of(self), [str(getattr(one, "text", one)) for one in arguments_of(self)]
         began, output = run.clock(), b""
-        process = subprocess.Popen([*BOX, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # noqa: ASYNC220
+        process = Popen([*BOX, *words], stdout=PIPE, stderr=STDOUT, process_group=0)  # noqa: ASYNC220
         pipe, ended = process.stdout.fileno(), os.pidfd_open(process.pid)  # the latter is readable at the end
         with process.stdout, run.time_limit(self, missing="output") as limit:
             try:
@@ -37,7 +37,7 @@ class SandboxJob(JobKind[CommandResult], look=Look("sandbox", "box3d"), keeps_ti
                 if not await limit.wait_readable(ended):
                     raise limit.error()
             finally:
-                os.kill(process.pid, 9)  # and with it all that is in its sandbox
+                os.killpg(process.pid, 9)  # its group: it may not have tied its child to itself yet
                 await run.outlast(lambda: run.wait_readable(ended))
                 os.close(ended)
                 _, status, usage = os.wait4(process.pid, 0)  # noqa: ASYNC222 - it has ended

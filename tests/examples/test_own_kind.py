@@ -64,6 +64,14 @@ def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, tmp_path: P
     until_gone(mark)
 
 
+def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, backend: Any) -> None:
+    """It is ended whenever its time is over, before it has tied its process to itself, too."""
+    mark = f"sleep 99.{os.getpid()}"
+    jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
+    Scheduler(*jobs, jobs_window=3).run(backend=backend)
+    until_gone(mark)
+
+
 def test_output_is_a_sign_of_life(example: Any, backend: Any) -> None:
     """A job that writes goes on, a silent one is ended: for its own `idle_timeout`, and that of its scheduler."""
     tick = "for n in 1 2 3 4 5; do echo $n; sleep 0.2; done"
