@@ -15,7 +15,7 @@ from ..conftest import Virtual
 
 
 async def fail() -> None:
-    raise OSError("broken")
+    raise OSError("no disk")
 
 
 async def serve(*, task_status: Any) -> None:
