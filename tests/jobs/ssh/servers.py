@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -75,8 +76,7 @@ class Server:
         self.site = site
         self.address = address
         self.port = free_port(address)
-        self.directory = site.directory / f"{address}-{self.port}"
-        self.directory.mkdir()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{address}-{self.port}-", dir=site.directory))
         self.log = self.directory / "log"
         self.host_key = make_key(self.directory / "host_key")
         self.settings = settings

@@ -236,7 +236,8 @@ class Hostile:
     def __init__(self, site: Site, answer: Any) -> None:
         self.site, self._answer = site, answer
         self.port = free_port("127.0.0.1")
-        self.key = make_key(site.directory / f"hostile-{self.port}")
+        key = site.directory / "hostile"  # one for all: the system may give the port of an earlier server again
+        self.key = key if key.exists() else make_key(key)
         with site.known_hosts.open("a") as file:
             file.write(f"[127.0.0.1]:{self.port} {self.key.with_suffix('.pub').read_text()}")
         self._ready, self._done = threading.Event(), anyio.Event()
