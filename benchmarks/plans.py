@@ -71,7 +71,7 @@ class Plan:
     kept_nodes: int = 20  # whose memory is measured, more than two; 0: none
     cluster_calls: int = 10_000
     features: int = 5_000
-    waiting_sizes: tuple[int, ...] = (250, 8_000)
+    waiting_sizes: tuple[int, ...] = (250, 1_000, 4_000, 10_000)
     threads: int = 1_000
     workers: tuple[int, ...] = (1, 2, 8)  # processes
     requests: int = 2_000

@@ -58,6 +58,12 @@ def groups(backend: str, size: int, body: Body) -> Run:
     return partial(Scheduler([Scheduler(Job(body), Job(body)) for _ in range(size // 2)]).co_run, check=True)
 
 
+def fives(backend: str, size: int, body: Body) -> Run:
+    """Groups of five jobs."""
+    inner = [Scheduler([Job(body) for _ in range(FIVE)]) for _ in range(size // FIVE)]
+    return partial(Scheduler(inner).co_run, check=True)
+
+
 def kinds(backend: str, size: int, body: Body) -> Run:
     """Jobs that all need another amount of one resource."""
     jobs = [Job(body, needs={"memory": amount(number, size)}) for number in range(size)]
@@ -92,6 +98,10 @@ def passed(backend: str, size: int, body: Body) -> Run:
 
 def groups_by_hand(backend: str, size: int, body: Body) -> Run:
     return lambda: in_groups(backend, size // 2, 2, body)
+
+
+def fives_by_hand(backend: str, size: int, body: Body) -> Run:
+    return lambda: in_groups(backend, size // FIVE, FIVE, body)
 
 
 def pool_by_hand(backend: str, size: int, body: Body) -> Run:
@@ -155,6 +165,7 @@ def amount(number: int, size: int) -> int:
 BURN: Final = "1 ms burn"
 SCENARIOS: Final[dict[str, tuple[str, Build, Build | None]]] = {
     "groups of two that compute": (BURN, groups, groups_by_hand),
+    "groups of five": ("no-op", fives, fives_by_hand),
     "different needs": ("checkpoint", kinds, kinds_by_hand),
     "a pool around groups of five": ("checkpoint", pool, pool_by_hand),
     "a pool around groups of five that nap": ("nap", pool, pool_by_hand),
