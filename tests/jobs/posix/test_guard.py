@@ -28,6 +28,7 @@ from .process_trees import watched as watched
 
 MARK = f"mark-of-{os.getpid()}"
 """Of no other test on this machine: whatever has it is killed."""
+TWO_STEPS = "(touch $0.begun; exec sleep 1000); touch $0.went-on"
 CONDUCTOR = """
 import os
 from pathlib import Path
@@ -363,6 +364,31 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watch
     _guard_script.main(table.descriptor, MARK.encode())
     assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
     assert watched.gone_in_time()
+
+
+def test_no_shell_goes_on_because_its_command_was_killed_first(
+    table: _guard.Table, tmp_path: Path, watched: Watched
+) -> None:
+    """It would start the next one: `rsync ...; rm -r ...`."""
+    environment = {**os.environ, "TRIOFLOW_RUN": MARK}
+    places = [tmp_path / str(number) for number in range(20)]
+    shells = [subprocess.Popen(["sh", "-c", TWO_STEPS, place], env=environment) for place in places]
+    until_there(*(place.with_suffix(".begun") for place in places))
+    _guard_script.main(table.descriptor, MARK.encode())
+    assert {shell.wait(PATIENCE) for shell in shells} == {-signal.SIGKILL}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".begun"}
+
+
+def test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_first(
+    backend: str, tmp_path: Path, watched: Watched
+) -> None:
+    """The same when the run itself ends what has left its group."""
+    (tmp_path / "two-steps").write_text(TWO_STEPS)
+    starts = 'for one in $(seq 20); do setsid sh -c "$(cat two-steps)" $one & done'
+    waits = "until test $(ls *.begun | wc -l) = 20; do sleep 0.01; done"
+    run(backend, CommandJob(f"{starts}; {waits}", shell=True, cwd=tmp_path))
+    assert watched.alive() == []
+    assert {path.suffix for path in tmp_path.iterdir()} == {".begun", ""}
 
 
 def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:

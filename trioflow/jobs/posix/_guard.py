@@ -168,10 +168,7 @@ class Guard:
         number, until = signal.SIGTERM, clock() + GRACE
         mark, signalled = self.mark.encode(), set[int]()
         while left := _guard_script.marked(mark):
-            for pid in left:
-                if pid not in signalled or number == signal.SIGKILL:
-                    with contextlib.suppress(OSError):
-                        os.kill(pid, number)
+            _guard_script.end(left if number == signal.SIGKILL else set(left) - signalled, number)
             signalled.update(left)
             await self._run.sleep_until(clock() + _guard_script.PAUSE)
             if clock() >= until:

@@ -47,11 +47,15 @@ def environment(name: str) -> bytes:
     return b""
 
 
-def kill(pids: Iterable[int]) -> None:
-    """Kill these processes."""
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+def end(pids: Iterable[int], number: int) -> None:
+    """Send a signal to processes as if all got it at once.
+
+    They are stopped first. Otherwise a shell whose command ends a moment before itself would start its next command.
+    """
+    for one in (signal.SIGSTOP, number, signal.SIGCONT):
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, one)
 
 
 def groups(descriptor: int) -> list[int]:
@@ -65,10 +69,10 @@ def main(descriptor: int, mark: bytes) -> None:
     for group in groups(descriptor):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-    end = time.monotonic() + PATIENCE
+    until = time.monotonic() + PATIENCE
     left = marked(mark)
-    while left and time.monotonic() < end:
-        kill(left)
+    while left and time.monotonic() < until:
+        end(left, signal.SIGKILL)
         time.sleep(PAUSE)
         left = marked(mark)
 
