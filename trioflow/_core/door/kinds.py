@@ -312,12 +312,10 @@ class TimeLimit:
         self._late = math.inf  # a deadline after which something was readable
         if not timeout is idle_timeout is None:
             seconds = math.inf if idle_timeout is None else idle_timeout
-            if cancels:
-                self._scope = run.backend.scope()
-            cancel = None if self._scope is None else self._scope.cancel
-            self._own = Watch(run, job, seconds, timeout, missing, cancel, begins=counts)
-            if self._scope is not None:
-                self._scope.deadline = self._own.end
+            self._scope = scope = run.backend.scope() if cancels else None
+            self._own = Watch(run, job, seconds, timeout, missing, scope.cancel if scope else None, begins=counts)
+            if scope is not None:
+                scope.deadline = self._own.end
         worker = current.get(None)
         self._around: Final = () if worker is None else tuple(worker.watches())  # of schedulers and jobs around
 

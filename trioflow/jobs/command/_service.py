@@ -22,8 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 import anyio
 
-from ... import CommandError, CommandJob, CommandResult, Service, current_job
-from ...abc import JobOptions, RunHandle, TimeLimit, callback, run_of
+from ... import CommandError, CommandJob, CommandResult, JobTimeout, Service, current_job
+from ...abc import JobOptions, RunHandle, callback, run_of
 from ._options import Path, is_path
 from ._ready import Line, Readiness, readiness, until
 
@@ -230,11 +230,10 @@ class CommandService(Service[Any], keeps_time=True):
 
     async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
         """Return what is ready; raise the `JobTimeout` when the time is over before."""
-        with run.time_limit(self, "sign of being ready") as limit:
-            found, failure = None, None
-            with anyio.CancelScope() as scope:
+        try:
+            with run.time_limit(self, "sign of being ready", cancels=True):
+                found, failure = None, None
                 async with anyio.create_task_group() as group:
-                    group.start_soon(_cancel_at, run, limit, scope)
                     if self._files and isinstance(self._readiness, Line):
                         group.start_soon(self._read_files, run, sizes)
                     try:
@@ -245,11 +244,11 @@ class CommandService(Service[Any], keeps_time=True):
                 if failure is not None:
                     raise failure
                 return found
-            over = limit.error()
+        except JobTimeout as over:
             over.add_note(f"It waited for {self._readiness}.{self._readiness.said()}")
             if end := self._end_of_output(sizes):
                 over.add_note(f"The end of the output of {self.label!r}:\n{end}")
-            raise over
+            raise
 
     async def _read_files(self, run: RunHandle, sizes: Mapping[Any, int]) -> None:
         """Look for lines in the files that the output goes to; nothing tells when a file grows."""
@@ -288,13 +287,6 @@ async def _serve(*_: Any, task_status: Any) -> None:
     service = current_job()
     assert isinstance(service, CommandService)
     await service._run(task_status)
-
-
-async def _cancel_at(run: RunHandle, limit: TimeLimit, scope: anyio.CancelScope) -> None:
-    """Cancel a scope when the time is over, which signs of life may put off."""
-    while not limit.is_over:
-        await run.sleep_until(limit.deadline)
-    scope.cancel()
 
 
 def _size(path: Any) -> int:
