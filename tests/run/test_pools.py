@@ -458,7 +458,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
         (lambda: Pool(cpu=-1), ValueError, r"Pool\(cpu=-1\): give a finite number, 0 or more"),
         (lambda: Pool(cpu=float("nan")), ValueError, r"Pool\(cpu=nan\)"),
         (lambda: Pool(cpu=True), TypeError, r"Pool\(cpu=True\): give a number"),
-        (lambda: Pool(ram="9" * 400), ValueError, r"999'\): that is more than can be counted, so it is a slip"),
+        (lambda: Pool(ram="9" * 400), ValueError, r"999'\): that is more than can be counted; give a smaller size"),
         (lambda: Pool(ram="9" * 300 + " PiB"), ValueError, r"PiB'\): that is more than can be counted"),
         (lambda: Pool(ram="24 gigs"), ValueError, r"Pool\(ram='24 gigs'\): write a number and a unit: B, kB"),
         (lambda: Pool(gpu=["0", "0"]), ValueError, r"a thing is listed twice"),

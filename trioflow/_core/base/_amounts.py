@@ -124,7 +124,7 @@ def _size(text: str, what: str) -> Amount:
         raise ValueError(f"{what}: write a number and a unit: B, kB, MB, GB, TB, PB, KiB, MiB, GiB, TiB or PiB")
     number = _fraction(match[1]) * UNITS[match[2]]
     if not is_finite(number):
-        raise ValueError(f"{what}: that is more than can be counted, so it is a slip; give a smaller size")
+        raise ValueError(f"{what}: that is more than can be counted; give a smaller size")
     return _plain(number)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..base._amounts import Amount, Given, Need, OneNeed
 
 LONGEST: Final = 366 * 24 * 3600.0
-"""Seconds for which no correction makes others wait: such an amount is a slip, and nobody could ever put it right."""
+"""The longest that a correction makes others wait, in seconds. More is a mistake: nobody could ever put it right."""
 REQUESTS: Final = "requests"
 """The key of which a job takes one if it does not say how many."""
 
@@ -210,7 +210,7 @@ class RateResource(Resource):
             bucket = self.buckets[key]
             if amount > bucket.burst and float(amount) * bucket.seconds_each > LONGEST:
                 raise ValueError(
-                    f"{what}: so many {key} come in more than a year: that is a slip, and nothing was taken"
+                    f"{what}: so many {key} take more than a year; nothing was taken: give a smaller number"
                 )
         return found
 

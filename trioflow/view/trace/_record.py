@@ -405,7 +405,7 @@ class _Builder:
 
 NUMBERS: Final = re.compile(r"[\s_.:#-]*\d+([.,:]\d+)*")
 IN_BRACKETS: Final = re.compile(r"(?<=[<(\[{])\d+([.,:]\d+)*(?=[>)\]}])")
-"""Such a number is a star, as in the name of a group in a graph: empty brackets would look like a slip."""
+"""Such a number is a star, as in the name of a group in a graph: empty brackets would look like a mistake."""
 
 
 def kind_of(label: str, is_given: bool) -> str:
