@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -36,12 +37,16 @@ def signs(folder: Path, name: str) -> None:
 def test_a_sign_that_came_while_the_loop_stood_still_counts(backend: str, tmp_path: Path) -> None:
     """A job that holds the loop for longer than the `idle_timeout` of others does not end these, wherever they are."""
 
-    async def hold() -> None:
-        while any(not (tmp_path / f"begun-{name}").exists() for name in names):
-            await anyio.sleep(0.02)
+    async def keep_alive(until: Callable[[], bool]) -> None:
+        """To begin and to end may take long where much else goes on."""
+        while not until():
             for job in jobs:
                 if job.is_running():
-                    job.progress()  # to begin may take long
+                    job.progress()
+            await anyio.sleep(0.02)
+
+    async def hold() -> None:
+        await keep_alive(lambda: all((tmp_path / f"begun-{name}").exists() for name in names))
         time.sleep(IDLE * 1.2)  # noqa: ASYNC251 - to hold the loop
         (tmp_path / "held").touch()
         for name in names:
@@ -50,6 +55,7 @@ def test_a_sign_that_came_while_the_loop_stood_still_counts(backend: str, tmp_pa
     async def end() -> None:
         await anyio.sleep(IDLE / 10)
         (tmp_path / "end").touch()
+        await keep_alive(lambda: not any(job.is_running() for job in jobs))
 
     pipe = subprocess.PIPE
     jobs = [
