@@ -11,6 +11,8 @@ import pytest
 
 from trioflow import CommandError, CommandJob, JobTimeout, Pool, Scheduler, Trace
 
+from ..jobs.posix.process_trees import command_line
+from ..places import PATIENCE
 from .scripts import load_example
 
 
@@ -46,11 +48,14 @@ def test_the_sandbox_holds(example: Any, backend: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def until_gone(mark: str) -> None:
-    """Wait until no process has this command line; the time limit of the test ends it otherwise."""
-    line = mark.replace(" ", "\0").encode()
-    while any(line in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()):
+def gone_in_time(mark: str) -> bool:
+    """Wait until no process has this command line; return whether that was so before `PATIENCE` ended."""
+    end = time.monotonic() + PATIENCE
+    while any(mark in command_line(path) for path in Path("/proc").glob("[0-9]*")):
+        if time.monotonic() > end:
+            return False
         time.sleep(0.01)
+    return True
 
 
 def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, tmp_path: Path) -> None:
@@ -61,15 +66,16 @@ def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, tmp_path: P
     with pytest.raises(JobTimeout, match=r"its timeout of 0\.5 s"):
         job.result()
     assert job.last_result.stdout == b"begun\n"
-    until_gone(mark)
+    assert gone_in_time(mark)
 
 
 def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, backend: Any) -> None:
     """It is ended whenever its time is over, before it has tied its process to itself, too."""
     mark = f"sleep 99.{os.getpid()}"
     jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
-    Scheduler(*jobs, jobs_window=3).run(backend=backend)
-    until_gone(mark)
+    assert Scheduler(*jobs, jobs_window=3).run(backend=backend)
+    assert {type(job.raised_exception()) for job in jobs} == {JobTimeout}
+    assert gone_in_time(mark)
 
 
 def test_output_is_a_sign_of_life(example: Any, backend: Any) -> None:

@@ -11,17 +11,14 @@ import anyio
 
 from trioflow import CommandJob, Job, LocalNode, ProcessJob, Scheduler, SshJob, ThreadJob, current_job
 
+from .posix.process_trees import until_there
+
 IDLE = 0.5
 
 SIGNS = """
     echo begun; touch {0}/begun-{1}; while ! test -e {0}/held; do sleep 0.02; done
     echo sign; touch {0}/sign-{1}; while ! test -e {0}/end; do sleep 0.02; done
 """
-
-
-def until_there(file: Path) -> None:
-    while not file.exists():
-        time.sleep(0.01)
 
 
 def signs(folder: Path, name: str) -> None:
