@@ -9,7 +9,7 @@ import ast
 import functools
 import graphlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -237,8 +237,9 @@ def test_private_parts_of_the_engine_are_read_by_nobody_else() -> None:
 class ModuleOfTests:
     """What the tests below need to know of a module of tests."""
 
-    imports: list[str]  # full names
+    imports: dict[str, str]  # local names, and the full names that they stand for
     helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
+    telling: set[str]  # those that say how something went
 
 
 @functools.cache
@@ -250,8 +251,9 @@ def modules_of_tests() -> dict[str, ModuleOfTests]:
             text = path.read_text(encoding="utf-8")
             lines, body = text.splitlines(), ast.parse(text).body
             found[full_name(path)] = ModuleOfTests(
-                [full for node in body for _, full in imported(full_name(path), node)],
+                {local: full for node in body for local, full in imported(full_name(path), node)},
                 {node.name: words(node, lines) for node in body if is_helper(node)},
+                {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
             )
     return found
 
@@ -282,41 +284,76 @@ def test_no_test_file_imports_from_another() -> None:
     assert [
         f"{name} imports {full}"
         for name, module in modules_of_tests().items()
-        for full in module.imports
+        for full in module.imports.values()
         if any(part.startswith("test_") for part in full.split("."))
     ] == []
 
 
 RUNNERS = ("virtual", "run_virtual", "natively", "trio.run", "anyio.run", "asyncio.run")
 """What runs a function in tests, and returns its value."""
+TELLING = ("bool", "int", "float", "str", "bytes", "list", "dict", "tuple", "set", "Counter")
+"""Types of what a helper of tests says about what it has done. Others are objects that a test may look at later."""
+MAY_RAISE = ("raises", "warns", "suppress")
 
 
-def inner_nodes(outer: ast.AST, left_out: tuple[type[ast.AST], ...]) -> Iterator[ast.AST]:
-    """Yield the nodes inside of one, but not those of these types, nor what is in them."""
+def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Return whether a helper says how something went."""
+    return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
+
+
+def inner_nodes(outer: ast.AST, left_out: Callable[[ast.AST], bool]) -> Iterator[ast.AST]:
+    """Yield the nodes inside of one, but not those that are left out, nor what is in them."""
     for node in ast.iter_child_nodes(outer):
-        if not isinstance(node, left_out):
+        if not left_out(node):
             yield node
             yield from inner_nodes(node, left_out)
 
 
+def is_for_errors(node: ast.AST) -> bool:
+    """Return whether a statement is there for what is raised inside."""
+    return isinstance(node, ast.With) and any(word in ast.unparse(one) for one in node.items for word in MAY_RAISE)
+
+
+def is_scope(node: ast.AST) -> bool:
+    """Return whether what stands inside belongs to another function."""
+    return isinstance(node, FUNCTION | ast.Lambda | ast.ClassDef)
+
+
 def answers(function: ast.AST) -> bool:
     """Return whether a function returns a value somewhere."""
-    own = inner_nodes(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef))
+    own = inner_nodes(function, is_scope)
     return any(isinstance(node, ast.Return) and node.value is not None for node in own)
 
 
-def dropped_answers(test: ast.AST) -> Iterator[str]:
-    """Yield the functions inside of a test whose value the test drops: it calls or runs them, and looks away.
+def dropped_answers(test: ast.AST, telling: set[str]) -> Iterator[str]:
+    """Yield the functions whose value a test drops, its own and these helpers: it calls or runs them, and looks away.
 
-    Under `with`, the call may be there to raise.
+    Under `with pytest.raises(...)`, the call is there to raise.
     """
     inside = {node.name for node in ast.walk(test) if isinstance(node, FUNCTION) and node is not test and answers(node)}
-    for node in inner_nodes(test, (ast.With,)) if inside else ():
+    for node in inner_nodes(test, is_for_errors):
         if isinstance(node, ast.Expr):
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
                 run = call.args[:1] if ast.unparse(call.func) in RUNNERS else [call.func]
-                yield from (ast.unparse(one) for one in run if ast.unparse(one) in inside)
+                yield from (ast.unparse(one) for one in run if ast.unparse(one) in inside | telling)
+
+
+def test_what_a_test_drops_is_found() -> None:
+    """What it runs itself or by a runner counts, as long as it is not there to raise."""
+    test = ast.parse(
+        """
+        async def main(): return await levels()
+        virtual(main)
+        virtual(levels, 3)
+        await levels()
+        assert virtual(main) == levels()
+        scheduler.run()
+        with pytest.raises(ValueError): levels()
+        with open(path): levels()
+    """.replace("\n        ", "\n")
+    )
+    assert sorted(dropped_answers(test, {"levels"})) == ["levels", "levels", "levels", "main"]
 
 
 class Found(NamedTuple):
@@ -327,12 +364,26 @@ class Found(NamedTuple):
     dropped: list[str]
 
 
+def telling_in(module: str) -> set[str]:
+    """Return the names of helpers in a module of tests, its own and imported ones, that say how something went."""
+    modules = modules_of_tests()
+    full = {f"{name}.{helper}" for name, other in modules.items() for helper in other.telling}
+    return modules[module].telling | {
+        local for local, stands_for in modules[module].imports.items() if stands_for in full
+    }
+
+
 @functools.cache
 def all_tests() -> list[Found]:
     """Return every test."""
     return [
-        Found(f"{path.relative_to(ROOT)}: {node.name}", bool(ast.get_docstring(node)), list(dropped_answers(node)))
+        Found(
+            f"{path.relative_to(ROOT)}: {node.name}",
+            bool(ast.get_docstring(node)),
+            list(dropped_answers(node, telling)),
+        )
         for path in sorted(TESTS.rglob("test_*.py"))
+        for telling in [telling_in(full_name(path))]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, FUNCTION) and node.name.startswith("test_")
     ]
@@ -344,5 +395,5 @@ def test_each_test_says_which_law_it_checks() -> None:
 
 
 def test_each_test_looks_at_what_its_functions_return() -> None:
-    """A function in a test returns what is to be compared: a test that drops it would check nothing."""
+    """What a function in a test returns is to be compared, and a helper's bool, number or list says how it went."""
     assert [f"{test.name} drops what {name} returns" for test in all_tests() for name in test.dropped] == []

@@ -193,8 +193,8 @@ def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
 def test_the_span_of_a_command_tells_of_its_process(spans: Spans, backend: str) -> None:
     """By the names of OpenTelemetry's conventions; also if it failed, but not what is secret."""
     good = CommandJob(["true"], label="good")
-    run(spans, backend, good, CommandJob("exit 3", shell=True, label="bad"),
-        CommandJob(["true", "password"], label="hidden", redact=True))  # fmt: skip
+    bad_one = CommandJob("exit 3", shell=True, label="bad")
+    assert run(spans, backend, good, bad_one, CommandJob(["true", "password"], label="hidden", redact=True))
     assert dict(spans["good"].attributes or {}) == {
         "trioflow.kind": "CommandJob", "trioflow.state": "succeeded", "process.executable.name": "true",
         "process.command_line": "true", "process.exit.code": 0, "process.pid": good.result().pid,
@@ -211,7 +211,7 @@ def test_spans_without_labels_have_few_names(spans: Spans) -> None:
     """Programs and functions: what they are given is different in each, may be secret, and is an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
     commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
-    run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
+    assert run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
     labels = {span.name: dict(span.attributes or {}).get("trioflow.label") for span in spans.all()}
     assert labels == {
         "echo": "/bin/echo 1", "sh": "true 2", "nap": "nap(0.0)", "SshJob": "localhost: true 4",

@@ -97,7 +97,8 @@ def test_a_file_whose_name_has_a_colon(tmp_path: Path) -> None:
 
 def test_an_imported_scheduler_counts(tmp_path: Path) -> None:
     """A file may import its scheduler from another, which lies beside it: its directory is first on sys.path."""
-    written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
+    beside = written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
+    assert listed(beside) == ["a"]
     file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
     assert listed(file) == ["a"]
     with unchanged_process():

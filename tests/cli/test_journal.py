@@ -147,7 +147,7 @@ def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
     """After many jobs were forgotten."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
-    lines(file, "forget", "*")
+    assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
     before, now = (int(word) for word in lines(file, "vacuum")[0].split() if word.isdigit())
     assert now < before / 4
     assert lines(file)[-1].startswith("0 jobs, 1 run;")

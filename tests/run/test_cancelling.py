@@ -269,8 +269,8 @@ def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: i
     """Cancelled before the last run's outcome has been forgotten, the job does not run in the new one either."""
     scheduler = large()
     jobs = list(scheduler)
-    virtual(scheduler.co_run)
-    virtual(beside, scheduler, jobs[-1].cancel, turns)
+    assert virtual(scheduler.co_run)
+    assert virtual(beside, scheduler, jobs[-1].cancel, turns) == (True, 1)
     assert (jobs[-1].state, jobs[-1].started_at) == (CANCELLED, None)
 
 

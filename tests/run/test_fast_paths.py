@@ -135,7 +135,7 @@ def test_entries_start_as_they_do_before_observers(virtual: Virtual) -> None:
     short: list[int] = []
     long: list[int] = []
     quiet, watched = scenario(short), scenario(long)
-    virtual(timed, quiet)
+    assert virtual(timed, quiet) == (True, 0)
     virtual(functools.partial(timed, watched, instruments=[Watch()]))
     assert short == long
     assert states(quiet) == states(watched)
@@ -156,7 +156,7 @@ def test_job_among_the_arguments_is_filled_in_as_in_a_container(virtual: Virtual
 
     given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
     users = [Job(take, given), Job(unpack, [given]), Job(by_name, kwargs={"value": given})]
-    virtual(timed, Scheduler(given, users))
+    assert virtual(timed, Scheduler(given, users)) == (True, 0 if how is None else 1)
     assert len({fate(job)[:3] for job in users}) == 1
     if how is nap:
         assert [job.result() for job in users] == [(None,)] * 3
@@ -167,7 +167,7 @@ def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: 
     """What the short look at inputs lets run is what `run_if="succeeded"` lets run, which is judged the long way."""
     given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
     short, long = Job(take, given), Job(take, required=given, run_if="succeeded")
-    virtual(timed, Scheduler(given, short, long))
+    assert virtual(timed, Scheduler(given, short, long)) == (True, 0 if how is None else 1)
     assert (short.state, short.started_at) == (long.state, long.started_at)
 
 
@@ -262,7 +262,7 @@ def test_cancel_does_to_a_body_what_a_scope_around_it_does(virtual: Virtual, bod
     cancel = Job(later, 1, job.cancel)
     ended = virtual(by_scope)
     after.requires(cancel if options.get("forever") else job)
-    virtual(timed, Scheduler(job, cancel, after, Job(nap, 9)))
+    assert virtual(timed, Scheduler(job, cancel, after, Job(nap, 9))) == (True, 9)
     assert in_job == in_scope
     assert job.finished_at == ended
     assert job.state is (SUCCEEDED if body is again_and_again else CANCELLED)
@@ -275,9 +275,9 @@ def test_cancelled_together_or_alone_a_body_sees_the_same(virtual: Virtual, body
     alone: list[Any] = []
     together: list[Any] = []
     one, other = Job(body, alone), Job(body, together)
-    virtual(timed, Scheduler(one, Job(later, 1, one.cancel)))
+    assert virtual(timed, Scheduler(one, Job(later, 1, one.cancel))) == (True, one.finished_at)
     scheduler = Scheduler(other, timeout=1)
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (False, other.finished_at)
     assert scheduler.stop_reason is StopReason.TIMEOUT
     assert (alone, fate(one)) == (together, fate(other))
 
@@ -387,7 +387,7 @@ def test_however_many_look_for_jobs_the_order_is_the_same(
 
     jobs = [Job(start, number) for number in range(40)]
     scheduler = Scheduler(jobs, jobs_window=window)
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (True, max(job.finished_at or 0.0 for job in jobs))
     assert order == list(range(40))
     assert [job.started_at for job in jobs] == sorted(job.started_at or 0.0 for job in jobs)
     assert workers[0].searchers == 0

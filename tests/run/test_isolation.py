@@ -242,7 +242,7 @@ def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
         return task_now()
 
     jobs = [Job(who, own_task=number % 3 == 1) for number in range(30)]
-    virtual(timed, Scheduler(Sequence(jobs)))
+    assert virtual(timed, Scheduler(Sequence(jobs))) == (True, 0)
     for own in jobs[1::3]:
         assert [job for job in jobs if job.result() is own.result()] == [own]
 
@@ -254,7 +254,7 @@ def test_own_task_costs_no_second_interval(virtual: Virtual) -> None:
         pass
 
     first, second = Job(nothing), Job(nothing, own_task=True)
-    virtual(timed, Scheduler(first, second, start_interval=1))
+    assert virtual(timed, Scheduler(first, second, start_interval=1)) == (True, 1)
     assert (first.started_at, second.started_at) == (0, 1)
 
 

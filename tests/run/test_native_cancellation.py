@@ -67,7 +67,7 @@ def test_timeout_after_a_task_group_that_failed(options: dict[str, Any], calls: 
 
     async def hang() -> None:
         called.append(anyio.current_time())
-        await in_task_group(broken)
+        assert await in_task_group(broken) == "handled"
         await anyio.sleep(10)
 
     job = Job(hang, **options)

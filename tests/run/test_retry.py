@@ -193,7 +193,7 @@ def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -
 
     job = Flaky(0, seconds=9, retry=retry)
     scheduler = Scheduler(job, Job(end), timeout=2 if how == "timeout" else None)
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (how == "job", 2)
     assert (job.state, job.attempts, job.calls, job.elapsed) == (CANCELLED, 1, [0], 2)
 
 

@@ -141,7 +141,7 @@ def test_cancelled_nested_scheduler_is_not_retried(virtual: Virtual, how: str) -
     slow = Flaky(0, seconds=9)
     inner = Scheduler(slow, retry=5)
     outer = Scheduler(inner, Job(end), timeout=2 if how == "timeout" else None)
-    virtual(timed, outer)
+    assert virtual(timed, outer) == (how == "job", 2)
     assert (inner.state, inner.attempts, slow.calls) == (CANCELLED, 1, [0])
     assert inner.stop_reason is StopReason.CANCELLED
 

@@ -90,7 +90,7 @@ def test_04_nested_scheduler_that_stopped_has_failed(virtual: Virtual) -> None:
 def test_05_result_is_for_every_reader(virtual: Virtual) -> None:
     """Raising a stored exception makes its traceback grow: the tenth reader saw the frames of the nine before."""
     job = Job(fail)
-    virtual(timed, Scheduler(job))
+    assert virtual(timed, Scheduler(job)) == (True, 1)
     depths = set()
     for _ in range(10):
         with pytest.raises(OSError, match="broken") as caught:
@@ -157,7 +157,7 @@ def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) ->
 
     async def main() -> None:
         variable.set("the caller's")
-        await timed(scheduler)
+        assert await timed(scheduler) == (True, 1)
 
     virtual(main)
     assert added.result() == "the caller's"
@@ -171,7 +171,7 @@ def test_09_jobs_start_in_the_order_added(virtual: Virtual) -> None:
         order.append(number)
         await anyio.sleep(1)
 
-    virtual(timed, Scheduler([Job(note, number) for number in range(50)]))
+    assert virtual(timed, Scheduler([Job(note, number) for number in range(50)])) == (True, 1)
     assert order == list(range(50))
 
 
@@ -205,7 +205,7 @@ def test_11_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
 
     victims = [Job(strike), Job(strike)]
     jobs = [Job(keep, own_task=True), victims[0], Job(keep, own_task=True), victims[1]]
-    virtual(timed, Scheduler(Sequence(jobs)))
+    assert virtual(timed, Scheduler(Sequence(jobs))) == (True, 2)
     assert [job.result() for job in victims] == ["unharmed"] * 2
 
 
@@ -235,7 +235,7 @@ def test_13_contexts_are_compared_by_identity(virtual: Virtual) -> None:
 
     async def main() -> bool:
         variable.set(callers := [])
-        await timed(Scheduler(Sequence(Job(dirty), job)))
+        assert await timed(Scheduler(Sequence(Job(dirty), job))) == (True, 0)
         return job.result() is callers
 
     assert virtual(main)
@@ -292,7 +292,7 @@ def test_16_cancellation_is_never_stored(virtual: Virtual) -> None:
         job.result()
 
     async def main() -> None:
-        await timed(Scheduler(job, timeout=1))
+        assert await timed(Scheduler(job, timeout=1)) == (False, 1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read)
 
@@ -358,7 +358,7 @@ def test_20_coroutine_in_a_reference_cycle_is_closed() -> None:
 def test_21_cancellations_have_no_place_in_groups_of_failures(virtual: Virtual) -> None:
     """`ExceptionGroup([CancelledError()])` is a TypeError, raised instead of all the failures."""
     scheduler = Scheduler(Job(stray, []), Job(fail), Job(own_nursery), timeout=2)
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (False, 2)
     with pytest.raises(ExceptionGroup) as caught:
         scheduler.raise_for_failures()
     assert [type(one) for one in caught.value.exceptions] == [JobCancelled, OSError]

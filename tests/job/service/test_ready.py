@@ -300,6 +300,6 @@ def test_failure_of_a_service_is_raised_in_who_starts_with_it_later(virtual: Vir
     service = Service(break_down)
     client = Job(give_now, [service] if inside else service)
     others = [after(2, lambda: None), Job(end_it)]
-    virtual(timed, Scheduler(service, others, client, jobs_window=2))
+    assert virtual(timed, Scheduler(service, others, client, jobs_window=2)) == (True, 2)
     assert (service.state, client.state) == (FAILED if how == "fails" else CANCELLED, FAILED)
     assert type(client.raised_exception()) is (Flaw if how == "fails" else JobCancelled)

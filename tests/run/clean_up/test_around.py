@@ -65,7 +65,7 @@ def test_between_the_jobs_and_the_forever_jobs(virtual: Virtual) -> None:
     """First the clean-up jobs, then forever jobs, then services, then shutdown."""
     line = Line()
     critical = bad()
-    virtual(
+    assert virtual(
         timed,
         Scheduler(
             Service(line.serve, "service"),
@@ -74,7 +74,7 @@ def test_between_the_jobs_and_the_forever_jobs(virtual: Virtual) -> None:
             Job(line.step, "cleaning", 2, required=critical, run_if="failed"),
             Shut(line),
         ),
-    )
+    ) == (False, 3)
     assert line.told == [("cleaning ends", 3), ("monitor ends", 3), ("service ends", 3), ("shut down", 3)]
 
 
@@ -124,7 +124,7 @@ def test_is_shut_down_like_others(virtual: Virtual) -> None:
             line.say("cleans")
 
     critical = bad()
-    virtual(timed, Scheduler(critical, Cleaning(line, required=critical, run_if="failed")))
+    assert virtual(timed, Scheduler(critical, Cleaning(line, required=critical, run_if="failed"))) == (False, 1)
     assert line.told == [("cleans", 1), ("shut down", 1)]
 
 
@@ -176,7 +176,7 @@ def test_a_coroutine_object(virtual: Virtual) -> None:
     """A job made of a coroutine object may clean up; with nothing to clean up, it is closed with its scheduler."""
     critical = bad()
     job = Job(nap(1, "clean"), required=critical, run_if="failed")
-    virtual(timed, Scheduler(critical, job))
+    assert virtual(timed, Scheduler(critical, job)) == (False, 2)
     assert job.result() == "clean"
     unused = Scheduler(Job(nap(1), run_if="failed"))
     assert virtual(unused.co_run) is True
@@ -216,7 +216,7 @@ def test_nothing_can_be_added_meanwhile(virtual: Virtual) -> None:
     critical = bad()
     job = Job(meddle, required=critical, run_if="failed")
     scheduler = Scheduler(critical, job)
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (False, 1)
     job.result()
 
 
@@ -343,5 +343,5 @@ def test_the_log_says_nothing_of_a_clean_up_that_ends_in_time(
     """A clean-up job that takes seconds is not reported as a job that does not end."""
     critical = bad()
     with caplog.at_level(logging.WARNING, "trioflow"):
-        virtual(timed, Scheduler(critical, alarm(critical, 4)))
+        assert virtual(timed, Scheduler(critical, alarm(critical, 4))) == (False, 5)
     assert not [record for record in caplog.records if "still runs" in record.getMessage()]

@@ -154,7 +154,7 @@ def test_instruments_see_them(virtual: Virtual) -> None:
 
     critical = bad()
     cleaning = alarm(critical)
-    virtual(timed, Scheduler(critical, cleaning, instruments=[Watch()]))
+    assert virtual(timed, Scheduler(critical, cleaning, instruments=[Watch()])) == (False, 2)
     assert told == [
         ("scheduled", SCHEDULED), ("started", RUNNING), ("attempt", RUNNING), ("finished", SUCCEEDED),
         ("after_run", None),

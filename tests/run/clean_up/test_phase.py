@@ -64,7 +64,7 @@ def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
 
     critical = bad()
     cleaning = alarm(critical)
-    virtual(timed, Scheduler(critical, Job(unwinds), cleaning))
+    assert virtual(timed, Scheduler(critical, Job(unwinds), cleaning)) == (False, 5)
     assert ended == [cleaning.started_at] == [4]
 
 
@@ -143,7 +143,7 @@ def test_only_those_all_of_whose_requirements_have_settled(virtual: Virtual) -> 
     late, unneeded = alarm([critical, never]), alarm(good)
     settled, succeeded = Job(nap, required=critical), Job(nap, required=good, run_if="succeeded")
     scheduler = Scheduler(critical, good, never, late, unneeded, settled, succeeded, alarm(critical))
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (False, 2)
     assert [job.state for job in (never, late, settled)] == [IDLE, IDLE, IDLE]
     assert unneeded.state is JobState.SKIPPED
 
@@ -156,7 +156,7 @@ def test_that_ran_before_the_stop_do_not_run_again(virtual: Virtual) -> None:
         calls.append(anyio.current_time())
 
     early = Job(fail, 0.25)
-    virtual(timed, Scheduler(early, Job(count, required=early, run_if="failed"), bad()))
+    assert virtual(timed, Scheduler(early, Job(count, required=early, run_if="failed"), bad())) == (False, 1)
     assert calls == [0.25]
 
 
@@ -177,7 +177,7 @@ def test_with_inputs(virtual: Virtual) -> None:
 
     telling = Job(tell, name, ref(critical), required=critical, run_if="failed")
     blocked = Job(tell, critical, None, run_if="failed")
-    virtual(timed, Scheduler(telling, blocked, critical))
+    assert virtual(timed, Scheduler(telling, blocked, critical)) == (False, 1)
     assert telling.result() == "name: broken"
     assert blocked.started_at is None
 
@@ -209,7 +209,7 @@ def test_a_long_chain(virtual: Virtual) -> None:
     last: Job[Any] | None = None
     for _ in range(1000):
         last = scheduler.add(alarm([critical, last], 0))
-    virtual(timed, scheduler)
+    assert virtual(timed, scheduler) == (False, 1)
     assert last is not None
     assert last.state is SUCCEEDED
 

@@ -163,7 +163,7 @@ def test_nested_schedulers_that_are_given_up_are_not_kept(virtual: Virtual) -> N
         alive.extend(one() is not None for one in inside)
 
     scheduler = Scheduler(Job(grow), keep_jobs=False)
-    told(virtual, scheduler)
+    assert told(virtual, scheduler)[-1]["event"] == "run_ended"
     assert alive == [False, False, False]
 
 

@@ -139,8 +139,8 @@ def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
         kept.append(sys.stdout)
 
     keeps = Job(keep)
-    run(terminal, keeps)
-    keeps.result()
+    assert run(terminal, keeps)
+    assert keeps.is_succeeded()
     print("afterwards", file=kept[0], flush=True)
     assert terminal.shown()[-1] == "afterwards"
 
@@ -203,11 +203,11 @@ def test_the_ticker_wakes_for_what_happens() -> None:
 
 def test_no_color(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR takes the colours out, and leaves what is bold."""
-    run(terminal, Job(fail, 0.001, label="bad"))
+    assert run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
     start = terminal.tell()
-    run(terminal, Job(fail, 0.001, label="bad"))
+    assert run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1m" in terminal.getvalue()[start:]
     assert "38;5" not in terminal.getvalue()[start:]
 

@@ -150,7 +150,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
         seen.append(debriefed(scheduler))
 
     scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
-    after_run(virtual, scheduler)
+    assert failures(after_run(virtual, scheduler)) == ["failure of bad:"]
     assert "no run has ended\n2 jobs: 1 running, 1 failed\n" in seen[0]
     assert failures(seen[0]) == ["failure of bad:"]
 
@@ -213,7 +213,7 @@ def test_culprit_that_was_removed(virtual: Virtual) -> None:
     """A culprit that is not a member any more is told by its label."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
-    after_run(virtual, scheduler)
+    assert "\nculprit: bad\n" in after_run(virtual, scheduler)
     scheduler.remove(bad)
     assert "\nculprit: bad\n" in debriefed(scheduler)
 
@@ -321,7 +321,7 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
 def test_ascii_stream(virtual: Virtual) -> None:
     """On a stream that cannot encode the symbols they are ASCII, and so is all else."""
     scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
-    after_run(virtual, scheduler)
+    assert "failure of 字:" in after_run(virtual, scheduler)
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
     scheduler.debrief(stream)
