@@ -72,6 +72,7 @@ class Plan:
     cluster_calls: int = 10_000
     features: int = 5_000
     waiting_sizes: tuple[int, ...] = (250, 1_000, 4_000, 10_000)
+    grouped_sizes: tuple[int, ...] = (30_000, 100_000)  # besides, in groups of five
     threads: int = 1_000
     workers: tuple[int, ...] = (1, 2, 8)  # processes
     requests: int = 2_000
@@ -207,6 +208,7 @@ TINY: Final = Plan(
     cluster_calls=20,
     features=20,
     waiting_sizes=(10, 20),
+    grouped_sizes=(30,),
     threads=20,
     workers=(2,),
     requests=20,

@@ -178,7 +178,7 @@ def waiting(plan: Plan) -> Iterator[Contest]:
     """Measure each scenario at each size."""
     for backend in plan.loops:
         for scenario, (body, ours, by_hand) in SCENARIOS.items():
-            for size in plan.waiting_sizes:
+            for size in (*plan.waiting_sizes, *(plan.grouped_sizes if ours is fives else ())):
                 setting = Setting(backend, scenario, body, size)
                 builds = {OURS: ours} if by_hand is None else {OURS: ours, BY_HAND[backend]: by_hand}
                 contestants = [
