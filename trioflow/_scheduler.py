@@ -325,7 +325,8 @@ class Scheduler(BaseScheduler):
             The graph. `source` is its text; `render` and `pipe` draw it, with the program `dot`.
 
         Raises:
-            TypeError: an unknown option, or neither jobs nor strings for `only` or `collapse`.
+            TypeError: an unknown option, neither jobs nor strings for `only` or `collapse`, or something else than True
+                or False for `bundle` or `legend`.
             ValueError: an unknown direction, a job from elsewhere, or a string that matches no path.
 
         Example:

@@ -90,9 +90,12 @@ class Executor(concurrent.futures.Executor):
         """Have a function called, and return a future of what it returns; of an async one, when it is awaited.
 
         Raises:
+            TypeError: `fn` cannot be called.
             RuntimeError: it is shut down, or the interpreter is.
 
         """
+        if not callable(fn):
+            raise TypeError(f"fn={shown(fn)} of submit(): give a function, and its arguments after it")
         call = _Call(fn, args, kwargs)
         future: Any = call.future
         with self._lock:

@@ -22,7 +22,7 @@ from typing import Any
 
 import trioflow
 from trioflow import Job, Port, Scheduler, current_job
-from trioflow.abc import shown
+from trioflow.abc import JobKind, Look, shown
 from trioflow.testing import FAULTS, explore, run_virtual
 
 PACKAGE = Path(trioflow.__file__).parent
@@ -178,10 +178,15 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "JUnit", trioflow.JUnit, {"path": "junit.xml"}
     yield "Summary", trioflow.Summary, {"path": "summary.md"}
     yield "Executor", trioflow.Executor, {}
+    yield "executor.submit", submitted, {"fn": nothing}
     yield "simulate", trioflow.simulate, {"scheduler": home()}
     yield "ref", trioflow.ref, {"job": Job(nothing)}
     for name, needed in METHODS.items():
         yield f"scheduler.{name}", method(home, name), needed
+    for name in ("graph", "mermaid", "export_as_dotfile", "export_as_mermaid"):
+        needed = {"path": "graph"} if name.startswith("export") else {}
+        legend = () if "mermaid" in name else ("legend",)
+        yield f"scheduler.{name}", with_options(name, *DRAWING, *legend), needed
     for name in ("export_as_csvfile", "export_as_json", "export_as_svgfile", "export_as_htmlfile"):
         yield f"trace.{name}", method(trioflow.Trace, name), {"path": "trace"}
     yield "trace.what_if", method(traced, "what_if"), {}
@@ -189,8 +194,31 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "job.progress", while_it_runs("progress"), {}
     yield "job.used", lambda *, api: used(api), {"api": 1}
     yield "sequence.requires", method(lambda: trioflow.Sequence(Job(nothing, label="a")), "requires"), {}
+    yield "sequence.append", method(trioflow.Sequence, "append"), {}
+    yield "abc.JobKind", JobKind, {}
+    yield "abc.Look", kind, {"name": "boxed"}
     yield "testing.explore", explored, {"make_scheduler": home}
     yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
+
+
+def with_options(name: str, *options: str) -> Callable[..., Any]:
+    """Return a function that calls a method of a scheduler, whose signature names what is behind `**options`."""
+    call = method(home, name)
+    parameters = [one for one in inspect.signature(call).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    parameters += [inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY) for option in options]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def submitted(*, fn: Any) -> Any:
+    """Submit a call to an executor."""
+    with trioflow.Executor() as executor:
+        return executor.submit(fn).result()
+
+
+def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False, place: Any = 8) -> type:
+    """Make a kind of job that looks so."""
+    return type("Boxed", (JobKind,), {}, look=Look(name, shape, brackets, rounded, place))
 
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -210,10 +238,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "list": {},
     "listing": {},
     "debrief": {},
-    "export_as_dotfile": {"path": "graph.dot"},
-    "export_as_mermaid": {"path": "graph.mmd"},
 }
 """The methods of a scheduler, with the arguments that they need."""
+
+DRAWING = ("only", "collapse", "bundle", "direction")
+"""The options of all pictures of a graph."""
 
 ELSEWHERE = {
     "CommandResult": "made by a command",
@@ -381,7 +410,8 @@ changed.
 Below, each parameter is given `None`, `True`, numbers (`NaN`, infinite and huge ones too), texts (empty, or with a
 NUL), bytes, a list, a dict, an object of another type, and a hostile one, whose `repr`, `str`, `eq` and `hash` raise.
 In the errors, `…` stands for what was given: of a long value the first 100 characters, of a huge number its size, and
-of an object that cannot be shown its type. The options that all kinds of jobs have are under `AbstractJob` alone."""
+of an object that cannot be shown its type. The options that all kinds of jobs have are under `AbstractJob` alone. The
+functions of `trioflow.abc` that look at a job or at a run check nothing: pictures call them for each line."""
 
 
 if __name__ == "__main__":

@@ -247,6 +247,13 @@ def test_a_kind_looks_as_a_look_says() -> None:
         type("Boxed", (JobKind,), {}, look="box")
 
 
+@pytest.mark.parametrize("bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}, {"place": -1}])
+def test_what_is_in_a_look_is_checked_with_it(bad: dict[str, Any]) -> None:
+    """A picture, which may be drawn hours later, does not have to find out."""
+    with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the Look of class Boxed: give "):
+        type("Boxed", (JobKind,), {}, look=Look(**{"name": "boxed", **bad}))
+
+
 def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:
     """A nested scheduler with an `idle_timeout` lives as long as a job of it does."""
     inner = Scheduler(Limited(5, False), idle_timeout=2, label="inner")

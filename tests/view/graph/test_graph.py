@@ -362,7 +362,7 @@ def test_direction(direction: Any) -> None:
 
 def test_bad_options() -> None:
     """An unknown direction or option is refused."""
-    with pytest.raises(ValueError, match="direction='up': choose one of TB, LR"):
+    with pytest.raises(ValueError, match=r"direction='up' of graph\(\): choose one of TB, LR"):
         Scheduler().graph(direction="up")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'colour'"):
         Scheduler().graph(colour="red")  # type: ignore[call-arg]

@@ -73,6 +73,19 @@ class Look(NamedTuple):
     """Its place in a legend, from 0; those of one place are in the order of their names."""
 
 
+def _checked_look(look: Look, who: str) -> Look:
+    is_tuple = isinstance(look.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_tuple or [type(one) for one in look.brackets] != [str, str]:
+        raise TypeError(f"brackets={shown(look.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
+    return Look(
+        _options.text(look.name, "name", who),
+        _options.text(look.shape, "shape", who),
+        look.brackets,
+        _options.flag(look.rounded, "rounded", who),
+        _options.number(look.place, "place", who),
+    )
+
+
 class Forever(Option[bool, bool]):
     """Whether a job runs beside the others."""
 
@@ -314,7 +327,7 @@ class AbstractJob(Generic[T]):
             kwargs: those of a class further up.
 
         Raises:
-            TypeError: a `look` that is not a `Look`.
+            TypeError: a `look` that is not a `Look`, or has something else than text, flags and a number in it.
 
         """
         super().__init_subclass__(**kwargs)
@@ -322,7 +335,7 @@ class AbstractJob(Generic[T]):
             if not isinstance(look, Look):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.Look, Look({cls.__name__.lower()!r}, 'box')"
                 raise TypeError(f"look={shown(look)} of class {cls.__name__}: {advice}")
-            cls._look = look
+            cls._look = _checked_look(look, f"the Look of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:

@@ -56,7 +56,7 @@ class Sequence:
             raise not_a_scheduler(scheduler, "a Sequence")
         self._scheduler = scheduler
         self.requires(required)
-        self.append(*jobs_or_sequences)
+        self._append(jobs_or_sequences, "Sequence")
 
     def append(self, *jobs_or_sequences: Required) -> Self:
         """Append jobs to the chain, and add them to the scheduler given at creation, if there was one.
@@ -71,7 +71,11 @@ class Sequence:
             TypeError: something is not a job.
 
         """
-        new = list(flatten(jobs_or_sequences, "Sequence", "_all"))
+        self._append(jobs_or_sequences, "append() of a Sequence")
+        return self
+
+    def _append(self, jobs_or_sequences: Iterable[Required], who: str) -> None:
+        new = list(flatten(jobs_or_sequences, who, "_all"))
         for job in new:
             if self.jobs:
                 job.requires(self.jobs[-1])
@@ -80,7 +84,6 @@ class Sequence:
             self.jobs.append(job)
         if self._scheduler is not None:
             self._scheduler.update(new)
-        return self
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
         """Let the first job require these jobs; if the sequence is empty, the job that will be its first.

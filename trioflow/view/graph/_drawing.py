@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, inputs_of, is_inside, is_scheduler, outwards, paths_of
+from ..._core.door.reading import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
 from ..text import _selection
 from ..text._listing import Begin, End, Plain, numbered, rows
 from . import _simplify
@@ -86,7 +86,7 @@ class Drawing:
         self._parts: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
         self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
-        self.bundles: Final = self._find_bundles() if bundle else {}
+        self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
         self.critical: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_lines: Final = {
             (self._stand_ins.get(before), self._stand_ins.get(job)) for job, before in critical_path.items() if before

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.door.reading import BaseScheduler, file_path, shown
+from ..._core.door.reading import BaseScheduler, file_path, flag, is_among, shown
 from ..text._selection import Wanted
 from . import _dark, _dot, _legend, _mermaid
 from ._drawing import NO_PATH, Close, CriticalPath, Drawing
@@ -53,9 +53,10 @@ def graph(
     scheduler: BaseScheduler, *, legend: bool = False, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]
 ) -> Digraph:
     """Return what `Scheduler.graph` returns; `path` is the critical path, as `Drawing` takes it."""
+    with_legend = flag(legend, "legend", "graph()")
     drawing, direction = _drawing(scheduler, critical_path=path, **options)
     digraph = _dot.digraph(drawing, direction)
-    if legend:
+    if with_legend:
         _legend.add(drawing, digraph)
     return digraph
 
@@ -68,8 +69,8 @@ def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options
 def _drawing(
     scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
 ) -> tuple[Drawing, Direction]:
-    if direction is not None and direction not in get_args(Direction):
-        raise ValueError(f"direction={shown(direction)}: choose one of {', '.join(get_args(Direction))}")
+    if direction is not None and not is_among(direction, get_args(Direction)):
+        raise ValueError(f"direction={shown(direction)} of graph(): choose one of {', '.join(get_args(Direction))}")
     drawing = Drawing(scheduler, **options)
     return drawing, direction or ("LR" if number_of_boxes(drawing) > MANY else "TB")
 
