@@ -26,6 +26,7 @@ from trioflow import (
 )
 from trioflow.abc import Hidden, Work
 from trioflow.journal import _depfile
+from trioflow.journal._store import Store
 from trioflow.journal._values import Unstorable
 
 from ..pythons import python
@@ -443,6 +444,89 @@ def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
     (place / "die").unlink()
     assert killed(place, changed, backend, shared=True) == "0 1\n"
     assert (place / "log").read_text() == "one\ntwo\nother\none\none\ntwo\nthree\n"
+
+
+def test_half_a_directory_takes_the_place_of_half_a_file(place: Path, backend: str) -> None:
+    """Which an earlier version of the command has left."""
+    (place / "out.partial").write_text("half a file")
+    for _ in range(2):
+        code = "test ! -e out && mkdir out && exit 3"
+        assert "failed" in run(copy(place, code), backend, place / "run.db")
+    assert (place / "out.partial").is_dir()
+
+
+def test_what_a_failed_command_also_reads_stays_where_it_is(place: Path, backend: str) -> None:
+    """It is its input: without it the command could not run again."""
+    for number in range(2):
+        code = "echo more >> in; exit 3"
+        assert "failed" in run(copy(place, code, writes=[place / "in"]), backend, place / "run.db")
+        assert (place / "in").read_text() == "in" + "more\n" * (number + 1)
+
+
+@pytest.mark.parametrize("before", [None, "before\n"])
+def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend: str, before: str | None) -> None:
+    """Unless others write it too: what was appended may be theirs."""
+    if before is not None:
+        (place / "log").write_text(before)
+    for code in ("echo half; exit 3", "echo half; exit 3", "echo whole"):
+        run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
+        assert "does not have it" in run_of_one or "failed" in run_of_one
+    assert (place / "log").read_text() == (before or "") + "whole\n"
+    beside = CommandJob(["true"], label="beside", stdout=place / "log", append=True)
+    assert "does not have it" in run(beside, backend, place / "run.db")
+    for code in ("echo half; exit 3", "echo all"):
+        job = copy(place, code, stdout=place / "log", append=True, writes=[])
+        assert "has changed" in run(job, backend, place / "run.db")
+    assert (place / "log").read_text() == (before or "") + "whole\nhalf\nall\n"
+
+
+@pytest.mark.parametrize("length", [10, 10_000])
+@pytest.mark.parametrize("place_of_change", [0, -1])
+def test_a_log_that_others_have_changed_and_not_only_appended_to_is_written_again(
+    place: Path, backend: str, length: int, place_of_change: int
+) -> None:
+    """The end of what was there is looked at: all of a short log, the last 4 KiB of a long one."""
+    (log := place / "log").write_bytes(b"x" * length)
+
+    def again() -> str:
+        return run(copy(place, "echo hello", stdout=log, append=True, writes=[]), backend, place / "run.db")
+
+    assert "does not have it" in again()
+    data = bytearray(log.read_bytes())
+    data[place_of_change] = ord("y")
+    log.write_bytes(data + b"more")
+    assert (again() == "") is (length > 4096 and place_of_change == 0)
+
+
+def test_an_output_that_cannot_be_looked_at_is_told(place: Path, backend: str) -> None:
+    """Here a link that leads to itself."""
+    assert "does not have it" in run(copy(place), backend, place / "run.db")
+    (place / "out").unlink()
+    (place / "out").symlink_to(place / "out")
+    assert re.search(
+        r"a file that it writes: Too many levels of symbolic links: '.*out'",
+        run(copy(place), backend, place / "run.db"),
+    )
+
+
+def test_each_command_of_a_run_says_what_it_does(place: Path, backend: str) -> None:
+    """Of several in one run, whichever has changed runs again."""
+    for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
+        jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
+        assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
+        assert [job.restored for job in jobs] == restored
+
+
+def test_only_a_command_that_writes_files_is_noted_before_it_starts(
+    place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is a commit of its own, which would cost the others more than all else."""
+    noted: list[str] = []
+    monkeypatch.setattr(Store, "begin", lambda self, path, stamps: noted.append(path))
+    reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
+    reads.label, writes = "reads", copy(place)
+    assert Scheduler(reads, nothing, writes).run(backend=backend, journal=place / "run.db")
+    assert noted == ["copy"]
 
 
 @pytest.mark.parametrize("name", ["out", "out/"])

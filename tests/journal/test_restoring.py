@@ -34,7 +34,7 @@ from trioflow import (
     ref,
 )
 from trioflow.abc import Instrument
-from trioflow.journal._store import checksum
+from trioflow.journal._store import Store, checksum
 
 from ..bodies import fail
 from ..cli.command_line import trioflow
@@ -266,6 +266,31 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
     )
     assert states(again(virtual, file, build)) == {"nap": "restored"}
     assert calls == []
+
+
+def test_a_job_that_may_move_on_and_ended_in_time_is_restored(virtual: Virtual, file: Path) -> None:
+    """Only what a timeout has cut short is not whole."""
+
+    def build() -> Scheduler:
+        return Scheduler(Job(double, 1, label="a", timeout=5, on_timeout="move_on"))
+
+    assert states(again(virtual, file, build)) == {"a": "succeeded"}
+    assert states(again(virtual, file, build)) == {"a": "restored"}
+
+
+def test_a_journal_in_which_no_run_can_begin_is_let_go(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is not told that another run of this process uses it."""
+
+    def fail_to_begin(self: Store, label: str) -> int:
+        raise JournalError("no run can begin")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_run", fail_to_begin)
+        with pytest.raises(JournalError, match="no run can begin"):
+            again(virtual, file, diamond)
+    assert set(states(again(virtual, file, diamond)).values()) == {"succeeded"}
 
 
 def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual, file: Path) -> None:
@@ -525,6 +550,57 @@ def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog:
     assert "'closure', 'lambda', 'bound';" in message
 
 
+def test_each_job_that_is_known_by_name_only_is_reported(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Several jobs of one function, and objects that can be called but not stored."""
+
+    class Called:
+        async def __call__(self) -> None: ...
+
+    number = 1
+
+    async def closure() -> int:
+        return number
+
+    def build() -> Scheduler:
+        return Scheduler(Job(closure, label="a"), Job(closure, label="b"), Job(Called(), label="c"))
+
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        again(virtual, file, build)
+    (message,) = [one for one in caplog.messages if "by name only" in one]
+    assert "'a', 'b', 'c';" in message
+
+
+def summed(function: Callable[..., Any], **kwargs: int) -> Job[Any]:
+    return Job(function, kwargs=kwargs, label="total")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            lambda: summed(functools.partial(total, start=1)),
+            lambda: summed(functools.partial(total, start=2)),
+            "'start'",
+        ),
+        (lambda: summed(functools.partial(total, start=1)), lambda: summed(total, start=1), ""),
+        (lambda: summed(total, start=1), lambda: summed(functools.partial(total, start=2), start=1), ""),
+        (
+            lambda: summed(functools.partial(total, 1), start=1),
+            lambda: summed(functools.partial(total, 2), start=1),
+            "1",
+        ),
+    ],
+)
+def test_keywords_of_a_partial_count_as_those_of_its_job(
+    virtual: Virtual, file: Path, old: Any, new: Any, said: str
+) -> None:
+    """What the function gets in the end: the job's own go before those of the partial."""
+    found = reason(virtual, file, old, new)
+    assert (found == "") if not said else re.search(f"argument {said} has changed", found), found
+
+
 def test_the_order_of_keyword_arguments_does_not_count(virtual: Virtual, file: Path) -> None:
     """Nor did it mean anything in a journal that has them in another order."""
     import sqlite3
@@ -589,15 +665,16 @@ def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, ca
 
 
 def test_secret_arguments_are_not_in_the_file(virtual: Virtual, file: Path) -> None:
-    """Of a job with `redact=True`, they count by their hash, however short."""
+    """Of a job with `redact=True`, they count by their hash, however short; those of others are told as they are."""
     for restored in (False, True):
-        job = Job(hush, "secret", label="hush", redact=True)
-        again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
-        assert job.restored is restored
-    assert b"secret" not in file.read_bytes()
+        jobs = [Job(hush, "secret", 918273, label="hush", redact=True), Job(hush, "known", 645546, label="told")]
+        again(virtual, file, lambda jobs=jobs: Scheduler(*jobs))  # type: ignore[misc]
+        assert [job.restored for job in jobs] == [restored, restored]
+    stored = file.read_bytes()
+    assert [word in stored for word in (b"secret", b"918273", b"known", b"645546")] == [False, False, True, True]
 
 
-async def hush(_: str) -> None: ...
+async def hush(word: str, number: int) -> None: ...
 
 
 # ---- how results are stored

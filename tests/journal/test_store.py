@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
+import resource
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +116,26 @@ def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("mark", ["application_id", "user_version"])
+def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(file: Path, mark: str) -> None:
+    """Its program has just made it, and has no table in it yet."""
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute(f"PRAGMA {mark} = 1")
+    before = file.read_bytes()
+    with pytest.raises(JournalError, match="SQLite file of some other program"):
+        Store(file, writes=True)
+    assert file.read_bytes() == before
+
+
+def test_a_database_with_nothing_in_it_becomes_a_journal(file: Path) -> None:
+    """As an empty file does."""
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("CREATE TABLE t (x)")
+        db.execute("DROP TABLE t")
+    made(file, "a")
+    assert found(file) == ["a"]
+
+
 def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
     """A program that was killed has left it there, and will want it again."""
     code = (
@@ -156,6 +179,13 @@ def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> No
     with pytest.raises(JournalError, match="the file is damaged, and is left as it is"):
         Store(file, writes=True)
     assert file.read_bytes() == torn
+
+
+def test_the_marks_of_the_format_stay() -> None:
+    """What tells a journal from other files, and its rows from damaged ones, is the same in all versions."""
+    assert _store.APPLICATION.to_bytes(4, "big") == b"tfj1"
+    assert _store.checksum(("a", "{}", "json", "1", None, None)) == 3635516987
+    assert _store.checksum(("a", "{}", "json", b"1", None, None)) == 2445181158
 
 
 def test_a_newer_format_is_refused(file: Path) -> None:
@@ -318,6 +348,42 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+PLENTY, NONE_LEFT = (os.statvfs_result((4096, 4096, 10**6, free, free, 10, 10, 10, 0, 255)) for free in (10**6, 0))
+DISK_ERROR = sqlite3.SQLITE_IOERR | (3 << 8)  # SQLITE_IOERR_WRITE
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "disk", "limit", "advice"),
+    [
+        (sqlite3.OperationalError, DISK_ERROR, NONE_LEFT, -1, "no space is left on its disk; make room"),
+        (sqlite3.OperationalError, DISK_ERROR, PLENTY, 50_000, r"than 50000 bytes here \(ulimit -f\); make room"),
+        (sqlite3.OperationalError, DISK_ERROR, PLENTY, 1 << 40, "words; see whether the disk"),
+        (sqlite3.OperationalError, DISK_ERROR, PLENTY, -1, "words; see whether the disk"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_FULL, PLENTY, -1, "words; make room"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_BUSY, NONE_LEFT, -1, "words; another program uses the file"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_LOCKED, PLENTY, -1, "words; another program uses the file"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_READONLY, PLENTY, -1, "words; the file or its directory"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_CANTOPEN, PLENTY, -1, "words; the file or its directory"),
+        (sqlite3.OperationalError, sqlite3.SQLITE_ERROR, NONE_LEFT, -1, "words; see whether the disk"),
+        (sqlite3.DatabaseError, sqlite3.SQLITE_CORRUPT, PLENTY, -1, "words; the file is damaged"),
+        (sqlite3.DatabaseError, None, NONE_LEFT, -1, "words; the file is damaged"),
+        (OSError, None, PLENTY, -1, "words; see whether the disk"),
+    ],
+)
+def test_an_error_says_what_to_do_about_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], code: Any, disk: Any, limit: int, advice: str
+) -> None:
+    """SQLite calls much of it an error of the disk, of which only some is made good by more room."""
+    store = Store(file, writes=True)
+    monkeypatch.setattr(os, "statvfs", lambda path: disk)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    error: Any = kind("words")
+    if code is not None:
+        error.sqlite_errorcode = code
+    assert re.search(f"cannot write into it: .*{advice}", str(store._explanation("write into it", error)))
+    store.close()
+
+
 @pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
 def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None:
     """Wherever it has no room: for the journal, its log, or the memory that its users share."""
@@ -404,3 +470,105 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
     monkeypatch.setattr(Store, "_check_kind", too_early)
     assert [one.path for one in reading(file, lambda store: list(store.records()))] == ["a"]
     assert refused == times
+
+
+# ---- who has it
+
+
+def test_the_run_that_uses_a_journal_now_is_told_from_one_that_was_killed(file: Path) -> None:
+    """The last one of the list is running as long as its process has the journal."""
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.add_run("killed")
+        store.add_run("now")
+        assert [one.is_running for one in reading(file, Store.runs)] == [False, True]
+    assert [one.is_running for one in reading(file, Store.runs)] == [False, False]
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.end_run(store.add_run("over"), "succeeded")
+        assert [one.is_running for one in reading(file, Store.runs)] == [False, False, False]
+
+
+def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() -> None:
+    """Of what nobody knows one has to think that it lives."""
+    with Python(["-c", "pass"]) as ended:
+        ended.wait()
+    here = _lock.this_process()
+    assert _lock._lives(here)
+    assert not _lock._lives(here.replace(f"process {os.getpid()} ", f"process {ended.pid} "))
+    assert _lock._lives(f"process {ended.pid} on a-machine-of-another-name, since then")
+    assert _lock._lives("")
+
+
+def test_who_is_refused_waits_for_nobody_and_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one lives: it may have the journal for hours."""
+    made(file, "a")
+    with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        monkeypatch.setattr(_lock, "GUARD_PATIENCE", math.inf)
+        with pytest.raises(JournalError, match=f"process {holder.pid} "):
+            Store(file, writes=True)
+        assert [one for one in Path("/proc/self/fd").iterdir() if file.name in os.path.realpath(one)] == []
+        holder.kill()
+
+
+def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only who has made it removes it: else two could have the journal at once."""
+    name = file.with_name("run.db-lock")
+    with contextlib.closing(Store(file, writes=True)), monkeypatch.context() as patch:
+        store = Store(file.with_name("other.db"), writes=True)
+        patch.setattr(os, "getpid", lambda: 1)
+        store.close()
+    assert file.with_name("other.db-lock").exists()
+    assert not name.exists()
+    store = Store(file, writes=True)
+    name.unlink()
+    name.write_text("another one's")
+    store.close()
+    assert name.read_text() == "another one's"
+
+
+# ---- what is in it
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_a_run_notes_its_file_if_that_has_several_names(file: Path, links: bool) -> None:
+    """Its log is beside that name alone."""
+    Store(file, writes=True).close()
+    if links:
+        file.with_name("other").hardlink_to(file)
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.add_run("a")
+        assert store._row("SELECT file FROM runs") == (str(file) if links else None,)
+
+
+def test_a_table_that_is_gone_is_no_damaged_row(file: Path) -> None:
+    """A damaged row runs its job again; without the table nothing could be kept."""
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.add([record("a")], [], [])
+        store._database.execute("DROP TABLE jobs")
+        with pytest.raises(JournalError, match="no such table"):
+            store.find("a")
+
+
+def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None:
+    """And keeps the others."""
+    with contextlib.closing(Store(file, writes=True)) as store:
+        kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
+        store.add([record("a")._replace(result=None, file=kept), record("b")._replace(result=None, file=lost)], [], [])
+        store.forget(["b"])
+        store.vacuum()
+        assert os.listdir(f"{file}-results") == [kept]
+        assert store.result_of(store.records()[0]) == b"kept"
+
+
+def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
+    """A journal has one beside it as long as it is written; a copy must be whole by itself."""
+    target = file.with_name("copy.db")
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.add([record("a")], [], [])
+        assert file.read_bytes()[18:20] == b"\2\2"
+        store.back_up(target)
+    assert target.read_bytes()[18:20] == b"\1\1"  # SQLite's file format: written and read without a log
+    assert found(target) == ["a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import datetime
 import decimal
@@ -9,6 +10,7 @@ import enum
 import json
 import math
 import pathlib
+import resource
 import subprocess
 import sys
 import uuid
@@ -243,6 +245,14 @@ def test_the_result_of_a_command_comes_back() -> None:
         assert getattr(found, name) == getattr(result, name)
 
 
+@pytest.mark.parametrize("rss", [0, 5000])
+def test_the_memory_of_a_command_comes_back(rss: int) -> None:
+    """As the system counts it, in KiB on Linux; and no memory at all if it was not measured."""
+    result = CommandResult(0, 1.0, resource.struct_rusage((0.5, 0.25, rss, *[0] * 13)), None, None)
+    found = loads(dumps(result))
+    assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
+
+
 class Text(str):
     __slots__ = ()
 
@@ -264,6 +274,7 @@ circle.append(circle)
     [
         (object(), "builtins:object"), ([{"a": len}], "builtin_function_or_method"), (Text("x"), "Text"),
         (local(), "not at the top level"), (circle, "contains itself"), (Scheduler(), "Scheduler"),
+        (ast.Pass(), "ast:Pass"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
@@ -300,6 +311,16 @@ def test_a_class_whose_fields_have_changed_is_refused() -> None:
     """A result of an older class is not filled in halfway."""
     with pytest.raises(Unstorable, match="fields have changed"):
         loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
+
+
+@pytest.mark.parametrize("written", ["[1]", "[1,2,3]"])
+def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> None:
+    """So is one that has become another kind of class."""
+    text = dumps(Pair(1, 2))
+    with pytest.raises(Unstorable, match="fields have changed"):
+        loads(text.replace("[1,2]", written))
+    with pytest.raises(Unstorable, match="fields have changed"):
+        loads(text.replace("[1,2]", "[]").replace(":Pair", ":Point"))
 
 
 def test_a_long_value_is_known_by_its_hash() -> None:
