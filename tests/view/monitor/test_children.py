@@ -53,7 +53,7 @@ def test_all_lines_of_children_survive(session: Callable[..., Session], library:
     shown = session(HEAD + code, lines=24).end()
     said = [f"{number} {word}" for number in range(3) for word in ("first", "second", "third")]
     assert sorted(above(shown)) == said
-    assert len(shown) == len(said) + 5
+    assert len(shown) == len(said) + 4
 
 
 def test_what_is_printed_and_what_children_write_keep_their_order(session: Callable[..., Session]) -> None:
@@ -278,5 +278,5 @@ def test_a_terminal_of_twenty_columns_that_grows(session: Callable[..., Session]
     program.until(lambda lines: lines[:2] == ["12345678901234567890", "12345"] and len(lines) == 5)
     program.resize(60, 12)
     shown = program.end()
-    assert shown[-4] == "end of it"
-    assert shown[-3].startswith(" run  ✓ ")
+    assert shown[-3] == "end of it"
+    assert shown[-2].startswith(" run  ✓ ")

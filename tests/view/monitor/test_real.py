@@ -46,7 +46,7 @@ def test_what_commands_print_goes_above(session: Callable[..., Session], library
     place = next(number for number, line in enumerate(shown) if line.startswith(" run  ✓ "))
     said = [f"begin {n}" for n in range(3)] + [f"error {n}" for n in range(3)]
     assert sorted(shown[:place]) == sorted([*said, *["half of it"] * 3, *["\\xff end"] * 3])
-    assert [line.split()[-2:] for line in shown[place + 2 :]] == [["command", str(n)] for n in range(3)]
+    assert [line.split()[-2:] for line in shown[place + 1 :]] == [["command", str(n)] for n in range(3)]
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
@@ -171,6 +171,6 @@ scheduler.run()
         assert len(displayed) == 1
         lines = displayed[0]["text/plain"].splitlines()
         assert lines[0].startswith(" run  ✗ 1 of 1 job failed, ")
-        assert lines[2].endswith("<work>  ValueError: <b>")
+        assert lines[1].endswith("<work>  ValueError: <b>")
         assert "&lt;work&gt;" in displayed[0]["text/html"]
         assert "printed\n" in "".join(output.text for output in cell.outputs if output.output_type == "stream")

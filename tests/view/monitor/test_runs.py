@@ -98,7 +98,7 @@ def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
     virtual(Scheduler(*same, *bad, instruments=[Monitor(file=terminal)]).co_run)
     lines = terminal.all_lines()
-    assert lines[-103].endswith("✗ 150 of 150 jobs failed, 2.0 s")
+    assert lines[-102].endswith("✗ 150 of 150 jobs failed, 2.0 s")
     assert sum("OSError: broken" in line for line in lines[-101:]) == 100
     assert lines[-1] == "             … and 50 failed"
     again = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]

@@ -145,8 +145,7 @@ class LogDisplay(Display):
         while self._tagged:
             self._tagged.pop().restore()
         said = self._run_lines.verdict().line(self._model.root.label, self._symbols)
-        counts = self._run_lines.counts()
-        self._write(f"{said}; {counts}" if {",", "("} & {*counts} else said)
+        self._write(f"{said}; {self._run_lines.counts()}" if self._run_lines.counts_say_more() else said)
 
     def _write_end(self, job: AnyJob) -> None:
         started, finished = job.started_at, job.finished_at

@@ -61,9 +61,16 @@ class RunLines:
         self._left_columns = len("≈ 30 min left")
 
     def lines(self, columns: int, remaining: float | None) -> list[Line]:
-        """Return the two lines; `remaining` is the number of seconds that the run still takes, None if unknown."""
-        first = self._progress(columns, remaining) if self._model.ended is None else self._outcome(columns)
-        return [first, self._counts(columns)]
+        """Return the two lines; of a run that has ended only the first, if that says it all.
+
+        Args:
+            columns: how many there are.
+            remaining: the number of seconds that the run still takes, None if unknown.
+
+        """
+        if self._model.ended is None:
+            return [self._progress(columns, remaining), self._counts(columns)]
+        return [self._outcome(columns), *[self._counts(columns)] * self.counts_say_more()]
 
     def verdict(self) -> Verdict:
         """Return how the run has ended, in the words of all views."""
@@ -77,6 +84,11 @@ class RunLines:
     def counts(self) -> str:
         """Return in words how many jobs are in which state."""
         return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
+
+    def counts_say_more(self) -> bool:
+        """Return whether they say more than the verdict, which has the numbers of two states alone."""
+        words = {word for _, number, word, _ in self._counted() if number}
+        return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 
     # ---- the first line
 
