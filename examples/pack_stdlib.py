@@ -94,6 +94,14 @@ class Pack:
         self.verified = True
 
 
+def summary(packs: list[Pack]) -> str:
+    verified = [pack for pack in packs if pack.verified]
+    sizes = [int(file["size"]) for pack in verified for file in pack.files.values()]
+    packed = sum(int(pack.packed["size"]) for pack in verified)
+    files = f"{len(sizes)} files of {sum(sizes) / 1e6:.1f} MB"
+    return f"{files}, verified in {len(verified)} packs of {packed / 1e6:.1f} MB"
+
+
 def write_manifest(manifest: Path, packs: list[Pack]) -> None:
     described = {
         pack.name: {"packed": pack.packed, "files": pack.files, "unreadable": pack.unreadable}
@@ -103,6 +111,7 @@ def write_manifest(manifest: Path, packs: list[Pack]) -> None:
     manifest.write_text(json.dumps({"python": platform.python_version(), "packs": described}, indent=1))
     for reason in chain.from_iterable(pack.unreadable.values() for pack in packs):
         print("left out:", reason)
+    print(f"{summary(packs)}; manifest: {os.path.relpath(manifest)}")
 
 
 async def report_progress() -> None:
@@ -182,14 +191,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     options = parse_arguments()
     if options.verify:
-        manifest = options.verify
-        packs = read_manifest(manifest)
+        packs = read_manifest(options.verify)
         scheduler = verifying(packs)
     else:
         options.output.mkdir(parents=True, exist_ok=True)
-        manifest = options.output / "manifest.json"
         packs = find_packs(options.output, options.limit)
-        scheduler = packing(packs, manifest)
+        scheduler = packing(packs, options.output / "manifest.json")
 
     scheduler.add(Job(report_progress, label="report progress", forever=True))
     start = time.perf_counter()
@@ -199,11 +206,7 @@ def main() -> int:
         scheduler.list()
     seconds = time.perf_counter() - start
 
-    verified = [pack for pack in packs if pack.verified]
-    sizes = [int(file["size"]) for pack in verified for file in pack.files.values()]
-    packed = sum(int(pack.packed["size"]) for pack in verified)
-    print(f"\n{len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, in {len(verified)} packs, {packed / 1e6:.1f} MB:", end=" ")
-    print(f"verified in {seconds:.1f} s; manifest: {os.path.relpath(manifest)}")
+    print(f"\n{summary(packs)}; it took {seconds:.1f} s")
     failed = [job for job in scheduler if job.state is JobState.FAILED]
     for job in failed:
         print(f"failed: {job.label}: {job.raised_exception()}")
