@@ -49,3 +49,20 @@ def test_such_a_job_may_be_added_late(backend: str, name: str) -> None:
     scheduler = Scheduler(Job(adding))
     assert scheduler.run(backend=backend)  # type: ignore[arg-type]
     assert len(scheduler) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout", 5), ("idle_timeout", 5), ("own_task", True), ("retry", 2),
+        ("run_if", "failed"), ("save", "pickle"), ("priority", 3), ("expected_duration", 2.0), ("needs", {"cpu": 1}),
+        ("keep_result", False), ("redact", True), ("critical", True), ("forever", True),
+    ],
+)  # fmt: skip
+def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> None:
+    """Then the job is as one that was never given it."""
+    job = Job(anyio.sleep, 0, **{name: value})
+    usual = getattr(Job(anyio.sleep, 0), name)
+    assert getattr(job, name) == value != usual
+    setattr(job, name, usual)
+    assert getattr(job, name) == usual

@@ -35,9 +35,12 @@ from .mutants import Mutant, mutants_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
+VIEWS: Final = ("tests/view/text", "tests/view/monitor/test_monitor.py", "tests/simulation", "tests/testing")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "door", "job", "limits", "run", "scheduler")},
-    "base": ("trioflow/_core/base", (*ENGINE, "tests/view/test_units.py")),
+    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "run", "scheduler")},
+    "door": ("trioflow/_core/door", (*ENGINE, *VIEWS, "tests/journal/test_restoring.py")),
+    "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
+    "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
     "posix": ("trioflow/jobs/posix", ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process")),
 }
@@ -135,14 +138,15 @@ def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float) -> bool:
-    """Run these tests; return whether one failed, or they did not end within so many seconds."""
+    """Run these tests; return whether one failed, or ended the process, or they did not end within so many seconds."""
     (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
-    command = [*PYTEST, "-x", "-n", "0", "--timeout", "30", "@chosen.txt"]
+    (ended := copy / "ended.xml").unlink(missing_ok=True)  # the process may end with 0 in the middle
+    command = [*PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
     with subprocess.Popen(
         command, cwd=copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         try:
-            return process.wait(limit) != 0
+            return process.wait(limit) != 0 or not ended.exists()
         except subprocess.TimeoutExpired:
             return True
         finally:

@@ -55,7 +55,7 @@ def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
 
 
 def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
-    """A test that fails kills the mutant; the tree is as before afterwards."""
+    """A test that fails kills the mutant, or one in which the process ends; the tree is as before afterwards."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
     (tmp_path / "test_module.py").write_text(
         "from module import double\n\n\ndef test_two():\n    assert double(2) == 4\n", encoding="utf-8"
@@ -68,6 +68,8 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
     (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == SURVIVED
+    (tmp_path / "test_module.py").write_text("import os\n\ndef test_two():\n    os._exit(0)\n", encoding="utf-8")
+    assert fate(minus, tmp_path, reach) == KILLED
 
 
 def test_a_mutant_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -275,6 +275,18 @@ def test_job_cancelled_while_a_second_run_is_prepared(virtual: Virtual, turns: i
 
 
 @pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", range(1, 12, 2))
+def test_drained_while_a_nested_scheduler_is_prepared(virtual: Virtual, turns: int) -> None:
+    """The run ends when what has begun has ended, and no job is left half-way."""
+    inner = large()
+    scheduler = Scheduler(inner, Job(nap, 3), Job(nap, 1, required=inner))
+    ok, ended = virtual(beside, scheduler, scheduler.drain, turns)
+    assert (ok, scheduler.stop_reason) == (False, StopReason.DRAINED)
+    assert {job.state for job in inner} <= {IDLE, SUCCEEDED, CANCELLED}
+    assert ended in (0, 1, 3)
+
+
+@pytest.mark.usefixtures("many_pauses")
 def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
     """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
 

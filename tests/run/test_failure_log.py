@@ -67,6 +67,22 @@ def test_failures_besides_the_critical_one_are_counted(virtual: Virtual, heard: 
     assert heard[-1][1] == "2 jobs of 'home' failed; the run stopped; debrief() shows the tracebacks"
 
 
+def test_what_a_failure_has_blocked_is_not_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """A BLOCKED job has its error from elsewhere, where that is told; a critical one stops the run, and is told too."""
+    source = Job(fail_after, 1, label="source")
+    users = [Job(nap, source, label=f"user {number}") for number in range(3)]
+    virtual(Scheduler(users, Job(nap, 9), label="home").co_run)
+    told = [line.partition(";")[0] for _, line in heard]
+    assert told == ["'source' failed: OSError: broken", "1 job of 'home' failed"]
+    heard.clear()
+    source, last = Job(fail_after, 1, label="source"), Job(nap, label="other")
+    blocked = Job(nap, source, label="user", critical=True)
+    virtual(Scheduler(Job(nap, source, label="first"), blocked, last, Job(nap, 9), label="home").co_run)
+    assert [line.partition(";")[0] for _, line in heard if "'user'" in line] == [
+        "'user' failed: RequirementFailed: 'user' cannot run, because 'source' failed: see the cause"
+    ]
+
+
 def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
     """A thousand jobs that fail alike are one line at once, one line a second later, and one at the end of the run."""
     jobs = [Job(fail_after, 1 + number / 8000, label=f"job {number}") for number in range(1000)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler, StopReason
+from trioflow._core.door.reading import slots_of
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import CANCELLED, fail, later, nap, naps, starts, timed
@@ -376,3 +378,10 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str, depth: int) -> No
         assert (limiter.borrowed_tokens, limiter.statistics().tasks_waiting) == (0, 0)
 
     virtual(main)
+
+
+def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
+    """As many jobs run at once as there are, and views say so."""
+    limiter = anyio.CapacityLimiter(math.inf)
+    assert slots_of(limiter) is None
+    assert virtual(timed, Scheduler(naps(9), jobs_window=limiter)) == (True, 1)

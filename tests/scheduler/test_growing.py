@@ -190,6 +190,23 @@ def test_requires_of_an_idle_job(virtual: Virtual) -> None:
     assert list(idle.required) == [running, slow, settled]
 
 
+@pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
+def test_a_job_that_requires_more_keeps_its_place(virtual: Virtual, others: int) -> None:
+    """However many wait for the same job: those that become ready together start in the order added."""
+    started: list[int] = []
+
+    async def start(number: int) -> None:
+        started.append(number)
+
+    gate, slow = Job(nap, 3), Job(nap, 5)
+    late = Job(start, others, required=gate)
+    before = [Job(start, number, required=slow) for number in range(others)]
+    behind = [Job(start, number, required=slow) for number in range(others + 1, 2 * others)]
+    scheduler = Scheduler(gate, slow, before, late, behind, Job(later, 1, lambda: late.requires(slow)))
+    assert virtual(checked(scheduler)) == (True, 5)
+    assert started == list(range(max(1, 2 * others)))
+
+
 @pytest.mark.parametrize("seconds", [1, 9])
 def test_requires_of_a_job_that_has_started_is_refused(virtual: Virtual, seconds: float) -> None:
     """A job that runs or has settled cannot be made to wait: RuntimeError naming it and its state; nothing changes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.door.reading import duration_text, durations_in_column, size_text
+from trioflow._core.door.reading import duration_text, durations_in_column, shown, size_text
 from trioflow.view.monitor._run_lines import estimate, so_far
 
 
@@ -65,3 +65,15 @@ def test_estimates_are_rough(seconds: float, said: str) -> None:
 def test_sizes_have_the_units_of_memory(number: int, said: str) -> None:
     """Powers of 1024, with the names that say so, as in `needs=` and pools."""
     assert size_text(number) == said
+
+
+def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of_seconds() -> None:
+    """Less than 100 s is said in seconds, with as many decimals as four figures have."""
+    assert durations_in_column([99.99]) == ("s", ["99.99"])
+    assert durations_in_column([100, 1]) == ("min:s", ["1:40.0", "0:01.0"])
+    assert durations_in_column([99.997]) == ("min:s", ["1:40.0"])
+
+
+def test_a_huge_number_is_shown_by_its_size() -> None:
+    """To convert it would take long, and Python refuses more than some thousand digits."""
+    assert shown(10**400) == "<a whole number of some 401 digits>"
