@@ -235,6 +235,30 @@ def test_stored_task_of_a_job_with_its_own_hits_nobody_later() -> None:
     assert [job.result() for job in users] == ["unharmed"] * 3
 
 
+@pytest.mark.parametrize("member", [False, True])
+def test_a_run_inside_another_has_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
+    """Its jobs share them; one that sets a variable as it was further out changes it for itself alone."""
+    outside, inside = object(), object()
+    seen: list[object] = []
+
+    async def work(own: object) -> None:
+        seen.append(plain.get())
+        plain.set(own)
+
+    class Setting(Scheduler):
+        async def co_run(self, **options: Any) -> bool:
+            plain.set(inside)
+            return await super().co_run(**options)
+
+    async def main() -> None:
+        plain.set(outside)
+        inner = Setting(Sequence(Job(work, outside), Job(work, inside), Job(work, None)))
+        assert await Scheduler(inner if member else Job(inner.co_run)).co_run()
+
+    virtual(main)
+    assert seen == [inside, inside, inside]
+
+
 def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
     """A job with own_task has a task that no other job has had before it or gets after it."""
 

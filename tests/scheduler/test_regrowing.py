@@ -42,6 +42,28 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
     assert extra.scheduler is None
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
+    """What was added during a run is gone in the next one, wherever that comes to."""
+    runs: list[int] = []
+
+    async def first() -> None:
+        runs.append(1)
+        if len(runs) > 1:
+            raise OSError
+
+    decides = Job(first)
+    inner = Scheduler(Job(nap, 2))
+    outer = inner if depth == 1 else Scheduler(inner)
+    outer.run_if = "succeeded"
+    scheduler = Scheduler(decides, outer, Job(later, 1, lambda: len(runs) == 1 and inner.add(Job(nap, 1))))
+    outer.requires(decides)
+    assert virtual(timed, scheduler) == (True, 2)
+    assert len(inner) == 2
+    assert virtual(timed, scheduler) == (True, 1)
+    assert (outer.state.name, len(inner)) == ("BLOCKED", 1)
+
+
 def test_job_added_to_a_nested_scheduler_before_its_start_is_dropped_too(virtual: Virtual) -> None:
     """A run of the outer scheduler counts as a run in progress."""
     extra, runs = Job(nap, 1), []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobState, JobTimeout, Scheduler, Sequence, StopReason
+from trioflow import AbstractJob, Job, JobState, JobTimeout, Pool, Scheduler, Sequence, StopReason
 from trioflow.abc import Instrument
 
 from ...bodies import CANCELLED, FAILED, IDLE, RUNNING, SCHEDULED, SUCCEEDED, alarm, bad, fail, timed
@@ -46,6 +46,17 @@ def test_a_timeout_of_its_own(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(critical, slow, stubborn)) == (False, 4)
     assert isinstance(slow.raised_exception(), JobTimeout)
     assert (stubborn.state, stubborn.attempts) == (FAILED, 3)
+
+
+def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
+    """They do not wait for what others have, and those that need nothing are not forgotten beside those that do."""
+    critical = bad()
+    needs: list[dict[str, int]] = [{}, {"gpu": 1}, {}, {}, {"gpu": 1}]
+    cleaning = [alarm(critical, 2, needs=need) for need in needs]
+    waiting = Job(fail, 9, needs={"gpu": 1})
+    scheduler = Scheduler(critical, cleaning, waiting, Job(fail, 9, needs={"gpu": 1}), pool=Pool(gpu=1))
+    assert virtual(timed, scheduler) == (False, 3)
+    assert {(job.state, job.started_at) for job in cleaning} == {(SUCCEEDED, 1)}
 
 
 def test_one_that_does_not_end_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
