@@ -468,6 +468,8 @@ def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend:
     """Unless others write it too: what was appended may be theirs."""
     if before is not None:
         (place / "log").write_text(before)
+    elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
+    assert "does not have it" in run(elsewhere, backend, place / "run.db")
     for code in ("echo half; exit 3", "echo half; exit 3", "echo whole"):
         run_of_one = run(copy(place, code, stdout=place / "log", append=True, writes=[]), backend, place / "run.db")
         assert "does not have it" in run_of_one or "failed" in run_of_one

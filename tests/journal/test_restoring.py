@@ -278,6 +278,28 @@ def test_a_job_that_may_move_on_and_ended_in_time_is_restored(virtual: Virtual, 
     assert states(again(virtual, file, build)) == {"a": "restored"}
 
 
+async def count(*given: Any, **named: Any) -> int:
+    return len(given) + len(named)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda job: Job(count, job, label="user"),
+        lambda job: Job(count, [0, (job,)], label="user"),
+        lambda job: Job(count, {"a": job}, label="user"),
+        lambda job: Job(count, kwargs={"a": job}, label="user"),
+        lambda job: Job(count, kwargs={"a": [job]}, label="user"),
+    ],
+)
+def test_the_result_of_an_input_counts_wherever_it_stands(virtual: Virtual, file: Path, give: Any) -> None:
+    """In a container too: what it was given has changed."""
+    for number, state in ((1, "succeeded"), (1, "restored"), (2, "succeeded")):
+        source = Job(double, number, label="source")
+        scheduler = again(virtual, file, lambda source=source: Scheduler(source, give(source)))  # type: ignore[misc]
+        assert states(scheduler) == {"source": state, "user": state}
+
+
 def test_a_journal_in_which_no_run_can_begin_is_let_go(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -529,7 +530,36 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
     assert name.read_text() == "another one's"
 
 
+def test_who_cannot_open_the_journal_lets_go_of_its_lock(file: Path) -> None:
+    """Here it is a directory: no descriptor is left, by which nobody else could have it."""
+    file.mkdir()
+    with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
+        Store(file, writes=True)
+    assert [one for one in Path("/proc/self/fd").iterdir() if file.name in os.path.realpath(one)] == []
+
+
+def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
+    """Whoever was killed before may have had a longer name."""
+    lock = file.with_name("run.db-lock")
+    lock.write_text("process 4194304 on " + "a-very-long-name." * 9)
+    with contextlib.closing(Store(file, writes=True)) as store:
+        assert re.fullmatch(rf"process {os.getpid()} on .*, since [-0-9: +]+", lock.read_text())
+        store.add_run("a")
+        assert store.runs()[0].process == lock.read_text()
+
+
 # ---- what is in it
+
+
+def test_who_reads_what_a_killed_run_has_left_finishes_it(file: Path, tmp_path: Path) -> None:
+    """Its log is taken in, so that the file alone has all again."""
+    (after := tmp_path / "after").mkdir()
+    with contextlib.closing(Store(file, writes=True)) as store:
+        store.add([record("a")], [], [])
+        for name in ("run.db", "run.db-wal"):  # as they are when it is killed now
+            shutil.copy(file.with_name(name), after / name)
+    assert found(after / "run.db") == ["a"]
+    assert os.listdir(after) == ["run.db"]
 
 
 @pytest.mark.parametrize("links", [False, True])

@@ -10,7 +10,9 @@ import enum
 import json
 import math
 import pathlib
+import re
 import resource
+import socket
 import subprocess
 import sys
 import uuid
@@ -274,7 +276,7 @@ circle.append(circle)
     [
         (object(), "builtins:object"), ([{"a": len}], "builtin_function_or_method"), (Text("x"), "Text"),
         (local(), "not at the top level"), (circle, "contains itself"), (Scheduler(), "Scheduler"),
-        (ast.Pass(), "ast:Pass"),
+        (ast.Pass(), "a value of type ast:Pass"), (re.I | re.M, "a value of type re:RegexFlag"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
@@ -305,6 +307,12 @@ def test_a_strange_text_is_refused(text: str) -> None:
     with pytest.raises(Unstorable):
         loads(text)
     assert "antigravity" not in sys.modules
+
+
+def test_a_member_of_an_enumeration_that_is_gone_is_told() -> None:
+    """Such a result is of an older version of the program."""
+    with pytest.raises(Unstorable, match=r"'GONE' of .*, which is not there any more"):
+        loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
 def test_a_class_whose_fields_have_changed_is_refused() -> None:
