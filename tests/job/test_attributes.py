@@ -66,3 +66,11 @@ def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> No
     assert getattr(job, name) == value != usual
     setattr(job, name, usual)
     assert getattr(job, name) == usual
+
+
+def test_requires_returns_the_job() -> None:
+    """So that it can be told while it is added: `scheduler.add(job.requires(other))`."""
+    job, other = Job(anyio.sleep, 0), Job(anyio.sleep, 0)
+    assert job.requires(other) is job
+    assert job.requires(other, remove=True) is job
+    assert job.required == set()

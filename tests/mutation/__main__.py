@@ -6,8 +6,9 @@
 
 First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
 shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
-line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. A seed gives the same
-sample again. Everything happens in copies of the tree.
+line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. The figures so far stand
+at the top of that file. A seed gives the same sample again, as long as no file of the room has changed. Everything
+happens in copies of the tree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ MOST_TESTS: Final = 150
 Half of them are the shortest, and half those that reach the most lines of the file, of each function one first: with
 the shortest alone, many faults in lines that each run reaches met only tests that were about something else.
 """
-SURVIVORS: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf-8").splitlines()
+LINES: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf-8").splitlines()
+SURVIVORS: Final = [line for line in LINES if not line.startswith("#")]
 EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
 """Why no test can notice a mutant: mostly it costs time or memory, and nothing else."""
 KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"

@@ -240,6 +240,20 @@ def test_succeeded(virtual: Virtual, running: bool) -> None:
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
+def test_a_success_after_a_restart_is_no_timeout(virtual: Virtual) -> None:
+    """Its first attempt was cut, and the one that counts was not."""
+    lasts = iter([9, 1])
+
+    async def work() -> None:
+        await anyio.sleep(next(lasts))
+
+    job = Job(work, label="job", timeout=2, on_timeout="restart")
+    scheduler = Scheduler(job)
+    assert virtual(scheduler.co_run)
+    assert job.timed_out
+    assert scheduler.explain(job) == "'job' succeeded after 3 s"
+
+
 def test_succeeded_by_moving_on(virtual: Virtual) -> None:
     """The text says that a timeout counted as a success."""
     job = Job(nap, 9, label="job", timeout=2, on_timeout="move_on")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.door.reading import duration_text, durations_in_column, shown, size_text
+from trioflow._core.door.reading import amount_of, duration_text, durations_in_column, shown, size_text
 from trioflow.view.monitor._run_lines import estimate, so_far
 
 
@@ -77,3 +77,10 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
 def test_a_huge_number_is_shown_by_its_size() -> None:
     """To convert it would take long, and Python refuses more than some thousand digits."""
     assert shown(10**400) == "<a whole number of some 401 digits>"
+
+
+@pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
+def test_a_size_that_is_none_says_what_one_is(text: str) -> None:
+    """A number and a unit."""
+    with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
+        amount_of(text, "mem")
