@@ -16,5 +16,5 @@ SESSIONS = [
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 
-PATIENCE = 20.0
+PATIENCE = 40.0
 """Seconds after which what another process should have done has gone wrong; enough for a busy machine."""

@@ -229,8 +229,13 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
     async def go() -> None:
         while not all(job.is_running() for job in (busy, *leaves, head)):  # noqa: ASYNC110 - several at once
             await anyio.sleep(0.01)
-        await anyio.sleep(0.3)
+        while await anyio.to_thread.run_sync(known) < 5:  # noqa: ASYNC110 - of the worker, which tells nobody
+            await anyio.sleep(0.01)
         (tmp_path / "go").touch()
+
+    def known() -> int:
+        found: dict[str, int] = client.run(lambda dask_worker: len(dask_worker.state.tasks), workers=[address])
+        return found[address]
 
     run(backend, busy, *leaves, head, middle, tail, Job(go))
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"

@@ -15,9 +15,8 @@ import pytest
 from trioflow import Executor, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
 
 from ..bodies import Flaw, run
+from ..places import PATIENCE
 from . import executor_bodies as bodies
-
-PATIENCE = 10.0
 
 
 def new_pool() -> ProcessPoolExecutor:
@@ -211,7 +210,7 @@ def test_a_broken_pool_is_made_again_on_request(backend: str, made: bool) -> Non
     first = ExecutorJob(pool, bodies.die, restart_broken=True)
     second = ExecutorJob(pool, bodies.pid, required=first, restart_broken=True)
     third = ExecutorJob(pool, bodies.pid, required=second, restart_broken=True)
-    run(backend, first, second, third)
+    run(backend, first, second, third, shutdown_timeout=PATIENCE)
     assert isinstance(first.raised_exception(), BrokenExecutor)
     assert second.result() == third.result()
     assert_gone(second.result())

@@ -6,6 +6,7 @@ a job that copied its directory once let another program take the journal's log 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -174,11 +175,12 @@ def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) 
     Store(place, writes=True).close()
 
 
-def test_a_forked_child_does_not_hold_the_journal(place: Path) -> None:
-    """A process that was forked, and lives longer than the run, keeps nobody out."""
+@pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
+def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
+    """A process that was forked, and lives longer than the run, keeps nobody out, even if it closes nothing."""
     store = Store(place, writes=True)
     read_end, write_end = os.pipe()
-    child = os.fork()
+    child = fork()
     if not child:
         os.close(write_end)
         os.read(read_end, 1)

@@ -155,9 +155,12 @@ class Lock:
 
     def release(self) -> None:
         """Give the locks up, and remove the lock file. SQLite must have closed the database before."""
-        if os.getpid() == self._process and _is_file(self._path, self._file):
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+        if os.getpid() == self._process:
+            if _is_file(self._path, self._file):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+            if SET is not None:  # a forked child may not have closed its descriptor yet
+                lock(self.database, LONE, 1, fcntl.F_UNLCK)
         self.close_descriptors()
 
     def close_descriptors(self) -> None:

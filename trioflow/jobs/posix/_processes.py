@@ -113,14 +113,21 @@ class Process:
             return False
         except PermissionError:
             return True
-        with contextlib.suppress(ChildProcessError):  # if this program is process 1, orphans become its children
-            while os.waitpid(-self.pid, os.WNOHANG)[0]:
-                pass
+        self._reap_orphans()
         return True
 
     def has_left_dead_alone(self) -> bool:
-        """Return whether all that is left of the group are zombies that nobody reaps."""
-        return self._guard.survey.found_dead(self.pid, self._reaped_at)
+        """Return whether all that is left of the group are zombies, which nobody else reaps."""
+        if not self._guard.survey.found_dead(self.pid, self._reaped_at):
+            return False
+        self._reap_orphans()  # which may have died since the last time
+        return True
+
+    def _reap_orphans(self) -> None:
+        """Reap the dead of the group that are children of this program: if it is process 1, orphans become that."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+                pass
 
     def forget(self) -> None:
         """Remove the group from the guard's table, even if the process, another user's, still runs."""
