@@ -186,10 +186,11 @@ def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[]
         os.read(read_end, 1)
         os._exit(0)
     store.close()
-    assert opened(place) == ""
+    found = opened(place)
     os.close(write_end)
     os.close(read_end)
     os.waitpid(child, 0)
+    assert found == ""
 
 
 def remove(path: Path) -> None:
