@@ -246,10 +246,14 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(backend: str, site: 
 
 
 def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, server: Server) -> None:
-    """It is for the node's own tries; two that take a second and a half, one after the other, are both in time."""
-    with Proxy(server, 1.5, 1.5) as proxy:
-        jobs = [SshJob(proxy.node(max_handshakes=1, connect_timeout=2.8 + number / 10), "true") for number in range(2)]
-        run(backend, *jobs)
+    """It is for the node's own tries; two that take most of it, one after the other, are both in time."""
+    for delay in (1.5, 6.0):  # a busy machine may need more than a second for a handshake
+        with Proxy(server, delay, delay) as proxy:
+            nodes = [proxy.node(max_handshakes=1, connect_timeout=1.9 * delay - number / 10) for number in range(2)]
+            jobs = [SshJob(node, "true") for node in nodes]
+            Scheduler(*jobs).run(backend=backend)
+        if all(job.is_succeeded() for job in jobs):
+            return
     assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2
 
 
@@ -277,12 +281,18 @@ def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
 
 
 def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
-    """The timeout of the first job does not fail those that wait for the connection."""
-    with Proxy(server, 1) as proxy:
-        first = SshJob(proxy.node(), "true", timeout=0.3)
+    """That the first job is cancelled does not fail those that wait for the connection."""
+    with Proxy(server, 2) as proxy:
+        first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
-        run(backend, first, *others)
-        assert isinstance(first.raised_exception(), JobTimeout)
+
+        async def cancel() -> None:
+            while not proxy.count:  # noqa: ASYNC110 - it has no event
+                await anyio.sleep(0.01)
+            first.cancel()
+
+        run(backend, first, *others, Job(cancel))
+        assert first.state is JobState.CANCELLED
         assert [job.result().stdout for job in others] == [b"x\n"] * 3
         assert proxy.count == 2
 
