@@ -25,8 +25,8 @@ from trioflow.jobs.ssh import _lane, _lanes, _wrapper
 from trioflow.jobs.ssh._lane import Tap
 
 from ...places import PATIENCE
-from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, command_line
-from .servers import Server, Site
+from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
+from .servers import Server, Site, targets
 
 SHELLS = ("dash", "bash --posix", "busybox sh")
 FOUND = [command for command in SHELLS if shutil.which(command.split()[0])]
@@ -445,23 +445,3 @@ def test_whenever_something_is_killed_nothing_survives(
         assert time.monotonic() < end, targets(server)
         time.sleep(0.05)
     server.stop()
-
-
-def targets(server: Server) -> list[tuple[int, str]]:
-    """Return the processes of lanes, of connections to a server, and of the server's sessions."""
-    found = [(pid, "sshd") for pid in server.sessions()]
-    for one in filter(str.isdigit, os.listdir("/proc")):
-        words = command_line(Path("/proc", one))
-        if words.startswith("ssh ") and f"-p {server.port} " in words:
-            found.append((int(one), "master" if " -M " in words else "client"))
-        elif "IFS= read" in words and f" {server.port}\0" in environment(one):
-            found.append((int(one), "lane"))
-    return found
-
-
-def environment(pid: str) -> str:
-    """Return the environment that a process began with: that of a lane tells its server (SSH_CONNECTION)."""
-    try:
-        return Path("/proc", pid, "environ").read_text(errors="replace")
-    except OSError:
-        return ""

@@ -1,15 +1,16 @@
-"""One try to run a command on a node: in a lane, or in a session of ssh of its own.
+"""One try to run a command on a node: in a lane, in a session of its own, or, where the node is this machine, here.
 
-A session of its own is a local process, and so a `CommandJob` that the job on the node runs itself: its output is
-pumped, and the process is ended and reaped, as that of any command. What is different is how a command is ended: its
-standard input is closed, the wrapper on the node (`_wrapper`) sees that, ends the command there, and so the local
-process ends too. Only if that takes too long is the local one killed. A lane (`_lane`) does the same without a new
-process.
+A command is ended by the end of its standard input: the wrapper around it (`_wrapper`), or the lane (`_lane`), sees
+that, and ends the command, and so the session ends too. Only if that takes too long is the session killed here.
+
+Where the node is this machine, the wrapper is a local process, and so a `CommandJob` that the job runs itself: its
+output is pumped, and it is ended and reaped, as that of any command.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -21,14 +22,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ...abc import run_of
+from ..command import _faults
 from ..command._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
 from ..command._job import CommandJob
 from ..command._options import is_path
 from ..command._result import CommandError, CommandResult
 from ..command._streams import open_output, print_line
 from ..posix._processes import Process
+from ._ends import Ends
 from ._errors import SshError
 from ._lane import Lane, command_line
+from ._mux import LOST
 from ._wrapper import Report, ReportFilter, line, variables
 
 if TYPE_CHECKING:
@@ -42,8 +46,6 @@ MOST_WORDS: Final = 131_071
 """Bytes of a line for a node, or of a word: Linux takes no longer argument (MAX_ARG_STRLEN)."""
 MOST_VARIABLES: Final = 100_000
 """Bytes of the variables of a command. They wait in the buffer of a socket until the wrapper reads them: 0.25 s."""
-LOST: Final = 255
-"""The exit code of ssh itself, when there is no session, or no more."""
 TAIL: Final = 2000
 """Bytes of the standard error that an error shows."""
 
@@ -198,12 +200,12 @@ class InLane(Attempt):
             self._elapsed = clock() - began
 
 
-class InSession(Attempt):
-    """A command in a session of its own."""
+class Wrapped(Attempt):
+    """A command in a wrapper of its own."""
 
     def __init__(self, task: Task) -> None:
         token = os.urandom(8).hex()
-        given, connection = task.redirection, task.connection
+        given = task.redirection
         sent = variables(given.variables, token) if given.variables else b""
         command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
         task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MOST_WORDS)
@@ -213,16 +215,9 @@ class InSession(Attempt):
         self._gate: Final = _Gate(self._stdout.sinks)
         sinks = [self._tail, *self._stderr.sinks]
         self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
-        self._client: Final = _Client(
-            connection.command(command),
-            cwd=connection.directory,
-            stdout=cast(Any, _File([self._gate, *self._signs])),
-            stderr=cast(Any, _File([self._filter, *self._signs])),
-            check=False,
-            terminate_grace=task.grace + MARGIN,
-            label=task.job.label,
-        )
-        self._client._sent = sent
+        self._streams: Final = _File([self._gate, *self._signs]), _File([self._filter, *self._signs])
+        self._command: Final = command
+        self._sent: Final = sent
 
     @property
     def report(self) -> Report:
@@ -234,38 +229,93 @@ class InSession(Attempt):
         """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
         return bytes(self._tail.data if self.report.started else self._before.data)
 
+
+class InSession(Wrapped):
+    """A command in a session of its own."""
+
+    def __init__(self, task: Task, connection: Connection) -> None:
+        super().__init__(task)
+        self._connection: Final = connection
+        self._ends: Final = Ends(connection.run, self._streams)
+
     @property
     def never_started(self) -> bool:
         """Whether it is certain that nothing has started: ssh says so."""
-        return self._task.connection.never_started(self.said.decode(errors="backslashreplace"))
+        return self._connection.never_started(self.said.decode(errors="backslashreplace"))
 
     def check_login(self) -> None:
-        """Raise if the command has not started because the node ended the session: ssh has the exit code from there.
+        """Raise if the command has not started because the node ended the session: its exit code is from there.
 
         Raises:
             SshError: its login shell, or what it runs instead, is not one for commands.
 
         """
-        local = self._client.last_result
-        if local is None or not 0 <= local.returncode < LOST:
+        code = self._ends.returncode
+        if code is None or not 0 <= code < LOST:
             return
         said = (self._gate.held + self.said).decode(errors="backslashreplace").strip()
-        what = f"the node let us in, and ended the session with exit code {local.returncode} before the command started"
+        what = f"the node let us in, and ended the session with exit code {code} before the command started"
         advice = "its login shell must be one that runs commands"
         shown = self._task.shown
-        raise SshError(self._task.connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
+        raise SshError(self._connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
+
+    async def _run(self) -> None:
+        ends, clock = self._ends, self._connection.run.clock
+        began = clock()
+        try:
+            await self._start()
+            while not ends.is_over and ends.error is None:
+                await ends.read(math.inf)
+        finally:
+            await ends.end(self._task.grace + MARGIN)
+            self._elapsed = clock() - began
+            for stream in self._streams:
+                ends.pass_on(stream.flush)
+        if ends.error is not None:
+            raise ends.error
+
+    async def _start(self) -> None:
+        task = self._task
+        try:
+            await self._ends.start(self._connection.begin, self._command, self._sent)
+        except OSError as error:
+            shown = f"{self._connection.node.name}: {task.shown}"
+            raise CommandError(task.job, shown, _faults.of_streams(error)) from error
+
+
+class Locally(Wrapped):
+    """A command on this machine."""
+
+    def __init__(self, task: Task, here: Here) -> None:
+        super().__init__(task)
+        stdout, stderr = cast(Any, self._streams)
+        self._process: Final = _Process(
+            here.command(self._command),
+            cwd=here.directory,
+            stdout=stdout,
+            stderr=stderr,
+            check=False,
+            terminate_grace=task.grace + MARGIN,
+            label=task.job.label,
+        )
+        self._process._sent = self._sent
+
+    @property
+    def never_started(self) -> bool:
+        """Whether it is certain that nothing has started: what runs here has."""
+        return False
 
     async def _run(self) -> None:
         try:
-            await self._client.co_run()
+            await self._process.co_run()
         finally:
-            local = self._client.last_result
+            local = self._process.last_result
             if local is not None:
                 self._elapsed = local.elapsed
 
 
-class _Client(CommandJob):
-    """The local process of a command on a node. To be ended it is not sent a signal: its input is closed."""
+class _Process(CommandJob):
+    """The wrapper of a command on this machine. To be ended it is not sent a signal: its input is closed."""
 
     __slots__ = ("_lifeline", "_sent", "_theirs")
 
@@ -334,7 +384,7 @@ class _Outlet:
 
 
 class _File:
-    """Several sinks, as a file that a `CommandJob` writes to."""
+    """Several sinks, as a file that is written to."""
 
     mode: Final = "wb"
 

@@ -31,11 +31,13 @@ from ..command._result import CommandError
 from ..posix._groups import end_group
 from ..posix._guard import VARIABLE, Guard
 from ..posix._processes import Process, spawn
+from ._ends import SshProcess
 from ._errors import SshError, Unreachable
 from ._files import listed_by_sftp, said_by_sftp
 from ._lane import Lane
 from ._lanes import Lanes
 from ._local import Here
+from ._mux import CannotSpeak, ask_for_session
 from ._nodes import LocalNode
 from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...abc import RunHandle
+    from ._ends import Carrier
     from ._files import Operation
     from ._nodes import Node, Paths, SshNode
 
@@ -180,8 +183,9 @@ class Connection:
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # of whoever opens it
         self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
-        self.lanes: Final = Lanes(self._lane if node.lanes else None)
+        self.lanes: Final = Lanes((lambda: Lane(self.run, self.begin)) if node.lanes else None)
         self._is_ready = False  # `process` has said that the connection is there
+        self._speaks = True  # it can be asked for sessions, as far as is known
         self._failure: SshError | None = None  # of the last try
         self._failures = 0
         self._asking: Final = anyio.Lock()  # of whoever asks for the settings
@@ -211,11 +215,24 @@ class Connection:
     scratch: Final = ""  # what stands in front of the names of files for a while: they are in the home directory
 
     def command(self, line: str) -> Sequence[str]:
-        """Return what runs a line there."""
+        """Return what runs a line there: an ssh."""
         return self.transport.run(self.node, self.socket, line)
 
-    def _lane(self) -> Lane:
-        return Lane(self.run, self._all.guard, self.command)
+    async def begin(self, line: str, streams: Sequence[int]) -> Carrier:
+        """Begin a session that runs a line there, with these descriptors as its input, output and error.
+
+        Raises:
+            OSError: it could not be started.
+
+        """
+        guard = self._all.guard
+        if self._speaks:
+            try:
+                return await ask_for_session(self.run, self.socket, line, guard.environment(None), streams)
+            except CannotSpeak as failure:
+                self._speaks = not failure.is_final
+        stdin, stdout, stderr = streams
+        return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
     def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
         """Return what copies files, and what it is to read.

@@ -1,10 +1,10 @@
 """A lane: one session of ssh for many commands, which a shell on the node runs one after the other.
 
-A local ssh, a session of the server and a login shell for each command cost three times what most commands cost. So
-they stay, and only the command is new:
+A session of the server, a login shell and a wrapper for each command cost twice what most commands cost. So they stay,
+and only the command is new:
 
 ```
-ssh -T ── stdin ──► sh (the lane): reads a line, runs what it says, reads the next
+session ── stdin ──► sh (the lane): reads a line, runs what it says, reads the next
   ▲  ▲               ├── the command, in a session of its own
   │  │               └── a subshell that reads stdin: its end means TERM, grace, KILL for the command's group
   │  └─ stdout ────── cat ◄── two pipes in turn, for the standard output of the commands
@@ -32,11 +32,11 @@ its mark                 goes to one
 
 Pipes are opened anew by /proc/self/fd, so there are lanes on Linux alone.
 
-A command is ended by the end of the lane's input: whether the job is cancelled, or this program, its ssh, or the
-connection is gone. So a lane whose command was cut off is not used again, nor one that has said something while it was
-idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end without a mark. If a cat is
-killed, the shell around it kills the lane. A command does not begin before somebody watches for it: its shell waits for
-a line from the lane, in a pipe that ends with the lane.
+A command is ended by the end of the lane's input: whether the job is cancelled, or this program, the ssh that holds the
+connection, or the connection is gone. So a lane whose command was cut off is not used again, nor one that has said
+something while it was idle, or in which anything was killed: a lane that cannot be sure ends, and its outputs end
+without a mark. If a cat is killed, the shell around it kills the lane. A command does not begin before somebody watches
+for it: its shell waits for a line from the lane, in a pipe that ends with the lane.
 
 As long as no lane has said that it is ready, nothing is sent. A node where none comes to that (a forced command, a
 login shell that is not one, no /proc, no setsid) has no lanes: each command has a session, with that of `_wrapper`.
@@ -46,25 +46,19 @@ The script is plain POSIX sh. `read` takes a byte at a time, lest it takes what 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import re
-import selectors
-import signal
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import anyio
-
-from ..posix._processes import spawn
+from ._ends import Ends
 from ._wrapper import ENDING, LEFT, LEFTOVERS, NAP, START, WAIT, Report, exported, login_line, overlap
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
     from ..command._capture import Sink
-    from ..posix._guard import Guard
+    from ._ends import Begin
 
 MOST_COMMANDS: Final = 254
 """Commands that a lane can have. The cats are told the order of their pipes in 256 words, and go through those that are
@@ -112,14 +106,8 @@ _LINES: Final = (
 SCRIPT: Final = " ".join(_LINES)
 PATIENCE: Final = 15.0
 """Seconds that a lane may take to be ready, once there is a connection; otherwise the node is taken to have none."""
-PIECE: Final = 1 << 16
-"""Bytes that are read at once."""
 MOST_HELD: Final = 4096
 """Bytes of a mark, at most, and of what is kept of the words of a lane that does not become ready."""
-KILLING: Final = 0.5
-"""Seconds after which an ssh is killed once more."""
-WATCHED: Final = 3
-"""What is watched of a lane: two streams, and the end of its ssh."""
 TICKS: Final = 100
 """How many a second the times in /proc/PID/stat count: USER_HZ of Linux."""
 
@@ -187,7 +175,7 @@ class LaneLost(Exception):
 
     Attributes:
         said: what ssh, and what it has started, have said.
-        code: the exit code of ssh; None if it took too long.
+        code: the exit code of its session; None if it took too long.
 
     """
 
@@ -198,89 +186,64 @@ class LaneLost(Exception):
 
 
 class Lane:
-    """One lane, from the start of its ssh until that is reaped."""
+    """One lane, from the start of its session until that is over."""
 
-    def __init__(self, run: RunHandle, guard: Guard, command: Callable[[str], Sequence[str]]) -> None:
-        """Start its ssh.
+    def __init__(self, run: RunHandle, begin: Begin) -> None:
+        """Begin without a session.
 
         Args:
             run: the run that it belongs to.
-            guard: what ends its ssh if this program is killed.
-            command: returns what runs a line on the node.
-
-        Raises:
-            OSError: it could not be started.
+            begin: begins a session on the node.
 
         """
         self._run: Final = run
-        self._wait: Final = run.wait_readable
+        self._begin: Final = begin
         self._token: Final = os.urandom(8).hex()
         self._taps: Final = Tap(), Tap()
-        self._selector: Final = selectors.DefaultSelector()
-        self._error: Exception | None = None  # what a sink has raised
+        self._ends: Final = Ends(run, self._taps)
         self._times: tuple[float, float] = (0.0, 0.0)  # those of all its commands up to now
         self._left: int = MOST_COMMANDS
-        self._has_exited = False
-        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            ours.callback(self._selector.close)
-            self._input, input_there = socket.socketpair()
-            self._input.setblocking(False)
-            ours.callback(self._input.close)
-            theirs.callback(input_there.close)
-            writing = list[int]()
-            for tap in self._taps:
-                read_end, write_end = os.pipe()
-                ours.callback(os.close, read_end)
-                theirs.callback(os.close, write_end)
-                writing.append(write_end)
-                os.set_blocking(read_end, False)
-                self._selector.register(read_end, selectors.EVENT_READ, tap)
-            line = command(opening(self._token))
-            self._process = spawn(guard, line, stdin=input_there.fileno(), stdout=writing[0], stderr=writing[1])
-            self._selector.register(self._process.exit_descriptor, selectors.EVENT_READ)
-            self._ours: Final = ours.pop_all()
 
     async def open(self) -> None:
-        """Wait until it is ready.
+        """Begin its session, and wait until it is ready.
 
         Raises:
             LaneLost: it has ended, or takes too long.
+            OSError: it could not be started.
 
         """
-        said = _Said()
+        ends, said = self._ends, _Said()
         for tap in self._taps:
             tap.expect(self._token, [said])
-        until, exited = self._run.clock() + PATIENCE, False
+        exited = False
         try:
+            await ends.start(self._begin, opening(self._token))
+            until = self._run.clock() + PATIENCE
             while not self._has_told():
-                if self._has_exited or not await self._read(until):
-                    exited = self._has_exited
+                if ends.is_over or not await ends.read(until):
+                    exited = ends.is_over
                     break
         finally:
             if not self._has_told():
                 await self.end(0.0)
         if not self._has_told():
-            raise LaneLost(bytes(said.data), self._process.returncode if exited else None)
+            raise LaneLost(bytes(said.data), ends.returncode if exited else None)
         self._ending()
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing is left of it here."""
-        return self._process.returncode is not None
+        return self._ends.are_closed
 
     def is_free(self) -> bool:
-        """Return whether it can be used, as far as is known: nothing has come, no stream has ended, nor its ssh."""
-        return (
-            self._left > 0
-            and len(self._selector.get_map()) == WATCHED
-            and not (any(tap.stray for tap in self._taps) or self._selector.select(0))
-        )
+        """Return whether it can be used, as far as is known: nothing has come, no stream has ended, nor its session."""
+        return self._left > 0 and self._ends.are_quiet() and not any(tap.stray for tap in self._taps)
 
     async def do(self, line: bytes, token: str, sinks: Sequence[Sequence[Sink]], patience: float, told: Report) -> None:
         """Run a command.
 
         Whatever ends it, and whatever is cancelled meanwhile: when this returns or raises, the command has ended, or
-        the ssh of the lane has, and whoever looks after the lane on the node ends it.
+        the session of the lane has, and whoever looks after the lane on the node ends it.
 
         Args:
             line: what the lane is to be sent; see `command_line`.
@@ -293,96 +256,34 @@ class Lane:
             BaseException: what was cancelled, or what a sink has raised.
 
         """
+        ends = self._ends
         self._left -= 1
         for tap, given in zip(self._taps, sinks, strict=True):
             tap.expect(token, given)
         try:
-            if await self._send(line):
+            if await ends.send(line):  # a line without its end is not run
                 told.started = True
-                while not (self._has_told() or self._has_exited or self._error is not None):
-                    await self._read(math.inf)
+                while not (self._has_told() or ends.is_over or ends.error is not None):
+                    await ends.read(math.inf)
         finally:
             if not self._has_told():
                 await self.end(patience)
-            self._pass_on(lambda: [sink.finish() for given in sinks for sink in given])
+            ends.pass_on(lambda: [sink.finish() for given in sinks for sink in given])
             if self._has_told():
                 told.returncode, told.user_time, told.system_time = self._ending()
-        if self._error is not None:
-            raise self._error
+        if ends.error is not None:
+            raise ends.error
 
     def let_go(self) -> None:
         """Close its input, by which it ends; an empty line before says that all has come."""
-        if self._has_told():
-            with contextlib.suppress(OSError):
-                self._input.send(b"\n")
-        self._input.close()
+        self._ends.let_go(self._last_words())
 
     async def end(self, patience: float) -> None:
-        """End it, whatever is cancelled meanwhile; kill its ssh if that takes more than so many seconds."""
-        process = self._process
-        if self.has_ended:
-            return
-        self.let_go()
-        until = self._run.clock() + patience
-        while not self._has_exited:
-            if not await self._run.outlast(lambda until=until: self._read(until)):  # type: ignore[misc]
-                process.signal(signal.SIGKILL)
-                until = self._run.clock() + KILLING
-        try:
-            process.reap()
-            if process.has_left_others():
-                process.signal(signal.SIGKILL)
-        finally:
-            process.forget()
-            self._ours.close()
+        """End it, whatever is cancelled meanwhile; its session is killed if that takes more than so many seconds."""
+        await self._ends.end(patience, self._last_words())
 
-    # ---- what goes there, and what comes from there
-
-    async def _send(self, line: bytes) -> bool:
-        """Send all of it; return whether it went away, so that it may have arrived."""
-        left = memoryview(line)
-        try:
-            while left:
-                try:
-                    left = left[self._input.send(left) :]
-                except BlockingIOError:
-                    await anyio.wait_writable(self._input)
-        except OSError:  # a line without its end is not run
-            return False
-        return True
-
-    async def _read(self, deadline: float) -> bool:
-        """Wait for the next piece, or the end of the ssh, and pass on what has come; False at the deadline."""
-        if not await self._wait(self._selector.fileno(), deadline):
-            return False
-        for key, _ in self._selector.select(0):
-            if key.data is None:
-                self._selector.unregister(key.fd)
-                self._has_exited = True
-            elif not self._take(key.fd, key.data):
-                self._selector.unregister(key.fd)
-        if self._has_exited:
-            for key in list(self._selector.get_map().values()):
-                while self._take(key.fd, key.data, last=True):
-                    pass
-        return True
-
-    def _take(self, descriptor: int, tap: Tap, *, last: bool = False) -> bool:
-        """Pass on the next piece; return False if there is none any more, or, with `last`, none now."""
-        try:
-            data = os.read(descriptor, PIECE)
-        except BlockingIOError:
-            return not last
-        self._pass_on(lambda: tap.write(data))
-        return bool(data)
-
-    def _pass_on(self, call: Callable[[], object]) -> None:
-        """Call what calls sinks; after the first error of one, none is called any more."""
-        if self._error is None:
-            try:
-                call()
-            except Exception as error:
-                self._error = error
+    def _last_words(self) -> bytes:
+        return b"\n" if self._has_told() else b""
 
     def _has_told(self) -> bool:
         return all(tap.told is not None for tap in self._taps)

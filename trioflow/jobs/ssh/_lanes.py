@@ -4,8 +4,8 @@
 take ──► a free one ──► or a new one ──► or none: for the first command of the connection, or if no lane can be had
 ```
 
-The first command gets none. A lane with its first command takes twice as much as a session for a command, and each
-further one a quarter. Many nodes have one command alone; a node that has had one is expected to have more.
+The first command gets none. A lane with its first command takes three times as much as a session for a command, and
+each further one half. Many nodes have one command alone; a node that has had one is expected to have more.
 
 There are as many as were ever needed at once. Rejected: to wait a while for one that is in use, before another is
 opened, which costs as much as several short commands. As many are opened in the end, and nothing is won.
@@ -20,15 +20,14 @@ from typing import Final
 import anyio
 
 from ._lane import Lane, LaneLost
+from ._mux import LOST
 
 FIRST: Final = 1
 """Commands of a connection that get no lane."""
 SHORT: Final = 10_000
 """Bytes of a command that has certainly room in the command line of a session, however it is encoded."""
-LOST: Final = 255
-"""The exit code of ssh itself, when there is no session, or no more."""
 CLOSING: Final = 2.0
-"""Seconds that the end of a lane may take before its ssh is killed."""
+"""Seconds that the end of a lane may take before its session is killed."""
 
 
 class Lanes:

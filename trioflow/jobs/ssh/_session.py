@@ -16,15 +16,16 @@ import anyio
 from ..command import _exits
 from ..command._job import CommandJob
 from ..command._result import CommandError, CommandResult
-from ._attempts import LOST, Attempt, InLane, InSession, Redirection, Task
+from ._attempts import Attempt, InLane, InSession, Locally, Redirection, Task
 from ._errors import SshError
 from ._lane import Lane, LaneLost
+from ._local import Here
+from ._mux import LOST
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, TimeLimit
     from ._connections import Connection
     from ._files import Operation
-    from ._local import Here
     from ._nodes import Node
 
 
@@ -102,10 +103,16 @@ class Session:
             never_started = True if attempt is None else attempt.never_started
             await tries.allow_another(said, others, never_started=never_started)
 
+    def _new_attempt(self, task: Task, lane: Lane | None) -> Attempt:
+        if lane is not None:
+            return InLane(task, lane)
+        connection = self._connection
+        return Locally(task, connection) if isinstance(connection, Here) else InSession(task, connection)
+
     async def _attempt(self, task: Task, lane: Lane | None) -> Attempt:
         """Try once to run a command."""
         try:
-            attempt = InSession(task) if lane is None else InLane(task, lane)
+            attempt = self._new_attempt(task, lane)
             try:
                 await attempt.run()
             finally:

@@ -1,7 +1,8 @@
 """How nodes are reached: the programs of OpenSSH, behind an interface that others may fulfil as well.
 
-One program holds the connection (`connect`), and others use it for as long as they run, each for one command (`run`) or
-for files (`transfer`). They find it by a socket, in a directory that is the conductor's alone.
+One program holds the connection (`connect`). Sessions for commands are asked for by its socket (`_mux`), which is in a
+directory that is the conductor's alone. Where they cannot be, other programs use it for as long as they run, each for
+one command (`run`); so do those for files (`transfer`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ._mux import REFUSED
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
@@ -71,7 +73,7 @@ class Transport(Protocol):
         ...
 
     def never_started(self, text: str) -> bool:
-        """Return whether `run`, or `transfer`, says that there was no connection, so that nothing has started."""
+        """Return whether `run`, `transfer`, or a session (`_mux`), says that nothing can have started."""
         ...
 
     def is_full(self, text: str) -> bool:
@@ -152,8 +154,8 @@ class OpenSsh:
         return Complaint(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
-        """Return whether the client found no master: it then falls back to a ProxyCommand that fails at once."""
-        return "UNKNOWN port 65535" in text and "mux_client" not in text
+        """Return whether it was refused, or found no master: then it falls back to a ProxyCommand, which fails."""
+        return REFUSED in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_full(self, text: str) -> bool:
         """Return whether the server has said no to one more session."""

@@ -1,15 +1,16 @@
 """What runs on a node: a small script around each command, which ends it when nobody is there any more to want it.
 
 ```
-ssh ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
-                  ├── a subshell that reads stdin: a line, or its end, means TERM, grace, KILL for the command's group
-                  └── the command
+session ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
+                      ├── a subshell that reads stdin: a line, or its end, means TERM, grace, KILL for its group
+                      └── the command
 ```
 
-The conductor keeps the standard input open as long as it wants the command. Whatever becomes of the conductor, of its
-ssh or of the connection, that input ends, and so does the command. The wrapper reports the start and the end of the
-command on the standard error, in lines with a token that nobody else knows. So the conductor knows whether a command
-has started, how it has ended, and whether an exit code of 255 is the command's own or means a lost connection.
+The conductor keeps the standard input open as long as it wants the command. Whatever becomes of the conductor, of the
+ssh that holds the connection, or of the connection, that input ends, and so does the command. The wrapper reports the
+start and the end of the command on the standard error, in lines with a token that nobody else knows. So the conductor
+knows whether a command has started, how it has ended, and whether an exit code of 255 is the command's own or means a
+lost connection.
 
 Variables for the command come through the standard input too, before it starts: what stands in a command line can be
 read by everybody on the node, and some of them are secrets.
