@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow import Adaptive, Job, Pool, Scheduler, Service, Throttled, Trace, simulate
+from trioflow import Adaptive, Job, JobTimeout, Pool, Scheduler, Service, Throttled, Trace, simulate
 from trioflow._core.limits._window import Control
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
@@ -128,14 +128,16 @@ def test_other_failures_do_not_count(virtual: Virtual) -> None:
     assert sizes.sizes == [3]
 
 
-def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual) -> None:
-    """The job has succeeded, but its server did not answer in time."""
+@pytest.mark.parametrize("slower_on", [(OSError, TimeoutError), (JobTimeout,), (ValueError,)])
+def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual, slower_on: tuple[type[Exception], ...]) -> None:
+    """The job has succeeded, but its server did not answer in time; unless other errors alone were given."""
     sizes = Sizes()
     fine: list[Any] = [Job(anyio.sleep, 1) for _ in range(6)]
     late = [Job(anyio.sleep, 9, timeout=2, on_timeout="move_on", required=fine) for _ in range(9)]
-    assert virtual(Scheduler(*fine, *late, jobs_window=Adaptive(2, 9), instruments=[sizes]).co_run)
-    assert sizes.sizes[-1] == 2
+    window = Adaptive(2, 9, slower_on=slower_on)
+    assert virtual(Scheduler(*fine, *late, jobs_window=window, instruments=[sizes]).co_run)
     assert max(sizes.sizes) > 2
+    assert (sizes.sizes[-1] == 2) is (slower_on != (ValueError,))
 
 
 def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:

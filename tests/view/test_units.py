@@ -17,6 +17,7 @@ from trioflow.view.monitor._run_lines import estimate, so_far
         (1.25e-5, "12.5 µs"),
         (0.000_999_9, "1 ms"),
         (0.0123, "12.3 ms"),
+        (0.1004, "100 ms"),
         (0.9999, "1 s"),
         (1.2345, "1.23 s"),
         (9.999, "10 s"),
@@ -60,7 +61,15 @@ def test_estimates_are_rough(seconds: float, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5_872_025, "5.6 MiB"), (4 << 30, "4 GiB")]
+    ("number", "said"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (5_872_025, "5.6 MiB"),
+        (4 << 30, "4 GiB"),
+        (1 << 60, "1024 PiB"),
+    ],
 )
 def test_sizes_have_the_units_of_memory(number: int, said: str) -> None:
     """Powers of 1024, with the names that say so, as in `needs=` and pools."""
