@@ -221,8 +221,9 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
     busy = DaskJob(bodies.until_told, str(tmp_path), **one)
-    leaves = [DaskJob(bodies.note, notes, f"leaf {number}", **one) for number in range(3)]
-    head = DaskJob(bodies.note, notes, "head", **one)
+    begun = Job(until_noted, tmp_path)
+    leaves = [DaskJob(bodies.note, notes, f"leaf {number}", required=begun, **one) for number in range(3)]
+    head = DaskJob(bodies.note, notes, "head", required=begun, **one)
     middle = DaskJob(bodies.note, notes, "middle", required=head, **one)
     tail = DaskJob(bodies.note, notes, "tail", required=middle, **one)
 
@@ -237,7 +238,7 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
         found: dict[str, int] = client.run(lambda dask_worker: len(dask_worker.state.tasks), workers=[address])
         return found[address]
 
-    run(backend, busy, *leaves, head, middle, tail, Job(go))
+    run(backend, busy, begun, *leaves, head, middle, tail, Job(go))
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
 

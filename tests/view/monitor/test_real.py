@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -83,18 +84,25 @@ def test_an_interruption_that_nothing_handles_in_order(session: Callable[..., Se
     assert is_sane(program)
 
 
-def test_an_exit_in_the_middle(session: Callable[..., Session]) -> None:
+def test_an_exit_in_the_middle(session: Callable[..., Session], tmp_path: Path) -> None:
     """A run that is never told to end, because the program gives up its loop, does not keep the cursor."""
     program = session(
         SLEEPERS
-        + """
-    import asyncio
+        + f"""
+    import asyncio, os
+
+    async def until_seen():
+        while not os.path.exists({str(tmp_path / "seen")!r}):
+            await asyncio.sleep(0.01)
+
     loop = asyncio.new_event_loop()
     task = loop.create_task(scheduler.co_run())
-    loop.run_until_complete(asyncio.sleep(0.1))
+    loop.run_until_complete(until_seen())
     sys.exit(3)
     """
     )
+    program.until(lambda lines: "5 running" in "".join(lines))
+    (tmp_path / "seen").touch()
     assert "5 running" in "".join(program.end())
     assert b"\x1b[?25l" in program.written
     assert is_sane(program)
