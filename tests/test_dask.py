@@ -40,7 +40,7 @@ from trioflow import (
     StopReason,
     Trace,
 )
-from trioflow.abc import kept_of
+from trioflow.abc import AbstractJob, kept_of
 from trioflow.dask import Cluster
 from trioflow.dask._library import imported
 from trioflow.otel import Tracing
@@ -81,6 +81,19 @@ def pids(directory: Path) -> list[int]:
 async def until_noted(directory: Path, number: int = 1) -> None:
     """Wait until `until_told` runs in so many processes."""
     while len(pids(directory)) < number:  # noqa: ASYNC110 - other processes write there
+        await anyio.sleep(0.01)
+
+
+async def until_queued(client: Client, worker: str, number: int) -> None:
+    """Wait until so many calls wait for a worker that is busy."""
+
+    def queued(dask_worker: Any) -> int:
+        return sum(task.state == "ready" for task in dask_worker.state.tasks.values())
+
+    def found() -> int:
+        return int(client.run(queued, workers=[worker])[worker])
+
+    while await anyio.to_thread.run_sync(found) < number:  # noqa: ASYNC110 - in another process
         await anyio.sleep(0.01)
 
 
@@ -228,15 +241,8 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
     tail = DaskJob(bodies.note, notes, "tail", required=middle, **one)
 
     async def go() -> None:
-        while not all(job.is_running() for job in (busy, *leaves, head)):  # noqa: ASYNC110 - several at once
-            await anyio.sleep(0.01)
-        while await anyio.to_thread.run_sync(known) < 5:  # noqa: ASYNC110 - of the worker, which tells nobody
-            await anyio.sleep(0.01)
+        await until_queued(client, address, len(leaves) + 1)
         (tmp_path / "go").touch()
-
-    def known() -> int:
-        found: dict[str, int] = client.run(lambda dask_worker: len(dask_worker.state.tasks), workers=[address])
-        return found[address]
 
     run(backend, busy, begun, *leaves, head, middle, tail, Job(go))
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
@@ -250,22 +256,20 @@ def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_
     one = {"client": client, "workers": address}
     seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
 
-    def noted(label: str, *required: DaskJob) -> DaskJob:
+    def noted(label: str, required: AbstractJob[Any]) -> DaskJob:
         expected = None if said else seconds[label]
         return DaskJob(bodies.note, notes, label, label=label, required=required, expected_duration=expected, **one)
 
-    busy = DaskJob(bodies.until_told, str(tmp_path), priority=1, **one)  # it is sent to the worker first
-    other, head = noted("other"), noted("head")
+    busy, begun = DaskJob(bodies.until_told, str(tmp_path), **one), Job(until_noted, tmp_path)
+    other, head = noted("other", begun), noted("head", begun)
     short = noted("short 0", other)
     jobs = [other, short, noted("short 1", short), head, noted("long", head)]
 
     async def go() -> None:
-        while not all(job.is_running() for job in (busy, other, head)):  # noqa: ASYNC110 - several at once
-            await anyio.sleep(0.01)
-        await anyio.sleep(0.3)
+        await until_queued(client, address, 2)
         (tmp_path / "go").touch()
 
-    scheduler = Scheduler(busy, *jobs, Job(go), durations=seconds if said else None)
+    scheduler = Scheduler(busy, begun, *jobs, Job(go), durations=seconds if said else None)
     assert scheduler.run(backend=backend)
     assert (tmp_path / "notes").read_text().splitlines()[0] == "head"
 
