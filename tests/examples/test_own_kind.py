@@ -80,7 +80,7 @@ def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, b
 
 def test_output_is_a_sign_of_life(example: Any, backend: Any) -> None:
     """A job that writes goes on, a silent one is ended: for its own `idle_timeout`, and that of its scheduler."""
-    tick = "for n in 1 2 3 4 5; do echo $n; sleep 0.2; done"
+    tick = "for n in $(seq 20); do echo $n; sleep 0.05; done"
     steady = example.SandboxJob("sh", "-c", tick, idle_timeout=0.8)
     silent = example.SandboxJob("sleep", 100, idle_timeout=0.8)
     inner = Scheduler(example.SandboxJob("sh", "-c", tick, label="inside"), idle_timeout=0.8, label="inner")

@@ -519,7 +519,7 @@ def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> N
 def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
     """The job has the result of the restart, and `timed_out` tells of the first call."""
     flag = tmp_path / "flag"
-    job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=0.3, on_timeout="restart")
+    job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=1.0, on_timeout="restart")
     run(backend, job)
     assert job.result().returncode == 0
     assert job.timed_out

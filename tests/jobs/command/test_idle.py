@@ -13,9 +13,10 @@ from trioflow import CommandJob, JobTimeout, Scheduler
 
 from .commands import PIPE
 
-TICK = "for n in 1 2 3 4; do sleep 0.15; echo $n; done"
+PAUSE = 0.27
+TICK = f"for n in 1 2 3 4; do sleep {PAUSE}; echo $n; done"
 """Takes longer than the `idle_timeout` below, which is much longer than its pauses."""
-IDLE = 0.6
+IDLE = 1.0
 
 
 def timeout_of(job: Any) -> JobTimeout:
@@ -48,7 +49,7 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.Ca
         error = timeout_of(job)
         assert (error.missing, error.seconds) == ("output", IDLE)
         assert job.elapsed is not None
-        assert job.elapsed > 0.6 + IDLE - 0.01
+        assert job.elapsed > 4 * PAUSE + IDLE - 0.01
     pipe = jobs["pipe"].last_result
     written = {"pipe": pipe and pipe.stdout, "inherited": capfd.readouterr().out.encode()}
     written |= {where: path.read_bytes() for where, path in files.items()}
@@ -57,7 +58,7 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.Ca
 
 def test_a_command_that_writes_to_its_end_succeeds(backend: str) -> None:
     """Nothing is lost, and what it leaves behind has its own grace."""
-    job = CommandJob(f"{TICK}; (sleep 0.8; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
+    job = CommandJob(f"{TICK}; (sleep 1.3; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
     assert Scheduler(job).run(backend=backend, check=True)
     assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
 
@@ -96,7 +97,7 @@ def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str) -> None:
     Scheduler(inner).run(backend=backend)
     assert timeout_of(inner).missing == "progress of its jobs"
     assert inner.elapsed is not None
-    assert inner.elapsed > 0.6 + IDLE - 0.01
+    assert inner.elapsed > 4 * PAUSE + IDLE - 0.01
 
 
 def test_a_silent_command_that_ends_in_time(backend: str) -> None:
