@@ -359,7 +359,7 @@ def test_a_lane_is_ready_soon_or_never(backend: str, site: Site, tmp_path: Path,
     monkeypatch.setattr(_lane, "PATIENCE", 0.5)
     forced = tmp_path / "forced"
     forced.write_text(
-        '#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in *"IFS= read"*) exec sleep 1000;; esac\neval "$SSH_ORIGINAL_COMMAND"\n'
+        '#!/bin/sh\ncase $SSH_ORIGINAL_COMMAND in *"IFS= read"*) exec sleep 30;; esac\neval "$SSH_ORIGINAL_COMMAND"\n'
     )
     forced.chmod(0o755)
     server = site.serve(2, ForceCommand=forced)
