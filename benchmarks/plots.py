@@ -123,40 +123,43 @@ def scale(found: Sequence[Measurement]) -> str:
 def growth(results: Results) -> Iterator[tuple[str, Any]]:
     """Draw the CPU time of a job by the number of jobs; a flat line is best."""
     for case, metric in GROWING:
-        found = results.find(case, metric)
-        if not found:
-            continue
-        panels = list(dict.fromkeys((one.setting.shape, one.setting.body) for one in found))
-        backends = list(dict.fromkeys(one.setting.backend for one in found))
-        figure, axes = plt.subplots(
-            len(panels),
-            len(backends),
-            figsize=(5 * len(backends), 3 * len(panels)),
-            squeeze=False,
-            sharex=True,
-            sharey=True,
-            layout="constrained",
+        if found := results.find(case, metric):
+            yield f"{case}.svg", by_size(found)
+
+
+def by_size(found: Sequence[Measurement]) -> Any:
+    """Draw a panel for each scenario and backend, with a line for each contestant."""
+    panels = list(dict.fromkeys((one.setting.shape, one.setting.body) for one in found))
+    backends = list(dict.fromkeys(one.setting.backend for one in found))
+    figure, axes = plt.subplots(
+        len(panels),
+        len(backends),
+        figsize=(5 * len(backends), 3 * len(panels)),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
+    )
+    for column, backend in enumerate(backends):
+        colour = colours(one.contestant for one in found if one.setting.backend == backend)
+        for row, (shape, body) in enumerate(panels):
+            axis = axes[row, column]
+            for name in colour:
+                points = sorted(
+                    (one.setting.size, one.best)
+                    for one in found
+                    if (one.contestant, one.setting.backend, one.setting.shape) == (name, backend, shape)
+                )
+                if points:
+                    axis.plot(*zip(*points, strict=True), "o-", ms=3, color=colour[name], label=name)
+            axis.set(xscale="log", yscale="log", title=f"{shape}, {body}, {backend}")
+            axis.title.set_size(9)
+            axis.set(xlabel="jobs" if row == len(panels) - 1 else None, ylabel="" if column else "µs of CPU a job")
+        lines, names = axes[0, column].get_legend_handles_labels()
+        axes[-1, column].legend(
+            lines, names, frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
         )
-        for column, backend in enumerate(backends):
-            colour = colours(one.contestant for one in found if one.setting.backend == backend)
-            for row, (shape, body) in enumerate(panels):
-                axis = axes[row, column]
-                for name in colour:
-                    points = sorted(
-                        (one.setting.size, one.best)
-                        for one in found
-                        if (one.contestant, one.setting.backend, one.setting.shape) == (name, backend, shape)
-                    )
-                    if points:
-                        axis.plot(*zip(*points, strict=True), "o-", ms=3, color=colour[name], label=name)
-                axis.set(xscale="log", yscale="log", title=f"{shape}, {body}, {backend}")
-                axis.title.set_size(9)
-                axis.set(xlabel="jobs" if row == len(panels) - 1 else None, ylabel="" if column else "µs of CPU a job")
-            lines, names = axes[0, column].get_legend_handles_labels()
-            axes[-1, column].legend(
-                lines, names, frameon=False, fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
-            )
-        yield f"{case}.svg", figure
+    return figure
 
 
 def single(results: Results) -> Iterator[tuple[str, Any]]:

@@ -31,6 +31,7 @@ import anyio
 
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
+from ..posix._sockets import send_with_descriptors
 from . import _child
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class ForkServer:
             ours.setblocking(False)
             with own_output() as (output, descriptors):
                 async with self._turn:
-                    await self._tell(b"", [theirs.fileno(), *descriptors])
+                    await send_with_descriptors(self._control, b"", [theirs.fileno(), *descriptors])
             return ours, output
         except BrokenPipeError:
             ours.close()
@@ -136,22 +137,12 @@ class ForkServer:
         """Reap a worker that has exited; return False if the server has ended, and nobody knows how it ended."""
         async with self._turn:
             with contextlib.suppress(BrokenPipeError):
-                await self._tell(_child.NUMBER.pack(process.pid), [])
+                await send_with_descriptors(self._control, _child.NUMBER.pack(process.pid), [])
                 # Whatever is cancelled, because otherwise this answer would be the next one's.
                 if answer := await self._run.outlast(partial(self._received, self._control)):
                     process.was_reaped(os.waitstatus_to_exitcode(_child.NUMBER.unpack(answer)[0]))
                     return True
         return False
-
-    async def _tell(self, message: bytes, descriptors: list[int]) -> None:
-        """Send a message; it has not been sent if this is cancelled."""
-        while True:
-            try:
-                socket.send_fds(self._control, [message], descriptors)
-            except BlockingIOError:
-                await anyio.wait_writable(self._control)
-            else:
-                return
 
     async def _received(self, own: socket.socket) -> bytes:
         """Return a number that comes through a socket, packed, or nothing at its end."""

@@ -19,6 +19,7 @@ from ..posix._groups import end_group
 from ..posix._guard import Guard
 from ..posix._limits import renice
 from ..posix._processes import Process, describe, spawn
+from ..posix._sockets import send_all
 from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for, own_output
 
@@ -108,7 +109,7 @@ class WorkerProcess:
 
         """
         try:
-            await self._send(self._unsent + _child.packed(request, memory))
+            await send_all(self._socket, self._unsent + _child.packed(request, memory))
             self._unsent = b""
             while True:
                 is_answer, size = _child.HEADER.unpack(await self._receive(_child.HEADER.size))
@@ -118,14 +119,6 @@ class WorkerProcess:
                 progress(message)
         except (BrokenPipeError, ConnectionResetError):
             raise WorkerDied from None
-
-    async def _send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self._socket.send(view) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._socket)
 
     async def _receive(self, size: int) -> bytes:
         data = bytearray()

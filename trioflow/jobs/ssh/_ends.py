@@ -20,7 +20,7 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-import anyio
+from ..posix._sockets import send_all
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -168,13 +168,8 @@ class Ends:
     async def send(self, data: bytes) -> bool:
         """Send all of it; return whether it went away, so that it may have arrived."""
         assert self._input is not None
-        left = memoryview(data)
         try:
-            while left:
-                try:
-                    left = left[self._input.send(left) :]
-                except BlockingIOError:
-                    await anyio.wait_writable(self._input)
+            await send_all(self._input, data)
         except OSError:
             return False
         return True

@@ -36,7 +36,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-import anyio
+from ..posix._sockets import send_all, send_with_descriptors
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -122,16 +122,9 @@ async def _send(there: socket.socket, request: bytes, streams: Sequence[int]) ->
         OSError: not all of it was sent.
 
     """
-    left = memoryview(request)
-    while left or streams:
-        try:
-            if left:
-                left = left[there.send(left) :]
-            else:
-                socket.send_fds(there, [b"\0"], [streams[0]])
-                streams = streams[1:]
-        except BlockingIOError:
-            await anyio.wait_writable(there)
+    await send_all(there, request)
+    for stream in streams:
+        await send_with_descriptors(there, b"\0", [stream])
 
 
 def _request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
