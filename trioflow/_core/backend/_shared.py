@@ -28,10 +28,12 @@ def variables_of(context: contextvars.Context, known: Variables, worker: object)
     Values are compared by identity: equal values may be different objects, and to compare them would call the user's
     code. Most workers share one tuple.
     """
-    if len(context) == len(known) + 1 and (
-        not known or all(context.get(variable) is value for variable, value in known)
-    ):
-        return known
+    if len(context) == len(known) + 1:
+        for variable, value in known:
+            if context.get(variable) is not value:
+                break
+        else:
+            return known
     return tuple(item for item in context.items() if item[1] is not worker)
 
 

@@ -159,13 +159,15 @@ class Ordering:
 
     def _look_inside(self) -> Iterator[None]:
         """Find how long nested schedulers take if nobody says so: as long as the longest path through their jobs."""
+        learned = self._scheduler._knows_durations()
         found: list[BaseScheduler] = list(self._members.nested)
         for nested in found:  # each after the one that it is in
             found.extend(nested._members.nested)
         for nested in reversed(found):
-            known = self._known(nested)
+            members = nested._members
+            known = self._known(nested) if learned or members.demanding or members.nested else None
             if known:
-                members, ranks = nested._members, Ranks(known)
+                ranks = Ranks(known)
                 order = _graph.topological_order(members.jobs, members.waits_for)
                 yield from ranks.find(order, members.waits_for)
                 self._inside[nested] = ranks.longest()

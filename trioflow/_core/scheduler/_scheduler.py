@@ -874,7 +874,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         todo: list[BaseScheduler] = [self]
         while todo:
             members = todo.pop()._members
-            members.forget_added(under_way)
+            if members.added_during_run:
+                members.forget_added(under_way)
             todo += members.nested
 
     def cancel(self) -> None:

@@ -68,7 +68,8 @@ class FastAsyncioGroup(Group):
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
-        self.names_tasks = self._loop.get_task_factory() is not None  # its tasks are of another class than ours
+        # Whether the tasks are of another class than ours.
+        self.names_tasks: bool = self._loop.get_task_factory() is not None if outer is None else outer.names_tasks
         self._context = context
         # The scope has the deadline only to be asked for it; the timer is the group's own.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
