@@ -113,7 +113,7 @@ class FastAsyncioGroup(Group):
         if self.names_tasks:
             task = self._loop.create_task(self._work_later(worker), context=context)
         else:
-            task = NamedTask(self._work(worker), loop=self._loop, context=context)
+            task = UnbegunTask(self._work(worker), loop=self._loop, context=context)
             task.worker, task.given = worker, (NO_JOB, "")
         worker.task = task
         worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
@@ -283,12 +283,6 @@ class NamedTask(asyncio.Task[None]):
     worker: WorkerTask | None  # until it leaves
     given: tuple[Any, str]  # a name that a job has given to its task, and this job, which alone has it
 
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task, and have the group look at it if it has not made its first step."""
-        if self.worker is not None and not self.worker.mark.holders:
-            cast(FastAsyncioGroup, self.worker.group).watch_unbegun(self.worker)
-        return super().cancel(msg)
-
     def get_name(self) -> str:
         """Return the label of the job, or the name that the job has given to its task."""
         job = None if self.worker is None else self.worker.job
@@ -299,6 +293,18 @@ class NamedTask(asyncio.Task[None]):
     def set_name(self, name: object) -> None:
         """Give the task a name, for this job."""
         self.given = (None if self.worker is None else self.worker.job, str(name))
+
+
+class UnbegunTask(NamedTask):
+    """The task of a worker before its first step: if it is cancelled now, the worker runs no code, and has to leave."""
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the task, and have the group look at it."""
+        if self.worker is not None:
+            cast(FastAsyncioGroup, self.worker.group).watch_unbegun(self.worker)
+        return super().cancel(msg)
 
 
 class LoopTurns:
@@ -434,6 +440,8 @@ class FastAsyncio(Isolation):
         """
         mark: WorkerState = worker.mark
         task = worker.task
+        if not worker.group.names_tasks:
+            task.__class__ = NamedTask
         mark.holders = getrefcount(task) + getweakrefcount(task)
         mark.note_turn()
         return mark
