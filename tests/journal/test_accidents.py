@@ -255,15 +255,42 @@ def test_a_journal_that_is_spoilt_during_a_run_ends_it(
     assert re.search(said, incident.message), incident.message
 
 
-def test_a_renamed_journal_has_all_that_was_committed(place: Path) -> None:
-    """Under its new name: its log was taken in when the run ended."""
+WRITES: list[Callable[[Store], object]] = [
+    lambda store: store.add([record("b")], [], []),
+    lambda store: store.add([], [(1, "a")], []),
+    lambda store: store.add([], [], [("a",)]),
+    lambda store: store.add_run("next"),
+    lambda store: store.end_run(1, "COMPLETED"),
+    lambda store: store.begin("a", "{}"),
+    lambda store: store.forget(["a"]),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callable[[Store], object]) -> None:
+    """Under its new name, its log was taken in when the run ended; whatever was written next tells what is wrong."""
     store = Store(place, writes=True)
     store.add([record("a")], [], [])
     rename(place)
     with pytest.raises(JournalError, match="removed or renamed"):
-        store.add([record("b")], [], [])
+        write(store)
     store.close()
     assert found(place.with_name("other.db")) == {"a"}
+
+
+@pytest.mark.parametrize("length", [100, None])
+def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | None) -> None:
+    """Nothing is written into it at the end: somebody may need it. It counts too if the log has its first page."""
+    store = Store(place, writes=True)
+    store.add([record(f"a long name of job {number}") for number in range(100)], [], [])
+    before = place.read_bytes()
+    spoilt = b"x" * len(before[:length]) + (b"" if length is None else before[length:])
+    place.write_bytes(spoilt)
+    os.utime(place, (1, 1))
+    with pytest.raises(JournalError, match="overwritten"):
+        store.add([record("b")], [], [])
+    store.close()
+    assert place.read_bytes() == spoilt
 
 
 def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:

@@ -122,7 +122,7 @@ class Fault:
         self.at, self.after, self.count = at, after, 0
 
     def install(self) -> None:
-        for name in ("_write", "commit", "write_result", "_begin"):
+        for name in ("_write", "commit", "write_result"):
             setattr(Store, name, self.wrapped(getattr(Store, name)))
 
     def wrapped(self, method: Callable[..., Any]) -> Callable[..., Any]:

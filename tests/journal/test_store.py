@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import math
 import os
 import re
 import resource
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +37,12 @@ def made(path: Path, *jobs: str) -> None:
 
 def found(path: Path) -> list[str]:
     return reading(path, lambda store: [one.path for one in store.records()])
+
+
+def still_open(file: Path) -> list[str]:
+    """Return the files of a journal of which this process has a descriptor."""
+    found = (os.path.realpath(one) for one in Path("/proc/self/fd").iterdir())
+    return sorted(one for one in found if file.name in one)
 
 
 def test_what_is_committed_is_found_again(file: Path) -> None:
@@ -80,6 +88,7 @@ def test_a_second_process_is_refused_and_told_of_the_first(file: Path) -> None:
         with pytest.raises(JournalError, match=rf"another run uses it: process {holder.pid} on .*, since "):
             Store(file, writes=True)
         assert found(file) == ["a"]  # reading is possible meanwhile
+        assert still_open(file) == []
         holder.kill()
         holder.wait()
     made(file, "b")
@@ -499,17 +508,53 @@ def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() 
     assert _lock._lives("")
 
 
-def test_who_is_refused_waits_for_nobody_and_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one lives: it may have the journal for hours."""
+@pytest.mark.parametrize("name", ["run.db", "run.db-link"])
+def test_who_is_refused_waits_for_nobody_and_leaves_nothing(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The other one lives: it may have the journal for hours. By a hard link, nobody tells who it is."""
     made(file, "a")
+    file.with_name("run.db-link").hardlink_to(file)
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         monkeypatch.setattr(_lock, "GUARD_PATIENCE", math.inf)
-        with pytest.raises(JournalError, match=f"process {holder.pid} "):
-            Store(file, writes=True)
-        assert [one for one in Path("/proc/self/fd").iterdir() if file.name in os.path.realpath(one)] == []
+        said = "another run uses it: " + (f"process {holder.pid} " if name == file.name else "it has left no name")
+        with pytest.raises(JournalError, match=said):
+            Store(file.with_name(name), writes=True)
+        assert still_open(file) == []
         holder.kill()
+
+
+def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that was killed the system closes one descriptor after the other."""
+    file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.this_process(), count=1))
+    database = os.open(file, os.O_RDWR | os.O_CREAT)
+    _lock.lock(database, _lock.LONE, 1)
+
+    def sleep(seconds: float) -> None:
+        os.close(database)
+
+    monkeypatch.setattr(_lock.time, "sleep", sleep)
+    made(file, "a")
+    assert found(file) == ["a"]
+
+
+def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock on the one that is gone would keep nobody out; and it is not kept open."""
+    name, lock = file.with_name("run.db-lock"), _lock.lock
+
+    def late(descriptor: int, *place: int) -> None:
+        monkeypatch.setattr(_lock, "lock", lock)
+        name.unlink()
+        lock(descriptor, *place)
+
+    monkeypatch.setattr(_lock, "lock", late)
+    with contextlib.closing(Store(file, writes=True)):
+        assert name.exists()
+        assert set(still_open(file)) == {f"{file}{end}" for end in ("", "-lock", "-shm", "-wal")}
 
 
 def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
@@ -530,12 +575,24 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
     assert name.read_text() == "another one's"
 
 
+@pytest.mark.skipif(_lock.GET is None, reason="needs locks of open files")
+def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> None:
+    """Its file format says which bytes; a job that copies the directory closes a descriptor of each file."""
+    with contextlib.closing(Store(file, writes=True)):
+        for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
+            os.close(os.open(name, os.O_RDONLY))
+            with open(name, "r+b") as other:
+                asked = struct.pack(_lock.FLOCK, fcntl.F_WRLCK, os.SEEK_SET, *place, 0)
+                answer = struct.unpack_from(_lock.FLOCK, fcntl.fcntl(other, _lock.GET or 0, asked))
+            assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
+
+
 def test_who_cannot_open_the_journal_lets_go_of_its_lock(file: Path) -> None:
     """Here it is a directory: no descriptor is left, by which nobody else could have it."""
     file.mkdir()
     with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
         Store(file, writes=True)
-    assert [one for one in Path("/proc/self/fd").iterdir() if file.name in os.path.realpath(one)] == []
+    assert still_open(file) == []
 
 
 def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:

@@ -173,15 +173,15 @@ class Reach:
     durations: dict[str, float]
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return tests that reach a mutant's line, the shortest first; any tests for what runs at the import."""
+        """Return tests that reach a mutant's line, the shortest first; or its file, if the line runs at the import."""
         found = self.by_line.get((mutant.path, mutant.line), [])
-        found = [test for test in found if test] or (list(self.durations) if found else [])
+        lines = collections.Counter(
+            test for (path, _), tests in self.by_line.items() if path == mutant.path for test in tests if test
+        )
+        found = [test for test in found if test] or (list(lines or self.durations) if found else [])
         shortest = sorted(found, key=lambda test: self.durations.get(test, 1.0))
         if len(found) <= MOST_TESTS:
             return shortest
-        lines = collections.Counter(
-            test for (path, _), tests in self.by_line.items() if path == mutant.path for test in tests
-        )
         knowing = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
         chosen = {*shortest[: MOST_TESTS // 2], *knowing[: MOST_TESTS // 2]}
         return [test for test in shortest if test in chosen]

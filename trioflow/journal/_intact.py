@@ -54,10 +54,9 @@ class Intact:
 
     def may_be_completed(self) -> bool:
         """Return whether SQLite may take its log into the database, and remove it: both are our own, and whole."""
-        database, log = os.fstat(self._database), _found(self._log)
-        return _difference(self._then, database) is None and (
-            database.st_mtime_ns == self._then.st_mtime_ns and _difference(self._log_then, log) is None
-        )
+        database = os.fstat(self._database)
+        changed = _difference(self._then, database) or _difference(self._log_then, _found(self._log))
+        return changed is None and database.st_mtime_ns == self._then.st_mtime_ns
 
 
 def _found(path: Path) -> os.stat_result | None:

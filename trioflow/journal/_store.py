@@ -272,7 +272,6 @@ class Store:
         (version,) = self._row("PRAGMA user_version")
         self._row_or_none(f"PRAGMA synchronous = {'FULL' if self._syncs else 'NORMAL'}")
         if version < VERSION:
-            self._begin()
             for statement in SCHEMA if not version else [s for v in range(version, VERSION) for s in MIGRATIONS[v]]:
                 self._write(statement)
             if version == 1:
@@ -432,7 +431,6 @@ class Store:
         """Record that a run begins, and return its number."""
         assert self._lock is not None, "the journal is open to be read"
         has_links = os.fstat(self._lock.database).st_nlink > 1
-        self._begin()
         self._write(
             "INSERT INTO runs (label, started, process, file) VALUES (?, ?, ?, ?)",
             [(label, time.time(), self._lock.name, str(self._file) if has_links else None)],
@@ -446,7 +444,6 @@ class Store:
 
     def end_run(self, number: int, outcome: str, ending: str | None = None) -> None:
         """Record how a run has ended, and what became of its jobs."""
-        self._begin()
         row = time.time(), outcome, ending, number
         self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
@@ -460,7 +457,6 @@ class Store:
             done: the paths of commands that were `begin`-ed, and have succeeded.
 
         """
-        self._begin()
         if records:
             try:
                 rows = [(*row, checksum(row)) for row in records]
@@ -475,7 +471,6 @@ class Store:
 
     def begin(self, path: str, outputs: str) -> None:
         """Record, and commit, that a command is about to write files."""
-        self._begin()
         self._write(
             "INSERT INTO begun VALUES (?, ?, ?) ON CONFLICT (path) DO UPDATE SET outputs = excluded.outputs,"
             " checksum = excluded.checksum",
@@ -558,7 +553,6 @@ class Store:
     def forget(self, paths: Iterable[str]) -> None:
         """Remove jobs: a later run will run them."""
         given = [(path,) for path in paths]
-        self._begin()
         self._write("DELETE FROM jobs WHERE path = ?", given)
         self._write("DELETE FROM begun WHERE path = ?", given)
         self.commit()
@@ -576,7 +570,7 @@ class Store:
                 self._intact = Intact(self._file, self._lock.database, self._read_anew)  # it has become shorter
 
     def commit(self) -> None:
-        """Commit what was written since `_begin`."""
+        """Commit what was written since the last commit."""
         if not self._in_transaction:
             return
         if self._intact is None:
@@ -623,6 +617,7 @@ class Store:
             self._in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
+        self._begin()
         with self._explained("write into it"):
             if rows is None:
                 self._database.execute(statement)
