@@ -29,6 +29,7 @@ BASES_WITH_ONE_SUBCLASS = {
     "trioflow._core.run._lending.SlotsOfWindow": "the slots of a limiter are counted by the limiter",
     "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
     "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",
+    "trioflow._core.backend.isolation._fast_asyncio.NamedTask": "the same object becomes the other at run time",
     "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",
     "trioflow.compat.asynciojobs._running.Host": "only a job that has a shutdown of its own may be asked for it",
     "trioflow.jobs.command._job.CommandJob": "what runs ssh is ended in a way of its own",
