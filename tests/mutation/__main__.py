@@ -32,7 +32,7 @@ from typing import Final
 
 import coverage
 
-from .mutants import Mutant, mutants_of
+from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
@@ -64,6 +64,7 @@ KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test rea
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the mutants that the command line asks for; return 0 if each is killed or explained."""
     options = parse(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each mutant would compile pytest's plugins again, for a second
     rooms = options.room or list(ROOMS)
     survivors = 0
     for room in rooms:
@@ -136,7 +137,7 @@ def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
             return KILLED
         return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED
     finally:
-        (copy / mutant.path).write_text(text, encoding="utf-8")
+        write(copy / mutant.path, text)
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float) -> bool:

@@ -45,8 +45,15 @@ class Mutant:
         text = file.read_text(encoding="utf-8")
         if not text.startswith(self.old, self.start):
             raise ValueError(f"{file} has been changed: {self.old!r} does not stand at {self.start}")
-        file.write_text(text[: self.start] + self.new + text[self.start + len(self.old) :], encoding="utf-8")
+        write(file, text[: self.start] + self.new + text[self.start + len(self.old) :])
         return text
+
+
+def write(file: Path, text: str) -> None:
+    """Write a source file, and forget what was compiled of it: Python compares times in seconds, and sizes."""
+    file.write_text(text, encoding="utf-8")
+    for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
+        compiled.unlink()
 
 
 def one_line(text: str) -> str:
