@@ -20,7 +20,6 @@ from ._workers import MAX_SEARCHERS, Workers
 
 if TYPE_CHECKING:
     from ._run import Run
-    from ._worker import Worker
 
 
 class Borrower(Protocol):
@@ -109,8 +108,9 @@ class SlotsOfWindow:
         return False
 
     def wanted(self) -> int:
-        workers = self._workers
-        return len(workers._queue.jobs) if workers.free <= 0 and workers.may_start() else 0
+        workers, jobs = self._workers, self._workers._queue.jobs
+        # Whether there are any is asked first: of those that need resources, their number says what was found last.
+        return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:
         workers = self._workers
@@ -169,6 +169,8 @@ class TokensOfWindow(SlotsOfWindow):
 class LendingWorkers(Workers):
     """The workers of a run whose scheduler lends slots on; see the head of this file."""
 
+    tells_starts = True
+
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
         limiter = None if self.window is None else self.window.limiter
@@ -191,9 +193,9 @@ class LendingWorkers(Workers):
         super().ensure_searcher(most)
         self._offer()
 
-    def park(self, worker: Worker) -> None:
-        """As always; then offer the slot that this may have made free."""
-        super().park(worker)
+    def note_start(self, now: float) -> None:
+        """As always; then offer what was kept for this job while it was ready."""
+        super().note_start(now)
         self._offer()
 
     def has_free_slot(self) -> bool:

@@ -5,7 +5,7 @@ The words worker, searcher, turn and park are defined in `_worker`, with what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base._states import RunPhase
 from ..job._job import is_scheduler
@@ -41,6 +41,9 @@ class Workers:
 
     """
 
+    tells_starts: ClassVar[bool] = False
+    """Whether `note_start` is called for each job in any case, not only where something has to be kept or given up."""
+
     def __init__(self, run: Run, window: Any) -> None:
         self._run = run
         self._queue: Final = run.queue
@@ -61,7 +64,11 @@ class Workers:
         self.interval: Final = Interval(run, seconds) if seconds else None
         self.adapts: Final = isinstance(window, Adaptive)
         self.gated: Final = (
-            self.interval is not None or self.window is not None or self.adapts or bool(self.tokens_around)
+            self.tells_starts
+            or self.interval is not None
+            or self.window is not None
+            or self.adapts
+            or bool(self.tokens_around)
         )
         self.searchers = 0
         # How many workers have begun to search since they were spawned or woken.

@@ -1,0 +1,103 @@
+"""Slots that no job needs, and who borrows them: here a job that takes all that it gets, and uses none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from trioflow import AbstractJob, Job, Pool, Scheduler
+from trioflow.abc import SpareSlots, run_of
+
+from ..bodies import SUCCEEDED, fail, nap, timed
+from ..conftest import Virtual
+
+
+class Borrowing(AbstractJob[None]):
+    """Borrows as many slots as it gets, for some seconds; `lent` says how many it has had after each of them."""
+
+    def __init__(self, seconds: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.seconds = seconds
+        self.lent: list[int] = []
+
+    async def co_run(self) -> None:
+        slots = run_of(self).spare_slots()
+        assert slots is not None
+        self.slots: SpareSlots = slots
+        slots.borrower = self
+        self.offer()
+        for _ in range(self.seconds):
+            await anyio.sleep(0.5)
+            self.lent.append(slots.lent)
+            await anyio.sleep(0.5)
+        slots.borrower = None
+        slots.give_back(slots.lent)
+        slots.tell()
+
+    def offer(self) -> None:
+        while self.slots.take():
+            pass
+
+    def take_back(self, number: int) -> None:
+        self.slots.give_back(min(number, self.slots.lent))
+
+    def unused(self) -> int:
+        return self.slots.lent
+
+
+def lending(*jobs: Any, **options: Any) -> Scheduler:
+    return Scheduler(*jobs, **{"jobs_window": 4, "jobserver": "fifo", **options})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_borrower_is_told(virtual: Virtual, shared: bool) -> None:
+    """How many slots there are at most; and whether others wait for them too, whom nobody announces."""
+
+    async def main() -> SpareSlots:
+        window = anyio.CapacityLimiter(4) if shared else 4
+        assert await lending(job, jobs_window=window).co_run(check=True)
+        return job.slots
+
+    job = Borrowing(1)
+    slots = virtual(main)
+    assert (slots.total, slots.is_shared, slots.style, slots.lent) == (4, shared, "fifo", 0)
+    assert job.lent == [3]
+
+
+def test_jobs_come_first(virtual: Virtual) -> None:
+    """A job that becomes ready has its slot at once, if that is not in use; what jobs leave is offered again."""
+    borrowing, first = Borrowing(7), Job(nap, 2)
+    behind = [Job(nap, 2, required=first) for _ in range(9)]
+    assert virtual(timed, lending(borrowing, first, behind)) == (True, 8)
+    assert [job.started_at for job in behind] == [2, 2, 2, 4, 4, 4, 6, 6, 6]
+    assert borrowing.lent == [2, 2, 0, 0, 0, 0, 0]
+
+
+def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtual) -> None:
+    """When another run gives back what the job needs, the slot comes back too; so its reservation counts until then."""
+    pool = Pool(cpu=2)
+    borrowing = Borrowing(5)
+    holding, waiting, later = (Job(nap, 3 - cpu, needs={"cpu": cpu}) for cpu in (1, 2, 1))
+    others = Scheduler(holding, pool=pool), Scheduler(later, pool=pool)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(others[0].co_run)
+            await anyio.sleep(1)
+            tasks.start_soon(lending(borrowing, waiting, jobs_window=2, pool=pool, backfill=0).co_run)
+            await anyio.sleep(0.25)
+            tasks.start_soon(others[1].co_run)
+
+    virtual(main)
+    assert (waiting.started_at, later.started_at) == (2, 3)
+    assert borrowing.lent == [1, 0, 1, 1, 1]
+
+
+def test_clean_up_jobs_leave_all_slots_to_be_lent(virtual: Virtual) -> None:
+    """They need no slot, so none is kept for those that have not begun."""
+    failing = Job(fail, 1, critical=True)
+    borrowing, other = Borrowing(2, required=failing, run_if="failed"), Job(nap, 1, required=failing, run_if="failed")
+    assert virtual(timed, lending(failing, borrowing, other, jobs_window=2)) == (False, 3)
+    assert (borrowing.lent, other.state) == ([2, 2], SUCCEEDED)
