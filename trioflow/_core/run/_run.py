@@ -147,8 +147,8 @@ class Run:
         self.clock: Final[Callable[[], float]] = backend.clock() if outer is None else outer.run.clock
         # Whether each job has a task of its own, because the scheduler, or one around it, says so.
         limits = scheduler._limits
-        own_tasks = limits is not None and limits.own_task
-        self.own_tasks: Final[bool] = own_tasks or (outer is not None and outer.run.own_tasks)
+        assert limits is not None  # as those of all kinds that no worker calls in its own frame
+        self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         # Whether it is draining or stopping: no more jobs start.
@@ -494,7 +494,7 @@ class Run:
             self.links.release(successors)
         if facts is not None and facts.runs_once:
             self._let_go(job, facts)
-        if self.changed is not None and not self.unsettled:
+        if not self.unsettled:
             self.wake()
 
     def _let_go(self, job: AbstractJob[Any], facts: RareFacts) -> None:
@@ -626,12 +626,12 @@ class Run:
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame."""
         self.unsettled -= number
-        if self.changed is not None and not self.unsettled:
+        if not self.unsettled:
             self.wake()
 
     def worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
-        if self.changed is not None and (not self.unsettled or self.starts_no_more):
+        if not self.unsettled or self.starts_no_more:
             self.wake()
 
     def facts(self, job: AbstractJob[Any]) -> RareFacts:

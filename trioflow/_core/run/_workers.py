@@ -186,14 +186,15 @@ class Workers:
         if parked and not self._next_needs_own_task():
             worker, _ = parked.popitem()  # the last one: its memory may still be in the processor's cache
             worker.has_slot = has_slot
-            self._wake(worker, now, jobs)
+            worker.note_call(now, jobs)
+            self._wake(worker)
             return
         self.searchers += 1
         worker = Worker(run, has_slot, now, jobs)
         self.alive[worker] = None
         run.group.spawn(worker)
 
-    def _wake(self, worker: Worker, now: float, jobs: int) -> None:
+    def _wake(self, worker: Worker) -> None:
         """Wake a parked worker, for this run."""
         run = self._run
         self.searchers += 1
@@ -201,7 +202,6 @@ class Workers:
         if worker.run is not run:
             worker.run = run
             run.group.take_over(worker)
-        worker.note_call(now, jobs)
         run.backend.wake(worker)
 
     def _next_needs_own_task(self) -> bool:
@@ -240,7 +240,7 @@ class Workers:
         """Wake all workers that are parked here, or stand in the line for a turn, so that they leave: the run ends."""
         run, line = self._run, self._run.turn.line
         while self.parked:
-            self._wake(self.parked.popitem()[0], run.clock(), 0)
+            self._wake(self.parked.popitem()[0])
         for worker in self.alive if line else ():
             if worker in line:
                 run.turn.let_in(worker)

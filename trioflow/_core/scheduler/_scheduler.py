@@ -804,8 +804,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
         limits = self._limits  # a nested scheduler makes a run for each attempt: what few have is read without a call
-        own = None if limits is None else limits.timeout
-        seconds = own if timeout is OWN else _options.seconds(timeout, "timeout", who)
+        assert limits is not None  # as those of all kinds that no worker calls in its own frame
+        seconds = limits.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
         _options.check_drain_at(self._drain_at, seconds, who)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
         if window is not None and not isinstance(window, (int, Adaptive)):
@@ -816,7 +816,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         watching = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             watching = (*watching, *_observers.checked(instruments, "instruments", who))
-        watch = None if limits is None or limits.idle_timeout is None else WatchOfJobs()
+        watch = None if limits.idle_timeout is None else WatchOfJobs()
         if watch is not None:
             watching = (*watching, watch)
         if isinstance(window, Adaptive):  # before the others, so that they see the new size
