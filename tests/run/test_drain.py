@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import anyio
 import pytest
 
+from tests.bodies import fail
 from tests.conftest import Virtual
 from trioflow import Job, JobCancelled, JobState, Pool, Scheduler, Sequence, Service, StopReason
 from trioflow.abc import Instrument
@@ -78,6 +82,26 @@ def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
     assert states(inside, left, beside) == ["SUCCEEDED", "IDLE", "SUCCEEDED"]
     assert (nested.state, nested.stop_reason, nested.attempts) == (JobState.CANCELLED, StopReason.DRAINED, 1)
     assert "was drained after 5 s" in scheduler.explain(nested)
+
+
+def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Virtual) -> None:
+    """If the run is drained meanwhile, its next attempt starts no job, and it ends CANCELLED."""
+
+    def with_pause(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+        async def again() -> Any:
+            try:
+                return await attempt()
+            except OSError:
+                await anyio.sleep(5)
+            return await attempt()
+
+        return again
+
+    inside = Job(fail, 1, critical=True)
+    nested = Scheduler(inside, retry=with_pause, critical=False)
+    assert not virtual(Scheduler(nested, Job(anyio.sleep, 3), drain_at=2).co_run)
+    assert (nested.state, nested.finished_at, nested.attempts) == (JobState.CANCELLED, 6, 2)
+    assert (inside.state, inside.started_at) == (JobState.CANCELLED, None)
 
 
 def test_only_a_nested_run_is_drained(virtual: Virtual) -> None:

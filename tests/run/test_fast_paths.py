@@ -367,6 +367,48 @@ def test_job_that_was_suspended_costs_no_second_turn(virtual: Virtual) -> None:
     assert 50 <= len(turns) < 150
 
 
+@pytest.mark.fast_way
+def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
+    """When jobs block for long, several of them start in each turn of the loop, and more the more have blocked."""
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+        await anyio.sleep(1)
+
+    async def count() -> list[int]:
+        seen: list[int] = []
+        while len(begun) < 600:
+            await anyio.lowlevel.checkpoint()
+            seen.append(len(begun))
+        return seen
+
+    counter = Job(count)
+    assert virtual(Scheduler(counter, [Job(begin) for _ in range(600)]).co_run)
+    assert len(counter.result()) < 60
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("jobs", [0, 1, 30])
+def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
+    """It begins and ends in one turn of the loop, or in two."""
+    turns: list[int] = []
+
+    async def tick() -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns.append(1)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            await Scheduler([Job(nothing) for _ in range(jobs)]).co_run()
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert len(turns) < 3
+
+
 @pytest.mark.parametrize("window", [None, 1, 3, 16])
 @pytest.mark.parametrize("searchers", [1, 4, 32])
 def test_however_many_look_for_jobs_the_order_is_the_same(

@@ -93,6 +93,20 @@ def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> No
     assert got[:4] == [0, 1, 2, 3]
 
 
+def test_run_ends_although_its_last_worker_goes_on_with_a_forever_job(virtual: Virtual) -> None:
+    """The worker of the last ordinary job may start a forever job next, and have nobody else to tell of its end."""
+    last = Job(nap, 1)
+    assert virtual(timed, Scheduler(last, endless(required=last))) == (True, 1)
+
+
+def test_own_task_of_a_forever_job_does_not_cost_it_its_place(virtual: Virtual) -> None:
+    """A job before it had the worker, so it is put back for another one, among the forever jobs too."""
+    first = Job(nothing)
+    forever = [endless(required=first, own_task=True) for _ in range(2)]
+    assert virtual(timed, Scheduler(first, forever, Job(nap, 5, required=first), jobs_window=1)) == (True, 5)
+    assert [(job.state, job.started_at) for job in forever] == [(CANCELLED, 0)] * 2
+
+
 # --- forever jobs alone
 
 

@@ -23,7 +23,7 @@ from trioflow import (
     current_job,
 )
 
-from ..bodies import FAILED, SUCCEEDED, nap, timed
+from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
 
 
 async def report(times: int, every: float, then: float = 0.0) -> str:
@@ -151,6 +151,20 @@ def test_any_report_is_a_sign_of_life(virtual: Virtual) -> None:
     assert virtual(timed, scheduler) == (True, 11)
     assert (ticking.state, spoken_for.state) == (SUCCEEDED, SUCCEEDED)
     assert ticking.fraction_done is None
+
+
+def test_what_was_said_in_time_counts_although_the_loop_stood_still(virtual: Virtual) -> None:
+    """A sign of life that is on its way when the time is over has some turns of the loop to arrive."""
+    job = Job(nap, 8, idle_timeout=5)
+
+    async def hold() -> None:
+        await anyio.sleep(4)
+        pass_time(virtual.backend, 3)
+        await turns(4)
+        job.progress()
+
+    assert virtual(timed, Scheduler(job, Job(hold))) == (True, 8)
+    assert job.state is SUCCEEDED
 
 
 def test_the_timeout_still_counts(virtual: Virtual) -> None:

@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from trioflow import AbstractJob, Job, JobCancelled, Scheduler, Sequence, current_job
+from trioflow._core.run._current import current
 from trioflow.testing import run_virtual
 
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
@@ -597,6 +598,20 @@ def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> Non
     assert virtual(timed, scheduler)[0] is True
     tasks = [job.result() for job in (*jobs, *inside)]
     assert len({id(task) for task in tasks}) == len(tasks)
+
+
+def test_own_task_of_a_scheduler_is_kept_from_those_around(virtual: Virtual) -> None:
+    """A job outside never has a task that a job inside has had, also if workers of both are waiting to be called."""
+
+    async def who() -> Any:
+        await anyio.sleep(1)
+        return current.get()  # not its task: a reference to that would end the worker
+
+    short, long, first = Job(who), Job(nap, 5), Job(nap, 2)
+    inside = Scheduler(short, long, Job(nap, required=[short, long]), own_task=True)
+    outside = [Job(who, required=first) for _ in range(3)]
+    assert virtual(timed, Scheduler(inside, first, outside))[0] is True
+    assert short.result() not in [job.result() for job in outside]
 
 
 class CountingFactory:

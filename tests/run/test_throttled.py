@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -244,6 +245,25 @@ def test_ended_while_throttled(virtual: Virtual, end: str, when: float) -> None:
     assert over <= max(1, when + 0.25)
     assert scheduler.pool is not None
     assert scheduler.pool.free == {"api": 1}
+
+
+@pytest.mark.parametrize("end", [Job.cancel, lambda job: job.scheduler.cancel()], ids=["job", "run"])
+def test_throttled_while_it_unwinds(virtual: Virtual, end: Callable[[Any], None]) -> None:
+    """A job that was cancelled is CANCELLED: it does not wait again because it was throttled on its way out."""
+
+    async def ask() -> None:
+        try:
+            await anyio.sleep(5)
+        except BaseException:
+            raise Throttled("api", after=20) from None
+
+    async def stop() -> None:
+        await anyio.sleep(1)
+        end(job)
+
+    job = Job(ask, needs={"api": 1})
+    virtual(Scheduler(job, Job(stop), pool=Pool(api=1)).co_run)
+    assert (job.state, job.started_at, job.finished_at) == (JobState.CANCELLED, 0, 1)
 
 
 def test_forever_jobs_and_services(virtual: Virtual) -> None:

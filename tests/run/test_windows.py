@@ -380,6 +380,24 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str, depth: int) -> No
     virtual(main)
 
 
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_the_last_job_leaves_nobody_in_the_queue(virtual: Virtual, jobs: int) -> None:
+    """A run waits for a token as long as it has a job for one, at the place that it has in the limiter's queue."""
+
+    async def main() -> list[int]:
+        limiter = anyio.CapacityLimiter(1)
+        waiting: list[int] = []
+
+        async def note() -> None:
+            await anyio.sleep(1)
+            waiting.append(limiter.statistics().tasks_waiting)
+
+        assert await Scheduler([Job(note) for _ in range(jobs)], jobs_window=limiter).co_run()
+        return waiting
+
+    assert virtual(main) == [1] * (jobs - 1) + [0]
+
+
 def test_a_limiter_without_a_limit_is_no_limit(virtual: Virtual) -> None:
     """As many jobs run at once as there are, and views say so."""
     limiter = anyio.CapacityLimiter(math.inf)
