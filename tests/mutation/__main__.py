@@ -43,7 +43,10 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
-    "posix": ("trioflow/jobs/posix", ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process")),
+    "posix": (
+        "trioflow/jobs/posix",
+        ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process", "tests/jobs/ssh/test_mux.py"),
+    ),
 }
 """The folder of each room, and the tests that are to notice its faults."""
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -279,12 +280,16 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
     """Neither those of this program, nor what somebody has made inheritable before the run, or during it."""
     read_end, write_end = os.pipe()
+    with contextlib.suppress(OSError):  # the first one after the streams, if there is one
+        os.set_inheritable(3, True)
     os.set_inheritable(write_end, True)
     line = "ls /proc/$$/fd; exit 0"
     job = CommandJob(line, shell=True, stdout=PIPE, on_done=lambda job: os.set_inheritable(read_end, True))
     later = CommandJob(line, shell=True, stdout=PIPE, stderr=subprocess.STDOUT, required=job)
     run(backend, job, later)
     assert (job.result().stdout, later.result().stdout) == (b"0\n1\n2\n", b"0\n1\n2\n")
+    with contextlib.suppress(OSError):
+        os.set_inheritable(3, False)
     os.close(read_end)
     os.close(write_end)
 

@@ -16,6 +16,7 @@ import pytest
 
 from trioflow import CommandJob, Job, JobState, Scheduler, Trace
 from trioflow.jobs.command import _attempt
+from trioflow.jobs.posix import _processes
 
 from ...bodies import nap, run
 from ...processes import child
@@ -132,6 +133,17 @@ def test_the_soft_limit_of_descriptors_is_no_limit(
     assert {job.result().stdout for job in jobs} == {b"%d\n" % few_descriptors}
     assert caplog.text == ""
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_limit_that_the_system_does_not_raise_stays(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have got stricter since: starts then wait, as where the hard limit is the same."""
+
+    def refuse(which: int, limits: tuple[int, int]) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resource, "setrlimit", refuse)
+        assert not _processes.raise_limit()
 
 
 NARROW = """

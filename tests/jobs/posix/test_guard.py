@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from trioflow import CommandJob, Scheduler
 from trioflow.jobs.posix import _groups, _guard, _guard_script
+from trioflow.jobs.posix._processes import Process, describe
 
 from ...bodies import run
 from ...journal.stage import adopt_orphans, children
@@ -138,6 +140,17 @@ def test_what_has_left_its_session_ends_with_the_run(
     assert watched.alive() == []
 
 
+def test_what_has_left_its_session_has_time_to_end(
+    backend: str, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It heeds SIGTERM, and works for a while, longer than between two looks."""
+    monkeypatch.setattr(_guard, "GRACE", 60.0)
+    works = "work() { i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; : > ended; exit; }"
+    line = f"setsid sh -c '{works}; trap work TERM; : > began; while :; do sleep 0.01; done' &"
+    run(backend, CommandJob(f"{line} until test -e began; do sleep 0.01; done", shell=True, cwd=tmp_path))
+    assert (tmp_path / "ended").exists()
+
+
 def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> None:
     """Only what carries the mark of this very run, which is not an outer program's."""
     other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
@@ -147,15 +160,26 @@ def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> No
     other.wait()
 
 
-def test_one_guard_serves_a_whole_run_and_ends_with_it(backend: str, watched: Watched) -> None:
-    """Nested schedulers share it. It is a child of this program in a session of its own, and has no stream of ours."""
+def test_one_guard_serves_a_whole_run_and_ends_with_it(
+    backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nested schedulers share it. It is a child of this program in a session of its own, and has no stream of ours.
+
+    Nor the mark of a run that this program is a command of: that run would end it before it has done its work. Its
+    table has the groups of running commands alone: the numbers of others are given to other processes.
+    """
+    monkeypatch.setenv("TRIOFLOW_RUN", "1-0123456789abcdef")
     seen: list[list[int]] = []
 
     def look(job: CommandJob) -> None:
         seen.append(guards())
 
-    inner = Scheduler(CommandJob(["true"], on_done=look), CommandJob(["true"], on_done=look))
-    run(backend, CommandJob(["true"], on_done=look), inner, CommandJob(["true"], on_done=look), jobs_window=1)
+    def look_at_table(job: CommandJob) -> None:
+        (guard,) = _guard._alive
+        assert _guard_script.groups(guard.table.descriptor) == [job.pid]
+
+    first, *others, last = (CommandJob(["true"], on_start=look_at_table, on_done=look) for _ in range(4))
+    run(backend, first, Scheduler(others, jobs_window=1), last, jobs_window=1)
     assert len(seen) == 4
     assert len({tuple(one) for one in seen}) == 1
     assert len(seen[0]) == 1
@@ -173,6 +197,7 @@ def guards() -> list[int]:
                 assert os.getsid(found[-1]) == found[-1]
                 assert os.readlink(path / "fd/1") == os.readlink(path / "fd/2") == os.devnull
                 assert os.readlink(path / "cwd") == "/"
+                assert b"TRIOFLOW_RUN" not in (path / "environ").read_bytes()
         except (OSError, ValueError):
             continue
     return found
@@ -301,6 +326,28 @@ def test_what_was_started_while_others_were_looked_at_is_found(
     started[0].wait()
 
 
+def test_a_process_that_others_have_reaped_has_exited(table: _guard.Table) -> None:
+    """As by a handler of SIGCHLD that waits for all children; a survey knows that nothing of its group is alive."""
+    guard: Any = SimpleNamespace(table=table, survey=_groups.Survey())
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
+        process = Process(guard, child.pid)
+        assert not process.has_exited()
+        child.kill()
+    assert process.has_exited()
+    process.was_reaped(-signal.SIGKILL)
+    assert process.has_left_dead_alone()
+    process.forget()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(0, "exit code 0"), (3, "exit code 3"), (-9, "ended by signal SIGKILL"), (-40, "ended by signal 40")],
+)
+def test_how_a_process_has_ended_is_said_in_words(code: int, said: str) -> None:
+    """A real-time signal has no name."""
+    assert describe(code) == said
+
+
 @pytest.fixture
 def table() -> Iterator[_guard.Table]:
     table = _guard.Table()
@@ -310,11 +357,11 @@ def table() -> Iterator[_guard.Table]:
 
 def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.Table) -> None:
     """A free place is used again, and the guard reads the rest."""
-    entries = [table.enter(number) for number in (11, 22, 33)]
+    entries = [table.enter(number) for number in (2, 22, 33)]
     table.leave(entries[1])
-    assert _guard_script.groups(table.descriptor) == [11, 33]
+    assert _guard_script.groups(table.descriptor) == [2, 33]
     assert table.enter(44) == entries[1]
-    assert _guard_script.groups(table.descriptor) == [11, 44, 33]
+    assert _guard_script.groups(table.descriptor) == [2, 44, 33]
 
 
 def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +411,13 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watch
     _guard_script.main(table.descriptor, MARK.encode())
     assert [process.wait(PATIENCE) for process in (tree, marked)] == [-9, -9]
     assert watched.gone_in_time()
+
+
+def test_the_script_gives_up_on_what_cannot_be_killed(table: _guard.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what waits for a disk that does not answer."""
+    monkeypatch.setattr(_guard_script, "PATIENCE", 0.02)
+    monkeypatch.setattr(_guard_script, "marked", lambda mark: [2**22 - 5])
+    _guard_script.main(table.descriptor, MARK.encode())
 
 
 def test_no_shell_goes_on_because_its_command_was_killed_first(
