@@ -203,6 +203,13 @@ def guards() -> list[int]:
     return found
 
 
+def the_guard() -> int:
+    """The guard of this program, as soon as it has become one: right after the fork it looks as what has forked it."""
+    while not (found := guards()):
+        time.sleep(0.005)
+    return found[0]
+
+
 def test_without_commands_there_is_no_guard(backend: str) -> None:
     """A run of other jobs starts no process."""
     from ...bodies import nothing
@@ -222,7 +229,7 @@ def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Wa
     """The run goes on unguarded, and ends in order."""
 
     def kill(job: CommandJob) -> None:
-        os.kill(guards()[0], signal.SIGKILL)
+        os.kill(the_guard(), signal.SIGKILL)
 
     job = CommandJob(["sleep", 0.05], on_start=kill)
     assert Scheduler(job, CommandJob("setsid sleep 1000 &", shell=True)).run(backend=backend, check=True)
@@ -239,7 +246,7 @@ def test_a_guard_does_not_heed_the_signals_of_a_terminal(backend: str, watched: 
         return all(ignored >> (number - 1) & 1 for number in numbers)
 
     def bother(job: CommandJob) -> None:
-        guard = guards()[0]
+        guard = the_guard()
         for _ in range(1000):  # it needs its first millisecond; no terminal can reach it then, because of its session
             if ignores_all(guard):
                 break
